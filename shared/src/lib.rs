@@ -1,1 +1,17 @@
+//! StreamManager, the library. Modules stand in the order in which data flows: a source's bytes become records, records
+//! become envelopes in a queue (ingest), envelopes become acknowledgements of a sink (deliver); express is the short
+//! circuit for lives. The five seams to the outside world are `queue`, `sink`, `store`, `blobs` and `upstream`.
 
+pub mod error;
+pub mod limits;
+pub mod settings;
+pub mod time;
+
+pub mod app;
+pub mod record;
+
+pub mod blobs;
+pub mod queue;
+pub mod sink;
+pub mod store;
+pub mod upstream;

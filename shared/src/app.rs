@@ -1,0 +1,24 @@
+//! The world that every handler takes as its argument: settings, the five seams, time and randomness.
+
+use std::sync::Arc;
+
+use crate::blobs::Blobs;
+use crate::queue::Queue;
+use crate::settings::Settings;
+use crate::sink::Sink;
+use crate::store::Store;
+use crate::time::{Clock, Rng};
+use crate::upstream::Upstream;
+
+/// Cheap to clone; built in one place per binary.
+#[derive(Clone)]
+pub struct App {
+    pub settings: Arc<Settings>,
+    pub queue: Arc<dyn Queue>,
+    pub sink: Arc<dyn Sink>,
+    pub store: Arc<dyn Store>,
+    pub blobs: Arc<dyn Blobs>,
+    pub upstream: Arc<dyn Upstream>,
+    pub clock: Clock,
+    pub rng: Rng,
+}

@@ -1,0 +1,64 @@
+//! The blobs seam: bytes too large for an item, by content: dead letters' originals, quarantine, claim checks.
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::BackendError;
+
+/// SHA-256 of the bytes, in hex: the same bytes have the same reference.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BlobRef(String);
+
+impl BlobRef {
+    pub fn of(bytes: &[u8]) -> BlobRef {
+        BlobRef(Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BlobRef {
+    type Err = String;
+    fn from_str(text: &str) -> Result<BlobRef, String> {
+        match text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            true => Ok(BlobRef(text.into())),
+            false => Err(format!("{text:?} is no blob reference: 64 lower-case hex digits")),
+        }
+    }
+}
+
+impl TryFrom<String> for BlobRef {
+    type Error = String;
+    fn try_from(text: String) -> Result<BlobRef, String> {
+        text.parse()
+    }
+}
+
+impl From<BlobRef> for String {
+    fn from(blob: BlobRef) -> String {
+        blob.0
+    }
+}
+
+impl fmt::Display for BlobRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[async_trait]
+pub trait Blobs: Send + Sync {
+    /// Durable once it returns; putting the same bytes again is cheap and gives the same reference.
+    async fn put(&self, bytes: Bytes) -> Result<BlobRef, BackendError>;
+
+    /// `None` when nothing was put under this reference.
+    async fn get(&self, blob: &BlobRef) -> Result<Option<Bytes>, BackendError>;
+}

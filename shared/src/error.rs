@@ -1,0 +1,108 @@
+//! What can go wrong, by what the caller does next: reject this record, try again, or stop. No error type lists
+//! dependencies; the text says what, where and which rule.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Why a record can never be accepted or delivered. The codes are part of the contract: extended, never renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The whole body is no data: an error text, a log-in page.
+    NotData,
+    BadJson,
+    BadXml,
+    /// XML with a document type declaration or entities of its own: refused unread [A6].
+    Doctype,
+    /// Fewer columns than the header.
+    ShortRow,
+    MissingField,
+    BadLatitude,
+    BadLongitude,
+    BadTime,
+    /// Observed later than now plus the clock-skew bound [S9].
+    FutureTime,
+    BadPolygon,
+    TooLarge,
+    /// A critical id without a grant, an unknown key, a wrong principal [A1, A2].
+    UnauthorisedSource,
+    /// The sink refused the record for good.
+    SinkRefused,
+}
+
+impl Reason {
+    /// The code as it stands in ledgers, metrics and dead letters.
+    pub fn code(self) -> &'static str {
+        match self {
+            Reason::NotData => "not_data",
+            Reason::BadJson => "bad_json",
+            Reason::BadXml => "bad_xml",
+            Reason::Doctype => "doctype",
+            Reason::ShortRow => "short_row",
+            Reason::MissingField => "missing_field",
+            Reason::BadLatitude => "bad_latitude",
+            Reason::BadLongitude => "bad_longitude",
+            Reason::BadTime => "bad_time",
+            Reason::FutureTime => "future_time",
+            Reason::BadPolygon => "bad_polygon",
+            Reason::TooLarge => "too_large",
+            Reason::UnauthorisedSource => "unauthorised_source",
+            Reason::SinkRefused => "sink_refused",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// One record refused for good: why, where in its source, and its original bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    pub reason: Reason,
+    /// Names the field and the rule it broke, with the offending text shortened.
+    pub detail: String,
+    /// 1-based row, feature or message number within the body, where there are several.
+    pub row: Option<u64>,
+    pub raw: Bytes,
+}
+
+impl Reject {
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Reject {
+        Reject { reason, detail: detail.into(), row: None, raw: Bytes::new() }
+    }
+
+    pub fn at_row(mut self, row: u64) -> Reject {
+        self.row = Some(row);
+        self
+    }
+
+    pub fn with_raw(mut self, raw: impl Into<Bytes>) -> Reject {
+        self.raw = raw.into();
+        self
+    }
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(row) = self.row {
+            write!(f, "row {row}: ")?;
+        }
+        write!(f, "{}: {}", self.reason, self.detail)
+    }
+}
+
+/// A backend (queue, store, sink, blobs) could not do it. What the caller does next is the variant.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BackendError {
+    /// Away or overloaded: the same call may succeed later.
+    #[error("{0}")]
+    Retry(String),
+    /// Wrong configuration or a broken promise: trying again cannot help.
+    #[error("{0}")]
+    Fatal(String),
+}

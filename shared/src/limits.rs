@@ -1,0 +1,98 @@
+//! Every bound of the system with its reason, in one place. Sizes in bytes, counts in the unit named.
+
+use std::time::Duration;
+
+use crate::record::Tier;
+
+/// Observed times later than now by more than this are rejected [S9].
+pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// An envelope's compressed body aims at this: as base64 it fills one 64 KB billing unit of SQS.
+pub const ENVELOPE_TARGET_BYTES: usize = 48 * 1024;
+/// One record that cannot be split may fill an envelope up to this: 1 MiB of SQS less base64 and header.
+pub const ENVELOPE_MAX_BYTES: usize = 700 * 1024;
+/// What an envelope may unpack to; a larger one is corrupt or hostile.
+pub const ENVELOPE_UNPACKED_BYTES: usize = 64 * 1024 * 1024;
+/// A record's JSON value; Kafka's own default for a message is 1 MiB.
+pub const RECORD_VALUE_BYTES: usize = 900 * 1024;
+/// Compression of envelopes: level 1, the queue is not the archive.
+pub const ENVELOPE_ZSTD_LEVEL: i32 = 1;
+
+/// Largest send of a tier, in records [P5]. CRITICAL envelopes hold one alert each.
+pub const fn largest_send(tier: Tier) -> usize {
+    match tier {
+        Tier::Critical => 1,
+        Tier::High => 500,
+        Tier::Normal => 1_000,
+        Tier::Low => 5_000,
+    }
+}
+
+/// Capacity of one tier's queue in envelopes [Q2].
+pub const QUEUE_CAPACITY: u64 = 10_000;
+/// One message of a queue, as SQS has it.
+pub const MESSAGE_BYTES: usize = 1024 * 1024;
+/// Messages in one send or receive call, as SQS has it.
+pub const QUEUE_BATCH: usize = 10;
+/// A received message stays hidden this long unless extended [Q5].
+pub const VISIBILITY: Duration = Duration::from_secs(30);
+/// A queue's own redrive happens only after this many receives: deliver isolates poison itself [R2].
+pub const MAX_RECEIVES: u32 = 1_000;
+
+/// Envelopes of one bulk tier in hand: enough to keep the sink busy while the next receive is under way.
+pub const HAND_ENVELOPES: usize = 64;
+/// CRITICAL envelopes in hand [P7].
+pub const HAND_CRITICAL: usize = 500;
+/// CRITICAL sends in parallel [P7].
+pub const CRITICAL_PARALLEL: usize = 4;
+/// More CRITICAL waiting than this puts all four tiers into shares of 6 : 3 : 2 : 1 [P4].
+pub const CRITICAL_FLOOD: u64 = 500;
+/// Records given to the sink and not yet settled, over the bulk tiers: the bound of duplicates after a crash [K6], and
+/// small enough that CRITICAL finds the broker responsive (DESIGN 10).
+pub const BULK_IN_FLIGHT_RECORDS: usize = 8_000;
+/// Envelopes in flight, the other half of K6's bound.
+pub const BULK_IN_FLIGHT_ENVELOPES: usize = 8;
+
+/// One try of a bulk send; three tries are then seconds, not minutes [R1].
+pub const TRY_BULK: Duration = Duration::from_secs(2);
+/// One try of a critical send.
+pub const TRY_CRITICAL: Duration = Duration::from_secs(2);
+/// Waits before the tries of one send [R1].
+pub const TRY_WAITS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(4)];
+/// Failed tries in a row that open the breaker [R2].
+pub const BREAKER_FAILURES: u32 = 3;
+/// How long the breaker stays open before its probe [R2].
+pub const BREAKER_OPEN: Duration = Duration::from_secs(60);
+
+/// The CRITICAL queue's write starts when the broker has not acknowledged by then [E2].
+pub const HEDGE: Duration = Duration::from_millis(50);
+
+/// A pushed alert's body; IPAWS messages stay well below.
+pub const ALERT_BYTES: usize = 256 * 1024;
+/// One pushed sensor reading (AWS IoT allows 128 KB).
+pub const READING_BYTES: usize = 128 * 1024;
+/// A polled response, unpacked.
+pub const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+/// Nesting of XML and JSON input.
+pub const INPUT_DEPTH: usize = 64;
+/// Original bytes kept inline with a dead letter; the rest goes to blobs.
+pub const DEAD_LETTER_INLINE_BYTES: usize = 4 * 1024;
+
+/// Records of one fetch by mode [M2].
+pub const BATCH_RECORDS: usize = 1_000;
+pub const REALTIME_RECORDS: usize = 500;
+pub const STREAM_RECORDS: usize = 100;
+/// A source slower than this three times in a row opens its breaker [S10]; also the request timeout.
+pub const SLOW_RESPONSE: Duration = Duration::from_secs(10);
+
+/// A seen-set page; DynamoDB's item bound is 400 KB.
+pub const SEEN_PAGE_BYTES: usize = 256 * 1024;
+/// How long past its observation hour a seen-set hour is kept: longer than any window a source re-reads.
+pub const SEEN_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// A lane's lease; fenced by its epoch (DESIGN 2).
+pub const LEASE: Duration = Duration::from_secs(5);
+/// A deliver invocation stops taking work this long before its end (DESIGN 2).
+pub const DELIVER_MARGIN: Duration = Duration::from_secs(30);
+/// Sub-minute ticks are planned this far ahead [M4].
+pub const TICK_HORIZON: Duration = Duration::from_secs(120);

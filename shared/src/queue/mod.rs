@@ -1,0 +1,136 @@
+//! The queue seam: SQS's semantics (at least once, visibility, receive counts, delay) as a small trait over messages.
+//! Envelopes, ticks and alerts to be tried again all travel through it; what a body means is the caller's business.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::BackendError;
+use crate::time::Timestamp;
+
+/// A queue as its backend addresses it: an SQS URL, or `local:NAME`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueRef(Arc<str>);
+
+impl QueueRef {
+    pub fn new(text: &str) -> QueueRef {
+        QueueRef(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for QueueRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for QueueRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// A message's body. SQS carries text; binary goes as base64 there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    Text(String),
+    Binary(Bytes),
+}
+
+impl Body {
+    pub fn len(&self) -> usize {
+        match self {
+            Body::Text(text) => text.len(),
+            Body::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub body: Body,
+    /// Not received before this has passed; 15 minutes at most, as SQS has it.
+    pub delay: Duration,
+}
+
+impl Message {
+    pub fn now(body: Body) -> Message {
+        Message { body, delay: Duration::ZERO }
+    }
+}
+
+/// Names one receive of one message; stale once the message was received again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Receipt(pub String);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    pub id: String,
+    pub body: Body,
+    pub receipt: Receipt,
+    /// How often it was received, this time included.
+    pub receives: u32,
+    pub sent_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settle {
+    /// Done: never seen again.
+    Forget,
+    /// Still at work: hidden for this long from now [Q5].
+    Extend(Duration),
+    /// Visible again at once.
+    Release,
+}
+
+/// Approximate, as SQS's counts are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    pub visible: u64,
+    pub in_flight: u64,
+    pub delayed: u64,
+}
+
+impl Depth {
+    pub fn total(self) -> u64 {
+        self.visible + self.in_flight + self.delayed
+    }
+}
+
+/// Why one message was not taken; the others of its batch may have been.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    #[error("the message has {0} bytes, more than a queue takes")]
+    TooLarge(usize),
+    /// At capacity [Q2]: the caller waits, or pushes back.
+    #[error("the queue is full")]
+    Full,
+    #[error("{0}")]
+    Failed(String),
+}
+
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// One outcome a message, in order. An `Ok` is durable: it survives `kill -9` [Q1].
+    async fn send(&self, to: &QueueRef, messages: &[Message]) -> Result<Vec<Result<(), SendError>>, BackendError>;
+
+    /// Up to `max` (10 at most) visible messages, hidden for the queue's visibility timeout. Waits up to `wait` for the
+    /// first; an empty answer means none came.
+    async fn receive(&self, from: &QueueRef, max: usize, wait: Duration) -> Result<Vec<Delivery>, BackendError>;
+
+    /// A stale receipt changes nothing and is no error.
+    async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError>;
+
+    async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError>;
+}

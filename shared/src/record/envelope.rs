@@ -1,0 +1,225 @@
+//! What a queue carries: a packed, compressed batch of records of one stream, one tenant and one tier. Packing is done
+//! once at ingest; deliver only unpacks and sends.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use crate::error::Reason;
+use crate::limits::ENVELOPE_UNPACKED_BYTES;
+use crate::record::value::ce_id;
+use crate::record::{EventId, SourceId, StreamId, TenantId, Tier, Traceparent};
+use crate::time::{Timestamp, rfc3339};
+
+/// One record ready for a sink: key, value and what its headers say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    pub topic: String,
+    pub key: String,
+    pub value: Bytes,
+    pub event: EventId,
+    pub revision: u32,
+    pub source: SourceId,
+    pub tenant: TenantId,
+    pub tier: Tier,
+    pub schema: String,
+    pub observed_at: Timestamp,
+    /// Also the Kafka timestamp [K5].
+    pub ingested_at: Timestamp,
+    pub traceparent: Traceparent,
+    /// Headers that only some records have: an alert's `status`, `msgType`, `sent`, `expires`, `references` [E4].
+    pub extra: Vec<(String, String)>,
+}
+
+impl Outgoing {
+    /// CloudEvents 1.0 binary mode and the plain twins [K5], in published order.
+    pub fn headers(&self) -> Vec<(&str, Cow<'_, str>)> {
+        let event = self.event.to_string();
+        let mut headers: Vec<(&str, Cow<'_, str>)> = vec![
+            ("ce_specversion", "1.0".into()),
+            ("ce_id", ce_id(self.event, self.revision).into()),
+            ("ce_source", format!("/streammanager/{}", self.source).into()),
+            ("ce_type", format!("{}.v1", self.schema.trim_end_matches("/1").replace('-', ".")).into()),
+            ("ce_time", rfc3339(self.observed_at).into()),
+            ("ce_subject", event.clone().into()),
+            ("ce_dataschema", self.schema.as_str().into()),
+            ("content-type", "application/json".into()),
+            ("event_id", event.into()),
+            ("revision", self.revision.to_string().into()),
+            ("source_id", self.source.as_str().into()),
+            ("priority", self.tier.name().into()),
+            ("tenant", self.tenant.as_str().into()),
+            ("schema", self.schema.as_str().into()),
+            ("traceparent", self.traceparent.as_str().into()),
+        ];
+        headers.extend(self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str().into())));
+        headers
+    }
+}
+
+/// An envelope whose head is read and whose body is still packed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    pub id: Ulid,
+    pub stream: StreamId,
+    pub tenant: TenantId,
+    pub tier: Tier,
+    /// When the records were in our hands: the age clock of P1 and P6, kept over remainders.
+    pub accepted_at: Timestamp,
+    pub traceparent: Traceparent,
+    /// Records in the body.
+    pub count: u32,
+    body: Bytes,
+}
+
+/// A body that cannot be read: corrupt, or written by a newer version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("envelope cannot be read: {0}")]
+pub struct Unreadable(pub String);
+
+#[derive(Serialize, Deserialize)]
+struct Head<'a> {
+    id: u128,
+    stream: &'a str,
+    tenant: &'a str,
+    tier: Tier,
+    accepted_ms: i64,
+    traceparent: &'a str,
+    count: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Packed<'a> {
+    topic: &'a str,
+    schema: &'a str,
+    source: &'a str,
+    key: &'a str,
+    event: [u8; 16],
+    revision: u32,
+    observed_ms: i64,
+    ingested_ms: i64,
+    #[serde(borrow)]
+    extra: Vec<(&'a str, &'a str)>,
+    value: &'a [u8],
+}
+
+/// Layout version, the first byte of an encoded envelope.
+const VERSION: u8 = 1;
+
+impl Envelope {
+    /// Packs `records`, all of the head's stream, tenant and tier, with zstd at `level`.
+    #[allow(clippy::too_many_arguments)] // the head's fields, each once
+    pub fn pack(
+        id: Ulid,
+        stream: StreamId,
+        tenant: TenantId,
+        tier: Tier,
+        accepted_at: Timestamp,
+        traceparent: Traceparent,
+        records: &[Outgoing],
+        level: i32,
+    ) -> Result<Envelope, Unreadable> {
+        let mut plain = Vec::with_capacity(records.iter().map(|r| r.value.len() + 160).sum());
+        for record in records {
+            let packed = Packed {
+                topic: &record.topic,
+                schema: &record.schema,
+                source: record.source.as_str(),
+                key: &record.key,
+                event: *record.event.as_bytes(),
+                revision: record.revision,
+                observed_ms: record.observed_at.as_millisecond(),
+                ingested_ms: record.ingested_at.as_millisecond(),
+                extra: record.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+                value: &record.value,
+            };
+            plain = postcard::to_extend(&packed, plain).map_err(|e| Unreadable(e.to_string()))?;
+        }
+        let body = zstd::bulk::compress(&plain, level).map_err(|e| Unreadable(e.to_string()))?;
+        let count = records.len() as u32;
+        Ok(Envelope { id, stream, tenant, tier, accepted_at, traceparent, count, body: body.into() })
+    }
+
+    /// Compressed size of the body in bytes.
+    pub fn packed_bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The records inside, in the order in which they were packed.
+    pub fn unpack(&self) -> Result<Vec<Outgoing>, Unreadable> {
+        let bad = |e: &dyn std::fmt::Display| Unreadable(format!("{} of {}: {e}", self.id, self.stream));
+        let plain: Bytes = zstd::bulk::decompress(&self.body, ENVELOPE_UNPACKED_BYTES).map_err(|e| bad(&e))?.into();
+        let mut records = Vec::with_capacity(self.count.min(16_384) as usize);
+        let mut rest = &plain[..];
+        while !rest.is_empty() {
+            let (packed, after) = postcard::take_from_bytes::<Packed<'_>>(rest).map_err(|e| bad(&e))?;
+            rest = after;
+            records.push(Outgoing {
+                topic: packed.topic.into(),
+                key: packed.key.into(),
+                value: plain.slice_ref(packed.value),
+                event: EventId::from_bytes(packed.event),
+                revision: packed.revision,
+                source: SourceId::new(packed.source).map_err(|e| bad(&e))?,
+                tenant: self.tenant.clone(),
+                tier: self.tier,
+                schema: packed.schema.into(),
+                observed_at: Timestamp::from_millisecond(packed.observed_ms).map_err(|e| bad(&e))?,
+                ingested_at: Timestamp::from_millisecond(packed.ingested_ms).map_err(|e| bad(&e))?,
+                traceparent: self.traceparent.clone(),
+                extra: packed.extra.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            });
+        }
+        match records.len() == self.count as usize {
+            true => Ok(records),
+            false => Err(bad(&format_args!("{} records, the head says {}", records.len(), self.count))),
+        }
+    }
+
+    /// The bytes that a queue carries.
+    pub fn encode(&self) -> Result<Bytes, Unreadable> {
+        let head = Head {
+            id: self.id.into(),
+            stream: self.stream.as_str(),
+            tenant: self.tenant.as_str(),
+            tier: self.tier,
+            accepted_ms: self.accepted_at.as_millisecond(),
+            traceparent: self.traceparent.as_str(),
+            count: self.count,
+        };
+        let mut bytes = postcard::to_extend(&head, vec![VERSION]).map_err(|e| Unreadable(e.to_string()))?;
+        bytes.extend_from_slice(&self.body);
+        Ok(bytes.into())
+    }
+
+    pub fn decode(bytes: &Bytes) -> Result<Envelope, Unreadable> {
+        let bad = |e: &dyn std::fmt::Display| Unreadable(e.to_string());
+        match bytes.first() {
+            Some(&VERSION) => {}
+            other => return Err(Unreadable(format!("layout version {other:?}, this program knows {VERSION}"))),
+        }
+        let (head, body) = postcard::take_from_bytes::<Head<'_>>(&bytes[1..]).map_err(|e| bad(&e))?;
+        Ok(Envelope {
+            id: Ulid::from(head.id),
+            stream: StreamId::new(head.stream).map_err(|e| bad(&e))?,
+            tenant: TenantId::new(head.tenant).map_err(|e| bad(&e))?,
+            tier: head.tier,
+            accepted_at: Timestamp::from_millisecond(head.accepted_ms).map_err(|e| bad(&e))?,
+            traceparent: serde_json::from_value(head.traceparent.into()).map_err(|e| bad(&e))?,
+            count: head.count,
+            body: bytes.slice_ref(body),
+        })
+    }
+}
+
+/// What became of one record at a sink [Q1].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    Acked,
+    /// May succeed later; the text is for people. A timed-out record may have been written: a possible duplicate.
+    Retry(String),
+    /// Never will; goes to the dead letters.
+    Refused(Reason, String),
+}

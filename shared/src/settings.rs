@@ -1,0 +1,122 @@
+//! Settings: data, parsed once into valid values from an environment-like lookup. Components are built from them elsewhere.
+
+use std::collections::BTreeMap;
+
+use crate::queue::QueueRef;
+use crate::record::Tier;
+
+/// A setting that is missing or wrong: names the variable and the rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {rule}")]
+pub struct BadSetting {
+    pub name: String,
+    pub rule: String,
+}
+
+/// The queues of the template, as the backend addresses them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queues {
+    pub critical: QueueRef,
+    pub high: QueueRef,
+    pub normal: QueueRef,
+    pub low: QueueRef,
+    pub batch_ticks: QueueRef,
+    pub realtime_ticks: QueueRef,
+    pub stream_ticks: QueueRef,
+    pub express_retry: QueueRef,
+}
+
+impl Queues {
+    pub fn tier(&self, tier: Tier) -> &QueueRef {
+        match tier {
+            Tier::Critical => &self.critical,
+            Tier::High => &self.high,
+            Tier::Normal => &self.normal,
+            Tier::Low => &self.low,
+        }
+    }
+
+    /// The names of a host that runs without a template.
+    pub fn local() -> Queues {
+        let local = |name| QueueRef::new(&format!("local:{name}"));
+        Queues {
+            critical: local("critical"),
+            high: local("high"),
+            normal: local("normal"),
+            low: local("low"),
+            batch_ticks: local("batch-ticks"),
+            realtime_ticks: local("realtime-ticks"),
+            stream_ticks: local("stream-ticks"),
+            express_retry: local("express-retry"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Deployment stage; part of `producer_id`.
+    pub stage: String,
+    /// Who wrote a record: `streammanager/{version}/{stage}` [K5].
+    pub producer_id: String,
+    pub queues: Queues,
+    /// Put before every topic's name [K2].
+    pub topic_prefix: String,
+    /// Base of the FIRMS service, without a slash at the end.
+    pub firms_base_url: String,
+    /// Whether rejects are also announced on `wildfire-dead-letters` (metadata only) [K2].
+    pub announce_dead_letters: bool,
+}
+
+pub const FIRMS_BASE_URL: &str = "https://firms.modaps.eosdis.nasa.gov";
+
+impl Settings {
+    /// Settings of a host without a template: `streammanager ingest`.
+    pub fn local() -> Settings {
+        Settings {
+            stage: "local".into(),
+            producer_id: producer_id("local"),
+            queues: Queues::local(),
+            topic_prefix: String::new(),
+            firms_base_url: FIRMS_BASE_URL.into(),
+            announce_dead_letters: false,
+        }
+    }
+
+    /// From a function's environment, as the template sets it.
+    pub fn parse(environment: &BTreeMap<String, String>) -> Result<Settings, BadSetting> {
+        let get = |name: &str| environment.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+        let queue = |name: &str| {
+            let rule = || BadSetting { name: name.into(), rule: "is not set; it must name a queue's URL".into() };
+            get(name).map(QueueRef::new).ok_or_else(rule)
+        };
+        let stage = get("STAGE").unwrap_or("dev").to_owned();
+        let firms_base_url = get("FIRMS_BASE_URL").unwrap_or(FIRMS_BASE_URL).trim_end_matches('/').to_owned();
+        if !firms_base_url.starts_with("https://") && !firms_base_url.starts_with("http://") {
+            return Err(BadSetting {
+                name: "FIRMS_BASE_URL".into(),
+                rule: format!("{firms_base_url:?} is no http or https URL"),
+            });
+        }
+        Ok(Settings {
+            producer_id: producer_id(&stage),
+            stage,
+            queues: Queues {
+                critical: queue("CRITICAL_QUEUE_URL")?,
+                high: queue("HIGH_QUEUE_URL")?,
+                normal: queue("NORMAL_QUEUE_URL")?,
+                low: queue("LOW_QUEUE_URL")?,
+                batch_ticks: queue("BATCH_TICKS_QUEUE_URL")?,
+                realtime_ticks: queue("REALTIME_TICKS_QUEUE_URL")?,
+                stream_ticks: queue("STREAM_TICKS_QUEUE_URL")?,
+                express_retry: queue("EXPRESS_RETRY_QUEUE_URL")?,
+            },
+            topic_prefix: get("TOPIC_PREFIX").unwrap_or_default().to_owned(),
+            firms_base_url,
+            announce_dead_letters: true,
+        })
+    }
+}
+
+fn producer_id(stage: &str) -> String {
+    format!("streammanager/{}/{stage}", env!("CARGO_PKG_VERSION"))
+}

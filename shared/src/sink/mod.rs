@@ -1,0 +1,46 @@
+//! The sink seam: where records finally go, with an outcome for each [K1].
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::error::BackendError;
+use crate::record::Outgoing;
+pub use crate::record::envelope::Sent;
+
+/// A sink keeps its lanes apart, so that bulk never stands before an alert (DESIGN 10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    Critical,
+    Bulk,
+}
+
+/// What `check` found of one topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TopicReport {
+    pub topic: String,
+    pub state: TopicState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopicState {
+    Ready,
+    Created,
+    /// Exists with another number of partitions: used as it is, never repartitioned silently [K2].
+    Differs {
+        partitions: i32,
+        expected: i32,
+    },
+}
+
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// One outcome a record, in order, within `within`. When it returns, nothing is left in flight: what was not
+    /// acknowledged by then is `Retry`, and may have been written all the same.
+    async fn send(&self, lane: Lane, records: &[Outgoing], within: Duration) -> Vec<Sent>;
+
+    /// Reaches the sink, creates the topics of K2 that are missing, and reports each.
+    async fn check(&self) -> Result<Vec<TopicReport>, BackendError>;
+}

@@ -1,0 +1,81 @@
+//! The store seam: small items under a partition and a sort key with conditional writes, as DynamoDB has them. Cursors,
+//! seen-sets, leases, breakers, connectors, audit entries and dead letters live here. Every write is a condition.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::BackendError;
+use crate::time::Timestamp;
+
+/// `partition` groups what is listed together; `sort` orders it bytewise.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub partition: String,
+    pub sort: String,
+}
+
+impl Key {
+    pub fn new(partition: impl Into<String>, sort: impl Into<String>) -> Key {
+        Key { partition: partition.into(), sort: sort.into() }
+    }
+}
+
+/// Opaque: differs after every write of an item, also after delete and re-creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Version(pub u64);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    pub key: Key,
+    pub value: Bytes,
+    pub version: Version,
+    /// From then on the item counts as absent, whether or not it was deleted yet.
+    pub expires: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    Any,
+    Absent,
+    Version(Version),
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PutError {
+    /// The condition did not hold: somebody else wrote.
+    #[error("the condition did not hold")]
+    Conflict,
+    #[error("the item has {0} bytes, more than the store takes")]
+    TooLarge(usize),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Largest value; DynamoDB's item bound is 400 KB with its keys.
+pub const VALUE_BYTES: usize = 380 * 1024;
+
+#[async_trait]
+pub trait Store: Send + Sync {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError>;
+
+    /// Items of `partition` whose sort key begins with `prefix` and stands after `after`, in order, `max` at most.
+    async fn list(
+        &self,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<Item>, BackendError>;
+
+    /// Writes if the expectation holds; an `Ok` is durable.
+    async fn put_if(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expect: Expect,
+        expires: Option<Timestamp>,
+    ) -> Result<Version, PutError>;
+
+    /// Deleting what is absent is a conflict only under `Expect::Version`.
+    async fn delete_if(&self, key: &Key, expect: Expect) -> Result<(), PutError>;
+}

@@ -1,0 +1,101 @@
+//! Time and randomness as arguments. The only ambient reads are in `Clock::system` and `Rng::from_os`; everything else
+//! is banned by clippy, so that a paused clock and a seed decide a run.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt, SeedableRng, TryRng};
+use serde::Serializer;
+use ulid::Ulid;
+
+/// Where "now" comes from. Sleeping is tokio's, so that its paused clock rules both.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// The host's clock.
+    #[allow(clippy::disallowed_methods)] // the one place where the ambient clock is read
+    pub fn system() -> Clock {
+        Clock(Arc::new(Timestamp::now))
+    }
+
+    /// Follows tokio's clock from `start`: paused and advanced with it.
+    pub fn simulated(start: Timestamp) -> Clock {
+        let origin = tokio::time::Instant::now();
+        Clock(Arc::new(move || start + origin.elapsed()))
+    }
+
+    pub fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+
+    /// Time passed since `then`; zero when the clock stepped back.
+    pub fn since(&self, then: Timestamp) -> Duration {
+        Duration::try_from(self.now().duration_since(then)).unwrap_or(Duration::ZERO)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Seeded randomness, shared by clones.
+#[derive(Clone, Debug)]
+pub struct Rng(Arc<Mutex<StdRng>>);
+
+impl Rng {
+    pub fn seeded(seed: u64) -> Rng {
+        Rng(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
+    }
+
+    /// Seeded from the operating system, for `main`.
+    pub fn from_os() -> Result<Rng, String> {
+        let mut seed = [0; 32];
+        SysRng.try_fill_bytes(&mut seed).map_err(|e| format!("no randomness from the operating system: {e}"))?;
+        Ok(Rng(Arc::new(Mutex::new(StdRng::from_seed(seed)))))
+    }
+
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
+        self.with(|rng| rng.random())
+    }
+
+    /// A sortable id for something made at `now`.
+    pub fn ulid(&self, now: Timestamp) -> Ulid {
+        Ulid::from_parts(now.as_millisecond().unsigned_abs(), u128::from_be_bytes(self.bytes()))
+    }
+
+    /// `base` lengthened by up to a quarter, so that waiters do not come back together.
+    pub fn jitter(&self, base: Duration) -> Duration {
+        base + base.mul_f64(self.with(|rng| rng.random_range(0.0..0.25)))
+    }
+
+    fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+
+/// RFC 3339 in UTC with `Z` and milliseconds [K5].
+pub fn rfc3339(at: Timestamp) -> String {
+    MILLISECONDS.timestamp_to_string(&at)
+}
+
+/// Serialises a time as [`rfc3339`].
+pub fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at))
+}
+
+/// As [`serialize`], for a time that may be absent.
+pub fn serialize_optional<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => serialize(at, serializer),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,78 @@
+//! The upstream seam: one HTTP call to a source. Politeness and parsing stand above it.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// A URL that may carry a secret: only its `shown` form reaches logs, errors and metrics [A6].
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl {
+    url: String,
+    shown: String,
+}
+
+impl SecretUrl {
+    pub fn new(url: String, secret: Option<&str>) -> SecretUrl {
+        let shown = match secret {
+            Some(secret) if !secret.is_empty() => url.replace(secret, "***"),
+            _ => url.clone(),
+        };
+        SecretUrl { url, shown }
+    }
+
+    pub fn reveal(&self) -> &str {
+        &self.url
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// A GET with its headers (`User-Agent` is the implementation's) [S11].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub url: SecretUrl,
+    pub headers: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+    pub elapsed: Duration,
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// No response came; the text never shows a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    #[error("the response is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("{0}")]
+    Failed(String),
+}
+
+#[async_trait]
+pub trait Upstream: Send + Sync {
+    async fn call(&self, request: &Request, within: Duration) -> Result<Response, Unreachable>;
+}

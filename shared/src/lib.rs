@@ -10,6 +10,9 @@ pub mod time;
 pub mod app;
 pub mod record;
 
+pub mod connect;
+pub mod decode;
+
 pub mod blobs;
 pub mod queue;
 pub mod sink;

@@ -12,6 +12,9 @@ pub mod record;
 
 pub mod connect;
 pub mod decode;
+pub mod ingest;
+
+pub mod dead;
 
 pub mod blobs;
 pub mod queue;

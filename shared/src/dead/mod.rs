@@ -1,0 +1,242 @@
+//! Dead letters: records that can never succeed, with their original bytes [R4]. The same bad row read again is the same
+//! dead letter, seen once more. An outage never sends a good record here.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::blobs::BlobRef;
+use crate::error::{BackendError, Reason, Reject};
+use crate::ingest::Stream;
+use crate::limits::{DEAD_LETTER_INLINE_BYTES, ENVELOPE_ZSTD_LEVEL};
+use crate::queue::{Body, Message};
+use crate::record::route::Topic;
+use crate::record::{Envelope, EventId, Outgoing, SourceId, StreamId, TenantId, Tier, Traceparent};
+use crate::store::{Expect, Key, PutError};
+use crate::time::Timestamp;
+
+const PARTITION: &str = "dead-letters";
+
+/// The original bytes, here or in the blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Raw {
+    Inline(String),
+    Blob(BlobRef),
+}
+
+/// One record that can never succeed, as it is stored and listed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// From source, reason and bytes: the same fault has the same id.
+    pub id: EventId,
+    pub source: SourceId,
+    pub stream: StreamId,
+    pub tenant: TenantId,
+    pub reason: Reason,
+    pub detail: String,
+    /// 1-based row within its body, where there were several.
+    pub row: Option<u64>,
+    /// The event that the sink refused; absent for what never became one.
+    pub event: Option<EventId>,
+    pub first_seen: Timestamp,
+    pub last_seen: Timestamp,
+    /// How often it was tried or read.
+    pub attempts: u64,
+    /// Base64 when inline.
+    pub raw: Raw,
+    pub raw_bytes: u64,
+}
+
+/// A record about to be buried.
+struct Burial {
+    source: SourceId,
+    event: Option<EventId>,
+    reject: Reject,
+}
+
+/// Stores the rejects of a batch; durable when it returns.
+pub async fn bury_rejects(app: &App, stream: &Stream, rejects: Vec<(SourceId, Reject)>) -> Result<(), BackendError> {
+    let burials = rejects.into_iter().map(|(source, reject)| Burial { source, event: None, reject });
+    bury(app, &stream.id, &stream.tenant, burials.collect()).await
+}
+
+/// Stores records that the sink refused for good; durable when it returns.
+pub async fn bury_refused(
+    app: &App,
+    stream: &StreamId,
+    tenant: &TenantId,
+    refused: Vec<(Outgoing, Reason, String)>,
+) -> Result<(), BackendError> {
+    let burials = refused.into_iter().map(|(record, reason, detail)| Burial {
+        source: record.source,
+        event: Some(record.event),
+        reject: Reject::new(reason, detail).with_raw(record.value),
+    });
+    bury(app, stream, tenant, burials.collect()).await
+}
+
+async fn bury(app: &App, stream: &StreamId, tenant: &TenantId, burials: Vec<Burial>) -> Result<(), BackendError> {
+    const AT_ONCE: usize = 64;
+    let mut first_time = Vec::new();
+    for chunk in burials.chunks(AT_ONCE) {
+        let stored =
+            futures::future::try_join_all(chunk.iter().map(|burial| store(app, stream, tenant, burial))).await?;
+        first_time.extend(stored.into_iter().flatten());
+    }
+    if app.settings.announce_dead_letters && !first_time.is_empty() {
+        announce(app, stream, tenant, &first_time).await?;
+    }
+    Ok(())
+}
+
+/// Gives the letter when it is new.
+async fn store(
+    app: &App,
+    stream: &StreamId,
+    tenant: &TenantId,
+    burial: &Burial,
+) -> Result<Option<DeadLetter>, BackendError> {
+    let Burial { source, event, reject } = burial;
+    let id = EventId::of(source, [reject.reason.code().as_bytes(), &reject.raw]);
+    let key = Key::new(PARTITION, format!("{stream}/{id}"));
+    let now = app.clock.now();
+    loop {
+        let existing = app.store.get(&key).await?;
+        let (letter, expect) = match &existing {
+            Some(item) => {
+                let before: DeadLetter = parse(&item.value)?;
+                (DeadLetter { last_seen: now, attempts: before.attempts + 1, ..before }, Expect::Version(item.version))
+            }
+            None => {
+                let raw = match reject.raw.len() <= DEAD_LETTER_INLINE_BYTES {
+                    true => Raw::Inline(BASE64.encode(&reject.raw)),
+                    false => Raw::Blob(app.blobs.put(reject.raw.clone()).await?),
+                };
+                let letter = DeadLetter {
+                    id,
+                    source: source.clone(),
+                    stream: stream.clone(),
+                    tenant: tenant.clone(),
+                    reason: reject.reason,
+                    detail: reject.detail.clone(),
+                    row: reject.row,
+                    event: *event,
+                    first_seen: now,
+                    last_seen: now,
+                    attempts: 1,
+                    raw,
+                    raw_bytes: reject.raw.len() as u64,
+                };
+                (letter, Expect::Absent)
+            }
+        };
+        let value = serde_json::to_vec(&letter).map_err(|e| BackendError::Fatal(format!("dead letter: {e}")))?;
+        match app.store.put_if(&key, value.into(), expect, None).await {
+            Ok(_) => return Ok(existing.is_none().then_some(letter)),
+            Err(PutError::Conflict) => {}
+            Err(PutError::Backend(e)) => return Err(e),
+            Err(e @ PutError::TooLarge(_)) => return Err(BackendError::Fatal(format!("dead letter: {e}"))),
+        }
+    }
+}
+
+fn parse(value: &[u8]) -> Result<DeadLetter, BackendError> {
+    serde_json::from_slice(value).map_err(|e| BackendError::Fatal(format!("a stored dead letter cannot be read: {e}")))
+}
+
+/// The original bytes of a dead letter.
+pub async fn raw(app: &App, letter: &DeadLetter) -> Result<Option<Bytes>, BackendError> {
+    match &letter.raw {
+        Raw::Inline(text) => {
+            let bytes =
+                BASE64.decode(text).map_err(|e| BackendError::Fatal(format!("dead letter {}: {e}", letter.id)))?;
+            Ok(Some(bytes.into()))
+        }
+        Raw::Blob(blob) => app.blobs.get(blob).await,
+    }
+}
+
+/// Dead letters in the order of their streams, `max` at most; `stream` narrows to one.
+pub async fn list(app: &App, stream: Option<&StreamId>, max: usize) -> Result<Vec<DeadLetter>, BackendError> {
+    const AT_ONCE: usize = 500;
+    let prefix = stream.map(|stream| format!("{stream}/")).unwrap_or_default();
+    let mut letters = Vec::new();
+    let mut after: Option<String> = None;
+    while letters.len() < max {
+        let items = app.store.list(PARTITION, &prefix, after.as_deref(), AT_ONCE.min(max - letters.len())).await?;
+        let Some(last) = items.last() else { break };
+        after = Some(last.key.sort.clone());
+        for item in &items {
+            letters.push(parse(&item.value)?);
+        }
+    }
+    Ok(letters)
+}
+
+/// What `wildfire-dead-letters` carries: everything but the bytes [K2].
+#[derive(Serialize)]
+struct Announcement<'a> {
+    event_id: EventId,
+    source_id: &'a SourceId,
+    stream_id: &'a StreamId,
+    tenant: &'a TenantId,
+    reason: Reason,
+    detail: &'a str,
+    row: Option<u64>,
+    refused_event_id: Option<EventId>,
+    #[serde(serialize_with = "crate::time::serialize")]
+    first_seen: Timestamp,
+    raw_bytes: u64,
+}
+
+async fn announce(app: &App, stream: &StreamId, tenant: &TenantId, letters: &[DeadLetter]) -> Result<(), BackendError> {
+    let fatal = |e: &dyn std::fmt::Display| BackendError::Fatal(format!("dead-letter announcement: {e}"));
+    let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
+    let now = app.clock.now();
+    let mut records = Vec::with_capacity(letters.len());
+    for letter in letters {
+        let announcement = Announcement {
+            event_id: letter.id,
+            source_id: &letter.source,
+            stream_id: &letter.stream,
+            tenant,
+            reason: letter.reason,
+            detail: &letter.detail,
+            row: letter.row,
+            refused_event_id: letter.event,
+            first_seen: letter.first_seen,
+            raw_bytes: letter.raw_bytes,
+        };
+        records.push(Outgoing {
+            topic: Topic::DEAD_LETTERS.name().into(),
+            key: letter.source.to_string(),
+            value: serde_json::to_vec(&announcement).map_err(|e| fatal(&e))?.into(),
+            event: letter.id,
+            revision: 0,
+            source: letter.source.clone(),
+            tenant: tenant.clone(),
+            tier: Tier::Low,
+            schema: Topic::DEAD_LETTERS.schema().into(),
+            observed_at: letter.first_seen,
+            ingested_at: now,
+            traceparent: traceparent.clone(),
+            extra: Vec::new(),
+        });
+    }
+    for chunk in records.chunks(200) {
+        let id = app.rng.ulid(now);
+        let (stream, tenant, trace) = (stream.clone(), tenant.clone(), traceparent.clone());
+        let envelope = Envelope::pack(id, stream, tenant, Tier::Low, now, trace, chunk, ENVELOPE_ZSTD_LEVEL)
+            .and_then(|envelope| envelope.encode())
+            .map_err(|e| fatal(&e))?;
+        let sent = app.queue.send(&app.settings.queues.low, &[Message::now(Body::Binary(envelope))]).await?;
+        if let Some(Err(e)) = sent.into_iter().next() {
+            // The letter itself is stored; its announcement is best effort when LOW is full.
+            tracing::warn!(%e, "a dead letter was not announced");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! The first half: decode → validate → dedup → enrich → route → pack → queue. Done when the queue has acknowledged; what
+//! can never be accepted goes to the dead letters. Nothing here knows a sink.
+
+pub mod dedup;
+pub mod pack;
+pub mod place;
+pub mod validate;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::app::App;
+use crate::dead;
+use crate::decode::Row;
+use crate::error::{BackendError, Reason, Reject};
+use crate::limits::{BATCH_RECORDS, QUEUE_BATCH};
+use crate::queue::{Body, Message, SendError};
+use crate::record::route::{self, DRILL};
+use crate::record::{Draft, Envelope, Record, SourceId, StreamId, TenantId, Tier, Traceparent};
+use crate::time::Timestamp;
+use dedup::{Judged, Seen};
+
+/// What happens when a tier's queue is at capacity [Q2].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The poller waits for room.
+    Wait,
+    /// The pusher is told to come back: [`IngestError::Full`].
+    Refuse,
+}
+
+/// The running stream that rows come from.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    pub id: StreamId,
+    pub source: SourceId,
+    pub tenant: TenantId,
+    pub when_full: WhenFull,
+}
+
+/// What became of a body's rows. Laws: `decoded = accepted + duplicates + rejected`, `accepted = new + revisions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Ledger {
+    pub decoded: u64,
+    pub accepted: u64,
+    pub new: u64,
+    pub revisions: u64,
+    pub duplicates: u64,
+    pub rejected: u64,
+    pub rejected_by_reason: BTreeMap<Reason, u64>,
+    pub tiers: BTreeMap<Tier, u64>,
+}
+
+impl Ledger {
+    pub fn add(&mut self, other: &Ledger) {
+        self.decoded += other.decoded;
+        self.accepted += other.accepted;
+        self.new += other.new;
+        self.revisions += other.revisions;
+        self.duplicates += other.duplicates;
+        self.rejected += other.rejected;
+        for (reason, n) in &other.rejected_by_reason {
+            *self.rejected_by_reason.entry(*reason).or_default() += n;
+        }
+        for (tier, n) in &other.tiers {
+            *self.tiers.entry(*tier).or_default() += n;
+        }
+    }
+
+    fn reject(&mut self, reason: Reason) {
+        self.rejected += 1;
+        *self.rejected_by_reason.entry(reason).or_default() += 1;
+    }
+}
+
+/// Why ingest stopped. Everything accepted until then is durable and in the ledger; the rest may be offered again.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    #[error("the {0} queue is full")]
+    Full(Tier),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Takes `rows` the whole way into the queues, a batch at a time: queue acknowledgement → seen-set → next [Q1].
+/// `ledger` and `seen` tell what was done, also when it fails half-way.
+pub async fn ingest(
+    app: &App,
+    stream: &Stream,
+    seen: &mut Seen,
+    ledger: &mut Ledger,
+    rows: impl Iterator<Item = Row>,
+) -> Result<(), IngestError> {
+    let mut rows = rows.peekable();
+    while rows.peek().is_some() {
+        batch(app, stream, seen, ledger, rows.by_ref().take(BATCH_RECORDS)).await?;
+    }
+    Ok(())
+}
+
+async fn batch(
+    app: &App,
+    stream: &Stream,
+    seen: &mut Seen,
+    ledger: &mut Ledger,
+    rows: impl Iterator<Item = Row>,
+) -> Result<(), IngestError> {
+    let now = app.clock.now();
+    let mut this = Ledger::default();
+    let mut rejects: Vec<(SourceId, Reject)> = Vec::new();
+    let mut valid: Vec<Draft> = Vec::new();
+    for row in rows {
+        this.decoded += 1;
+        match row.and_then(|draft| validate::check(draft, now)) {
+            Ok(draft) => valid.push(draft),
+            Err(reject) => rejects.push((stream.source.clone(), reject)),
+        }
+    }
+    seen.load(app, valid.iter().map(|draft| draft.observed_at)).await?;
+
+    let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
+    let mut packer = pack::Packer::new(app, stream, trace, now);
+    for draft in valid {
+        let revision = match seen.judge(&draft) {
+            Judged::Duplicate => {
+                this.duplicates += 1;
+                continue;
+            }
+            Judged::New => 0,
+            Judged::Revision(revision) => revision,
+        };
+        let source = draft.source.clone();
+        match record(draft, revision, stream, now).and_then(|record| packer.add(&record)) {
+            Ok(()) => {}
+            Err(reject) => rejects.push((source, reject)),
+        }
+    }
+    let (envelopes, oversized) = packer.finish();
+    rejects.extend(oversized);
+
+    let sent = send(app, stream, &envelopes).await;
+    for packed in envelopes.iter().zip(&sent.acknowledged).filter(|(_, acknowledged)| **acknowledged).map(|(p, _)| p) {
+        for id in &packed.ids {
+            match id.revision {
+                0 => this.new += 1,
+                _ => this.revisions += 1,
+            }
+            seen.accept(id);
+        }
+        this.accepted += packed.ids.len() as u64;
+        *this.tiers.entry(packed.envelope.tier).or_default() += packed.ids.len() as u64;
+    }
+    seen.commit(app).await?;
+    if let Err(failure) = sent.failure {
+        // What was offered and not taken is judged anew when the caller comes back with it.
+        seen.forget_unaccepted();
+        this = Ledger { decoded: this.accepted, duplicates: 0, ..this };
+        ledger.add(&this);
+        return Err(failure);
+    }
+    for (_, reject) in &rejects {
+        this.reject(reject.reason);
+    }
+    dead::bury_rejects(app, stream, rejects).await?;
+    count(stream, &this);
+    ledger.add(&this);
+    Ok(())
+}
+
+/// Enriches and routes: the tier is decided here, once [P3].
+fn record(draft: Draft, revision: u32, stream: &Stream, now: Timestamp) -> Result<Record, Reject> {
+    let route = match &draft.alert {
+        Some(alert) if alert.is_drill() => DRILL,
+        _ => route::route(&draft.source, false)?,
+    };
+    let place = draft.position.map(place::place);
+    let (tier, topic) = (route.tier, route.topic);
+    Ok(Record { draft, revision, tenant: stream.tenant.clone(), tier, topic, place, ingested_at: now })
+}
+
+struct SentEnvelopes {
+    acknowledged: Vec<bool>,
+    failure: Result<(), IngestError>,
+}
+
+/// How long a poller waits before it offers an envelope to a full queue again.
+const FULL_WAIT: Duration = Duration::from_millis(50);
+
+async fn send(app: &App, stream: &Stream, envelopes: &[pack::Packed]) -> SentEnvelopes {
+    let mut acknowledged = vec![false; envelopes.len()];
+    let mut failure = Ok(());
+    for tier in Tier::ALL {
+        let mut open: Vec<usize> = (0..envelopes.len()).filter(|&i| envelopes[i].envelope.tier == tier).collect();
+        while !open.is_empty() && failure.is_ok() {
+            let chunk: Vec<usize> = open.iter().copied().take(QUEUE_BATCH).collect();
+            match send_chunk(app, tier, chunk.iter().map(|&i| &envelopes[i].envelope)).await {
+                Ok(outcomes) => {
+                    let mut full = false;
+                    for (&i, outcome) in chunk.iter().zip(outcomes) {
+                        match outcome {
+                            Ok(()) => acknowledged[i] = true,
+                            Err(SendError::Full) => full = true,
+                            Err(e) => failure = Err(BackendError::Retry(format!("{tier} queue: {e}")).into()),
+                        }
+                    }
+                    open.retain(|&i| !acknowledged[i]);
+                    match (full, stream.when_full) {
+                        (true, WhenFull::Refuse) => failure = Err(IngestError::Full(tier)),
+                        (true, WhenFull::Wait) => tokio::time::sleep(FULL_WAIT).await,
+                        (false, _) => {}
+                    }
+                }
+                Err(e) => failure = Err(e.into()),
+            }
+        }
+    }
+    SentEnvelopes { acknowledged, failure }
+}
+
+async fn send_chunk<'a>(
+    app: &App,
+    tier: Tier,
+    envelopes: impl Iterator<Item = &'a Envelope>,
+) -> Result<Vec<Result<(), SendError>>, BackendError> {
+    let messages: Vec<Message> = envelopes
+        .map(|envelope| envelope.encode().map(|bytes| Message::now(Body::Binary(bytes))))
+        .collect::<Result<_, _>>()
+        .map_err(|e| BackendError::Fatal(e.to_string()))?;
+    app.queue.send(app.settings.queues.tier(tier), &messages).await
+}
+
+fn count(stream: &Stream, ledger: &Ledger) {
+    let source = stream.source.to_string();
+    metrics::counter!("stream_records_processed_total", "source_id" => source.clone()).increment(ledger.accepted);
+    for (reason, n) in &ledger.rejected_by_reason {
+        metrics::counter!("stream_records_failed_total", "source_id" => source.clone(), "error_type" => reason.code())
+            .increment(*n);
+    }
+    metrics::histogram!("stream_batch_size").record(ledger.decoded as f64);
+}

@@ -1,0 +1,16 @@
+//! The rules that need the present [S9]: what a decoder alone cannot judge.
+
+use crate::error::{Reason, Reject};
+use crate::limits::CLOCK_SKEW;
+use crate::record::Draft;
+use crate::time::{Timestamp, rfc3339};
+
+/// Refuses a time in the future beyond the clock-skew bound.
+pub fn check(draft: Draft, now: Timestamp) -> Result<Draft, Reject> {
+    let latest = now + CLOCK_SKEW;
+    if draft.observed_at > latest {
+        let detail = format!("observed_at {} is later than {}", rfc3339(draft.observed_at), rfc3339(latest));
+        return Err(Reject::new(Reason::FutureTime, detail).with_raw(draft.data.json().to_owned()));
+    }
+    Ok(draft)
+}

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::blobs::Blobs;
+use crate::deliver::breaker::Breakers;
+use crate::deliver::tally::Tally;
 use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::sink::Sink;
@@ -21,4 +23,7 @@ pub struct App {
     pub upstream: Arc<dyn Upstream>,
     pub clock: Clock,
     pub rng: Rng,
+    pub breakers: Arc<Breakers>,
+    /// What this process has delivered.
+    pub tally: Arc<Tally>,
 }

@@ -15,6 +15,7 @@ pub mod decode;
 pub mod ingest;
 
 pub mod dead;
+pub mod deliver;
 
 pub mod blobs;
 pub mod queue;

@@ -12,6 +12,7 @@ use crate::error::{BackendError, Reason, Reject};
 use crate::ingest::Stream;
 use crate::limits::{DEAD_LETTER_INLINE_BYTES, ENVELOPE_ZSTD_LEVEL};
 use crate::queue::{Body, Message};
+use crate::record::ids;
 use crate::record::route::Topic;
 use crate::record::{Envelope, EventId, Outgoing, SourceId, StreamId, TenantId, Tier, Traceparent};
 use crate::store::{Expect, Key, PutError};
@@ -76,6 +77,15 @@ pub async fn bury_refused(
         reject: Reject::new(reason, detail).with_raw(record.value),
     });
     bury(app, stream, tenant, burials.collect()).await
+}
+
+/// Stores a message that is no envelope of ours, under the stream `stray`; durable when it returns.
+pub async fn bury_stray(app: &App, raw: Bytes, detail: String) -> Result<(), BackendError> {
+    let fatal = |e: ids::BadId| BackendError::Fatal(e.to_string());
+    let (source, stream) = (SourceId::new("stray").map_err(fatal)?, StreamId::new("stray").map_err(fatal)?);
+    let tenant = TenantId::new("stray").map_err(fatal)?;
+    let reject = Reject::new(Reason::NotData, detail).with_raw(raw);
+    bury(app, &stream, &tenant, vec![Burial { source, event: None, reject }]).await
 }
 
 async fn bury(app: &App, stream: &StreamId, tenant: &TenantId, burials: Vec<Burial>) -> Result<(), BackendError> {

@@ -37,6 +37,8 @@ pub struct Stream {
     pub id: StreamId,
     pub source: SourceId,
     pub tenant: TenantId,
+    /// Its connector holds a critical grant [A2].
+    pub granted: bool,
     pub when_full: WhenFull,
 }
 
@@ -171,9 +173,10 @@ async fn batch(
 
 /// Enriches and routes: the tier is decided here, once [P3].
 fn record(draft: Draft, revision: u32, stream: &Stream, now: Timestamp) -> Result<Record, Reject> {
+    let granted = route::route(&draft.source, stream.granted)?;
     let route = match &draft.alert {
         Some(alert) if alert.is_drill() => DRILL,
-        _ => route::route(&draft.source, false)?,
+        _ => granted,
     };
     let place = draft.position.map(place::place);
     let (tier, topic) = (route.tier, route.topic);

@@ -1,0 +1,320 @@
+//! The second half: envelopes → the sink's acknowledgements. Concurrent receives fill bounded hands, CRITICAL has its own
+//! strict lane, deficit round robin picks among the rest, and an envelope is forgotten only when every record of it is
+//! accounted for. Nothing here knows a source.
+
+pub mod breaker;
+pub mod drr;
+pub mod retry;
+pub mod settle;
+pub mod tally;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::error::BackendError;
+use crate::limits::{
+    BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, CRITICAL_FLOOD, CRITICAL_PARALLEL, HAND_CRITICAL, HAND_ENVELOPES,
+    QUEUE_BATCH, VISIBILITY,
+};
+use crate::queue::{Body, Delivery, Receipt, Settle};
+use crate::record::{Envelope, Tier};
+use crate::sink::Lane;
+use breaker::BreakerState;
+use drr::Drr;
+use settle::{Held, lane, work};
+
+/// One long poll; short, so that stopping waits no longer than this.
+const RECEIVE_WAIT: Duration = Duration::from_secs(1);
+/// Pause of a tier whose queue could not be reached.
+const RECEIVE_PAUSE: Duration = Duration::from_secs(1);
+/// Weights of HIGH : NORMAL : LOW, and of all four while CRITICAL floods [P4].
+const WEIGHTS: [u64; 3] = [3, 2, 1];
+const FLOOD_WEIGHTS: [u64; 4] = [6, 3, 2, 1];
+
+/// Delivers until `stop`; then takes nothing new, ends what is in flight and releases what is in hand.
+///
+/// # Errors
+/// Only when a queue is unknown or broken for good; a backend that is away is waited for.
+pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendError> {
+    let mut lanes = Lanes::new(app);
+    let mut stopping = stop.is_cancelled();
+    loop {
+        if !stopping {
+            lanes.receive();
+        }
+        lanes.release_behind_open_breakers().await;
+        if !stopping {
+            lanes.dispatch();
+        }
+        if stopping && lanes.working.is_empty() && lanes.receiving.is_empty() {
+            lanes.release_all().await;
+            return Ok(());
+        }
+        let wake = lanes.wake_at();
+        tokio::select! { biased;
+            () = stop.cancelled(), if !stopping => stopping = true,
+            Some(done) = lanes.working.next(), if !lanes.working.is_empty() => lanes.done(done),
+            Some((tier, received)) = lanes.receiving.next(), if !lanes.receiving.is_empty() => lanes.take(tier, received).await?,
+            () = tokio::time::sleep_until(wake) => lanes.keep_hidden().await,
+        }
+    }
+}
+
+type Received = (Tier, Result<Vec<Delivery>, BackendError>);
+
+struct Done {
+    number: u64,
+    result: Result<(), BackendError>,
+}
+
+/// An envelope that is being sent.
+struct InWork {
+    tier: Tier,
+    records: usize,
+    receipt: Receipt,
+    /// CRITICAL: the alert thread, of which only one message is in work at a time [E4].
+    thread: Option<String>,
+}
+
+struct Lanes<'a> {
+    app: &'a App,
+    hands: BTreeMap<Tier, VecDeque<Held>>,
+    receiving: FuturesUnordered<BoxFuture<'a, Received>>,
+    polled: BTreeSet<Tier>,
+    working: FuturesUnordered<BoxFuture<'a, Done>>,
+    in_work: BTreeMap<u64, InWork>,
+    next_number: u64,
+    calm: Drr<3>,
+    flood: Drr<4>,
+    hidden_until: Instant,
+}
+
+impl<'a> Lanes<'a> {
+    fn new(app: &'a App) -> Lanes<'a> {
+        Lanes {
+            app,
+            hands: Tier::ALL.into_iter().map(|tier| (tier, VecDeque::new())).collect(),
+            receiving: FuturesUnordered::new(),
+            polled: BTreeSet::new(),
+            working: FuturesUnordered::new(),
+            in_work: BTreeMap::new(),
+            next_number: 0,
+            calm: Drr::new(WEIGHTS),
+            flood: Drr::new(FLOOD_WEIGHTS),
+            hidden_until: Instant::now() + VISIBILITY,
+        }
+    }
+
+    fn hand(&mut self, tier: Tier) -> &mut VecDeque<Held> {
+        self.hands.entry(tier).or_default()
+    }
+
+    fn in_hand(&self, tier: Tier) -> usize {
+        self.hands.get(&tier).map_or(0, VecDeque::len)
+    }
+
+    /// One outstanding receive a tier, while its hand has room and its breaker lets records through.
+    fn receive(&mut self) {
+        let app = self.app;
+        for tier in Tier::ALL {
+            let room = match tier {
+                Tier::Critical => HAND_CRITICAL,
+                Tier::High | Tier::Normal | Tier::Low => HAND_ENVELOPES,
+            };
+            if self.polled.contains(&tier) || self.in_hand(tier) + QUEUE_BATCH > room || self.is_held_back(lane(tier)) {
+                continue;
+            }
+            self.polled.insert(tier);
+            self.receiving.push(Box::pin(async move {
+                let received = app.queue.receive(app.settings.queues.tier(tier), QUEUE_BATCH, RECEIVE_WAIT).await;
+                if received.is_err() {
+                    tokio::time::sleep(RECEIVE_PAUSE).await;
+                }
+                (tier, received)
+            }));
+        }
+    }
+
+    /// The breaker is open and its probe's time has not come, or the probe is under way.
+    fn is_held_back(&self, lane: Lane) -> bool {
+        self.app.breakers.lane(lane).opens_at().is_some_and(|from| self.app.clock.now() < from)
+    }
+
+    async fn take(&mut self, tier: Tier, received: Result<Vec<Delivery>, BackendError>) -> Result<(), BackendError> {
+        self.polled.remove(&tier);
+        let deliveries = match received {
+            Ok(deliveries) => deliveries,
+            Err(BackendError::Retry(problem)) => {
+                tracing::warn!(%tier, problem, "the queue cannot be reached");
+                return Ok(());
+            }
+            Err(fatal @ BackendError::Fatal(_)) => return Err(fatal),
+        };
+        for Delivery { body, receipt, receives, .. } in deliveries {
+            let bytes = match body {
+                Body::Binary(bytes) => bytes,
+                Body::Text(text) => text.into_bytes().into(),
+            };
+            match Envelope::decode(&bytes) {
+                Ok(envelope) => {
+                    let thread = (tier == Tier::Critical).then(|| thread_of(&envelope)).flatten();
+                    self.hand(tier).push_back(Held { envelope, receipt, receives, thread });
+                }
+                Err(e) => {
+                    let queue = self.app.settings.queues.tier(tier);
+                    let buried = settle::bury_stray(self.app, queue, bytes, &e.to_string()).await;
+                    self.warn_if_away(match buried {
+                        Ok(()) => self.app.queue.settle(queue, &[(receipt, Settle::Forget)]).await,
+                        Err(e) => Err(e),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what may start: CRITICAL first and always, then the bulk tiers within their bounds.
+    fn dispatch(&mut self) {
+        let flooded =
+            self.in_hand(Tier::Critical) as u64 > CRITICAL_FLOOD.min(HAND_CRITICAL as u64 - QUEUE_BATCH as u64);
+        if !flooded {
+            while let Some(held) = self.next_critical() {
+                self.start(held);
+            }
+        }
+        while self.bulk_has_room() {
+            let head =
+                |hands: &BTreeMap<Tier, VecDeque<Held>>, tier| hands.get(&tier)?.front().map(|h| h.envelope.count);
+            let hands = &self.hands;
+            let [high, normal, low] = Tier::BULK.map(|tier| head(hands, tier));
+            let tier = match flooded {
+                false => self.calm.next([high, normal, low]).map(|class| Tier::BULK[class]),
+                true => self.flood.next([head(hands, Tier::Critical), high, normal, low]).map(|class| Tier::ALL[class]),
+            };
+            match tier.and_then(|tier| self.hand(tier).pop_front()) {
+                Some(held) => self.start(held),
+                None => break,
+            }
+        }
+    }
+
+    /// The oldest CRITICAL whose thread has nothing in work.
+    fn next_critical(&mut self) -> Option<Held> {
+        let busy: BTreeSet<&str> = self.in_work.values().filter_map(|work| work.thread.as_deref()).collect();
+        let probing = self.app.breakers.lane(Lane::Critical).state() != BreakerState::Closed;
+        let parallel = if probing { 1 } else { CRITICAL_PARALLEL };
+        if self.in_work.values().filter(|work| work.tier == Tier::Critical).count() >= parallel {
+            return None;
+        }
+        let mut seen = busy;
+        let mut oldest: Option<(usize, &Held)> = None;
+        for (at, held) in self.hands.get(&Tier::Critical)?.iter().enumerate() {
+            // Of one thread only the first in hand may go, or an old message would wait for a newer one.
+            let free = held.thread.as_deref().is_none_or(|thread| seen.insert(thread));
+            if free && oldest.is_none_or(|(_, before)| held.envelope.accepted_at < before.envelope.accepted_at) {
+                oldest = Some((at, held));
+            }
+        }
+        let at = oldest?.0;
+        self.hand(Tier::Critical).remove(at)
+    }
+
+    fn bulk_has_room(&self) -> bool {
+        let bulk = || self.in_work.values().filter(|work| work.tier != Tier::Critical);
+        match self.app.breakers.lane(Lane::Bulk).state() {
+            BreakerState::Closed => {
+                bulk().count() < BULK_IN_FLIGHT_ENVELOPES
+                    && bulk().map(|work| work.records).sum::<usize>() < BULK_IN_FLIGHT_RECORDS
+            }
+            // The probe goes alone.
+            BreakerState::Open | BreakerState::HalfOpen => bulk().count() == 0 && !self.is_held_back(Lane::Bulk),
+        }
+    }
+
+    fn start(&mut self, held: Held) {
+        let app = self.app;
+        let number = self.next_number;
+        self.next_number += 1;
+        let in_work = InWork {
+            tier: held.envelope.tier,
+            records: held.envelope.count as usize,
+            receipt: held.receipt.clone(),
+            thread: held.thread.clone(),
+        };
+        self.in_work.insert(number, in_work);
+        self.working.push(Box::pin(async move { Done { number, result: work(app, held).await } }));
+    }
+
+    fn done(&mut self, done: Done) {
+        self.in_work.remove(&done.number);
+        self.warn_if_away(done.result);
+    }
+
+    /// The envelope comes back by itself when its visibility ends.
+    fn warn_if_away(&self, result: Result<(), BackendError>) {
+        if let Err(problem) = result {
+            tracing::warn!(%problem, "an envelope could not be settled and will come back");
+        }
+    }
+
+    /// Nothing burns its receive count behind an open breaker [R2].
+    async fn release_behind_open_breakers(&mut self) {
+        for tier in Tier::ALL {
+            if self.in_hand(tier) > 0 && self.is_held_back(lane(tier)) {
+                self.release(tier).await;
+            }
+        }
+    }
+
+    async fn release_all(&mut self) {
+        for tier in Tier::ALL {
+            self.release(tier).await;
+        }
+    }
+
+    async fn release(&mut self, tier: Tier) {
+        let receipts: Vec<_> = self.hand(tier).drain(..).map(|held| (held.receipt, Settle::Release)).collect();
+        if !receipts.is_empty() {
+            let released = self.app.queue.settle(self.app.settings.queues.tier(tier), &receipts).await;
+            self.warn_if_away(released);
+        }
+    }
+
+    /// Extends what is in hand and in work well before it would come back [Q5].
+    async fn keep_hidden(&mut self) {
+        if Instant::now() + VISIBILITY / 2 < self.hidden_until {
+            return;
+        }
+        self.hidden_until = Instant::now() + VISIBILITY;
+        for tier in Tier::ALL {
+            let held = self.hands.get(&tier).into_iter().flatten().map(|held| &held.receipt);
+            let in_work = self.in_work.values().filter(|work| work.tier == tier).map(|work| &work.receipt);
+            let receipts: Vec<_> = held.chain(in_work).map(|r| (r.clone(), Settle::Extend(VISIBILITY))).collect();
+            if !receipts.is_empty() {
+                let extended = self.app.queue.settle(self.app.settings.queues.tier(tier), &receipts).await;
+                self.warn_if_away(extended);
+            }
+        }
+    }
+
+    /// The next thing that happens by time alone: a breaker's probe, or an extension.
+    fn wake_at(&self) -> Instant {
+        let extend = self.hidden_until - VISIBILITY / 2;
+        let probes = [Lane::Critical, Lane::Bulk].into_iter().filter_map(|lane| {
+            let wait = self.app.breakers.lane(lane).opens_at()?.duration_since(self.app.clock.now());
+            Some(Instant::now() + Duration::try_from(wait).unwrap_or(Duration::from_millis(10)))
+        });
+        probes.fold(extend, Instant::min)
+    }
+}
+
+/// A CRITICAL envelope holds one alert; its key is the thread.
+fn thread_of(envelope: &Envelope) -> Option<String> {
+    envelope.unpack().ok()?.into_iter().next().map(|record| record.key)
+}

@@ -1,0 +1,110 @@
+//! One envelope's way: unpack, send with its tries, account for every record, and only then let the queue forget [Q1].
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::app::App;
+use crate::dead;
+use crate::deliver::retry;
+use crate::deliver::tally::Settled;
+use crate::error::BackendError;
+use crate::limits::ENVELOPE_ZSTD_LEVEL;
+use crate::queue::{Body, Message, QueueRef, Receipt, Settle};
+use crate::record::{Envelope, Outgoing, Tier};
+use crate::sink::{Lane, Sent};
+
+/// An envelope in hand.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub envelope: Envelope,
+    pub receipt: Receipt,
+    pub receives: u32,
+    /// CRITICAL: the alert's thread, of which only one message is in work at a time [E4].
+    pub thread: Option<String>,
+}
+
+/// Sends one envelope and settles it. An `Err` means that the queue or the store is away; the envelope comes back by itself.
+pub async fn work(app: &App, held: Held) -> Result<(), BackendError> {
+    let queue = app.settings.queues.tier(held.envelope.tier);
+    match held.envelope.unpack() {
+        Ok(records) => {
+            let outcomes = retry::send(app, lane(held.envelope.tier), &records).await;
+            settle(app, queue, held, records, outcomes).await
+        }
+        Err(e) => {
+            let raw = held.envelope.encode().unwrap_or_default();
+            bury_stray(app, queue, raw, &e.to_string()).await?;
+            app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await
+        }
+    }
+}
+
+pub fn lane(tier: Tier) -> Lane {
+    match tier {
+        Tier::Critical => Lane::Critical,
+        Tier::High | Tier::Normal | Tier::Low => Lane::Bulk,
+    }
+}
+
+async fn settle(
+    app: &App,
+    queue: &QueueRef,
+    held: Held,
+    records: Vec<Outgoing>,
+    outcomes: Vec<Sent>,
+) -> Result<(), BackendError> {
+    let latency = app.clock.since(held.envelope.accepted_at);
+    let (mut remainder, mut refused) = (Vec::new(), Vec::new());
+    let mut topics: BTreeMap<&str, u64> = BTreeMap::new();
+    for (record, outcome) in records.iter().zip(outcomes) {
+        match outcome {
+            Sent::Acked => *topics.entry(record.topic.as_str()).or_default() += 1,
+            Sent::Retry(_) => remainder.push(record.clone()),
+            Sent::Refused(reason, detail) => refused.push((record.clone(), reason, detail)),
+        }
+    }
+    let forget = (held.receipt.clone(), Settle::Forget);
+    if remainder.len() == records.len() && !remainder.is_empty() {
+        return app.queue.settle(queue, &[(held.receipt, Settle::Release)]).await;
+    }
+    let refused_count = refused.len() as u64;
+    if !refused.is_empty() {
+        dead::bury_refused(app, &held.envelope.stream, &held.envelope.tenant, refused).await?;
+    }
+    if !remainder.is_empty() {
+        send_remainder(app, queue, &held.envelope, &remainder).await?;
+    }
+    app.queue.settle(queue, &[forget]).await?;
+    let repeated = held.receives > 1;
+    app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
+    Ok(())
+}
+
+/// What is left of an envelope goes on as a new one with the same age, before the old one is forgotten [Q1].
+async fn send_remainder(app: &App, queue: &QueueRef, of: &Envelope, records: &[Outgoing]) -> Result<(), BackendError> {
+    let id = app.rng.ulid(app.clock.now());
+    let rest = Envelope::pack(
+        id,
+        of.stream.clone(),
+        of.tenant.clone(),
+        of.tier,
+        of.accepted_at,
+        of.traceparent.clone(),
+        records,
+        ENVELOPE_ZSTD_LEVEL,
+    )
+    .and_then(|rest| rest.encode())
+    .map_err(|e| BackendError::Fatal(e.to_string()))?;
+    match app.queue.send(queue, &[Message::now(Body::Binary(rest))]).await?.pop() {
+        Some(Ok(())) => Ok(()),
+        Some(Err(e)) => Err(BackendError::Retry(format!("remainder of {}: {e}", of.id))),
+        None => Err(BackendError::Fatal(format!("remainder of {}: the queue gave no outcome", of.id))),
+    }
+}
+
+/// A message that this program cannot read is kept whole for an operator; it must not be tried for ever.
+pub async fn bury_stray(app: &App, queue: &QueueRef, raw: Bytes, problem: &str) -> Result<(), BackendError> {
+    tracing::error!(%queue, problem, "a message is no envelope that this program can read");
+    dead::bury_stray(app, raw, format!("a message of {queue}: {problem}")).await
+}

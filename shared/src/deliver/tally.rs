@@ -1,0 +1,85 @@
+//! What was delivered, counted once a record: the second half of the ledger.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::record::Tier;
+
+/// Latencies of one tier in milliseconds, from accepted to acknowledged [P1].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Percentiles {
+    pub p50: f64,
+    pub p95: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Totals {
+    /// Records acknowledged by the sink and forgotten by the queue, by topic.
+    pub delivered: BTreeMap<String, u64>,
+    /// Records that the sink refused for good.
+    pub dead_lettered: u64,
+    /// Of these, records whose envelope had been received before: possible duplicates at the sink [K6].
+    pub redelivered: u64,
+    pub latency_ms: BTreeMap<Tier, Percentiles>,
+}
+
+impl Totals {
+    pub fn delivered_in_all(&self) -> u64 {
+        self.delivered.values().sum()
+    }
+}
+
+/// Shared by the lanes of one process.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    totals: Totals,
+    latency: BTreeMap<Tier, Histogram<u64>>,
+}
+
+/// What became of one settled envelope.
+#[derive(Debug)]
+pub struct Settled<'a> {
+    pub tier: Tier,
+    pub topics: &'a BTreeMap<&'a str, u64>,
+    pub refused: u64,
+    /// Its envelope had been received before.
+    pub repeated: bool,
+    pub latency: Duration,
+}
+
+impl Tally {
+    pub fn add(&self, settled: &Settled<'_>) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let acknowledged: u64 = settled.topics.values().sum();
+        for (topic, n) in settled.topics {
+            *inner.totals.delivered.entry((*topic).to_owned()).or_default() += n;
+        }
+        inner.totals.dead_lettered += settled.refused;
+        inner.totals.redelivered += if settled.repeated { acknowledged } else { 0 };
+        let micros = settled.latency.as_micros() as u64;
+        // Three significant digits, growing with the largest value: it cannot fail.
+        let histogram =
+            inner.latency.entry(settled.tier).or_insert_with(|| Histogram::new(3).expect("3 digits are valid"));
+        histogram.saturating_record_n(micros, acknowledged);
+        metrics::histogram!("stream_latency_seconds", "priority" => settled.tier.name())
+            .record_many(settled.latency.as_secs_f64(), acknowledged as usize);
+    }
+
+    pub fn totals(&self) -> Totals {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ms = |histogram: &Histogram<u64>, q| histogram.value_at_quantile(q) as f64 / 1000.0;
+        let percentiles =
+            |h| Percentiles { p50: ms(h, 0.5), p95: ms(h, 0.95), p99: ms(h, 0.99), max: h.max() as f64 / 1000.0 };
+        let latency_ms = inner.latency.iter().map(|(tier, h)| (*tier, percentiles(h))).collect();
+        Totals { latency_ms, ..inner.totals.clone() }
+    }
+}

@@ -1,1 +1,75 @@
+//! What the tests share: where the program, the samples and the real services are, and how a test says that it was skipped.
+//! No test logic and no client of the system lives here.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+/// Says that a whole test did not run, and why. `tests/run` counts these lines, and with `--strict` fails on them.
+/// Use as `return skip("kafka conformance", "STREAMMANAGER_TEST_KAFKA is not set")`.
+pub fn skip(what: &str, why: &str) {
+    let line = format!("SKIPPED {what}: {why}\n");
+    eprint!("{line}");
+    if let Some(file) = std::env::var_os("STREAMMANAGER_TEST_SKIPS") {
+        // One write in append mode: tests of several processes share the file.
+        let written =
+            OpenOptions::new().create(true).append(true).open(&file).and_then(|mut f| f.write_all(line.as_bytes()));
+        written.unwrap_or_else(|e| panic!("cannot note a skipped test in {}: {e}", Path::new(&file).display()));
+    }
+}
+
+/// The root of the workspace.
+pub fn workspace() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("the package lies in the workspace").to_path_buf()
+}
+
+/// The folder of recorded input, one folder a source: `STREAMMANAGER_SAMPLES`, else `shared/samples` beside the workspace.
+pub fn samples() -> Option<PathBuf> {
+    let folder = match std::env::var_os("STREAMMANAGER_SAMPLES") {
+        Some(folder) => PathBuf::from(folder),
+        None => workspace().join("../shared/samples"),
+    };
+    folder.is_dir().then_some(folder)
+}
+
+/// A real Apache Kafka, as `HOST:PORT`.
+pub fn kafka() -> Option<String> {
+    set("STREAMMANAGER_TEST_KAFKA")
+}
+
+/// The folder with Apache Kafka's jars, for its own command-line tools (`java -cp 'DIR/*' …`).
+pub fn kafka_libs() -> Option<PathBuf> {
+    set("STREAMMANAGER_TEST_KAFKA_LIBS").map(PathBuf::from)
+}
+
+/// An AWS endpoint that is not ours (ministack, LocalStack), as a URL. Any credentials will do.
+pub fn aws() -> Option<String> {
+    set("STREAMMANAGER_TEST_AWS")
+}
+
+/// The built `streammanager`: `STREAMMANAGER_BIN`, else the one beside this test's own binary.
+///
+/// # Panics
+/// When it is not built: `cargo test -p streammanager-tests` alone does not build another package's binary.
+pub fn binary() -> PathBuf {
+    let program = std::env::var_os("STREAMMANAGER_BIN").map(PathBuf::from).unwrap_or_else(|| {
+        let test = std::env::current_exe().expect("a test knows its own path");
+        // target/debug/deps/end_to_end-0123456789abcdef → target/debug/streammanager
+        let profile = test.parent().and_then(Path::parent).expect("cargo puts test binaries into deps/");
+        profile.join(format!("streammanager{}", std::env::consts::EXE_SUFFIX))
+    });
+    assert!(program.is_file(), "{} is not built: cargo build --workspace --all-features --bins", program.display());
+    program
+}
+
+/// A TCP port of 127.0.0.1 that nobody holds at this moment.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("127.0.0.1 has a free port");
+    socket.local_addr().expect("a bound socket has an address").port()
+}
+
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

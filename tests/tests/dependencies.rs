@@ -1,0 +1,64 @@
+//! What each package may link, from `cargo tree`: Lambda binaries carry nothing of the emulator, the thin command nothing
+//! of a whole system. No test of behaviour belongs here.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// What only a running emulator or its durable folder needs.
+const EMULATOR: [&str; 6] = ["streammanager-emulator", "redb", "axum", "mqtt-protocol-core", "kafka-protocol", "clap"];
+
+/// The names of the crates that `arguments` link on this host, themselves included.
+fn linked(arguments: &[&str]) -> BTreeSet<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let tree = Command::new(cargo)
+        .args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .args(arguments)
+        .current_dir(streammanager_tests::workspace())
+        .output()
+        .expect("cargo runs");
+    assert!(tree.status.success(), "cargo tree {arguments:?}: {}", String::from_utf8_lossy(&tree.stderr));
+    let text = String::from_utf8(tree.stdout).expect("crate names are text");
+    text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+fn among(crates: &BTreeSet<String>, forbidden: impl Fn(&str) -> bool) -> Vec<&String> {
+    crates.iter().filter(|name| forbidden(name)).collect()
+}
+
+#[test]
+fn lambda_functions_link_nothing_of_the_emulator() {
+    let functions = linked(&["-p", "streammanager-functions", "--features", "lambda"]);
+    for needed in ["lambda_runtime", "rdkafka", "aws-sdk-sqs", "aws-sdk-dynamodb"] {
+        assert!(functions.contains(needed), "{needed} is missing: {functions:?}");
+    }
+    let emulator = among(&functions, |name| EMULATOR.contains(&name));
+    assert!(emulator.is_empty(), "{emulator:?}");
+}
+
+#[test]
+fn the_thin_command_links_no_broker_no_cloud_and_no_server() {
+    let thin = linked(&["-p", "streammanager-emulator", "--no-default-features"]);
+    assert!(thin.contains("streammanager") && thin.contains("clap"), "{thin:?}");
+    let heavy = |name: &str| {
+        ["rdkafka", "axum", "reqwest", "mqtt-protocol-core", "kafka-protocol"].contains(&name)
+            || name.starts_with("aws-")
+    };
+    let found = among(&thin, heavy);
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn the_whole_command_links_what_a_running_system_needs() {
+    let whole = linked(&["-p", "streammanager-emulator"]);
+    let needed = EMULATOR.into_iter().chain(["rdkafka", "aws-sdk-sqs", "streammanager-functions"]);
+    let missing: Vec<_> = needed.filter(|name| !whole.contains(*name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_library_alone_links_no_backend() {
+    let library = linked(&["-p", "streammanager"]);
+    let backend = |name: &str| ["redb", "rdkafka", "reqwest"].contains(&name) || name.starts_with("aws-");
+    let found = among(&library, backend);
+    assert!(found.is_empty(), "{found:?}");
+}

@@ -1,1 +1,32 @@
+//! The `streammanager` command. `ingest` and `decode` work on files; with the feature `up` the same handlers that run on
+//! AWS run here from the very template that is deployed, beside the operator's commands.
 
+pub mod cli;
+pub mod commands;
+pub mod exit;
+pub mod files;
+pub mod host;
+
+use cli::{Cli, Command};
+use exit::{Exit, Failure};
+
+/// Runs one command on a runtime of its own; a failure is printed as one line.
+pub fn run(cli: Cli) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return failed(&Failure::new(format!("cannot start the runtime: {e}"))),
+    };
+    runtime.block_on(command(cli)).unwrap_or_else(|failure| failed(&failure))
+}
+
+async fn command(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Ingest(args) => commands::ingest::run(args).await,
+        Command::Decode(args) => commands::decode::run(args),
+    }
+}
+
+fn failed(failure: &Failure) -> Exit {
+    eprintln!("streammanager: {failure}");
+    Exit::Failed
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::blobs::Blobs;
 use crate::deliver::breaker::Breakers;
 use crate::deliver::tally::Tally;
+use crate::express::admit::Admission;
 use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::sink::Sink;
@@ -24,6 +25,7 @@ pub struct App {
     pub clock: Clock,
     pub rng: Rng,
     pub breakers: Arc<Breakers>,
+    pub admission: Arc<Admission>,
     /// What this process has delivered.
     pub tally: Arc<Tally>,
 }

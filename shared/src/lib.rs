@@ -12,10 +12,15 @@ pub mod record;
 
 pub mod connect;
 pub mod decode;
+
 pub mod ingest;
 
-pub mod dead;
 pub mod deliver;
+
+pub mod express;
+
+pub mod control;
+pub mod dead;
 
 pub mod blobs;
 pub mod queue;

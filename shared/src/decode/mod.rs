@@ -53,6 +53,14 @@ impl Format {
         }
     }
 
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Firms => "firms",
+            Format::Sensor => "sensor",
+            Format::Alert => "alert",
+        }
+    }
+
     /// The rows of `body`.
     ///
     /// # Errors

@@ -164,7 +164,15 @@ impl<'a> Lanes<'a> {
             match Envelope::decode(&bytes) {
                 Ok(envelope) => {
                     let thread = (tier == Tier::Critical).then(|| thread_of(&envelope)).flatten();
-                    self.hand(tier).push_back(Held { envelope, receipt, receives, thread });
+                    let hand = self.hand(tier);
+                    // By age, so that of one thread the older message is always found first.
+                    let at = match tier {
+                        Tier::Critical => {
+                            hand.partition_point(|held| held.envelope.accepted_at <= envelope.accepted_at)
+                        }
+                        Tier::High | Tier::Normal | Tier::Low => hand.len(),
+                    };
+                    hand.insert(at, Held { envelope, receipt, receives, thread });
                 }
                 Err(e) => {
                     let queue = self.app.settings.queues.tier(tier);
@@ -212,16 +220,8 @@ impl<'a> Lanes<'a> {
         if self.in_work.values().filter(|work| work.tier == Tier::Critical).count() >= parallel {
             return None;
         }
-        let mut seen = busy;
-        let mut oldest: Option<(usize, &Held)> = None;
-        for (at, held) in self.hands.get(&Tier::Critical)?.iter().enumerate() {
-            // Of one thread only the first in hand may go, or an old message would wait for a newer one.
-            let free = held.thread.as_deref().is_none_or(|thread| seen.insert(thread));
-            if free && oldest.is_none_or(|(_, before)| held.envelope.accepted_at < before.envelope.accepted_at) {
-                oldest = Some((at, held));
-            }
-        }
-        let at = oldest?.0;
+        let free = |held: &Held| held.thread.as_deref().is_none_or(|thread| !busy.contains(thread));
+        let at = self.hands.get(&Tier::Critical)?.iter().position(free)?;
         self.hand(Tier::Critical).remove(at)
     }
 

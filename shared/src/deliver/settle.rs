@@ -9,6 +9,7 @@ use crate::dead;
 use crate::deliver::retry;
 use crate::deliver::tally::Settled;
 use crate::error::BackendError;
+use crate::express::hedge;
 use crate::limits::ENVELOPE_ZSTD_LEVEL;
 use crate::queue::{Body, Message, QueueRef, Receipt, Settle};
 use crate::record::{Envelope, Outgoing, Tier};
@@ -27,6 +28,9 @@ pub struct Held {
 /// Sends one envelope and settles it. An `Err` means that the queue or the store is away; the envelope comes back by itself.
 pub async fn work(app: &App, held: Held) -> Result<(), BackendError> {
     let queue = app.settings.queues.tier(held.envelope.tier);
+    if held.envelope.tier == Tier::Critical && hedge::is_void(app, held.envelope.id).await {
+        return app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await;
+    }
     match held.envelope.unpack() {
         Ok(records) => {
             let outcomes = retry::send(app, lane(held.envelope.tier), &records).await;
@@ -76,6 +80,9 @@ async fn settle(
         send_remainder(app, queue, &held.envelope, &remainder).await?;
     }
     app.queue.settle(queue, &[forget]).await?;
+    if let Some(thread) = &held.thread {
+        hedge::left_queue(app, thread, held.envelope.id).await?;
+    }
     let repeated = held.receives > 1;
     app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
     Ok(())

@@ -74,6 +74,12 @@ impl Tally {
             .record_many(settled.latency.as_secs_f64(), acknowledged as usize);
     }
 
+    /// One alert that the broker acknowledged directly.
+    pub fn express(&self, topic: &str, latency: Duration) {
+        let topics = BTreeMap::from([(topic, 1)]);
+        self.add(&Settled { tier: Tier::Critical, topics: &topics, refused: 0, repeated: false, latency });
+    }
+
     pub fn totals(&self) -> Totals {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ms = |histogram: &Histogram<u64>, q| histogram.value_at_quantile(q) as f64 / 1000.0;

@@ -134,7 +134,7 @@ async fn batch(
             Judged::Revision(revision) => revision,
         };
         let source = draft.source.clone();
-        match record(draft, revision, stream, now).and_then(|record| packer.add(&record)) {
+        match enrich(draft, revision, stream, now).and_then(|record| packer.add(&record)) {
             Ok(()) => {}
             Err(reject) => rejects.push((source, reject)),
         }
@@ -172,7 +172,7 @@ async fn batch(
 }
 
 /// Enriches and routes: the tier is decided here, once [P3].
-fn record(draft: Draft, revision: u32, stream: &Stream, now: Timestamp) -> Result<Record, Reject> {
+pub fn enrich(draft: Draft, revision: u32, stream: &Stream, now: Timestamp) -> Result<Record, Reject> {
     let granted = route::route(&draft.source, stream.granted)?;
     let route = match &draft.alert {
         Some(alert) if alert.is_drill() => DRILL,

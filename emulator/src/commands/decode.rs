@@ -1,0 +1,78 @@
+//! `decode`: bytes → records on standard output, without queue or sink.
+
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
+
+use streammanager::decode::Context;
+use streammanager::error::Reject;
+use streammanager::ingest::{self, Stream, WhenFull, validate};
+use streammanager::record::{StreamId, TenantId, value};
+use streammanager::settings::Settings;
+use streammanager::time::Clock;
+
+use crate::cli::DecodeArgs;
+use crate::commands::input;
+use crate::exit::{Exit, Failure};
+use crate::files;
+
+/// Prints every record's value; a critical id may be decoded by anyone, since nothing is published.
+pub fn run(args: DecodeArgs) -> Result<Exit, Failure> {
+    let (source, format) = input(&args.source, &args.input)?;
+    let failed = |e: streammanager::record::ids::BadId| Failure::new(e);
+    let stream = Stream {
+        id: StreamId::new(source.as_str()).map_err(failed)?,
+        source: source.clone(),
+        tenant: TenantId::new("local").map_err(failed)?,
+        granted: true,
+        when_full: WhenFull::Wait,
+    };
+    let (now, settings) = (Clock::system().now(), Settings::local());
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut exit = Exit::Done;
+    for path in &args.input.files {
+        let body = files::read(path)?;
+        let context = Context { source: &source, received_at: now, topic: None };
+        let rows = match format.rows(&body, context) {
+            Ok(rows) => rows,
+            Err(reject) => {
+                report(path, &reject, args.json);
+                exit = Exit::Partly;
+                continue;
+            }
+        };
+        for row in rows {
+            let json = row
+                .and_then(|draft| validate::check(draft, now))
+                .and_then(|draft| ingest::enrich(draft, 0, &stream, now))
+                .and_then(|record| value::json(&record, &settings.producer_id));
+            match json {
+                Ok(json) => match writeln!(out, "{json}") {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(exit),
+                    Err(e) => return Err(Failure::new(format!("standard output: {e}"))),
+                },
+                Err(reject) => {
+                    report(path, &reject, args.json);
+                    exit = Exit::Partly;
+                }
+            }
+        }
+    }
+    match out.flush() {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!("standard output: {e}"))),
+        _ => Ok(exit),
+    }
+}
+
+fn report(path: &Path, reject: &Reject, json: bool) {
+    match json {
+        true => {
+            let reject = serde_json::json!({
+                "path": path.display().to_string(), "row": reject.row, "reason": reject.reason,
+                "detail": reject.detail, "raw": String::from_utf8_lossy(&reject.raw),
+            });
+            eprintln!("{}", serde_json::json!({ "reject": reject }));
+        }
+        false => eprintln!("{}: {reject}", path.display()),
+    }
+}

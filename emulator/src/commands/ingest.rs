@@ -1,0 +1,188 @@
+//! `ingest`: recorded files the whole way to a sink, through the same queues and lanes as a running system.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stderr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use streammanager::app::App;
+use streammanager::decode::{Context, Format};
+use streammanager::deliver::deliver;
+use streammanager::deliver::tally::{Percentiles, Totals};
+use streammanager::error::Reason;
+use streammanager::ingest::dedup::Seen;
+use streammanager::ingest::{self, Ledger, Stream, WhenFull};
+use streammanager::record::{SourceId, StreamId, TenantId, Tier, route};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::IngestArgs;
+use crate::commands::input;
+use crate::exit::{Exit, Failure};
+use crate::files;
+use crate::host::{self, Host};
+
+/// The ledger's one line [DESIGN "Command surface"].
+#[derive(Debug, Serialize)]
+struct Report {
+    files: Vec<FileReport>,
+    #[serde(flatten)]
+    ledger: Ledger,
+    /// Records that an earlier run left in this data folder.
+    queued_at_start: u64,
+    delivered: BTreeMap<String, u64>,
+    dead_lettered: u64,
+    redelivered: u64,
+    queued: u64,
+    elapsed_s: f64,
+    latency_ms: BTreeMap<Tier, Percentiles>,
+}
+
+#[derive(Debug, Serialize)]
+struct FileReport {
+    path: PathBuf,
+    format: &'static str,
+    decoded: u64,
+    rejected: u64,
+    rejected_by_reason: BTreeMap<Reason, u64>,
+    /// Set when the file is no data at all.
+    error: Option<String>,
+}
+
+pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    let (source, format) = input(&args.source, &args.input)?;
+    if route::is_critical(&source) && args.key_file.is_none() {
+        return Err(Failure::new(format!(
+            "--source {source}: {}: a critical id is published only for a connector with a critical grant; name its key with --key-file",
+            Reason::UnauthorisedSource
+        )));
+    }
+    let host = Host::open(&args.data, host::sink(args.out.as_deref(), args.kafka.as_deref())?).await?;
+    let queued_at_start = host.queued_records().await?;
+    let stop = CancellationToken::new();
+    let delivering = tokio::spawn({
+        let (app, stop) = (host.app.clone(), stop.clone());
+        async move { deliver(&app, &stop).await }
+    });
+
+    let (mut files, mut ledger) = (Vec::new(), Ledger::default());
+    let interrupted = CancellationToken::new();
+    let watch = tokio::spawn({
+        let interrupted = interrupted.clone();
+        async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                interrupted.cancel();
+            }
+        }
+    });
+    let stream = stream(&source)?;
+    let mut seen = Seen::new(&stream.id);
+    for path in &args.input.files {
+        if interrupted.is_cancelled() {
+            break;
+        }
+        let read = one_file(&host.app, &stream, &mut seen, format, path).await?;
+        ledger.add(&read.1);
+        files.push(read.0);
+    }
+    while !host.is_drained().await? && !interrupted.is_cancelled() && !delivering.is_finished() {
+        progress(&host, &ledger, args.json);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    stop.cancel();
+    watch.abort();
+    delivering.await.map_err(|e| Failure::new(format!("delivery ended early: {e}")))??;
+
+    let Totals { delivered, dead_lettered, redelivered, latency_ms } = host.app.tally.totals();
+    let report = Report {
+        files,
+        ledger,
+        queued_at_start,
+        delivered,
+        dead_lettered,
+        redelivered,
+        queued: host.queued_records().await?,
+        elapsed_s: started.elapsed().as_secs_f64(),
+        latency_ms,
+    };
+    match args.json {
+        true => println!("{}", serde_json::to_string(&report).map_err(Failure::new)?),
+        false => print(&report),
+    }
+    let clean = report.ledger.rejected == 0
+        && report.queued == 0
+        && report.dead_lettered == 0
+        && report.files.iter().all(|file| file.error.is_none());
+    Ok(if clean { Exit::Done } else { Exit::Partly })
+}
+
+fn stream(source: &SourceId) -> Result<Stream, Failure> {
+    Ok(Stream {
+        id: StreamId::new(source.as_str()).map_err(Failure::new)?,
+        source: source.clone(),
+        tenant: TenantId::new("local").map_err(Failure::new)?,
+        granted: false,
+        when_full: WhenFull::Wait,
+    })
+}
+
+async fn one_file(
+    app: &App,
+    stream: &Stream,
+    seen: &mut Seen,
+    format: Format,
+    path: &PathBuf,
+) -> Result<(FileReport, Ledger), Failure> {
+    let body = files::read(path)?;
+    let context = Context { source: &stream.source, received_at: app.clock.now(), topic: None };
+    let mut ledger = Ledger::default();
+    let error = match format.rows(&body, context) {
+        Ok(rows) => ingest::ingest(app, stream, seen, &mut ledger, rows)
+            .await
+            .map(|()| None)
+            .map_err(|e| Failure::new(format!("{}: {e}", path.display())))?,
+        Err(reject) => Some(reject.to_string()),
+    };
+    let report = FileReport {
+        path: path.clone(),
+        format: format.name(),
+        decoded: ledger.decoded,
+        rejected: ledger.rejected,
+        rejected_by_reason: ledger.rejected_by_reason.clone(),
+        error,
+    };
+    Ok((report, ledger))
+}
+
+fn progress(host: &Host, ledger: &Ledger, json: bool) {
+    if !json && stderr().is_terminal() {
+        let done = host.app.tally.totals().delivered_in_all();
+        eprint!("\r{done} of {} records acknowledged by the sink", ledger.accepted);
+    }
+}
+
+fn print(report: &Report) {
+    if stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+    for file in &report.files {
+        match &file.error {
+            Some(error) => println!("{}: no data: {error}", file.path.display()),
+            None => println!("{}: {} decoded, {} rejected", file.path.display(), file.decoded, file.rejected),
+        }
+    }
+    let Ledger { accepted, new, revisions, duplicates, .. } = report.ledger;
+    println!("accepted {accepted} (new {new}, revisions {revisions}), duplicates {duplicates}");
+    for (reason, n) in &report.ledger.rejected_by_reason {
+        println!("rejected {n}: {reason}");
+    }
+    for (topic, n) in &report.delivered {
+        println!("delivered {n} to {topic}");
+    }
+    for (tier, ms) in &report.latency_ms {
+        println!("latency {tier}: p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms", ms.p50, ms.p95, ms.p99);
+    }
+    println!("dead letters {}, still queued {}, {:.2} s", report.dead_lettered, report.queued, report.elapsed_s);
+}

@@ -1,0 +1,25 @@
+//! One file a command.
+
+pub mod decode;
+pub mod ingest;
+
+use streammanager::decode::Format;
+use streammanager::record::SourceId;
+
+use crate::cli::InputArgs;
+use crate::exit::Failure;
+
+/// The source and the format that `--source` and `--format` name.
+fn input(source: &str, input: &InputArgs) -> Result<(SourceId, Format), Failure> {
+    let source = SourceId::new(source).map_err(|e| Failure::new(format!("--source: {e}")))?;
+    let format = match input.format.as_str() {
+        "auto" => Format::of(&source).ok_or_else(|| {
+            Failure::new(format!(
+                "--source {source}: no decoder reads this source; ids are listed by `streammanager streams list --help`"
+            ))
+        })?,
+        name => Format::named(name)
+            .ok_or_else(|| Failure::new(format!("--format {name}: unknown; use auto, firms, sensor or alert")))?,
+    };
+    Ok((source, format))
+}

@@ -1,0 +1,35 @@
+//! Recorded input: files, gzip and standard input, read whole within a bound.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+
+use crate::exit::Failure;
+
+/// One file's content, unpacked; larger archives are split by their year or region anyway.
+const FILE_BYTES: u64 = 1 << 30;
+
+/// Reads `path`, unpacked if it is gzip by content; `-` is standard input.
+pub fn read(path: &Path) -> Result<Bytes, Failure> {
+    let failed = |e: io::Error| Failure::new(format!("{}: {e}", path.display()));
+    let raw = match path.as_os_str() == "-" {
+        true => bounded(io::stdin().lock()).map_err(failed)?,
+        false => bounded(File::open(path).map_err(failed)?).map_err(failed)?,
+    };
+    match raw.starts_with(&[0x1f, 0x8b]) {
+        true => Ok(bounded(MultiGzDecoder::new(&raw[..])).map_err(failed)?.into()),
+        false => Ok(raw.into()),
+    }
+}
+
+fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > FILE_BYTES {
+        true => Err(io::Error::other(format!("larger than {FILE_BYTES} bytes unpacked: split it"))),
+        false => Ok(bytes),
+    }
+}

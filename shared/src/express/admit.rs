@@ -1,0 +1,118 @@
+//! Who may ring the siren [A1, A2]: key or principal → connector → grant, checked at every publish; refusals are audited.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::app::App;
+use crate::control::audit::{self, Action};
+use crate::control::connectors::{self, Connector};
+use crate::error::{BackendError, Reason, Reject};
+use crate::record::{ConnectorId, SourceId, route};
+use crate::time::Timestamp;
+
+/// A cached connector is asked for anew after this, so that a rotation elsewhere is noticed.
+const FRESH: Duration = Duration::from_secs(10);
+/// With the state store away a cached connector stays valid this long [A3].
+const VALID_WITHOUT_STORE: Duration = Duration::from_secs(15 * 60);
+/// Cached connectors; far more than there are senders.
+const CACHED: usize = 1_000;
+
+/// Connectors seen lately, so that an alert costs no store read.
+#[derive(Debug, Default)]
+pub struct Admission(Mutex<BTreeMap<ConnectorId, (Timestamp, Connector)>>);
+
+impl Admission {
+    pub(crate) async fn connector(&self, app: &App, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {
+        let cached = self.with(|cache| cache.get(id).cloned());
+        let age = |read: Timestamp| app.clock.since(read);
+        if let Some((read, connector)) = &cached
+            && age(*read) < FRESH
+        {
+            return Ok(Some(connector.clone()));
+        }
+        match (connectors::get(app, id).await, cached) {
+            (Ok(Some(connector)), _) => {
+                self.with(|cache| {
+                    if cache.len() >= CACHED {
+                        cache.clear();
+                    }
+                    cache.insert(id.clone(), (app.clock.now(), connector.clone()));
+                });
+                Ok(Some(connector))
+            }
+            (Ok(None), _) => Ok(None),
+            (Err(_), Some((read, connector))) if age(read) < VALID_WITHOUT_STORE => Ok(Some(connector)),
+            (Err(e), _) => Err(e),
+        }
+    }
+
+    pub(crate) fn forget(&self, id: &ConnectorId) {
+        self.with(|cache| cache.remove(id));
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<ConnectorId, (Timestamp, Connector)>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// How a sender proved who it is.
+#[derive(Clone, Copy)]
+pub enum Proof<'a> {
+    /// An API key, from a header or a file.
+    Key(&'a str),
+    /// The principal of an MQTT connection [E5].
+    Principal(&'a str),
+}
+
+/// Why a sender was not admitted.
+#[derive(Debug)]
+pub enum NotAdmitted {
+    /// Unknown, wrong or revoked: 401.
+    Unknown(Reject),
+    /// Known, but not for this source id: 403.
+    NotGranted(Reject),
+    Backend(BackendError),
+}
+
+impl From<BackendError> for NotAdmitted {
+    fn from(e: BackendError) -> NotAdmitted {
+        NotAdmitted::Backend(e)
+    }
+}
+
+/// The connector and the source id that it publishes under. `source`: as asked for; without it the connector's only one.
+pub async fn admit(
+    app: &App,
+    proof: Proof<'_>,
+    source: Option<&SourceId>,
+) -> Result<(Connector, SourceId), NotAdmitted> {
+    let (found, actor) = match proof {
+        Proof::Key(key) => (connectors::holder(app, key).await?, "an API key".to_owned()),
+        Proof::Principal(principal) => {
+            (connectors::of_principal(app, principal).await?, format!("principal {principal}"))
+        }
+    };
+    let subject = source.map_or("", SourceId::as_str);
+    let Some(connector) = found else {
+        let detail = format!("{actor} that belongs to no connector");
+        audit::write(app, Action::Refused, &actor, subject, &detail).await?;
+        return Err(NotAdmitted::Unknown(Reject::new(Reason::UnauthorisedSource, detail)));
+    };
+    let refused = match (source, &connector.registration.sources[..]) {
+        (Some(source), _) if connector.may_publish(source) => {
+            match route::route(source, connector.registration.critical) {
+                Ok(_) => return Ok((connector.clone(), source.clone())),
+                Err(reject) => reject.detail,
+            }
+        }
+        (Some(source), _) => format!("connector {} may not publish under {source}", connector.registration.id),
+        (None, [only]) => match route::route(only, connector.registration.critical) {
+            Ok(_) => return Ok((connector.clone(), only.clone())),
+            Err(reject) => reject.detail,
+        },
+        (None, _) => format!("connector {} has several source ids; name one", connector.registration.id),
+    };
+    audit::write(app, Action::Refused, connector.registration.id.as_str(), subject, &refused).await?;
+    Err(NotAdmitted::NotGranted(Reject::new(Reason::UnauthorisedSource, refused)))
+}

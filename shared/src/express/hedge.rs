@@ -1,0 +1,169 @@
+//! One CRITICAL record to whichever durable place acknowledges first [E2]: the broker, or after 50 ms the CRITICAL queue.
+//! The queue's copy is void once the broker has it, and messages of one thread never overtake one another [E4].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use ulid::Ulid;
+
+use crate::app::App;
+use crate::error::{BackendError, Reason};
+use crate::ingest::Stream;
+use crate::limits::{HEDGE, TRY_CRITICAL};
+use crate::queue::{Body, Message};
+use crate::record::{Envelope, Outgoing, Tier};
+use crate::sink::{Lane, Sent};
+use crate::store::{Expect, Key, PutError};
+
+/// Where the record is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Durable {
+    Broker,
+    Queue,
+    /// The broker refused it for good.
+    Refused(Reason, String),
+}
+
+/// A hedged copy is not received before the broker's try has most likely ended.
+const COPY_DELAY: Duration = Duration::from_secs(1);
+/// Queued threads and void copies are remembered this long; the queue itself keeps messages 14 days.
+const REMEMBERED: Duration = Duration::from_secs(14 * 24 * 3600);
+const QUEUED: &str = "express/queued";
+const VOID: &str = "express/void";
+/// CRITICAL is not compressed [K4]; zstd's fastest level is what comes nearest in an envelope.
+const LEVEL: i32 = 1;
+
+/// Sends one record; `Err` when neither broker nor queue could take it.
+pub async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result<Durable, BackendError> {
+    let envelope = envelope(app, stream, &record)?;
+    let breaker = app.breakers.lane(Lane::Critical);
+    // A store that is away must not hold up an alert: then order within the thread is best effort.
+    let thread_waits = thread_is_queued(app, &record.key).await.unwrap_or(false);
+    if thread_waits || !breaker.admit(app.clock.now()) {
+        queue(app, &envelope, &record.key, Duration::ZERO).await?;
+        return Ok(Durable::Queue);
+    }
+    let records = [record];
+    let broker = app.sink.send(Lane::Critical, &records, TRY_CRITICAL);
+    tokio::pin!(broker);
+    let outcome = match tokio::time::timeout(HEDGE, &mut broker).await {
+        Ok(sent) => settle_breaker(app, sent),
+        Err(_) => {
+            let copy = queue(app, &envelope, &records[0].key, COPY_DELAY);
+            tokio::pin!(copy);
+            tokio::select! { biased;
+                sent = &mut broker => {
+                    let outcome = settle_breaker(app, sent);
+                    // The copy may be half-way there: let it end, then make it void.
+                    let queued = copy.await;
+                    return match (outcome, queued) {
+                        (Sent::Acked, queued) => {
+                            if queued.is_ok() {
+                                make_void(app, envelope.id, &records[0].key).await;
+                            }
+                            Ok(Durable::Broker)
+                        }
+                        (Sent::Refused(reason, detail), queued) => {
+                            if queued.is_ok() {
+                                make_void(app, envelope.id, &records[0].key).await;
+                            }
+                            Ok(Durable::Refused(reason, detail))
+                        }
+                        (Sent::Retry(_), queued) => queued.map(|()| Durable::Queue),
+                    };
+                }
+                queued = &mut copy => match queued {
+                    Ok(()) => {
+                        // Dropping the try ends it; a message that is written all the same is a visible duplicate [K6].
+                        return Ok(Durable::Queue);
+                    }
+                    Err(_) => settle_breaker(app, broker.await),
+                },
+            }
+        }
+    };
+    match outcome {
+        Sent::Acked => Ok(Durable::Broker),
+        Sent::Refused(reason, detail) => Ok(Durable::Refused(reason, detail)),
+        Sent::Retry(_) => {
+            queue(app, &envelope, &records[0].key, Duration::ZERO).await?;
+            Ok(Durable::Queue)
+        }
+    }
+}
+
+fn settle_breaker(app: &App, mut sent: Vec<Sent>) -> Sent {
+    let outcome = sent.pop().unwrap_or_else(|| Sent::Retry("the sink gave no outcome".into()));
+    app.breakers.lane(Lane::Critical).record(!matches!(outcome, Sent::Retry(_)), app.clock.now());
+    outcome
+}
+
+fn envelope(app: &App, stream: &Stream, record: &Outgoing) -> Result<Envelope, BackendError> {
+    let (id, at) = (app.rng.ulid(record.ingested_at), record.ingested_at);
+    let (stream, tenant, trace) = (stream.id.clone(), stream.tenant.clone(), record.traceparent.clone());
+    Envelope::pack(id, stream, tenant, Tier::Critical, at, trace, std::slice::from_ref(record), LEVEL)
+        .map_err(|e| BackendError::Fatal(e.to_string()))
+}
+
+/// The thread is marked before its message is queued: a mark too many delays a thread, one too few breaks its order.
+async fn queue(app: &App, envelope: &Envelope, thread: &str, delay: Duration) -> Result<(), BackendError> {
+    let marked = put(app, Key::new(QUEUED, queued_key(thread, envelope.id))).await;
+    if let Err(problem) = marked {
+        tracing::warn!(%problem, "a queued alert's thread could not be marked: its order is best effort");
+    }
+    let body = envelope.encode().map_err(|e| BackendError::Fatal(e.to_string()))?;
+    let message = Message { body: Body::Binary(body), delay };
+    match app.queue.send(&app.settings.queues.critical, &[message]).await?.pop() {
+        Some(Ok(())) => Ok(()),
+        Some(Err(e)) => Err(BackendError::Retry(format!("CRITICAL queue: {e}"))),
+        None => Err(BackendError::Fatal("CRITICAL queue: no outcome".into())),
+    }
+}
+
+fn thread_hash(thread: &str) -> String {
+    Sha256::digest(thread).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn queued_key(thread: &str, id: Ulid) -> String {
+    format!("{}/{id}", thread_hash(thread))
+}
+
+async fn thread_is_queued(app: &App, thread: &str) -> Result<bool, BackendError> {
+    Ok(!app.store.list(QUEUED, &format!("{}/", thread_hash(thread)), None, 1).await?.is_empty())
+}
+
+async fn put(app: &App, key: Key) -> Result<(), BackendError> {
+    match app.store.put_if(&key, Bytes::from_static(b"1"), Expect::Any, Some(app.clock.now() + REMEMBERED)).await {
+        Ok(_) | Err(PutError::Conflict) => Ok(()),
+        Err(PutError::Backend(e)) => Err(e),
+        Err(e @ PutError::TooLarge(_)) => Err(BackendError::Fatal(e.to_string())),
+    }
+}
+
+/// The broker has the record: its copy in the queue is forgotten unsent. Failing that it is a visible duplicate [K6].
+async fn make_void(app: &App, id: Ulid, thread: &str) {
+    let voided = put(app, Key::new(VOID, id.to_string())).await;
+    let unmarked = unmark(app, Key::new(QUEUED, queued_key(thread, id))).await;
+    if let Err(problem) = voided.and(unmarked) {
+        tracing::warn!(%problem, "the queue's copy of an alert could not be made void");
+    }
+}
+
+async fn unmark(app: &App, key: Key) -> Result<(), BackendError> {
+    match app.store.delete_if(&key, Expect::Any).await {
+        Ok(()) | Err(PutError::Conflict) => Ok(()),
+        Err(PutError::Backend(e)) => Err(e),
+        Err(e @ PutError::TooLarge(_)) => Err(BackendError::Fatal(e.to_string())),
+    }
+}
+
+/// Deliver asks before it sends a CRITICAL envelope.
+pub(crate) async fn is_void(app: &App, id: Ulid) -> bool {
+    app.store.get(&Key::new(VOID, id.to_string())).await.is_ok_and(|item| item.is_some())
+}
+
+/// Deliver has forgotten a CRITICAL envelope: its thread may go the short way again.
+pub(crate) async fn left_queue(app: &App, thread: &str, id: Ulid) -> Result<(), BackendError> {
+    unmark(app, Key::new(QUEUED, queued_key(thread, id))).await
+}

@@ -1,0 +1,150 @@
+//! The short circuit for lives [E1]: admit, decode, validate, and one record straight to the broker; the sender hears
+//! "accepted" on the first durable acknowledgement. Drills go the NORMAL way [E4].
+
+pub mod admit;
+pub mod hedge;
+
+use bytes::Bytes;
+
+use crate::app::App;
+use crate::dead;
+use crate::decode::{Context, Format};
+use crate::error::{BackendError, Reason, Reject};
+use crate::ingest::dedup::Seen;
+use crate::ingest::{self, IngestError, Ledger, Stream, WhenFull, pack, validate};
+use crate::limits::ALERT_BYTES;
+use crate::record::{Draft, EventId, SourceId, StreamId, Tier, Traceparent};
+use crate::time::Timestamp;
+use admit::{NotAdmitted, Proof};
+use hedge::Durable;
+
+/// One pushed body: an alert as JSON or CAP, or a feed of several.
+pub struct Incoming<'a> {
+    pub proof: Proof<'a>,
+    /// As the sender asked; a connector with one source id need not.
+    pub source: Option<&'a SourceId>,
+    pub body: Bytes,
+    pub received_at: Timestamp,
+}
+
+/// Where an accepted alert is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AcknowledgedBy {
+    Broker,
+    Queue,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Accepted {
+    pub event_id: EventId,
+    pub acknowledged_by: AcknowledgedBy,
+    pub topic: &'static str,
+    /// Test, Exercise or Draft: it did not reach the critical topic.
+    pub drill: bool,
+}
+
+/// What the sender hears.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Every alert of the body is durable or, where it broke a rule, refused by itself.
+    Taken {
+        accepted: Vec<Accepted>,
+        rejected: Vec<Reject>,
+    },
+    NotAdmitted(NotAdmitted),
+    /// The body as a whole is no alert.
+    NotData(Reject),
+    /// Nothing durable could take it: come back soon. What was accepted before is listed.
+    Unavailable {
+        accepted: Vec<Accepted>,
+        problem: BackendError,
+    },
+}
+
+/// Takes one pushed body. Nothing is left in flight when it returns [E2].
+pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
+    if incoming.body.len() > ALERT_BYTES {
+        let detail = format!("the body has {} bytes, {ALERT_BYTES} at most", incoming.body.len());
+        return Verdict::NotData(Reject::new(Reason::TooLarge, detail));
+    }
+    let (connector, source) = match admit::admit(app, incoming.proof, incoming.source).await {
+        Ok(admitted) => admitted,
+        Err(refused) => return Verdict::NotAdmitted(refused),
+    };
+    let stream = match StreamId::new(connector.registration.id.as_str()) {
+        Ok(id) => Stream {
+            id,
+            source: source.clone(),
+            tenant: connector.registration.tenant.clone(),
+            granted: connector.registration.critical,
+            when_full: WhenFull::Refuse,
+        },
+        Err(e) => return Verdict::NotData(Reject::new(Reason::UnauthorisedSource, e.to_string())),
+    };
+    let context = Context { source: &source, received_at: incoming.received_at, topic: None };
+    let rows: Vec<_> = match Format::Alert.rows(&incoming.body, context) {
+        Ok(rows) => rows.collect(),
+        Err(reject) => {
+            let reject = reject.with_raw(incoming.body.clone());
+            return match dead::bury_rejects(app, &stream, vec![(source, reject.clone())]).await {
+                Ok(()) => Verdict::NotData(reject),
+                Err(problem) => Verdict::Unavailable { accepted: Vec::new(), problem },
+            };
+        }
+    };
+    let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
+    for row in rows {
+        let taken = match row.and_then(|draft| validate::check(draft, app.clock.now())) {
+            Ok(draft) => one(app, &stream, draft).await,
+            Err(reject) => Ok(Err(reject)),
+        };
+        match taken {
+            Ok(Ok(one)) => accepted.push(one),
+            Ok(Err(reject)) => {
+                let buried = dead::bury_rejects(app, &stream, vec![(source.clone(), reject.clone())]).await;
+                if let Err(problem) = buried {
+                    return Verdict::Unavailable { accepted, problem };
+                }
+                rejected.push(reject);
+            }
+            Err(problem) => return Verdict::Unavailable { accepted, problem },
+        }
+    }
+    Verdict::Taken { accepted, rejected }
+}
+
+async fn one(app: &App, stream: &Stream, draft: Draft) -> Result<Result<Accepted, Reject>, BackendError> {
+    let now = app.clock.now();
+    let event_id = draft.event;
+    let record = match ingest::enrich(draft.clone(), 0, stream, now) {
+        Ok(record) => record,
+        Err(reject) => return Ok(Err(reject)),
+    };
+    let (topic, drill) = (record.topic.name(), record.tier != Tier::Critical);
+    let accepted = |acknowledged_by| Accepted { event_id, acknowledged_by, topic, drill };
+    if drill {
+        let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
+        return match ingest::ingest(app, stream, &mut seen, &mut ledger, std::iter::once(Ok(draft))).await {
+            Ok(()) => Ok(Ok(accepted(AcknowledgedBy::Queue))),
+            Err(IngestError::Full(tier)) => Err(BackendError::Retry(format!("the {tier} queue is full"))),
+            Err(IngestError::Backend(e)) => Err(e),
+        };
+    }
+    let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
+    let outgoing = match pack::outgoing(&record, &app.settings.producer_id, traceparent) {
+        Ok(outgoing) => outgoing,
+        Err(reject) => return Ok(Err(reject)),
+    };
+    let value = outgoing.value.clone();
+    let durable = hedge::send(app, stream, outgoing).await?;
+    metrics::counter!("stream_records_processed_total", "source_id" => stream.source.to_string()).increment(1);
+    match durable {
+        Durable::Broker => {
+            app.tally.express(topic, app.clock.since(now));
+            Ok(Ok(accepted(AcknowledgedBy::Broker)))
+        }
+        Durable::Queue => Ok(Ok(accepted(AcknowledgedBy::Queue))),
+        Durable::Refused(reason, detail) => Ok(Err(Reject::new(reason, detail).with_raw(value))),
+    }
+}

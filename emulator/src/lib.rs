@@ -6,6 +6,8 @@ pub mod commands;
 pub mod exit;
 pub mod files;
 pub mod host;
+#[cfg(feature = "up")]
+pub mod mqtt;
 
 use cli::{Cli, Command};
 use exit::{Exit, Failure};

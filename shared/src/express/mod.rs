@@ -87,7 +87,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
         Ok(rows) => rows.collect(),
         Err(reject) => {
             let reject = reject.with_raw(incoming.body.clone());
-            return match dead::bury_rejects(app, &stream, vec![(source, reject.clone())]).await {
+            return match dead::bury_rejects(app, &stream, vec![(stream.source.clone(), reject.clone())]).await {
                 Ok(()) => Verdict::NotData(reject),
                 Err(problem) => Verdict::Unavailable { accepted: Vec::new(), problem },
             };

@@ -1,13 +1,17 @@
 //! The sink seam: where records finally go, with an outcome for each [K1].
 
+mod file;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::error::BackendError;
+use crate::error::{BackendError, Reason};
+use crate::limits::RECORD_VALUE_BYTES;
 use crate::record::Outgoing;
 pub use crate::record::envelope::Sent;
+pub use file::FileSink;
 
 /// A sink keeps its lanes apart, so that bulk never stands before an alert (DESIGN 10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,4 +47,18 @@ pub trait Sink: Send + Sync {
 
     /// Reaches the sink, creates the topics of K2 that are missing, and reports each.
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError>;
+}
+
+/// What no sink takes: a value beyond the contract's size, a topic that Kafka would not have either.
+fn refusal(record: &Outgoing) -> Option<Sent> {
+    if record.value.len() > RECORD_VALUE_BYTES {
+        let detail = format!("the value has {} bytes, {RECORD_VALUE_BYTES} at most", record.value.len());
+        return Some(Sent::Refused(Reason::TooLarge, detail));
+    }
+    let topic = record.topic.as_str();
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if !(1..=200).contains(&topic.len()) || !topic.bytes().all(legal) || topic.starts_with('.') {
+        return Some(Sent::Refused(Reason::SinkRefused, format!("{topic:?} is no topic name")));
+    }
+    None
 }

@@ -1,0 +1,83 @@
+//! Every bound of the MQTT endpoint, each with its reason. Nothing here acts.
+
+use std::time::Duration;
+
+/// Bytes of a topic or filter. AWS IoT allows 256; local tests write longer ones, none near this.
+pub(super) const TOPIC_BYTES: usize = 1024;
+/// Levels of a topic or filter: the depth of the routing tree, hence of its recursion.
+pub(super) const TOPIC_LEVELS: usize = 32;
+/// Bytes of a client identifier (AWS IoT: 128).
+pub(super) const CLIENT_ID_BYTES: usize = 256;
+/// Topic aliases a version 5 client may set; each pins one topic in memory.
+pub(super) const TOPIC_ALIASES: u16 = 16;
+/// QoS 1 deliveries without acknowledgement to one client, whatever larger receive maximum it states.
+pub(super) const SEND_WINDOW: u16 = 100;
+/// Bytes of the reason text sent with a refusal: a log line, not a document.
+pub(super) const REASON_BYTES: usize = 200;
+
+/// The bounds that an operator or a test may want to change.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections; below the usual 1,024 file descriptors of a shell, with room for the rest of the system.
+    pub connections: usize,
+    /// From the accepted connection to the CONNACK.
+    pub handshake: Duration,
+    /// A whole packet. AWS IoT allows 128 KiB.
+    pub packet_bytes: usize,
+    /// Publishes of one connection waiting for the gate: enough that many share one commit
+    /// (rate = clients × window / commit time), stated to version 5 clients as the receive maximum.
+    pub window: u16,
+    /// Payload bytes of those publishes; at least one publish is always let in.
+    pub window_bytes: usize,
+    /// How long a publish is offered again to a gate that is busy, before its sender is told.
+    pub busy_patience: Duration,
+    /// Longest keep-alive, and the one of clients that ask for none, so that dead peers are noticed (AWS IoT: 1,200 s).
+    pub keep_alive: Duration,
+    /// A peer that takes nothing of what is to be written for so long is gone.
+    pub write_stall: Duration,
+    /// Bytes to be written beyond which neither deliveries are added nor packets read.
+    pub outbox_bytes: usize,
+    /// How long publishes in the window may still settle after their connection ended.
+    pub drain: Duration,
+    /// The same when the endpoint is told to stop.
+    pub stop_grace: Duration,
+    /// Messages waiting for one subscriber, connected or away.
+    pub queued_messages: usize,
+    /// Their payload bytes. Payloads are shared between subscribers.
+    pub queued_bytes: usize,
+    /// Sessions kept for clients that are away; the one away longest goes first.
+    pub sessions: usize,
+    /// How long such a session is kept (AWS IoT: 1 h).
+    pub session_expiry: Duration,
+    /// Subscriptions of one session (AWS IoT: 50).
+    pub subscriptions: usize,
+    /// Retained messages, below `queued_messages` so that one subscription to `#` does not overflow its own queue.
+    pub retained_messages: usize,
+    /// Their payload bytes, below `queued_bytes` for the same reason.
+    pub retained_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 768,
+            handshake: Duration::from_secs(10),
+            packet_bytes: 128 * 1024,
+            window: 256,
+            window_bytes: 1024 * 1024,
+            busy_patience: Duration::from_secs(300),
+            keep_alive: Duration::from_secs(1200),
+            write_stall: Duration::from_secs(30),
+            outbox_bytes: 64 * 1024,
+            drain: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(2),
+            queued_messages: 1000,
+            queued_bytes: 2 * 1024 * 1024,
+            sessions: 256,
+            session_expiry: Duration::from_secs(3600),
+            subscriptions: 64,
+            retained_messages: 500,
+            retained_bytes: 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The MQTT endpoint, 3.1.1 and 5 on one port: a QoS 1 publish is acknowledged after the gate has made it durable
+//! [Q1]. Here are its public face and the accept loop; what a publish means is behind the gate, and TLS is not here.
+//!
+//! Served: QoS 0 and 1, wildcard subscriptions, retained messages, last will, sessions that outlive connections. Not
+//! served, and refused by name: QoS 2, shared subscriptions, subscription identifiers, enhanced authentication.
+//! Sessions, subscriptions and retained messages are kept in memory and end with the process.
+
+mod broker;
+mod connection;
+mod decode;
+mod encode;
+mod frame;
+mod handshake;
+mod limits;
+mod message;
+mod routes;
+mod session;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use broker::Broker;
+pub use limits::Limits;
+use message::{Message, Qos};
+pub use topic::{BadTopic, Filter, matches};
+
+/// How long a leaving client is given to take the last bytes.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// A publish on its way in.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    pub topic: String,
+    pub payload: Bytes,
+    pub client_id: String,
+    /// What `Gate::connect` said: the user name.
+    pub principal: Option<String>,
+    pub qos: u8,
+    pub retain: bool,
+    /// The client says that it sent this before.
+    pub dup: bool,
+}
+
+/// Why the gate says no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The queue is full: the connection stops reading and offers the publish again later.
+    Busy,
+    NotAuthorized,
+    /// With the reason, which a version 5 client is told.
+    Invalid(String),
+}
+
+/// What stands between clients and the system.
+#[async_trait::async_trait]
+pub trait Gate: Send + Sync + 'static {
+    /// Checks the user name and password of CONNECT; gives the principal under which the client publishes.
+    async fn connect(
+        &self,
+        client_id: &str,
+        user: Option<&str>,
+        password: Option<&[u8]>,
+    ) -> Result<Option<String>, Refused>;
+
+    /// Returns once every rule's action on this publish is durably stored: only then the PUBACK goes out.
+    ///
+    /// Many publishes of one connection are in here at the same time, begun in the order in which they came; a gate
+    /// that must keep that order enqueues before it first waits. May be dropped half-way when the endpoint stops.
+    async fn publish(&self, publish: Publish) -> Result<(), Refused>;
+}
+
+/// The endpoint. Clones share connections, sessions and retained messages.
+#[derive(Clone)]
+pub struct Endpoint {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    gate: Arc<dyn Gate>,
+    broker: Broker,
+    limits: Limits,
+    /// One permit for each connection that may still be opened.
+    vacancies: Arc<Semaphore>,
+}
+
+/// What a connection runs on.
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
+
+impl Endpoint {
+    pub fn new(gate: Arc<dyn Gate>) -> Endpoint {
+        Endpoint::with_limits(gate, Limits::default())
+    }
+
+    pub fn with_limits(gate: Arc<dyn Gate>, limits: Limits) -> Endpoint {
+        let vacancies = Arc::new(Semaphore::new(limits.connections));
+        Endpoint { shared: Arc::new(Shared { gate, broker: Broker::new(limits.clone()), limits, vacancies }) }
+    }
+
+    /// Accepts connections until `stop`; returns when each of them has settled what it had in flight, for a short
+    /// grace, and is closed.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let socket = match accepted {
+                Ok((socket, _)) => socket,
+                Err(error) => {
+                    // Out of file descriptors, mostly: the connection stays in the backlog meanwhile.
+                    tracing::warn!(%error, "MQTT connection not accepted");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(vacancy) = self.shared.vacancies.clone().try_acquire_owned() else {
+                tracing::warn!(limit = self.shared.limits.connections, "too many MQTT connections: closed a new one");
+                continue;
+            };
+            // Acknowledgements are small and waited for.
+            let _ = socket.set_nodelay(true);
+            let (shared, stop) = (self.shared.clone(), stop.clone());
+            connections.spawn(async move {
+                connection::run(shared, socket, stop).await;
+                drop(vacancy);
+            });
+        }
+        drop(listener);
+        connections.close();
+        connections.wait().await;
+    }
+
+    /// Publishes from the system itself, such as `alerts/ack/{event_id}`: to subscribers at QoS 1, not through the gate.
+    pub async fn publish(&self, topic: &str, payload: Bytes) {
+        if let Err(error) = topic::check_topic(topic) {
+            tracing::error!(topic, %error, "not published");
+            return;
+        }
+        let message = Message {
+            topic: topic.into(),
+            payload,
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            properties: Vec::new(),
+            expires_at: None,
+        };
+        self.shared.broker.publish(None, message);
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.shared.limits.connections - self.shared.vacancies.available_permits()
+    }
+}
+
+/// Writes the last bytes, closes our side and reads on for a moment: closing a socket with unread input would reset the
+/// connection, and the peer would not see what was written last.
+async fn hang_up(socket: &mut impl Socket, last: &mut BytesMut) {
+    let farewell = async {
+        socket.write_all_buf(last).await?;
+        socket.shutdown().await?;
+        let mut ignored = [0; 4096];
+        while socket.read(&mut ignored).await? > 0 {}
+        Ok::<(), std::io::Error>(())
+    };
+    // Whether the peer takes it is the peer's affair.
+    let _ = timeout(LAST_BYTES, farewell).await;
+}

@@ -1,0 +1,142 @@
+//! Which subscriptions cover a topic: a tree of topic levels. Sessions and retained messages are in `broker`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::message::Qos;
+use super::session::Session;
+use super::topic::Filter;
+
+/// A client's wish for one filter.
+#[derive(Clone)]
+pub(super) struct Subscription {
+    pub(super) session: Arc<Session>,
+    pub(super) qos: Qos,
+    /// Version 5: not the client's own messages.
+    pub(super) no_local: bool,
+    /// Version 5: keep the retain flag as published.
+    pub(super) retain_as_published: bool,
+}
+
+/// Depth is bounded by the length of filters (`limits::TOPIC_LEVELS`), so recursion is, too.
+#[derive(Default)]
+pub(super) struct Routes {
+    below: BTreeMap<String, Routes>,
+    here: BTreeMap<Arc<str>, Subscription>,
+}
+
+impl Routes {
+    /// Adds a subscription, or replaces the client's former one of the same filter.
+    pub(super) fn insert(&mut self, filter: &Filter, subscription: Subscription) {
+        let mut node = self;
+        for level in filter.as_str().split('/') {
+            node = node.below.entry(level.to_owned()).or_default();
+        }
+        node.here.insert(subscription.session.client_id.clone(), subscription);
+    }
+
+    pub(super) fn remove(&mut self, filter: &str, client_id: &str) {
+        let (level, rest) = match filter.split_once('/') {
+            Some((level, rest)) => (level, Some(rest)),
+            None => (filter, None),
+        };
+        let Some(node) = self.below.get_mut(level) else { return };
+        match rest {
+            Some(rest) => node.remove(rest, client_id),
+            None => {
+                node.here.remove(client_id);
+            }
+        }
+        if node.below.is_empty() && node.here.is_empty() {
+            self.below.remove(level);
+        }
+    }
+
+    /// Calls `found` for each subscription that covers the topic; a client with several such filters is found several times.
+    pub(super) fn covering<'a>(&'a self, topic: &str, found: &mut impl FnMut(&'a Subscription)) {
+        if self.below.is_empty() {
+            return;
+        }
+        let levels: Vec<&str> = topic.split('/').collect();
+        self.visit(&levels, !topic.starts_with('$'), found);
+    }
+
+    /// `wildcards` is false for the first level of the server's own topics (`$…`).
+    fn visit<'a>(&'a self, levels: &[&str], wildcards: bool, found: &mut impl FnMut(&'a Subscription)) {
+        if wildcards && let Some(rest) = self.below.get("#") {
+            rest.here.values().for_each(&mut *found);
+        }
+        let Some((level, deeper)) = levels.split_first() else {
+            self.here.values().for_each(found);
+            return;
+        };
+        if let Some(node) = self.below.get(*level) {
+            node.visit(deeper, true, found);
+        }
+        if wildcards && let Some(node) = self.below.get("+") {
+            node.visit(deeper, true, found);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::super::topic::matches;
+    use super::*;
+
+    fn level(rng: &mut StdRng, levels: &[&str]) -> String {
+        levels[rng.random_range(0..levels.len())].to_owned()
+    }
+
+    fn path(rng: &mut StdRng, levels: &[&str]) -> String {
+        (0..rng.random_range(1..5)).map(|_| level(rng, levels)).collect::<Vec<_>>().join("/")
+    }
+
+    #[test]
+    fn the_tree_finds_what_matching_every_filter_finds() {
+        let mut rng = StdRng::seed_from_u64(11);
+        let mut routes = Routes::default();
+        let mut model: Vec<(String, Arc<Session>)> = Vec::new();
+        for client in 0..300 {
+            let mut text = path(&mut rng, &["a", "b", "", "+", "$x"]);
+            if rng.random_bool(0.3) {
+                text.push_str("/#");
+            }
+            let session = Arc::new(Session::new(&format!("c{client:03}")));
+            let subscription = Subscription {
+                session: session.clone(),
+                qos: Qos::AtLeastOnce,
+                no_local: false,
+                retain_as_published: false,
+            };
+            routes.insert(&Filter::parse(&text).unwrap(), subscription);
+            model.push((text, session));
+        }
+        for (text, session) in model.split_off(200) {
+            routes.remove(&text, &session.client_id);
+        }
+        let mut total = 0;
+        for _ in 0..500 {
+            let topic = path(&mut rng, &["a", "b", "", "$x"]);
+            let mut found = Vec::new();
+            routes.covering(&topic, &mut |subscription| found.push(subscription.session.client_id.to_string()));
+            found.sort();
+            let expected: Vec<String> = model
+                .iter()
+                .filter(|(filter, _)| matches(filter, &topic))
+                .map(|(_, session)| session.client_id.to_string())
+                .collect();
+            assert_eq!(found, expected, "{topic}");
+            total += found.len();
+        }
+        assert!(total > 1000, "the topics are covered often enough to mean something");
+        for (text, session) in model {
+            routes.remove(&text, &session.client_id);
+        }
+        assert!(routes.below.is_empty(), "nothing is left behind");
+    }
+}

@@ -1,1 +1,99 @@
+//! The world of this host: the embedded backends in a data folder and the sink that the flags name.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use streammanager::app::App;
+use streammanager::blobs::embedded::FileBlobs;
+use streammanager::embedded::{Commits, Embedded, Options};
+use streammanager::queue::{Body, Queue};
+use streammanager::record::{Envelope, Tier};
+use streammanager::settings::Settings;
+use streammanager::sink::Sink;
+use streammanager::sink::file::FileSink;
+use streammanager::time::{Clock, Rng};
+use streammanager::upstream::{Request, Response, Unreachable, Upstream};
+
+use crate::exit::Failure;
+
+/// An App on this host, and the data folder's queues for counting.
+pub struct Host {
+    pub app: App,
+    embedded: Embedded,
+}
+
+impl Host {
+    /// Opens the data folder for a run without a template: local queues, no sources to poll.
+    pub async fn open(data: &Path, sink: Arc<dyn Sink>) -> Result<Host, Failure> {
+        sink.check().await.map_err(|e| Failure::new(format!("the sink cannot be reached: {e}")))?;
+        let clock = Clock::system();
+        let embedded = Embedded::open(data, Options::new(clock.clone()))?;
+        let app = App {
+            settings: Arc::new(Settings::local()),
+            queue: Arc::new(embedded.clone()),
+            store: Arc::new(embedded.clone()),
+            blobs: Arc::new(FileBlobs::open(data, Commits::Grouped)?),
+            sink,
+            upstream: Arc::new(NoUpstream),
+            clock,
+            rng: Rng::from_os().map_err(Failure::new)?,
+            breakers: Arc::default(),
+            admission: Arc::default(),
+            tally: Arc::default(),
+        };
+        Ok(Host { app, embedded })
+    }
+
+    /// Records that wait in the tiers' queues.
+    pub async fn queued_records(&self) -> Result<u64, Failure> {
+        queued_records(&self.embedded, &self.app.settings)
+    }
+
+    pub async fn is_drained(&self) -> Result<bool, Failure> {
+        for tier in Tier::ALL {
+            if self.app.queue.depth(self.app.settings.queues.tier(tier)).await?.total() > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Counted from the envelopes' heads: a counter beside the queue could differ from it.
+pub fn queued_records(embedded: &Embedded, settings: &Settings) -> Result<u64, Failure> {
+    let mut records = 0;
+    for tier in Tier::ALL {
+        embedded.each_body(settings.queues.tier(tier), |body| {
+            let bytes = match body {
+                Body::Binary(bytes) => bytes,
+                Body::Text(text) => text.into_bytes().into(),
+            };
+            records += Envelope::decode(&bytes).map_or(1, |envelope| u64::from(envelope.count));
+        })?;
+    }
+    Ok(records)
+}
+
+/// The sink of `--out` or `--kafka`.
+pub fn sink(out: Option<&Path>, kafka: Option<&str>) -> Result<Arc<dyn Sink>, Failure> {
+    match (out, kafka) {
+        (Some(folder), _) => Ok(Arc::new(FileSink::open(folder)?)),
+        #[cfg(feature = "up")]
+        (None, Some(brokers)) => kafka_sink(brokers, ""),
+        #[cfg(not(feature = "up"))]
+        (None, Some(_)) => Err(Failure::new("--kafka: this build has no Kafka client; build with default features")),
+        (None, None) => Err(Failure::new("name a sink: --out DIR or --kafka HOST:PORT")),
+    }
+}
+
+/// `ingest` reads files only.
+struct NoUpstream;
+
+#[async_trait]
+impl Upstream for NoUpstream {
+    async fn call(&self, request: &Request, _: Duration) -> Result<Response, Unreachable> {
+        Err(Unreachable::Failed(format!("{} is not called: this command reads files only", request.url)))
+    }
+}

@@ -1,1 +1,30 @@
+//! The eight functions as handlers: each translates an AWS event into one call of the library and its answer back. They
+//! take their world as an argument; the Lambda binaries and the emulator call the very same ones.
 
+pub mod batch;
+pub mod control;
+pub mod deliver;
+pub mod express;
+pub mod realtime;
+pub mod redrive;
+pub mod schedule;
+pub mod stream;
+
+pub mod events;
+
+use streammanager::error::BackendError;
+
+/// A handler failed as a whole: the trigger's own retry rules apply.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    #[error("the event is not one of this function's triggers: {0}")]
+    UnknownEvent(String),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+impl From<serde_json::Error> for HandlerError {
+    fn from(e: serde_json::Error) -> HandlerError {
+        HandlerError::UnknownEvent(e.to_string())
+    }
+}

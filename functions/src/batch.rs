@@ -1,0 +1,10 @@
+//! batch: ticks of streams read to their end. The tick itself says how far one invocation goes [M2].
+
+use serde_json::Value;
+use streammanager::app::App;
+
+use crate::{HandlerError, realtime};
+
+pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
+    realtime::handle(app, event).await
+}

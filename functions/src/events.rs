@@ -1,0 +1,170 @@
+//! AWS's own event JSON, as far as the handlers read it. Bodies stay text and are parsed per record, so that one bad body
+//! never fails its batch.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// An SQS event source's batch.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct SqsEvent {
+    #[serde(rename = "Records")]
+    pub records: Vec<SqsMessage>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SqsMessage {
+    pub message_id: String,
+    pub body: String,
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A Kinesis event source's batch.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct KinesisEvent {
+    #[serde(rename = "Records")]
+    pub records: Vec<KinesisRecord>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KinesisRecord {
+    /// `shardId-000000000000:SEQUENCE`.
+    #[serde(rename = "eventID")]
+    pub event_id: String,
+    pub kinesis: KinesisData,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KinesisData {
+    pub partition_key: String,
+    pub sequence_number: String,
+    /// Base64.
+    pub data: String,
+}
+
+/// Which records of a batch are to come back; everything else is done.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchResponse {
+    pub batch_item_failures: Vec<BatchItemFailure>,
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchItemFailure {
+    /// An SQS message id or a Kinesis sequence number.
+    pub item_identifier: String,
+}
+
+impl BatchResponse {
+    pub fn fail(&mut self, item_identifier: impl Into<String>) {
+        self.batch_item_failures.push(BatchItemFailure { item_identifier: item_identifier.into() });
+    }
+}
+
+/// What the topic rules' SELECT gives of one MQTT message (DESIGN 11).
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RuleOutput {
+    /// Base64 of the message.
+    pub payload: String,
+    pub topic: String,
+    #[serde(default)]
+    pub principal: Option<String>,
+    #[serde(default)]
+    pub client: Option<String>,
+    /// Epoch milliseconds.
+    #[serde(default)]
+    pub received_at: Option<i64>,
+}
+
+impl RuleOutput {
+    pub fn payload(&self) -> Result<Bytes, base64::DecodeError> {
+        BASE64.decode(&self.payload).map(Bytes::from)
+    }
+}
+
+/// HTTP API, payload format 2.0.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRequest {
+    pub raw_path: String,
+    #[serde(default)]
+    pub raw_query_string: String,
+    /// Names in lower case.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    #[serde(default)]
+    pub query_string_parameters: BTreeMap<String, String>,
+    #[serde(default)]
+    pub path_parameters: BTreeMap<String, String>,
+    #[serde(default)]
+    pub body: Option<String>,
+    #[serde(default)]
+    pub is_base64_encoded: bool,
+    pub request_context: RequestContext,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RequestContext {
+    pub http: RequestHttp,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestHttp {
+    pub method: String,
+    pub path: String,
+    #[serde(default)]
+    pub source_ip: String,
+}
+
+impl HttpRequest {
+    pub fn body(&self) -> Result<Bytes, base64::DecodeError> {
+        match (&self.body, self.is_base64_encoded) {
+            (None, _) => Ok(Bytes::new()),
+            (Some(text), false) => Ok(Bytes::copy_from_slice(text.as_bytes())),
+            (Some(text), true) => BASE64.decode(text).map(Bytes::from),
+        }
+    }
+
+    /// `Authorization: Bearer …` or `X-Api-Key: …`.
+    pub fn key(&self) -> Option<&str> {
+        let bearer = self.headers.get("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        bearer.or_else(|| self.headers.get("x-api-key").map(String::as_str)).map(str::trim)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpResponse {
+    pub status_code: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
+}
+
+impl HttpResponse {
+    pub fn json(status_code: u16, body: &impl Serialize) -> HttpResponse {
+        let headers = BTreeMap::from([("content-type".to_owned(), "application/json".to_owned())]);
+        match serde_json::to_string(body) {
+            Ok(body) => HttpResponse { status_code, headers, body },
+            Err(e) => HttpResponse { status_code: 500, headers, body: format!("{{\"error\":{:?}}}", e.to_string()) },
+        }
+    }
+
+    /// `{"error": code, "detail": text}`.
+    pub fn error(status_code: u16, error: &str, detail: impl std::fmt::Display) -> HttpResponse {
+        HttpResponse::json(status_code, &serde_json::json!({ "error": error, "detail": detail.to_string() }))
+    }
+
+    pub fn with_header(mut self, name: &str, value: impl Into<String>) -> HttpResponse {
+        self.headers.insert(name.to_owned(), value.into());
+        self
+    }
+}

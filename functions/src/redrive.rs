@@ -1,0 +1,16 @@
+//! redrive: the hourly report of dead letters by pattern [R4].
+
+use serde_json::Value;
+use streammanager::app::App;
+use streammanager::dead;
+
+use crate::HandlerError;
+
+pub async fn handle(app: &App, _event: Value) -> Result<Value, HandlerError> {
+    let report = dead::patterns(app).await?;
+    for pattern in &report.patterns {
+        tracing::info!(stream = %pattern.stream, reason = %pattern.reason, letters = pattern.letters, "dead letters");
+    }
+    metrics::gauge!("stream_dlq_size").set(report.letters as f64);
+    Ok(serde_json::to_value(report)?)
+}

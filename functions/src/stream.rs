@@ -1,0 +1,123 @@
+//! stream: pushed readings from Kinesis, and the ticks of streams polled faster than every 30 s.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use streammanager::app::App;
+use streammanager::decode::{Context, Format, Row};
+use streammanager::error::{Reason, Reject};
+use streammanager::ingest::dedup::Seen;
+use streammanager::ingest::{self, Ledger, Stream, WhenFull};
+use streammanager::limits::READING_BYTES;
+use streammanager::record::{SourceId, StreamId, TenantId};
+use streammanager::time::Timestamp;
+
+use crate::HandlerError;
+use crate::events::{BatchResponse, KinesisEvent, KinesisRecord, RuleOutput};
+use crate::realtime;
+
+/// A Kinesis batch or a batch of ticks; the answer names what has to come back.
+pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
+    let from_kinesis = event.pointer("/Records/0/kinesis").is_some();
+    match from_kinesis {
+        true => Ok(serde_json::to_value(readings(app, serde_json::from_value(event)?).await)?),
+        false => realtime::handle(app, event).await,
+    }
+}
+
+/// One source's readings of a batch, in order.
+#[derive(Default)]
+struct Group {
+    rows: Vec<Row>,
+    first_sequence: String,
+}
+
+/// Content never fails a Kinesis batch, it would block the shard [Q1]: bad readings go to the dead letters. Only a backend
+/// that is away does, from the first record of the first source that could not be stored.
+async fn readings(app: &App, event: KinesisEvent) -> BatchResponse {
+    let mut groups: BTreeMap<SourceId, Group> = BTreeMap::new();
+    let order: Vec<String> = event.records.iter().map(|r| r.kinesis.sequence_number.clone()).collect();
+    for record in &event.records {
+        let (source, rows) = decode(app, record);
+        let group = groups.entry(source).or_default();
+        if group.rows.is_empty() {
+            group.first_sequence = record.kinesis.sequence_number.clone();
+        }
+        group.rows.extend(rows);
+    }
+    let mut failed: Vec<String> = Vec::new();
+    for (source, group) in groups {
+        if let Err(problem) = one_source(app, &source, group.rows).await {
+            tracing::warn!(%problem, %source, "readings stay in their stream");
+            failed.push(group.first_sequence);
+        }
+    }
+    let mut response = BatchResponse::default();
+    // A checkpoint is one position: everything from the earliest failure on comes again, known by its event ids.
+    if let Some(first) = order.into_iter().find(|sequence| failed.contains(sequence)) {
+        response.fail(first);
+    }
+    response
+}
+
+async fn one_source(app: &App, source: &SourceId, rows: Vec<Row>) -> Result<(), HandlerError> {
+    let unknown = |e: streammanager::record::ids::BadId| HandlerError::UnknownEvent(e.to_string());
+    let stream = Stream {
+        id: StreamId::new(source.as_str()).map_err(unknown)?,
+        source: source.clone(),
+        tenant: TenantId::new("shared").map_err(unknown)?,
+        granted: false,
+        when_full: WhenFull::Refuse,
+    };
+    let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
+    match ingest::ingest(app, &stream, &mut seen, &mut ledger, rows.into_iter()).await {
+        Ok(()) => Ok(()),
+        Err(ingest::IngestError::Backend(e)) => Err(e.into()),
+        Err(full @ ingest::IngestError::Full(_)) => Err(streammanager::error::BackendError::Retry(full.to_string()).into()),
+    }
+}
+
+/// A record that is no reading at all is still one rejected row of its source.
+fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
+    let rejected = |source: SourceId, reject: Reject| (source, vec![Err(reject)]);
+    let output = match rule_output(record) {
+        Ok(output) => output,
+        Err(reject) => return rejected(unknown_source(), reject),
+    };
+    let received_at = output.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
+    let kind = output.topic.split('/').nth(1).unwrap_or_default();
+    let source = SourceId::new(&format!("iot_{kind}")).unwrap_or_else(|_| unknown_source());
+    let payload = match output.payload() {
+        Ok(payload) => payload,
+        Err(e) => return rejected(source, Reject::new(Reason::BadJson, format!("payload is no base64: {e}"))),
+    };
+    if payload.len() > READING_BYTES {
+        let detail = format!("{} bytes, {READING_BYTES} at most", payload.len());
+        return rejected(source, Reject::new(Reason::TooLarge, detail).with_raw(payload));
+    }
+    let context = Context { source: &source, received_at, topic: Some(&output.topic) };
+    match Format::Sensor.rows(&payload, context) {
+        Ok(rows) => {
+            let rows = rows.collect();
+            (source, rows)
+        }
+        Err(reject) => {
+            let reject = if reject.raw.is_empty() { reject.with_raw(payload.clone()) } else { reject };
+            rejected(source, reject)
+        }
+    }
+}
+
+fn rule_output(record: &KinesisRecord) -> Result<RuleOutput, Reject> {
+    use base64::Engine;
+    let raw = base64::engine::general_purpose::STANDARD
+        .decode(&record.kinesis.data)
+        .map_err(|e| Reject::new(Reason::BadJson, format!("record data is no base64: {e}")))?;
+    serde_json::from_slice(&raw)
+        .map_err(|e| Reject::new(Reason::BadJson, format!("record is no output of the sensors rule: {e}")).with_raw(raw))
+}
+
+/// Readings whose topic names no kind.
+fn unknown_source() -> SourceId {
+    SourceId::new("iot_unknown").expect("a valid id")
+}

@@ -14,6 +14,7 @@ pub mod connect;
 pub mod decode;
 
 pub mod ingest;
+pub mod schedule;
 
 pub mod deliver;
 

@@ -29,7 +29,7 @@ pub struct Registration {
     /// The critical grant: without it no critical id is accepted [A2].
     #[serde(default)]
     pub critical: bool,
-    /// MQTT user name or certificate that names this connector [E5].
+    /// What names this connector on an MQTT connection, such as a certificate's id [E5]; its own id if not set.
     #[serde(default)]
     pub principal: Option<String>,
 }
@@ -51,6 +51,10 @@ pub struct Connector {
 impl Connector {
     pub fn may_publish(&self, source: &SourceId) -> bool {
         self.registration.sources.contains(source)
+    }
+
+    pub fn principal(&self) -> &str {
+        self.registration.principal.as_deref().unwrap_or(self.registration.id.as_str())
     }
 
     fn matches(&self, secret: &str) -> bool {
@@ -176,7 +180,7 @@ pub(crate) async fn holder(app: &App, key: &str) -> Result<Option<Connector>, Ba
 pub(crate) async fn of_principal(app: &App, principal: &str) -> Result<Option<Connector>, BackendError> {
     // Principals are few and looked up only for alerts: a scan needs no second index to keep true.
     let connectors = list(app).await?;
-    Ok(connectors.into_iter().find(|c| !c.revoked && c.registration.principal.as_deref() == Some(principal)))
+    Ok(connectors.into_iter().find(|connector| !connector.revoked && connector.principal() == principal))
 }
 
 pub(crate) async fn get(app: &App, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {

@@ -1,6 +1,8 @@
 //! Dead letters: records that can never succeed, with their original bytes [R4]. The same bad row read again is the same
 //! dead letter, seen once more. An outage never sends a good record here.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -249,4 +251,47 @@ async fn announce(app: &App, stream: &StreamId, tenant: &TenantId, letters: &[De
         }
     }
     Ok(())
+}
+
+/// Dead letters of one stream and one reason.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pattern {
+    pub stream: StreamId,
+    pub reason: Reason,
+    pub letters: u64,
+    /// Readings of the same faults, first ones included.
+    pub attempts: u64,
+    #[serde(serialize_with = "crate::time::serialize")]
+    pub last_seen: Timestamp,
+    /// One of them, in words.
+    pub example: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PatternReport {
+    pub letters: u64,
+    /// Most letters first.
+    pub patterns: Vec<Pattern>,
+}
+
+/// Every dead letter, grouped [R4].
+pub async fn patterns(app: &App) -> Result<PatternReport, BackendError> {
+    let mut grouped: BTreeMap<(StreamId, Reason), Pattern> = BTreeMap::new();
+    let letters = list(app, None, usize::MAX).await?;
+    for letter in &letters {
+        let pattern = grouped.entry((letter.stream.clone(), letter.reason)).or_insert_with(|| Pattern {
+            stream: letter.stream.clone(),
+            reason: letter.reason,
+            letters: 0,
+            attempts: 0,
+            last_seen: letter.last_seen,
+            example: letter.detail.clone(),
+        });
+        pattern.letters += 1;
+        pattern.attempts += letter.attempts;
+        pattern.last_seen = pattern.last_seen.max(letter.last_seen);
+    }
+    let mut patterns: Vec<Pattern> = grouped.into_values().collect();
+    patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.letters));
+    Ok(PatternReport { letters: letters.len() as u64, patterns })
 }

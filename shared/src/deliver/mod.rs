@@ -4,6 +4,7 @@
 
 pub mod breaker;
 pub mod drr;
+pub mod lanes;
 pub mod retry;
 pub mod settle;
 pub mod tally;

@@ -116,3 +116,15 @@ pub async fn admit(
     audit::write(app, Action::Refused, connector.registration.id.as_str(), subject, &refused).await?;
     Err(NotAdmitted::NotGranted(Reject::new(Reason::UnauthorisedSource, refused)))
 }
+
+/// The principal of an MQTT connection whose user name is a connector's id and whose password is that connector's key.
+pub async fn principal(app: &App, user: &str, key: &str) -> Result<Option<String>, BackendError> {
+    let holder = connectors::holder(app, key).await?;
+    match holder.filter(|connector| connector.registration.id.as_str() == user) {
+        Some(connector) => Ok(Some(connector.principal().to_owned())),
+        None => {
+            audit::write(app, Action::Refused, user, "", "an MQTT connection with a wrong key").await?;
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The template's functions on this host: the handlers that AWS runs, each with the App that its own environment describes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use streammanager::app::App;
+use streammanager::limits::DELIVER_MARGIN;
+use streammanager::settings::Settings;
+use streammanager_functions::{HandlerError, batch, control, deliver, express, realtime, redrive, schedule, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Failure;
+use crate::template;
+
+/// One function of the template.
+pub struct Function {
+    pub name: String,
+    app: App,
+    code: Code,
+    timeout: Duration,
+}
+
+#[derive(Clone, Copy)]
+enum Code {
+    Schedule,
+    Batch,
+    Realtime,
+    Stream,
+    Express,
+    Deliver,
+    Redrive,
+    Control,
+}
+
+/// By logical id; cheap to clone.
+#[derive(Clone)]
+pub struct Functions {
+    by_id: Arc<BTreeMap<String, Arc<Function>>>,
+    /// Ends every invocation that runs until its time is over.
+    stop: CancellationToken,
+}
+
+/// How an invocation ended otherwise than with an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Invocation {
+    #[error("there is no function {0}")]
+    Unknown(String),
+    #[error(transparent)]
+    Failed(#[from] HandlerError),
+    #[error("the function ran longer than its time-out of {0:?}")]
+    TimedOut(Duration),
+}
+
+impl Functions {
+    /// `world` lends its backends; the settings are each function's own.
+    pub fn build(template: &template::Template, world: &App, stop: CancellationToken) -> Result<Functions, Failure> {
+        let mut by_id = BTreeMap::new();
+        for function in &template.functions {
+            let code = match function.binary.as_str() {
+                "schedule" => Code::Schedule,
+                "batch" => Code::Batch,
+                "realtime" => Code::Realtime,
+                "stream" => Code::Stream,
+                "express" => Code::Express,
+                "deliver" => Code::Deliver,
+                "redrive" => Code::Redrive,
+                "control" => Code::Control,
+                other => {
+                    return Err(Failure::new(format!(
+                        "template: function {} builds the binary {other:?}, which this program does not have",
+                        function.logical_id
+                    )));
+                }
+            };
+            let settings = Settings::parse(&function.environment)
+                .map_err(|e| Failure::new(format!("template: function {}: environment {e}", function.logical_id)))?;
+            let app = App { settings: Arc::new(settings), ..world.clone() };
+            let (name, timeout) = (function.logical_id.clone(), function.timeout);
+            by_id.insert(name.clone(), Arc::new(Function { name, app, code, timeout }));
+        }
+        Ok(Functions { by_id: Arc::new(by_id), stop })
+    }
+
+    /// The App of the function that runs `binary`'s role for operator commands.
+    pub fn app_of(&self, logical_id: &str) -> Option<&App> {
+        self.by_id.get(logical_id).map(|function| &function.app)
+    }
+
+    /// Runs the handler to its end, bounded by the function's time-out.
+    pub async fn invoke(&self, logical_id: &str, event: Value) -> Result<Value, Invocation> {
+        let function = self.by_id.get(logical_id).ok_or_else(|| Invocation::Unknown(logical_id.to_owned()))?;
+        let app = &function.app;
+        let answer = async {
+            match function.code {
+                Code::Schedule => schedule::handle(app, event).await,
+                Code::Batch => batch::handle(app, event).await,
+                Code::Realtime => realtime::handle(app, event).await,
+                Code::Stream => stream::handle(app, event).await,
+                Code::Express => express::handle(app, event).await,
+                Code::Deliver => {
+                    let stop = self.stop.child_token();
+                    let _ends = ends_after(&stop, function.timeout.saturating_sub(DELIVER_MARGIN));
+                    deliver::handle(app, event, stop.clone()).await
+                }
+                Code::Redrive => redrive::handle(app, event).await,
+                Code::Control => control::handle(app, event).await,
+            }
+        };
+        match tokio::time::timeout(function.timeout, answer).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Invocation::TimedOut(function.timeout)),
+        }
+    }
+}
+
+/// Cancels `stop` after `time`, unless the guard is dropped before.
+fn ends_after(stop: &CancellationToken, time: Duration) -> impl Drop + use<> {
+    let stop = stop.clone();
+    let timer = tokio::spawn(async move {
+        tokio::time::sleep(time).await;
+        stop.cancel();
+    });
+    AbortOnDrop(timer)
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,197 @@
+//! The HTTP API of the template (payload format 2.0), and beside it what operators of any process expect: `/metrics`,
+//! `/health/live`, `/health/ready`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::Router;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+use streammanager::limits::ALERT_BYTES;
+use streammanager_functions::events::HttpResponse;
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::functions::{Functions, Invocation};
+use super::readiness::Readiness;
+
+/// One route of the template.
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub method: String,
+    pub path: String,
+    pub function: String,
+}
+
+pub struct Api {
+    pub routes: Vec<Route>,
+    pub functions: Functions,
+    pub metrics: PrometheusHandle,
+    pub readiness: Readiness,
+    /// Operators' key: what changes the system needs it (on AWS these routes need IAM).
+    pub control_key: String,
+}
+
+pub async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health/live", get(|| async { "ok\n" }))
+        .route("/health/ready", get(ready))
+        .fallback(api_call)
+        .layer(DefaultBodyLimit::max(ALERT_BYTES + 1))
+        .with_state(Arc::new(api));
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> String {
+    api.readiness.publish().await;
+    api.metrics.render()
+}
+
+async fn ready(State(api): State<Arc<Api>>) -> Response {
+    let report = api.readiness.report().await;
+    let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(report)).into_response()
+}
+
+async fn api_call(
+    State(api): State<Arc<Api>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let matched = api.routes.iter().find_map(|route| {
+        let same_method = route.method == "ANY" || route.method == method.as_str();
+        same_method.then(|| match_path(&route.path, uri.path())).flatten().map(|parameters| (route, parameters))
+    });
+    let Some((route, parameters)) = matched else {
+        let known = api.routes.iter().any(|route| match_path(&route.path, uri.path()).is_some());
+        return match known {
+            true => answer(HttpResponse::error(405, "method_not_allowed", format!("{method} {}", uri.path()))),
+            false => answer(HttpResponse::error(404, "not_found", format!("the template has no route for {}", uri.path()))),
+        };
+    };
+    if is_operators(route, &method) && !api.holds_control_key(&headers) {
+        let detail = "send the control key as Authorization: Bearer KEY; it stands in control.key of the data folder";
+        return answer(HttpResponse::error(401, "unauthorised", detail));
+    }
+    let event = event(&method, &uri, &headers, &body, &parameters, from, route);
+    match api.functions.invoke(&route.function, event).await {
+        Ok(value) => match serde_json::from_value::<HttpResponse>(value) {
+            Ok(response) => answer(response),
+            Err(e) => answer(HttpResponse::error(502, "bad_answer", e)),
+        },
+        Err(problem @ Invocation::TimedOut(_)) => answer(HttpResponse::error(503, "timed_out", problem)),
+        Err(problem) => {
+            tracing::error!(%problem, function = route.function, "a request failed");
+            answer(HttpResponse::error(500, "failed", problem))
+        }
+    }
+}
+
+/// Alerts carry their own key; everything else that changes or shows operators' data is theirs.
+fn is_operators(route: &Route, method: &Method) -> bool {
+    route.path != "/alerts" && !(method == Method::GET && route.path == "/status")
+}
+
+impl Api {
+    fn holds_control_key(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        bool::from(given.trim().as_bytes().ct_eq(self.control_key.as_bytes()))
+    }
+}
+
+/// `/streams/{id}/start` against `/streams/modis/start`.
+fn match_path(pattern: &str, path: &str) -> Option<BTreeMap<String, String>> {
+    let (mut wanted, mut given) = (pattern.trim_matches('/').split('/'), path.trim_matches('/').split('/'));
+    let mut parameters = BTreeMap::new();
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(parameters),
+            (Some(part), Some(text)) => match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+                Some(name) if !text.is_empty() => {
+                    parameters.insert(name.to_owned(), text.to_owned());
+                }
+                Some(_) => return None,
+                None if part == text => {}
+                None => return None,
+            },
+            _ => return None,
+        }
+    }
+}
+
+fn event(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &Bytes,
+    parameters: &BTreeMap<String, String>,
+    from: SocketAddr,
+    route: &Route,
+) -> Value {
+    let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers: BTreeMap<String, String> = headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+    let query = uri.query().unwrap_or_default();
+    let (body, encoded) = match std::str::from_utf8(body) {
+        Ok(text) => (text.to_owned(), false),
+        Err(_) => (BASE64.encode(body), true),
+    };
+    json!({
+        "version": "2.0",
+        "routeKey": format!("{} {}", route.method, route.path),
+        "rawPath": uri.path(),
+        "rawQueryString": query,
+        "headers": headers,
+        "queryStringParameters": query_parameters(query),
+        "pathParameters": parameters,
+        "requestContext": { "http": { "method": method.as_str(), "path": uri.path(), "sourceIp": from.ip().to_string() } },
+        "body": body,
+        "isBase64Encoded": encoded,
+    })
+}
+
+/// Values are ids here: percent-encoding is not needed and left as it is.
+fn query_parameters(query: &str) -> BTreeMap<&str, &str> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).collect()
+}
+
+fn answer(response: HttpResponse) -> Response {
+    let status = StatusCode::from_u16(response.status_code).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut answer = (status, response.body).into_response();
+    for (name, value) in &response.headers {
+        if let (Ok(name), Ok(value)) = (header::HeaderName::try_from(name), header::HeaderValue::try_from(value)) {
+            answer.headers_mut().insert(name, value);
+        }
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_matches_its_template_and_names_its_parameters() {
+        let matched = match_path("/streams/{id}/start", "/streams/modis/start").unwrap();
+        assert_eq!(matched["id"], "modis");
+        assert_eq!(match_path("/alerts", "/alerts/"), Some(BTreeMap::new()));
+        for other in ["/streams/modis", "/streams//start", "/streams/modis/stop", "/streams/modis/start/x"] {
+            assert_eq!(match_path("/streams/{id}/start", other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Readiness that tells the truth [O5], and the gauges of O1 that are read rather than counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use streammanager::app::App;
+use streammanager::deliver::breaker::BreakerState;
+use streammanager::record::Tier;
+use streammanager::sink::Lane;
+
+use super::kinesis::Shard;
+
+#[derive(Clone)]
+pub struct Readiness {
+    pub app: App,
+    pub shards: Arc<Vec<Shard>>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub ready: bool,
+    pub queue: String,
+    pub sink: String,
+}
+
+impl Readiness {
+    /// Ready: the queues answer and the critical lane's breaker is not open.
+    pub async fn report(&self) -> Report {
+        let queue = match self.app.queue.depth(&self.app.settings.queues.critical).await {
+            Ok(_) => "ok".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        let sink = match self.app.breakers.lane(Lane::Critical).state() {
+            BreakerState::Closed => "ok",
+            BreakerState::Open => "the circuit breaker is open",
+            BreakerState::HalfOpen => "the circuit breaker is half-open",
+        };
+        Report { ready: queue == "ok" && sink == "ok", queue, sink: sink.into() }
+    }
+
+    /// Sets the gauges.
+    pub async fn publish(&self) {
+        for tier in Tier::ALL {
+            if let Ok(depth) = self.app.queue.depth(self.app.settings.queues.tier(tier)).await {
+                metrics::gauge!("stream_queue_depth", "priority" => tier.name()).set(depth.total() as f64);
+            }
+        }
+        for (lane, name) in [(Lane::Critical, "critical"), (Lane::Bulk, "bulk")] {
+            let state = match self.app.breakers.lane(lane).state() {
+                BreakerState::Closed => 0.0,
+                BreakerState::Open => 1.0,
+                BreakerState::HalfOpen => 2.0,
+            };
+            metrics::gauge!("stream_circuit_breaker_state", "lane" => name).set(state);
+        }
+        let connected = self.app.breakers.lane(Lane::Bulk).state() == BreakerState::Closed;
+        metrics::gauge!("stream_kafka_connection_status").set(f64::from(u8::from(connected)));
+        let unread: u64 = self.shards.iter().map(Shard::unread).sum();
+        metrics::gauge!("stream_unread_readings").set(unread as f64);
+    }
+
+    /// Waits until every tier's queue and stream is empty, `within` at most.
+    pub async fn drained(&self, within: Duration) -> bool {
+        let drained = async {
+            loop {
+                let mut waiting: u64 = self.shards.iter().map(Shard::unread).sum();
+                for tier in Tier::ALL {
+                    waiting += self.app.queue.depth(self.app.settings.queues.tier(tier)).await.map_or(1, |d| d.total());
+                }
+                if waiting == 0 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(within, drained).await.is_ok()
+    }
+}

@@ -1,0 +1,141 @@
+//! AWS IoT on this host: every publish is matched against the template's topic rules, and acknowledged once the actions of
+//! all matching rules are durably stored (DESIGN 6). A rule's error action runs when its action could not be started.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde_json::Value;
+use streammanager::app::App;
+use streammanager::express::admit;
+use streammanager::queue::{Body, Message, QueueRef, SendError};
+
+use super::kinesis::{NotPut, Shard};
+use super::sources::AsyncInvocations;
+use crate::exit::Failure;
+use crate::mqtt::{Filter, Gate, Publish, Refused};
+use crate::template::iot_sql;
+use crate::template::{Action, TopicRule};
+
+pub struct Rules {
+    app: App,
+    rules: Vec<(Filter, TopicRule)>,
+    shards: BTreeMap<String, Shard>,
+}
+
+/// Why an action could not be started.
+enum NotStarted {
+    /// At capacity: the publisher waits.
+    Busy,
+    Failed(String),
+}
+
+impl Rules {
+    pub fn new(app: App, rules: &[TopicRule], shards: BTreeMap<String, Shard>) -> Result<Rules, Failure> {
+        let rules = rules.iter().filter(|rule| rule.enabled);
+        let parsed = rules.map(|rule| match Filter::parse(&rule.filter) {
+            Ok(filter) => Ok((filter, rule.clone())),
+            Err(e) => Err(Failure::new(format!("template: rule {}: topic filter {:?}: {e}", rule.logical_id, rule.filter))),
+        });
+        Ok(Rules { app, rules: parsed.collect::<Result<_, _>>()?, shards })
+    }
+
+    async fn start(&self, action: &Action, output: &Value, message: &iot_sql::Message<'_>) -> Result<(), NotStarted> {
+        match action {
+            Action::Kinesis { stream, partition_key } => {
+                let Some(shard) = self.shards.get(stream) else {
+                    return Err(NotStarted::Failed(format!("there is no stream {stream}")));
+                };
+                let key = match partition_key {
+                    Some(text) => text.evaluate(message),
+                    None => self.app.rng.ulid(self.app.clock.now()).to_string(),
+                };
+                shard.put(&key, output.to_string().as_bytes()).await.map_err(|e| match e {
+                    NotPut::Full => NotStarted::Busy,
+                    NotPut::Away(e) => NotStarted::Failed(e.to_string()),
+                })
+            }
+            Action::Lambda { function } => self.send(&AsyncInvocations::queue(function), output.to_string()).await,
+            Action::Queue { queue, base64 } => {
+                let body = output.to_string();
+                let body = if *base64 { BASE64.encode(body) } else { body };
+                self.send(&QueueRef::new(&format!("local:{queue}")), body).await
+            }
+        }
+    }
+
+    async fn send(&self, queue: &QueueRef, body: String) -> Result<(), NotStarted> {
+        let sent = self.app.queue.send(queue, &[Message::now(Body::Text(body))]).await;
+        match sent.map(|mut outcomes| outcomes.pop()) {
+            Ok(Some(Ok(()))) => Ok(()),
+            Ok(Some(Err(SendError::Full))) => Err(NotStarted::Busy),
+            Ok(Some(Err(e))) => Err(NotStarted::Failed(e.to_string())),
+            Ok(None) => Err(NotStarted::Failed("no outcome".into())),
+            Err(e) => Err(NotStarted::Failed(e.to_string())),
+        }
+    }
+
+    async fn one(&self, rule: &TopicRule, message: &iot_sql::Message<'_>) -> Result<(), NotStarted> {
+        let output = match rule.select.evaluate(message) {
+            Ok(Some(output)) => output,
+            Ok(None) => return Ok(()),
+            Err(e) => return Err(NotStarted::Failed(e.to_string())),
+        };
+        for action in &rule.actions {
+            match self.start(action, &output, message).await {
+                Ok(()) => {}
+                Err(NotStarted::Busy) => return Err(NotStarted::Busy),
+                Err(NotStarted::Failed(problem)) => {
+                    tracing::warn!(rule = rule.logical_id, problem, "a rule's action could not be started");
+                    match &rule.error_action {
+                        Some(fallback) => self.start(fallback, &output, message).await?,
+                        None => return Err(NotStarted::Failed(problem)),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Gate for Rules {
+    /// A user name is a connector's id and its password that connector's key; sensors may come without either.
+    async fn connect(&self, _: &str, user: Option<&str>, password: Option<&[u8]>) -> Result<Option<String>, Refused> {
+        let Some(user) = user else { return Ok(None) };
+        let key = String::from_utf8_lossy(password.unwrap_or_default());
+        match admit::principal(&self.app, user, &key).await {
+            Ok(Some(principal)) => Ok(Some(principal)),
+            Ok(None) => Err(Refused::NotAuthorized),
+            Err(_) => Err(Refused::Busy),
+        }
+    }
+
+    async fn publish(&self, publish: Publish) -> Result<(), Refused> {
+        let now_ms = self.app.clock.now().as_millisecond().unsigned_abs();
+        let payload: &Bytes = &publish.payload;
+        let message = iot_sql::Message {
+            topic: &publish.topic,
+            payload,
+            principal: publish.principal.as_deref().unwrap_or_default(),
+            client: &publish.client_id,
+            now_ms,
+        };
+        for (filter, rule) in &self.rules {
+            if filter.matches(&publish.topic) {
+                match self.one(rule, &message).await {
+                    Ok(()) => {}
+                    Err(NotStarted::Busy) => return Err(Refused::Busy),
+                    Err(NotStarted::Failed(problem)) => {
+                        tracing::error!(topic = publish.topic, problem, "a publish was not taken");
+                        return Err(Refused::Busy);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,200 @@
+//! SQS event sources and asynchronous invocations: receive, invoke with the event JSON that AWS sends, forget what succeeded.
+//! What failed stays hidden until its visibility ends, and goes to its queue's dead letters after its receives.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use streammanager::queue::{Body, Delivery, Message, Queue, QueueRef, Settle};
+use streammanager_functions::events::BatchResponse;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::functions::Functions;
+
+/// Invocations of one event source at a time; Lambda starts with five pollers.
+const CONCURRENT: usize = 5;
+const RECEIVE_WAIT: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
+/// Lambda retries an asynchronous invocation after one and then two minutes; nobody at a laptop waits that long.
+const ASYNC_RETRY_WAIT: Duration = Duration::from_secs(1);
+
+/// One event source mapping.
+#[derive(Clone)]
+pub struct QueueSource {
+    pub functions: Functions,
+    pub function: String,
+    pub queue: QueueRef,
+    pub backend: Arc<dyn Queue>,
+    pub batch_size: usize,
+    /// The answer names the failed items; without it one failure brings back the whole batch.
+    pub report_failures: bool,
+}
+
+pub async fn run(source: QueueSource, tasks: TaskTracker, stop: CancellationToken) {
+    let running = Arc::new(Semaphore::new(CONCURRENT));
+    loop {
+        let permit = tokio::select! { biased;
+            () = stop.cancelled() => return,
+            permit = running.clone().acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { return };
+        let received = tokio::select! { biased;
+            () = stop.cancelled() => return,
+            received = source.backend.receive(&source.queue, source.batch_size.min(10), RECEIVE_WAIT) => received,
+        };
+        match received {
+            Ok(deliveries) if deliveries.is_empty() => {}
+            Ok(deliveries) => {
+                let source = source.clone();
+                tasks.spawn(async move {
+                    source.invoke(deliveries).await;
+                    drop(permit);
+                });
+            }
+            Err(problem) => {
+                tracing::warn!(%problem, queue = %source.queue, "an event source cannot reach its queue");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+impl QueueSource {
+    async fn invoke(&self, deliveries: Vec<Delivery>) {
+        let failed: BTreeSet<String> = match self.functions.invoke(&self.function, sqs_event(&self.queue, &deliveries)).await {
+            Ok(answer) if self.report_failures => match serde_json::from_value::<BatchResponse>(answer) {
+                Ok(response) => response.batch_item_failures.into_iter().map(|item| item.item_identifier).collect(),
+                Err(e) => {
+                    tracing::error!(%e, function = self.function, "the answer names no failed items: the whole batch comes back");
+                    return;
+                }
+            },
+            Ok(_) => BTreeSet::new(),
+            Err(problem) => {
+                tracing::warn!(%problem, function = self.function, queue = %self.queue, "a batch comes back");
+                return;
+            }
+        };
+        let done: Vec<_> = deliveries
+            .into_iter()
+            .filter(|delivery| !failed.contains(&delivery.id))
+            .map(|delivery| (delivery.receipt, Settle::Forget))
+            .collect();
+        if let Err(problem) = self.backend.settle(&self.queue, &done).await {
+            tracing::warn!(%problem, queue = %self.queue, "done messages will come again");
+        }
+    }
+}
+
+fn text(body: &Body) -> String {
+    match body {
+        Body::Text(text) => text.clone(),
+        Body::Binary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
+fn sqs_event(queue: &QueueRef, deliveries: &[Delivery]) -> Value {
+    let name = queue.as_str().trim_start_matches("local:");
+    let records: Vec<Value> = deliveries
+        .iter()
+        .map(|delivery| {
+            json!({
+                "messageId": delivery.id,
+                "receiptHandle": delivery.receipt.0,
+                "body": text(&delivery.body),
+                "attributes": {
+                    "ApproximateReceiveCount": delivery.receives.to_string(),
+                    "SentTimestamp": delivery.sent_at.as_millisecond().to_string(),
+                },
+                "messageAttributes": {},
+                "eventSource": "aws:sqs",
+                "eventSourceARN": format!("arn:aws:sqs:us-west-2:000000000000:{name}"),
+                "awsRegion": "us-west-2",
+            })
+        })
+        .collect();
+    json!({ "Records": records })
+}
+
+/// Asynchronous invocations of one function: durable before they are acknowledged, tried `retries` times more, then given
+/// to the function's on-failure destination.
+#[derive(Clone)]
+pub struct AsyncInvocations {
+    pub functions: Functions,
+    pub function: String,
+    pub backend: Arc<dyn Queue>,
+    pub retries: u8,
+    pub on_failure: Option<QueueRef>,
+}
+
+impl AsyncInvocations {
+    pub fn queue(function: &str) -> QueueRef {
+        QueueRef::new(&format!("local:async-{}", function.to_lowercase()))
+    }
+
+    /// `after` sees every answer: confirmations go out from there.
+    pub async fn run<F, Fut>(self, after: F, tasks: TaskTracker, stop: CancellationToken)
+    where
+        F: Fn(Value) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
+        let queue = AsyncInvocations::queue(&self.function);
+        loop {
+            let received = tokio::select! { biased;
+                () = stop.cancelled() => return,
+                received = self.backend.receive(&queue, 10, RECEIVE_WAIT) => received,
+            };
+            let deliveries = match received {
+                Ok(deliveries) => deliveries,
+                Err(problem) => {
+                    tracing::warn!(%problem, function = self.function, "asynchronous invocations wait for their queue");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            for delivery in deliveries {
+                let (this, after, queue) = (self.clone(), after.clone(), queue.clone());
+                tasks.spawn(async move { this.one(delivery, &queue, after).await });
+            }
+        }
+    }
+
+    async fn one<F, Fut>(&self, delivery: Delivery, queue: &QueueRef, after: F)
+    where
+        F: Fn(Value) -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        let event: Value = serde_json::from_str(&text(&delivery.body)).unwrap_or(Value::Null);
+        for attempt in 0..=self.retries {
+            if attempt > 0 {
+                tokio::time::sleep(ASYNC_RETRY_WAIT).await;
+            }
+            match self.functions.invoke(&self.function, event.clone()).await {
+                Ok(answer) => {
+                    after(answer).await;
+                    self.forget(queue, delivery).await;
+                    return;
+                }
+                Err(problem) => tracing::warn!(%problem, function = self.function, attempt, "an asynchronous invocation failed"),
+            }
+        }
+        if let Some(destination) = &self.on_failure {
+            let body = json!({ "version": "1.0", "requestPayload": event, "requestContext": { "condition": "RetriesExhausted" } });
+            let sent = self.backend.send(destination, &[Message::now(Body::Text(body.to_string()))]).await;
+            if !matches!(sent.as_deref(), Ok([Ok(())])) {
+                tracing::error!(function = self.function, "the on-failure destination did not take the event: it comes back");
+                return;
+            }
+        }
+        self.forget(queue, delivery).await;
+    }
+
+    async fn forget(&self, queue: &QueueRef, delivery: Delivery) {
+        if let Err(problem) = self.backend.settle(queue, &[(delivery.receipt, Settle::Forget)]).await {
+            tracing::warn!(%problem, "a done invocation will run again");
+        }
+    }
+}

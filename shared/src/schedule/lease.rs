@@ -1,0 +1,75 @@
+//! Leases over the store: one holder a name at a time, until it lets go or its time is over. The store's version is the
+//! epoch: a holder that was replaced finds its next renewal refused.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::app::App;
+use crate::error::BackendError;
+use crate::store::{Expect, Key, PutError, Version};
+
+const PARTITION: &str = "leases";
+
+/// Held until `release`, or until `ttl` after the last renewal.
+#[derive(Debug)]
+pub struct Lease {
+    key: Key,
+    epoch: Version,
+    owner: String,
+    ttl: Duration,
+}
+
+/// `None`: somebody else holds it. `owner` is for people.
+pub async fn acquire(app: &App, name: &str, owner: &str, ttl: Duration) -> Result<Option<Lease>, BackendError> {
+    let key = Key::new(PARTITION, name);
+    match put(app, &key, owner, ttl, Expect::Absent).await {
+        Ok(epoch) => Ok(Some(Lease { key, epoch, owner: owner.to_owned(), ttl })),
+        Err(PutError::Conflict) => Ok(None),
+        Err(e) => Err(backend(e)),
+    }
+}
+
+impl Lease {
+    /// `false`: the lease was lost; what it guards must stop.
+    pub async fn renew(&mut self, app: &App) -> Result<bool, BackendError> {
+        match put(app, &self.key, &self.owner, self.ttl, Expect::Version(self.epoch)).await {
+            Ok(epoch) => {
+                self.epoch = epoch;
+                Ok(true)
+            }
+            Err(PutError::Conflict) => Ok(false),
+            Err(e) => Err(backend(e)),
+        }
+    }
+
+    /// Lets the next one in at once. One that was lost stays with its new holder.
+    pub async fn release(self, app: &App) -> Result<(), BackendError> {
+        match app.store.delete_if(&self.key, Expect::Version(self.epoch)).await {
+            Ok(()) | Err(PutError::Conflict) => Ok(()),
+            Err(e) => Err(backend(e)),
+        }
+    }
+}
+
+/// For a host whose data folder's lock proves that every earlier holder is dead.
+pub async fn clear_all(app: &App) -> Result<(), BackendError> {
+    for item in app.store.list(PARTITION, "", None, 1000).await? {
+        match app.store.delete_if(&item.key, Expect::Any).await {
+            Ok(()) | Err(PutError::Conflict) => {}
+            Err(e) => return Err(backend(e)),
+        }
+    }
+    Ok(())
+}
+
+async fn put(app: &App, key: &Key, owner: &str, ttl: Duration, expect: Expect) -> Result<Version, PutError> {
+    app.store.put_if(key, Bytes::copy_from_slice(owner.as_bytes()), expect, Some(app.clock.now() + ttl)).await
+}
+
+fn backend(e: PutError) -> BackendError {
+    match e {
+        PutError::Backend(e) => e,
+        e => BackendError::Fatal(format!("lease: {e}")),
+    }
+}

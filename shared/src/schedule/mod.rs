@@ -1,0 +1,3 @@
+//! When a stream is polled, in which mode, and who may do it.
+
+pub mod lease;

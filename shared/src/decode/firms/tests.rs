@@ -1,0 +1,198 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::time::rfc3339;
+
+const VIIRS: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight\n";
+
+fn decode(source: &str, body: &str) -> Result<Vec<Result<Draft, Reject>>, Reject> {
+    let source = SourceId::new(source).unwrap();
+    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
+    rows(&Bytes::copy_from_slice(body.as_bytes()), context).map(Iterator::collect)
+}
+
+fn viirs(row: &str) -> Result<Draft, Reject> {
+    decode("firms_viirs_snpp", &format!("{VIIRS}{row}\n")).unwrap().remove(0)
+}
+
+fn data(draft: &Draft) -> serde_json::Value {
+    serde_json::from_str(draft.data.json()).unwrap()
+}
+
+#[test]
+fn a_row_keeps_the_sources_fields_with_numbers_as_numbers() {
+    let draft = viirs("36.35636,-114.91283,323.3,0.65,0.73,2020-09-26,5,N,VIIRS,n,2.0NRT,293.5,1.2e2,N").unwrap();
+    assert_eq!(rfc3339(draft.observed_at), "2020-09-26T00:05:00.000Z");
+    assert_eq!(draft.position, Some(Position::new(36.35636, -114.91283).unwrap()));
+    assert_eq!((draft.source.as_str(), draft.source_name), ("firms_viirs_snpp", "NASA FIRMS VIIRS S-NPP"));
+    assert_eq!(
+        data(&draft),
+        serde_json::json!({
+            "bright_ti4": 323.3, "bright_ti5": 293.5, "frp": 120.0, "scan": 0.65, "track": 0.73,
+            "acq_date": "2020-09-26", "acq_time": "5", "satellite": "N", "instrument": "VIIRS", "confidence": "n",
+            "version": "2.0NRT", "daynight": "N",
+        })
+    );
+    assert!(draft.quality.is_empty());
+}
+
+#[test]
+fn s12_the_event_id_is_the_rows_key_as_written_and_the_content_is_every_cell() {
+    let draft = viirs(" 36.35636 ,-114.91283,323.3,0.65,0.73,2020-09-26, 0005,N,VIIRS,n,2.0NRT,293.5,3.1,N").unwrap();
+    // printf 'firms_viirs_snpp\x1f36.35636\x1f-114.91283\x1f2020-09-26\x1f0005\x1fN' | sha256sum
+    assert_eq!(draft.event.to_string(), "80549fdb1a3513b23105417b54dd1a63");
+    let revised = viirs("36.35636,-114.91283,323.3,0.65,0.73,2020-09-26,0005,N,VIIRS,h,2.0NRT,293.5,3.1,N").unwrap();
+    assert_eq!(revised.event, draft.event);
+    assert_ne!(revised.content, draft.content);
+    let repeated = viirs("36.35636,-114.91283,323.3,0.65,0.73,2020-09-26,0005,N,VIIRS,n,2.0NRT,293.5,3.1,N").unwrap();
+    assert_eq!(repeated.content, draft.content);
+}
+
+#[test]
+fn s9_a_fault_costs_its_row_alone_and_keeps_its_bytes() {
+    let faults = [
+        ("91.5,-119,300,1,1,2020-09-26,1006,N,VIIRS,n,2,280,1,N", Reason::BadLatitude),
+        (",-119,300,1,1,2020-09-26,1006,N,VIIRS,n,2,280,1,N", Reason::BadLatitude),
+        ("nan,-119,300,1,1,2020-09-26,1006,N,VIIRS,n,2,280,1,N", Reason::BadLatitude),
+        ("36,-190.25,300,1,1,2020-09-26,1006,N,VIIRS,n,2,280,1,N", Reason::BadLongitude),
+        ("36,W119,300,1,1,2020-09-26,1006,N,VIIRS,n,2,280,1,N", Reason::BadLongitude),
+        ("36,-119,300,1,1,2020-02-30,1006,N,VIIRS,n,2,280,1,N", Reason::BadTime),
+        ("36,-119,300,1,1,26/09/2020,1006,N,VIIRS,n,2,280,1,N", Reason::BadTime),
+        ("36,-119,300,1,1,2020-09-26,2460,N,VIIRS,n,2,280,1,N", Reason::BadTime),
+        ("36,-119,300,1,1,2020-09-26,2400,N,VIIRS,n,2,280,1,N", Reason::BadTime),
+        ("36,-119,300,1,1,2020-09-26,,N,VIIRS,n,2,280,1,N", Reason::BadTime),
+        ("36,-119,300,1,1,2020-09-26,00005,N,VIIRS,n,2,280,1,N", Reason::BadTime),
+        ("36,-119,300,1,1,2020-09-26,1006,N,VIIRS", Reason::ShortRow),
+        ("\"36,-119,300,1,1,2020-09-26,1006,N,VIIRS,n,2,280,1,N", Reason::ShortRow),
+    ];
+    let good = "36,-119,300,1,1,2020-09-26,1006,N,VIIRS,n,2,280,1,N";
+    let body: String = faults.iter().map(|(row, _)| format!("{row}\r\n{good}\r\n\r\n")).collect();
+    let rows = decode("firms_viirs_snpp", &format!("\u{feff}{}\r\n{body}", VIIRS.trim_end())).unwrap();
+    assert_eq!(rows.len(), 2 * faults.len());
+    for (i, (raw, reason)) in faults.iter().enumerate() {
+        let reject = rows[2 * i].as_ref().unwrap_err();
+        let seen = (reject.reason, reject.row, std::str::from_utf8(&reject.raw).unwrap());
+        assert_eq!(seen, (*reason, Some(2 * i as u64 + 1), *raw));
+        assert!(rows[2 * i + 1].is_ok(), "the row after {raw}");
+    }
+}
+
+#[test]
+fn s9_an_unreadable_optional_number_is_null_with_a_reason_and_never_zero() {
+    let draft = viirs("36,-119,,1,1,2020-09-26,1006,N,VIIRS,n,2.0NRT,x,nan,").unwrap();
+    let data = data(&draft);
+    for field in ["bright_ti4", "bright_ti5", "frp", "daynight"] {
+        assert!(data[field].is_null() && data.get(field).is_some(), "{field} in {data}");
+    }
+    let quality: Vec<_> = draft.quality.iter().map(|q| (q.field.as_str(), q.problem.as_str())).collect();
+    let expected =
+        [("bright_ti4", "empty"), ("bright_ti5", "not a number"), ("frp", "not a number"), ("daynight", "empty")];
+    assert_eq!(quality, expected);
+}
+
+#[test]
+fn a_column_that_the_product_lacks_is_left_out() {
+    let body = "path,row,latitude,longitude,scan,track,acq_date,acq_time,satellite,confidence,daynight\n\
+                108,212,40.722322,-73.206394,756,2664,2026-10-06,232,L9,M,D\n";
+    let draft = decode("landsat_nrt", body).unwrap().remove(0).unwrap();
+    let data = data(&draft);
+    assert_eq!((&data["path"], &data["row"]), (&108.into(), &212.into()));
+    assert!(data.get("frp").is_none() && data.get("bright_ti4").is_none(), "{data}");
+    assert_eq!(draft.source.as_str(), "landsat_nrt");
+}
+
+#[test]
+fn s1_the_rows_satellite_decides_the_source() {
+    let of = |stream: &str, satellite: &str| {
+        let row = format!("{VIIRS}36,-119,300,1,1,2020-09-26,1006,{satellite},VIIRS,n,2,280,1,N\n");
+        decode(stream, &row).unwrap().remove(0).map(|draft| (draft.source.to_string(), draft.quality.len()))
+    };
+    for (satellites, id) in [
+        ("N|Suomi NPP|S-NPP|SNPP", "firms_viirs_snpp"),
+        ("N20|1|NOAA-20", "firms_viirs_noaa20"),
+        ("N21|NOAA 21", "firms_viirs_noaa21"),
+        ("T|Terra", "firms_modis_terra"),
+        ("A|AQUA", "firms_modis_aqua"),
+        ("L8|L9|Landsat 9", "landsat_nrt"),
+    ] {
+        for satellite in satellites.split('|') {
+            assert_eq!(of("firms_modis", satellite), Ok((id.to_owned(), 0)), "{satellite}");
+        }
+    }
+    assert_eq!(of("firms_viirs_noaa20", "GOES-18"), Ok(("firms_viirs_noaa20".to_owned(), 1)));
+    assert_eq!(of("firms_viirs_noaa20", ""), Ok(("firms_viirs_noaa20".to_owned(), 1)));
+    assert_eq!(of("iot_smoke", "GOES-18").unwrap_err().reason, Reason::MissingField);
+}
+
+#[test]
+fn modis_confidence_is_also_a_number() {
+    let body = "latitude,longitude,brightness,scan,track,acq_date,acq_time,satellite,confidence,version,bright_t31,frp\n\
+                46.483,-81.032,305.5,2.8,1.6,2015-09-17, 0230,T,31,5.0,286,55.3\n";
+    let draft = decode("firms_modis", body).unwrap().remove(0).unwrap();
+    assert_eq!(data(&draft)["confidence_percent"], 31.0);
+    assert_eq!(rfc3339(draft.observed_at), "2015-09-17T02:30:00.000Z");
+}
+
+#[test]
+fn s1_the_header_line_alone_says_what_is_data() {
+    for text in [
+        "",
+        "\r\n",
+        "Invalid MAP_KEY.",
+        "Exceeding allowed transaction limit.",
+        "<html><body>latitude,longitude,acq_date,acq_time,satellite,frp</body></html>",
+        "data_id,min_date,max_date\nMODIS_NRT,2024-01-01,2024-01-15\n",
+        "latitude,longitude,acq_date,acq_time,satellite\n1,2,2020-01-01,5,N\n",
+    ] {
+        assert_eq!(decode("firms_viirs_snpp", text).unwrap_err().reason, Reason::NotData, "{text}");
+    }
+    assert_eq!(decode("firms_viirs_snpp", VIIRS).unwrap().len(), 0, "a header alone means no fires");
+}
+
+#[test]
+fn cells_may_be_quoted_and_hold_commas() {
+    let row = viirs("\"36\",\"-119\",300,1,1,2020-09-26,1006,N,\"VIIRS, band I\",n,2,280,1,N").unwrap();
+    assert_eq!(data(&row)["instrument"], "VIIRS, band I");
+}
+
+#[test]
+fn twenty_thousand_mutations_never_panic_and_lose_no_row_unsaid() {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+    let mut seed = VIIRS.as_bytes().to_vec();
+    for row in 0..8 {
+        seed.extend(format!("36.3{row},-114.9,323.3,0.6,0.7,2020-09-26,{row},N,VIIRS,n,2.0NRT,293.5,3.1,N\n").bytes());
+    }
+    let source = SourceId::new("firms_viirs_snpp").unwrap();
+    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut read = 0;
+    for _ in 0..20_000 {
+        let mut bytes = seed.clone();
+        for _ in 0..rng.random_range(1..8) {
+            let at = rng.random_range(0..bytes.len());
+            match rng.random_range(0..4) {
+                0 => bytes[at] = rng.random(),
+                1 => bytes.truncate(at + 1),
+                2 => bytes.insert(at, b",\"\n\r-.0\xff"[rng.random_range(0..8)]),
+                _ => drop(bytes.remove(at)),
+            }
+            if bytes.is_empty() {
+                bytes.push(b'l');
+            }
+        }
+        let lines = Lines { rest: &bytes }.count();
+        let body = Bytes::from(bytes);
+        match rows(&body, context) {
+            Err(reject) => assert_eq!((reject.reason, &reject.raw), (Reason::NotData, &body)),
+            Ok(rows) => {
+                let rows: Vec<_> = rows.collect();
+                assert_eq!(rows.len(), lines - 1);
+                for draft in rows.into_iter().flatten() {
+                    read += 1;
+                    serde_json::from_str::<serde_json::Value>(draft.data.json()).unwrap();
+                }
+            }
+        }
+    }
+    assert!(read > 20_000, "the mutations left only {read} rows readable");
+}

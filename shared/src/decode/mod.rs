@@ -1,6 +1,14 @@
 //! Bytes of one format → drafts, one file a format. Pure functions over untrusted bytes: they never panic, never block,
 //! and a bad row costs that row alone [S8, S9, A6].
 
+pub mod alert;
+pub mod sensor;
+
+mod json;
+#[cfg(test)]
+mod mutation;
+mod xml;
+
 use bytes::Bytes;
 
 use crate::error::Reject;
@@ -66,9 +74,10 @@ impl Format {
     /// # Errors
     /// When the body as a whole is no data of this format: `not_data`, `bad_json`, `bad_xml`, `doctype`, `too_large`.
     pub fn rows<'a>(self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-        let _ = (body, context);
         match self {
-            Format::Firms | Format::Sensor | Format::Alert => Ok(Box::new(std::iter::empty())),
+            Format::Firms => Ok(Box::new(std::iter::empty())),
+            Format::Sensor => sensor::rows(body, context),
+            Format::Alert => alert::rows(body, context),
         }
     }
 }

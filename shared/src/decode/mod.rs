@@ -1,7 +1,14 @@
 //! Bytes of one format → drafts, one file a format. Pure functions over untrusted bytes: they never panic, never block,
 //! and a bad row costs that row alone [S8, S9, A6].
 
+pub mod alert;
 pub mod firms;
+pub mod sensor;
+
+mod json;
+#[cfg(test)]
+mod mutation;
+mod xml;
 
 use bytes::Bytes;
 
@@ -70,7 +77,8 @@ impl Format {
     pub fn rows<'a>(self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
         match self {
             Format::Firms => firms::rows(body, context),
-            Format::Sensor | Format::Alert => Ok(Box::new(std::iter::empty())),
+            Format::Sensor => sensor::rows(body, context),
+            Format::Alert => alert::rows(body, context),
         }
     }
 }

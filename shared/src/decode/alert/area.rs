@@ -1,0 +1,299 @@
+//! Polygons and circles of an alert → rings, a GeoJSON geometry and the point that stands for it. A shape that cannot
+//! be read says why; what that means for the alert is decided elsewhere.
+
+use serde_json::{Value, json};
+
+use crate::record::{Geometry, Position};
+
+/// Corners of the polygon that stands for a circle.
+const CIRCLE_CORNERS: usize = 32;
+const EARTH_RADIUS_KM: f64 = 6371.0088;
+/// Half the way around the Earth: a larger circle is a slip of the unit.
+const LARGEST_RADIUS_KM: f64 = 20_000.0;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Shape {
+    /// Closed, encloses an area, counter-clockwise as GeoJSON has it.
+    Ring(Vec<Position>),
+    /// Several polygons, or polygons with holes, as GeoJSON's MultiPolygon has them: outer ring first.
+    Rings(Vec<Vec<Vec<Position>>>),
+    /// A circle of radius 0, or one that no polygon of GeoJSON can stand for.
+    Point(Position),
+}
+
+/// CAP's polygon: `lat,lon lat,lon …`, at least four points, the last equal to the first.
+pub(super) fn polygon(text: &str) -> Result<Shape, String> {
+    let points = text.split_whitespace().map(pair).collect::<Result<Vec<_>, _>>()?;
+    ring(points).map(Shape::Ring)
+}
+
+/// CAP's circle: `lat,lon radius`, the radius in km. A polygon of [`CIRCLE_CORNERS`] corners around it stands for it.
+pub(super) fn circle(text: &str) -> Result<Shape, String> {
+    let mut parts = text.split_whitespace();
+    let (Some(centre), Some(radius), None) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("is not 'lat,lon radius'".into());
+    };
+    around(pair(centre)?, number(radius)?)
+}
+
+pub(super) fn around(centre: Position, radius_km: f64) -> Result<Shape, String> {
+    if !(0.0..=LARGEST_RADIUS_KM).contains(&radius_km) {
+        return Err(format!("radius {radius_km} km is not in 0..{LARGEST_RADIUS_KM}"));
+    }
+    if radius_km == 0.0 {
+        return Ok(Shape::Point(centre));
+    }
+    // Around the circle, not inside it: nobody within the radius is left out.
+    let angle = radius_km / EARTH_RADIUS_KM / (std::f64::consts::PI / CIRCLE_CORNERS as f64).cos();
+    let (latitude, longitude) = (centre.latitude().to_radians(), centre.longitude().to_radians());
+    let corner = |n: usize| {
+        // Counter-clockwise from north.
+        let bearing = -std::f64::consts::TAU * n as f64 / CIRCLE_CORNERS as f64;
+        let to = (latitude.sin() * angle.cos() + latitude.cos() * angle.sin() * bearing.cos()).clamp(-1.0, 1.0).asin();
+        let east = (bearing.sin() * angle.sin() * latitude.cos()).atan2(angle.cos() - latitude.sin() * to.sin());
+        Position::new(rounded(to.to_degrees()), rounded((longitude + east).to_degrees()))
+            .map_err(|reject| reject.detail)
+    };
+    // A corner beyond ±180° or a pole inside: GeoJSON would need the polygon cut, so the centre stands for it.
+    let Ok(mut corners) = (0..CIRCLE_CORNERS).map(corner).collect::<Result<Vec<_>, _>>() else {
+        return Ok(Shape::Point(centre));
+    };
+    if angle >= std::f64::consts::FRAC_PI_2 - latitude.abs() {
+        return Ok(Shape::Point(centre));
+    }
+    corners.push(corners[0]);
+    Ok(Shape::Ring(corners))
+}
+
+/// `[[lat, lon], …]`; closed here when the sender left that out.
+pub(super) fn pairs(points: &[[f64; 2]]) -> Result<Shape, String> {
+    let mut points = points
+        .iter()
+        .map(|&[latitude, longitude]| Position::new(latitude, longitude).map_err(|reject| reject.detail))
+        .collect::<Result<Vec<_>, _>>()?;
+    if points.len() > 2 && points.first() != points.last() {
+        points.push(points[0]);
+    }
+    ring(points).map(Shape::Ring)
+}
+
+/// A GeoJSON Polygon or MultiPolygon: longitude first.
+pub(super) fn geojson(geometry: &Value) -> Result<Shape, String> {
+    let polygons = match geometry["type"].as_str() {
+        Some("Polygon") => vec![rings(&geometry["coordinates"])?],
+        Some("MultiPolygon") => list(&geometry["coordinates"])?.iter().map(rings).collect::<Result<_, _>>()?,
+        _ => return Err("is neither a GeoJSON Polygon nor a MultiPolygon".into()),
+    };
+    match polygons.is_empty() {
+        true => Err("has no polygon".into()),
+        false => Ok(Shape::Rings(polygons)),
+    }
+}
+
+fn rings(coordinates: &Value) -> Result<Vec<Vec<Position>>, String> {
+    let read = |ring_of: &Value| {
+        let point = |point: &Value| match (point[0].as_f64(), point[1].as_f64()) {
+            (Some(longitude), Some(latitude)) => Position::new(latitude, longitude).map_err(|reject| reject.detail),
+            _ => Err(format!("{point} is not [longitude, latitude]")),
+        };
+        ring(list(ring_of)?.iter().map(point).collect::<Result<_, _>>()?)
+    };
+    let mut rings = list(coordinates)?.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    rings.iter_mut().skip(1).for_each(|hole| hole.reverse());
+    match rings.is_empty() {
+        true => Err("has no ring".into()),
+        false => Ok(rings),
+    }
+}
+
+fn list(value: &Value) -> Result<&Vec<Value>, String> {
+    value.as_array().ok_or_else(|| "coordinates are no list".to_owned())
+}
+
+fn pair(text: &str) -> Result<Position, String> {
+    let (latitude, longitude) = text.split_once(',').ok_or_else(|| format!("{text:?} is not 'lat,lon'"))?;
+    Position::new(number(latitude)?, number(longitude)?).map_err(|reject| reject.detail)
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number"))
+}
+
+/// The ring, turned counter-clockwise.
+fn ring(mut points: Vec<Position>) -> Result<Vec<Position>, String> {
+    if points.is_empty() {
+        return Err("is empty".into());
+    }
+    if points.first() != points.last() {
+        return Err("is not closed: the last point is not the first".into());
+    }
+    if points.len() < 4 {
+        return Err(format!("has {} points, 4 at least", points.len()));
+    }
+    let area = doubled_area(&points);
+    if area == 0.0 {
+        return Err("encloses no area".into());
+    }
+    if area < 0.0 {
+        points.reverse();
+    }
+    Ok(points)
+}
+
+/// Twice the signed area in square degrees, positive counter-clockwise.
+fn doubled_area(points: &[Position]) -> f64 {
+    points.windows(2).map(|edge| cross(edge[0], edge[1])).sum()
+}
+
+fn cross(a: Position, b: Position) -> f64 {
+    a.longitude() * b.latitude() - b.longitude() * a.latitude()
+}
+
+fn rounded(degrees: f64) -> f64 {
+    (degrees * 1e6).round() / 1e6
+}
+
+/// One geometry of all shapes, each once though every language's block repeats it: a Polygon, a MultiPolygon, or the
+/// first point when nothing has an area.
+pub(super) fn geometry(shapes: &[Shape]) -> Option<Geometry> {
+    let mut polygons: Vec<Vec<Vec<Position>>> = Vec::new();
+    for shape in shapes {
+        match shape {
+            Shape::Ring(ring) => polygons.push(vec![ring.clone()]),
+            Shape::Rings(more) => polygons.extend(more.iter().cloned()),
+            Shape::Point(_) => {}
+        }
+    }
+    let mut unique: Vec<&Vec<Vec<Position>>> = Vec::new();
+    for polygon in &polygons {
+        if !unique.contains(&polygon) {
+            unique.push(polygon);
+        }
+    }
+    let coordinates = |polygon: &[Vec<Position>]| -> Value {
+        polygon
+            .iter()
+            .map(|ring| ring.iter().map(|at| json!([at.longitude(), at.latitude()])).collect::<Value>())
+            .collect()
+    };
+    match unique.as_slice() {
+        [] => shapes.iter().find_map(|shape| match shape {
+            Shape::Point(at) => Some(Geometry::Point(*at)),
+            _ => None,
+        }),
+        [one] => Some(Geometry::GeoJson(json!({"type": "Polygon", "coordinates": coordinates(one)}).to_string())),
+        many => {
+            let coordinates: Value = many.iter().map(|polygon| coordinates(polygon)).collect();
+            Some(Geometry::GeoJson(json!({"type": "MultiPolygon", "coordinates": coordinates}).to_string()))
+        }
+    }
+}
+
+/// The centre of gravity of a shape's first outer ring.
+pub(super) fn centre(shape: &Shape) -> Option<Position> {
+    let ring = match shape {
+        Shape::Point(at) => return Some(*at),
+        Shape::Ring(ring) => ring,
+        Shape::Rings(polygons) => polygons.first()?.first()?,
+    };
+    let origin = *ring.first()?;
+    // Relative to a corner: the area of a small ring far from (0, 0) would drown in rounding.
+    let (mut area, mut x, mut y) = (0.0, 0.0, 0.0);
+    for edge in ring.windows(2) {
+        let [(ax, ay), (bx, by)] =
+            [edge[0], edge[1]].map(|at| (at.longitude() - origin.longitude(), at.latitude() - origin.latitude()));
+        let cross = ax * by - bx * ay;
+        area += cross;
+        x += (ax + bx) * cross;
+        y += (ay + by) * cross;
+    }
+    let at = |sum: f64, origin: f64| if area == 0.0 { origin } else { rounded(origin + sum / (3.0 * area)) };
+    Position::new(at(y, origin.latitude()), at(x, origin.longitude())).ok().or(Some(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SQUARE: &str = "40.1,-122.2 40.1,-122.1 40.2,-122.1 40.2,-122.2 40.1,-122.2";
+
+    #[test]
+    fn a_cap_polygon_becomes_a_counter_clockwise_ring_and_its_centre() {
+        let there = polygon(SQUARE).unwrap();
+        let back = polygon(&SQUARE.split(' ').rev().collect::<Vec<_>>().join("\n\t ")).unwrap();
+        assert_eq!(there, back);
+        assert_eq!(centre(&there), Position::new(40.15, -122.15).ok());
+        assert_eq!(
+            geometry(&[there.clone(), back]),
+            Some(Geometry::GeoJson(
+                r#"{"coordinates":[[[-122.2,40.1],[-122.1,40.1],[-122.1,40.2],[-122.2,40.2],[-122.2,40.1]]],"type":"Polygon"}"#
+                    .into()
+            )),
+            "the same ring twice is one polygon"
+        );
+    }
+
+    #[test]
+    fn broken_polygons_say_why() {
+        for (text, why) in [
+            ("", "empty"),
+            ("40.1,-122.1 40.2,-122.1 40.2,-122.2", "not closed"),
+            ("40.1,-122.1 abc 40.2,-122.2 40.1,-122.1", "lat,lon"),
+            ("40.1,-122.1 1,x 40.2,-122.2 40.1,-122.1", "no number"),
+            ("91.0,-122 40,-122 40,-121 91.0,-122", "latitude 91"),
+            ("40,-122 40,-121 40,-122", "3 points"),
+            ("40,-122 40,-122 40,-122 40,-122", "no area"),
+            ("nan,-122 40,-122 40,-121 nan,-122", "latitude"),
+        ] {
+            let problem = polygon(text).unwrap_err();
+            assert!(problem.contains(why), "{text:?}: {problem}");
+        }
+        for text in
+            ["40.1,-122.1", "40.1,-122.1 -5", "40.1,-122.1 5 km", "40.1,-122.1 inf", "40.1 -122.1 5", "1,1 20001"]
+        {
+            assert!(circle(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_circle_is_wrapped_by_its_polygon() {
+        let Shape::Ring(corners) = circle("40.77,-123.84 8.05").unwrap() else { panic!("no ring") };
+        assert_eq!(corners.len(), CIRCLE_CORNERS + 1);
+        assert!(doubled_area(&corners) > 0.0);
+        let km = |a: Position, b: Position| {
+            let [(a1, a2), (b1, b2)] = [a, b].map(|p| (p.latitude().to_radians(), p.longitude().to_radians()));
+            let h = ((a1 - b1) / 2.0).sin().powi(2) + a1.cos() * b1.cos() * ((a2 - b2) / 2.0).sin().powi(2);
+            2.0 * EARTH_RADIUS_KM * h.sqrt().asin()
+        };
+        let middle = Position::new(40.77, -123.84).unwrap();
+        for edge in corners.windows(2) {
+            let half = Position::new(
+                (edge[0].latitude() + edge[1].latitude()) / 2.0,
+                (edge[0].longitude() + edge[1].longitude()) / 2.0,
+            );
+            assert!((8.05..8.1).contains(&km(middle, edge[0])), "corner at {}", km(middle, edge[0]));
+            assert!((8.049..8.06).contains(&km(middle, half.unwrap())), "side");
+        }
+        assert_eq!(circle("-16.053,-173.274 0.0"), Ok(Shape::Point(Position::new(-16.053, -173.274).unwrap())));
+        assert!(matches!(circle("-16,-179.99 50"), Ok(Shape::Point(_))), "crosses the antimeridian");
+        assert!(matches!(circle("89.9,0 500"), Ok(Shape::Point(_))), "holds a pole");
+    }
+
+    #[test]
+    fn json_shapes_are_read_in_both_axis_orders() {
+        let pairs_of = pairs(&[[40.1, -122.2], [40.1, -122.1], [40.2, -122.1], [40.2, -122.2]]).unwrap();
+        assert_eq!(pairs_of, polygon(SQUARE).unwrap());
+        let json = serde_json::json!({"type": "Polygon", "coordinates":
+            [[[-122.2, 40.1], [-122.1, 40.1], [-122.1, 40.2], [-122.2, 40.2], [-122.2, 40.1]]]});
+        assert_eq!(geometry(&[geojson(&json).unwrap()]), geometry(&[pairs_of]));
+        for bad in [
+            serde_json::json!({"type": "Point", "coordinates": [1, 2]}),
+            serde_json::json!({"type": "Polygon", "coordinates": []}),
+            serde_json::json!({"type": "MultiPolygon", "coordinates": []}),
+            serde_json::json!({"type": "Polygon", "coordinates": [[[-122.2], [1]]]}),
+            serde_json::json!({"type": "Polygon"}),
+        ] {
+            assert!(geojson(&bad).is_err(), "{bad} was taken");
+        }
+    }
+}

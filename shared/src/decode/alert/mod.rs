@@ -1,0 +1,300 @@
+//! Life-safety alerts [S7, E4, E5]: the published form of an alert's data, and what makes a draft of it whichever way
+//! it came. `message` reads our JSON, `cap` reads CAP; both only fill in `Alert`.
+
+pub mod message;
+
+mod area;
+mod cap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::decode::{Context, Row, Rows};
+use crate::error::{Reason, Reject};
+use crate::record::{AlertFacts, Data, Draft, EventId, Geometry, Position, Quality, content_hash};
+use crate::time::Timestamp;
+use area::Shape;
+
+/// An alert's own fields, by CAP's names and texts whichever way it came. Times and shapes stand as the sender wrote
+/// them; the record's `observed_at` and `geometry` are what was read from them.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub struct Alert {
+    /// How it came: `cap-1.2`, `cap-1.1` or `json`.
+    pub format: &'static str,
+    /// Unique among the sender's alerts.
+    pub identifier: String,
+    pub sender: String,
+    /// When the sender issued it, RFC 3339 with the sender's offset.
+    pub sent: String,
+    /// `Actual`, `Exercise`, `System`, `Test` or `Draft`. Only `Actual` asks anyone to act.
+    pub status: String,
+    /// `Alert`, `Update`, `Cancel`, `Ack` or `Error`.
+    pub msg_type: String,
+    /// `Public`, `Restricted` or `Private`; null when the alert came as JSON.
+    pub scope: Option<String>,
+    pub source: Option<String>,
+    pub restriction: Option<String>,
+    pub addresses: Option<String>,
+    pub code: Vec<String>,
+    pub note: Option<String>,
+    /// Earlier messages of the thread, each `sender,identifier,sent`.
+    pub references: Vec<String>,
+    pub incidents: Option<String>,
+    /// People in the area, if the sender told.
+    pub population: Option<u64>,
+    /// Forward rate of spread in chains an hour, if the sender told.
+    #[serde(rename = "rate_of_spread")]
+    pub rate_of_spread: Option<f64>,
+    /// Where it is about, if the sender named a point.
+    pub place: Option<message::Place>,
+    /// One block a language or audience.
+    pub info: Vec<Info>,
+}
+
+/// What an alert says in one language.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub struct Info {
+    /// RFC 3066 tag; null means en-US.
+    pub language: Option<String>,
+    pub category: Vec<String>,
+    pub event: Option<String>,
+    /// What to do: `Evacuate`, `Shelter`, `AllClear`, …
+    pub response_type: Vec<String>,
+    /// `Immediate`, `Expected`, `Future`, `Past` or `Unknown`.
+    pub urgency: Option<String>,
+    /// `Extreme`, `Severe`, `Moderate`, `Minor` or `Unknown`.
+    pub severity: Option<String>,
+    /// `Observed`, `Likely`, `Possible`, `Unlikely` or `Unknown`.
+    pub certainty: Option<String>,
+    pub audience: Option<String>,
+    /// Code system → codes, such as `SAME` → `EVI`.
+    pub event_code: Multimap,
+    pub effective: Option<String>,
+    pub onset: Option<String>,
+    pub expires: Option<String>,
+    pub sender_name: Option<String>,
+    pub headline: Option<String>,
+    pub description: Option<String>,
+    pub instruction: Option<String>,
+    pub web: Option<String>,
+    pub contact: Option<String>,
+    /// Name → values, in the sender's order: a name may repeat.
+    pub parameter: Multimap,
+    pub resource: Vec<Resource>,
+    pub area: Vec<Area>,
+}
+
+/// A file that goes with an alert.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub struct Resource {
+    pub resource_desc: Option<String>,
+    pub mime_type: Option<String>,
+    /// Bytes.
+    pub size: Option<String>,
+    pub uri: Option<String>,
+    pub digest: Option<String>,
+}
+
+/// One of the areas that an alert is for.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub struct Area {
+    pub area_desc: Option<String>,
+    /// As the sender wrote them: CAP's `lat,lon lat,lon …`, or what a JSON alert had. Unreadable ones too: they are
+    /// listed in the record's `quality` and missing from its `geometry`.
+    pub polygon: Vec<Value>,
+    /// CAP's `lat,lon radius` (km), or what a JSON alert had; unreadable ones too.
+    pub circle: Vec<Value>,
+    /// Code system → codes, such as `SAME` → `006023`.
+    pub geocode: Multimap,
+    /// Feet above mean sea level.
+    pub altitude: Option<String>,
+    /// Feet above mean sea level.
+    pub ceiling: Option<String>,
+}
+
+/// Name → values in the sender's order.
+pub type Multimap = BTreeMap<String, Vec<String>>;
+
+/// CAP's statuses; nothing else is guessed, because it decides whether a siren rings.
+const STATUSES: [&str; 5] = ["Actual", "Exercise", "System", "Test", "Draft"];
+const MESSAGE_TYPES: [&str; 5] = ["Alert", "Update", "Cancel", "Ack", "Error"];
+
+/// The alerts of a body: one of our JSON, or every CAP alert of an XML text.
+///
+/// # Errors
+/// `not_data` for neither JSON nor XML with alerts, else what makes the whole text unreadable.
+pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+    let refused = |reject: Reject| reject.with_raw(body.clone());
+    let unmarked = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    match unmarked.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'<' | 0xff | 0xfe) => cap::rows(body, context),
+        Some(b'{') => {
+            let message = message::parse(body).map_err(refused)?;
+            Ok(Box::new(std::iter::once(message::row(message, context).map_err(refused))))
+        }
+        _ => Err(refused(Reject::new(Reason::NotData, "neither a JSON object nor XML"))),
+    }
+}
+
+/// What only one of the two forms knows beside the alert.
+#[derive(Debug, Default)]
+struct Beside {
+    derived_from: Option<EventId>,
+    quality: Vec<Quality>,
+}
+
+/// The draft of an alert whose texts are read. Judges what E4 needs: status, type, times, thread; then its shapes.
+fn draft(mut alert: Alert, beside: Beside, context: Context<'_>) -> Row {
+    let Beside { derived_from, mut quality } = beside;
+    alert.status = one_of(&alert.status, "status", &STATUSES)?;
+    alert.msg_type = one_of(&alert.msg_type, "msgType", &MESSAGE_TYPES)?;
+    let sent = time(&alert.sent).ok_or_else(|| {
+        Reject::new(Reason::BadTime, format!("sent {:?} is no time with an offset", short(&alert.sent)))
+    })?;
+    let expires = latest_expiry(&alert, &mut quality);
+    let place = match alert.place {
+        Some(place) => Some(Position::new(place.latitude, place.longitude)?),
+        None => None,
+    };
+    let shapes = shapes(&alert, &mut quality);
+    let geometry = area::geometry(&shapes).or(place.map(Geometry::Point));
+    let facts = AlertFacts {
+        status: alert.status.clone(),
+        msg_type: alert.msg_type.clone(),
+        sent,
+        expires,
+        references: alert.references.clone(),
+        thread: thread(&alert),
+        population: alert.population,
+        rate_of_spread: alert.rate_of_spread,
+    };
+    let data = Data::of(&alert)?;
+    Ok(Draft {
+        source: context.source.clone(),
+        source_name: "Life-safety alert",
+        event: EventId::of(context.source, [&alert.sender, &alert.identifier, &alert.sent]),
+        content: content_hash([data.json()]),
+        observed_at: sent,
+        published_at: Some(sent),
+        geometry,
+        position: place.or_else(|| shapes.first().and_then(area::centre)),
+        derived_from,
+        quality,
+        alert: Some(Box::new(facts)),
+        data,
+    })
+}
+
+/// The value, spelled as CAP does.
+fn one_of(text: &str, field: &str, known: &[&str]) -> Result<String, Reject> {
+    let known_as = known.iter().find(|known| known.eq_ignore_ascii_case(text));
+    known_as.map(|known| (*known).to_owned()).ok_or_else(|| {
+        Reject::new(Reason::MissingField, format!("{field} {:?} is none of {}", short(text), known.join(", ")))
+    })
+}
+
+/// A required text, trimmed; the field is missing too when it is empty.
+fn required(text: Option<&str>, field: &str) -> Result<String, Reject> {
+    match text.map(str::trim) {
+        Some(text) if !text.is_empty() => Ok(text.to_owned()),
+        _ => Err(Reject::new(Reason::MissingField, format!("{field} is missing"))),
+    }
+}
+
+/// RFC 3339: a time without an offset is none. `Z` is not CAP's own spelling, but occurs.
+fn time(text: &str) -> Option<Timestamp> {
+    text.trim().parse().ok()
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// The last `expires` of all blocks: an alert is in force as long as one of its languages says so.
+fn latest_expiry(alert: &Alert, quality: &mut Vec<Quality>) -> Option<Timestamp> {
+    let mut latest = None;
+    for (n, info) in alert.info.iter().enumerate() {
+        let Some(text) = &info.expires else { continue };
+        match time(text) {
+            Some(at) => latest = latest.max(Some(at)),
+            None => quality.push(Quality::new(&format!("info[{n}].expires"), "is no time with an offset", text)),
+        }
+    }
+    latest
+}
+
+/// The readable shapes of all areas in their order; each broken one is named in `quality`, and the alert stands.
+fn shapes(alert: &Alert, quality: &mut Vec<Quality>) -> Vec<Shape> {
+    let mut shapes = Vec::new();
+    for (i, info) in alert.info.iter().enumerate() {
+        for (a, area) in info.area.iter().enumerate() {
+            let polygons = area.polygon.iter().enumerate().map(|(n, value)| ("polygon", n, value, polygon(value)));
+            let circles = area.circle.iter().enumerate().map(|(n, value)| ("circle", n, value, circle(value)));
+            for (kind, n, value, read) in polygons.chain(circles) {
+                match read {
+                    Ok(shape) => shapes.push(shape),
+                    Err(problem) => {
+                        let raw = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                        quality.push(Quality::new(&format!("info[{i}].area[{a}].{kind}[{n}]"), &problem, &raw));
+                    }
+                }
+            }
+        }
+    }
+    shapes
+}
+
+fn polygon(value: &Value) -> Result<Shape, String> {
+    match value {
+        Value::String(text) => area::polygon(text),
+        Value::Array(_) => match serde_json::from_value::<Vec<[f64; 2]>>(value.clone()) {
+            Ok(points) => area::pairs(&points),
+            Err(_) => Err("is no list of [lat, lon] pairs".into()),
+        },
+        _ => area::geojson(value),
+    }
+}
+
+fn circle(value: &Value) -> Result<Shape, String> {
+    if let Value::String(text) = value {
+        return area::circle(text);
+    }
+    match ["latitude", "longitude", "radius_km"].map(|field| value[field].as_f64()) {
+        [Some(latitude), Some(longitude), Some(radius_km)] => {
+            area::around(Position::new(latitude, longitude).map_err(|reject| reject.detail)?, radius_km)
+        }
+        _ => Err("has no latitude, longitude and radius_km".into()),
+    }
+}
+
+/// Sender and identifier of the oldest message it refers to, else its own. A sender that refers only to the last
+/// message of a longer thread starts a new key: CAP asks for all earlier ones.
+fn thread(alert: &Alert) -> String {
+    let oldest = alert
+        .references
+        .iter()
+        .filter_map(|reference| {
+            let (sender, rest) = reference.split_once(',')?;
+            let (identifier, sent) = rest.rsplit_once(',').unwrap_or((rest, ""));
+            Some((time(sent).unwrap_or(Timestamp::MAX), sender, identifier))
+        })
+        .min_by_key(|(sent, ..)| *sent);
+    match oldest {
+        Some((_, sender, identifier)) => format!("{sender},{identifier}"),
+        None => format!("{},{}", alert.sender, alert.identifier),
+    }
+}

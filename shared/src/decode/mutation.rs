@@ -1,0 +1,180 @@
+//! Seeded mutations of small valid bodies against the decoders [A6]: whatever comes, each gives valid drafts or refuses
+//! with a reason, and never panics.
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+use super::{Context, Format};
+use crate::error::Reject;
+use crate::record::{Draft, Geometry, SourceId};
+use crate::time::Timestamp;
+
+const MUTATIONS: usize = 20_000;
+/// Bytes that mean something to one of the parsers.
+const SPICE: [&[u8]; 20] = [
+    b"<",
+    b">",
+    b"&",
+    b"&amp;",
+    b"&x;",
+    b"<!DOCTYPE a>",
+    b"<![CDATA[",
+    b"]]>",
+    b"<!--",
+    b"</alert>",
+    b"\"",
+    b"{",
+    b"[",
+    b"null",
+    b"NaN",
+    b"1e999",
+    b"-91",
+    b"\xff",
+    b"\x00",
+    b",",
+];
+
+/// One to four edits: a changed, lost, doubled, spiced or cut-off stretch.
+fn mutated(body: &[u8], rng: &mut StdRng) -> Vec<u8> {
+    let mut body = body.to_vec();
+    for _ in 0..rng.random_range(1..=4) {
+        if body.is_empty() {
+            return body;
+        }
+        let start = rng.random_range(0..body.len());
+        let end = (start + rng.random_range(1..40)).min(body.len());
+        match rng.random_range(0..6) {
+            0 => body[start] = rng.random(),
+            1 => drop(body.drain(start..end)),
+            2 => {
+                let stretch = body[start..end].to_vec();
+                let at = rng.random_range(0..=body.len());
+                body.splice(at..at, stretch);
+            }
+            3 => drop(body.splice(start..start, SPICE[rng.random_range(0..SPICE.len())].iter().copied())),
+            4 => {
+                if body[start].is_ascii_digit() {
+                    body[start] = b'0' + rng.random_range(0..10_u8);
+                }
+            }
+            _ => body.truncate(start),
+        }
+    }
+    body
+}
+
+fn check(draft: &Draft) {
+    let data: Value = serde_json::from_str(draft.data.json()).unwrap();
+    assert!(data.is_object());
+    if let Some(Geometry::GeoJson(text)) = &draft.geometry {
+        let geometry: Value = serde_json::from_str(text).unwrap();
+        assert!(geometry["coordinates"].is_array(), "{text}");
+    }
+    assert_eq!(draft.position.is_some(), draft.geometry.is_some(), "{data}");
+    for quality in &draft.quality {
+        assert!(!quality.problem.is_empty());
+    }
+}
+
+fn refused(reject: &Reject) {
+    assert!(!reject.detail.is_empty(), "{reject:?}");
+}
+
+/// Mutations of `bodies`, evenly; panics unless some were taken and some refused.
+fn survives(format: Format, source: &str, seed: u64, bodies: &[String]) {
+    let source = SourceId::new(source).unwrap();
+    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut taken, mut rejected) = (0_usize, 0_usize);
+    for body in bodies {
+        let intact = Bytes::from(body.clone());
+        assert!(format.rows(&intact, context).unwrap().all(|row| row.is_ok()), "the fixture itself is sound");
+    }
+    for n in 0..MUTATIONS {
+        let body = Bytes::from(mutated(bodies[n % bodies.len()].as_bytes(), &mut rng));
+        match format.rows(&body, context) {
+            Ok(rows) => rows.for_each(|row| match row {
+                Ok(draft) => {
+                    check(&draft);
+                    taken += 1;
+                }
+                Err(reject) => {
+                    refused(&reject);
+                    rejected += 1;
+                }
+            }),
+            Err(reject) => {
+                refused(&reject);
+                assert_eq!(reject.raw, body, "a body refused as a whole is kept as a whole");
+                rejected += 1;
+            }
+        }
+    }
+    assert!(taken > MUTATIONS / 50 && rejected > MUTATIONS / 50, "{taken} taken, {rejected} refused");
+}
+
+fn cap(n: usize) -> String {
+    let (prefix, namespace) = [("", "xmlns"), ("cap:", "xmlns:cap")][n % 2];
+    let version = ["1.2", "1.1"][n % 2];
+    let tag = |name: &str, inner: &str| format!("<{prefix}{name}>{inner}</{prefix}{name}>");
+    let pair = |name: &str, key: &str| tag(name, &(tag("valueName", key) + &tag("value", "x &amp; y")));
+    let area = tag("areaDesc", "Zone")
+        + &tag("polygon", "40.1,-122.2 40.1,-122.1 40.2,-122.1 40.2,-122.2 40.1,-122.2")
+        + &tag("circle", "40.1,-122.1 5")
+        + &pair("geocode", "SAME");
+    let info = tag("language", "en-US")
+        + &tag("event", "Fire &#x26; smoke")
+        + &tag("expires", "2025-08-14T20:05:00-07:00")
+        + &pair("parameter", "EvacZone")
+        + &tag("area", &area);
+    let inner = ["identifier", "sender"].map(|name| tag(name, &format!("T{n}"))).concat()
+        + &tag("sent", "2025-08-14T14:05:00-07:00")
+        + &tag("status", "Actual")
+        + &tag("msgType", "Update")
+        + &tag("scope", "Public")
+        + &tag("references", "T,1,2025-08-14T13:05:00-07:00")
+        + &tag("info", &info);
+    let alert = format!(
+        "<{prefix}alert {namespace}='urn:oasis:names:tc:emergency:cap:{version}'>{inner}<!-- c --></{prefix}alert>"
+    );
+    match n {
+        2 => format!("<feed xmlns='http://www.w3.org/2005/Atom'><entry>{alert}</entry><entry>{alert}</entry></feed>"),
+        _ => format!("<?xml version='1.0' encoding='UTF-8'?>\n{alert}"),
+    }
+}
+
+#[test]
+fn a6_cap_never_panics() {
+    survives(Format::Alert, "evacuation_alert_x", 1, &[cap(0), cap(1), cap(2)]);
+}
+
+#[test]
+fn a6_alert_json_never_panics() {
+    let areas = [
+        r#"{"polygon": [[40.1, -122.2], [40.1, -122.1], [40.2, -122.1]], "zones": ["E012"]}"#,
+        r#"[{"circle": "40.1,-122.1 5"}, {"circle": {"latitude": 40, "longitude": -122, "radius_km": 3}}]"#,
+        r#"{"polygon": {"type": "Polygon", "coordinates": [[[-122, 40], [-121, 40], [-121, 41], [-122, 40]]]}}"#,
+    ];
+    let bodies = areas.map(|area| {
+        format!(
+            r#"{{"id": "A", "sender": "s", "sent": "2025-08-14T14:05:00-07:00", "status": "Actual", "msgType": "Alert",
+            "event": "Evacuation", "references": ["s,B,2025-08-14T13:05:00-07:00", "C"], "population": 5, "area": {area},
+            "parameter": {{"k": ["v"]}}, "derived_from": "28830e2136098655941b7e0102782b71", "rate_of_spread": 1.5}}"#
+        )
+    });
+    survives(Format::Alert, "evacuation_alert_x", 2, &bodies);
+}
+
+#[test]
+fn a6_sensors_never_panic() {
+    let bodies = [
+        r#"{"sensor_index": 131075, "latitude": 40.7, "longitude": -122.9, "last_seen": 1755151200, "humidity": 42,
+            "temperature": 66, "pm2.5_atm": "12.85", "pm2.5_atm_a": 12.85, "pm2.5_atm_b": 11.6}"#,
+        r#"{"stid": "TKNC1", "lat": "40.72", "lon": "-123.93", "time": "2025-08-14T06:07Z", "air_temp_c": 27.2}"#,
+        r#"{"fields": ["sensor_index", "latitude", "longitude"], "data": [[1, 33.5, -117.6], [2, null, null]]}"#,
+        r#"[{"id": 1, "ts": 1755151200000}, {"id": "b", "datetime": "2021/08/20T03:15:12z", "name": "B"}]"#,
+    ];
+    survives(Format::Sensor, "iot_x", 3, &bodies.map(str::to_owned));
+}

@@ -1,6 +1,12 @@
 //! The sink seam: where records finally go, with an outcome for each [K1].
 
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod faulty;
 mod file;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 
 use std::time::Duration;
 
@@ -60,5 +66,7 @@ fn refusal(record: &Outgoing) -> Option<Sent> {
     if !(1..=200).contains(&topic.len()) || !topic.bytes().all(legal) || topic.starts_with('.') {
         return Some(Sent::Refused(Reason::SinkRefused, format!("{topic:?} is no topic name")));
     }
-    None
+    // A name that ends early would be another name, or a panic, in librdkafka.
+    let (name, _) = record.extra.iter().find(|(name, _)| name.contains('\0'))?;
+    Some(Sent::Refused(Reason::SinkRefused, format!("{name:?} is no header name")))
 }

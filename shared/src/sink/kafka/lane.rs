@@ -1,0 +1,338 @@
+//! One lane: an idempotent producer of its own, a call's records handed to it, and their delivery reports counted.
+//!
+//! Nothing of a call is in flight when it returns. At its deadline, and when its future is dropped, the producer is
+//! retired: all that it holds is purged, every purged record is reported, and the call waits for these reports. A
+//! retired producer is never used again (purging tears holes into its sequence numbers; its connections may be dead);
+//! other calls whose records it held hand them to the next one. What the kernel or the broker already has can't be called
+//! back: that is R1's possible duplicate.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::error::Reason;
+use crate::record::Outgoing;
+use crate::sink::{Sent, refusal};
+
+/// Wait when the producer holds all it may: a fraction of the time in which it sends that much.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+/// Records handed over before other tasks get their turn: about half a millisecond.
+const TURN: usize = 256;
+/// Purged again until all is reported, in case a record was just moving between the producer's queues.
+const PURGE_AGAIN: Duration = Duration::from_millis(50);
+
+pub(super) struct LaneProducer {
+    config: ClientConfig,
+    topic_prefix: String,
+    current: Mutex<Arc<Client>>,
+}
+
+impl LaneProducer {
+    pub(super) fn new(config: ClientConfig, topic_prefix: &str) -> Result<LaneProducer, String> {
+        let current = Mutex::new(Arc::new(Client::new(&config)?));
+        Ok(LaneProducer { config, topic_prefix: topic_prefix.into(), current })
+    }
+
+    pub(super) async fn send(&self, records: &[Outgoing], within: Duration) -> Vec<Sent> {
+        let deadline = Instant::now() + within;
+        let mut outcomes: Vec<Sent> = records.iter().map(|record| refusal(record).unwrap_or(Sent::Acked)).collect();
+        let mut open: Vec<usize> = (0..records.len()).filter(|&index| outcomes[index] == Sent::Acked).collect();
+        let mut too_large = Vec::new();
+        while !open.is_empty() {
+            let client = match self.client() {
+                Ok(client) => client,
+                Err(problem) => {
+                    open.into_iter().for_each(|index| outcomes[index] = Sent::Retry(problem.clone()));
+                    return outcomes;
+                }
+            };
+            let failures = client.round(records, &open, &self.topic_prefix, deadline).await;
+            open.clear();
+            for (index, failure) in failures {
+                match failure {
+                    // Another call retired the producer: this one has time left.
+                    Failure::Broker(code) if is_purged(code) && Instant::now() < deadline => open.push(index),
+                    Failure::Broker(RDKafkaErrorCode::MessageSizeTooLarge) => too_large.push(index),
+                    Failure::Broker(code) | Failure::Client(code) => outcomes[index] = client.outcome(code, within),
+                }
+            }
+            open.sort_unstable();
+        }
+        too_large.sort_unstable();
+        self.send_alone(records, &too_large, deadline, within, &mut outcomes).await;
+        outcomes
+    }
+
+    /// The broker refuses a whole batch as too large: only a record that it refuses alone is.
+    async fn send_alone(
+        &self,
+        records: &[Outgoing],
+        suspects: &[usize],
+        deadline: Instant,
+        within: Duration,
+        outcomes: &mut [Sent],
+    ) {
+        for &index in suspects {
+            outcomes[index] = match self.client() {
+                Err(problem) => Sent::Retry(problem),
+                Ok(client) => match client.round(records, &[index], &self.topic_prefix, deadline).await.pop() {
+                    None => Sent::Acked,
+                    Some((_, Failure::Broker(code) | Failure::Client(code))) => client.outcome(code, within),
+                },
+            };
+        }
+    }
+
+    /// The producer in use; a new one after the last was retired or failed for good.
+    fn client(&self) -> Result<Arc<Client>, String> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((code, text)) = current.producer().client().fatal_error() {
+            tracing::warn!(%code, text, "the Kafka producer failed for good: a new one takes over");
+            current.retire();
+        }
+        if current.retired.load(Ordering::Acquire) {
+            *current = Arc::new(Client::new(&self.config)?);
+        }
+        Ok(current.clone())
+    }
+}
+
+/// Why a record has no acknowledgement: refused before it was handed over, or reported by the producer.
+#[derive(Clone, Copy)]
+enum Failure {
+    Client(RDKafkaErrorCode),
+    Broker(RDKafkaErrorCode),
+}
+
+fn is_purged(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
+}
+
+/// What the caller does next about an error of Kafka's. Faults of a configuration that an operator can mend
+/// (authorisation, a missing topic) are `Retry`: good records never go to the dead letters for them.
+fn outcome(code: RDKafkaErrorCode, text: String) -> Sent {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::MessageSizeTooLarge => Sent::Refused(Reason::TooLarge, text),
+        Code::InvalidRecord | Code::InvalidTimestamp | Code::InvalidTopic => Sent::Refused(Reason::SinkRefused, text),
+        _ => Sent::Retry(text),
+    }
+}
+
+struct Client {
+    /// `None` only while dropping.
+    producer: Option<ThreadedProducer<Reports>>,
+    retired: AtomicBool,
+}
+
+impl Client {
+    fn new(config: &ClientConfig) -> Result<Client, String> {
+        let producer = ThreadedProducer::from_config_and_context(config, Reports::default()).map_err(|e| match e {
+            // The text of this error holds the value, which may be a secret.
+            KafkaError::ClientConfig(_, rule, name, _) => format!("Kafka client setting {name}: {rule}"),
+            other => format!("no Kafka client: {other}"),
+        })?;
+        Ok(Client { producer: Some(producer), retired: AtomicBool::new(false) })
+    }
+
+    fn producer(&self) -> &ThreadedProducer<Reports> {
+        self.producer.as_ref().expect("a producer lives as long as its client")
+    }
+
+    /// Hands the records named by `open` over, in order, and waits for their reports: those without an acknowledgement.
+    async fn round(
+        &self,
+        records: &[Outgoing],
+        open: &[usize],
+        topic_prefix: &str,
+        deadline: Instant,
+    ) -> Vec<(usize, Failure)> {
+        let call = Arc::new(Call { left: AtomicUsize::new(1), ..Call::default() });
+        let in_flight = InFlight { client: self, call: &call };
+        let mut topic = String::new();
+        let mut late = false;
+        for (turn, &index) in open.iter().enumerate() {
+            if turn % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            late |= turn % TURN == 0 && Instant::now() >= deadline;
+            let record = &records[index];
+            topic.clear();
+            topic.push_str(topic_prefix);
+            topic.push_str(&record.topic);
+            let failure = loop {
+                if late || self.retired.load(Ordering::Acquire) {
+                    break Some(Failure::Broker(RDKafkaErrorCode::PurgeQueue));
+                }
+                match self.hand_over(&topic, record, &call, index) {
+                    Ok(()) => break None,
+                    Err(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => sleep(FULL_PAUSE).await,
+                    Err(RDKafkaErrorCode::QueueFull) => break Some(Failure::Broker(RDKafkaErrorCode::PurgeQueue)),
+                    Err(code) => break Some(Failure::Client(code)),
+                }
+            };
+            if let Some(failure) = failure {
+                call.fail(index, failure);
+            }
+        }
+        call.settle();
+        if self.retired.load(Ordering::Acquire) || timeout_at(deadline, call.finished()).await.is_err() {
+            self.retire();
+            while timeout(PURGE_AGAIN, call.finished()).await.is_err() {
+                self.purge();
+            }
+        }
+        drop(in_flight);
+        call.take_failures()
+    }
+
+    fn hand_over(
+        &self,
+        topic: &str,
+        record: &Outgoing,
+        call: &Arc<Call>,
+        index: usize,
+    ) -> Result<(), RDKafkaErrorCode> {
+        let named = record.headers();
+        let mut headers = OwnedHeaders::new_with_capacity(named.len());
+        for (key, value) in &named {
+            headers = headers.insert(Header { key, value: Some(value.as_bytes()) });
+        }
+        call.left.fetch_add(1, Ordering::AcqRel);
+        let ticket = Box::new(Ticket { call: call.clone(), index });
+        let message = BaseRecord::with_opaque_to(topic, ticket)
+            .key(record.key.as_bytes())
+            .payload(&record.value[..])
+            .timestamp(record.ingested_at.as_millisecond())
+            .headers(headers);
+        self.producer().send(message).map_err(|(error, _)| {
+            call.settle();
+            error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)
+        })
+    }
+
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.purge();
+    }
+
+    fn purge(&self) {
+        self.producer().purge(PurgeConfig::default().queue().inflight().non_blocking());
+    }
+
+    fn outcome(&self, code: RDKafkaErrorCode, within: Duration) -> Sent {
+        let mut text = match is_purged(code) {
+            true => format!("Kafka did not acknowledge within {within:?}"),
+            false => format!("Kafka: {code}"),
+        };
+        if let Some(problem) = self.producer().context().last_problem() {
+            text = format!("{text}; last problem: {problem}");
+        }
+        outcome(code, text)
+    }
+}
+
+impl Drop for Client {
+    /// Elsewhere: the producer's end waits for its threads, up to half a second.
+    fn drop(&mut self) {
+        let producer = self.producer.take();
+        let _ = std::thread::Builder::new().name("kafka-client-end".into()).spawn(move || drop(producer));
+    }
+}
+
+/// A call's records in flight: dropped before all are reported, their producer is retired.
+struct InFlight<'a> {
+    client: &'a Client,
+    call: &'a Call,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if self.call.left.load(Ordering::Acquire) > 0 {
+            self.client.retire();
+        }
+    }
+}
+
+/// Counts a round's reports. An acknowledgement costs one atomic decrement.
+#[derive(Default)]
+struct Call {
+    /// Records not yet reported, and one more while they are being handed over.
+    left: AtomicUsize,
+    failures: Mutex<Vec<(usize, Failure)>>,
+    done: Notify,
+}
+
+impl Call {
+    fn settle(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.done.notify_one();
+        }
+    }
+
+    fn fail(&self, index: usize, failure: Failure) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((index, failure));
+    }
+
+    async fn finished(&self) {
+        while self.left.load(Ordering::Acquire) > 0 {
+            self.done.notified().await;
+        }
+    }
+
+    fn take_failures(&self) -> Vec<(usize, Failure)> {
+        std::mem::take(&mut self.failures.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Ticket {
+    call: Arc<Call>,
+    index: usize,
+}
+
+/// Delivery reports, and librdkafka's log as events of ours.
+#[derive(Default)]
+struct Reports {
+    problem: Mutex<Option<String>>,
+}
+
+impl Reports {
+    fn last_problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        if let Err((error, _)) = report {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+            ticket.call.fail(ticket.index, Failure::Broker(code));
+        }
+        ticket.call.settle();
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        match level {
+            RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info => tracing::debug!(facility, "librdkafka: {text}"),
+            RDKafkaLogLevel::Notice => tracing::info!(facility, "librdkafka: {text}"),
+            _ => tracing::warn!(facility, "librdkafka: {text}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, text: &str) {
+        tracing::debug!(%error, "librdkafka: {text}");
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+    }
+}

@@ -1,0 +1,225 @@
+//! Where the brokers are and how to reach them, and what librdkafka is told about it. Every figure that is set for the
+//! client stands here with its reason.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use crate::limits::{BULK_IN_FLIGHT_RECORDS, TRY_BULK, TRY_CRITICAL};
+use crate::settings::BadSetting;
+use crate::sink::Lane;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaSettings {
+    /// `HOST:PORT`, several separated by commas.
+    pub brokers: String,
+    /// Put before every topic's name [K2].
+    pub topic_prefix: String,
+    pub security: Security,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Security {
+    Plaintext,
+    /// `ca`: a PEM file; without one the host's own certificate authorities.
+    Tls {
+        ca: Option<PathBuf>,
+    },
+    /// SASL/SCRAM-SHA-512, over TLS or, inside a trusted network, without.
+    ScramSha512 {
+        user: String,
+        password: Password,
+        tls: Option<Tls>,
+    },
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    pub ca: Option<PathBuf>,
+}
+
+/// Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    pub fn new(text: impl Into<String>) -> Password {
+        Password(text.into())
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl KafkaSettings {
+    /// # Errors
+    /// When `brokers` is not a list of `HOST:PORT`.
+    pub fn plaintext(brokers: &str, topic_prefix: &str) -> Result<KafkaSettings, BadSetting> {
+        let settings = KafkaSettings {
+            brokers: brokers.trim().to_owned(),
+            topic_prefix: topic_prefix.to_owned(),
+            security: Security::Plaintext,
+        };
+        let is_address = |address: &str| match address.trim().rsplit_once(':') {
+            Some((host, port)) => !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0),
+            None => false,
+        };
+        match settings.brokers.split(',').all(is_address) {
+            true => Ok(settings),
+            false => Err(BadSetting {
+                name: "KAFKA_BROKERS".into(),
+                rule: format!("{brokers:?} is not HOST:PORT or a list of them separated by commas"),
+            }),
+        }
+    }
+
+    /// From an environment: `KAFKA_BROKERS`, `TOPIC_PREFIX`, `KAFKA_SECURITY` (`plaintext`, `tls`, `scram` over TLS,
+    /// `scram_plaintext`), `KAFKA_CA_FILE`, `KAFKA_USER`, `KAFKA_PASSWORD`.
+    pub fn parse(environment: &BTreeMap<String, String>) -> Result<KafkaSettings, BadSetting> {
+        let get = |name: &str| environment.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+        let need = |name: &str, what: &str| {
+            get(name).ok_or_else(|| BadSetting { name: name.into(), rule: format!("is not set; it must be {what}") })
+        };
+        let brokers = need("KAFKA_BROKERS", "HOST:PORT of the brokers, separated by commas")?;
+        let plain = KafkaSettings::plaintext(brokers, get("TOPIC_PREFIX").unwrap_or_default())?;
+        let ca = get("KAFKA_CA_FILE").map(PathBuf::from);
+        let scram = |tls| -> Result<Security, BadSetting> {
+            Ok(Security::ScramSha512 {
+                user: need("KAFKA_USER", "the SCRAM user")?.to_owned(),
+                password: Password::new(need("KAFKA_PASSWORD", "the SCRAM user's password")?),
+                tls,
+            })
+        };
+        let security = match get("KAFKA_SECURITY").unwrap_or("plaintext") {
+            "plaintext" => Security::Plaintext,
+            "tls" => Security::Tls { ca },
+            "scram" => scram(Some(Tls { ca }))?,
+            "scram_plaintext" => scram(None)?,
+            other => {
+                let rule = format!("{other:?} is none of plaintext, tls, scram, scram_plaintext");
+                return Err(BadSetting { name: "KAFKA_SECURITY".into(), rule });
+            }
+        };
+        Ok(KafkaSettings { security, ..plain })
+    }
+
+    /// What every client of these brokers is told: producers here, consumers and tools elsewhere.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", "streammanager")
+            .set("socket.nagle.disable", "true")
+            .set("socket.keepalive.enable", "true")
+            // Idle connections are closed by every broker after 10 minutes: nothing to tell people.
+            .set("log.connection.close", "false")
+            // A broker that returns is found within a quarter of a second.
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "250")
+            .set("socket.connection.setup.timeout.ms", "2000");
+        let (protocol, tls) = match &self.security {
+            Security::Plaintext => ("plaintext", None),
+            Security::Tls { ca } => ("ssl", ca.as_ref()),
+            Security::ScramSha512 { tls: None, .. } => ("sasl_plaintext", None),
+            Security::ScramSha512 { tls: Some(tls), .. } => ("sasl_ssl", tls.ca.as_ref()),
+        };
+        config.set("security.protocol", protocol);
+        if let Some(ca) = tls {
+            config.set("ssl.ca.location", ca.to_string_lossy());
+        }
+        if let Security::ScramSha512 { user, password, .. } = &self.security {
+            config.set("sasl.mechanism", "SCRAM-SHA-512").set("sasl.username", user).set("sasl.password", &password.0);
+        }
+        config
+    }
+
+    /// A lane's producer [K3, K4].
+    pub(super) fn producer(&self, lane: Lane) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            // A lost answer is asked for again, on a new connection and without a duplicate, within the same try.
+            .set("request.timeout.ms", "1000")
+            .set("socket.timeout.ms", "1500")
+            .set("retry.backoff.ms", "50")
+            .set("retry.backoff.max.ms", "250")
+            // A topic that is not there is told as such instead of as silence.
+            .set("topic.metadata.propagation.max.ms", "1000");
+        match lane {
+            Lane::Critical => config
+                .set("linger.ms", "0")
+                .set("compression.codec", "none")
+                .set("message.timeout.ms", milliseconds(2 * TRY_CRITICAL)),
+            Lane::Bulk => config
+                .set("linger.ms", "5")
+                .set("compression.codec", "zstd")
+                .set("compression.level", "3")
+                // Below the smallest sensible max.message.bytes of a topic, so that a batch is never too large where its
+                // records alone are not.
+                .set("batch.size", "262144")
+                .set("queue.buffering.max.messages", BULK_IN_FLIGHT_RECORDS.to_string())
+                .set("message.timeout.ms", milliseconds(2 * TRY_BULK)),
+        };
+        config
+    }
+}
+
+fn milliseconds(time: Duration) -> String {
+    time.as_millis().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<KafkaSettings, String> {
+        let environment = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        KafkaSettings::parse(&environment).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_rule() {
+        for (pairs, part) in [
+            (&[][..], "KAFKA_BROKERS: is not set"),
+            (&[("KAFKA_BROKERS", "broker")], "\"broker\" is not HOST:PORT"),
+            (&[("KAFKA_BROKERS", "a:1,b:70000")], "is not HOST:PORT"),
+            (&[("KAFKA_BROKERS", "a:1"), ("KAFKA_SECURITY", "ssl")], "KAFKA_SECURITY: \"ssl\" is none of"),
+            (&[("KAFKA_BROKERS", "a:1"), ("KAFKA_SECURITY", "scram"), ("KAFKA_USER", "u")], "KAFKA_PASSWORD: is not"),
+        ] {
+            let error = parse(pairs).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a6_a_password_reaches_the_client_and_no_text() {
+        let settings = parse(&[
+            ("KAFKA_BROKERS", "a:1, b:2"),
+            ("KAFKA_SECURITY", "scram"),
+            ("KAFKA_USER", "deliver"),
+            ("KAFKA_PASSWORD", "hunter2"),
+            ("KAFKA_CA_FILE", "/etc/ca.pem"),
+        ])
+        .unwrap();
+        let config = settings.producer(Lane::Critical);
+        assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
+        assert_eq!(config.get("ssl.ca.location"), Some("/etc/ca.pem"));
+        assert_eq!(config.get("sasl.password"), Some("hunter2"));
+        assert!(!format!("{settings:?} {config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn k4_bulk_is_compressed_and_critical_is_not() {
+        let settings = KafkaSettings::plaintext("a:1", "").unwrap();
+        assert_eq!(settings.producer(Lane::Bulk).get("compression.codec"), Some("zstd"));
+        assert_eq!(settings.producer(Lane::Critical).get("compression.codec"), Some("none"));
+    }
+}

@@ -1,1 +1,2 @@
-
+#[cfg(feature = "up")]
+pub mod kafka;

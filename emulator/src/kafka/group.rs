@@ -243,7 +243,9 @@ impl Group {
             let answer = if id == self.leader { answer.with_members(list.clone()) } else { answer };
             if let Some(member) = self.members.get_mut(&id) {
                 member.seen(now);
-                member.joining.take().map(|waiting| waiting.send(answer));
+                if let Some(waiting) = member.joining.take() {
+                    let _ = waiting.send(answer);
+                }
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Produce and InitProducerId. A produce request has two halves: appending, in the order in which a connection sent its
 //! requests, and waiting for the disk, which many requests do together.
 
-use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
@@ -14,7 +13,10 @@ use super::partition::Ticket;
 use super::{Node, locked, store_failed};
 
 /// A produce request whose batches stand in the logs but may not be durable yet.
-pub(super) struct Appended(Vec<(TopicName, Vec<(i32, Result<Ticket, ResponseError>)>)>);
+pub(super) struct Appended(Vec<(TopicName, Vec<Written>)>);
+
+/// A partition and what became of its batch.
+type Written = (i32, Result<Ticket, ResponseError>);
 
 impl Node {
     /// `None` if the producer wants no answer.
@@ -40,7 +42,7 @@ impl Node {
     fn append_batch(&self, topic: &str, data: PartitionProduceData) -> Result<Ticket, ResponseError> {
         let topic = self.topics.get(topic)?;
         let partition = topic.partition(data.index)?;
-        let ticket = partition.append(&data.records.unwrap_or(Bytes::new()), &topic.log)?;
+        let ticket = partition.append(&data.records.unwrap_or_default(), &topic.log)?;
         self.syncer.mark(partition);
         Ok(ticket)
     }

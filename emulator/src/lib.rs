@@ -7,6 +7,8 @@ pub mod exit;
 pub mod files;
 pub mod host;
 #[cfg(feature = "up")]
+pub mod kafka;
+#[cfg(feature = "up")]
 pub mod mqtt;
 
 use cli::{Cli, Command};

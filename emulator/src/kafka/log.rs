@@ -1,0 +1,320 @@
+//! The log of one partition: its segments, what of them is durable, retention, lookup by offset and by time.
+//! It knows nothing of requests, topics or threads; who calls it holds a lock.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+
+use super::batch::{self, Head};
+use super::limits::MAX_UNSYNCED;
+use super::lookup::{Found, first_not_before};
+use super::producers::{Producers, Verdict};
+use super::segment::{Segment, WriteAt, write_to_disk};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LogSettings {
+    pub(super) segment_bytes: u64,
+    pub(super) max_batch: usize,
+    /// `None`: for ever.
+    pub(super) retention_ms: Option<i64>,
+    pub(super) retention_bytes: Option<u64>,
+}
+
+/// Invariants: never without a segment; every segment but the last is durable and ends where the next begins;
+/// `start <= synced <= next`; consumers see what is synced.
+pub(super) struct Log {
+    folder: PathBuf,
+    segments: VecDeque<Segment>,
+    start: i64,
+    synced: i64,
+    /// Durable bytes of the last segment.
+    synced_len: u64,
+    /// How often a failed sync took batches back.
+    losses: u32,
+    producers: Producers,
+    write_at: WriteAt,
+}
+
+/// Where an accepted batch stands. It may be acknowledged once the log is synced up to `next`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Appended {
+    pub(super) base: i64,
+    pub(super) next: i64,
+}
+
+/// Work for a sync outside the lock.
+pub(super) struct Unsynced {
+    pub(super) file: Arc<File>,
+    base: i64,
+    next: i64,
+    len: u64,
+    losses: u32,
+}
+
+impl Log {
+    /// Opens or creates the log in `folder`; `start` is the first offset not deleted on request.
+    pub(super) fn open(folder: &Path, start: i64) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let mut bases = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let base = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse::<i64>().ok());
+            bases.extend(base.map(|base| (base, path)));
+        }
+        bases.sort_unstable();
+        let mut producers = Producers::default();
+        let mut segments = VecDeque::with_capacity(bases.len());
+        let last = bases.len().saturating_sub(1);
+        for (nth, (base, path)) in bases.into_iter().enumerate() {
+            let checked_tail = if nth == last { MAX_UNSYNCED } else { 0 };
+            let segment = Segment::open(path.clone(), base, checked_tail, &mut producers)?;
+            let torn = std::fs::metadata(&path)?.len() - segment.len;
+            if torn > 0 && nth == last {
+                tracing::warn!(path = %path.display(), bytes = torn, "cutting off a write that a crash left unfinished");
+                segment.cut()?;
+                segment.sync()?;
+            } else if torn > 0 {
+                tracing::error!(path = %path.display(), at = segment.len, "segment is damaged: the rest of it cannot be read");
+            }
+            segments.push_back(segment);
+        }
+        if segments.back().is_none_or(|segment| segment.next < start) {
+            segments.push_back(Segment::create(folder, start)?);
+        }
+        let mut log = Self {
+            folder: folder.to_owned(),
+            start: start.max(segments[0].base),
+            segments,
+            synced: 0,
+            synced_len: 0,
+            losses: 0,
+            producers,
+            write_at: write_to_disk,
+        };
+        // What survived a crash of the process may stand only in the page cache.
+        log.active().sync()?;
+        log.all_synced();
+        Ok(log)
+    }
+
+    pub(super) fn start(&self) -> i64 {
+        self.start
+    }
+
+    pub(super) fn synced(&self) -> i64 {
+        self.synced
+    }
+
+    pub(super) fn losses(&self) -> u32 {
+        self.losses
+    }
+
+    fn active(&self) -> &Segment {
+        &self.segments[self.segments.len() - 1]
+    }
+
+    fn next(&self) -> i64 {
+        self.active().next
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8], settings: &LogSettings) -> Result<Appended, ResponseError> {
+        let mut head = batch::accept(bytes, settings.max_batch)?;
+        if head.producer >= 0
+            && let Verdict::Duplicate { base, next } = self.producers.check(&head)?
+        {
+            return Ok(Appended { base, next });
+        }
+        self.make_room(head.size as u64, settings).map_err(|error| self.refused(&error))?;
+        head.base = self.next();
+        let mut placed = BytesMut::from(bytes);
+        batch::place(&mut placed, head.base);
+        let last = self.segments.len() - 1;
+        self.segments[last].append(&head, &placed, self.write_at).map_err(|error| self.refused(&error))?;
+        self.producers.note(&head);
+        Ok(Appended { base: head.base, next: head.next() })
+    }
+
+    /// Retriable for every client, so that a producer goes on once there is room.
+    fn refused(&self, error: &io::Error) -> ResponseError {
+        tracing::error!(folder = %self.folder.display(), %error, "cannot write to the log");
+        ResponseError::KafkaStorageError
+    }
+
+    /// Rolls a full segment, and bounds what a crash could tear.
+    fn make_room(&mut self, size: u64, settings: &LogSettings) -> io::Result<()> {
+        let len = self.active().len;
+        if len > 0 && len + size > settings.segment_bytes {
+            return self.roll();
+        }
+        if len > self.synced_len && len - self.synced_len + size > MAX_UNSYNCED {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn roll(&mut self) -> io::Result<()> {
+        self.sync()?;
+        let following = Segment::create(&self.folder, self.next())?;
+        self.segments.push_back(following);
+        self.synced_len = 0;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match self.active().sync() {
+            Ok(()) => self.all_synced(),
+            Err(error) => {
+                self.lose_unsynced()?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn all_synced(&mut self) {
+        (self.synced, self.synced_len) = (self.next(), self.active().len);
+    }
+
+    pub(super) fn unsynced(&self) -> Option<Unsynced> {
+        let active = self.active();
+        (active.len > self.synced_len).then(|| Unsynced {
+            file: active.file(),
+            base: active.base,
+            next: active.next,
+            len: active.len,
+            losses: self.losses,
+        })
+    }
+
+    pub(super) fn note_synced(&mut self, done: &Unsynced) {
+        if done.losses != self.losses {
+            return;
+        }
+        self.synced = self.synced.max(done.next);
+        if done.base == self.active().base {
+            self.synced_len = self.synced_len.max(done.len);
+        }
+    }
+
+    pub(super) fn sync_failed(&mut self, failed: &Unsynced) -> io::Result<()> {
+        if failed.losses != self.losses || failed.next <= self.synced {
+            return Ok(());
+        }
+        self.lose_unsynced()
+    }
+
+    /// After a failed sync the system may have dropped the pages: what was not durable is taken back, and its producers
+    /// hear a retriable error.
+    fn lose_unsynced(&mut self) -> io::Result<()> {
+        self.losses += 1;
+        let (last, len) = (self.segments.len() - 1, self.synced_len);
+        self.segments[last].shorten(len)?;
+        self.producers = Producers::default();
+        for segment in &self.segments {
+            segment.note_producers(&mut self.producers)?;
+        }
+        Ok(())
+    }
+
+    /// Whole batches from `offset` on, none that is not durable yet.
+    pub(super) fn read(&self, offset: i64, max: usize, first_anyway: bool) -> Result<Bytes, ResponseError> {
+        if offset < self.start || offset > self.synced {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        let first = self.segments.partition_point(|segment| segment.base <= offset).saturating_sub(1);
+        for segment in self.segments.range(first..) {
+            let bytes = segment
+                .read(offset, max, first_anyway, self.durable_len(segment))
+                .map_err(|error| self.unreadable(&error))?;
+            if !bytes.is_empty() || segment.next > offset {
+                return Ok(bytes);
+            }
+        }
+        Ok(Bytes::new())
+    }
+
+    fn unreadable(&self, error: &io::Error) -> ResponseError {
+        tracing::error!(folder = %self.folder.display(), %error, "cannot read the log");
+        ResponseError::KafkaStorageError
+    }
+
+    fn durable_len(&self, segment: &Segment) -> u64 {
+        if segment.base == self.active().base { self.synced_len } else { segment.len }
+    }
+
+    /// The first record that is not older than `time`.
+    pub(super) fn by_time(&self, time: i64) -> Result<Option<Found>, ResponseError> {
+        for segment in self.segments.iter().filter(|segment| segment.max_time >= time) {
+            let found = segment
+                .search_time(time, self.durable_len(segment), |head: &Head, bytes| {
+                    (head.last() >= self.start).then(|| first_not_before(head, bytes, time, self.start)).flatten()
+                })
+                .map_err(|error| self.unreadable(&error))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record with the latest timestamp.
+    pub(super) fn latest_time(&self) -> Result<Option<Found>, ResponseError> {
+        match self.segments.iter().map(|segment| segment.max_time).max() {
+            Some(time) if time >= 0 => self.by_time(time),
+            _ => Ok(None),
+        }
+    }
+
+    /// Nothing before `offset` is read again. The caller stores the new start.
+    pub(super) fn delete_before(&mut self, offset: i64) -> Result<i64, ResponseError> {
+        if offset < 0 || offset > self.synced {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        self.start = self.start.max(offset);
+        while self.segments.len() > 1 && self.segments[1].base <= self.start {
+            self.remove_oldest().map_err(|error| self.refused(&error))?;
+        }
+        Ok(self.start)
+    }
+
+    /// Removes segments that `settings` no longer keep. The active one is rolled first if all of it is too old, so that
+    /// the next offset is never forgotten.
+    pub(super) fn retain(&mut self, now_ms: i64, settings: &LogSettings) -> io::Result<()> {
+        let expired = |segment: &Segment| {
+            settings
+                .retention_ms
+                .is_some_and(|keep| segment.len > 0 && segment.newest_ms() < now_ms.saturating_sub(keep))
+        };
+        if self.segments.iter().all(expired) {
+            self.roll()?;
+        }
+        let mut total: u64 = self.segments.iter().map(|segment| segment.len).sum();
+        while self.segments.len() > 1 {
+            let oldest = &self.segments[0];
+            let too_much = settings.retention_bytes.is_some_and(|keep| total.saturating_sub(oldest.len) >= keep);
+            if !expired(oldest) && !too_much {
+                break;
+            }
+            total -= oldest.len;
+            self.remove_oldest()?;
+        }
+        Ok(())
+    }
+
+    fn remove_oldest(&mut self) -> io::Result<()> {
+        if let Some(oldest) = self.segments.pop_front() {
+            self.start = self.start.max(self.segments[0].base);
+            oldest.remove()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

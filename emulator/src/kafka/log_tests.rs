@@ -1,0 +1,333 @@
+//! The log's laws: what survives a crash, a full disk, a failed sync; what retention and time lookups answer.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::indexmap::IndexMap;
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+
+use super::super::batch::{Head, whole};
+use super::super::limits::INDEX_INTERVAL;
+use super::*;
+
+const ALL: LogSettings =
+    LogSettings { segment_bytes: 1 << 20, max_batch: 1 << 20, retention_ms: None, retention_bytes: None };
+
+struct Sender {
+    producer: i64,
+    epoch: i16,
+    sequence: i32,
+}
+
+/// Not idempotent.
+const ANYONE: Sender = Sender { producer: -1, epoch: -1, sequence: -1 };
+
+fn batch(times: &[i64], sender: &Sender, compression: Compression) -> Bytes {
+    let records: Vec<Record> = (0i32..)
+        .zip(times)
+        .map(|(nth, &timestamp)| Record {
+            transactional: false,
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: -1,
+            producer_id: sender.producer,
+            producer_epoch: sender.epoch,
+            timestamp_type: TimestampType::Creation,
+            offset: i64::from(nth),
+            sequence: sender.sequence + nth,
+            timestamp,
+            key: None,
+            value: Some(Bytes::from(format!("record {nth} of {timestamp}"))),
+            headers: IndexMap::default(),
+        })
+        .collect();
+    let mut bytes = BytesMut::new();
+    RecordBatchEncoder::encode(&mut bytes, &records, &RecordEncodeOptions { version: 2, compression }).unwrap();
+    bytes.freeze()
+}
+
+fn plain(times: &[i64]) -> Bytes {
+    batch(times, &ANYONE, Compression::None)
+}
+
+fn sync(log: &mut Log) {
+    log.sync().unwrap();
+}
+
+/// Offsets and timestamps of the batches' first records, from `start` to the end of what is durable.
+fn bases(log: &Log) -> Vec<i64> {
+    let (mut offset, mut found) = (log.start(), Vec::new());
+    loop {
+        let bytes = log.read(offset, 1 << 20, true).unwrap();
+        assert_eq!(whole(&bytes), bytes.len(), "a read holds whole batches");
+        let mut at = &bytes[..];
+        while let Some(head) = Head::parse(at) {
+            found.push(head.base);
+            offset = head.next();
+            at = &at[head.size..];
+        }
+        if bytes.is_empty() {
+            return found;
+        }
+    }
+}
+
+fn reopened(folder: &Path) -> Log {
+    Log::open(folder, 0).unwrap()
+}
+
+fn active_file(folder: &Path) -> PathBuf {
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.pop().unwrap()
+}
+
+#[test]
+fn what_was_appended_is_read_only_once_it_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), 0).unwrap();
+    let appended = log.append(&plain(&[10, 11, 12]), &ALL).unwrap();
+    assert_eq!(appended, Appended { base: 0, next: 3 });
+    assert_eq!(log.read(0, 1 << 20, true).unwrap(), Bytes::new());
+    let unsynced = log.unsynced().unwrap();
+    log.append(&plain(&[13]), &ALL).unwrap();
+    log.note_synced(&unsynced);
+    assert_eq!((bases(&log), log.synced()), (vec![0], 3));
+    sync(&mut log);
+    assert_eq!((bases(&log), log.synced()), (vec![0, 3], 4));
+}
+
+#[test]
+fn a_torn_or_damaged_tail_is_cut_off_and_the_rest_stays() {
+    for damage in ["torn", "damaged", "zeros"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(folder.path(), 0).unwrap();
+        for time in 0..5 {
+            log.append(&plain(&[time]), &ALL).unwrap();
+        }
+        sync(&mut log);
+        let kept = log.active().len;
+        log.append(&plain(&[5, 6]), &ALL).unwrap();
+        let len = log.active().len;
+        drop(log);
+        let file = File::options().write(true).open(active_file(folder.path())).unwrap();
+        match damage {
+            "torn" => file.set_len(len - 1).unwrap(),
+            "damaged" => file.write_all_at(b"?", len - 1).unwrap(),
+            _ => file.write_all_at(&vec![0; (len - kept) as usize], kept).unwrap(),
+        }
+        let mut log = reopened(folder.path());
+        assert_eq!(bases(&log), [0, 1, 2, 3, 4], "{damage}");
+        assert_eq!(active_file(folder.path()).metadata().unwrap().len(), kept, "{damage}");
+        assert_eq!(log.append(&plain(&[7]), &ALL).unwrap().base, 5, "{damage}");
+    }
+}
+
+#[test]
+fn segments_roll_and_are_read_as_one_log_before_and_after_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = LogSettings { segment_bytes: 4 * INDEX_INTERVAL, ..ALL };
+    let mut log = Log::open(folder.path(), 0).unwrap();
+    for time in 0..3_000 {
+        log.append(&plain(&[time]), &small).unwrap();
+    }
+    sync(&mut log);
+    assert!(log.segments.len() > 2, "{} segments", log.segments.len());
+    assert_eq!(bases(&log), (0..3_000).collect::<Vec<_>>());
+    let log = reopened(folder.path());
+    assert_eq!(bases(&log), (0..3_000).collect::<Vec<_>>());
+    for offset in [0, 1, 799, 1_500, 2_999] {
+        let bytes = log.read(offset, 1, true).unwrap();
+        assert_eq!(Head::parse(&bytes).unwrap().base, offset);
+        assert_eq!(log.read(offset, 1, false).unwrap(), Bytes::new(), "a batch larger than asked for");
+    }
+    assert_eq!(log.read(3_000, 1 << 20, true).unwrap(), Bytes::new());
+    assert_eq!(log.read(3_001, 1 << 20, true), Err(ResponseError::OffsetOutOfRange));
+}
+
+#[test]
+fn a_producer_s_repeats_and_gaps_are_found_also_after_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), 0).unwrap();
+    let send = |log: &mut Log, epoch, sequence| {
+        log.append(&batch(&[1, 2], &Sender { producer: 7, epoch, sequence }, Compression::None), &ALL)
+    };
+    for sequence in [0, 2, 4, 6, 8, 10] {
+        send(&mut log, 0, sequence).unwrap();
+    }
+    sync(&mut log);
+    for mut log in [log, reopened(folder.path())] {
+        assert_eq!(send(&mut log, 0, 10), Ok(Appended { base: 10, next: 12 }), "the last batch again");
+        assert_eq!(send(&mut log, 0, 2), Ok(Appended { base: 2, next: 4 }), "the fifth last again");
+        assert_eq!(send(&mut log, 0, 0), Err(ResponseError::OutOfOrderSequenceNumber), "longer ago than is known");
+        assert_eq!(send(&mut log, 0, 14), Err(ResponseError::OutOfOrderSequenceNumber), "a gap");
+        assert_eq!(log.next(), 12, "none of them is written");
+    }
+    let mut log = reopened(folder.path());
+    assert_eq!(send(&mut log, 1, 3), Err(ResponseError::OutOfOrderSequenceNumber), "a new epoch begins with 0");
+    assert_eq!(send(&mut log, 1, 0), Ok(Appended { base: 12, next: 14 }));
+    assert_eq!(send(&mut log, 0, 12), Err(ResponseError::InvalidProducerEpoch));
+}
+
+#[test]
+fn sequences_begin_again_after_the_largest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), 0).unwrap();
+    let mut send =
+        |sequence| log.append(&batch(&[1, 2], &Sender { producer: 7, epoch: 0, sequence }, Compression::None), &ALL);
+    send(i32::MAX - 1).unwrap();
+    assert_eq!(send(1), Err(ResponseError::OutOfOrderSequenceNumber));
+    assert_eq!(send(0), Ok(Appended { base: 2, next: 4 }));
+}
+
+#[test]
+fn the_first_record_of_a_time_is_found_in_every_codec() {
+    let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    for codec in codecs {
+        let folder = tempfile::tempdir().unwrap();
+        let small = LogSettings { segment_bytes: 2_000, ..ALL };
+        let mut log = Log::open(folder.path(), 0).unwrap();
+        for first in (0..1_000).step_by(10) {
+            // Within a batch the times are not in order.
+            log.append(&batch(&[first + 3, first + 1, first + 5], &ANYONE, codec), &small).unwrap();
+        }
+        sync(&mut log);
+        let log = reopened(folder.path());
+        let found = |time| log.by_time(time).unwrap().map(|found| (found.offset, found.time));
+        assert_eq!(found(0), Some((0, 3)), "{codec:?}");
+        assert_eq!(found(4), Some((2, 5)), "{codec:?}");
+        assert_eq!(found(6), Some((3, 13)), "{codec:?}");
+        assert_eq!(found(505), Some((152, 505)), "{codec:?}");
+        assert_eq!(found(996), None, "{codec:?}");
+        assert_eq!(log.latest_time().unwrap().map(|found| found.offset), Some(299), "{codec:?}");
+    }
+}
+
+#[test]
+fn a_batch_that_claims_too_much_is_not_unpacked() {
+    let times = vec![5; 200_000];
+    let record = batch(&times, &ANYONE, Compression::Zstd);
+    let head = Head::parse(&record).unwrap();
+    let full = first_not_before(&head, &record, 5, 100).unwrap();
+    assert_eq!(full, Found { offset: 100, time: 5 });
+    // The same head over a stream that would unpack to more than the bound.
+    let mut bomb = record[..super::super::batch::HEAD].to_vec();
+    zstd::stream::copy_encode(&vec![0; 65 << 20][..], &mut bomb, 1).unwrap();
+    assert_eq!(first_not_before(&head, &bomb, 5, 0), Some(Found { offset: 0, time: head.max_time }));
+    let garbage = [&record[..super::super::batch::HEAD], b"garbage"].concat();
+    for codec in 0..5 {
+        let head = Head { attributes: codec, ..head };
+        assert_eq!(first_not_before(&head, &garbage, 5, 0), Some(Found { offset: 0, time: 5 }), "codec {codec}");
+    }
+}
+
+/// A disk with room for 300 bytes a file: the write that does not fit is left half done.
+fn small_disk(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    let room = 300u64.saturating_sub(at).min(bytes.len() as u64) as usize;
+    file.write_all_at(&bytes[..room], at)?;
+    if room < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+}
+
+#[test]
+fn a_full_disk_refuses_for_now_and_leaves_no_half_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), 0).unwrap();
+    log.write_at = small_disk;
+    let send = |log: &mut Log, sequence| {
+        log.append(&batch(&[1], &Sender { producer: 1, epoch: 0, sequence }, Compression::None), &ALL)
+    };
+    let taken = (0..9).take_while(|sequence| send(&mut log, *sequence).is_ok()).count() as i32;
+    assert!((1..9).contains(&taken), "{taken} taken");
+    assert_eq!(send(&mut log, taken), Err(ResponseError::KafkaStorageError));
+    assert_eq!(active_file(folder.path()).metadata().unwrap().len(), log.active().len, "the half batch is gone");
+    log.write_at = write_to_disk;
+    assert_eq!(send(&mut log, taken).unwrap().base, i64::from(taken), "the same batch, once there is room");
+    sync(&mut log);
+    assert_eq!(bases(&reopened(folder.path())), (0..=i64::from(taken)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_failed_sync_takes_back_what_was_not_durable_and_its_sequences() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), 0).unwrap();
+    let send = |log: &mut Log, sequence| {
+        log.append(&batch(&[1], &Sender { producer: 1, epoch: 0, sequence }, Compression::None), &ALL)
+    };
+    send(&mut log, 0).unwrap();
+    sync(&mut log);
+    send(&mut log, 1).unwrap();
+    let failed = log.unsynced().unwrap();
+    send(&mut log, 2).unwrap();
+    log.sync_failed(&failed).unwrap();
+    assert_eq!((log.next(), log.losses()), (1, 1));
+    log.note_synced(&failed);
+    assert_eq!(log.synced(), 1, "a sync from before the loss says nothing any more");
+    assert_eq!(send(&mut log, 2), Err(ResponseError::OutOfOrderSequenceNumber));
+    assert_eq!(send(&mut log, 1), Ok(Appended { base: 1, next: 2 }));
+}
+
+#[test]
+fn retention_removes_what_is_too_old_or_too_much_and_keeps_the_next_offset() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = LogSettings { segment_bytes: 500, retention_ms: Some(100), ..ALL };
+    let mut log = Log::open(folder.path(), 0).unwrap();
+    for time in 0..50 {
+        log.append(&plain(&[time]), &small).unwrap();
+    }
+    sync(&mut log);
+    log.retain(100, &small).unwrap();
+    assert_eq!(log.start(), 0, "nothing is older than 100 ms");
+    log.retain(120, &small).unwrap();
+    assert!((1..=20).contains(&log.start()), "starts at {}", log.start());
+    assert_eq!(bases(&log)[0], log.start());
+    let by_size = LogSettings { retention_ms: None, retention_bytes: Some(1_000), ..small.clone() };
+    log.retain(120, &by_size).unwrap();
+    let kept: u64 = log.segments.iter().map(|segment| segment.len).sum();
+    assert!((1_000..1_500).contains(&kept), "{kept} bytes kept");
+    log.retain(10_000, &small).unwrap();
+    assert_eq!((log.start(), bases(&log)), (50, vec![]), "all is too old, also in the active segment");
+    let mut log = reopened(folder.path());
+    assert_eq!((log.start(), log.append(&plain(&[1]), &small).unwrap().base), (50, 50));
+}
+
+#[test]
+fn records_deleted_on_request_do_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), 0).unwrap();
+    for time in 0..10 {
+        log.append(&plain(&[time]), &ALL).unwrap();
+    }
+    sync(&mut log);
+    assert_eq!(log.delete_before(11), Err(ResponseError::OffsetOutOfRange));
+    assert_eq!(log.delete_before(4), Ok(4));
+    assert_eq!(log.read(3, 1 << 20, true), Err(ResponseError::OffsetOutOfRange));
+    assert_eq!(log.by_time(0).unwrap().map(|found| found.offset), Some(4));
+    let log = Log::open(folder.path(), 4).unwrap();
+    assert_eq!((log.start(), bases(&log)), (4, (4..10).collect()));
+}
+
+#[test]
+fn only_whole_sound_batches_of_the_present_format_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), 0).unwrap();
+    let good = plain(&[1, 2]);
+    let mut changed = |at: usize, byte: u8| {
+        let mut bytes = good.to_vec();
+        bytes[at] = byte;
+        log.append(&bytes, &ALL)
+    };
+    assert_eq!(changed(good.len() - 1, b'?'), Err(ResponseError::CorruptMessage));
+    assert_eq!(changed(16, 1), Err(ResponseError::UnsupportedForMessageFormat));
+    assert_eq!(changed(8, 0x7f), Err(ResponseError::CorruptMessage));
+    let mut append = |bytes: &[u8], settings: &LogSettings| log.append(bytes, settings);
+    assert_eq!(append(&good[..good.len() - 1], &ALL), Err(ResponseError::CorruptMessage));
+    assert_eq!(append(&[&good[..], &good[..]].concat(), &ALL), Err(ResponseError::InvalidRecord));
+    assert_eq!(append(b"", &ALL), Err(ResponseError::CorruptMessage));
+    let tight = LogSettings { max_batch: good.len() - 1, ..ALL };
+    assert_eq!(append(&good, &tight), Err(ResponseError::MessageTooLarge));
+    assert!(append(&good, &LogSettings { max_batch: good.len(), ..ALL }).is_ok());
+    assert_eq!(active_file(folder.path()).metadata().unwrap().len(), good.len() as u64);
+}

@@ -1,0 +1,244 @@
+//! One connection: frames in, answers out in the order of the requests. Produce requests are appended as they are read and
+//! answered when the disk has them, so that those in flight share a sync; anything else runs when its turn to answer comes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, RequestKind, ResponseHeader, ResponseKind};
+use kafka_protocol::protocol::Encodable;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+
+use super::apis::{APIS, Api, Header, find};
+use super::limits::{IDLE, MAX_FRAME, MAX_PIPELINED, MAX_PLAIN_FRAME, PEER_STALL};
+use super::produce::Appended;
+use super::{Node, blocking};
+
+/// What a connection owes its client.
+struct Owed {
+    correlation: i32,
+    version: i16,
+    work: Work,
+}
+
+enum Work {
+    Appended(Appended),
+    /// Not begun yet; the permit stands for the frame that it still refers to.
+    Request {
+        header: Header,
+        request: Box<RequestKind>,
+        _room: OwnedSemaphorePermit,
+    },
+    /// The client asked in a version of ApiVersions that only a newer broker knows.
+    Versions,
+}
+
+/// Ends with an error if the client does not keep to the protocol, and without one when it leaves.
+pub(super) async fn serve(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (reader, writer) = stream.into_split();
+    let (owe, owed) = mpsc::channel(MAX_PIPELINED);
+    let reading = read_requests(&node, reader, owe);
+    let writing = write_answers(&node, writer, owed, peer);
+    tokio::pin!(reading, writing);
+    tokio::select! {
+        // The client is gone, or the endpoint stops: what was appended is still answered.
+        result = &mut reading => match (result, node.stop.is_cancelled()) {
+            (Ok(()), true) => writing.await,
+            (result, _) => result,
+        },
+        result = &mut writing => result,
+    }
+}
+
+async fn read_requests(node: &Arc<Node>, mut reader: OwnedReadHalf, owe: mpsc::Sender<Owed>) -> io::Result<()> {
+    loop {
+        let next = tokio::select! {
+            next = read_frame(node, &mut reader) => next?,
+            () = node.stop.cancelled() => return Ok(()),
+        };
+        let Some((frame, room)) = next else { return Ok(()) };
+        let Some(owed) = begin(node, &frame, room)? else { continue };
+        if owe.send(owed).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// `None` when the client is done.
+async fn read_frame(node: &Arc<Node>, reader: &mut OwnedReadHalf) -> io::Result<Option<(Bytes, OwnedSemaphorePermit)>> {
+    let mut head = [0; 6];
+    match timeout(IDLE, reader.read_exact(&mut head)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Ok(Err(error)) => return Err(error),
+        Err(_) => return Ok(None),
+    }
+    let mut fields = &head[..];
+    let (size, key) = (fields.get_i32(), fields.get_i16());
+    let bound = if key == ApiKey::Produce as i16 { MAX_FRAME } else { MAX_PLAIN_FRAME };
+    let size = usize::try_from(size).ok().filter(|size| (8..=bound).contains(size));
+    let size = size.ok_or_else(|| broken("a frame of impossible size"))?;
+    let room = node.request_room.clone().acquire_many_owned((size >> 10) as u32 + 1).await.map_err(io::Error::other)?;
+    // The buffer grows with what arrives, not with what the client announced.
+    let mut frame = BytesMut::with_capacity(size.min(64 << 10));
+    frame.put_i16(key);
+    let mut rest = reader.take((size - frame.len()) as u64);
+    let filling = async {
+        while frame.len() < size && rest.read_buf(&mut frame).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    timeout(PEER_STALL, filling).await??;
+    if frame.len() < size { Ok(None) } else { Ok(Some((frame.freeze(), room))) }
+}
+
+fn broken(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Takes a request up. A produce request is carried out here, in the order of arrival.
+fn begin(node: &Node, frame: &Bytes, room: OwnedSemaphorePermit) -> io::Result<Option<Owed>> {
+    let header = Header::parse(frame).ok_or_else(|| broken("an unreadable header"))?;
+    let (correlation, version) = (header.correlation, header.version);
+    let api = find(header.key).ok_or_else(|| broken("an unknown request"))?;
+    if !(api.min..=api.max).contains(&version) {
+        return match api.key {
+            ApiKey::ApiVersions => Ok(Some(Owed { correlation, version: 0, work: Work::Versions })),
+            _ => Err(broken("a request version that was not offered")),
+        };
+    }
+    let request = decode(api, &header).ok_or_else(|| broken("an unreadable request"))?;
+    let work = match request {
+        RequestKind::Produce(request) => match node.append(request) {
+            Some(appended) => Work::Appended(appended),
+            None => return Ok(None),
+        },
+        request => Work::Request { header, request: Box::new(request), _room: room },
+    };
+    Ok(Some(Owed { correlation, version, work }))
+}
+
+fn decode(api: &Api, header: &Header) -> Option<RequestKind> {
+    api.check(header.version, &header.body)?;
+    RequestKind::decode(api.key, &mut header.body.clone(), header.version).ok()
+}
+
+async fn write_answers(
+    node: &Arc<Node>,
+    mut writer: OwnedWriteHalf,
+    mut owed: mpsc::Receiver<Owed>,
+    peer: SocketAddr,
+) -> io::Result<()> {
+    while let Some(Owed { correlation, version, work }) = owed.recv().await {
+        let (response, room) = match work {
+            Work::Appended(appended) => (ResponseKind::Produce(appended.answer().await), None),
+            Work::Versions => (ResponseKind::ApiVersions(api_versions(ResponseError::UnsupportedVersion.code())), None),
+            Work::Request { header, request, _room } => {
+                // Waiting for other members ends when the endpoint stops.
+                tokio::select! {
+                    answer = node.answer(*request, header, peer) => answer?,
+                    () = node.stop.cancelled() => return Ok(()),
+                }
+            }
+        };
+        let bytes = encode(&response, correlation, version).map_err(io::Error::other)?;
+        drop(response);
+        timeout(PEER_STALL, writer.write_all(&bytes)).await??;
+        drop(room);
+    }
+    writer.shutdown().await
+}
+
+fn encode(
+    response: &ResponseKind,
+    correlation: i32,
+    version: i16,
+) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+    let mut bytes = BytesMut::new();
+    bytes.put_i32(0);
+    ResponseHeader::default().with_correlation_id(correlation).encode(&mut bytes, response.header_version(version))?;
+    response.encode(&mut bytes, version)?;
+    let size = i32::try_from(bytes.len() - 4)?;
+    bytes[..4].copy_from_slice(&size.to_be_bytes());
+    Ok(bytes.freeze())
+}
+
+fn api_versions(error: i16) -> ApiVersionsResponse {
+    let apis = APIS.iter().map(|api| {
+        ApiVersion::default().with_api_key(api.key as i16).with_min_version(api.min).with_max_version(api.max)
+    });
+    ApiVersionsResponse::default().with_error_code(error).with_api_keys(apis.collect())
+}
+
+impl Node {
+    async fn answer(
+        self: &Arc<Self>,
+        request: RequestKind,
+        header: Header,
+        peer: SocketAddr,
+    ) -> io::Result<(ResponseKind, Option<OwnedSemaphorePermit>)> {
+        let Header { version, client_id, .. } = header;
+        let response = match request {
+            RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(api_versions(0)),
+            RequestKind::Fetch(request) => {
+                let (response, room) = self.fetch(request).await;
+                return Ok((ResponseKind::Fetch(response), room));
+            }
+            RequestKind::JoinGroup(request) => {
+                ResponseKind::JoinGroup(self.join_group(request, version, client_id, peer.ip()).await)
+            }
+            RequestKind::SyncGroup(request) => ResponseKind::SyncGroup(self.sync_group(request).await),
+            RequestKind::Heartbeat(request) => ResponseKind::Heartbeat(self.heartbeat(request)),
+            RequestKind::LeaveGroup(request) => ResponseKind::LeaveGroup(self.leave_group(request, version)),
+            RequestKind::FindCoordinator(request) => {
+                ResponseKind::FindCoordinator(self.find_coordinator(request, version))
+            }
+            RequestKind::DescribeCluster(_) => ResponseKind::DescribeCluster(self.describe_cluster()),
+            request => {
+                let node = self.clone();
+                let response = blocking(move || node.answer_from_store(request, version)).await;
+                response.ok().flatten().ok_or_else(|| broken("a request that cannot be answered"))?
+            }
+        };
+        Ok((response, None))
+    }
+
+    /// Requests that read or change the store, or look into old segments.
+    fn answer_from_store(&self, request: RequestKind, version: i16) -> Option<ResponseKind> {
+        Some(match request {
+            RequestKind::Metadata(request) => ResponseKind::Metadata(self.metadata(request, version)),
+            RequestKind::ListOffsets(request) => ResponseKind::ListOffsets(self.list_offsets(request, version)),
+            RequestKind::OffsetForLeaderEpoch(request) => {
+                ResponseKind::OffsetForLeaderEpoch(self.offset_for_leader_epoch(request))
+            }
+            RequestKind::InitProducerId(request) => ResponseKind::InitProducerId(self.init_producer_id(request)),
+            RequestKind::OffsetCommit(request) => ResponseKind::OffsetCommit(self.offset_commit(request)),
+            RequestKind::OffsetFetch(request) => ResponseKind::OffsetFetch(self.offset_fetch(request, version)),
+            RequestKind::OffsetDelete(request) => ResponseKind::OffsetDelete(self.offset_delete(request)),
+            RequestKind::DescribeGroups(request) => ResponseKind::DescribeGroups(self.describe_groups(request)),
+            RequestKind::ListGroups(request) => ResponseKind::ListGroups(self.list_groups(request, version)),
+            RequestKind::DeleteGroups(request) => ResponseKind::DeleteGroups(self.delete_groups(request)),
+            RequestKind::CreateTopics(request) => ResponseKind::CreateTopics(self.create_topics(request)),
+            RequestKind::DeleteTopics(request) => ResponseKind::DeleteTopics(self.delete_topics(request)),
+            RequestKind::CreatePartitions(request) => ResponseKind::CreatePartitions(self.create_partitions(request)),
+            RequestKind::DeleteRecords(request) => ResponseKind::DeleteRecords(self.delete_records(request)),
+            RequestKind::DescribeConfigs(request) => ResponseKind::DescribeConfigs(self.describe_configs(request)),
+            RequestKind::AlterConfigs(request) => ResponseKind::AlterConfigs(self.alter_configs(request)),
+            RequestKind::IncrementalAlterConfigs(request) => {
+                ResponseKind::IncrementalAlterConfigs(self.incremental_alter_configs(request))
+            }
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -309,17 +309,20 @@ impl Connection {
         {
             self.outbox.clear();
         }
-        hang_up(&mut socket, &mut self.outbox).await;
-        drop(socket);
-        self.settle_rest(stop, false).await;
-        match end {
-            End::Farewell { with_will: false } | End::Stopping => {}
-            _ => {
-                if let Some(will) = will {
-                    self.send_will(will, stop).await;
-                }
+        let mut last = std::mem::take(&mut self.outbox);
+        let farewell = async {
+            hang_up(&mut socket, &mut last).await;
+            drop(socket);
+        };
+        // The window goes on at once, however long the peer takes for its last bytes.
+        let aftermath = async {
+            self.settle_rest(stop, false).await;
+            match (end, will) {
+                (End::Farewell { with_will: false } | End::Stopping, _) | (_, None) => {}
+                (_, Some(will)) => self.send_will(will, stop).await,
             }
-        }
+        };
+        tokio::join!(farewell, aftermath);
     }
 
     /// Waits until the publishes in the window are settled and spread, for a bounded time: a client may well publish at

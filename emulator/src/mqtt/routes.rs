@@ -93,7 +93,8 @@ mod tests {
     }
 
     fn path(rng: &mut StdRng, levels: &[&str]) -> String {
-        (0..rng.random_range(1..5)).map(|_| level(rng, levels)).collect::<Vec<_>>().join("/")
+        let path = (0..rng.random_range(1..5)).map(|_| level(rng, levels)).collect::<Vec<_>>().join("/");
+        if path.is_empty() { "/".to_owned() } else { path }
     }
 
     #[test]

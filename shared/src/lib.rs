@@ -28,3 +28,6 @@ pub mod queue;
 pub mod sink;
 pub mod store;
 pub mod upstream;
+
+#[cfg(feature = "embedded")]
+pub mod embedded;

@@ -1,5 +1,8 @@
 //! The blobs seam: bytes too large for an item, by content: dead letters' originals, quarantine, claim checks.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+
 use std::fmt;
 use std::str::FromStr;
 

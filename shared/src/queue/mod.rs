@@ -1,6 +1,9 @@
 //! The queue seam: SQS's semantics (at least once, visibility, receive counts, delay) as a small trait over messages.
 //! Envelopes, ticks and alerts to be tried again all travel through it; what a body means is the caller's business.
 
+#[cfg(feature = "embedded")]
+pub(crate) mod embedded;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,174 @@
+//! The redb database of a data folder: its tables, its transactions, and opening it again after a failed write, which
+//! redb demands. What the rows mean is the business of the queue and the store.
+
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use redb::{Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+#[cfg(feature = "testing")]
+use super::disk::Attached;
+use crate::error::BackendError;
+
+/// Milliseconds since 1970 (UTC).
+pub(crate) type Moment = i64;
+
+/// (sent at, not received before, receives, binary): small rows, so that opening reads no bodies.
+pub(crate) type Queued = (Moment, Moment, u32, bool);
+
+/// Messages by queue and number; numbers grow over all queues and are never used again.
+pub(crate) const QUEUED: TableDefinition<(&str, u64), Queued> = TableDefinition::new("queued");
+/// Bodies under the same keys.
+pub(crate) const BODIES: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("bodies");
+/// (version, expires or `Moment::MAX`, value) by partition and sort key.
+pub(crate) const ITEMS: TableDefinition<(&str, &str), (u64, Moment, &[u8])> = TableDefinition::new("items");
+/// The items that expire, by when.
+pub(crate) const EXPIRIES: TableDefinition<(Moment, &str, &str), ()> = TableDefinition::new("expiries");
+/// Named counters.
+const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
+
+/// The layout of the tables above; a folder of another layout is refused.
+const LAYOUT: u64 = 1;
+
+pub(crate) enum Medium {
+    File(PathBuf),
+    #[cfg(feature = "testing")]
+    Memory(Attached),
+}
+
+pub(crate) struct Database {
+    medium: Medium,
+    cache_bytes: usize,
+    /// `None` after a failure, until it could be opened again.
+    open: RwLock<Option<redb::Database>>,
+}
+
+impl Database {
+    pub(crate) fn open(medium: Medium, cache_bytes: usize) -> Result<Database, BackendError> {
+        let database = Database { medium, cache_bytes, open: RwLock::new(None) };
+        database.reopen().map_err(|e| BackendError::Fatal(e.to_string()))?;
+        database.write(|tx| {
+            tx.open_table(QUEUED)?;
+            tx.open_table(BODIES)?;
+            tx.open_table(ITEMS)?;
+            tx.open_table(EXPIRIES)?;
+            tx.open_table(NUMBERS)?;
+            Ok(true)
+        })?;
+        Ok(database)
+    }
+
+    /// Counts this opening: receipts of earlier ones are stale.
+    pub(crate) fn count_open(&self) -> Result<u64, BackendError> {
+        let mut opens = 0;
+        let mut layout = LAYOUT;
+        self.write(|tx| {
+            layout = tx.open_table(NUMBERS)?.get("layout")?.map_or(LAYOUT, |number| number.value());
+            if layout == LAYOUT {
+                tx.open_table(NUMBERS)?.insert("layout", LAYOUT)?;
+                opens = next_number(tx, "opens", 1)?;
+            }
+            Ok(layout == LAYOUT)
+        })?;
+        match layout {
+            LAYOUT => Ok(opens),
+            other => {
+                Err(BackendError::Fatal(format!("{} has layout {other}, this program reads {LAYOUT}", self.name())))
+            }
+        }
+    }
+
+    /// Every message's queue, number and row.
+    pub(crate) fn queued(&self) -> Result<Vec<(String, u64, Queued)>, BackendError> {
+        self.read(|tx| {
+            let table = tx.open_table(QUEUED)?;
+            let mut rows = Vec::new();
+            for row in table.iter()? {
+                let (key, row) = row?;
+                let (queue, number) = key.value();
+                rows.push((queue.to_owned(), number, row.value()));
+            }
+            Ok(rows)
+        })
+    }
+
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, BackendError> {
+        let open = self.opened();
+        let database = open.as_ref().ok_or_else(|| self.closed())?;
+        let run = || read(&database.begin_read()?);
+        run().map_err(|e| BackendError::Retry(format!("cannot read {}: {e}", self.name())))
+    }
+
+    /// One transaction, durable when this returns. `write` says whether it changed anything; a transaction that did not
+    /// costs no fsync. After a failure the database is closed.
+    pub(crate) fn write(
+        &self,
+        write: impl FnOnce(&WriteTransaction) -> Result<bool, redb::Error>,
+    ) -> Result<(), BackendError> {
+        let outcome = {
+            let open = self.opened();
+            let database = open.as_ref().ok_or_else(|| self.closed())?;
+            let run = || -> Result<(), redb::Error> {
+                let mut tx = database.begin_write()?;
+                tx.set_durability(Durability::Immediate)?;
+                tx.set_quick_repair(true);
+                match write(&tx)? {
+                    true => tx.commit()?,
+                    false => tx.abort()?,
+                }
+                Ok(())
+            };
+            run()
+        };
+        outcome.map_err(|e| {
+            *self.open.write().unwrap_or_else(PoisonError::into_inner) = None;
+            BackendError::Retry(format!("cannot write {}: {e}", self.name()))
+        })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.opened().is_some()
+    }
+
+    pub(crate) fn reopen(&self) -> Result<(), BackendError> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // The file is locked by redb itself: close before opening.
+        *open = None;
+        let mut builder = redb::Builder::new();
+        builder.set_cache_size(self.cache_bytes);
+        let database = match &self.medium {
+            Medium::File(path) => builder.create(path),
+            #[cfg(feature = "testing")]
+            Medium::Memory(disk) => builder.create_with_backend(disk.clone()),
+        };
+        *open = Some(database.map_err(|e| BackendError::Retry(format!("cannot open {}: {e}", self.name())))?);
+        Ok(())
+    }
+
+    fn opened(&self) -> RwLockReadGuard<'_, Option<redb::Database>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn closed(&self) -> BackendError {
+        BackendError::Retry(format!("{} is closed after a failed write", self.name()))
+    }
+
+    fn name(&self) -> String {
+        match &self.medium {
+            Medium::File(path) => path.display().to_string(),
+            #[cfg(feature = "testing")]
+            Medium::Memory(_) => "the disk in memory".into(),
+        }
+    }
+}
+
+/// Takes `count` numbers of the counter `name` and gives the first; the counter starts at 1.
+pub(crate) fn next_number(tx: &WriteTransaction, name: &str, count: u64) -> Result<u64, redb::Error> {
+    let mut table = tx.open_table(NUMBERS)?;
+    let first = table.get(name)?.map_or(1, |number| number.value());
+    table.insert(name, first + count)?;
+    Ok(first)
+}

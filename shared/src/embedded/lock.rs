@@ -1,0 +1,44 @@
+//! One owner for a data folder: an exclusive lock on a file that says who holds it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::error::BackendError;
+
+/// Held as long as this lives; the operating system gives it up when the process dies.
+pub(crate) struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    pub(crate) fn take(folder: &Path) -> Result<FolderLock, BackendError> {
+        let path = folder.join("LOCK");
+        let failed = |what: &str, e: &dyn std::fmt::Display| {
+            BackendError::Fatal(format!("cannot {what} {}: {e}", path.display()))
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| failed("open", &e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = std::fs::read_to_string(&path).unwrap_or_default();
+                let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
+                return Err(BackendError::Fatal(format!(
+                    "the data folder {} is in use by {holder}: stop it or choose another folder",
+                    folder.display()
+                )));
+            }
+            Err(TryLockError::Error(e)) => return Err(failed("lock", &e)),
+        }
+        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        file.set_len(0).map_err(|e| failed("write", &e))?;
+        writeln!(file, "process {} ({command})", std::process::id()).map_err(|e| failed("write", &e))?;
+        Ok(FolderLock { _file: file })
+    }
+}

@@ -1,0 +1,149 @@
+//! The durable backends of one host: a data folder with one redb database that queue and store share, written by one
+//! group-committing writer. The seams themselves are implemented in `queue::embedded` and `store::embedded`.
+
+mod database;
+#[cfg(feature = "testing")]
+mod disk;
+mod lock;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::BackendError;
+use crate::limits;
+use crate::queue::QueueRef;
+use crate::queue::embedded::Queues;
+use crate::time::Clock;
+
+pub(crate) use database::{BODIES, EXPIRIES, ITEMS, Moment, QUEUED, Queued, next_number};
+use database::{Database, Medium};
+#[cfg(feature = "testing")]
+pub use disk::MemoryDisk;
+use lock::FolderLock;
+pub(crate) use writer::Op;
+use writer::Writer;
+
+/// redb's default page cache is 1 GiB.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// SQS's default for what nobody receives.
+const RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// How writes reach the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commits {
+    /// A thread of its own; whatever waits shares one transaction and one fsync.
+    Grouped,
+    /// On the calling task, one by one: nothing happens behind a paused clock's back.
+    Inline,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueOptions {
+    pub visibility: Duration,
+    /// For messages that name none.
+    pub delay: Duration,
+    /// Older messages are dropped when they would be received.
+    pub retention: Duration,
+    /// Messages: visible, in flight and delayed.
+    pub capacity: u64,
+    /// Where a message goes instead of being received more often than this.
+    pub dead_letters: Option<(QueueRef, u32)>,
+}
+
+impl Default for QueueOptions {
+    fn default() -> QueueOptions {
+        QueueOptions {
+            visibility: limits::VISIBILITY,
+            delay: Duration::ZERO,
+            retention: RETENTION,
+            capacity: limits::QUEUE_CAPACITY,
+            dead_letters: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub clock: Clock,
+    pub commits: Commits,
+    pub cache_bytes: usize,
+    /// Queues exist from their first use; one that is not named here has the default options.
+    pub queues: BTreeMap<QueueRef, QueueOptions>,
+}
+
+impl Options {
+    pub fn new(clock: Clock) -> Options {
+        Options { clock, commits: Commits::Grouped, cache_bytes: CACHE_BYTES, queues: BTreeMap::new() }
+    }
+}
+
+/// Queue and store of one data folder; cheap to clone. The last clone's drop waits until everything submitted is
+/// written, closes the database and gives up the folder.
+#[derive(Clone)]
+pub struct Embedded(Arc<Inner>);
+
+// Fields drop in order: the writer drains before the folder is given up.
+struct Inner {
+    writer: Writer,
+    shared: Arc<Shared>,
+    _lock: Option<FolderLock>,
+}
+
+/// What the writer's thread and the callers both hold.
+pub(crate) struct Shared {
+    database: Database,
+    queues: Queues,
+    clock: Clock,
+}
+
+impl Embedded {
+    /// Opens or creates the data folder. A second opener gets an error that names the folder and its holder.
+    pub fn open(folder: &Path, options: Options) -> Result<Embedded, BackendError> {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| BackendError::Fatal(format!("cannot create the data folder {}: {e}", folder.display())))?;
+        let lock = FolderLock::take(folder)?;
+        Embedded::on(Medium::File(folder.join("state.redb")), Some(lock), options)
+    }
+
+    /// On a simulated disk, which crashes and fails on demand.
+    #[cfg(feature = "testing")]
+    pub fn on_disk(disk: &MemoryDisk, options: Options) -> Result<Embedded, BackendError> {
+        Embedded::on(Medium::Memory(disk.attach()), None, options)
+    }
+
+    fn on(medium: Medium, lock: Option<FolderLock>, options: Options) -> Result<Embedded, BackendError> {
+        let database = Database::open(medium, options.cache_bytes)?;
+        let opens = database.count_open()?;
+        let queues = Queues::new(options.queues, opens);
+        queues.reconcile(&database.queued()?, options.clock.now());
+        let shared = Arc::new(Shared { database, queues, clock: options.clock });
+        let writer = Writer::start(shared.clone(), options.commits)?;
+        Ok(Embedded(Arc::new(Inner { writer, shared, _lock: lock })))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
+    pub(crate) fn submit(&self, op: Box<dyn Op>) {
+        self.0.writer.submit(op);
+    }
+}
+
+impl Shared {
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(crate) fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}

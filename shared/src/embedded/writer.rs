@@ -1,0 +1,123 @@
+//! The one writer of a data folder: whatever waits goes into one transaction, and everybody is answered after its
+//! commit. A failed commit answers each of its operations and the writer goes on.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use redb::WriteTransaction;
+
+use super::{Commits, Shared};
+use crate::error::BackendError;
+
+/// Operations of one transaction: bounds how long the first of them waits for the last.
+const GROUP_OPS: usize = 512;
+/// Their bytes: bounds what a transaction holds in memory.
+const GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// One change. `apply` may run in a transaction that fails; `finish` runs once, after the commit or its failure.
+pub(crate) trait Op: Send {
+    fn bytes(&self) -> usize;
+    /// Whether anything was changed.
+    fn apply(&mut self, tx: &WriteTransaction) -> Result<bool, redb::Error>;
+    fn finish(self: Box<Self>, outcome: Result<(), BackendError>);
+}
+
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    /// Serialises inline commits; the thread is alone anyway.
+    inline: Mutex<()>,
+    thread: Option<Thread>,
+}
+
+// Unbounded: each caller awaits its operation, so there are as many as callers, and what nobody awaits is small.
+struct Thread {
+    ops: mpsc::Sender<Box<dyn Op>>,
+    handle: JoinHandle<()>,
+}
+
+impl Writer {
+    pub(crate) fn start(shared: Arc<Shared>, commits: Commits) -> Result<Writer, BackendError> {
+        let thread = match commits {
+            Commits::Inline => None,
+            Commits::Grouped => {
+                let (ops, waiting) = mpsc::channel();
+                let shared = shared.clone();
+                let handle = std::thread::Builder::new()
+                    .name("embedded-writer".into())
+                    .spawn(move || run(&shared, &waiting))
+                    .map_err(|e| BackendError::Fatal(format!("cannot start the writer's thread: {e}")))?;
+                Some(Thread { ops, handle })
+            }
+        };
+        Ok(Writer { shared, inline: Mutex::new(()), thread })
+    }
+
+    pub(crate) fn submit(&self, op: Box<dyn Op>) {
+        match &self.thread {
+            None => {
+                let _alone = self.inline.lock().unwrap_or_else(PoisonError::into_inner);
+                commit(&self.shared, vec![op]);
+            }
+            Some(thread) => {
+                if let Err(mpsc::SendError(op)) = thread.ops.send(op) {
+                    op.finish(Err(BackendError::Fatal("the writer's thread has died".into())));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(Thread { ops, handle }) = self.thread.take() {
+            drop(ops);
+            // A panic of the thread was reported when it happened.
+            let _ = handle.join();
+        }
+    }
+}
+
+fn run(shared: &Shared, waiting: &mpsc::Receiver<Box<dyn Op>>) {
+    while let Ok(first) = waiting.recv() {
+        let mut bytes = first.bytes();
+        let mut group = vec![first];
+        while group.len() < GROUP_OPS && bytes < GROUP_BYTES {
+            let Ok(op) = waiting.try_recv() else { break };
+            bytes += op.bytes();
+            group.push(op);
+        }
+        commit(shared, group);
+    }
+}
+
+fn commit(shared: &Shared, mut group: Vec<Box<dyn Op>>) {
+    let ready = match shared.database.is_open() {
+        true => Ok(()),
+        false => recover(shared),
+    };
+    let outcome = ready.and_then(|()| {
+        shared.database.write(|tx| {
+            let mut changed = false;
+            for op in &mut group {
+                changed |= op.apply(tx)?;
+            }
+            Ok(changed)
+        })
+    });
+    for op in group {
+        op.finish(outcome.clone());
+    }
+    if let Err(error) = outcome {
+        tracing::error!(%error, "a commit failed; its operations were answered to be tried again");
+        if let Err(error) = recover(shared) {
+            tracing::error!(%error, "the database stays closed until the next write");
+        }
+    }
+}
+
+/// Opens the database again. A commit that reported failure may have happened, so the queues look at what is there.
+fn recover(shared: &Shared) -> Result<(), BackendError> {
+    shared.database.reopen()?;
+    shared.queues.reconcile(&shared.database.queued()?, shared.clock.now());
+    Ok(())
+}

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use streammanager::app::App;
 use streammanager::blobs::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options};
-use streammanager::queue::{Body, Queue};
+
 use streammanager::record::{Envelope, Tier};
 use streammanager::settings::Settings;
-use streammanager::sink::Sink;
-use streammanager::sink::file::FileSink;
+use streammanager::sink::{FileSink, Sink};
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
 
@@ -66,14 +66,20 @@ pub fn queued_records(embedded: &Embedded, settings: &Settings) -> Result<u64, F
     let mut records = 0;
     for tier in Tier::ALL {
         embedded.each_body(settings.queues.tier(tier), |body| {
-            let bytes = match body {
-                Body::Binary(bytes) => bytes,
-                Body::Text(text) => text.into_bytes().into(),
-            };
-            records += Envelope::decode(&bytes).map_or(1, |envelope| u64::from(envelope.count));
+            let body = Bytes::copy_from_slice(body);
+            records += Envelope::decode(&body).map_or(1, |envelope| u64::from(envelope.count));
         })?;
     }
     Ok(records)
+}
+
+/// The Kafka sink, its topics prefixed.
+#[cfg(feature = "up")]
+pub fn kafka_sink(brokers: &str, topic_prefix: &str) -> Result<Arc<dyn Sink>, Failure> {
+    use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
+    let settings =
+        KafkaSettings::plaintext(brokers, topic_prefix).map_err(|e| Failure::new(format!("--kafka: {e}")))?;
+    Ok(Arc::new(KafkaSink::connect(&settings)?))
 }
 
 /// The sink of `--out` or `--kafka`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -133,7 +133,7 @@ async fn one_file(
     stream: &Stream,
     seen: &mut Seen,
     format: Format,
-    path: &PathBuf,
+    path: &Path,
 ) -> Result<(FileReport, Ledger), Failure> {
     let body = files::read(path)?;
     let context = Context { source: &stream.source, received_at: app.clock.now(), topic: None };
@@ -146,7 +146,7 @@ async fn one_file(
         Err(reject) => Some(reject.to_string()),
     };
     let report = FileReport {
-        path: path.clone(),
+        path: path.to_owned(),
         format: format.name(),
         decoded: ledger.decoded,
         rejected: ledger.rejected,

@@ -148,6 +148,7 @@ impl<'a> Lanes<'a> {
     }
 
     async fn take(&mut self, tier: Tier, received: Result<Vec<Delivery>, BackendError>) -> Result<(), BackendError> {
+        let app = self.app;
         self.polled.remove(&tier);
         let deliveries = match received {
             Ok(deliveries) => deliveries,
@@ -176,12 +177,13 @@ impl<'a> Lanes<'a> {
                     hand.insert(at, Held { envelope, receipt, receives, thread });
                 }
                 Err(e) => {
-                    let queue = self.app.settings.queues.tier(tier);
-                    let buried = settle::bury_stray(self.app, queue, bytes, &e.to_string()).await;
-                    self.warn_if_away(match buried {
-                        Ok(()) => self.app.queue.settle(queue, &[(receipt, Settle::Forget)]).await,
+                    let queue = app.settings.queues.tier(tier);
+                    let buried = settle::bury_stray(app, queue, bytes, &e.to_string()).await;
+                    let settled = match buried {
+                        Ok(()) => app.queue.settle(queue, &[(receipt, Settle::Forget)]).await,
                         Err(e) => Err(e),
-                    });
+                    };
+                    warn_if_away(settled);
                 }
             }
         }
@@ -254,14 +256,7 @@ impl<'a> Lanes<'a> {
 
     fn done(&mut self, done: Done) {
         self.in_work.remove(&done.number);
-        self.warn_if_away(done.result);
-    }
-
-    /// The envelope comes back by itself when its visibility ends.
-    fn warn_if_away(&self, result: Result<(), BackendError>) {
-        if let Err(problem) = result {
-            tracing::warn!(%problem, "an envelope could not be settled and will come back");
-        }
+        warn_if_away(done.result);
     }
 
     /// Nothing burns its receive count behind an open breaker [R2].
@@ -282,8 +277,9 @@ impl<'a> Lanes<'a> {
     async fn release(&mut self, tier: Tier) {
         let receipts: Vec<_> = self.hand(tier).drain(..).map(|held| (held.receipt, Settle::Release)).collect();
         if !receipts.is_empty() {
-            let released = self.app.queue.settle(self.app.settings.queues.tier(tier), &receipts).await;
-            self.warn_if_away(released);
+            let app = self.app;
+            let released = app.queue.settle(app.settings.queues.tier(tier), &receipts).await;
+            warn_if_away(released);
         }
     }
 
@@ -298,8 +294,9 @@ impl<'a> Lanes<'a> {
             let in_work = self.in_work.values().filter(|work| work.tier == tier).map(|work| &work.receipt);
             let receipts: Vec<_> = held.chain(in_work).map(|r| (r.clone(), Settle::Extend(VISIBILITY))).collect();
             if !receipts.is_empty() {
-                let extended = self.app.queue.settle(self.app.settings.queues.tier(tier), &receipts).await;
-                self.warn_if_away(extended);
+                let app = self.app;
+                let extended = app.queue.settle(app.settings.queues.tier(tier), &receipts).await;
+                warn_if_away(extended);
             }
         }
     }
@@ -318,4 +315,11 @@ impl<'a> Lanes<'a> {
 /// A CRITICAL envelope holds one alert; its key is the thread.
 fn thread_of(envelope: &Envelope) -> Option<String> {
     envelope.unpack().ok()?.into_iter().next().map(|record| record.key)
+}
+
+/// The envelope comes back by itself when its visibility ends.
+fn warn_if_away(result: Result<(), BackendError>) {
+    if let Err(problem) = result {
+        tracing::warn!(%problem, "an envelope could not be settled and will come back");
+    }
 }

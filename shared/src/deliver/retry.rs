@@ -17,10 +17,13 @@ pub async fn send(app: &App, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
     let mut outcomes = vec![Sent::Retry("the circuit breaker is open".into()); records.len()];
     let mut open: Vec<usize> = (0..records.len()).collect();
     for wait in TRY_WAITS {
+        if open.is_empty() {
+            break;
+        }
         if wait > Duration::ZERO {
             tokio::time::sleep(app.rng.jitter(wait)).await;
         }
-        if open.is_empty() || !breaker.admit(app.clock.now()) {
+        if !breaker.admit(app.clock.now()) {
             break;
         }
         let sent = match open.len() == records.len() {

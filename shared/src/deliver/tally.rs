@@ -69,7 +69,9 @@ impl Tally {
         // Three significant digits, growing with the largest value: it cannot fail.
         let histogram =
             inner.latency.entry(settled.tier).or_insert_with(|| Histogram::new(3).expect("3 digits are valid"));
-        histogram.saturating_record_n(micros, acknowledged);
+        if histogram.record_n(micros, acknowledged).is_err() {
+            tracing::warn!(micros, "a latency does not fit its histogram");
+        }
         metrics::histogram!("stream_latency_seconds", "priority" => settled.tier.name())
             .record_many(settled.latency.as_secs_f64(), acknowledged as usize);
     }

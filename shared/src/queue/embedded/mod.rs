@@ -178,6 +178,16 @@ impl Queue for Embedded {
 }
 
 impl Embedded {
+    /// Shows the body of every message of a queue, in work or not, without receiving it.
+    pub fn each_body(&self, of: &QueueRef, mut visit: impl FnMut(&[u8])) -> Result<(), BackendError> {
+        self.shared().database().read(|tx| {
+            for row in tx.open_table(BODIES)?.range((of.as_str(), 0)..=(of.as_str(), u64::MAX))? {
+                visit(row?.1.value());
+            }
+            Ok(())
+        })
+    }
+
     /// Takes up to `max` messages with their bodies. Whatever left the queue meanwhile (too old, too often received) is
     /// passed over.
     fn take(&self, queue: &Arc<OneQueue>, max: usize) -> Result<Vec<Delivery>, BackendError> {

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::BytesMut;
 use mqtt_protocol_core::mqtt::result_code::{DisconnectReasonCode, PubackReasonCode};
@@ -301,7 +302,8 @@ impl Connection {
             End::Stopping => Some(DisconnectReasonCode::ServerShuttingDown),
         };
         // After a fault nothing more is acknowledged: DISCONNECT is the last packet, and the client sends again.
-        if matches!(end, End::Lost | End::Stopping) {
+        let acknowledge = matches!(end, End::Lost | End::Stopping);
+        if acknowledge {
             self.settle_rest(stop, true).await;
         }
         if let Some(reason) = reason.filter(|_| self.peer.version == Version::V5)
@@ -316,7 +318,9 @@ impl Connection {
         };
         // The window goes on at once, however long the peer takes for its last bytes.
         let aftermath = async {
-            self.settle_rest(stop, false).await;
+            if !acknowledge {
+                self.settle_rest(stop, false).await;
+            }
             match (end, will) {
                 (End::Farewell { with_will: false } | End::Stopping, _) | (_, None) => {}
                 (_, Some(will)) => self.send_will(will, stop).await,
@@ -328,13 +332,8 @@ impl Connection {
     /// Waits until the publishes in the window are settled and spread, for a bounded time: a client may well publish at
     /// QoS 0 and leave at once.
     async fn settle_rest(&mut self, stop: &CancellationToken, acknowledge: bool) {
-        let (drain, stop_grace) = (self.shared.limits.drain, self.shared.limits.stop_grace);
-        let enough = async {
-            tokio::select! {
-                () = sleep(drain) => {}
-                () = async { stop.cancelled().await; sleep(stop_grace).await } => {}
-            }
-        };
+        let shared = self.shared.clone();
+        let enough = shared.patience(stop);
         tokio::pin!(enough);
         let mut acknowledge = acknowledge;
         while !self.window.is_empty() {
@@ -364,11 +363,28 @@ impl Connection {
             }
         }
         let (publish, message) = self.prepare(will.publish);
-        let limits = &self.shared.limits;
-        let answer = offer(&*self.shared.gate, publish, limits.drain, &Default::default()).await;
+        let held = AtomicUsize::new(0);
+        let answer = tokio::select! {
+            () = self.shared.patience(stop) => Err(Refused::Busy),
+            answer = offer(&*self.shared.gate, publish, self.shared.limits.drain, &held) => answer,
+        };
         let settled = Settled { packet_id: None, message, answer };
         if let Err(refused) = self.spread(settled) {
-            tracing::warn!(client = %self.peer.client_id, ?refused, "last will refused");
+            tracing::warn!(client = %self.peer.client_id, ?refused, "last will not published");
+        }
+    }
+}
+
+impl Shared {
+    /// For as long as the gate may take for what a connection has left behind.
+    async fn patience(&self, stop: &CancellationToken) {
+        let stopped = async {
+            stop.cancelled().await;
+            sleep(self.limits.stop_grace).await;
+        };
+        tokio::select! {
+            () = sleep(self.limits.drain) => {}
+            () = stopped => {}
         }
     }
 }

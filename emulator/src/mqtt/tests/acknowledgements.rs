@@ -185,3 +185,23 @@ async fn on_stop_what_settles_within_the_grace_is_acknowledged_and_the_client_to
     task.await.unwrap();
     assert_eq!(bench.gate.payloads(), ["1", "2"], "no last will on stop");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_never_answers_does_not_hold_a_connection_for_ever() {
+    for stop in [true, false] {
+        let bench = Bench::new();
+        bench.gate.hold();
+        let (mut client, task) = bench.dial();
+        client.connect(&hello(V311, "c").will("w", "will")).await;
+        client.publish("t", "1", 1).await;
+        client.ping().await;
+        drop(client);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!task.is_finished(), "it may still settle");
+        if stop {
+            bench.stop.cancel();
+        }
+        tokio::time::sleep(Duration::from_secs(if stop { 5 } else { 20 })).await;
+        assert!(task.is_finished());
+    }
+}

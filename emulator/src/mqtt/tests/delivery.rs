@@ -16,14 +16,15 @@ async fn subscribers_get_what_their_filters_cover_once_at_the_lower_quality() {
     for version in [V311, V5] {
         let bench = Bench::new();
         let mut subscriber = bench.connect(hello(version, "s")).await;
-        let granted = subscriber.subscribe(&[("a/+/c", 1), ("w/#", 2), ("w/x/#", 0), ("z", 0)]).await;
-        assert_eq!(granted, [1, 1, 0, 0], "QoS 2 is granted as 1");
+        let granted =
+            subscriber.subscribe(&[("a/+/c", 1), ("w/#", 2), ("w/x/#", 0), ("v/#", 0), ("v/x", 1), ("z", 0)]).await;
+        assert_eq!(granted, [1, 1, 0, 0, 1, 0], "QoS 2 is granted as 1");
         let mut publisher = bench.connect(hello(version, "p")).await;
-        let sent = [("a/b/c", 1), ("w", 2), ("w/x/y", 3), ("a/b/d", 4), ("w/q", 0), ("$w/x", 5), ("z", 6)];
+        let sent = [("a/b/c", 1), ("w", 2), ("w/x/y", 3), ("a/b/d", 4), ("w/q", 0), ("$w/x", 5), ("v/x", 6), ("z", 7)];
         for (topic, id) in sent {
             publisher.publish(topic, topic, id).await;
         }
-        for (topic, qos) in [("a/b/c", 1), ("w", 1), ("w/x/y", 1), ("w/q", 0), ("z", 0)] {
+        for (topic, qos) in [("a/b/c", 1), ("w", 1), ("w/x/y", 1), ("w/q", 0), ("v/x", 1), ("z", 0)] {
             assert_eq!(seen(&subscriber.delivery().await), (topic, topic, qos));
         }
         subscriber.ping().await;
@@ -31,8 +32,8 @@ async fn subscribers_get_what_their_filters_cover_once_at_the_lower_quality() {
         let unsuback = subscriber.receive().await;
         let codes: &[u8] = if version == V5 { &[0, 78, 0, 0, 0x11] } else { &[0, 78] };
         assert_eq!((unsuback.kind(), &unsuback.body[..]), (11, codes));
-        publisher.publish("w/q", "no more", 7).await;
-        publisher.publish("z", "but this", 8).await;
+        publisher.publish("w/q", "no more", 8).await;
+        publisher.publish("z", "but this", 9).await;
         assert_eq!(subscriber.delivery().await.payload, "but this");
     }
 }

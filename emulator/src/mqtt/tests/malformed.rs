@@ -110,7 +110,8 @@ async fn the_largest_packet_is_taken_and_one_byte_more_is_not() {
         client.publish("t", &largest, 1).await;
         assert_eq!(client.receive().await.acknowledged(), 1);
         let bytes = publish(version, "t", &format!("{largest}x"), 2);
-        let _ = client.socket.write_all(&bytes).await;
+        // Our side is read to its end: a socket closed over unread input would be reset, and the reason lost.
+        client.send(&bytes).await;
         let reasons: Vec<u8> = client.rest().await.iter().map(|packet| packet.reason()).collect();
         assert_eq!(reasons, if version == V5 { vec![TOO_LARGE] } else { vec![] });
         assert_eq!(bench.gate.payloads(), [largest]);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
@@ -16,6 +17,7 @@ use crate::limits::{DEAD_LETTER_INLINE_BYTES, ENVELOPE_ZSTD_LEVEL};
 use crate::queue::{Body, Message};
 use crate::record::ids;
 use crate::record::route::Topic;
+use crate::record::schema;
 use crate::record::{Envelope, EventId, Outgoing, SourceId, StreamId, TenantId, Tier, Traceparent};
 use crate::store::{Expect, Key, PutError};
 use crate::time::Timestamp;
@@ -188,19 +190,27 @@ pub async fn list(app: &App, stream: Option<&StreamId>, max: usize) -> Result<Ve
     Ok(letters)
 }
 
-/// What `wildfire-dead-letters` carries: everything but the bytes [K2].
-#[derive(Serialize)]
-struct Announcement<'a> {
+/// A record that can never be accepted or delivered: everything but its bytes, which `dead-letters` commands show [K2].
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct Announcement<'a> {
+    /// From source, reason and bytes: the same fault has the same id.
     event_id: EventId,
     source_id: &'a SourceId,
     stream_id: &'a StreamId,
     tenant: &'a TenantId,
     reason: Reason,
+    /// Names the field and the rule that it broke.
     detail: &'a str,
+    /// 1-based row within its body, where there were several.
     row: Option<u64>,
+    /// `event_id` of the record that the sink refused; null for what never became one.
     refused_event_id: Option<EventId>,
+    /// RFC 3339 in UTC, milliseconds.
     #[serde(serialize_with = "crate::time::serialize")]
+    #[schemars(schema_with = "schema::time")]
     first_seen: Timestamp,
+    /// Size of the original bytes.
     raw_bytes: u64,
 }
 

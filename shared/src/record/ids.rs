@@ -165,6 +165,18 @@ impl<'de> Deserialize<'de> for EventId {
     }
 }
 
+impl schemars::JsonSchema for EventId {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "EventId".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[0-9a-f]{32}$" })
+    }
+}
+
 /// First 4 bytes of SHA-256 over the content fields, separated by 0x1f: tells a revised record from a repeated one [S12].
 pub fn content_hash<F: AsRef<[u8]>>(fields: impl IntoIterator<Item = F>) -> u32 {
     let mut hash = Sha256::new();

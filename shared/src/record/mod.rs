@@ -3,6 +3,7 @@
 pub mod envelope;
 pub mod ids;
 pub mod route;
+pub mod schema;
 pub mod value;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::error::{Reason, Reject};
 use crate::time::Timestamp;
 
 /// A priority level [P1]. The order is the order of service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Tier {
     Critical,

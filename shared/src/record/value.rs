@@ -1,41 +1,66 @@
 //! The published form of a record [K5]: the JSON value, one schema a topic. Headers are the envelope's `Outgoing`.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::ser::Serializer;
 use serde_json::value::RawValue;
 
 use crate::error::{Reason, Reject};
 use crate::limits::RECORD_VALUE_BYTES;
-use crate::record::{California, EventId, Geometry, Position, Quality, Record, SourceId, TenantId, Tier};
+use crate::record::{California, EventId, Geometry, Position, Quality, Record, SourceId, TenantId, Tier, schema};
 use crate::time::{self, Timestamp};
 
-/// Field order is the published order.
-#[derive(Serialize)]
-struct Value<'a> {
+/// One record as a topic carries it. Field order is the published order.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct Value<'a> {
+    /// The first 128 bits of SHA-256 over `source_id` and the natural key's texts, separated by 0x1f.
     event_id: EventId,
+    /// 0 for the first, one more for every changed content under the same `event_id`.
     revision: u32,
     /// `{event_id}-{revision - 1}`, the `ce_id` of what this replaces.
     revises: Option<String>,
     source_id: &'a SourceId,
+    /// The source in words.
     source_name: &'a str,
+    /// The installation that published it.
     producer_id: &'a str,
     tenant: &'a TenantId,
     priority: Tier,
+    /// When it was observed, measured or sent: RFC 3339 in UTC, milliseconds.
     #[serde(serialize_with = "time::serialize")]
+    #[schemars(schema_with = "schema::time")]
     observed_at: Timestamp,
+    /// When the source published it, if it says so.
     #[serde(serialize_with = "time::serialize_optional")]
+    #[schemars(schema_with = "schema::optional_time")]
     published_at: Option<Timestamp>,
+    /// When it was accepted here; also the Kafka timestamp.
     #[serde(serialize_with = "time::serialize")]
+    #[schemars(schema_with = "schema::time")]
     ingested_at: Timestamp,
+    /// GeoJSON (WGS 84, longitude first), or null without a place.
+    #[schemars(schema_with = "schema::geometry")]
     geometry: Option<GeoJson<'a>>,
+    /// Degrees, for points only.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>", range(min = -90, max = 90))]
     latitude: Option<f64>,
+    /// Degrees, for points only.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>", range(min = -180, max = 180))]
     longitude: Option<f64>,
+    /// H3 cell of resolution 5, the Kafka key of records that are no alerts; null without a place.
+    #[schemars(regex(pattern = "^[0-9a-f]{15}$"))]
     h3: Option<String>,
+    /// Null without a place.
     california: Option<California>,
+    /// `event_id` of the record that this one was made from.
     derived_from: Option<EventId>,
+    /// Optional values that could not be used: they are null or left out.
     quality: &'a [Quality],
+    /// The source's own fields, numbers as numbers, units in the names or here.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     data: &'a RawValue,
 }
 

@@ -19,6 +19,10 @@ use crate::record::Quality;
 /// `event` and one of `area` and `place` are required unless `msgType` is `Cancel`, `Ack` or `Error`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend(
+    "if" = { "properties": { "msgType": { "enum": ["Alert", "Update"] } } },
+    "then" = { "required": ["event"], "anyOf": [{ "required": ["area"] }, { "required": ["place"] }] }
+))]
 #[schemars(extend("examples" = [{
     "id": "BUTTE-2025-017", "sender": "oes@butte.example", "sent": "2025-08-14T14:05:00-07:00", "status": "Actual",
     "msgType": "Alert", "event": "Evacuation Order", "headline": "Evacuate zone 12 now",
@@ -52,7 +56,7 @@ pub struct AlertMessage {
     onset: Option<String>,
     /// Earlier messages of the thread, oldest first: `sender,id,sent`, or the id alone for one of the same sender.
     #[serde(default)]
-    references: Vec<String>,
+    references: Texts,
     /// `event_id` of the record that this alert was made from.
     #[serde(rename = "derived_from")]
     derived_from: Option<String>,
@@ -64,10 +68,10 @@ pub struct AlertMessage {
     /// Of the texts; en-US when absent.
     language: Option<String>,
     #[serde(default)]
-    category: Vec<String>,
+    category: Texts,
     /// `Evacuate`, `Shelter`, `AllClear`, …
     #[serde(default)]
-    response_type: Vec<String>,
+    response_type: Texts,
     /// `Immediate`, `Expected`, `Future`, `Past` or `Unknown`.
     urgency: Option<String>,
     /// `Extreme`, `Severe`, `Moderate`, `Minor` or `Unknown`.
@@ -83,7 +87,7 @@ pub struct AlertMessage {
     note: Option<String>,
     /// Anything else by name; a name may have several values.
     #[serde(default)]
-    parameter: Multimap,
+    parameter: BTreeMap<String, Texts>,
     /// Fields that this schema does not know are reported in the record's `quality`: a misspelt one must not get lost.
     #[serde(flatten)]
     #[schemars(skip)]
@@ -101,7 +105,7 @@ pub struct Place {
 
 /// One area, or a list of them.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected an area or a list of areas")]
 enum OneOrMany {
     One(Box<AreaMessage>),
     Many(Vec<AreaMessage>),
@@ -117,10 +121,38 @@ struct AreaMessage {
     circle: Option<Value>,
     /// Evacuation zones by name.
     #[serde(default)]
-    zones: Vec<String>,
+    zones: Texts,
     /// Code system → codes, such as `SAME` → `006023`.
     #[serde(default)]
-    geocodes: Multimap,
+    geocodes: BTreeMap<String, Texts>,
+    /// As in the message.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    unknown: BTreeMap<String, Value>,
+}
+
+/// A list of texts; a single text is a list of one, null an empty one.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
+enum Texts {
+    #[default]
+    None,
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Texts {
+    fn list(self) -> Vec<String> {
+        match self {
+            Texts::None => Vec::new(),
+            Texts::One(text) => vec![text],
+            Texts::Many(texts) => texts,
+        }
+    }
+}
+
+fn multimap(map: BTreeMap<String, Texts>) -> Multimap {
+    map.into_iter().map(|(name, texts)| (name, texts.list())).collect()
 }
 
 /// The three ways to write a polygon.
@@ -177,11 +209,7 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
             return Err(Reject::new(Reason::MissingField, "area or place is missing"));
         }
     }
-    let mut quality: Vec<Quality> = message
-        .unknown
-        .iter()
-        .map(|(field, value)| Quality::new(&short(field), "is no field of an alert", &value.to_string()))
-        .collect();
+    let mut quality = unknown("", &message.unknown);
     let derived_from = match message.derived_from.as_deref().map(str::parse) {
         Some(Err(_)) => {
             quality.push(Quality::new("derived_from", "is no event id", message.derived_from.as_deref().unwrap_or("")));
@@ -194,11 +222,12 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
         Some(OneOrMany::One(area)) => vec![*area],
         Some(OneOrMany::Many(areas)) => areas,
     };
+    quality.extend(areas.iter().enumerate().flat_map(|(n, area)| unknown(&format!("area[{n}]."), &area.unknown)));
     let info = Info {
         language: message.language,
-        category: message.category,
+        category: message.category.list(),
         event: message.event,
-        response_type: message.response_type,
+        response_type: message.response_type.list(),
         urgency: message.urgency,
         severity: message.severity,
         certainty: message.certainty,
@@ -211,11 +240,11 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
         instruction: message.instruction,
         web: message.web,
         contact: message.contact,
-        parameter: message.parameter,
+        parameter: multimap(message.parameter),
         area: areas.into_iter().map(AreaMessage::published).collect(),
         ..Info::default()
     };
-    let references = message.references.iter().flat_map(|text| text.split_whitespace());
+    let references = message.references.list();
     let alert = Alert {
         format: "json",
         identifier: required(message.id.as_deref(), "id")?,
@@ -224,6 +253,8 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
         msg_type,
         note: message.note,
         references: references
+            .iter()
+            .flat_map(|text| text.split_whitespace())
             .map(|text| if text.contains(',') { text.to_owned() } else { format!("{sender},{text}") })
             .collect(),
         sender,
@@ -236,11 +267,19 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
     Ok((alert, Beside { derived_from, quality }))
 }
 
+fn unknown(within: &str, fields: &BTreeMap<String, Value>) -> Vec<Quality> {
+    let fault = |(field, value): (&String, &Value)| {
+        Quality::new(&format!("{within}{}", short(field)), "is no field of an alert", &value.to_string())
+    };
+    fields.iter().map(fault).collect()
+}
+
 impl AreaMessage {
     fn published(self) -> Area {
-        let mut geocode = self.geocodes;
-        if !self.zones.is_empty() {
-            geocode.entry("zone".to_owned()).or_default().extend(self.zones);
+        let mut geocode = multimap(self.geocodes);
+        let zones = self.zones.list();
+        if !zones.is_empty() {
+            geocode.entry("zone".to_owned()).or_default().extend(zones);
         }
         Area {
             area_desc: self.description,

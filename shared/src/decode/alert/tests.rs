@@ -128,10 +128,22 @@ fn what_decides_over_a_siren_is_never_guessed() {
 
 #[test]
 fn a_misspelt_field_is_reported_and_a_wrong_type_refused() {
-    let draft = one(message(json!({"polgyon": "40,-122 5", "expires": "soon", "derived_from": "x"}))).unwrap();
+    let draft = one(message(json!({
+        "polgyon": "40,-122 5", "expires": "soon", "derived_from": "x", "area": {"polgyon": []}, "category": "Fire"
+    })))
+    .unwrap();
+    assert_eq!(data(&draft)["info"][0]["category"], json!(["Fire"]));
     let fields: Vec<_> = draft.quality.iter().map(|quality| quality.field.as_str()).collect();
-    assert_eq!(fields, ["polgyon", "derived_from", "info[0].expires"]);
-    assert_eq!(rows(message(json!({"population": "many"}))).unwrap_err().reason, Reason::BadJson);
+    assert_eq!(fields, ["polgyon", "derived_from", "area[0].polgyon", "info[0].expires"]);
+    for (wrong, said) in [
+        (json!({"population": "many"}), "expected u64"),
+        (json!({"area": "zone 12"}), "expected an area or a list of areas"),
+        (json!({"references": 5}), "expected a text or a list of texts"),
+    ] {
+        let reject = rows(message(wrong)).unwrap_err();
+        assert_eq!(reject.reason, Reason::BadJson);
+        assert!(reject.detail.contains(said) && reject.detail.contains("line 1 column"), "{reject}");
+    }
     assert_eq!(rows("{\"id\": \"A-1\"").unwrap_err().reason, Reason::BadJson);
     for nothing in ["", "alert", "[]", "<html><body/></html>", "<rss version='2.0'/>", "<alert xmlns='urn:other'/>"] {
         assert_eq!(rows(nothing).unwrap_err().reason, Reason::NotData, "{nothing:?}");

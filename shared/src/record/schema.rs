@@ -1,0 +1,92 @@
+//! The published JSON Schemas (draft 2020-12) [K5], generated from the types that are serialised. They are checked in
+//! under `infra/schemas`; nothing is described here that a type can say itself.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+
+use super::route::Topic;
+use super::value;
+use crate::dead::Announcement;
+use crate::decode::alert::Alert;
+use crate::decode::alert::message::AlertMessage;
+use crate::decode::firms::Detection;
+use crate::decode::sensor::Reading;
+
+/// The schema of a topic's values; `None` for a topic that nothing writes to yet.
+pub fn schema_for(topic: Topic) -> Option<Value> {
+    match topic {
+        Topic::NASA_FIRMS => Some(record::<Detection<'static>>(topic)),
+        Topic::IOT_SENSORS => Some(record::<Reading>(topic)),
+        Topic::CRITICAL_ALERTS | Topic::ALERT_DRILLS => Some(record::<Alert>(topic)),
+        Topic::DEAD_LETTERS => Some(root::<Announcement<'static>>(topic.schema(), writing())),
+        _ => None,
+    }
+}
+
+/// The schema of what `POST /alerts` and MQTT `alerts/{source_id}` take as JSON [E5].
+pub fn alert_message() -> Value {
+    root::<AlertMessage>("alert/1", SchemaSettings::draft2020_12().for_deserialize().into_generator())
+}
+
+/// Every published schema with its file name under `infra/schemas`.
+pub fn published() -> Vec<(String, Value)> {
+    let topics = Topic::ALL.iter().filter_map(|&topic| schema_for(topic).map(|schema| (topic.schema(), schema)));
+    topics.chain([("alert/1", alert_message())]).map(|(id, schema)| (id.replace('/', "-") + ".json", schema)).collect()
+}
+
+/// A schema of what we write: every field that is always written is required.
+fn writing() -> SchemaGenerator {
+    SchemaSettings::draft2020_12().for_serialize().into_generator()
+}
+
+/// A record whose `data` is a `D`.
+fn record<D: JsonSchema>(topic: Topic) -> Value {
+    let mut generator = writing();
+    let data = generator.subschema_for::<D>();
+    let mut schema = root::<value::Value<'static>>(topic.schema(), generator);
+    schema["properties"]["data"] = data.to_value();
+    schema
+}
+
+fn root<T: JsonSchema>(id: &str, generator: SchemaGenerator) -> Value {
+    let mut schema = generator.into_root_schema_for::<T>();
+    schema.insert("$id".into(), id.into());
+    schema.insert("title".into(), id.into());
+    schema.to_value()
+}
+
+pub(crate) fn time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time", "pattern": "\\.[0-9]{3}Z$" })
+}
+
+pub(crate) fn optional_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"], "format": "date-time", "pattern": "\\.[0-9]{3}Z$" })
+}
+
+/// RFC 7946 as far as records use it.
+pub(crate) fn geometry(_: &mut SchemaGenerator) -> Schema {
+    let position = json_schema!({
+        "type": "array", "minItems": 2, "maxItems": 2,
+        "prefixItems": [
+            { "type": "number", "minimum": -180, "maximum": 180 },
+            { "type": "number", "minimum": -90, "maximum": 90 }
+        ]
+    });
+    let polygon = json_schema!({
+        "type": "array", "minItems": 1, "items": { "type": "array", "minItems": 4, "items": position.clone() }
+    });
+    let shape = |kind: &str, coordinates: Schema| {
+        json_schema!({
+            "type": "object", "additionalProperties": false, "required": ["type", "coordinates"],
+            "properties": { "type": { "const": kind }, "coordinates": coordinates }
+        })
+    };
+    let polygons = json_schema!({ "type": "array", "minItems": 1, "items": polygon.clone() });
+    json_schema!({ "oneOf": [
+        { "type": "null" },
+        shape("Point", position),
+        shape("Polygon", polygon),
+        shape("MultiPolygon", polygons)
+    ] })
+}

@@ -1,0 +1,235 @@
+//! The published schemas: checked in as generated, and true of what the decoders and the value writer really make.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use streammanager::app::App;
+use streammanager::blobs::embedded::FileBlobs;
+use streammanager::dead;
+use streammanager::decode::{Context, Format};
+use streammanager::embedded::{Commits, Embedded, Options};
+use streammanager::error::{Reason, Reject};
+use streammanager::ingest::{self, Stream, WhenFull};
+use streammanager::queue::Body;
+use streammanager::record::route::Topic;
+use streammanager::record::{Envelope, SourceId, StreamId, TenantId, schema, value};
+use streammanager::settings::Settings;
+use streammanager::sink::faulty::FaultySink;
+use streammanager::time::{Clock, Rng, Timestamp};
+use streammanager::upstream::{Request, Response, Unreachable, Upstream};
+use streammanager_tests::workspace;
+
+fn validator(schema: &Value) -> Validator {
+    jsonschema::draft202012::options().should_validate_formats(true).build(schema).expect("the schema itself is valid")
+}
+
+fn stream(source: &SourceId) -> Stream {
+    Stream {
+        id: StreamId::new("s").unwrap(),
+        source: source.clone(),
+        tenant: TenantId::new("calfire").unwrap(),
+        granted: true,
+        when_full: WhenFull::Wait,
+    }
+}
+
+/// The published values of a body, with the topic that each goes to.
+fn values(format: Format, source: &str, body: &str) -> Vec<(Topic, Value)> {
+    let source = SourceId::new(source).unwrap();
+    let stream = stream(&source);
+    let body = Bytes::from(body.to_owned());
+    let context = Context { source: &source, received_at: "2025-08-14T06:00:00Z".parse().unwrap(), topic: None };
+    let now: Timestamp = "2025-08-15T00:00:00Z".parse().unwrap();
+    let rows = format.rows(&body, context).unwrap();
+    rows.map(|row| {
+        let record = ingest::enrich(row.unwrap(), 0, &stream, now).unwrap();
+        (record.topic, serde_json::from_str(&value::json(&record, "test").unwrap()).unwrap())
+    })
+    .collect()
+}
+
+const ALERT: &str = r#"{"id": "A", "sender": "s", "sent": "2025-08-14T14:05:00-07:00", "status": "Actual",
+    "msgType": "Alert", "event": "Evacuation", "references": ["B"], "population": 5, "rate_of_spread": 1.5,
+    "expires": "soon", "derived_from": "28830e2136098655941b7e0102782b71", "parameter": {"k": ["v", "w"]},
+    "area": [{"polygon": [[40.1, -122.2], [40.1, -122.1], [40.2, -122.1]], "zones": ["E012"]}, {"circle": "40,-122 5"}]}"#;
+
+const CAP: &str = "<alert xmlns='urn:oasis:names:tc:emergency:cap:1.2'><identifier>A</identifier><sender>s</sender>\
+    <sent>2025-08-14T14:05:00-07:00</sent><status>Test</status><msgType>Alert</msgType><scope>Public</scope><info>\
+    <event>Fire</event><resource><uri>u</uri></resource><area><areaDesc>a</areaDesc><polygon>1,1</polygon>\
+    <circle>40,-122 0</circle><geocode><valueName>SAME</valueName><value>006023</value></geocode></area></info></alert>";
+
+const READINGS: &str = r#"[
+    {"sensor_index": 1, "latitude": 40.7, "longitude": -122.9, "last_seen": 1755151200, "humidity": 255, "temperature": 66,
+     "pm2.5_atm": "12.85", "pm2.5_atm_b": null},
+    {"stid": "TKNC1", "time": "2025-08-14T06:07Z", "air_temp_c": 27.2, "fm10_pct": 4.1, "extra": {"deep": [1]}}]"#;
+
+const FIRMS: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight
+40.7229,-122.95821,367,0.4,0.4,2025-08-14,5,N20,VIIRS,h,2.0NRT,,nan,D
+";
+
+/// Real records of every topic that has a schema here, by topic.
+fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
+    let mut by_topic: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    for (topic, value) in [
+        values(Format::Firms, "firms_viirs_noaa20", FIRMS),
+        values(Format::Alert, "evacuation_alert_x", ALERT),
+        values(Format::Alert, "evacuation_alert_x", CAP),
+        values(Format::Sensor, "iot_purpleair", READINGS),
+    ]
+    .concat()
+    {
+        by_topic.entry(topic.name()).or_default().push(value);
+    }
+    by_topic
+}
+
+#[test]
+fn k5_the_checked_in_schemas_are_the_generated_ones() {
+    let folder = workspace().join("infra/schemas");
+    let update = std::env::var_os("UPDATE_SCHEMAS").is_some();
+    for (name, schema) in schema::published() {
+        let path = folder.join(&name);
+        let generated = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if update {
+            fs::create_dir_all(&folder).and_then(|()| fs::write(&path, &generated)).unwrap();
+        }
+        let checked_in = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(checked_in == generated, "{name} differs from its types: UPDATE_SCHEMAS=1 cargo test --test schemas");
+    }
+}
+
+#[test]
+fn k5_real_records_validate_and_broken_ones_do_not() {
+    let records = real_records();
+    let topics: Vec<_> = records.keys().copied().collect();
+    assert_eq!(
+        topics,
+        ["wildfire-alert-drills", "wildfire-critical-alerts", "wildfire-iot-sensors", "wildfire-nasa-firms"]
+    );
+    for (topic, values) in records {
+        let validator = validator(&schema::schema_for(Topic::named(topic).unwrap()).unwrap());
+        for value in &values {
+            let problems: Vec<_> =
+                validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+            assert!(problems.is_empty(), "{topic}: {problems:#?}\n{value:#}");
+            for field in
+                value.as_object().unwrap().keys().filter(|name| !["latitude", "longitude"].contains(&name.as_str()))
+            {
+                let mut broken = value.clone();
+                broken.as_object_mut().unwrap().remove(field);
+                assert!(!validator.is_valid(&broken), "{topic} is valid without {field}");
+            }
+            for (field, wrong) in [
+                ("event_id", json!("ABC")),
+                ("observed_at", json!("2025-08-14T14:05:00")),
+                ("ingested_at", json!("yesterday at 10.000Z")),
+                ("priority", json!("URGENT")),
+                ("geometry", json!({"type": "Point", "coordinates": [40.7, -122.9]})),
+                ("geometry", json!({"type": "Polygon", "coordinates": [[[1, 1], [2, 2]]]})),
+                ("california", json!("maybe")),
+                ("latitude", json!(91)),
+                ("revision", json!(-1)),
+                ("quality", json!([{"field": 1}])),
+                ("unknown", json!(1)),
+                ("data", json!({})),
+            ] {
+                let mut broken = value.clone();
+                broken[field] = wrong.clone();
+                assert!(!validator.is_valid(&broken), "{topic} is valid with {field} = {wrong}");
+            }
+            let mut broken = value.clone();
+            broken["data"]["unknown"] = json!(1);
+            assert!(!validator.is_valid(&broken), "{topic}: unknown data field");
+        }
+    }
+}
+
+struct NoUpstream;
+
+#[async_trait::async_trait]
+impl Upstream for NoUpstream {
+    async fn call(&self, _: &Request, _: Duration) -> Result<Response, Unreachable> {
+        panic!("nothing is fetched here")
+    }
+}
+
+#[tokio::test]
+async fn k2_a_dead_letters_announcement_validates() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let embedded = Embedded::open(folder.path(), Options::new(clock.clone())).unwrap();
+    let app = App {
+        settings: Arc::new(Settings { announce_dead_letters: true, ..Settings::local() }),
+        queue: Arc::new(embedded.clone()),
+        store: Arc::new(embedded),
+        blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Grouped).unwrap()),
+        sink: Arc::new(FaultySink::memory()),
+        upstream: Arc::new(NoUpstream),
+        clock,
+        rng: Rng::seeded(1),
+        breakers: Arc::default(),
+        admission: Arc::default(),
+        tally: Arc::default(),
+    };
+    let source = SourceId::new("iot_purpleair").unwrap();
+    let reject = Reject::new(Reason::BadJson, "line 1").at_row(3).with_raw("{");
+    dead::bury_rejects(&app, &stream(&source), vec![(source, reject)]).await.unwrap();
+    let received = app.queue.receive(&app.settings.queues.low, 1, Duration::ZERO).await.unwrap();
+    let Body::Binary(bytes) = &received[0].body else { panic!("an envelope is binary") };
+    let records = Envelope::decode(bytes).unwrap().unpack().unwrap();
+    let validator = validator(&schema::schema_for(Topic::DEAD_LETTERS).unwrap());
+    let mut value: Value = serde_json::from_slice(&records[0].value).unwrap();
+    assert_eq!((records[0].topic.as_str(), &value["reason"]), ("wildfire-dead-letters", &json!("bad_json")));
+    assert!(validator.is_valid(&value), "{value:#}");
+    value["reason"] = json!("bad_luck");
+    assert!(!validator.is_valid(&value));
+}
+
+#[test]
+fn a_sensor_value_outside_its_range_is_no_record() {
+    let validator = validator(&schema::schema_for(Topic::IOT_SENSORS).unwrap());
+    let mut value = real_records().remove("wildfire-iot-sensors").unwrap().remove(0);
+    assert_eq!(value["data"]["relative_humidity_percent"], Value::Null);
+    assert!(validator.is_valid(&value));
+    value["data"]["relative_humidity_percent"] = json!(255);
+    assert!(!validator.is_valid(&value));
+}
+
+#[test]
+fn e5_what_the_alert_schema_takes_the_decoder_takes() {
+    let schema = schema::alert_message();
+    let validator = validator(&schema);
+    let mut messages: Vec<Value> = schema["examples"].as_array().unwrap().clone();
+    messages.push(serde_json::from_str::<Value>(ALERT).unwrap());
+    messages[1]["expires"] = json!("2025-08-14T20:05:00-07:00");
+    for message in &messages {
+        assert!(
+            validator.is_valid(message),
+            "{:?}",
+            validator.iter_errors(message).map(|e| e.to_string()).collect::<Vec<_>>()
+        );
+        assert_eq!(values(Format::Alert, "evacuation_alert_x", &message.to_string())[0].1["quality"], json!([]));
+    }
+    for (field, wrong) in [
+        ("id", Value::Null),
+        ("status", json!("Live")),
+        ("msgType", json!(1)),
+        ("area", json!({"polygon": 5})),
+        ("place", json!({"latitude": 91, "longitude": 1})),
+        ("population", json!(-1)),
+    ] {
+        let mut broken = messages[0].clone();
+        broken[field] = wrong;
+        assert!(!validator.is_valid(&broken), "valid with another {field}");
+    }
+    for field in ["id", "sender", "sent", "status", "msgType", "event", "area"] {
+        let mut broken = messages[0].clone();
+        broken.as_object_mut().unwrap().remove(field);
+        assert!(!validator.is_valid(&broken), "valid without {field}");
+    }
+}

@@ -1,6 +1,8 @@
 //! What the tests share: where the program, the samples and the real services are, and how a test says that it was skipped.
 //! No test logic and no client of the system lives here.
 
+pub mod kafka_clients;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::TcpListener;

@@ -17,6 +17,8 @@ mod offsets;
 mod partition;
 mod produce;
 mod producers;
+#[cfg(test)]
+mod sample_requests;
 mod segment;
 mod settings;
 mod topics;

@@ -5,6 +5,8 @@ mod database;
 #[cfg(feature = "testing")]
 mod disk;
 mod lock;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
 mod writer;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,45 @@
+//! What every blob store must do, as laws over the trait. Nothing here knows an implementation.
+
+use bytes::Bytes;
+
+use super::{BlobRef, Blobs};
+
+/// Runs every law. `salt` keeps runs on one endpoint apart.
+pub async fn run(blobs: &dyn Blobs, salt: &str) {
+    absent_is_none(blobs, salt).await;
+    what_is_put_is_got_by_its_content(blobs, salt).await;
+    putting_again_is_the_same(blobs, salt).await;
+    large_and_empty(blobs, salt).await;
+}
+
+async fn absent_is_none(blobs: &dyn Blobs, salt: &str) {
+    let never = BlobRef::of(format!("never put {salt}").as_bytes());
+    assert_eq!(blobs.get(&never).await.expect("get"), None);
+}
+
+async fn what_is_put_is_got_by_its_content(blobs: &dyn Blobs, salt: &str) {
+    let bytes: Bytes = (0..=255u8).chain(salt.bytes()).collect();
+    let blob = blobs.put(bytes.clone()).await.expect("put");
+    assert_eq!(blob, BlobRef::of(&bytes));
+    assert_eq!(blobs.get(&blob).await.expect("get"), Some(bytes));
+    let other = blobs.put(Bytes::from(format!("other {salt}"))).await.expect("put");
+    assert_ne!(other, blob);
+}
+
+async fn putting_again_is_the_same(blobs: &dyn Blobs, salt: &str) {
+    let bytes = Bytes::from(format!("again {salt}"));
+    let again = futures::future::join_all((0..6).map(|_| blobs.put(bytes.clone()))).await;
+    for blob in again {
+        assert_eq!(blob.expect("put"), BlobRef::of(&bytes));
+    }
+    assert_eq!(blobs.put(bytes.clone()).await.expect("put"), BlobRef::of(&bytes));
+    assert_eq!(blobs.get(&BlobRef::of(&bytes)).await.expect("get"), Some(bytes));
+}
+
+async fn large_and_empty(blobs: &dyn Blobs, salt: &str) {
+    let large: Bytes = salt.bytes().cycle().take(5_000_003).collect();
+    let blob = blobs.put(large.clone()).await.expect("put");
+    assert!(blobs.get(&blob).await.expect("get") == Some(large));
+    let empty = blobs.put(Bytes::new()).await.expect("put");
+    assert_eq!(blobs.get(&empty).await.expect("get"), Some(Bytes::new()));
+}

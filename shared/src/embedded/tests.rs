@@ -1,0 +1,288 @@
+//! The embedded backends against the seams' laws, on a simulated disk and on a real folder, and what only they promise:
+//! one owner, a full disk survived.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Commits, Embedded, MemoryDisk, Options, QueueOptions};
+use crate::blobs;
+use crate::blobs::embedded::FileBlobs;
+use crate::error::BackendError;
+use crate::queue::{self, Body, Message, Queue, QueueRef, SendError, Settle};
+use crate::store::{self, Expect, Key, Store};
+use crate::time::{Clock, Rng, Timestamp};
+
+enum Place {
+    Disk(MemoryDisk, Rng),
+    Folder(PathBuf),
+}
+
+struct World {
+    place: Place,
+    options: Options,
+    current: Mutex<Option<Embedded>>,
+}
+
+impl World {
+    fn new(place: Place, clock: Clock, commits: Commits) -> World {
+        let world = World { place, options: options(clock, commits), current: Mutex::default() };
+        world.start();
+        world
+    }
+
+    fn start(&self) {
+        let opened = match &self.place {
+            Place::Disk(disk, _) => Embedded::on_disk(disk, self.options.clone()),
+            Place::Folder(folder) => Embedded::open(folder, self.options.clone()),
+        };
+        *self.current.lock().unwrap() = Some(opened.unwrap());
+    }
+
+    fn current(&self) -> Embedded {
+        self.current.lock().unwrap().clone().unwrap()
+    }
+
+    fn crash(&self) -> bool {
+        match &self.place {
+            Place::Disk(disk, rng) => disk.crash(rng),
+            // A folder is only closed; a process is killed elsewhere.
+            Place::Folder(_) => {}
+        }
+        *self.current.lock().unwrap() = None;
+        self.start();
+        true
+    }
+}
+
+#[async_trait]
+impl queue::conformance::World for World {
+    fn queue(&self) -> Arc<dyn Queue> {
+        Arc::new(self.current())
+    }
+    fn at(&self, name: &str) -> QueueRef {
+        QueueRef::new(name)
+    }
+    async fn crash(&self) -> bool {
+        World::crash(self)
+    }
+    fn bounded(&self) -> bool {
+        true
+    }
+}
+
+#[async_trait]
+impl store::conformance::World for World {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.current())
+    }
+    fn clock(&self) -> Clock {
+        self.options.clock.clone()
+    }
+    async fn crash(&self) -> bool {
+        World::crash(self)
+    }
+}
+
+fn options(clock: Clock, commits: Commits) -> Options {
+    let queues = queue::conformance::specs().into_iter().map(|spec| {
+        let defaults = QueueOptions::default();
+        let options = QueueOptions {
+            visibility: queue::conformance::VISIBILITY,
+            capacity: spec.capacity.unwrap_or(defaults.capacity),
+            dead_letters: spec.dead_letters.map(|(name, receives)| (QueueRef::new(name), receives)),
+            ..defaults
+        };
+        (QueueRef::new(spec.name), options)
+    });
+    Options { commits, queues: queues.collect::<BTreeMap<_, _>>(), ..Options::new(clock) }
+}
+
+fn simulated(disk: &MemoryDisk, seed: u64) -> World {
+    let start: Timestamp = "2026-08-01T00:00:00.000123Z".parse().unwrap();
+    World::new(Place::Disk(disk.clone(), Rng::seeded(seed)), Clock::simulated(start), Commits::Inline)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_laws_hold_on_a_simulated_disk() {
+    let world = simulated(&MemoryDisk::new(), 1);
+    queue::conformance::run(&world).await;
+    store::conformance::run(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_laws_hold_in_a_folder_with_grouped_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new(Place::Folder(folder.path().into()), Clock::system(), Commits::Grouped);
+    tokio::join!(queue_laws(&world), store_laws(&world));
+}
+
+// Those that crash would pull the world from under the others, which run side by side here.
+async fn queue_laws(world: &World) {
+    use queue::conformance::{LAWS, Law};
+    let laws = LAWS.iter().filter(|(name, _): &&Law| !name.starts_with("a_crash"));
+    futures::future::join_all(laws.map(|(_, law)| law(world))).await;
+}
+
+async fn store_laws(world: &World) {
+    use store::conformance::{LAWS, Law};
+    let laws = LAWS.iter().filter(|(name, _): &&Law| !name.starts_with("a_crash"));
+    futures::future::join_all(laws.map(|(_, law)| law(world))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_laws_of_blobs_hold_in_a_folder() {
+    for commits in [Commits::Grouped, Commits::Inline] {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = FileBlobs::open(folder.path(), commits).unwrap();
+        blobs::conformance::run(&blobs, "salt").await;
+        let again = FileBlobs::open(folder.path(), commits).unwrap();
+        let blob = blobs::BlobRef::of(b"other salt");
+        assert_eq!(blobs::Blobs::get(&again, &blob).await.unwrap(), Some(Bytes::from_static(b"other salt")));
+        let (head, tail) = blob.as_str().split_at(2);
+        std::fs::write(folder.path().join("blobs").join(head).join(tail), "changed").unwrap();
+        assert!(matches!(blobs::Blobs::get(&again, &blob).await, Err(BackendError::Fatal(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_folder_has_one_owner_and_says_who() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Embedded::open(folder.path(), Options::new(Clock::system())).unwrap();
+    let refused = Embedded::open(folder.path(), Options::new(Clock::system())).err().unwrap().to_string();
+    assert!(refused.contains(&folder.path().display().to_string()), "{refused}");
+    assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+    let clone = first.clone();
+    drop(first);
+    assert!(Embedded::open(folder.path(), Options::new(Clock::system())).is_err(), "a clone still holds it");
+    drop(clone);
+    Embedded::open(folder.path(), Options::new(Clock::system())).expect("nobody holds it");
+}
+
+#[tokio::test]
+async fn dropping_waits_for_what_was_submitted() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = QueueRef::new("q");
+    let embedded = Embedded::open(folder.path(), Options::new(Clock::system())).unwrap();
+    {
+        let messages = [Message::now(Body::Text("kept".into()))];
+        let mut send = Box::pin(embedded.send(&at, &messages));
+        // Polled once, then given up: it was submitted.
+        let _ = futures::poll!(&mut send);
+    }
+    drop(embedded);
+    let embedded = Embedded::open(folder.path(), Options::new(Clock::system())).unwrap();
+    assert_eq!(embedded.depth(&at).await.unwrap().visible, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_survived() {
+    let disk = MemoryDisk::new();
+    let world = simulated(&disk, 2);
+    let embedded = world.current();
+    let (at, key) = (QueueRef::new("q"), Key::new("p", "k"));
+    let message = |text: &str| [Message::now(Body::Text(text.repeat(10_000)))];
+    embedded.send(&at, &message("a")).await.unwrap()[0].clone().unwrap();
+    let version = embedded.put_if(&key, Bytes::from_static(b"1"), Expect::Absent, None).await.unwrap();
+    let got = embedded.receive(&at, 1, Duration::ZERO).await.unwrap();
+
+    disk.set_full(true);
+    let failed = embedded.send(&at, &message("b")).await;
+    assert!(matches!(failed, Err(BackendError::Retry(_))), "{failed:?}");
+    let failed = embedded.settle(&at, &[(got[0].receipt.clone(), Settle::Forget)]).await;
+    assert!(matches!(failed, Err(BackendError::Retry(_))), "{failed:?}");
+    let failed = embedded.put_if(&key, Bytes::from_static(b"2"), Expect::Version(version), None).await;
+    assert!(matches!(failed, Err(store::PutError::Backend(BackendError::Retry(_)))), "{failed:?}");
+
+    disk.set_full(false);
+    embedded.put_if(&key, Bytes::from_static(b"3"), Expect::Version(version), None).await.unwrap();
+    embedded.send(&at, &message("c")).await.unwrap()[0].clone().unwrap();
+    // The receipt of before still holds.
+    embedded.settle(&at, &[(got[0].receipt.clone(), Settle::Forget)]).await.unwrap();
+    let left = embedded.receive(&at, 10, Duration::ZERO).await.unwrap();
+    assert_eq!(left.iter().map(|delivery| delivery.body.clone()).collect::<Vec<_>>(), [message("c")[0].body.clone()]);
+    assert_eq!(embedded.depth(&at).await.unwrap().total(), 1);
+    world.crash();
+    assert_eq!(world.current().depth(&at).await.unwrap().total(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_older_than_the_retention_is_dropped() {
+    let world = simulated(&MemoryDisk::new(), 3);
+    let embedded = world.current();
+    let at = QueueRef::new("q");
+    for _ in 0..12 {
+        embedded.send(&at, &[Message::now(Body::Text("old".into()))]).await.unwrap();
+    }
+    tokio::time::sleep(QueueOptions::default().retention - Duration::from_secs(1)).await;
+    embedded.send(&at, &[Message::now(Body::Text("young".into()))]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let got = embedded.receive(&at, 10, Duration::ZERO).await.unwrap();
+    assert_eq!(got.iter().map(|delivery| &delivery.body).collect::<Vec<_>>(), [&Body::Text("young".into())]);
+    assert_eq!(embedded.depth(&at).await.unwrap().total(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_items_are_swept_by_later_writes() {
+    let disk = MemoryDisk::new();
+    let world = simulated(&disk, 4);
+    let embedded = world.current();
+    let soon = Some(world.options.clock.now() + Duration::from_secs(1));
+    for n in 0..40 {
+        embedded.put_if(&Key::new("p", n.to_string()), Bytes::from_static(b"v"), Expect::Any, soon).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for n in 0..5 {
+        embedded.put_if(&Key::new("other", n.to_string()), Bytes::from_static(b"v"), Expect::Any, None).await.unwrap();
+    }
+    let rows = embedded.shared().database().read(|tx| {
+        use redb::ReadableTableMetadata as _;
+        Ok((tx.open_table(super::ITEMS)?.len()?, tx.open_table(super::EXPIRIES)?.len()?))
+    });
+    assert_eq!(rows.unwrap(), (5, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn senders_side_by_side_lose_nothing_and_keep_the_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = QueueRef::new("q");
+    let bound = QueueOptions { capacity: 500, ..QueueOptions::default() };
+    let queues = BTreeMap::from([(at.clone(), bound)]);
+    let embedded = Embedded::open(folder.path(), Options { queues, ..Options::new(Clock::system()) }).unwrap();
+    let sending = (0..16).map(|sender| {
+        let (embedded, at) = (embedded.clone(), at.clone());
+        tokio::spawn(async move {
+            let mut taken = 0;
+            for n in 0..50 {
+                let body = Body::Binary(Bytes::from(format!("{sender}/{n}")));
+                match &embedded.send(&at, &[Message::now(body)]).await.unwrap()[0] {
+                    Ok(()) => taken += 1,
+                    Err(SendError::Full) => {}
+                    Err(e) => panic!("{e}"),
+                }
+            }
+            taken
+        })
+    });
+    let taken: u64 = futures::future::join_all(sending).await.into_iter().map(Result::unwrap).sum();
+    assert_eq!(taken, 500);
+    let mut bodies = std::collections::BTreeSet::new();
+    loop {
+        let got = embedded.receive(&at, 10, Duration::ZERO).await.unwrap();
+        if got.is_empty() {
+            break;
+        }
+        let receipts: Vec<_> = got.iter().map(|delivery| (delivery.receipt.clone(), Settle::Forget)).collect();
+        embedded.settle(&at, &receipts).await.unwrap();
+        for delivery in got {
+            let Body::Binary(body) = delivery.body else { panic!("sent as binary") };
+            assert!(bodies.insert(body), "twice");
+        }
+    }
+    assert_eq!(bodies.len(), 500);
+    assert_eq!(embedded.depth(&at).await.unwrap().total(), 0);
+}

@@ -1,0 +1,523 @@
+//! What every queue must do, as laws over the trait; each runs on a queue of its own name. Laws wait in tokio time, so a
+//! paused clock runs them in no time and a real endpoint in seconds. Nothing here knows an implementation.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use super::{Body, Delivery, Message, Queue, QueueRef, Receipt, SendError, Settle};
+use crate::limits;
+
+/// Long enough for a real endpoint to act within, short enough to wait for; whole seconds, as SQS has them.
+pub const VISIBILITY: Duration = Duration::from_secs(3);
+/// Endpoints end a visibility or a delay up to a second late.
+const LATE: Duration = Duration::from_millis(1_500);
+/// The longest wait for a message that must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An implementation under test.
+#[async_trait]
+pub trait World: Send + Sync {
+    fn queue(&self) -> Arc<dyn Queue>;
+
+    /// The queue of this name, made as its [`Spec`] says and used by nobody else.
+    fn at(&self, name: &str) -> QueueRef;
+
+    /// Kills the implementation and starts it on what it left. `false`: it cannot; the law ends there.
+    async fn crash(&self) -> bool {
+        false
+    }
+
+    /// Whether it enforces the spec's capacity itself.
+    fn bounded(&self) -> bool {
+        false
+    }
+}
+
+/// How a law wants its queue made, beside [`VISIBILITY`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    pub name: &'static str,
+    pub capacity: Option<u64>,
+    /// The dead-letter queue's name and the receives that come before it.
+    pub dead_letters: Option<(&'static str, u32)>,
+}
+
+pub type Run<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+pub type Law = (&'static str, for<'a> fn(&'a dyn World) -> Run<'a>);
+
+macro_rules! laws {
+    ($($name:ident),+ $(,)?) => {
+        pub const LAWS: &[Law] = &[$((stringify!($name), |world| Box::pin($name(world, stringify!($name))))),+];
+    };
+}
+
+laws![
+    sent_is_received_once_with_its_data,
+    binary_and_text_come_back_exactly,
+    order_is_roughly_kept,
+    a_receive_hides,
+    visibility_ends_and_receives_count,
+    extend_keeps_hidden,
+    extend_by_nothing_shows,
+    release_shows_at_once,
+    forgotten_is_forgotten,
+    a_stale_receipt_changes_nothing,
+    nonsense_receipts_are_no_error,
+    mixed_settling_does_each,
+    a_delay_hides,
+    an_empty_receive_waits,
+    an_empty_receive_without_wait_returns,
+    a_send_wakes_a_receive,
+    a_release_wakes_a_receive,
+    an_ended_visibility_wakes_a_receive,
+    receive_gives_ten_at_most,
+    many_in_one_send,
+    too_large_is_refused_alone,
+    the_largest_is_taken,
+    depth_counts,
+    two_receivers_share,
+    too_often_received_goes_to_dead_letters,
+    full_is_refused_and_room_taken_again,
+    a_crash_loses_nothing_and_revives_nothing,
+    a_crash_keeps_a_delay,
+];
+
+/// Every queue the laws use.
+pub fn specs() -> Vec<Spec> {
+    let plain = |name| Spec { name, capacity: None, dead_letters: None };
+    let mut specs: Vec<Spec> = LAWS.iter().map(|(name, _)| plain(*name)).collect();
+    for spec in &mut specs {
+        match spec.name {
+            "full_is_refused_and_room_taken_again" => spec.capacity = Some(5),
+            "too_often_received_goes_to_dead_letters" => spec.dead_letters = Some(("dead_letters", 2)),
+            _ => {}
+        }
+    }
+    // First, for whoever makes them in order.
+    specs.insert(0, plain("dead_letters"));
+    specs
+}
+
+/// Runs every law; side by side, for most of a law is waiting.
+pub async fn run(world: &dyn World) {
+    // Those that crash the world come last and alone.
+    let (crashing, others): (Vec<Law>, Vec<Law>) = LAWS.iter().partition(|(name, _)| name.starts_with("a_crash"));
+    join_all(others.iter().map(|(name, law)| named(name, law(world)))).await;
+    for (name, law) in crashing {
+        named(name, law(world)).await;
+    }
+}
+
+async fn named(name: &str, law: Run<'_>) {
+    law.await;
+    println!("ok: {name}");
+}
+
+async fn sent_is_received_once_with_its_data(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["one"]).await;
+    let got = receive(&*queue, &at, 1).await;
+    assert_eq!(texts(&got), ["one"]);
+    assert_eq!(got[0].receives, 1);
+    assert!(!got[0].id.is_empty());
+    forget(&*queue, &at, &got).await;
+}
+
+async fn binary_and_text_come_back_exactly(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let bodies = [
+        Body::Binary(Bytes::from(every_byte)),
+        Body::Text("Grüße, 火災 🔥 \t\n\r \"quoted\" <&> \\".into()),
+        Body::Text("control \u{1}\u{0}\u{b}\u{fffe} characters".into()),
+        Body::Text("AAEC".into()),
+        Body::Binary(Bytes::from_static(b"AAEC")),
+    ];
+    let messages: Vec<Message> = bodies.iter().cloned().map(Message::now).collect();
+    all_taken(queue.send(&at, &messages).await);
+    let got = receive(&*queue, &at, bodies.len()).await;
+    for body in &bodies {
+        assert!(got.iter().any(|delivery| delivery.body == *body), "{body:?} is not among {got:?}");
+    }
+}
+
+async fn order_is_roughly_kept(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let sent: Vec<String> = (0..60).map(|n| format!("{n:02}")).collect();
+    for ten in sent.chunks(10) {
+        send(&*queue, &at, ten).await;
+    }
+    let got = texts(&receive(&*queue, &at, 60).await);
+    // Without any order a message stands 20 places away from its own on average.
+    let astray: usize = got.iter().enumerate().map(|(i, text)| text.parse::<usize>().unwrap_or(0).abs_diff(i)).sum();
+    assert!(astray / got.len() <= 10, "{got:?}");
+}
+
+async fn a_receive_hides(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["one"]).await;
+    receive(&*queue, &at, 1).await;
+    assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
+}
+
+async fn visibility_ends_and_receives_count(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["one"]).await;
+    let first = receive(&*queue, &at, 1).await;
+    for receives in 2..=3 {
+        sleep(VISIBILITY + LATE).await;
+        let again = receive(&*queue, &at, 1).await;
+        assert_eq!((&again[0].id, again[0].receives), (&first[0].id, receives));
+        assert_eq!(again[0].sent_at, first[0].sent_at);
+        assert_ne!(again[0].receipt, first[0].receipt);
+    }
+}
+
+async fn extend_keeps_hidden(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["one"]).await;
+    let got = receive(&*queue, &at, 1).await;
+    settle(&*queue, &at, &got, Settle::Extend(VISIBILITY * 3)).await;
+    sleep(VISIBILITY + LATE).await;
+    assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
+    sleep(VISIBILITY * 2).await;
+    assert_eq!(texts(&receive(&*queue, &at, 1).await), ["one"]);
+}
+
+async fn extend_by_nothing_shows(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["one"]).await;
+    let got = receive(&*queue, &at, 1).await;
+    settle(&*queue, &at, &got, Settle::Extend(Duration::ZERO)).await;
+    assert_eq!(receive(&*queue, &at, 1).await[0].receives, 2);
+}
+
+async fn release_shows_at_once(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["one"]).await;
+    let got = receive(&*queue, &at, 1).await;
+    settle(&*queue, &at, &got, Settle::Extend(Duration::from_secs(600))).await;
+    settle(&*queue, &at, &got, Settle::Release).await;
+    let again = receive(&*queue, &at, 1).await;
+    assert_eq!((texts(&again), again[0].receives), (vec!["one".to_owned()], 2));
+}
+
+async fn forgotten_is_forgotten(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["one", "two"]).await;
+    let got = receive(&*queue, &at, 2).await;
+    forget(&*queue, &at, &got[..1]).await;
+    sleep(VISIBILITY + LATE).await;
+    let left = receive(&*queue, &at, 1).await;
+    assert_eq!(left[0].id, got[1].id);
+    forget(&*queue, &at, &left).await;
+    sleep(VISIBILITY + LATE).await;
+    assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
+}
+
+async fn a_stale_receipt_changes_nothing(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["one"]).await;
+    let stale = receive(&*queue, &at, 1).await;
+    settle(&*queue, &at, &stale, Settle::Release).await;
+    let current = receive(&*queue, &at, 1).await;
+    settle(&*queue, &at, &current, Settle::Extend(Duration::from_secs(60))).await;
+    settle(&*queue, &at, &stale, Settle::Release).await;
+    settle(&*queue, &at, &stale, Settle::Extend(Duration::ZERO)).await;
+    settle(&*queue, &at, &stale, Settle::Forget).await;
+    sleep(LATE).await;
+    assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), [], "it showed");
+    settle(&*queue, &at, &current, Settle::Release).await;
+    let again = receive(&*queue, &at, 1).await;
+    assert_eq!(again[0].receives, 3);
+    forget(&*queue, &at, &again).await;
+    settle(&*queue, &at, &again, Settle::Release).await;
+    settle(&*queue, &at, &again, Settle::Forget).await;
+    assert_eq!(queue.receive(&at, 10, LATE).await.expect("receive"), [], "it came back from the forgotten");
+}
+
+async fn nonsense_receipts_are_no_error(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["one"]).await;
+    for what in [Settle::Forget, Settle::Release, Settle::Extend(VISIBILITY)] {
+        let nonsense = ["nonsense", "1.2.3", "99999999999999999999999.1.1"].map(|text| (Receipt(text.into()), what));
+        queue.settle(&at, &nonsense).await.expect("no error");
+    }
+    queue.settle(&at, &[]).await.expect("nothing to settle is no error");
+    assert_eq!(texts(&receive(&*queue, &at, 1).await), ["one"]);
+}
+
+async fn mixed_settling_does_each(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["a", "b", "c"]).await;
+    let got = receive(&*queue, &at, 3).await;
+    let receipt = |text: &str| {
+        let found = got.iter().find(|delivery| delivery.body == Body::Text(text.into()));
+        found.expect("was received").receipt.clone()
+    };
+    let settling = [
+        (receipt("a"), Settle::Forget),
+        (Receipt("nonsense".into()), Settle::Forget),
+        (receipt("b"), Settle::Release),
+        (receipt("c"), Settle::Extend(VISIBILITY * 3)),
+    ];
+    queue.settle(&at, &settling).await.expect("settle");
+    let shown = receive(&*queue, &at, 1).await;
+    assert_eq!(texts(&shown), ["b"]);
+    forget(&*queue, &at, &shown).await;
+    assert_eq!(texts(&receive(&*queue, &at, 1).await), ["c"]);
+}
+
+async fn a_delay_hides(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let delayed = Message { body: Body::Text("late".into()), delay: VISIBILITY };
+    all_taken(queue.send(&at, &[delayed, Message::now(Body::Text("now".into()))]).await);
+    assert_eq!(texts(&receive(&*queue, &at, 1).await), ["now"]);
+    assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
+    // The long poll wakes when the delay ends; the other one is hidden no longer than the delay.
+    let got = queue.receive(&at, 10, VISIBILITY + LATE).await.expect("receive");
+    assert!(!got.is_empty());
+}
+
+async fn an_empty_receive_waits(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let wait = Duration::from_secs(2);
+    let began = Instant::now();
+    assert_eq!(queue.receive(&at, 10, wait).await.expect("receive"), []);
+    assert!(began.elapsed() >= wait - Duration::from_millis(50), "came back after {:?}", began.elapsed());
+}
+
+async fn an_empty_receive_without_wait_returns(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
+}
+
+async fn a_send_wakes_a_receive(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let (got, ()) = tokio::join!(queue.receive(&at, 10, PATIENCE), async {
+        sleep(Duration::from_millis(500)).await;
+        send(&*queue, &at, &["one"]).await;
+    });
+    assert_eq!(texts(&got.expect("receive")), ["one"]);
+}
+
+async fn a_release_wakes_a_receive(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["one"]).await;
+    let got = receive(&*queue, &at, 1).await;
+    settle(&*queue, &at, &got, Settle::Extend(Duration::from_secs(600))).await;
+    let (again, ()) = tokio::join!(queue.receive(&at, 10, PATIENCE), async {
+        sleep(Duration::from_millis(500)).await;
+        settle(&*queue, &at, &got, Settle::Release).await;
+    });
+    assert_eq!(texts(&again.expect("receive")), ["one"]);
+}
+
+async fn an_ended_visibility_wakes_a_receive(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    // The waiter comes first: it must learn of the hidden message from the receive that hid it.
+    let (waiter, ()) = tokio::join!(
+        async {
+            let mut got = queue.receive(&at, 10, PATIENCE).await.expect("receive");
+            got.extend(queue.receive(&at, 10, VISIBILITY + LATE).await.expect("receive"));
+            got
+        },
+        async {
+            sleep(Duration::from_millis(100)).await;
+            send(&*queue, &at, &["one"]).await;
+            queue.receive(&at, 10, Duration::ZERO).await.expect("receive");
+        }
+    );
+    assert!(texts(&waiter).contains(&"one".to_owned()), "{waiter:?}");
+    assert!(waiter.last().is_some_and(|delivery| delivery.receives >= 2), "{waiter:?}");
+}
+
+async fn receive_gives_ten_at_most(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let sent: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+    send(&*queue, &at, &sent).await;
+    let got = queue.receive(&at, 100, Duration::from_secs(1)).await.expect("receive");
+    assert!((1..=limits::QUEUE_BATCH).contains(&got.len()), "{}", got.len());
+    let got = queue.receive(&at, 1, Duration::from_secs(1)).await.expect("receive");
+    assert_eq!(got.len(), 1);
+}
+
+async fn many_in_one_send(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    assert_eq!(queue.send(&at, &[]).await.expect("an empty send is no error"), []);
+    // More messages than a batch of SQS holds, and more bytes.
+    let sent: Vec<String> = (0..23).map(|n| format!("{n:0>100000}")).collect();
+    send(&*queue, &at, &sent).await;
+    let mut got = texts(&receive(&*queue, &at, sent.len()).await);
+    got.sort();
+    assert!(got == sent, "{} came back", got.len());
+}
+
+async fn too_large_is_refused_alone(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let large = "x".repeat(limits::MESSAGE_BYTES + 1);
+    let messages = ["one", &large, "two"].map(|text| Message::now(Body::Text(text.into())));
+    let outcomes = queue.send(&at, &messages).await.expect("send");
+    assert_eq!(outcomes, [Ok(()), Err(SendError::TooLarge(large.len())), Ok(())]);
+    let empty = queue.send(&at, &[Message::now(Body::Text(String::new()))]).await.expect("send");
+    assert!(matches!(empty[..], [Err(SendError::Failed(_))]), "{empty:?}");
+    let mut got = texts(&receive(&*queue, &at, 2).await);
+    got.sort();
+    assert_eq!(got, ["one", "two"]);
+}
+
+async fn the_largest_is_taken(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let text = "x".repeat(limits::MESSAGE_BYTES);
+    send(&*queue, &at, &[&text]).await;
+    assert!(texts(&receive(&*queue, &at, 1).await) == [text]);
+    let binary = Body::Binary(vec![0xff; limits::ENVELOPE_MAX_BYTES].into());
+    all_taken(queue.send(&at, &[Message::now(binary.clone())]).await);
+    assert!(receive(&*queue, &at, 1).await[0].body == binary);
+}
+
+async fn depth_counts(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["a", "b", "c"]).await;
+    let delayed = Message { body: Body::Text("late".into()), delay: Duration::from_secs(600) };
+    all_taken(queue.send(&at, &[delayed]).await);
+    let got = receive(&*queue, &at, 1).await;
+    let depth = queue.depth(&at).await.expect("depth");
+    assert_eq!((depth.visible, depth.in_flight, depth.delayed, depth.total()), (2, 1, 1, 4));
+    forget(&*queue, &at, &got).await;
+    assert_eq!(queue.depth(&at).await.expect("depth").total(), 3);
+}
+
+async fn two_receivers_share(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let sent: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    send(&*queue, &at, &sent).await;
+    let receiving = || async { texts(&queue.receive(&at, 10, Duration::ZERO).await.expect("receive")) };
+    let (one, two) = tokio::join!(receiving(), receiving());
+    let both: BTreeSet<&String> = one.iter().chain(&two).collect();
+    assert_eq!(both.len(), one.len() + two.len(), "one message went to both");
+}
+
+async fn too_often_received_goes_to_dead_letters(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["poison"]).await;
+    for receives in 1..=2 {
+        let got = receive(&*queue, &at, 1).await;
+        assert_eq!(got[0].receives, receives);
+        settle(&*queue, &at, &got, Settle::Release).await;
+    }
+    assert_eq!(queue.receive(&at, 10, Duration::from_secs(2)).await.expect("receive"), []);
+    let dead = receive(&*queue, &world.at("dead_letters"), 1).await;
+    assert_eq!(texts(&dead), ["poison"]);
+    assert_eq!(queue.depth(&at).await.expect("depth").total(), 0);
+}
+
+async fn full_is_refused_and_room_taken_again(world: &dyn World, name: &str) {
+    if !world.bounded() {
+        println!("SKIPPED {name}: this queue's capacity is enforced elsewhere");
+        return;
+    }
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["a", "b", "c"]).await;
+    // Hidden and delayed messages count too.
+    let got = receive(&*queue, &at, 1).await;
+    let late = Message { body: Body::Text("d".into()), delay: Duration::from_secs(60) };
+    all_taken(queue.send(&at, &[late]).await);
+    let messages = ["e", "f"].map(|text| Message::now(Body::Text(text.into())));
+    assert_eq!(queue.send(&at, &messages).await.expect("send"), [Ok(()), Err(SendError::Full)]);
+    let racing = join_all((0..4).map(|_| queue.send(&at, &messages[..1]))).await;
+    assert!(racing.iter().flatten().flatten().all(|outcome| *outcome == Err(SendError::Full)), "{racing:?}");
+    forget(&*queue, &at, &got).await;
+    let racing = join_all((0..4).map(|_| queue.send(&at, &messages[..1]))).await;
+    assert_eq!(racing.iter().flatten().flatten().filter(|outcome| outcome.is_ok()).count(), 1, "{racing:?}");
+}
+
+async fn a_crash_loses_nothing_and_revives_nothing(world: &dyn World, name: &str) {
+    let at = world.at(name);
+    let queue = world.queue();
+    let sent: Vec<String> = (0..12).map(|n| format!("{n:02}")).collect();
+    send(&*queue, &at, &sent).await;
+    let got = receive(&*queue, &at, 6).await;
+    forget(&*queue, &at, &got[..2]).await;
+    settle(&*queue, &at, &got[2..3], Settle::Release).await;
+    drop(queue);
+    if !world.crash().await {
+        println!("SKIPPED the rest of {name}: this queue cannot be crashed");
+        return;
+    }
+    let queue = world.queue();
+    // Receipts of before the crash are stale.
+    forget(&*queue, &at, &got).await;
+    let forgotten = texts(&got[..2]);
+    let want: Vec<String> = sent.into_iter().filter(|text| !forgotten.contains(text)).collect();
+    let again = receive(&*queue, &at, want.len()).await;
+    let mut left = texts(&again);
+    left.sort();
+    assert_eq!(left, want);
+    let released = again.iter().find(|delivery| delivery.id == got[2].id).expect("released before the crash");
+    assert_eq!(released.receives, 2, "its receive count was written when it came back");
+    assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
+}
+
+async fn a_crash_keeps_a_delay(world: &dyn World, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let late = Message { body: Body::Text("late".into()), delay: VISIBILITY };
+    all_taken(queue.send(&at, &[late]).await);
+    drop(queue);
+    world.crash().await;
+    let queue = world.queue();
+    assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
+    assert_eq!(texts(&receive(&*queue, &at, 1).await), ["late"]);
+}
+
+async fn send(queue: &dyn Queue, at: &QueueRef, bodies: &[impl AsRef<str>]) {
+    let messages: Vec<Message> =
+        bodies.iter().map(|text| Message::now(Body::Text(text.as_ref().to_owned()))).collect();
+    all_taken(queue.send(at, &messages).await);
+}
+
+fn all_taken(outcomes: Result<Vec<Result<(), SendError>>, crate::error::BackendError>) {
+    let outcomes = outcomes.expect("send");
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+}
+
+/// Receives until there are `count`, each message once.
+async fn receive(queue: &dyn Queue, at: &QueueRef, count: usize) -> Vec<Delivery> {
+    let began = Instant::now();
+    let mut got: Vec<Delivery> = Vec::new();
+    while got.len() < count {
+        assert!(began.elapsed() < PATIENCE, "{} of {count} messages came", got.len());
+        let more = queue.receive(at, (count - got.len()).min(10), Duration::from_secs(2)).await.expect("receive");
+        got.extend(more);
+    }
+    let ids: BTreeSet<&str> = got.iter().map(|delivery| delivery.id.as_str()).collect();
+    assert_eq!(ids.len(), got.len(), "a message came twice within its visibility");
+    got
+}
+
+async fn settle(queue: &dyn Queue, at: &QueueRef, deliveries: &[Delivery], what: Settle) {
+    let receipts: Vec<_> = deliveries.iter().map(|delivery| (delivery.receipt.clone(), what)).collect();
+    queue.settle(at, &receipts).await.expect("settle");
+}
+
+async fn forget(queue: &dyn Queue, at: &QueueRef, deliveries: &[Delivery]) {
+    settle(queue, at, deliveries, Settle::Forget).await;
+}
+
+fn texts(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries
+        .iter()
+        .map(|delivery| match &delivery.body {
+            Body::Text(text) => text.clone(),
+            Body::Binary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        })
+        .collect()
+}

@@ -8,6 +8,8 @@ pub mod files;
 pub mod host;
 #[cfg(feature = "up")]
 pub mod mqtt;
+#[cfg(feature = "up")]
+pub mod template;
 
 use cli::{Cli, Command};
 use exit::{Exit, Failure};

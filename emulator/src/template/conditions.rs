@@ -57,7 +57,7 @@ impl<'d> Settling<'_, 'd> {
                 self.condition(at, name)
             }
             ("Fn::Equals", Some([left, right])) => {
-                let mut side = |value| Ok(self.scope.resolve(at, value)?.as_ref().and_then(scalar));
+                let side = |value| Ok(self.scope.resolve(at, value)?.as_ref().and_then(scalar));
                 Ok(side(left)? == side(right)?)
             }
             ("Fn::Not", Some([inner])) => Ok(!self.test(at, inner)?),

@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 use yaml_serde::Value as Yaml;
 
 /// CloudFormation's own bound for a template in S3, in bytes.
-pub(super) const TEMPLATE_BYTES: usize = 1024 * 1024;
+const TEMPLATE_BYTES: usize = 1024 * 1024;
+/// Brackets open at a time: the YAML parser's time grows with the square of it.
+const OPEN_BRACKETS: usize = 500;
 
 /// Not YAML, or YAML that no template may hold.
 #[derive(Debug)]
@@ -20,6 +22,9 @@ pub(super) fn parse(text: &str) -> Result<Map<String, Value>, Broken> {
     if text.len() > TEMPLATE_BYTES {
         return Err(start(format!("{} bytes; a template holds at most {TEMPLATE_BYTES}", text.len())));
     }
+    if most_open_brackets(text) > OPEN_BRACKETS {
+        return Err(start(format!("more than {OPEN_BRACKETS} brackets are open at a time")));
+    }
     let yaml: Yaml = yaml_serde::from_str(text).map_err(|error| match error.location() {
         Some(place) => Broken { line: place.line(), column: place.column(), what: without_place(&error.to_string()) },
         None => start(error.to_string()),
@@ -28,6 +33,20 @@ pub(super) fn parse(text: &str) -> Result<Map<String, Value>, Broken> {
         Value::Object(sections) => Ok(sections),
         _ => Err(start("a template is a mapping of sections such as Resources".into())),
     }
+}
+
+/// Those inside quotes count too: close enough for a bound.
+fn most_open_brackets(text: &str) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => continue,
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// The parser repeats line and column at the end of its message.

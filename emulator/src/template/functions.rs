@@ -88,7 +88,11 @@ fn environment(
     for name in variables.names() {
         if let Some(text) = variables.text(name)? {
             if text.contains("{{resolve:") {
-                gathered.say(id, &format!("Environment.Variables.{name}"), "a dynamic reference is passed on as written");
+                gathered.say(
+                    id,
+                    &format!("Environment.Variables.{name}"),
+                    "a dynamic reference is passed on as written",
+                );
             }
             environment.insert(name.to_owned(), text);
         }

@@ -19,7 +19,10 @@ pub(super) fn check(globals: &Map<String, Value>) -> Result<(), Fault> {
     for (name, section) in globals {
         if !SECTIONS.iter().any(|(known, _)| known == name) {
             let known: Vec<_> = SECTIONS.iter().map(|(name, _)| *name).collect();
-            return Err(Fault::new(format!("Globals.{name}"), format!("no such section; there are {}", known.join(", "))));
+            return Err(Fault::new(
+                format!("Globals.{name}"),
+                format!("no such section; there are {}", known.join(", ")),
+            ));
         }
         if !section.is_object() {
             return Err(Fault::new(format!("Globals.{name}"), "must be a mapping of properties"));

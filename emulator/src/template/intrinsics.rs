@@ -54,7 +54,8 @@ impl Scope<'_> {
                 self.reference(at, name)
             }
             "Fn::GetAtt" => {
-                let (id, attribute) = attribute_path(argument).ok_or_else(|| fault("takes a resource and an attribute"))?;
+                let (id, attribute) =
+                    attribute_path(argument).ok_or_else(|| fault("takes a resource and an attribute"))?;
                 let attribute = self.text(at, function, &attribute)?;
                 self.attribute(at, id, &attribute).map(Some)
             }
@@ -95,10 +96,9 @@ impl Scope<'_> {
             },
             "Fn::If" => match argument.as_array().map(Vec::as_slice) {
                 Some([Value::String(name), yes, no]) => {
-                    let holds = self
-                        .conditions
-                        .get(name.as_str())
-                        .ok_or_else(|| fault(&format!("asks for {name:?}, which is not a condition of this template")))?;
+                    let holds = self.conditions.get(name.as_str()).ok_or_else(|| {
+                        fault(&format!("asks for {name:?}, which is not a condition of this template"))
+                    })?;
                     self.resolve(at, if *holds { yes } else { no })
                 }
                 _ => Err(fault("takes the name of a condition and two values")),
@@ -142,9 +142,7 @@ impl Scope<'_> {
                 Part::Name(name) => {
                     let value = match (names.get(name), name.split_once('.')) {
                         (Some(value), _) => self.resolve(at, value)?,
-                        (None, Some((id, attribute))) if !self.knows(name) => {
-                            Some(self.attribute(at, id, attribute)?)
-                        }
+                        (None, Some((id, attribute))) if !self.knows(name) => Some(self.attribute(at, id, attribute)?),
                         (None, _) => self.reference(at, name)?,
                     };
                     let value = value.as_ref().and_then(scalar);

@@ -39,8 +39,7 @@ const SAM: &str = "AWS::Serverless-2016-10-31";
 
 /// Reads the template at `path`; `parameters` stand over the template's own defaults.
 pub fn load(path: &Path, parameters: &BTreeMap<String, String>) -> Result<Template, TemplateError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|cause| TemplateError::Unreadable { file: path.into(), cause })?;
+    let text = std::fs::read_to_string(path).map_err(|cause| TemplateError::Unreadable { file: path.into(), cause })?;
     parse(&text, path, parameters)
 }
 

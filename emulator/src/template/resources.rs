@@ -62,7 +62,7 @@ pub(super) fn stream(scope: &Scope<'_>, id: &str, properties: &Properties<'_>) -
 }
 
 pub(super) fn table(scope: &Scope<'_>, id: &str, properties: &Properties<'_>) -> Result<Table, Fault> {
-    let mut key = |wanted: &str| -> Result<Option<String>, Fault> {
+    let key = |wanted: &str| -> Result<Option<String>, Fault> {
         for part in properties.inners("KeySchema")? {
             if part.text("KeyType")?.as_deref() == Some(wanted) {
                 return part.text("AttributeName");

@@ -88,9 +88,10 @@ impl<'d> Scope<'d> {
         };
         let exists = match resource.get("Condition") {
             None => true,
-            Some(Value::String(name)) => *self.conditions.get(name.as_str()).ok_or_else(|| {
-                Fault::new(at(".Condition"), format!("{name:?} is not a condition of this template"))
-            })?,
+            Some(Value::String(name)) => *self
+                .conditions
+                .get(name.as_str())
+                .ok_or_else(|| Fault::new(at(".Condition"), format!("{name:?} is not a condition of this template")))?,
             Some(_) => return Err(Fault::new(at(".Condition"), "must be the name of a condition")),
         };
         let metadata = resource.get("Metadata").cloned().unwrap_or(Value::Null);

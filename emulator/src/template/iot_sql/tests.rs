@@ -8,7 +8,13 @@ const STATEMENT: &str = "SELECT encode(*, 'base64') AS payload, topic() AS topic
                          clientid() AS client, timestamp() AS received_at FROM 'sensors/+/+/state'";
 
 fn message(payload: &[u8]) -> Message<'_> {
-    Message { topic: "sensors/smoke/s-7/state", payload, principal: "ab12", client: "gateway-1", now_ms: 1_700_000_000_123 }
+    Message {
+        topic: "sensors/smoke/s-7/state",
+        payload,
+        principal: "ab12",
+        client: "gateway-1",
+        now_ms: 1_700_000_000_123,
+    }
 }
 
 fn select(sql: &str, payload: &[u8]) -> Option<Value> {

@@ -10,6 +10,8 @@ pub mod host;
 pub mod kafka;
 #[cfg(feature = "up")]
 pub mod mqtt;
+#[cfg(feature = "up")]
+pub mod template;
 
 use cli::{Cli, Command};
 use exit::{Exit, Failure};

@@ -1,0 +1,216 @@
+//! What the template says, as plain data: the whole of what `up` starts. Nothing here runs anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::iot_sql::{Select, Text};
+use super::scope::LOCAL;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template {
+    pub functions: Vec<Function>,
+    pub queues: Vec<Queue>,
+    pub streams: Vec<Stream>,
+    pub tables: Vec<Table>,
+    pub buckets: Vec<Bucket>,
+    pub rules: Vec<TopicRule>,
+    /// What is said and not honoured here, to be shown at start [L2].
+    pub unsupported: Vec<Unsupported>,
+}
+
+impl Template {
+    pub fn function(&self, logical_id: &str) -> Option<&Function> {
+        self.functions.iter().find(|function| function.logical_id == logical_id)
+    }
+
+    /// By name, as `Trigger`, `DeadLetter` and `Action` speak of it.
+    pub fn queue(&self, name: &str) -> Option<&Queue> {
+        self.queues.iter().find(|queue| queue.name == name)
+    }
+}
+
+/// The queue that a local URL (`local:NAME`), as functions get it in their environment, means.
+pub fn queue_name(url: &str) -> Option<&str> {
+    url.strip_prefix(LOCAL).filter(|name| !name.is_empty())
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Function {
+    pub logical_id: String,
+    /// The cargo binary, which names the handler.
+    pub binary: String,
+    pub environment: BTreeMap<String, String>,
+    pub timeout: Duration,
+    pub triggers: Vec<Trigger>,
+    /// Queue that gets an asynchronous invocation which failed for good.
+    pub on_failure: Option<String>,
+    /// Tries after the first of an asynchronous invocation.
+    pub retries: u8,
+    /// An asynchronous event older than this is not tried again.
+    pub max_event_age: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Trigger {
+    Schedule {
+        /// The event's id in the template; with the function's id it names the schedule.
+        id: String,
+        every: Duration,
+        input: Option<Value>,
+        enabled: bool,
+    },
+    Queue {
+        queue: String,
+        batch_size: u32,
+        /// Up to this long to fill a batch.
+        window: Duration,
+        /// The reply lists what failed; else the call's failure is every message's.
+        report_failures: bool,
+        /// Calls at a time.
+        max_concurrency: Option<u32>,
+    },
+    Stream {
+        stream: String,
+        batch_size: u32,
+        window: Duration,
+        start: StartAt,
+        report_failures: bool,
+        /// A failed batch is tried again in halves.
+        bisect: bool,
+        /// None: until the records expire.
+        retries: Option<u32>,
+        max_record_age: Option<Duration>,
+        /// Batches of one shard at a time, by partition key.
+        parallel: u32,
+        /// Queue that gets the positions of a batch which was given up.
+        on_failure: Option<String>,
+    },
+    Http {
+        /// Upper case, or `ANY`.
+        method: String,
+        /// Such as `/streams/{id}/start`.
+        path: String,
+    },
+}
+
+/// Where a stream's reader begins when it has no checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum StartAt {
+    Oldest,
+    Latest,
+    /// Seconds since 1970.
+    Time(f64),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    pub logical_id: String,
+    pub name: String,
+    pub visibility: Duration,
+    pub retention: Duration,
+    pub delay: Duration,
+    /// How long a receive waits that does not say.
+    pub receive_wait: Duration,
+    pub dead_letter: Option<DeadLetter>,
+}
+
+impl Queue {
+    /// What `Ref` of the queue gives.
+    pub fn url(&self) -> String {
+        format!("{LOCAL}{}", self.name)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub queue: String,
+    /// A message received more often than this moves there.
+    pub max_receives: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    pub logical_id: String,
+    pub name: String,
+    /// None: on demand.
+    pub shards: Option<u32>,
+    pub retention: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    pub logical_id: String,
+    pub name: String,
+    pub partition_key: String,
+    pub sort_key: Option<String>,
+    /// Attribute that holds an item's expiry.
+    pub expires: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    pub logical_id: String,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicRule {
+    pub logical_id: String,
+    pub name: String,
+    pub select: Select,
+    /// MQTT topic filter.
+    pub filter: String,
+    pub actions: Vec<Action>,
+    /// Runs only when an action could not be started.
+    pub error_action: Option<Action>,
+    pub enabled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    Kinesis {
+        stream: String,
+        /// None: a random key.
+        partition_key: Option<Text>,
+    },
+    /// Invoked asynchronously; the function's own retries and destination hold.
+    Lambda { function: String },
+    Queue {
+        queue: String,
+        /// The message body is the base64 of the event.
+        base64: bool,
+    },
+}
+
+/// Something that the template says and this host does not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsupported {
+    /// Logical ids, each once.
+    pub resources: Vec<String>,
+    /// Empty when the whole resource is meant.
+    pub property: String,
+    /// What happens instead, as a clause.
+    pub instead: String,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.resources.as_slice() {
+            [one] => f.write_str(one)?,
+            [first, .., last] if self.resources.len() <= 3 => {
+                write!(f, "{first}")?;
+                self.resources[1..self.resources.len() - 1].iter().try_for_each(|id| write!(f, ", {id}"))?;
+                write!(f, " and {last}")?;
+            }
+            [first, ..] => write!(f, "{first} and {} more", self.resources.len() - 1)?,
+            [] => f.write_str("template")?,
+        }
+        if !self.property.is_empty() {
+            write!(f, ": {}", self.property)?;
+        }
+        write!(f, ": {}", self.instead)
+    }
+}

@@ -1,0 +1,287 @@
+//! infra/template.yaml itself: what it says, and that changing it changes the model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::template::iot_sql::{Message, Text};
+use crate::template::{Action, StartAt, Template, TemplateError, Trigger, load, parse, queue_name};
+
+fn path() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/template.yaml"))
+}
+
+fn parameters() -> BTreeMap<String, String> {
+    BTreeMap::from([("KafkaBrokers".to_owned(), "127.0.0.1:9092".to_owned())])
+}
+
+fn deployed() -> Template {
+    load(&path(), &parameters()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The template with one change, which must hit exactly once.
+fn changed(from: &str, to: &str) -> Result<Template, TemplateError> {
+    let text = std::fs::read_to_string(path()).unwrap();
+    assert_eq!(text.matches(from).count(), 1, "{from:?}");
+    parse(&text.replace(from, to), &path(), &parameters())
+}
+
+fn triggers<'t>(template: &'t Template, function: &str) -> &'t [Trigger] {
+    &template.function(function).unwrap_or_else(|| panic!("no {function}")).triggers
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn eight_functions_with_their_binaries_and_one_environment() {
+    let template = deployed();
+    let binaries: BTreeSet<_> = template.functions.iter().map(|function| function.binary.as_str()).collect();
+    let expected = ["batch", "control", "deliver", "express", "realtime", "redrive", "schedule", "stream"];
+    assert_eq!(binaries, BTreeSet::from(expected));
+    assert_eq!(template.functions.len(), 8);
+    for function in &template.functions {
+        let get = |name: &str| function.environment.get(name).map(String::as_str);
+        assert_eq!(get("CRITICAL_QUEUE_URL"), Some("local:streammanager-dev-critical"));
+        assert_eq!(get("STREAM_TICKS_QUEUE_URL"), Some("local:streammanager-dev-stream-ticks"));
+        assert_eq!(get("STATE_TABLE"), Some("streammanager-StateTable"));
+        assert_eq!(get("BLOBS_BUCKET"), Some("streammanager-blobsbucket"));
+        assert_eq!(get("KAFKA_BROKERS"), Some("127.0.0.1:9092"));
+        assert_eq!(get("TOPIC_PREFIX"), Some(""));
+        assert_eq!(get("FIRMS_BASE_URL"), Some("https://firms.modaps.eosdis.nasa.gov"));
+        assert!(get("FIRMS_MAP_KEY_SECRET").is_some_and(|arn| arn.starts_with("arn:aws:secretsmanager:")));
+        for (name, value) in &function.environment {
+            if name.ends_with("_QUEUE_URL") {
+                assert!(queue_name(value).and_then(|name| template.queue(name)).is_some(), "{name}={value}");
+            }
+        }
+        assert_eq!(function.environment.len(), 17, "{:?}", function.environment.keys());
+    }
+}
+
+#[test]
+fn schedules_run_each_minute_or_hour_and_never_pile_up() {
+    let template = deployed();
+    for (function, id, every) in [
+        ("ScheduleFunction", "EveryMinute", 60),
+        ("DeliverFunction", "EveryMinute", 60),
+        ("RedriveFunction", "EveryHour", 3600),
+    ] {
+        let expected = Trigger::Schedule { id: id.into(), every: seconds(every), input: None, enabled: true };
+        assert_eq!(triggers(&template, function), [expected]);
+        assert_eq!(template.function(function).unwrap().retries, 0);
+    }
+    assert_eq!(template.function("DeliverFunction").unwrap().timeout, seconds(900));
+}
+
+#[test]
+fn each_mode_reads_its_own_ticks_one_at_a_time() {
+    let template = deployed();
+    for (function, queue) in
+        [("BatchFunction", "batch-ticks"), ("RealtimeFunction", "realtime-ticks"), ("StreamFunction", "stream-ticks")]
+    {
+        let queues: Vec<_> = triggers(&template, function)
+            .iter()
+            .filter_map(|trigger| match trigger {
+                Trigger::Queue { queue, batch_size, report_failures, .. } => {
+                    Some((queue, *batch_size, *report_failures))
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(queues, [(&format!("streammanager-dev-{queue}"), 1, true)]);
+    }
+}
+
+#[test]
+fn the_sensor_stream_feeds_stream_and_blocks_rather_than_loses() {
+    let template = deployed();
+    let expected = Trigger::Stream {
+        stream: "streammanager-SensorStream".into(),
+        batch_size: 100,
+        window: seconds(1),
+        start: StartAt::Oldest,
+        report_failures: true,
+        bisect: true,
+        retries: None,
+        max_record_age: None,
+        parallel: 1,
+        on_failure: Some("streammanager-dev-sensor-failures".into()),
+    };
+    assert!(triggers(&template, "StreamFunction").contains(&expected));
+    let [stream] = template.streams.as_slice() else { panic!("{:?}", template.streams) };
+    assert_eq!((stream.shards, stream.retention), (None, seconds(7 * 86_400)));
+}
+
+#[test]
+fn express_is_started_by_http_and_by_its_retry_queue() {
+    let template = deployed();
+    let express = template.function("ExpressFunction").unwrap();
+    let retry = "streammanager-dev-express-retry";
+    assert!(express.triggers.contains(&Trigger::Http { method: "POST".into(), path: "/alerts".into() }));
+    assert!(express.triggers.iter().any(|trigger| matches!(trigger, Trigger::Queue { queue, .. } if queue == retry)));
+    assert_eq!((express.on_failure.as_deref(), express.retries), (Some(retry), 0));
+}
+
+#[test]
+fn control_answers_every_operator_route() {
+    let template = deployed();
+    let routes: BTreeSet<_> = triggers(&template, "ControlFunction")
+        .iter()
+        .map(|trigger| match trigger {
+            Trigger::Http { method, path } => format!("{method} {path}"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected = [
+        "DELETE /connectors/{id}",
+        "GET /audit",
+        "GET /connectors",
+        "GET /dead-letters",
+        "GET /quarantine",
+        "GET /status",
+        "GET /streams",
+        "GET /streams/{id}",
+        "POST /connectors",
+        "POST /connectors/{id}/rotate",
+        "POST /streams/{id}/start",
+        "POST /streams/{id}/stop",
+        "PUT /streams",
+    ];
+    assert_eq!(routes, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn queues_keep_what_is_accepted_and_every_dead_letter_queue_keeps_14_days() {
+    let template = deployed();
+    assert_eq!(template.queues.len(), 15);
+    for tier in ["critical", "high", "normal", "low"] {
+        let queue = template.queue(&format!("streammanager-dev-{tier}")).unwrap();
+        assert_eq!(queue.retention, seconds(14 * 86_400));
+        assert_eq!(queue.visibility, seconds(30));
+        assert_eq!(queue.url(), format!("local:streammanager-dev-{tier}"));
+        let dead = queue.dead_letter.as_ref().unwrap();
+        assert_eq!((dead.queue.as_str(), dead.max_receives), (&*format!("{}-dead-letters", queue.name), 1000));
+    }
+    for queue in &template.queues {
+        if let Some(dead) = &queue.dead_letter {
+            assert_eq!(template.queue(&dead.queue).unwrap().retention, seconds(14 * 86_400));
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_starts_a_function_stays_hidden_six_times_its_timeout() {
+    let template = deployed();
+    for function in &template.functions {
+        for trigger in &function.triggers {
+            if let Trigger::Queue { queue, .. } = trigger {
+                assert!(template.queue(queue).unwrap().visibility >= 6 * function.timeout, "{queue}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_and_the_bucket_are_there() {
+    let template = deployed();
+    let [table] = template.tables.as_slice() else { panic!("{:?}", template.tables) };
+    let key = (table.partition_key.as_str(), table.sort_key.as_deref(), table.expires.as_deref());
+    assert_eq!(key, ("pk", Some("sk"), Some("expires")));
+    assert_eq!(template.buckets.len(), 1);
+}
+
+#[test]
+fn sensors_go_to_the_stream_and_alerts_to_express() {
+    let template = deployed();
+    let rule = |id: &str| template.rules.iter().find(|rule| rule.logical_id == id).unwrap();
+    let (sensors, alerts) = (rule("SensorsRule"), rule("AlertsRule"));
+    assert_eq!((sensors.filter.as_str(), alerts.filter.as_str()), ("sensors/+/+/state", "alerts/+"));
+    assert_eq!(sensors.select, alerts.select);
+    assert!(sensors.enabled && alerts.enabled);
+    let key = Text::parse("${topic()}").unwrap();
+    let stream = "streammanager-SensorStream".into();
+    assert_eq!(sensors.actions, [Action::Kinesis { stream, partition_key: Some(key) }]);
+    assert_eq!(alerts.actions, [Action::Lambda { function: "ExpressFunction".into() }]);
+    let to = |name: &str| Some(Action::Queue { queue: format!("streammanager-dev-{name}"), base64: false });
+    assert_eq!(
+        (sensors.error_action.clone(), alerts.error_action.clone()),
+        (to("sensor-failures"), to("express-retry"))
+    );
+
+    let message = Message { topic: "alerts/x", payload: b"{", principal: "p", client: "c", now_ms: 5 };
+    let event = alerts.select.evaluate(&message).unwrap().unwrap();
+    let expected = serde_json::json!({
+        "payload": "ew==", "topic": "alerts/x", "principal": "p", "client": "c", "received_at": 5,
+    });
+    assert_eq!(event, expected);
+}
+
+#[test]
+fn what_is_not_honoured_is_named_in_a_few_lines() {
+    let template = deployed();
+    let lines: Vec<_> = template.unsupported.iter().map(ToString::to_string).collect();
+    assert!(lines.len() <= 8, "{lines:#?}");
+    let said = |words: &[&str]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(said(&["ExpressFunction", "ProvisionedConcurrencyConfig", "never start cold"]), "{lines:#?}");
+    assert!(said(&["FirmsMapKey", "no secret store"]), "{lines:#?}");
+    assert!(said(&["permissions, encryption", "not enforced"]), "{lines:#?}");
+    assert!(said(&["BatchFunction and 7 more", "MemorySize"]), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("is ignored") || line.contains("is not run here")), "{lines:#?}");
+}
+
+#[test]
+fn parameters_stand_over_defaults() {
+    let mut parameters = parameters();
+    parameters.insert("Stage".into(), "prod".into());
+    parameters.insert("FirmsBaseUrl".into(), "http://127.0.0.1:9".into());
+    let template = load(&path(), &parameters).unwrap();
+    assert!(template.queue("streammanager-prod-high").is_some());
+    let environment = &template.function("BatchFunction").unwrap().environment;
+    assert_eq!(environment["FIRMS_BASE_URL"], "http://127.0.0.1:9");
+    assert_eq!(environment["STAGE"], "prod");
+}
+
+#[test]
+fn the_brokers_must_be_given() {
+    let error = load(&path(), &BTreeMap::new()).unwrap_err().to_string();
+    assert!(error.contains("template.yaml: Parameters.KafkaBrokers: has no default"), "{error}");
+}
+
+#[test]
+fn a_deleted_schedule_is_gone() {
+    let hourly = "        EveryHour:\n          Type: ScheduleV2\n          Properties:\n            \
+                  ScheduleExpression: rate(1 hour)\n            RetryPolicy:\n              \
+                  MaximumRetryAttempts: 2\n              MaximumEventAgeInSeconds: 600\n";
+    let template = changed(hourly, "").unwrap();
+    assert_eq!(triggers(&template, "RedriveFunction"), []);
+    assert_eq!(template.functions.len(), 8);
+}
+
+#[test]
+fn a_renamed_queue_is_renamed_for_all_who_use_it() {
+    let template = changed("-realtime-ticks\n", "-other\n").unwrap();
+    assert!(template.queue("streammanager-dev-realtime-ticks").is_none());
+    let queue = template.queue("streammanager-dev-other").unwrap();
+    assert_eq!(template.function("ScheduleFunction").unwrap().environment["REALTIME_TICKS_QUEUE_URL"], queue.url());
+    assert!(
+        matches!(triggers(&template, "RealtimeFunction"), [Trigger::Queue { queue, .. }] if queue == "streammanager-dev-other")
+    );
+}
+
+#[test]
+fn a_renamed_queue_s_old_logical_id_is_an_error_wherever_it_is_still_used() {
+    let error = changed("  HighQueue:\n", "  UpperQueue:\n").unwrap_err().to_string();
+    assert!(error.contains("refers to \"HighQueue\", which is neither"), "{error}");
+}
+
+#[test]
+fn a_changed_topic_filter_and_a_disabled_schedule_are_read() {
+    let template = changed("FROM 'sensors/+/+/state'", "FROM 'telemetry/#'").unwrap();
+    assert!(template.rules.iter().any(|rule| rule.filter == "telemetry/#"));
+    assert!(!template.rules.iter().any(|rule| rule.filter.starts_with("sensors")));
+    let template = changed("rate(1 hour)", "rate(2 hours)\n            State: DISABLED").unwrap();
+    let expected = Trigger::Schedule { id: "EveryHour".into(), every: seconds(7200), input: None, enabled: false };
+    assert_eq!(triggers(&template, "RedriveFunction"), [expected]);
+}

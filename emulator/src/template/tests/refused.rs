@@ -1,0 +1,204 @@
+//! Broken templates: the error names the file, the place and the rule.
+
+use super::{read, read_with, with_resources};
+use crate::template::{TemplateError, load};
+
+fn refusal(text: &str) -> String {
+    match read_with(text, &[]) {
+        Ok(template) => panic!("accepted: {template:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn function(properties: &str) -> String {
+    with_resources(&format!(
+        "  Q: {{Type: AWS::SQS::Queue, Properties: {{VisibilityTimeout: 10}}}}\n  F:\n    \
+         Type: AWS::Serverless::Function\n    Metadata: {{BuildProperties: {{Binary: f}}}}\n    \
+         Properties: {properties}\n"
+    ))
+}
+
+#[track_caller]
+fn refused(text: &str, wanted: &str) {
+    let error = refusal(text);
+    assert!(error.contains(wanted), "{error:?} does not say {wanted:?}");
+}
+
+#[test]
+fn broken_yaml_is_named_by_line_and_column() {
+    let error = refusal("Transform: x\nResources:\n  Q: {Type: AWS::SQS::Queue\n  R: 1\n");
+    assert!(error.starts_with("t.yaml:4:4: "), "{error}");
+    let twice = with_resources("  Q: {Type: AWS::SQS::Queue}\n  Q: {Type: AWS::SQS::Queue}\n");
+    let error = refusal(&twice);
+    assert!(error.starts_with("t.yaml:") && error.contains("duplicate entry"), "{error}");
+    refused("- a\n- b\n", "mapping of sections");
+    refused(&format!("A: '{}'", "x".repeat(1024 * 1024)), "at most 1048576");
+}
+
+#[test]
+fn deep_nesting_is_an_error_not_a_crash() {
+    let nested = |depth: usize| format!("A: {}{}", "[".repeat(depth), "]".repeat(depth));
+    refused(&nested(20_000), "t.yaml:1:1: more than 500 brackets are open at a time");
+    refused(&nested(400), "recursion limit");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = load(std::path::Path::new("/nowhere/t.yaml"), &Default::default()).unwrap_err();
+    assert!(matches!(error, TemplateError::Unreadable { .. }));
+    assert!(error.to_string().starts_with("/nowhere/t.yaml: cannot be read: "), "{error}");
+}
+
+#[test]
+fn the_transform_and_the_resources_must_be_there() {
+    refused("Resources: {}\n", "t.yaml: Transform: must name AWS::Serverless-2016-10-31");
+    refused("Transform: AWS::Serverless-2016-10-31\n", "t.yaml: Resources: is missing");
+    refused(&with_resources("  Q: {Properties: {}}\n"), "Resources.Q.Type: is missing");
+    let globals = with_resources("  Q: {Type: AWS::SQS::Queue}\n") + "Globals: {Functon: {Timeout: 3}}\n";
+    refused(&globals, "Globals.Functon: no such section");
+}
+
+#[test]
+fn an_unknown_name_is_refused_wherever_it_stands() {
+    let in_policy = with_resources(
+        "  P: {Type: AWS::IAM::ManagedPolicy, Properties: {PolicyDocument: {Statement: [{Resource: !GetAtt Q.Arn}]}}}\n",
+    );
+    refused(&in_policy, "Resources.P.Properties.PolicyDocument.Statement[0].Resource: refers to \"Q\"");
+    let in_output = with_resources("  Q: {Type: AWS::SQS::Queue}\n") + "Outputs: {U: {Value: !Sub 'x${R.Arn}'}}\n";
+    refused(&in_output, "Outputs.U.Value: refers to \"R.Arn\"");
+}
+
+#[test]
+fn resources_that_wait_for_each_other_are_refused() {
+    let circle = "  A: {Type: AWS::SQS::Queue, Properties: {QueueName: !Sub '${B.QueueName}x'}}\n  \
+                  B: {Type: AWS::SQS::Queue, Properties: {QueueName: !GetAtt A.QueueName}}\n";
+    refused(&with_resources(circle), "Resources.A: refers to itself: A → B → A");
+    let itself = "  A: {Type: AWS::SQS::Queue, Properties: {QueueName: !GetAtt A.QueueName}}\n";
+    refused(&with_resources(itself), "Resources.A: refers to itself: A → A");
+}
+
+#[test]
+fn conditions_in_a_circle_are_refused() {
+    let text = with_resources("  Q: {Type: AWS::SQS::Queue}\n")
+        + "Conditions: {A: !Not [!Condition B], B: !Not [!Condition A]}\n";
+    refused(&text, "Conditions.A: is circular: A → B → A");
+    let text = with_resources("  Q: {Type: AWS::SQS::Queue, Condition: C}\n");
+    refused(&text, "Resources.Q.Condition: \"C\" is not a condition");
+}
+
+#[test]
+fn parameters_are_held_to_their_rules() {
+    let text = with_resources("  Q: {Type: AWS::SQS::Queue}\n")
+        + "Parameters:\n  Level: {Type: String, Default: low, AllowedValues: [low, high]}\n  \
+           Count: {Type: Number, Default: 2, MinValue: 2, MaxValue: 9}\n  Name: {Type: String, Default: abc, MinLength: 3}\n";
+    let refusal = |name, value| read_with(&text, &[(name, value)]).unwrap_err().to_string();
+    read(&text);
+    assert_eq!(refusal("Level", "mid"), "t.yaml: Parameters.Level: \"mid\" is not one of low, high");
+    assert_eq!(refusal("Count", "1"), "t.yaml: Parameters.Count: the value must be at least 2");
+    assert_eq!(refusal("Count", "10"), "t.yaml: Parameters.Count: the value must be at most 9");
+    assert_eq!(refusal("Count", "x"), "t.yaml: Parameters.Count: \"x\" is not a number");
+    assert_eq!(refusal("Name", "ab"), "t.yaml: Parameters.Name: the length must be at least 3");
+    let unknown = refusal("Nmae", "abc");
+    assert_eq!(unknown, "t.yaml: Parameters.Nmae: is given a value, but the template only has Count, Level, Name");
+}
+
+#[test]
+fn rates_are_whole_minutes_hours_or_days() {
+    let schedule = |rate: &str| {
+        function(&format!("{{Events: {{E: {{Type: ScheduleV2, Properties: {{ScheduleExpression: '{rate}'}}}}}}}}"))
+    };
+    read(&schedule("rate(5 minutes)"));
+    for bad in
+        ["rate(1 houer)", "rate(0 minutes)", "rate(1.5 hours)", "rate(-1 hours)", "every minute", "rate(1minute)"]
+    {
+        refused(&schedule(bad), "Resources.F.Properties.Events.E.Properties.ScheduleExpression: ");
+        refused(&schedule(bad), "is no rate");
+    }
+}
+
+#[test]
+fn numbers_and_flags_are_held_to_the_services_bounds() {
+    let queue =
+        |properties: &str| with_resources(&format!("  Q: {{Type: AWS::SQS::Queue, Properties: {properties}}}\n"));
+    let place = "t.yaml: Resources.Q.Properties.VisibilityTimeout: must be 0 to 43200, not";
+    refused(&queue("{VisibilityTimeout: 43201}"), &format!("{place} 43201"));
+    refused(&queue("{VisibilityTimeout: soon}"), &format!("{place} soon"));
+    refused(&queue("{MessageRetentionPeriod: 5}"), "60 to 1209600");
+    refused(&queue("{RedrivePolicy: {maxReceiveCount: 3}}"), "RedrivePolicy.deadLetterTargetArn: is missing");
+    let elsewhere = "{RedrivePolicy: {maxReceiveCount: 3, deadLetterTargetArn: 'arn:aws:sqs:us-west-2:1:x'}}";
+    refused(&queue(elsewhere), "is no queue of this template");
+    refused(&queue("{QueueName: ''}"), "QueueName: must be a text that is not empty");
+    refused(&function("{Timeout: 901}"), "Resources.F.Properties.Timeout: must be 1 to 900");
+}
+
+#[test]
+fn a_message_may_not_come_back_while_its_function_still_runs() {
+    let event = "Events: {E: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn}}}";
+    read(&function(&format!("{{Timeout: 10, {event}}}")));
+    let wanted = "Resources.Q.Properties.VisibilityTimeout: 10 s is shorter than the 11 s that F";
+    refused(&function(&format!("{{Timeout: 11, {event}}}")), wanted);
+}
+
+#[test]
+fn events_are_held_to_their_rules() {
+    let event = |kind: &str, settings: &str| {
+        function(&format!("{{Events: {{E: {{Type: {kind}, Properties: {{{settings}}}}}}}}}"))
+    };
+    refused(&event("SQS", "Queue: !GetAtt Q.Arn, BatchSize: 11"), "needs a MaximumBatchingWindowInSeconds");
+    refused(&event("SQS", "Queue: nowhere"), "\"nowhere\" is no queue of this template");
+    refused(&event("SQS", "Queue: !GetAtt Q.Arn, FunctionResponseTypes: [Report]"), "ReportBatchItemFailures");
+    refused(&event("SQS", "Queue: !GetAtt Q.Arn, Enabled: perhaps"), "must be true or false");
+    refused(&event("Kinesis", "Stream: nowhere, StartingPosition: LATEST"), "is no stream of this template");
+    refused(&event("HttpApi", "Method: fetch, Path: /a"), "Method: must be one of");
+    refused(&event("HttpApi", "Method: get, Path: a"), "Path: must begin with /");
+    refused(&event("ScheduleV2", "ScheduleExpression: rate(1 hour), Input: '{'"), "Input: is no JSON");
+    let twice = "{Events: {A: {Type: HttpApi, Properties: {Method: get, Path: /a}}, \
+                 B: {Type: HttpApi, Properties: {Method: GET, Path: /a}}}}";
+    refused(&function(twice), "GET /a already starts F");
+}
+
+#[test]
+fn a_function_must_name_its_binary() {
+    let text = with_resources("  F: {Type: AWS::Serverless::Function, Properties: {Runtime: python3.13}}\n");
+    refused(&text, "Resources.F.Metadata.BuildProperties.Binary: is missing");
+}
+
+#[test]
+fn two_queues_may_not_share_a_name() {
+    let text = with_resources(
+        "  A: {Type: AWS::SQS::Queue, Properties: {QueueName: x}}\n  B: {Type: AWS::SQS::Queue, Properties: {QueueName: x}}\n",
+    );
+    refused(&text, "Resources.B.Properties.QueueName: \"x\" is the name of A too");
+}
+
+#[test]
+fn a_rule_s_sql_and_actions_are_checked() {
+    let rule = |payload: &str| {
+        with_resources(&format!(
+            "  R:\n    Type: AWS::IoT::TopicRule\n    Properties: {{TopicRulePayload: {{{payload}}}}}\n"
+        ))
+    };
+    let version = "AwsIotSqlVersion: '2016-03-23'";
+    let sql = "Sql: \"SELECT * FROM 'a'\"";
+    read(&rule(&format!("{version}, {sql}, Actions: []")));
+    let at = "Resources.R.Properties.TopicRulePayload";
+    refused(&rule(&format!("{version}, Sql: \"SELECT md5(*) AS a FROM 'a'\"")), &format!("{at}.Sql: function md5()"));
+    refused(&rule(sql), &format!("{at}.AwsIotSqlVersion: must be"));
+    let to_nowhere = format!("{version}, {sql}, Actions: [{{Lambda: {{FunctionArn: x}}}}]");
+    refused(&rule(&to_nowhere), &format!("{at}.Actions[0].Lambda.FunctionArn: \"x\" is no function"));
+    let two = format!("{version}, {sql}, Actions: [{{Lambda: {{}}, Sqs: {{}}}}]");
+    refused(&rule(&two), &format!("{at}.Actions[0]: must name exactly one kind"));
+}
+
+#[test]
+fn an_unknown_property_or_type_is_named_not_dropped_in_silence() {
+    let text = with_resources(
+        "  Q: {Type: AWS::SQS::Queue, Properties: {VisibiltyTimeout: 3}}\n  T: {Type: AWS::SNS::Topic}\n  \
+         R:\n    Type: AWS::IoT::TopicRule\n    Properties:\n      TopicRulePayload:\n        Sql: SELECT * FROM 'a'\n        \
+         AwsIotSqlVersion: '2016-03-23'\n        Actions: [{S3: {}}]\n",
+    );
+    let lines: Vec<_> = read(&text).unsupported.iter().map(ToString::to_string).collect();
+    assert!(lines.contains(&"Q: VisibiltyTimeout: is ignored".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"T: AWS::SNS::Topic is not run here".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"R: S3 action: does nothing".to_owned()), "{lines:?}");
+}

@@ -13,6 +13,26 @@ pub struct BadSetting {
     pub rule: String,
 }
 
+/// A text that is never shown; absent when it was not given.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Option<String>);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(Some(text.into()))
+    }
+
+    pub fn reveal(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Secret(***)" } else { "Secret(none)" })
+    }
+}
+
 /// The queues of the template, as the backend addresses them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queues {
@@ -61,6 +81,8 @@ pub struct Settings {
     pub queues: Queues,
     /// Put before every topic's name [K2].
     pub topic_prefix: String,
+    /// Key of the FIRMS service, resolved by `main` from where it is kept.
+    pub firms_map_key: Secret,
     /// Base of the FIRMS service, without a slash at the end.
     pub firms_base_url: String,
     /// Whether rejects are also announced on `wildfire-dead-letters` (metadata only) [K2].
@@ -77,6 +99,7 @@ impl Settings {
             producer_id: producer_id("local"),
             queues: Queues::local(),
             topic_prefix: String::new(),
+            firms_map_key: Secret::default(),
             firms_base_url: FIRMS_BASE_URL.into(),
             announce_dead_letters: false,
         }
@@ -111,6 +134,7 @@ impl Settings {
                 express_retry: queue("EXPRESS_RETRY_QUEUE_URL")?,
             },
             topic_prefix: get("TOPIC_PREFIX").unwrap_or_default().to_owned(),
+            firms_map_key: Secret(get("FIRMS_MAP_KEY").map(str::to_owned)),
             firms_base_url,
             announce_dead_letters: true,
         })

@@ -1,5 +1,8 @@
 //! Connectors: pure state machines that say what to fetch next and what a response means. No I/O, no clock of their own.
 
+pub mod firms;
+pub mod politeness;
+
 use bytes::Bytes;
 
 use crate::decode::Format;

@@ -4,6 +4,7 @@
 pub mod dedup;
 pub mod pack;
 pub mod place;
+pub mod poll;
 pub mod validate;
 
 use std::collections::BTreeMap;

@@ -1,3 +1,6 @@
 //! When a stream is polled, in which mode, and who may do it.
 
 pub mod lease;
+pub mod mode;
+pub mod streams;
+pub mod ticks;

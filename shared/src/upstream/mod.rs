@@ -1,5 +1,10 @@
 //! The upstream seam: one HTTP call to a source. Politeness and parsing stand above it.
 
+#[cfg(feature = "testing")]
+pub mod faulty;
+#[cfg(feature = "http")]
+pub mod http;
+
 use std::fmt;
 use std::time::Duration;
 

@@ -1,0 +1,198 @@
+//! NASA FIRMS area CSV [S1, S11]: one product over one box, re-read each poll because its window keeps growing. Whether a
+//! response is data is judged by its header line, never by its status alone.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::connect::politeness::retry_after;
+use crate::connect::{Connector, Cursor, Fetched, SourceError, Step};
+use crate::decode::{Format, firms};
+use crate::record::SourceId;
+use crate::time::Timestamp;
+use crate::upstream::{Request, Response, SecretUrl};
+
+/// Days of one request; the service answers "Expects [1..5]" beyond.
+const DAYS_MAX: u8 = 5;
+/// The quota's own interval: "Exceeding allowed transaction limit" ends after it.
+const QUOTA_WAIT: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// A product as the service names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(non_camel_case_types)] // the service's own spelling
+pub enum Product {
+    VIIRS_SNPP_NRT,
+    VIIRS_NOAA20_NRT,
+    VIIRS_NOAA21_NRT,
+    /// Terra and Aqua in one response; each row's satellite decides its source id.
+    MODIS_NRT,
+    LANDSAT_NRT,
+}
+
+impl Product {
+    fn name(self) -> &'static str {
+        match self {
+            Product::VIIRS_SNPP_NRT => "VIIRS_SNPP_NRT",
+            Product::VIIRS_NOAA20_NRT => "VIIRS_NOAA20_NRT",
+            Product::VIIRS_NOAA21_NRT => "VIIRS_NOAA21_NRT",
+            Product::MODIS_NRT => "MODIS_NRT",
+            Product::LANDSAT_NRT => "LANDSAT_NRT",
+        }
+    }
+}
+
+/// A FIRMS stream's `config`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub product: Product,
+    /// West, south, east, north in degrees.
+    pub area: [f64; 4],
+    /// Days back from today, today counted, 1 to 5.
+    #[serde(default = "one_day")]
+    pub days: u8,
+}
+
+fn one_day() -> u8 {
+    1
+}
+
+impl Config {
+    /// What serde cannot judge; the text names the field and its rule.
+    pub fn check(&self) -> Result<(), String> {
+        let [west, south, east, north] = self.area;
+        let in_range = |value: f64, bound: f64| (-bound..=bound).contains(&value);
+        if !(in_range(west, 180.0) && in_range(east, 180.0) && in_range(south, 90.0) && in_range(north, 90.0)) {
+            return Err("area: west, south, east, north must be degrees in range".into());
+        }
+        if west >= east || south >= north {
+            return Err("area: west must be less than east and south less than north".into());
+        }
+        match (1..=DAYS_MAX).contains(&self.days) {
+            true => Ok(()),
+            false => Err(format!("days: {} is not in 1..{DAYS_MAX}", self.days)),
+        }
+    }
+}
+
+/// One stream's connector, with the service's address and key.
+pub struct Firms {
+    pub source: SourceId,
+    pub config: Config,
+    pub base_url: String,
+    pub map_key: String,
+}
+
+/// What is remembered between polls: the validators of the last response.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Validators {
+    etag: Option<String>,
+    last_modified: Option<String>,
+}
+
+impl Connector for Firms {
+    fn next(&self, cursor: &Cursor, _now: Timestamp) -> Step {
+        let [west, south, east, north] = self.config.area;
+        let (base, key, product, days) = (&self.base_url, &self.map_key, self.config.product.name(), self.config.days);
+        // Commas stay literal: the service refuses percent-encoded ones.
+        let url = format!("{base}/api/area/csv/{key}/{product}/{west},{south},{east},{north}/{days}");
+        let validators: Validators = serde_json::from_str(&cursor.0).unwrap_or_default();
+        let mut headers = Vec::new();
+        if let Some(etag) = validators.etag {
+            headers.push(("if-none-match".to_owned(), etag));
+        }
+        if let Some(modified) = validators.last_modified {
+            headers.push(("if-modified-since".to_owned(), modified));
+        }
+        Step::Fetch(Request { url: SecretUrl::new(url, Some(&self.map_key)), headers })
+    }
+
+    fn absorb(&self, _cursor: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError> {
+        if response.status == 304 {
+            return Err(SourceError::NotModified);
+        }
+        if firms::check_header(&response.body).is_ok() {
+            let validators = Validators {
+                etag: response.header("etag").map(str::to_owned),
+                last_modified: response.header("last-modified").map(str::to_owned),
+            };
+            let cursor = Cursor(serde_json::to_string(&validators).unwrap_or_default());
+            let source = self.source.clone();
+            return Ok(Fetched { body: response.body, format: Format::Firms, source, cursor, more: false });
+        }
+        let text: String = String::from_utf8_lossy(&response.body).chars().take(120).collect();
+        let text = text.replace(&self.map_key, "***");
+        if text.contains("transaction limit") {
+            return Err(SourceError::Busy(now + QUOTA_WAIT));
+        }
+        if let Some(wait) = retry_after(&response, now) {
+            return Err(SourceError::Busy(wait));
+        }
+        match text.contains("Invalid MAP_KEY") {
+            true => Err(SourceError::Refused(format!("status {}: {text:?}: check the FIRMS map key", response.status))),
+            false => Err(SourceError::Failed(format!("status {}: no detections but {text:?}", response.status))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use std::time::Duration;
+
+    fn connector() -> Firms {
+        Firms {
+            source: SourceId::new("firms_viirs_snpp").unwrap(),
+            config: Config { product: Product::VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1], days: 2 },
+            base_url: "https://example.test".into(),
+            map_key: "k3y".into(),
+        }
+    }
+
+    fn answer(status: u16, headers: &[(&str, &str)], body: &'static str) -> Result<Fetched, SourceError> {
+        let headers = headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let response = Response { status, headers, body: Bytes::from_static(body.as_bytes()), elapsed: Duration::ZERO };
+        connector().absorb(&Cursor::default(), response, Timestamp::UNIX_EPOCH)
+    }
+
+    const HEADER: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight\n";
+
+    #[test]
+    fn s1_the_url_has_literal_commas_and_never_shows_its_key() {
+        let Step::Fetch(request) = connector().next(&Cursor::default(), Timestamp::UNIX_EPOCH) else { panic!("no fetch") };
+        let url = "https://example.test/api/area/csv/k3y/VIIRS_SNPP_NRT/-124.5,32.5,-114.1,42.1/2";
+        assert_eq!(request.url.reveal(), url);
+        assert!(!format!("{request:?} {}", request.url).contains("k3y"));
+    }
+
+    #[test]
+    fn s1_the_header_line_decides_whatever_the_status() {
+        assert!(answer(200, &[], HEADER).is_ok(), "a header alone means no fires");
+        assert!(answer(500, &[], HEADER).is_ok());
+        assert!(matches!(answer(200, &[], "Invalid MAP_KEY."), Err(SourceError::Refused(_))));
+        let busy = SourceError::Busy(Timestamp::UNIX_EPOCH + QUOTA_WAIT);
+        assert_eq!(answer(200, &[], "Exceeding allowed transaction limit."), Err(busy));
+        assert!(matches!(answer(200, &[], ""), Err(SourceError::Failed(_))), "an empty body is not: no fires");
+        let Err(SourceError::Failed(text)) = answer(200, &[], "<html>k3y</html>") else { panic!("html was taken") };
+        assert!(!text.contains("k3y"), "{text}");
+    }
+
+    #[test]
+    fn s11_validators_come_back_as_a_conditional_request_and_retry_after_is_obeyed() {
+        let fetched = answer(200, &[("etag", "\"a\""), ("last-modified", "Tue, 24 Nov 2026 00:00:00 GMT")], HEADER).unwrap();
+        let Step::Fetch(request) = connector().next(&fetched.cursor, Timestamp::UNIX_EPOCH) else { panic!("no fetch") };
+        assert_eq!(request.headers[0], ("if-none-match".to_owned(), "\"a\"".to_owned()));
+        assert_eq!(request.headers[1].0, "if-modified-since");
+        assert_eq!(answer(304, &[], ""), Err(SourceError::NotModified));
+        let until = Timestamp::UNIX_EPOCH + Duration::from_secs(90);
+        assert_eq!(answer(503, &[("retry-after", "90")], "busy"), Err(SourceError::Busy(until)));
+    }
+
+    #[test]
+    fn a_config_is_judged_by_field() {
+        let with = |area, days| Config { product: Product::MODIS_NRT, area, days }.check();
+        assert_eq!(with([-124.5, 32.5, -114.1, 42.1], 5), Ok(()));
+        assert!(with([-114.1, 32.5, -124.5, 42.1], 1).unwrap_err().starts_with("area"));
+        assert!(with([-124.5, 32.5, -114.1, 42.1], 6).unwrap_err().starts_with("days"));
+    }
+}

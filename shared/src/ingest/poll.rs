@@ -1,0 +1,164 @@
+//! One due poll: lease → next request → response → ingest → cursor. The cursor moves only after the queue has acknowledged,
+//! and a source's trouble is its own [S10].
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::app::App;
+use crate::connect::firms::Firms;
+use crate::connect::{Connector, Cursor, SourceError, Step};
+use crate::decode::Context;
+use crate::error::BackendError;
+use crate::ingest::dedup::Seen;
+use crate::ingest::{IngestError, Ledger, Stream, WhenFull, ingest};
+use crate::limits::SLOW_RESPONSE;
+use crate::schedule::lease;
+use crate::schedule::streams::{self, ConnectorKind, PollState, Registered};
+use crate::schedule::ticks::{Tick, latest_start};
+use crate::time::Timestamp;
+
+/// A poll's lease: longer than a request and its ingest take.
+const LEASE: Duration = Duration::from_secs(60);
+/// Failures in a row that open a source's breaker [S10].
+const FAILURES: u32 = 3;
+/// Its first open time, doubled with each further failure up to the longest.
+const OPEN: Duration = Duration::from_secs(60);
+const OPEN_LONGEST: Duration = Duration::from_secs(600);
+
+/// What became of a tick.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PollOutcome {
+    Polled(Ledger),
+    NotModified,
+    /// The source's own trouble; the stream's state says more.
+    Failed(String),
+    /// Stopped, removed, late, a repeat, or told to wait: nothing was to be done.
+    Dropped(&'static str),
+}
+
+/// Works on one tick. An `Err` means that store or queue is away: the tick comes back.
+pub async fn poll(app: &App, tick: &Tick) -> Result<PollOutcome, BackendError> {
+    let Some(registered) = streams::get(app, &tick.stream).await? else { return Ok(PollOutcome::Dropped("removed")) };
+    let now = app.clock.now();
+    metrics::histogram!("stream_poll_drift_seconds").record(app.clock.since(tick.due_at).as_secs_f64());
+    if !registered.started {
+        return Ok(PollOutcome::Dropped("stopped"));
+    }
+    if now > latest_start(tick.due_at, registered.spec.interval.get()) {
+        return Ok(PollOutcome::Dropped("late"));
+    }
+    let name = format!("poll/{}", tick.stream);
+    let Some(held) = lease::acquire(app, &name, "poll", LEASE).await? else {
+        return Ok(PollOutcome::Dropped("another poll of this stream is under way"));
+    };
+    let outcome = leased(app, tick, &registered, now).await;
+    held.release(app).await?;
+    outcome
+}
+
+async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp) -> Result<PollOutcome, BackendError> {
+    let mut state = streams::poll_state(app, &tick.stream).await?;
+    if state.last_due.is_some_and(|last| tick.due_at <= last) {
+        return Ok(PollOutcome::Dropped("a repeat"));
+    }
+    if state.not_before.is_some_and(|until| now < until) {
+        return Ok(PollOutcome::Dropped("told to wait"));
+    }
+    let fetched = fetch(app, registered, &mut state).await?;
+    state.last_due = Some(tick.due_at);
+    state.last_poll = Some(now);
+    streams::save_poll_state(app, &tick.stream, &state).await?;
+    Ok(fetched)
+}
+
+async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Result<PollOutcome, BackendError> {
+    let spec = &registered.spec;
+    let connector = match connector(app, registered) {
+        Ok(connector) => connector,
+        Err(problem) => return Ok(failed(state, app.clock.now(), problem)),
+    };
+    let cursor = Cursor(state.cursor.clone());
+    let request = match connector.next(&cursor, app.clock.now()) {
+        Step::Fetch(request) => request,
+        Step::NotBefore(until) => {
+            state.not_before = Some(until);
+            return Ok(PollOutcome::Dropped("told to wait"));
+        }
+        Step::Done => return Ok(PollOutcome::Dropped("read to its end")),
+    };
+    let response = match app.upstream.call(&request, SLOW_RESPONSE).await {
+        Ok(response) => response,
+        Err(e) => return Ok(failed(state, app.clock.now(), e.to_string())),
+    };
+    let now = app.clock.now();
+    let fetched = match connector.absorb(&cursor, response, now) {
+        Ok(fetched) => fetched,
+        Err(SourceError::NotModified) => {
+            succeeded(state, now);
+            return Ok(PollOutcome::NotModified);
+        }
+        Err(SourceError::Busy(until)) => {
+            let outcome = failed(state, now, format!("the source asks to wait until {until}"));
+            state.not_before = state.not_before.max(Some(until));
+            return Ok(outcome);
+        }
+        Err(e) => return Ok(failed(state, now, e.to_string())),
+    };
+    let stream = Stream {
+        id: spec.id.clone(),
+        source: spec.source_id.clone(),
+        tenant: spec.tenant.clone(),
+        granted: false,
+        when_full: WhenFull::Refuse,
+    };
+    let context = Context { source: &fetched.source, received_at: now, topic: None };
+    let rows = match fetched.format.rows(&fetched.body, context) {
+        Ok(rows) => rows,
+        Err(reject) => return Ok(failed(state, now, reject.to_string())),
+    };
+    let (mut seen, mut ledger) = (Seen::new(&spec.id), Ledger::default());
+    match ingest(app, &stream, &mut seen, &mut ledger, rows).await {
+        Ok(()) => {}
+        Err(IngestError::Backend(e)) => return Err(e),
+        Err(full @ IngestError::Full(_)) => {
+            // What was accepted is known; the rest is read again at the next tick.
+            return Ok(failed(state, now, full.to_string()));
+        }
+    }
+    state.cursor = fetched.cursor.0;
+    state.records_processed += ledger.accepted;
+    state.records_failed += ledger.rejected;
+    succeeded(state, now);
+    Ok(PollOutcome::Polled(ledger))
+}
+
+fn connector(app: &App, registered: &Registered) -> Result<impl Connector + use<>, String> {
+    let spec = &registered.spec;
+    match spec.connector {
+        ConnectorKind::Firms => Ok(Firms {
+            source: spec.source_id.clone(),
+            config: spec.config.clone(),
+            base_url: app.settings.firms_base_url.clone(),
+            map_key: app.settings.firms_map_key.reveal().ok_or("FIRMS_MAP_KEY is not set")?.to_owned(),
+        }),
+    }
+}
+
+fn succeeded(state: &mut PollState, now: Timestamp) {
+    state.failures = 0;
+    state.not_before = None;
+    state.last_error = None;
+    state.last_success = Some(now);
+}
+
+fn failed(state: &mut PollState, now: Timestamp, problem: String) -> PollOutcome {
+    state.failures += 1;
+    if state.failures >= FAILURES {
+        let doubled = OPEN * 2u32.saturating_pow((state.failures - FAILURES).min(8));
+        state.not_before = Some(now + doubled.min(OPEN_LONGEST));
+    }
+    state.last_error = Some(problem.clone());
+    PollOutcome::Failed(problem)
+}

@@ -1,0 +1,308 @@
+//! `streams.yaml` and the streams it registers: parsed once into valid values, kept in the store, started and stopped there.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::app::App;
+use crate::connect::firms;
+use crate::control::audit::{self, Action};
+use crate::error::BackendError;
+use crate::record::{SourceId, StreamId, TenantId, route};
+use crate::schedule::mode::Mode;
+use crate::store::{Expect, Item, Key, PutError};
+use crate::time::Timestamp;
+
+const SPECS: &str = "streams";
+const POLLS: &str = "stream-polls";
+/// Streams of one deployment.
+const STREAMS_MAX: usize = 1_000;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StreamsFile {
+    /// 1.
+    pub version: u32,
+    pub streams: Vec<StreamSpec>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectorKind {
+    /// NASA FIRMS area CSV.
+    Firms,
+}
+
+/// One polled stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StreamSpec {
+    pub id: StreamId,
+    /// What its records are published under, unless a row decides otherwise.
+    pub source_id: SourceId,
+    pub connector: ConnectorKind,
+    pub tenant: TenantId,
+    /// Time between polls as text: `60s`, `5m`, `1h`.
+    pub interval: Interval,
+    pub config: firms::Config,
+}
+
+/// A duration as text, at least a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval(Duration);
+
+impl Interval {
+    pub fn get(self) -> Duration {
+        self.0
+    }
+
+    pub fn parse(text: &str) -> Result<Interval, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return Err(format!("interval {text:?} is no duration; write it as 60s, 5m or 1h")),
+        };
+        match number.parse::<u32>() {
+            Ok(n) if n > 0 => Ok(Interval(Duration::from_secs(u64::from(n) * seconds))),
+            _ => Err(format!("interval {text:?} must be at least 1s")),
+        }
+    }
+}
+
+impl Serialize for Interval {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}s", self.0.as_secs()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Interval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Interval, D::Error> {
+        Interval::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Interval {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Interval".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[1-9][0-9]*(s|m|h|d)$" })
+    }
+}
+
+impl StreamsFile {
+    /// # Errors
+    /// The text says line and column for what YAML or its shape breaks, and stream and field for what a rule forbids.
+    pub fn parse(text: &str) -> Result<StreamsFile, String> {
+        let file: StreamsFile = yaml_serde::from_str(text).map_err(|e| e.to_string())?;
+        file.check()?;
+        Ok(file)
+    }
+
+    /// What the shape cannot say.
+    pub fn check(&self) -> Result<(), String> {
+        if self.version != 1 {
+            return Err(format!("version: {} is not known; this program reads version 1", self.version));
+        }
+        if self.streams.len() > STREAMS_MAX {
+            return Err(format!("streams: {} streams, {STREAMS_MAX} at most", self.streams.len()));
+        }
+        for (at, spec) in self.streams.iter().enumerate() {
+            let wrong = |text: String| format!("streams[{at}] ({}): {text}", spec.id);
+            if self.streams[..at].iter().any(|other| other.id == spec.id) {
+                return Err(wrong("id: another stream has it already".into()));
+            }
+            route::route(&spec.source_id, false).map_err(|e| wrong(format!("source_id: {}", e.detail)))?;
+            spec.config.check().map_err(|e| wrong(format!("config.{e}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// A registered stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Registered {
+    pub spec: StreamSpec,
+    pub started: bool,
+}
+
+/// What polling knows of a stream between polls; written only under the stream's lease.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PollState {
+    /// Due time of the last tick that was worked on; an earlier one is a repeat.
+    pub last_due: Option<Timestamp>,
+    pub cursor: String,
+    /// No poll before this: a wait that the source asked for, or its open breaker [S10].
+    pub not_before: Option<Timestamp>,
+    /// Failed or slow polls in a row.
+    pub failures: u32,
+    pub last_poll: Option<Timestamp>,
+    pub last_success: Option<Timestamp>,
+    pub last_error: Option<String>,
+    pub records_processed: u64,
+    pub records_failed: u64,
+}
+
+/// A stream as `streams status` shows it [O2].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    pub stream_id: StreamId,
+    pub source_id: SourceId,
+    pub tenant: TenantId,
+    pub is_active: bool,
+    pub mode: String,
+    /// Why it has its mode [M1].
+    pub mode_reason: String,
+    pub current_priority: String,
+    #[serde(flatten)]
+    pub poll: PollState,
+}
+
+/// What applying a file changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diff {
+    pub added: Vec<StreamId>,
+    pub changed: Vec<StreamId>,
+    pub removed: Vec<StreamId>,
+    pub unchanged: Vec<StreamId>,
+}
+
+/// Registers the file's streams, new ones started. `prune` removes what the file does not name. Applying twice changes
+/// nothing the second time.
+pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, BackendError> {
+    let mut diff = Diff::default();
+    let existing = list(app).await?;
+    for spec in &file.streams {
+        match existing.iter().find(|registered| registered.spec.id == spec.id) {
+            Some(registered) if registered.spec == *spec => diff.unchanged.push(spec.id.clone()),
+            Some(registered) => {
+                put(app, &Registered { spec: spec.clone(), started: registered.started }).await?;
+                diff.changed.push(spec.id.clone());
+            }
+            None => {
+                put(app, &Registered { spec: spec.clone(), started: true }).await?;
+                audit::write(app, Action::StreamStarted, "streams apply", spec.id.as_str(), "").await?;
+                diff.added.push(spec.id.clone());
+            }
+        }
+    }
+    for registered in existing.iter().filter(|r| prune && !file.streams.iter().any(|spec| spec.id == r.spec.id)) {
+        let id = &registered.spec.id;
+        app.store.delete_if(&Key::new(SPECS, id.as_str()), Expect::Any).await.map_err(backend)?;
+        audit::write(app, Action::StreamStopped, "streams apply --prune", id.as_str(), "").await?;
+        diff.removed.push(id.clone());
+    }
+    Ok(diff)
+}
+
+pub async fn list(app: &App) -> Result<Vec<Registered>, BackendError> {
+    app.store.list(SPECS, "", None, STREAMS_MAX).await?.iter().map(parse).collect()
+}
+
+pub async fn get(app: &App, id: &StreamId) -> Result<Option<Registered>, BackendError> {
+    app.store.get(&Key::new(SPECS, id.as_str())).await?.as_ref().map(parse).transpose()
+}
+
+/// `false`: there is no such stream.
+pub async fn set_started(app: &App, id: &StreamId, started: bool, by: &str) -> Result<bool, BackendError> {
+    let Some(registered) = get(app, id).await? else { return Ok(false) };
+    put(app, &Registered { started, ..registered }).await?;
+    let action = if started { Action::StreamStarted } else { Action::StreamStopped };
+    audit::write(app, action, by, id.as_str(), "").await?;
+    Ok(true)
+}
+
+pub async fn status(app: &App, registered: &Registered) -> Result<Status, BackendError> {
+    let spec = &registered.spec;
+    let interval = spec.interval.get();
+    let mode = Mode::of(interval);
+    let tier = route::route(&spec.source_id, false).map(|route| route.tier.name()).unwrap_or("none");
+    Ok(Status {
+        stream_id: spec.id.clone(),
+        source_id: spec.source_id.clone(),
+        tenant: spec.tenant.clone(),
+        is_active: registered.started,
+        mode: format!("{mode:?}").to_lowercase(),
+        mode_reason: mode.reason(interval),
+        current_priority: tier.to_owned(),
+        poll: poll_state(app, &spec.id).await?,
+    })
+}
+
+pub(crate) async fn poll_state(app: &App, id: &StreamId) -> Result<PollState, BackendError> {
+    match app.store.get(&Key::new(POLLS, id.as_str())).await? {
+        Some(item) => serde_json::from_slice(&item.value)
+            .map_err(|e| BackendError::Fatal(format!("poll state of {id} cannot be read: {e}"))),
+        None => Ok(PollState::default()),
+    }
+}
+
+pub(crate) async fn save_poll_state(app: &App, id: &StreamId, state: &PollState) -> Result<(), BackendError> {
+    let value = serde_json::to_vec(state).map_err(|e| BackendError::Fatal(e.to_string()))?;
+    app.store.put_if(&Key::new(POLLS, id.as_str()), value.into(), Expect::Any, None).await.map_err(backend)?;
+    Ok(())
+}
+
+async fn put(app: &App, registered: &Registered) -> Result<(), BackendError> {
+    let value = serde_json::to_vec(registered).map_err(|e| BackendError::Fatal(e.to_string()))?;
+    let key = Key::new(SPECS, registered.spec.id.as_str());
+    app.store.put_if(&key, value.into(), Expect::Any, None).await.map_err(backend)?;
+    Ok(())
+}
+
+fn parse(item: &Item) -> Result<Registered, BackendError> {
+    serde_json::from_slice(&item.value).map_err(|e| BackendError::Fatal(format!("stream {}: {e}", item.key.sort)))
+}
+
+pub(crate) fn backend(e: PutError) -> BackendError {
+    match e {
+        PutError::Backend(e) => e,
+        e => BackendError::Fatal(e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "version: 1
+streams:
+  - id: viirs-snpp
+    source_id: firms_viirs_snpp
+    connector: firms
+    tenant: cal-fire
+    interval: 60s
+    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}
+";
+
+    #[test]
+    fn a_good_file_is_read_and_bad_ones_say_where() {
+        let file = StreamsFile::parse(GOOD).unwrap();
+        assert_eq!(file.streams[0].interval.get(), Duration::from_secs(60));
+        assert_eq!(file.streams[0].config.days, 1);
+        for (from, to, says) in [
+            ("interval: 60s", "interval: 60", "interval"),
+            ("interval: 60s", "interval: 0s", "at least 1s"),
+            ("tenant: cal-fire", "tenant: cal-fire\n    colour: red", "line 7"),
+            ("source_id: firms_viirs_snpp", "source_id: evacuation_alert_x", "critical grant"),
+            ("source_id: firms_viirs_snpp", "source_id: tweets", "route table"),
+            ("version: 1", "version: 2", "version"),
+            ("area: [-124.5, 32.5, -114.1, 42.1]", "area: [-124.5, 32.5, -114.1, 42.1], days: 9", "config.days"),
+            ("connector: firms", "connector: fax", "fax"),
+        ] {
+            let error = StreamsFile::parse(&GOOD.replace(from, to)).unwrap_err();
+            assert!(error.contains(says), "{to:?} said {error:?}, not {says:?}");
+        }
+        let twice = format!("{GOOD}{}", GOOD.split_once("streams:\n").unwrap().1);
+        assert!(StreamsFile::parse(&twice).unwrap_err().contains("another stream has it"));
+    }
+}

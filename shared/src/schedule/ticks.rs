@@ -1,0 +1,128 @@
+//! Cadence [M4]: the minute schedule plans every tick up to two minutes ahead and sends it with a delay, so that polls keep
+//! their times although the scheduler fires anywhere in its minute. A tick planned twice has the same due time and is
+//! worked on once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::error::BackendError;
+use crate::limits::TICK_HORIZON;
+use crate::queue::{Body, Message};
+use crate::record::StreamId;
+use crate::schedule::mode::Mode;
+use crate::schedule::streams::{self, Registered};
+use crate::store::{Expect, Key, PutError};
+use crate::time::Timestamp;
+
+const PLANS: &str = "stream-plans";
+
+/// One due poll, as it travels through the ticks queues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    pub stream: StreamId,
+    pub due_at: Timestamp,
+}
+
+/// Plans every started stream's ticks of (watermark, now + 120 s]; gives how many were sent.
+pub async fn plan(app: &App) -> Result<usize, BackendError> {
+    let mut sent = 0;
+    for registered in streams::list(app).await?.iter().filter(|registered| registered.started) {
+        sent += plan_one(app, registered).await?;
+    }
+    Ok(sent)
+}
+
+async fn plan_one(app: &App, registered: &Registered) -> Result<usize, BackendError> {
+    let now = app.clock.now();
+    let key = Key::new(PLANS, registered.spec.id.as_str());
+    let item = app.store.get(&key).await?;
+    let watermark = item.as_ref().and_then(|item| String::from_utf8_lossy(&item.value).parse::<Timestamp>().ok());
+    let interval = registered.spec.interval.get();
+    let due = due_times(watermark, interval, now);
+    let Some(&last) = due.last() else { return Ok(0) };
+    let queues = &app.settings.queues;
+    let queue = match Mode::of(interval) {
+        Mode::Batch => &queues.batch_ticks,
+        Mode::Realtime => &queues.realtime_ticks,
+        Mode::Streaming => &queues.stream_ticks,
+    };
+    let mut messages = Vec::with_capacity(due.len());
+    for &due_at in &due {
+        let tick = Tick { stream: registered.spec.id.clone(), due_at };
+        let body = serde_json::to_string(&tick).map_err(|e| BackendError::Fatal(e.to_string()))?;
+        let delay = Duration::try_from(due_at.duration_since(now)).unwrap_or(Duration::ZERO);
+        messages.push(Message { body: Body::Text(body), delay });
+    }
+    for outcome in app.queue.send(queue, &messages).await? {
+        outcome.map_err(|e| BackendError::Retry(format!("ticks of {}: {e}", registered.spec.id)))?;
+    }
+    // Sent first, claimed then: a crash between repeats ticks, which are known by their due times, and loses none.
+    let expect = item.map_or(Expect::Absent, |item| Expect::Version(item.version));
+    match app.store.put_if(&key, Bytes::from(last.to_string()), expect, None).await {
+        Ok(_) | Err(PutError::Conflict) => Ok(messages.len()),
+        Err(e) => Err(streams::backend(e)),
+    }
+}
+
+/// Multiples of the interval since 1970 after the watermark and up to the horizon; the first plan of a stream, and one
+/// whose watermark fell behind, begins now.
+fn due_times(watermark: Option<Timestamp>, interval: Duration, now: Timestamp) -> Vec<Timestamp> {
+    let step = interval.as_secs().max(1) as i64;
+    let horizon = (now + TICK_HORIZON).as_second();
+    let mut due = Vec::new();
+    let from = match watermark {
+        Some(watermark) if watermark + interval >= now => watermark.as_second(),
+        _ => {
+            due.push(now);
+            now.as_second()
+        }
+    };
+    let mut next = (from.div_euclid(step) + 1) * step;
+    while next <= horizon {
+        due.extend(Timestamp::from_second(next).ok());
+        next += step;
+    }
+    due
+}
+
+/// A tick later than this is dropped, not piled up [M4].
+pub fn latest_start(due_at: Timestamp, interval: Duration) -> Timestamp {
+    due_at + interval.max(Duration::from_secs(60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn m4_a_schedule_that_fires_anywhere_in_its_minute_gives_one_tick_an_interval() {
+        for interval in [5, 15, 30, 60, 90, 300] {
+            let mut watermark = None;
+            let mut all = Vec::new();
+            for fired in [0, 119, 120, 190, 299, 301, 360, 479] {
+                let due = due_times(watermark, Duration::from_secs(interval), at(fired));
+                watermark = due.last().copied().or(watermark);
+                all.extend(due);
+            }
+            let aligned = &all[1..];
+            for pair in aligned.windows(2) {
+                let gap = pair[1].as_second() - pair[0].as_second();
+                assert_eq!(gap, interval as i64, "interval {interval} s: a gap of {gap} s");
+            }
+            assert_eq!(all[0], at(0), "the first poll comes at once");
+        }
+    }
+
+    #[test]
+    fn m4_after_a_long_sleep_the_missed_ticks_are_not_made_up() {
+        let due = due_times(Some(at(0)), Duration::from_secs(60), at(86_400));
+        assert_eq!(due.len(), 3, "one now and two within the horizon: {due:?}");
+    }
+}

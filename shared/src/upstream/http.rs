@@ -1,0 +1,76 @@
+//! HTTP calls with reqwest: a `User-Agent`, a time limit, a size limit, and no secret in any error [S11, A6].
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use reqwest::redirect::Policy;
+use tokio::time::Instant;
+
+use super::{Request, Response, Unreachable, Upstream};
+use crate::error::BackendError;
+use crate::limits::RESPONSE_BYTES;
+
+const USER_AGENT: &str = concat!("StreamManager/", env!("CARGO_PKG_VERSION"), " (wildfire data ingestion)");
+
+pub struct HttpUpstream {
+    client: reqwest::Client,
+    largest: usize,
+}
+
+impl HttpUpstream {
+    pub fn new() -> Result<HttpUpstream, BackendError> {
+        HttpUpstream::with_largest(RESPONSE_BYTES)
+    }
+
+    /// Responses larger than `largest` bytes, unpacked, are refused.
+    pub fn with_largest(largest: usize) -> Result<HttpUpstream, BackendError> {
+        // Another part of the process may have chosen a provider before: either serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            // A redirect could carry the key in the path to another host.
+            .redirect(Policy::none())
+            .build()
+            .map_err(|e| BackendError::Fatal(format!("HTTP client: {e}")))?;
+        Ok(HttpUpstream { client, largest })
+    }
+
+    async fn get(&self, request: &Request) -> Result<Response, Unreachable> {
+        let began = Instant::now();
+        let mut call = self.client.get(request.url.reveal());
+        for (name, value) in &request.headers {
+            call = call.header(name, value);
+        }
+        // `without_url`: the URL may hold a key.
+        let failed = |e: reqwest::Error| Unreachable::Failed(format!("{}: {}", request.url, cause(&e.without_url())));
+        let mut response = call.send().await.map_err(failed)?;
+        let status = response.status().as_u16();
+        let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > self.largest {
+                return Err(Unreachable::TooLarge(self.largest));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response { status, headers, body: body.freeze(), elapsed: began.elapsed() })
+    }
+}
+
+/// The innermost cause says most: "connection refused" rather than "error sending request".
+fn cause(e: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = e;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[async_trait]
+impl Upstream for HttpUpstream {
+    async fn call(&self, request: &Request, within: Duration) -> Result<Response, Unreachable> {
+        tokio::time::timeout(within, self.get(request)).await.unwrap_or(Err(Unreachable::TimedOut(within)))
+    }
+}

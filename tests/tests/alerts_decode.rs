@@ -1,5 +1,7 @@
 //! Recorded CAP files against what an independent parser found in them.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

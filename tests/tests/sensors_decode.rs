@@ -1,5 +1,7 @@
 //! Recorded sensor messages against what their recorder expected of them.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Read;

@@ -36,7 +36,7 @@ const SPICE: [&[u8]; 20] = [
     b",",
 ];
 
-/// One to four edits: a changed, lost, doubled, spiced or cut-off stretch.
+/// One to four edits: a changed, lost, doubled, spiced, emptied or cut-off stretch.
 fn mutated(body: &[u8], rng: &mut StdRng) -> Vec<u8> {
     let mut body = body.to_vec();
     for _ in 0..rng.random_range(1..=4) {
@@ -45,7 +45,7 @@ fn mutated(body: &[u8], rng: &mut StdRng) -> Vec<u8> {
         }
         let start = rng.random_range(0..body.len());
         let end = (start + rng.random_range(1..40)).min(body.len());
-        match rng.random_range(0..6) {
+        match rng.random_range(0..7) {
             0 => body[start] = rng.random(),
             1 => drop(body.drain(start..end)),
             2 => {
@@ -58,6 +58,13 @@ fn mutated(body: &[u8], rng: &mut StdRng) -> Vec<u8> {
                 if body[start].is_ascii_digit() {
                     body[start] = b'0' + rng.random_range(0..10_u8);
                 }
+            }
+            5 => {
+                // A whole value between its delimiters.
+                let from = body[start..].iter().position(|byte| b">\"[{".contains(byte)).map(|n| start + n + 1);
+                let Some(from) = from else { continue };
+                let length = body[from..].iter().position(|byte| b"<\"]}".contains(byte)).unwrap_or(0);
+                drop(body.drain(from..from + length));
             }
             _ => body.truncate(start),
         }

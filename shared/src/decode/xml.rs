@@ -239,6 +239,7 @@ mod tests {
     #[test]
     fn a6_document_types_and_own_entities_are_refused() {
         assert_eq!(reason("<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>"), Reason::Doctype);
+        assert_eq!(reason("<!DOCTYPE a><a/>"), Reason::Doctype);
         assert_eq!(reason("<a>&nbsp;</a>"), Reason::Doctype);
         assert_eq!(reason("<a>&#0;</a>"), Reason::BadXml);
         assert_eq!(reason("<a>&#1;</a>"), Reason::BadXml);

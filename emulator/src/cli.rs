@@ -23,6 +23,36 @@ pub enum Command {
         after_help = "Example:\n  streammanager ingest --source firms_viirs_noaa20 --out sink/ detections.csv.gz"
     )]
     Ingest(IngestArgs),
+    /// Runs the whole system on this host until Ctrl-C: what infra/template.yaml says, with the functions' own handlers.
+    #[cfg(feature = "up")]
+    #[command(after_help = "Example:\n  streammanager up --demo")]
+    Up(UpArgs),
+    /// Registers, lists, starts and stops the polled streams of a running system.
+    #[cfg(feature = "up")]
+    #[command(subcommand, after_help = "Example:\n  streammanager streams status viirs-snpp")]
+    Streams(StreamsCommand),
+    /// Registers, lists, rotates and revokes senders and their keys.
+    #[cfg(feature = "up")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  streammanager connectors register butte --tenant butte --source evacuation_alert_butte --critical"
+    )]
+    Connectors(ConnectorsCommand),
+    /// Sends life-safety alerts to a running system.
+    #[cfg(feature = "up")]
+    #[command(subcommand, after_help = "Example:\n  streammanager alerts send --key-file butte.key alert.cap.xml")]
+    Alerts(AlertsCommand),
+    /// Lists Kafka's topics, or follows one.
+    #[cfg(feature = "up")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  streammanager topics tail wildfire-nasa-firms --from-beginning --max 1 --json"
+    )]
+    Topics(TopicsCommand),
+    /// Lists records that could never succeed, with their reasons.
+    #[cfg(feature = "up")]
+    #[command(subcommand, after_help = "Example:\n  streammanager dead-letters list --stream modis")]
+    DeadLetters(DeadLettersCommand),
     /// Decodes and validates files: one JSON line a record on standard output, rejects on standard error.
     #[command(after_help = "Example:\n  streammanager decode --source firms_viirs_noaa20 detections.csv | head -1")]
     Decode(DecodeArgs),
@@ -79,4 +109,198 @@ pub struct IngestArgs {
     /// End with one JSON object on one line.
     #[arg(long, env = "STREAMMANAGER_JSON")]
     pub json: bool,
+}
+
+#[cfg(feature = "up")]
+pub use operate::*;
+
+/// Arguments of the commands that run or operate a whole system.
+#[cfg(feature = "up")]
+mod operate {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use clap::{Args, Subcommand};
+    use streammanager::schedule::streams::Interval;
+
+    #[derive(Debug, Args)]
+    pub struct UpArgs {
+        /// Generated FIRMS detections, sensors, alerts and a bulk import; labelled, nothing leaves this host.
+        #[arg(long, env = "STREAMMANAGER_DEMO")]
+        pub demo: bool,
+        /// The template to run.
+        #[arg(long, env = "STREAMMANAGER_TEMPLATE", value_name = "F", default_value = "infra/template.yaml")]
+        pub template: PathBuf,
+        /// The streams to poll.
+        #[arg(long, env = "STREAMMANAGER_STREAMS", value_name = "F", default_value = "infra/streams.yaml")]
+        pub streams: PathBuf,
+        /// Data folder: queues, state, dead letters, the embedded Kafka endpoint's topics.
+        #[arg(long, env = "STREAMMANAGER_DATA", value_name = "DIR", default_value = "data")]
+        pub data: PathBuf,
+        /// Address of the HTTP API.
+        #[arg(long, env = "STREAMMANAGER_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+        pub http: String,
+        /// Address of the MQTT endpoint.
+        #[arg(long, env = "STREAMMANAGER_MQTT", value_name = "ADDR", default_value = "127.0.0.1:1883")]
+        pub mqtt: String,
+        /// Kafka: embedded, embedded:PORT, or brokers as HOST:PORT with commas between.
+        #[arg(long, env = "STREAMMANAGER_KAFKA", default_value = "embedded")]
+        pub kafka: String,
+        /// Base URL of the FIRMS service, instead of the template's.
+        #[arg(long, env = "STREAMMANAGER_UPSTREAM", value_name = "URL")]
+        pub upstream: Option<String>,
+        /// Stops by itself after this time, such as 30s.
+        #[arg(long = "for", env = "STREAMMANAGER_FOR", value_name = "TIME", value_parser = duration)]
+        pub duration: Option<Duration>,
+        /// One JSON object at the start and one at the end, each on a line.
+        #[arg(long, env = "STREAMMANAGER_JSON")]
+        pub json: bool,
+    }
+
+    fn duration(text: &str) -> Result<Duration, String> {
+        Interval::parse(text).map(Interval::get)
+    }
+
+    /// How a running system is found.
+    #[derive(Debug, Args)]
+    pub struct EndpointArgs {
+        /// HTTP address of the running system.
+        #[arg(long, env = "STREAMMANAGER_ENDPOINT", default_value = "http://127.0.0.1:8080")]
+        pub endpoint: String,
+        /// File with the operators' key, which `up` makes in its data folder.
+        #[arg(long, env = "STREAMMANAGER_CONTROL_KEY_FILE", value_name = "F", default_value = "data/control.key")]
+        pub control_key_file: PathBuf,
+        /// The answer as JSON.
+        #[arg(long, env = "STREAMMANAGER_JSON")]
+        pub json: bool,
+    }
+
+    #[derive(Debug, Subcommand)]
+    pub enum StreamsCommand {
+        /// Loads a streams file; applying it twice changes nothing the second time.
+        Apply {
+            #[arg(default_value = "infra/streams.yaml")]
+            file: PathBuf,
+            /// Also removes the streams that the file does not name.
+            #[arg(long)]
+            prune: bool,
+            #[command(flatten)]
+            endpoint: EndpointArgs,
+        },
+        /// All streams with mode, records and last error.
+        List {
+            #[command(flatten)]
+            endpoint: EndpointArgs,
+        },
+        /// One stream, whole.
+        Status {
+            id: String,
+            #[command(flatten)]
+            endpoint: EndpointArgs,
+        },
+        Start {
+            id: String,
+            #[command(flatten)]
+            endpoint: EndpointArgs,
+        },
+        Stop {
+            id: String,
+            #[command(flatten)]
+            endpoint: EndpointArgs,
+        },
+    }
+
+    #[derive(Debug, Subcommand)]
+    pub enum ConnectorsCommand {
+        /// Registers a sender and prints its key, the only time it is shown.
+        Register {
+            id: String,
+            #[arg(long)]
+            tenant: String,
+            /// Source id that it may publish under; may be repeated.
+            #[arg(long = "source", required = true)]
+            sources: Vec<String>,
+            /// The critical grant: critical source ids need it.
+            #[arg(long)]
+            critical: bool,
+            #[command(flatten)]
+            endpoint: EndpointArgs,
+        },
+        /// Replaces a key at once and prints the new one.
+        Rotate {
+            id: String,
+            #[command(flatten)]
+            endpoint: EndpointArgs,
+        },
+        /// Refuses a connector's key from now on.
+        Revoke {
+            id: String,
+            #[command(flatten)]
+            endpoint: EndpointArgs,
+        },
+        List {
+            #[command(flatten)]
+            endpoint: EndpointArgs,
+        },
+    }
+
+    #[derive(Debug, Subcommand)]
+    pub enum AlertsCommand {
+        /// Sends one file: JSON or CAP 1.1 / 1.2; `-` is standard input.
+        Send {
+            /// File with the connector's key.
+            #[arg(long, env = "STREAMMANAGER_KEY_FILE", value_name = "F")]
+            key_file: PathBuf,
+            /// Source id; a connector with one need not name it.
+            #[arg(long, env = "STREAMMANAGER_SOURCE")]
+            source: Option<String>,
+            #[arg(long, env = "STREAMMANAGER_ENDPOINT", default_value = "http://127.0.0.1:8080")]
+            endpoint: String,
+            #[arg(long, env = "STREAMMANAGER_JSON")]
+            json: bool,
+            file: PathBuf,
+        },
+    }
+
+    #[derive(Debug, Args)]
+    pub struct BrokerArgs {
+        /// Kafka brokers.
+        #[arg(long, env = "STREAMMANAGER_KAFKA", default_value = "127.0.0.1:9092")]
+        pub kafka: String,
+        /// JSON lines.
+        #[arg(long, env = "STREAMMANAGER_JSON")]
+        pub json: bool,
+    }
+
+    #[derive(Debug, Subcommand)]
+    pub enum TopicsCommand {
+        /// Topics with partitions and messages.
+        List {
+            #[command(flatten)]
+            broker: BrokerArgs,
+        },
+        /// Prints a topic's values as they arrive.
+        Tail {
+            topic: String,
+            /// From the oldest message on, not only new ones.
+            #[arg(long)]
+            from_beginning: bool,
+            /// Ends after so many.
+            #[arg(long)]
+            max: Option<u64>,
+            #[command(flatten)]
+            broker: BrokerArgs,
+        },
+    }
+
+    #[derive(Debug, Subcommand)]
+    pub enum DeadLettersCommand {
+        List {
+            /// Only this stream's.
+            #[arg(long)]
+            stream: Option<String>,
+            #[command(flatten)]
+            endpoint: EndpointArgs,
+        },
+    }
 }

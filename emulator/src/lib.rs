@@ -12,6 +12,8 @@ pub mod kafka;
 pub mod mqtt;
 #[cfg(feature = "up")]
 pub mod template;
+#[cfg(feature = "up")]
+mod up;
 
 use cli::{Cli, Command};
 use exit::{Exit, Failure};
@@ -22,14 +24,33 @@ pub fn run(cli: Cli) -> Exit {
         Ok(runtime) => runtime,
         Err(e) => return failed(&Failure::new(format!("cannot start the runtime: {e}"))),
     };
+    log();
     runtime.block_on(command(cli)).unwrap_or_else(|failure| failed(&failure))
 }
 
 async fn command(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Ingest(args) => commands::ingest::run(args).await,
+        #[cfg(feature = "up")]
+        Command::Up(args) => up::run(args).await,
+        #[cfg(feature = "up")]
+        Command::Streams(command) => commands::operate::streams(command).await,
+        #[cfg(feature = "up")]
+        Command::Connectors(command) => commands::operate::connectors(command).await,
+        #[cfg(feature = "up")]
+        Command::Alerts(command) => commands::operate::alerts(command).await,
+        #[cfg(feature = "up")]
+        Command::DeadLetters(command) => commands::operate::dead_letters(command).await,
+        #[cfg(feature = "up")]
+        Command::Topics(command) => commands::topics::run(command).await,
         Command::Decode(args) => commands::decode::run(args),
     }
+}
+
+/// Logs go to standard error; `RUST_LOG` decides, warnings by default.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 fn failed(failure: &Failure) -> Exit {

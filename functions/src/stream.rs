@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use streammanager::app::App;
-use streammanager::decode::{Context, Format, Row};
+use streammanager::decode::{Context, Format, Row, sensor};
 use streammanager::error::{Reason, Reject};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{self, Ledger, Stream, WhenFull};
@@ -73,7 +73,9 @@ async fn one_source(app: &App, source: &SourceId, rows: Vec<Row>) -> Result<(), 
     match ingest::ingest(app, &stream, &mut seen, &mut ledger, rows.into_iter()).await {
         Ok(()) => Ok(()),
         Err(ingest::IngestError::Backend(e)) => Err(e.into()),
-        Err(full @ ingest::IngestError::Full(_)) => Err(streammanager::error::BackendError::Retry(full.to_string()).into()),
+        Err(full @ ingest::IngestError::Full(_)) => {
+            Err(streammanager::error::BackendError::Retry(full.to_string()).into())
+        }
     }
 }
 
@@ -85,8 +87,7 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
         Err(reject) => return rejected(unknown_source(), reject),
     };
     let received_at = output.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
-    let kind = output.topic.split('/').nth(1).unwrap_or_default();
-    let source = SourceId::new(&format!("iot_{kind}")).unwrap_or_else(|_| unknown_source());
+    let source = sensor::source_of(&output.topic).unwrap_or_else(unknown_source);
     let payload = match output.payload() {
         Ok(payload) => payload,
         Err(e) => return rejected(source, Reject::new(Reason::BadJson, format!("payload is no base64: {e}"))),
@@ -96,16 +97,12 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
         return rejected(source, Reject::new(Reason::TooLarge, detail).with_raw(payload));
     }
     let context = Context { source: &source, received_at, topic: Some(&output.topic) };
-    match Format::Sensor.rows(&payload, context) {
-        Ok(rows) => {
-            let rows = rows.collect();
-            (source, rows)
-        }
-        Err(reject) => {
-            let reject = if reject.raw.is_empty() { reject.with_raw(payload.clone()) } else { reject };
-            rejected(source, reject)
-        }
-    }
+    let decoded = Format::Sensor.rows(&payload, context).map(|rows| rows.collect::<Vec<Row>>());
+    let rows = decoded.unwrap_or_else(|reject| {
+        let reject = if reject.raw.is_empty() { reject.with_raw(payload.clone()) } else { reject };
+        vec![Err(reject)]
+    });
+    (source, rows)
 }
 
 fn rule_output(record: &KinesisRecord) -> Result<RuleOutput, Reject> {
@@ -113,8 +110,9 @@ fn rule_output(record: &KinesisRecord) -> Result<RuleOutput, Reject> {
     let raw = base64::engine::general_purpose::STANDARD
         .decode(&record.kinesis.data)
         .map_err(|e| Reject::new(Reason::BadJson, format!("record data is no base64: {e}")))?;
-    serde_json::from_slice(&raw)
-        .map_err(|e| Reject::new(Reason::BadJson, format!("record is no output of the sensors rule: {e}")).with_raw(raw))
+    serde_json::from_slice(&raw).map_err(|e| {
+        Reject::new(Reason::BadJson, format!("record is no output of the sensors rule: {e}")).with_raw(raw)
+    })
 }
 
 /// Readings whose topic names no kind.

@@ -95,7 +95,7 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
     watch.abort();
     delivering.await.map_err(|e| Failure::new(format!("delivery ended early: {e}")))??;
 
-    let Totals { delivered, dead_lettered, redelivered, latency_ms } = host.app.tally.totals();
+    let Totals { delivered, dead_lettered, redelivered, latency_ms, .. } = host.app.tally.totals();
     let report = Report {
         files,
         ledger,

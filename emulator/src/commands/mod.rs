@@ -2,6 +2,10 @@
 
 pub mod decode;
 pub mod ingest;
+#[cfg(feature = "up")]
+pub mod operate;
+#[cfg(feature = "up")]
+pub mod topics;
 
 use streammanager::decode::Format;
 use streammanager::record::SourceId;

@@ -15,8 +15,7 @@ use crate::exit::Failure;
 use crate::template;
 
 /// One function of the template.
-pub struct Function {
-    pub name: String,
+pub(crate) struct Function {
     app: App,
     code: Code,
     timeout: Duration,
@@ -36,7 +35,7 @@ enum Code {
 
 /// By logical id; cheap to clone.
 #[derive(Clone)]
-pub struct Functions {
+pub(crate) struct Functions {
     by_id: Arc<BTreeMap<String, Arc<Function>>>,
     /// Ends every invocation that runs until its time is over.
     stop: CancellationToken,
@@ -44,7 +43,7 @@ pub struct Functions {
 
 /// How an invocation ended otherwise than with an answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Invocation {
+pub(crate) enum Invocation {
     #[error("there is no function {0}")]
     Unknown(String),
     #[error(transparent)]
@@ -55,7 +54,11 @@ pub enum Invocation {
 
 impl Functions {
     /// `world` lends its backends; the settings are each function's own.
-    pub fn build(template: &template::Template, world: &App, stop: CancellationToken) -> Result<Functions, Failure> {
+    pub(crate) fn build(
+        template: &template::Template,
+        world: &App,
+        stop: CancellationToken,
+    ) -> Result<Functions, Failure> {
         let mut by_id = BTreeMap::new();
         for function in &template.functions {
             let code = match function.binary.as_str() {
@@ -77,19 +80,19 @@ impl Functions {
             let settings = Settings::parse(&function.environment)
                 .map_err(|e| Failure::new(format!("template: function {}: environment {e}", function.logical_id)))?;
             let app = App { settings: Arc::new(settings), ..world.clone() };
-            let (name, timeout) = (function.logical_id.clone(), function.timeout);
-            by_id.insert(name.clone(), Arc::new(Function { name, app, code, timeout }));
+            let function = (function.logical_id.clone(), Arc::new(Function { app, code, timeout: function.timeout }));
+            by_id.extend([function]);
         }
         Ok(Functions { by_id: Arc::new(by_id), stop })
     }
 
     /// The App of the function that runs `binary`'s role for operator commands.
-    pub fn app_of(&self, logical_id: &str) -> Option<&App> {
+    pub(crate) fn app_of(&self, logical_id: &str) -> Option<&App> {
         self.by_id.get(logical_id).map(|function| &function.app)
     }
 
     /// Runs the handler to its end, bounded by the function's time-out.
-    pub async fn invoke(&self, logical_id: &str, event: Value) -> Result<Value, Invocation> {
+    pub(crate) async fn invoke(&self, logical_id: &str, event: Value) -> Result<Value, Invocation> {
         let function = self.by_id.get(logical_id).ok_or_else(|| Invocation::Unknown(logical_id.to_owned()))?;
         let app = &function.app;
         let answer = async {

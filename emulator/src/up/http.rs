@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::Router;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -26,22 +26,22 @@ use super::readiness::Readiness;
 
 /// One route of the template.
 #[derive(Debug, Clone)]
-pub struct Route {
-    pub method: String,
-    pub path: String,
-    pub function: String,
+pub(crate) struct Route {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) function: String,
 }
 
-pub struct Api {
-    pub routes: Vec<Route>,
-    pub functions: Functions,
-    pub metrics: PrometheusHandle,
-    pub readiness: Readiness,
+pub(crate) struct Api {
+    pub(crate) routes: Vec<Route>,
+    pub(crate) functions: Functions,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) readiness: Readiness,
     /// Operators' key: what changes the system needs it (on AWS these routes need IAM).
-    pub control_key: String,
+    pub(crate) control_key: String,
 }
 
-pub async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
     let app = Router::new()
         .route("/metrics", get(metrics))
         .route("/health/live", get(|| async { "ok\n" }))
@@ -81,7 +81,9 @@ async fn api_call(
         let known = api.routes.iter().any(|route| match_path(&route.path, uri.path()).is_some());
         return match known {
             true => answer(HttpResponse::error(405, "method_not_allowed", format!("{method} {}", uri.path()))),
-            false => answer(HttpResponse::error(404, "not_found", format!("the template has no route for {}", uri.path()))),
+            false => {
+                answer(HttpResponse::error(404, "not_found", format!("the template has no route for {}", uri.path())))
+            }
         };
     };
     if is_operators(route, &method) && !api.holds_control_key(&headers) {
@@ -145,7 +147,8 @@ fn event(
     route: &Route,
 ) -> Value {
     let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers: BTreeMap<String, String> = headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+    let headers: BTreeMap<String, String> =
+        headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
     let query = uri.query().unwrap_or_default();
     let (body, encoded) = match std::str::from_utf8(body) {
         Ok(text) => (text.to_owned(), false),

@@ -26,7 +26,7 @@ const SHARD: &str = "shardId-000000000000";
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub struct Shard(Arc<Inner>);
+pub(crate) struct Shard(Arc<Inner>);
 
 struct Inner {
     name: String,
@@ -38,7 +38,7 @@ struct Inner {
 
 /// Why a record was not taken.
 #[derive(Debug)]
-pub enum NotPut {
+pub(crate) enum NotPut {
     /// At capacity: try again when the reader has caught up.
     Full,
     Away(BackendError),
@@ -46,7 +46,7 @@ pub enum NotPut {
 
 impl Shard {
     /// Continues where an earlier run stopped.
-    pub async fn open(name: &str, store: Arc<dyn Store>) -> Result<Shard, BackendError> {
+    pub(crate) async fn open(name: &str, store: Arc<dyn Store>) -> Result<Shard, BackendError> {
         let partition = records(name);
         let read = match store.get(&checkpoint(name)).await? {
             Some(item) => String::from_utf8_lossy(&item.value).parse().unwrap_or(0),
@@ -61,7 +61,7 @@ impl Shard {
     }
 
     /// Durable when it returns.
-    pub async fn put(&self, partition_key: &str, data: &[u8]) -> Result<(), NotPut> {
+    pub(crate) async fn put(&self, partition_key: &str, data: &[u8]) -> Result<(), NotPut> {
         if self.unread() >= CAPACITY {
             return Err(NotPut::Full);
         }
@@ -81,12 +81,19 @@ impl Shard {
     }
 
     /// Records put and not yet passed by the checkpoint.
-    pub fn unread(&self) -> u64 {
+    pub(crate) fn unread(&self) -> u64 {
         self.0.next.load(Ordering::Relaxed) - 1 - self.0.read.load(Ordering::Relaxed)
     }
 
     /// The event source: batches in order, the checkpoint after each.
-    pub async fn run(self, functions: Functions, function: String, batch_size: usize, clock: Clock, stop: CancellationToken) {
+    pub(crate) async fn run(
+        self,
+        functions: Functions,
+        function: String,
+        batch_size: usize,
+        clock: Clock,
+        stop: CancellationToken,
+    ) {
         loop {
             let arrived = self.0.arrived.notified();
             match self.one_batch(&functions, &function, batch_size, &clock).await {
@@ -122,7 +129,8 @@ impl Shard {
         let Some(last) = items.last().map(number) else { return Ok(false) };
         let answer = functions.invoke(function, self.event(&items, clock)).await.map_err(|e| e.to_string())?;
         let response: BatchResponse = serde_json::from_value(answer).map_err(|e| e.to_string())?;
-        let failed = response.batch_item_failures.iter().filter_map(|item| item.item_identifier.parse::<u64>().ok()).min();
+        let failed =
+            response.batch_item_failures.iter().filter_map(|item| item.item_identifier.parse::<u64>().ok()).min();
         let done = failed.map_or(last, |failed| failed.saturating_sub(1));
         self.pass(read, done, &items).await.map_err(|e| e.to_string())?;
         match failed {

@@ -12,21 +12,21 @@ use streammanager::sink::Lane;
 use super::kinesis::Shard;
 
 #[derive(Clone)]
-pub struct Readiness {
-    pub app: App,
-    pub shards: Arc<Vec<Shard>>,
+pub(crate) struct Readiness {
+    pub(crate) app: App,
+    pub(crate) shards: Arc<Vec<Shard>>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Report {
-    pub ready: bool,
-    pub queue: String,
-    pub sink: String,
+pub(crate) struct Report {
+    pub(crate) ready: bool,
+    pub(crate) queue: String,
+    pub(crate) sink: String,
 }
 
 impl Readiness {
     /// Ready: the queues answer and the critical lane's breaker is not open.
-    pub async fn report(&self) -> Report {
+    pub(crate) async fn report(&self) -> Report {
         let queue = match self.app.queue.depth(&self.app.settings.queues.critical).await {
             Ok(_) => "ok".to_owned(),
             Err(e) => e.to_string(),
@@ -40,7 +40,7 @@ impl Readiness {
     }
 
     /// Sets the gauges.
-    pub async fn publish(&self) {
+    pub(crate) async fn publish(&self) {
         for tier in Tier::ALL {
             if let Ok(depth) = self.app.queue.depth(self.app.settings.queues.tier(tier)).await {
                 metrics::gauge!("stream_queue_depth", "priority" => tier.name()).set(depth.total() as f64);
@@ -61,7 +61,7 @@ impl Readiness {
     }
 
     /// Waits until every tier's queue and stream is empty, `within` at most.
-    pub async fn drained(&self, within: Duration) -> bool {
+    pub(crate) async fn drained(&self, within: Duration) -> bool {
         let drained = async {
             loop {
                 let mut waiting: u64 = self.shards.iter().map(Shard::unread).sum();

@@ -19,7 +19,7 @@ use crate::mqtt::{Filter, Gate, Publish, Refused};
 use crate::template::iot_sql;
 use crate::template::{Action, TopicRule};
 
-pub struct Rules {
+pub(crate) struct Rules {
     app: App,
     rules: Vec<(Filter, TopicRule)>,
     shards: BTreeMap<String, Shard>,
@@ -33,11 +33,13 @@ enum NotStarted {
 }
 
 impl Rules {
-    pub fn new(app: App, rules: &[TopicRule], shards: BTreeMap<String, Shard>) -> Result<Rules, Failure> {
+    pub(crate) fn new(app: App, rules: &[TopicRule], shards: BTreeMap<String, Shard>) -> Result<Rules, Failure> {
         let rules = rules.iter().filter(|rule| rule.enabled);
         let parsed = rules.map(|rule| match Filter::parse(&rule.filter) {
             Ok(filter) => Ok((filter, rule.clone())),
-            Err(e) => Err(Failure::new(format!("template: rule {}: topic filter {:?}: {e}", rule.logical_id, rule.filter))),
+            Err(e) => {
+                Err(Failure::new(format!("template: rule {}: topic filter {:?}: {e}", rule.logical_id, rule.filter)))
+            }
         });
         Ok(Rules { app, rules: parsed.collect::<Result<_, _>>()?, shards })
     }
@@ -138,4 +140,3 @@ impl Gate for Rules {
         Ok(())
     }
 }
-

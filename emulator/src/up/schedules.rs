@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::functions::Functions;
 
-pub async fn run(
+pub(crate) async fn run(
     functions: Functions,
     function: String,
     every: Duration,
@@ -25,7 +25,8 @@ pub async fn run(
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let (functions, function, event) = (functions.clone(), function.clone(), input.clone().unwrap_or_else(|| json!({})));
+        let (functions, function, event) =
+            (functions.clone(), function.clone(), input.clone().unwrap_or_else(|| json!({})));
         tasks.spawn(async move {
             if let Err(problem) = functions.invoke(&function, event).await {
                 tracing::error!(%problem, function, "a scheduled invocation failed");

@@ -23,17 +23,17 @@ const ASYNC_RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// One event source mapping.
 #[derive(Clone)]
-pub struct QueueSource {
-    pub functions: Functions,
-    pub function: String,
-    pub queue: QueueRef,
-    pub backend: Arc<dyn Queue>,
-    pub batch_size: usize,
+pub(crate) struct QueueSource {
+    pub(crate) functions: Functions,
+    pub(crate) function: String,
+    pub(crate) queue: QueueRef,
+    pub(crate) backend: Arc<dyn Queue>,
+    pub(crate) batch_size: usize,
     /// The answer names the failed items; without it one failure brings back the whole batch.
-    pub report_failures: bool,
+    pub(crate) report_failures: bool,
 }
 
-pub async fn run(source: QueueSource, tasks: TaskTracker, stop: CancellationToken) {
+pub(crate) async fn run(source: QueueSource, tasks: TaskTracker, stop: CancellationToken) {
     let running = Arc::new(Semaphore::new(CONCURRENT));
     loop {
         let permit = tokio::select! { biased;
@@ -64,7 +64,11 @@ pub async fn run(source: QueueSource, tasks: TaskTracker, stop: CancellationToke
 
 impl QueueSource {
     async fn invoke(&self, deliveries: Vec<Delivery>) {
-        let failed: BTreeSet<String> = match self.functions.invoke(&self.function, sqs_event(&self.queue, &deliveries)).await {
+        let failed: BTreeSet<String> = match self
+            .functions
+            .invoke(&self.function, sqs_event(&self.queue, &deliveries))
+            .await
+        {
             Ok(answer) if self.report_failures => match serde_json::from_value::<BatchResponse>(answer) {
                 Ok(response) => response.batch_item_failures.into_iter().map(|item| item.item_identifier).collect(),
                 Err(e) => {
@@ -122,21 +126,21 @@ fn sqs_event(queue: &QueueRef, deliveries: &[Delivery]) -> Value {
 /// Asynchronous invocations of one function: durable before they are acknowledged, tried `retries` times more, then given
 /// to the function's on-failure destination.
 #[derive(Clone)]
-pub struct AsyncInvocations {
-    pub functions: Functions,
-    pub function: String,
-    pub backend: Arc<dyn Queue>,
-    pub retries: u8,
-    pub on_failure: Option<QueueRef>,
+pub(crate) struct AsyncInvocations {
+    pub(crate) functions: Functions,
+    pub(crate) function: String,
+    pub(crate) backend: Arc<dyn Queue>,
+    pub(crate) retries: u8,
+    pub(crate) on_failure: Option<QueueRef>,
 }
 
 impl AsyncInvocations {
-    pub fn queue(function: &str) -> QueueRef {
+    pub(crate) fn queue(function: &str) -> QueueRef {
         QueueRef::new(&format!("local:async-{}", function.to_lowercase()))
     }
 
     /// `after` sees every answer: confirmations go out from there.
-    pub async fn run<F, Fut>(self, after: F, tasks: TaskTracker, stop: CancellationToken)
+    pub(crate) async fn run<F, Fut>(self, after: F, tasks: TaskTracker, stop: CancellationToken)
     where
         F: Fn(Value) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send,
@@ -178,14 +182,19 @@ impl AsyncInvocations {
                     self.forget(queue, delivery).await;
                     return;
                 }
-                Err(problem) => tracing::warn!(%problem, function = self.function, attempt, "an asynchronous invocation failed"),
+                Err(problem) => {
+                    tracing::warn!(%problem, function = self.function, attempt, "an asynchronous invocation failed")
+                }
             }
         }
         if let Some(destination) = &self.on_failure {
             let body = json!({ "version": "1.0", "requestPayload": event, "requestContext": { "condition": "RetriesExhausted" } });
             let sent = self.backend.send(destination, &[Message::now(Body::Text(body.to_string()))]).await;
             if !matches!(sent.as_deref(), Ok([Ok(())])) {
-                tracing::error!(function = self.function, "the on-failure destination did not take the event: it comes back");
+                tracing::error!(
+                    function = self.function,
+                    "the on-failure destination did not take the event: it comes back"
+                );
                 return;
             }
         }

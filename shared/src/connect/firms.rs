@@ -159,7 +159,9 @@ mod tests {
 
     #[test]
     fn s1_the_url_has_literal_commas_and_never_shows_its_key() {
-        let Step::Fetch(request) = connector().next(&Cursor::default(), Timestamp::UNIX_EPOCH) else { panic!("no fetch") };
+        let Step::Fetch(request) = connector().next(&Cursor::default(), Timestamp::UNIX_EPOCH) else {
+            panic!("no fetch")
+        };
         let url = "https://example.test/api/area/csv/k3y/VIIRS_SNPP_NRT/-124.5,32.5,-114.1,42.1/2";
         assert_eq!(request.url.reveal(), url);
         assert!(!format!("{request:?} {}", request.url).contains("k3y"));
@@ -179,7 +181,8 @@ mod tests {
 
     #[test]
     fn s11_validators_come_back_as_a_conditional_request_and_retry_after_is_obeyed() {
-        let fetched = answer(200, &[("etag", "\"a\""), ("last-modified", "Tue, 24 Nov 2026 00:00:00 GMT")], HEADER).unwrap();
+        let fetched =
+            answer(200, &[("etag", "\"a\""), ("last-modified", "Tue, 24 Nov 2026 00:00:00 GMT")], HEADER).unwrap();
         let Step::Fetch(request) = connector().next(&fetched.cursor, Timestamp::UNIX_EPOCH) else { panic!("no fetch") };
         assert_eq!(request.headers[0], ("if-none-match".to_owned(), "\"a\"".to_owned()));
         assert_eq!(request.headers[1].0, "if-modified-since");

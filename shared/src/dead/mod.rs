@@ -255,9 +255,10 @@ async fn announce(app: &App, stream: &StreamId, tenant: &TenantId, letters: &[De
             .and_then(|envelope| envelope.encode())
             .map_err(|e| fatal(&e))?;
         let sent = app.queue.send(&app.settings.queues.low, &[Message::now(Body::Binary(envelope))]).await?;
-        if let Some(Err(e)) = sent.into_iter().next() {
+        match sent.into_iter().next() {
+            Some(Ok(())) => app.tally.announced(chunk.len() as u64),
             // The letter itself is stored; its announcement is best effort when LOW is full.
-            tracing::warn!(%e, "a dead letter was not announced");
+            other => tracing::warn!(?other, "dead letters were not announced"),
         }
     }
     Ok(())

@@ -501,6 +501,10 @@ struct Satellites<'a> {
 impl<'a> Satellites<'a> {
     fn source(&mut self, row: &mut Row<'_, 'a>, column: usize) -> Result<SourceId, Reject> {
         let satellite = row.cells[column];
+        // An archive keeps its own id and its tier, whatever satellites it holds [S6].
+        if self.stream.as_str().starts_with("historical_") {
+            return Ok(self.stream.clone());
+        }
         if let Some((known, source)) = &self.last
             && *known == satellite
         {

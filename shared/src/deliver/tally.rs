@@ -20,6 +20,12 @@ pub struct Percentiles {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Totals {
+    /// Records that this process has accepted.
+    pub accepted: u64,
+    /// Of these, records that revise an earlier one.
+    pub revisions: u64,
+    /// Dead letters that it has announced on their topic.
+    pub announced: u64,
     /// Records acknowledged by the sink and forgotten by the queue, by topic.
     pub delivered: BTreeMap<String, u64>,
     /// Records that the sink refused for good.
@@ -74,6 +80,18 @@ impl Tally {
         }
         metrics::histogram!("stream_latency_seconds", "priority" => settled.tier.name())
             .record_many(settled.latency.as_secs_f64(), acknowledged as usize);
+    }
+
+    /// Records that the queue, or for an alert the broker, has acknowledged at the entrance.
+    pub fn accepted(&self, records: u64, revisions: u64) {
+        let totals = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).totals;
+        totals.accepted += records;
+        totals.revisions += revisions;
+    }
+
+    /// Announcements of dead letters that the queue has acknowledged.
+    pub fn announced(&self, records: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).totals.announced += records;
     }
 
     /// One alert that the broker acknowledged directly.

@@ -138,6 +138,9 @@ async fn one(app: &App, stream: &Stream, draft: Draft) -> Result<Result<Accepted
     };
     let value = outgoing.value.clone();
     let durable = hedge::send(app, stream, outgoing).await?;
+    if !matches!(durable, Durable::Refused(..)) {
+        app.tally.accepted(1, 0);
+    }
     metrics::counter!("stream_records_processed_total", "source_id" => stream.source.to_string()).increment(1);
     match durable {
         Durable::Broker => {

@@ -155,6 +155,7 @@ async fn batch(
         this.accepted += packed.ids.len() as u64;
         *this.tiers.entry(packed.envelope.tier).or_default() += packed.ids.len() as u64;
     }
+    app.tally.accepted(this.accepted, this.revisions);
     seen.commit(app).await?;
     if let Err(failure) = sent.failure {
         // What was offered and not taken is judged anew when the caller comes back with it.

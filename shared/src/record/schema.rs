@@ -12,11 +12,12 @@ use crate::decode::alert::Alert;
 use crate::decode::alert::message::AlertMessage;
 use crate::decode::firms::Detection;
 use crate::decode::sensor::Reading;
+use crate::schedule::streams::StreamsFile;
 
 /// The schema of a topic's values; `None` for a topic that nothing writes to yet.
 pub fn schema_for(topic: Topic) -> Option<Value> {
     match topic {
-        Topic::NASA_FIRMS => Some(record::<Detection<'static>>(topic)),
+        Topic::NASA_FIRMS | Topic::HISTORICAL => Some(record::<Detection<'static>>(topic)),
         Topic::IOT_SENSORS => Some(record::<Reading>(topic)),
         Topic::CRITICAL_ALERTS | Topic::ALERT_DRILLS => Some(record::<Alert>(topic)),
         Topic::DEAD_LETTERS => Some(root::<Announcement<'static>>(topic.schema(), writing())),
@@ -29,10 +30,18 @@ pub fn alert_message() -> Value {
     root::<AlertMessage>("alert/1", SchemaSettings::draft2020_12().for_deserialize().into_generator())
 }
 
+/// The schema of `streams.yaml`.
+pub fn streams_file() -> Value {
+    root::<StreamsFile>("streams/1", SchemaSettings::draft2020_12().for_deserialize().into_generator())
+}
+
 /// Every published schema with its file name under `infra/schemas`.
 pub fn published() -> Vec<(String, Value)> {
     let topics = Topic::ALL.iter().filter_map(|&topic| schema_for(topic).map(|schema| (topic.schema(), schema)));
-    topics.chain([("alert/1", alert_message())]).map(|(id, schema)| (id.replace('/', "-") + ".json", schema)).collect()
+    topics
+        .chain([("alert/1", alert_message()), ("streams/1", streams_file())])
+        .map(|(id, schema)| (id.replace('/', "-") + ".json", schema))
+        .collect()
 }
 
 /// A schema of what we write: every field that is always written is required.

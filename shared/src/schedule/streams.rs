@@ -54,6 +54,11 @@ pub struct StreamSpec {
 pub struct Interval(Duration);
 
 impl Interval {
+    /// Of at least a second.
+    pub fn seconds(seconds: u32) -> Interval {
+        Interval(Duration::from_secs(u64::from(seconds.max(1))))
+    }
+
     pub fn get(self) -> Duration {
         self.0
     }

@@ -48,6 +48,7 @@ pub(super) async fn check(
             if waited_for.iter().all(|name| cluster.partitions.contains_key(name)) {
                 return Ok(cluster);
             }
+            #[allow(clippy::disallowed_methods)] // a thread of its own that speaks to a real broker
             std::thread::sleep(PROPAGATION);
         }
         Err("the topics just made do not appear in the cluster".to_owned())

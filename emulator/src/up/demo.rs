@@ -1,0 +1,333 @@
+//! `up --demo`: a local upstream that serves generated, labelled FIRMS responses with a revision, an error text and a slow
+//! reply; sensors over MQTT; alerts over HTTP beside a bulk import. Everything enters through the same doors as real data.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::routing::get;
+use jiff::tz::Offset;
+use serde_json::{Value, json};
+use streammanager::app::App;
+use streammanager::control::connectors::{self, ApiKey, ControlError, Registration};
+use streammanager::dead;
+use streammanager::decode::{Context, Format};
+use streammanager::ingest::dedup::Seen;
+use streammanager::ingest::{Ledger, Stream, WhenFull, ingest};
+use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
+use streammanager::schedule::streams::{self, Interval};
+use streammanager::time::{Clock, Timestamp, rfc3339};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::exit::Failure;
+
+/// The key that the demo's upstream takes.
+pub(crate) const MAP_KEY: &str = "demo-key";
+/// Rows of the bulk import beside which alerts are sent.
+const IMPORT_ROWS: usize = 20_000;
+const ALERTS: usize = 5;
+/// Detections of one response.
+const DETECTIONS: usize = 60;
+const SLOW_REPLY: Duration = Duration::from_secs(3);
+const SENSOR_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the demo's streams are polled.
+pub(crate) fn interval() -> Interval {
+    Interval::seconds(10)
+}
+
+/// Where the demo sends.
+pub(crate) struct Targets {
+    pub(crate) app: App,
+    pub(crate) http: SocketAddr,
+    pub(crate) mqtt: SocketAddr,
+    pub(crate) kafka: String,
+}
+
+/// The running demo.
+pub(crate) struct Story {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Story {
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(3), self.tasks.wait()).await;
+    }
+}
+
+/// Starts sensors, the import, the alerts and the teller.
+pub(crate) fn start(targets: &Targets, quiet: bool) -> Story {
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let teller = Teller { began: Instant::now(), quiet };
+    let (app, http, mqtt, kafka) = (targets.app.clone(), targets.http, targets.mqtt, targets.kafka.clone());
+    tasks.spawn(guarded(stop.clone(), sensors(mqtt, app.clock.clone())));
+    tasks.spawn(guarded(stop.clone(), {
+        let app = app.clone();
+        async move { import_and_alerts(&app, http, &kafka, teller).await }
+    }));
+    tasks.spawn(guarded(stop.clone(), async move { watch(&app, teller).await }));
+    Story { stop, tasks }
+}
+
+async fn guarded(stop: CancellationToken, part: impl Future<Output = Result<(), String>>) {
+    tokio::select! { biased;
+        () = stop.cancelled() => {}
+        ended = part => if let Err(problem) = ended {
+            tracing::warn!(problem, "a part of the demo ended");
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Teller {
+    began: Instant,
+    quiet: bool,
+}
+
+impl Teller {
+    fn say(self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            println!("[{:>5.1} s] {text}", self.began.elapsed().as_secs_f64());
+        }
+    }
+}
+
+// ---- The upstream ----
+
+struct Served {
+    clock: Clock,
+    calls: Mutex<BTreeMap<String, u32>>,
+}
+
+/// Serves FIRMS responses on a port of its own; gives its base URL.
+pub(crate) async fn serve_upstream(clock: Clock) -> Result<String, Failure> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| Failure::new(format!("demo upstream: {e}")))?;
+    let at = listener.local_addr().map_err(Failure::new)?;
+    let served = Arc::new(Served { clock, calls: Mutex::default() });
+    let app = Router::new().route("/api/area/csv/{key}/{product}/{area}/{days}", get(area)).with_state(served);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(format!("http://{at}"))
+}
+
+async fn area(
+    State(served): State<Arc<Served>>,
+    Path((key, product, _, _)): Path<(String, String, String, String)>,
+) -> String {
+    if key != MAP_KEY {
+        return "Invalid MAP_KEY.".into();
+    }
+    let call = {
+        let mut calls = served.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let call = calls.entry(product.clone()).or_default();
+        *call += 1;
+        *call
+    };
+    match (product.as_str(), call) {
+        // As the real service does: an error in words, with status 200.
+        ("VIIRS_NOAA21_NRT", 1) => return "Exceeding allowed transaction limit.".into(),
+        ("LANDSAT_NRT", 1) => tokio::time::sleep(SLOW_REPLY).await,
+        _ => {}
+    }
+    csv(&product, served.clock.now(), call)
+}
+
+/// One response: the window of the last two hours, growing with every call; the first row's FRP is revised at the second.
+fn csv(product: &str, now: Timestamp, call: u32) -> String {
+    let landsat = product == "LANDSAT_NRT";
+    let (brightness, other, satellite, confidence) = match product {
+        "MODIS_NRT" => ("brightness", "bright_t31", "Terra", "80"),
+        "VIIRS_NOAA20_NRT" => ("bright_ti4", "bright_ti5", "N20", "n"),
+        "VIIRS_NOAA21_NRT" => ("bright_ti4", "bright_ti5", "N21", "n"),
+        _ => ("bright_ti4", "bright_ti5", "N", "n"),
+    };
+    let mut text = match landsat {
+        true => "latitude,longitude,path,row,scan,track,acq_date,acq_time,satellite,confidence,daynight\n".to_owned(),
+        false => format!(
+            "latitude,longitude,{brightness},scan,track,acq_date,acq_time,satellite,instrument,confidence,version,{other},frp,daynight\n"
+        ),
+    };
+    // The window's start is fixed by the hour, so that the same rows come again.
+    let hour = now.as_second().div_euclid(3600) * 3600 - 3600;
+    for row in 0..DETECTIONS + call as usize {
+        let at = Timestamp::from_second(hour + (row as i64 % 50) * 60).unwrap_or(now);
+        let at = Offset::UTC.to_datetime(at);
+        let (date, time) = (at.date(), i16::from(at.hour()) * 100 + i16::from(at.minute()));
+        let latitude = 38.2 + (row % 10) as f64 * 0.031;
+        // The demo's one bad row: no such latitude.
+        let latitude = if product == "MODIS_NRT" && row == 7 { 95.0 } else { latitude };
+        let longitude = -120.9 - (row / 10) as f64 * 0.043;
+        let revised = if row == 0 && call >= 2 { 55.5 } else { 3.4 + row as f64 };
+        let _ = match landsat {
+            true => writeln!(text, "{latitude:.5},{longitude:.5},43,33,{row},{row},{date},{time},L8,H,D"),
+            false => writeln!(
+                text,
+                "{latitude:.5},{longitude:.5},331.2,0.4,0.4,{date},{time},{satellite},DEMO,{confidence},2.0DEMO,290.1,{revised:.1},D"
+            ),
+        };
+    }
+    text
+}
+
+// ---- The senders ----
+
+/// A sensor that reports over MQTT 3.1.1, QoS 1, one reading in flight.
+async fn sensors(mqtt: SocketAddr, clock: Clock) -> Result<(), String> {
+    let text = |e: std::io::Error| format!("MQTT: {e}");
+    let mut connection = TcpStream::connect(mqtt).await.map_err(text)?;
+    let id = b"demo-sensor";
+    let mut connect = vec![0x10, 12 + id.len() as u8, 0, 4];
+    connect.extend_from_slice(b"MQTT\x04\x02\x00\x3c\x00");
+    connect.push(id.len() as u8);
+    connect.extend_from_slice(id);
+    connection.write_all(&connect).await.map_err(text)?;
+    connection.read_exact(&mut [0; 4]).await.map_err(text)?;
+    for number in 1u16.. {
+        let sensor = 9_000 + u32::from(number) % 12;
+        let reading = json!({
+            "sensor_index": sensor, "name": "demo", "latitude": 38.4 + f64::from(sensor % 12) * 0.05, "longitude": -121.2,
+            "last_seen": clock.now().as_second(), "humidity": 30, "temperature": 80, "pressure": 1005.1, "pm2.5_atm": 35.5,
+        });
+        let topic = format!("sensors/purpleair/{sensor}/state");
+        let payload = reading.to_string();
+        let mut body = (topic.len() as u16).to_be_bytes().to_vec();
+        body.extend_from_slice(topic.as_bytes());
+        body.extend_from_slice(&number.max(1).to_be_bytes());
+        body.extend_from_slice(payload.as_bytes());
+        let mut publish = vec![0x32, (body.len() % 128) as u8 | 0x80, (body.len() / 128) as u8];
+        publish.append(&mut body);
+        connection.write_all(&publish).await.map_err(text)?;
+        connection.read_exact(&mut [0; 4]).await.map_err(text)?;
+        tokio::time::sleep(SENSOR_EVERY).await;
+    }
+    Ok(())
+}
+
+async fn import_and_alerts(app: &App, http: SocketAddr, kafka: &str, teller: Teller) -> Result<(), String> {
+    let key = demo_key(app).await?;
+    let importing = tokio::spawn({
+        let app = app.clone();
+        async move { import(&app).await }
+    });
+    let client = reqwest::Client::new();
+    for number in 1..=ALERTS {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let waiting = app.queue.depth(&app.settings.queues.low).await.map_or(0, |depth| depth.total());
+        let now = app.clock.now();
+        let alert = json!({
+            "id": format!("DEMO-{}-{number}", now.as_second()), "sender": "demo@example.org", "sent": rfc3339(now),
+            "status": "Actual", "msgType": "Alert", "event": "Evacuation Immediate (demo)",
+            "area": { "description": "Demo Canyon", "polygon": [[38.30, -120.95], [38.30, -120.80], [38.42, -120.80], [38.42, -120.95], [38.30, -120.95]] },
+            "population": 1200,
+        });
+        let began = Instant::now();
+        let request = client.post(format!("http://{http}/alerts")).bearer_auth(key.reveal()).json(&alert);
+        let answer: Value =
+            async { request.send().await?.json().await }.await.map_err(|e| format!("POST /alerts: {e}"))?;
+        let took = began.elapsed().as_secs_f64() * 1000.0;
+        match answer.pointer("/accepted/0") {
+            Some(accepted) => teller.say(format_args!(
+                "evacuation alert {} acknowledged by the {} in {took:.1} ms, {waiting} LOW envelopes waiting",
+                accepted["event_id"].as_str().unwrap_or_default(),
+                accepted["acknowledged_by"].as_str().unwrap_or_default(),
+            )),
+            None => teller.say(format_args!("evacuation alert refused: {answer}")),
+        }
+    }
+    let ledger = importing.await.map_err(|e| e.to_string())??;
+    teller.say(format_args!("bulk import (LOW): {} rows accepted, {} duplicates", ledger.accepted, ledger.duplicates));
+    teller.say(format_args!("see the alerts: kcat -b {kafka} -t wildfire-critical-alerts -C -o beginning -e"));
+    Ok(())
+}
+
+/// Registers the demo's sender, or gives it a new key where it is known from an earlier run.
+async fn demo_key(app: &App) -> Result<ApiKey, String> {
+    let id = ConnectorId::new("demo").map_err(|e| e.to_string())?;
+    let source = SourceId::new("evacuation_alert_demo").map_err(|e| e.to_string())?;
+    let tenant = TenantId::new("demo").map_err(|e| e.to_string())?;
+    let registration = Registration { id: id.clone(), tenant, sources: vec![source], critical: true, principal: None };
+    match connectors::register(app, registration, "up --demo").await {
+        Ok(key) => Ok(key),
+        Err(ControlError::Refused(_)) => connectors::rotate(app, &id, "up --demo").await.map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+async fn import(app: &App) -> Result<Ledger, String> {
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let id = |name| StreamId::new(name).map_err(|e| text(&e));
+    let source = SourceId::new("historical_firms").map_err(|e| text(&e))?;
+    let stream = Stream {
+        id: id("demo-import")?,
+        source: source.clone(),
+        tenant: TenantId::new("demo").map_err(|e| text(&e))?,
+        granted: false,
+        when_full: WhenFull::Wait,
+    };
+    let body = bytes::Bytes::from(archive());
+    let context = Context { source: &source, received_at: app.clock.now(), topic: None };
+    let rows = Format::Firms.rows(&body, context).map_err(|e| text(&e))?;
+    let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
+    ingest(app, &stream, &mut seen, &mut ledger, rows).await.map_err(|e| text(&e))?;
+    Ok(ledger)
+}
+
+/// A made-up archive of last season.
+fn archive() -> String {
+    let mut text =
+        "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight\n".to_owned();
+    for row in 0..IMPORT_ROWS {
+        let (latitude, longitude) = (33.0 + (row % 800) as f64 * 0.01, -123.0 + (row / 800) as f64 * 0.2);
+        let (day, time) = (1 + row % 28, row % 24 * 100 + row % 60);
+        let frp = 1.0 + (row % 97) as f64;
+        let _ = writeln!(
+            text,
+            "{latitude:.5},{longitude:.5},320.5,0.4,0.4,2025-08-{day:02},{time},N,DEMO,n,2.0DEMO,290.1,{frp:.1},D"
+        );
+    }
+    text
+}
+
+// ---- The teller ----
+
+/// Tells of each kind of event once, when it first happens.
+async fn watch(app: &App, teller: Teller) -> Result<(), String> {
+    let (mut told, mut revised, mut rejected) = (BTreeMap::<String, String>::new(), false, false);
+    loop {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        for registered in streams::list(app).await.map_err(|e| e.to_string())? {
+            let status = streams::status(app, &registered).await.map_err(|e| e.to_string())?;
+            let line = match (&status.poll.last_error, status.poll.records_processed) {
+                (Some(problem), _) => format!("source in trouble, others go on: {problem}"),
+                (None, 0) => continue,
+                (None, _) if told.get(status.stream_id.as_str()).is_some_and(|line| line.starts_with("polled")) => {
+                    continue;
+                }
+                (None, n) => format!("polled: {n} detections accepted ({})", status.current_priority),
+            };
+            if told.get(status.stream_id.as_str()) != Some(&line) {
+                teller.say(format_args!("{}: {line}", status.stream_id));
+                told.insert(status.stream_id.to_string(), line);
+            }
+        }
+        let totals = app.tally.totals();
+        if totals.revisions > 0 && !revised {
+            revised = true;
+            teller.say("a re-read row had changed: published again with revision 1");
+        }
+        if !rejected && let Some(letter) = dead::list(app, None, 1).await.map_err(|e| e.to_string())?.first() {
+            rejected = true;
+            teller.say(format_args!("one bad row rejected, the rest went on: {}: {}", letter.reason, letter.detail));
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! `up`: reads the template that is deployed and runs what it says with the functions' own handlers [L1, L2, L3]. What the
+//! template does not say does not run.
+
+mod demo;
+mod functions;
+mod http;
+mod kinesis;
+mod readiness;
+mod rules;
+mod schedules;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::{Value, json};
+use streammanager::app::App;
+use streammanager::blobs::embedded::FileBlobs;
+use streammanager::embedded::{Commits, Embedded, Options, QueueOptions};
+use streammanager::queue::QueueRef;
+use streammanager::schedule::lease;
+use streammanager::schedule::streams::{self, StreamsFile};
+use streammanager::settings::Settings;
+use streammanager::sink::TopicState;
+use streammanager::time::{Clock, Rng};
+use streammanager::upstream::http::HttpUpstream;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cli::UpArgs;
+use crate::exit::{Exit, Failure};
+use crate::host;
+use crate::kafka::Broker;
+use crate::mqtt::Endpoint;
+use crate::template::{self, Template, Trigger};
+use functions::Functions;
+use http::{Api, Route};
+use kinesis::Shard;
+use readiness::Readiness;
+use rules::Rules;
+use sources::{AsyncInvocations, QueueSource};
+
+/// What is still queued when the system is told to stop may take this long; the rest waits durably for the next start.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Default port of the embedded Kafka endpoint.
+const KAFKA_PORT: u16 = 9092;
+
+pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
+    let json = args.json;
+    let world = World::start(&args).await?;
+    world.announce(json);
+    let story = args.demo.then(|| demo::start(&world.demo_targets(), json));
+    until_told_to_stop(args.duration).await?;
+    if let Some(story) = story {
+        story.stop().await;
+    }
+    world.stop(json).await
+}
+
+/// Everything that runs.
+struct World {
+    app: App,
+    embedded: Embedded,
+    queued_at_start: u64,
+    template: Template,
+    readiness: Readiness,
+    http: SocketAddr,
+    mqtt: SocketAddr,
+    kafka: String,
+    streams: usize,
+    topics: Vec<streammanager::sink::TopicReport>,
+    /// Takes in nothing new: HTTP, MQTT, schedules.
+    intake: CancellationToken,
+    /// Ends event sources and delivery.
+    work: CancellationToken,
+    /// Ends the Kafka endpoint.
+    broker: CancellationToken,
+    intake_tasks: TaskTracker,
+    work_tasks: TaskTracker,
+    broker_tasks: TaskTracker,
+}
+
+impl World {
+    async fn start(args: &UpArgs) -> Result<World, Failure> {
+        let http = listen(&args.http, "--http").await?;
+        let mqtt = listen(&args.mqtt, "--mqtt").await?;
+        let (broker, broker_tasks) = (CancellationToken::new(), TaskTracker::new());
+        let clock = Clock::system();
+        // The parameters decide nothing that opening the folder needs: queues have the same names with any broker.
+        let upstream = match (&args.upstream, args.demo) {
+            (Some(url), _) => Some(url.clone()),
+            (None, true) => Some(demo::serve_upstream(clock.clone()).await?),
+            (None, false) => None,
+        };
+        let mut parameters = BTreeMap::from([
+            ("KafkaBrokers".to_owned(), "127.0.0.1:9092".to_owned()),
+            ("KafkaSecurity".to_owned(), "plaintext".to_owned()),
+        ]);
+        if let Some(url) = upstream {
+            parameters.insert("FirmsBaseUrl".to_owned(), url);
+        }
+        let mut template = template::load(&args.template, &parameters).map_err(Failure::new)?;
+        let mut streams_file = read_streams(&args.streams)?;
+        if args.demo {
+            // A newcomer sees a revision within seconds, not minutes.
+            streams_file.streams.iter_mut().for_each(|spec| spec.interval = demo::interval());
+        }
+        let map_key = if args.demo { Some(demo::MAP_KEY.to_owned()) } else { std::env::var("FIRMS_MAP_KEY").ok() };
+        for function in &mut template.functions {
+            if let Some(key) = &map_key {
+                function.environment.insert("FIRMS_MAP_KEY".into(), key.clone());
+            }
+        }
+
+        let mut options = Options::new(clock.clone());
+        options.queues = queue_options(&template);
+        let embedded = Embedded::open(&args.data, options)?;
+        let kafka = start_kafka(&args.kafka, &args.data, &broker, &broker_tasks).await?;
+        let prefix =
+            template.functions.first().and_then(|f| f.environment.get("TOPIC_PREFIX").cloned()).unwrap_or_default();
+        let sink = host::kafka_sink(&kafka, &prefix)?;
+        let topics = sink.check().await.map_err(|e| {
+            Failure::new(format!("Kafka at {kafka} cannot be used: {e}; start it, or run with --kafka embedded"))
+        })?;
+
+        let world = App {
+            settings: Arc::new(Settings::local()),
+            queue: Arc::new(embedded.clone()),
+            store: Arc::new(embedded.clone()),
+            blobs: Arc::new(FileBlobs::open(&args.data, Commits::Grouped)?),
+            sink,
+            upstream: Arc::new(HttpUpstream::new()?),
+            clock,
+            rng: Rng::from_os().map_err(Failure::new)?,
+            breakers: Arc::default(),
+            admission: Arc::default(),
+            tally: Arc::default(),
+        };
+        let (intake, work) = (CancellationToken::new(), CancellationToken::new());
+        let functions = Functions::build(&template, &world, work.clone())?;
+        let operator = template.functions.iter().find(|f| f.binary == "control").or(template.functions.first());
+        let app = operator
+            .and_then(|function| functions.app_of(&function.logical_id).cloned())
+            .ok_or_else(|| Failure::new(format!("{}: no function to run", args.template.display())))?;
+        // The folder's lock proves that every earlier holder is dead.
+        lease::clear_all(&app).await?;
+        let queued_at_start = host::queued_records(&embedded, &app.settings)?;
+        let streams = streams_file.streams.len();
+        streams::apply(&app, &streams_file, true).await?;
+
+        let mut shards = BTreeMap::new();
+        for stream in &template.streams {
+            shards.insert(stream.name.clone(), Shard::open(&stream.name, app.store.clone()).await?);
+        }
+        let rules = Arc::new(Rules::new(app.clone(), &template.rules, shards.clone())?);
+        let endpoint = Endpoint::new(rules);
+        let (intake_tasks, work_tasks) = (TaskTracker::new(), TaskTracker::new());
+        let triggers = Triggers {
+            functions: &functions,
+            app: &app,
+            shards: &shards,
+            endpoint: &endpoint,
+            intake: &intake,
+            work: &work,
+        };
+        let routes = triggers.start(&template, &intake_tasks, &work_tasks)?;
+
+        let readiness = Readiness { app: app.clone(), shards: Arc::new(shards.into_values().collect()) };
+        let control_key = control_key(&args.data, &app.rng)?;
+        let (http_at, mqtt_at) = (http.local_addr().map_err(Failure::new)?, mqtt.local_addr().map_err(Failure::new)?);
+        let api = Api {
+            routes,
+            functions,
+            metrics: PrometheusBuilder::new()
+                .set_buckets(LATENCY_BUCKETS)
+                .and_then(PrometheusBuilder::install_recorder)
+                .map_err(|e| Failure::new(format!("metrics: {e}")))?,
+            readiness: readiness.clone(),
+            control_key,
+        };
+        let stop = intake.clone();
+        intake_tasks.spawn(async move {
+            if let Err(e) = http::serve(api, http, stop).await {
+                tracing::error!(%e, "the HTTP endpoint ended");
+            }
+        });
+        intake_tasks.spawn(endpoint.serve(mqtt, intake.clone()));
+        Ok(World {
+            app,
+            embedded,
+            queued_at_start,
+            template,
+            readiness,
+            http: http_at,
+            mqtt: mqtt_at,
+            kafka,
+            streams,
+            topics,
+            intake,
+            work,
+            broker,
+            intake_tasks,
+            work_tasks,
+            broker_tasks,
+        })
+    }
+
+    fn demo_targets(&self) -> demo::Targets {
+        demo::Targets { app: self.app.clone(), http: self.http, mqtt: self.mqtt, kafka: self.kafka.clone() }
+    }
+
+    /// The first screen: where everything is, and what of the template this host does not do.
+    fn announce(&self, as_json: bool) {
+        if as_json {
+            let started = json!({
+                "http": self.http.to_string(), "mqtt": self.mqtt.to_string(), "kafka": self.kafka,
+                "streams": self.streams, "topics": self.topics, "queued_at_start": self.queued_at_start,
+                "not_honoured": self.template.unsupported.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            });
+            println!("{}", json!({ "started": started }));
+            return;
+        }
+        println!("StreamManager is up: {} functions, {} streams", self.template.functions.len(), self.streams);
+        println!("  HTTP   http://{}   POST /alerts, GET /status, /metrics, /health/ready", self.http);
+        println!("  MQTT   {}   sensors/{{kind}}/{{id}}/state, alerts/{{source_id}}", self.mqtt);
+        println!("  Kafka  {}   {} topics", self.kafka, self.topics.len());
+        for topic in &self.topics {
+            if let TopicState::Differs { partitions, expected } = topic.state {
+                println!("  topic {} has {partitions} partitions, expected {expected}: used as it is", topic.topic);
+            }
+        }
+        if self.queued_at_start > 0 {
+            println!("  {} records of an earlier run wait in the queues and go on now", self.queued_at_start);
+        }
+        for unsupported in &self.template.unsupported {
+            println!("  not honoured here: {unsupported}");
+        }
+        println!("Watch: kcat -b {} -t wildfire-nasa-firms -C -o beginning -f '%k %s\\n'", self.kafka);
+    }
+
+    async fn stop(self, json: bool) -> Result<Exit, Failure> {
+        self.intake.cancel();
+        self.intake_tasks.close();
+        // A client that keeps its connection open must not hold up the end.
+        let _ = tokio::time::timeout(Duration::from_secs(3), self.intake_tasks.wait()).await;
+        let drained = self.readiness.drained(DRAIN).await;
+        self.work.cancel();
+        self.work_tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.work_tasks.wait()).await;
+        let queued = host::queued_records(&self.embedded, &self.app.settings)?;
+        self.broker.cancel();
+        self.broker_tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.broker_tasks.wait()).await;
+
+        let totals = self.app.tally.totals();
+        let came = self.queued_at_start + totals.accepted + totals.announced;
+        let went = totals.delivered_in_all() + totals.dead_lettered + queued;
+        let balanced = came == went;
+        match json {
+            true => {
+                let unread: u64 = self.readiness.shards.iter().map(Shard::unread).sum();
+                let ledger = json!({
+                    "queued_at_start": self.queued_at_start, "accepted": totals.accepted, "announced": totals.announced,
+                    "delivered": totals.delivered, "dead_lettered": totals.dead_lettered,
+                    "redelivered": totals.redelivered, "queued": queued, "unread_readings": unread, "drained": drained,
+                    "balanced": balanced, "latency_ms": totals.latency_ms,
+                });
+                println!("{}", json!({ "ledger": ledger }));
+            }
+            false => {
+                println!(
+                    "queued at start {} + accepted {} + announced {} = delivered {} + dead letters {} + queued {queued}: {}",
+                    self.queued_at_start,
+                    totals.accepted,
+                    totals.announced,
+                    totals.delivered_in_all(),
+                    totals.dead_lettered,
+                    if balanced { "0 lost" } else { "NOT BALANCED" }
+                );
+                for (topic, n) in &totals.delivered {
+                    println!("  {n:>8} {topic}");
+                }
+                for (tier, ms) in &totals.latency_ms {
+                    println!("  {tier:<8} p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", ms.p50, ms.p99, ms.max);
+                }
+            }
+        }
+        Ok(if balanced { Exit::Done } else { Exit::Failed })
+    }
+}
+
+/// Seconds; from an alert's fraction of a millisecond to LOW's minute.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Starts what the template's triggers say.
+struct Triggers<'a> {
+    functions: &'a Functions,
+    app: &'a App,
+    shards: &'a BTreeMap<String, Shard>,
+    endpoint: &'a Endpoint,
+    intake: &'a CancellationToken,
+    work: &'a CancellationToken,
+}
+
+impl Triggers<'_> {
+    fn start(&self, template: &Template, intake: &TaskTracker, work: &TaskTracker) -> Result<Vec<Route>, Failure> {
+        let mut routes = Vec::new();
+        for function in &template.functions {
+            let name = function.logical_id.clone();
+            for trigger in &function.triggers {
+                match trigger {
+                    Trigger::Schedule { every, input, enabled, .. } if *enabled => {
+                        // Delivery outlives the intake: it drains.
+                        let (tasks, stop) = match function.binary.as_str() {
+                            "deliver" => (work, self.work),
+                            _ => (intake, self.intake),
+                        };
+                        let (functions, tracker, stop) = (self.functions.clone(), tasks.clone(), stop.clone());
+                        tasks.spawn(schedules::run(functions, name.clone(), *every, input.clone(), tracker, stop));
+                    }
+                    Trigger::Schedule { .. } => {}
+                    Trigger::Queue { queue, batch_size, report_failures, .. } => {
+                        let source = QueueSource {
+                            functions: self.functions.clone(),
+                            function: name.clone(),
+                            queue: QueueRef::new(&format!("local:{queue}")),
+                            backend: self.app.queue.clone(),
+                            batch_size: *batch_size as usize,
+                            report_failures: *report_failures,
+                        };
+                        work.spawn(sources::run(source, work.clone(), self.work.clone()));
+                    }
+                    Trigger::Stream { stream, batch_size, .. } => {
+                        let shard = self.shards.get(stream).ok_or_else(|| {
+                            Failure::new(format!(
+                                "template: {name} reads the stream {stream}, which is not in the template"
+                            ))
+                        })?;
+                        let (functions, clock, stop) =
+                            (self.functions.clone(), self.app.clock.clone(), self.work.clone());
+                        work.spawn(shard.clone().run(functions, name.clone(), *batch_size as usize, clock, stop));
+                    }
+                    Trigger::Http { method, path } => {
+                        routes.push(Route { method: method.clone(), path: path.clone(), function: name.clone() });
+                    }
+                }
+            }
+            let invocations = AsyncInvocations {
+                functions: self.functions.clone(),
+                function: name.clone(),
+                backend: self.app.queue.clone(),
+                retries: function.retries,
+                on_failure: function.on_failure.as_ref().map(|queue| QueueRef::new(&format!("local:{queue}"))),
+            };
+            let endpoint = self.endpoint.clone();
+            let confirm = move |answer: Value| {
+                let endpoint = endpoint.clone();
+                async move { confirm(&endpoint, &answer).await }
+            };
+            work.spawn(invocations.run(confirm, work.clone(), self.work.clone()));
+        }
+        Ok(routes)
+    }
+}
+
+/// `alerts/ack/{event_id}` for every alert that is durable [E5].
+async fn confirm(endpoint: &Endpoint, answer: &Value) {
+    for accepted in answer.get("accepted").and_then(Value::as_array).into_iter().flatten() {
+        if let Some(event) = accepted.get("event_id").and_then(Value::as_str) {
+            endpoint.publish(&format!("alerts/ack/{event}"), accepted.to_string().into()).await;
+        }
+    }
+}
+
+async fn listen(address: &str, flag: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|e| {
+        Failure::new(format!(
+            "{flag} {address}: {e}; is another program on this port? choose another with {flag} HOST:PORT"
+        ))
+    })
+}
+
+fn read_streams(path: &Path) -> Result<StreamsFile, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::new(format!("{}: {e}; name it with --streams", path.display())))?;
+    StreamsFile::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}
+
+fn queue_options(template: &Template) -> BTreeMap<QueueRef, QueueOptions> {
+    let options = template.queues.iter().map(|queue| {
+        let options = QueueOptions {
+            visibility: queue.visibility,
+            delay: queue.delay,
+            retention: queue.retention,
+            dead_letters: queue
+                .dead_letter
+                .as_ref()
+                .map(|dead| (QueueRef::new(&format!("local:{}", dead.queue)), dead.max_receives)),
+            ..QueueOptions::default()
+        };
+        (QueueRef::new(&queue.url()), options)
+    });
+    options.collect()
+}
+
+/// `embedded`, `embedded:PORT`, or brokers that run already.
+async fn start_kafka(
+    flag: &str,
+    data: &Path,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<String, Failure> {
+    let port = match flag.strip_prefix("embedded") {
+        Some("") => KAFKA_PORT,
+        Some(rest) => rest
+            .strip_prefix(':')
+            .and_then(|port| port.parse().ok())
+            .ok_or_else(|| Failure::new(format!("--kafka {flag}: write embedded, embedded:PORT or HOST:PORT")))?,
+        None => return Ok(flag.to_owned()),
+    };
+    let listener = listen(&format!("127.0.0.1:{port}"), "--kafka embedded:PORT on").await?;
+    let at = listener.local_addr().map_err(Failure::new)?;
+    let broker = Broker::open(&data.join("kafka"), at).map_err(|e| Failure::new(format!("Kafka endpoint: {e}")))?;
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        if let Err(e) = broker.serve(listener, stop).await {
+            tracing::error!(%e, "the Kafka endpoint ended");
+        }
+    });
+    Ok(at.to_string())
+}
+
+/// The operators' key of this data folder, made at the first start and readable by its owner only.
+fn control_key(data: &Path, rng: &Rng) -> Result<String, Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = data.join("control.key");
+    let failed = |e: std::io::Error| Failure::new(format!("{}: {e}", path.display()));
+    match std::fs::read_to_string(&path) {
+        Ok(key) if !key.trim().is_empty() => Ok(key.trim().to_owned()),
+        Ok(_) => Err(Failure::new(format!("{}: is empty; delete it to have a new key made", path.display()))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let key: String = rng.bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+            writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(failed)?;
+            Ok(key)
+        }
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// Ctrl-C, SIGTERM, or the time given.
+async fn until_told_to_stop(duration: Option<Duration>) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::new)?;
+    let time = async {
+        match duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Failure::new),
+        _ = terminate.recv() => Ok(()),
+        () = time => Ok(()),
+    }
+}

@@ -139,7 +139,6 @@ fn control_answers_every_operator_route() {
         "GET /audit",
         "GET /connectors",
         "GET /dead-letters",
-        "GET /quarantine",
         "GET /status",
         "GET /streams",
         "GET /streams/{id}",

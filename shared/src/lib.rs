@@ -31,3 +31,6 @@ pub mod upstream;
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+
+#[cfg(feature = "testing")]
+pub mod faults;

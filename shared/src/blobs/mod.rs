@@ -4,6 +4,8 @@
 pub mod conformance;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "testing")]
+mod faulty;
 
 use std::fmt;
 use std::str::FromStr;

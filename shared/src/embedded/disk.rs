@@ -24,7 +24,8 @@ struct State {
     synced: Vec<u8>,
     /// Sectors written since, in no particular order on a real disk.
     dirty: BTreeSet<usize>,
-    full: bool,
+    /// Writes and syncs that still succeed; `None`: all.
+    left: Option<u64>,
     /// Handles of before a crash reach nothing.
     generation: u64,
 }
@@ -52,12 +53,13 @@ impl MemoryDisk {
         state.bytes.clone_from(&left);
         state.synced = left;
         state.dirty.clear();
+        state.left = None;
         state.generation += 1;
     }
 
-    /// While full, every write and sync fails, as on a disk without space.
-    pub fn set_full(&self, full: bool) {
-        self.state().full = full;
+    /// After `writes` more, every write and sync fails, as on a disk without space; `None` ends that.
+    pub fn fail_after(&self, writes: Option<u64>) {
+        self.state().left = writes;
     }
 
     pub(crate) fn attach(&self) -> Attached {
@@ -70,10 +72,14 @@ impl MemoryDisk {
 }
 
 impl State {
-    fn writable(&self) -> io::Result<()> {
-        match self.full {
-            true => Err(io::Error::from(io::ErrorKind::StorageFull)),
-            false => Ok(()),
+    fn count_write(&mut self) -> io::Result<()> {
+        match &mut self.left {
+            None => Ok(()),
+            Some(0) => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
         }
     }
 
@@ -120,7 +126,7 @@ impl StorageBackend for Attached {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state()?;
-        state.writable()?;
+        state.count_write()?;
         let before = state.bytes.len();
         state.bytes.resize(len as usize, 0);
         state.touch(before, len as usize);
@@ -129,7 +135,7 @@ impl StorageBackend for Attached {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state()?;
-        state.writable()?;
+        state.count_write()?;
         let State { bytes, synced, dirty, .. } = &mut *state;
         synced.resize(bytes.len(), 0);
         for &sector in dirty.iter() {
@@ -144,7 +150,7 @@ impl StorageBackend for Attached {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.state()?;
-        state.writable()?;
+        state.count_write()?;
         let from = offset as usize;
         let to = from + data.len();
         state.bytes.get_mut(from..to).ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(data);

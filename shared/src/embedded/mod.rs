@@ -6,6 +6,7 @@ mod database;
 mod disk;
 mod lock;
 #[cfg(all(test, feature = "testing"))]
+#[allow(clippy::unwrap_used)]
 mod tests;
 mod writer;
 

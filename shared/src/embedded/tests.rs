@@ -13,6 +13,7 @@ use super::{Commits, Embedded, MemoryDisk, Options, QueueOptions};
 use crate::blobs;
 use crate::blobs::embedded::FileBlobs;
 use crate::error::BackendError;
+use crate::faults::{Fault, Faults, Faulty, Shares};
 use crate::queue::{self, Body, Message, Queue, QueueRef, SendError, Settle};
 use crate::store::{self, Expect, Key, Store};
 use crate::time::{Clock, Rng, Timestamp};
@@ -121,6 +122,93 @@ async fn the_laws_hold_in_a_folder_with_grouped_commits() {
     tokio::join!(queue_laws(&world), store_laws(&world));
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_laws_hold_through_a_quiet_faulty() {
+    struct Quiet(World);
+    #[async_trait]
+    impl queue::conformance::World for Quiet {
+        fn queue(&self) -> Arc<dyn Queue> {
+            Arc::new(Faulty::new(self.0.current(), Faults::none()))
+        }
+        fn at(&self, name: &str) -> QueueRef {
+            QueueRef::new(name)
+        }
+        async fn crash(&self) -> bool {
+            self.0.crash()
+        }
+        fn bounded(&self) -> bool {
+            true
+        }
+    }
+    #[async_trait]
+    impl store::conformance::World for Quiet {
+        fn store(&self) -> Arc<dyn Store> {
+            Arc::new(Faulty::new(self.0.current(), Faults::none()))
+        }
+        fn clock(&self) -> Clock {
+            self.0.options.clock.clone()
+        }
+        async fn crash(&self) -> bool {
+            self.0.crash()
+        }
+    }
+    let world = Quiet(simulated(&MemoryDisk::new(), 1));
+    queue::conformance::run(&world).await;
+    store::conformance::run(&world).await;
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = FileBlobs::open(folder.path(), Commits::Inline).unwrap();
+    blobs::conformance::run(&Faulty::new(blobs, Faults::none()), "salt").await;
+}
+
+/// A caller that tries again until it is told `Ok` loses nothing through a queue and a store that fail half the time.
+#[tokio::test(start_paused = true)]
+async fn trying_again_loses_nothing_through_a_faulty_queue_and_store() {
+    for seed in 0..20 {
+        let world = simulated(&MemoryDisk::new(), seed);
+        let faults = Faults::none();
+        faults.script([Fault::Part, Fault::After, Fault::Late(Duration::from_secs(1)), Fault::Before]);
+        faults.seed(Rng::seeded(seed), Shares { before: 50, after: 50, part: 50 });
+        let faulty = Faulty::new(world.current(), faults.clone());
+        let at = QueueRef::new("q");
+        let mut unsent: Vec<Message> = (0..30).map(|n| Message::now(Body::Text(n.to_string()))).collect();
+        while !unsent.is_empty() {
+            if let Ok(outcomes) = faulty.send(&at, &unsent).await {
+                let mut outcomes = outcomes.iter();
+                unsent.retain(|_| outcomes.next().is_some_and(Result::is_err));
+            }
+        }
+        let mut unseen: std::collections::BTreeSet<String> = (0..30).map(|n| n.to_string()).collect();
+        while faulty.depth(&at).await.is_ok_and(|depth| depth.total() > 0) || !unseen.is_empty() {
+            let got = faulty.receive(&at, 10, Duration::from_secs(20)).await.unwrap_or_default();
+            for delivery in got {
+                if let Body::Text(text) = &delivery.body {
+                    unseen.remove(text);
+                }
+                while faulty.settle(&at, &[(delivery.receipt.clone(), Settle::Forget)]).await.is_err() {}
+            }
+        }
+        let key = Key::new("p", "count");
+        for n in 1..=10u8 {
+            // Whoever got no answer reads before writing again.
+            loop {
+                match faulty.get(&key).await {
+                    Ok(Some(item)) if item.value[..] == [n] => break,
+                    Ok(old) => {
+                        let expect = old.map_or(Expect::Absent, |item| Expect::Version(item.version));
+                        let _ = faulty.put_if(&key, Bytes::from(vec![n]), expect, None).await;
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        assert!(faults.injected() > 20, "{}", faults.injected());
+        faults.outage(true);
+        assert!(matches!(faulty.get(&key).await, Err(BackendError::Retry(_))));
+        faults.quiet();
+        assert_eq!(faulty.get(&key).await.unwrap().map(|item| item.value.to_vec()), Some(vec![10]));
+    }
+}
+
 // Those that crash would pull the world from under the others, which run side by side here.
 async fn queue_laws(world: &World) {
     use queue::conformance::{LAWS, Law};
@@ -190,7 +278,7 @@ async fn a_full_disk_is_survived() {
     let version = embedded.put_if(&key, Bytes::from_static(b"1"), Expect::Absent, None).await.unwrap();
     let got = embedded.receive(&at, 1, Duration::ZERO).await.unwrap();
 
-    disk.set_full(true);
+    disk.fail_after(Some(0));
     let failed = embedded.send(&at, &message("b")).await;
     assert!(matches!(failed, Err(BackendError::Retry(_))), "{failed:?}");
     let failed = embedded.settle(&at, &[(got[0].receipt.clone(), Settle::Forget)]).await;
@@ -198,7 +286,7 @@ async fn a_full_disk_is_survived() {
     let failed = embedded.put_if(&key, Bytes::from_static(b"2"), Expect::Version(version), None).await;
     assert!(matches!(failed, Err(store::PutError::Backend(BackendError::Retry(_)))), "{failed:?}");
 
-    disk.set_full(false);
+    disk.fail_after(None);
     embedded.put_if(&key, Bytes::from_static(b"3"), Expect::Version(version), None).await.unwrap();
     embedded.send(&at, &message("c")).await.unwrap()[0].clone().unwrap();
     // The receipt of before still holds.

@@ -5,6 +5,8 @@
 pub mod conformance;
 #[cfg(feature = "embedded")]
 pub(crate) mod embedded;
+#[cfg(feature = "testing")]
+mod faulty;
 
 use std::fmt;
 use std::sync::Arc;

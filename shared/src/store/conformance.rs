@@ -85,11 +85,11 @@ async fn what_is_put_is_got(world: &dyn World, name: &str) {
     for (sort, value) in [("bytes", every_byte), ("empty", Bytes::new()), ("schlüssel/火 #1", Bytes::from_static(b"v"))]
     {
         let key = Key::new(name, sort);
-        let expires = Some(world.clock().now() + Duration::from_secs(3600));
-        let version = put(&*store, &key, value.clone(), Expect::Absent, expires).await.expect("absent");
+        let expires = world.clock().now() + Duration::from_secs(3600);
+        let version = put(&*store, &key, value.clone(), Expect::Absent, Some(expires)).await.expect("absent");
         let item = store.get(&key).await.expect("get").expect("is there");
         assert_eq!((&item.key, &item.value, item.version), (&key, &value, version));
-        let off = item.expires.expect("expires").duration_since(expires.expect("some")).abs();
+        let off = item.expires.expect("expires").duration_since(expires).abs();
         assert!(off < jiff::SignedDuration::from_secs(1), "{off:?}");
     }
 }

@@ -5,6 +5,8 @@
 pub mod conformance;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "testing")]
+mod faulty;
 
 use async_trait::async_trait;
 use bytes::Bytes;

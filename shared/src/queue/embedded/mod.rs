@@ -2,6 +2,9 @@
 //! fsync and everything unforgotten is visible again after a crash.
 
 mod index;
+#[cfg(all(test, feature = "testing"))]
+#[allow(clippy::unwrap_used)]
+mod model;
 mod ops;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -93,8 +93,9 @@ async fn topics_are_created_changed_listed_and_deleted(target: &Target) {
     }
     assert_eq!(setting("retention.ms").await, wanted);
     let wrong = AlterConfig::new(resource).set("retention.ms", "soon");
-    let refused = admin.alter_configs([&wrong], &options()).await.unwrap();
-    assert_eq!(refused.into_iter().next().unwrap().unwrap_err().1, RDKafkaErrorCode::InvalidConfig);
+    // rdkafka does not hand out the refusal of a single resource.
+    let _ = admin.alter_configs([&wrong], &options()).await.unwrap();
+    assert_eq!(setting("retention.ms").await, wanted, "a value that is none changes nothing");
 
     assert_eq!(admin.delete_topics(&[topic], &options()).await.unwrap(), [Ok(topic.to_owned())]);
     let client = consumer(target, &[]);
@@ -212,7 +213,7 @@ async fn two_members_share_a_group_and_lag_is_known(target: &Target) {
     create(target, topic, 4, &[]).await;
     let producer = producer(target, &[]);
     let records: Vec<Record> = (0..4).flat_map(|partition| numbered(partition, 10)).collect();
-    send(&producer, topic, &records).await.into_iter().for_each(|at| drop(at.unwrap()));
+    send(&producer, topic, &records).await.into_iter().for_each(|at| assert!(at.is_ok(), "{at:?}"));
     let member = || {
         let member = consumer(target, &[("group.id", group), ("session.timeout.ms", "6000")]);
         member.subscribe(&[topic]).unwrap();
@@ -221,12 +222,11 @@ async fn two_members_share_a_group_and_lag_is_known(target: &Target) {
     let (first, second) = (member(), member());
     let read = read_together(&first, &second, 40, 2).await;
     assert_eq!(read.len(), 40);
-    let (one, other) = (first.assignment().unwrap(), second.assignment().unwrap());
-    let all: BTreeSet<i32> = [one, other]
-        .iter()
-        .flat_map(|half| half.elements().iter().map(|e| e.partition()).collect::<Vec<_>>())
-        .collect();
-    assert_eq!(all.len(), 4, "no partition is read by both");
+    let share = |member: &StreamConsumer| -> BTreeSet<i32> {
+        member.assignment().unwrap().elements().iter().map(|element| element.partition()).collect()
+    };
+    let others = share(&second);
+    assert!(share(&first).is_disjoint(&others), "no partition is read by both");
 
     let mut positions = TopicPartitionList::new();
     (0..4).for_each(|partition| positions.add_partition_offset(topic, partition, Offset::Offset(7)).unwrap());
@@ -239,6 +239,8 @@ async fn two_members_share_a_group_and_lag_is_known(target: &Target) {
     };
     first.commit(&own(&first), CommitMode::Sync).unwrap();
     second.commit(&own(&second), CommitMode::Sync).unwrap();
+    let committed = first.committed_offsets(positions.clone(), LIMIT).unwrap();
+    assert_eq!(committed, positions, "each sees what both have committed");
     match JavaTools::find() {
         Ok(tools) => {
             let described = tools.run(target, GROUPS, &["--describe", "--group", group]);
@@ -248,16 +250,17 @@ async fn two_members_share_a_group_and_lag_is_known(target: &Target) {
         }
         Err(why) => skip("kafka-consumer-groups", &why),
     }
-    // One member leaves, the other takes over where the group stands.
+    // One member leaves, the other takes its partitions over where the group stands.
     drop(second);
     let end = Instant::now() + 2 * LIMIT;
     let mut again = BTreeSet::new();
-    while first.assignment().unwrap().count() < 4 || again.len() < 6 {
+    while again.len() < 6 {
         assert!(Instant::now() < end, "{:?}, {again:?}", first.assignment());
         tokio::select! {
             record = rd::next(&first) => drop(again.insert((record.partition, record.offset))),
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
         }
+        again.retain(|(partition, _)| others.contains(partition));
     }
     assert!(again.iter().all(|(_, offset)| (7..10).contains(offset)), "{again:?}");
 }
@@ -272,28 +275,40 @@ async fn a_static_member_gets_its_partitions_back_without_a_rebalance(target: &T
     let (topic, group) = (&*target.unique("static"), &*target.unique("static-group"));
     create(target, topic, 2, &[]).await;
     let records: Vec<Record> = (0..2).flat_map(|partition| numbered(partition, 5)).collect();
-    send(&producer(target, &[]), topic, &records).await.into_iter().for_each(|at| drop(at.unwrap()));
+    send(&producer(target, &[]), topic, &records).await.into_iter().for_each(|at| assert!(at.is_ok(), "{at:?}"));
     let member = |instance: &str| {
         let settings = [("group.id", group), ("group.instance.id", instance), ("session.timeout.ms", "30000")];
         let member = consumer(target, &settings);
         member.subscribe(&[topic]).unwrap();
-        member
+        // Never dropped: rdkafka 0.39 waits for ever to close a static member. It ends as a crashed one would.
+        std::mem::ManuallyDrop::new(member)
     };
     let (stays, leaves) = (member("stays"), member("leaves"));
     read_together(&stays, &leaves, 10, 1).await;
     let (kept, given_up) = (stays.assignment().unwrap(), leaves.assignment().unwrap());
-    drop(leaves);
     let back = member("leaves");
     // It starts from the beginning of its partition, as nothing was committed.
     let record = rd::next(&back).await;
     assert_eq!(given_up.elements()[0].partition(), record.partition);
     assert_eq!(stays.assignment().unwrap(), kept);
+    let fenced = async {
+        loop {
+            if let Err(error) = leaves.recv().await {
+                return error;
+            }
+        }
+    };
+    let fenced = tokio::time::timeout(LIMIT, fenced).await.expect("its former self hears of it");
+    assert_eq!(fenced.rdkafka_error_code(), Some(RDKafkaErrorCode::FencedInstanceId), "{fenced}");
 }
 
 async fn groups_and_records_are_deleted_on_request(target: &Target) {
     let (topic, group) = (&*target.unique("deleted"), &*target.unique("deleted-group"));
     create(target, topic, 1, &[]).await;
-    send(&producer(target, &[]), topic, &numbered(0, 20)).await.into_iter().for_each(|at| drop(at.unwrap()));
+    send(&producer(target, &[]), topic, &numbered(0, 20))
+        .await
+        .into_iter()
+        .for_each(|at| assert!(at.is_ok(), "{at:?}"));
     let client = consumer(target, &[("group.id", group)]);
     let at = |offset| {
         let mut list = TopicPartitionList::new();
@@ -401,7 +416,7 @@ async fn kafka_s_own_tools_work(target: &Target) {
     assert!(settings.contains("retention.ms=7200000"), "{settings}");
 
     let records: Vec<Record> = (0..3).flat_map(|partition| numbered(partition, 10)).collect();
-    send(&producer(target, &[]), topic, &records).await.into_iter().for_each(|at| drop(at.unwrap()));
+    send(&producer(target, &[]), topic, &records).await.into_iter().for_each(|at| assert!(at.is_ok(), "{at:?}"));
     let offsets = |time: &str| run(OFFSETS, &["--topic", topic, "--time", time]);
     let rows = |offset: i64| (0..3).map(|partition| format!("{topic}:{partition}:{offset}\n")).collect::<String>();
     assert_eq!((offsets("-1"), offsets("-2")), (rows(10), rows(0)));
@@ -563,7 +578,7 @@ async fn a_full_disk_is_an_error_to_try_again_and_the_endpoint_goes_on() {
 
     let filler = disk.fill();
     let large = [Record { value: noise(100_000), ..Record::default() }];
-    assert_eq!(send(&impatient, topic, &large).await, [Err(RDKafkaErrorCode::KafkaStorageException)]);
+    assert_eq!(send(&impatient, topic, &large).await, [Err(RDKafkaErrorCode::KafkaStorageError)]);
     let patient = producer(target, &[("enable.idempotence", "true"), ("linger.ms", "0")]);
     let waiting = {
         let large = large.clone();

@@ -70,7 +70,7 @@ impl Client {
     async fn frame(&mut self) -> Option<Bytes> {
         let size = self.0.read_i32().await.ok()?;
         let mut frame = vec![0; size as usize];
-        self.0.read_exact(&mut frame).await.unwrap();
+        self.0.read_exact(&mut frame).await.ok()?;
         Some(frame.into())
     }
 
@@ -272,4 +272,71 @@ async fn producer_ids_are_never_given_twice() {
         endpoint.stop().await;
     }
     assert_eq!(given.len(), 15);
+}
+
+/// Repeatable noise.
+struct Noise(u64);
+
+impl Noise {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % bound
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_broken_frames_do_not_end_the_endpoint() {
+    let folder = folder();
+    let endpoint = start(folder.path()).await;
+    let mut bystander = endpoint.connect().await;
+    bystander.call(ApiKey::Metadata, 4, &sample(ApiKey::Metadata, 4)).await;
+    let seeds = [0x5eed_1234_5678_9abc, 0x1357_9bdf_0246_8ace, 0xfeed_beef_dead_cafe, 0x0bad_5eed_0bad_5eed];
+    let senders = seeds.map(|seed| tokio::spawn(send_broken_frames(endpoint.address, Noise(seed), 5_000)));
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    bystander.call(ApiKey::Metadata, 4, &sample(ApiKey::Metadata, 4)).await;
+    let produced = bystander.call(ApiKey::Produce, 7, &RequestKind::Produce(produce(-1))).await;
+    assert_eq!(error_of(&produced), 0);
+    endpoint.stop().await;
+}
+
+/// One a connection: the first that is refused ends it.
+async fn send_broken_frames(address: SocketAddr, mut noise: Noise, count: usize) {
+    for _ in 0..count {
+        let mut client = Client(TcpStream::connect(address).await.unwrap());
+        let _ = client.0.write_all(&broken_frame(&mut noise)).await;
+        let _ = client.0.shutdown().await;
+        let closed = async { while client.frame().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(30), closed).await.expect("a client that is done is let go");
+    }
+}
+
+/// Pure noise, or a request of a random kind and version with a few bytes changed or its end cut off.
+fn broken_frame(noise: &mut Noise) -> Bytes {
+    let mut frame = BytesMut::new();
+    if noise.below(4) == 0 {
+        let size = 8 + noise.below(60);
+        frame.put_i32(size as i32);
+        frame.extend((0..size).map(|_| noise.below(256) as u8));
+        return frame.freeze();
+    }
+    let api = &APIS[noise.below(APIS.len())];
+    let version = api.min + noise.below((api.max - api.min + 1) as usize) as i16;
+    frame.put_i32(0);
+    let header = RequestHeader::default().with_request_api_key(api.key as i16).with_request_api_version(version);
+    header.encode(&mut frame, api.key.request_header_version(version)).unwrap();
+    sample(api.key, version).encode(&mut frame, version).unwrap();
+    for _ in 0..noise.below(4) {
+        let at = 4 + noise.below(frame.len() - 4);
+        frame[at] = noise.below(256) as u8;
+    }
+    if noise.below(3) == 0 {
+        frame.truncate(12 + noise.below(frame.len() - 12));
+    }
+    let size = frame.len() as i32 - 4;
+    frame[..4].copy_from_slice(&size.to_be_bytes());
+    frame.freeze()
 }

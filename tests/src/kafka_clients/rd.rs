@@ -32,13 +32,19 @@ pub struct Record {
 pub fn config(target: &Target, settings: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &target.address).set("socket.nagle.disable", "true");
-    settings.iter().for_each(|(name, value)| drop(config.set(*name, *value)));
+    set_all(&mut config, settings);
     config
+}
+
+fn set_all(config: &mut ClientConfig, settings: &[(&str, &str)]) {
+    for (name, value) in settings {
+        config.set(*name, *value);
+    }
 }
 
 pub fn producer(target: &Target, settings: &[(&str, &str)]) -> FutureProducer {
     let mut config = config(target, &[("linger.ms", "1"), ("message.timeout.ms", "30000")]);
-    settings.iter().for_each(|(name, value)| drop(config.set(*name, *value)));
+    set_all(&mut config, settings);
     config.create().expect("a producer")
 }
 
@@ -75,7 +81,7 @@ pub fn numbered(partition: i32, count: usize) -> Vec<Record> {
 pub fn consumer(target: &Target, settings: &[(&str, &str)]) -> StreamConsumer {
     let mut config =
         config(target, &[("group.id", "none"), ("enable.auto.commit", "false"), ("auto.offset.reset", "earliest")]);
-    settings.iter().for_each(|(name, value)| drop(config.set(*name, *value)));
+    set_all(&mut config, settings);
     config.create().expect("a consumer")
 }
 

@@ -333,6 +333,10 @@ impl ClientContext for Reports {
 
     fn error(&self, error: KafkaError, text: &str) {
         tracing::debug!(%error, "librdkafka: {text}");
+        // Follows the broker's own problem and says less.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            return;
+        }
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
     }
 }

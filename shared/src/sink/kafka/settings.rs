@@ -140,7 +140,7 @@ impl KafkaSettings {
     }
 
     /// A lane's producer [K3, K4].
-    pub(super) fn producer(&self, lane: Lane) -> ClientConfig {
+    pub fn producer(&self, lane: Lane) -> ClientConfig {
         let mut config = self.client();
         config
             .set("acks", "all")

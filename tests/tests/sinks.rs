@@ -1,0 +1,186 @@
+//! The laws of `Sink` on every implementation: memory with faults, files, and real Apache Kafka, whose broker the outage
+//! laws kill and start again. What only one implementation promises stands at the end.
+
+#[path = "sinks/worlds.rs"]
+mod worlds;
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::time::Duration;
+
+use streammanager::error::{BackendError, Reason};
+use streammanager::record::route::Topic;
+use streammanager::sink::conformance::{self, World, record};
+use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
+use streammanager::sink::{FileSink, Lane, Sent, Sink, TopicState};
+use worlds::{Files, KafkaWorld, Memory, OwnKafka};
+
+const CALM: Duration = Duration::from_secs(20);
+
+macro_rules! laws {
+    ($kind:ident on $open:path: $($law:ident),* $(,)?) => {
+        mod $kind {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $law() {
+                if let Some(world) = $open().await {
+                    super::conformance::$law(&world).await;
+                }
+            })*
+        }
+    };
+}
+
+macro_rules! every_law {
+    ($kind:ident on $open:path) => {
+        laws!($kind on $open: acked_records_are_there, a_refused_record_is_refused_alone, the_largest_record_is_taken,
+            an_empty_send_is_nothing, sends_at_once_keep_apart, a_dropped_send_leaves_others_alone,
+            check_reports_every_topic, acked_records_outlive_the_sink);
+    };
+}
+
+every_law!(memory on super::Memory::new);
+every_law!(file on super::Files::new);
+every_law!(kafka on super::KafkaWorld::shared);
+laws!(memory_away on super::Memory::new: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
+laws!(file_away on super::Files::new: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
+laws!(kafka_away on super::OwnKafka::start: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
+
+#[tokio::test]
+async fn a_file_loses_its_torn_last_line_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(format!("{}.ndjson", Topic::NASA_FIRMS.name()));
+    let first = [record("torn", 0), record("torn", 1)];
+    let sink = FileSink::open(folder.path()).unwrap();
+    assert_eq!(sink.send(Lane::Bulk, &first, CALM).await, [Sent::Acked, Sent::Acked]);
+    drop(sink);
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"half\":").unwrap();
+    let sink = FileSink::open(folder.path()).unwrap();
+    let lines = |records: &[_]| records.iter().map(line).collect::<String>();
+    assert_eq!(fs::read_to_string(&path).unwrap(), lines(&first), "cut off when opened, not with the next record");
+    assert_eq!(sink.send(Lane::Bulk, &[record("torn", 2)], CALM).await, [Sent::Acked]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), lines(&[record("torn", 0), record("torn", 1), record("torn", 2)]));
+}
+
+#[tokio::test]
+async fn a_value_with_line_breaks_stays_one_line_and_the_same_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = FileSink::open_prefixed(folder.path(), "dev-").unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file before its first record");
+    let mut broken = record("line breaks", 0);
+    let text = "{\r\n \"a\": \"x\\ny\",\n \"b\": 2}";
+    broken.value = text.into();
+    assert_eq!(sink.send(Lane::Bulk, &[broken], CALM).await, [Sent::Acked]);
+    let written = fs::read_to_string(folder.path().join("dev-wildfire-nasa-firms.ndjson")).unwrap();
+    assert_eq!(written.lines().count(), 1);
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(json(&written), json(text));
+}
+
+#[test]
+fn a_folder_of_files_has_one_writer_and_must_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let topic = folder.path().join(format!("{}.ndjson", Topic::WEATHER.name()));
+    fs::write(&topic, "{}\n").unwrap();
+    let first = FileSink::open(folder.path()).unwrap();
+    match FileSink::open(folder.path()) {
+        Err(BackendError::Retry(text)) => assert!(text.contains("another process writes"), "{text}"),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+    drop(first);
+    assert!(FileSink::open(folder.path()).is_ok(), "the files are free once the sink is gone");
+    match FileSink::open(&topic) {
+        Err(BackendError::Fatal(text)) => assert!(text.contains("wildfire-weather.ndjson"), "{text}"),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k2_kafka_makes_missing_topics_and_never_repartitions() {
+    let Some(world) = KafkaWorld::fresh("k2") else { return };
+    world.make(&world.named(Topic::WEATHER), 2, &[]).await;
+    let sink = world.connect();
+    let reports = sink.check().await.unwrap();
+    for (topic, report) in Topic::ALL.iter().zip(&reports) {
+        assert_eq!(report.topic, world.named(*topic));
+        let differs = TopicState::Differs { partitions: 2, expected: 6 };
+        assert_eq!(report.state, if *topic == Topic::WEATHER { differs } else { TopicState::Created });
+    }
+    let found = world.topics().await;
+    for topic in Topic::ALL {
+        let partitions = if *topic == Topic::WEATHER { 2 } else { topic.partitions() };
+        assert_eq!(found.get(&world.named(*topic)), Some(&(partitions, "604800000".to_owned())));
+    }
+    assert_eq!(sink.check().await.unwrap()[1].state, TopicState::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k3_keys_choose_the_partition_that_a_java_producer_would_choose() {
+    let Some(world) = KafkaWorld::fresh("k3") else { return };
+    let sink = world.open().await;
+    // From Apache Kafka's own Utils.toPositive(Utils.murmur2(key)) % 12.
+    let expected = [
+        ("85283473fffffff", 11),
+        ("8528340bfffffff", 7),
+        ("852ab2c3fffffff", 6),
+        ("firms_viirs_snpp", 0),
+        ("KSTO@NWS.NOAA.GOV,NOAA-NWS-ALERTS-1", 4),
+    ];
+    let mut sent: Vec<_> = (0..expected.len()).map(|n| record("partitions", n)).collect();
+    for (record, (key, _)) in sent.iter_mut().zip(expected) {
+        record.key = key.into();
+    }
+    assert_eq!(sink.send(Lane::Critical, &sent, CALM).await, vec![Sent::Acked; sent.len()]);
+    let found = world.read_topic(Topic::NASA_FIRMS).await;
+    let partitions =
+        expected.map(|(key, _)| found.iter().find(|(_, s)| s.key.as_deref() == Some(key)).map(|(p, _)| *p));
+    assert_eq!(partitions, expected.map(|(_, partition)| Some(partition)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_too_large_for_its_topic_is_no_fault_of_its_records() {
+    let Some(world) = KafkaWorld::fresh("small") else { return };
+    world.make(&world.named(Topic::IOT_SENSORS), 1, &[("max.message.bytes", "4000")]).await;
+    let sink = world.open().await;
+    let mut sent: Vec<_> = (0..12).map(|n| record("small topic", n)).collect();
+    for (n, record) in sent.iter_mut().enumerate() {
+        record.topic = Topic::IOT_SENSORS.name().into();
+        record.value = incompressible(n as u64, if n == 5 { 6_000 } else { 1_000 }).into();
+    }
+    let outcomes = sink.send(Lane::Bulk, &sent, CALM).await;
+    for (n, outcome) in outcomes.iter().enumerate() {
+        match n {
+            5 => assert!(matches!(outcome, Sent::Refused(Reason::TooLarge, _)), "{outcome:?}"),
+            _ => assert_eq!(*outcome, Sent::Acked, "record {n}"),
+        }
+    }
+    assert_eq!(world.read().await.len(), 11);
+}
+
+#[tokio::test]
+async fn an_unreachable_broker_is_named_with_its_problem() {
+    let settings = KafkaSettings::plaintext("127.0.0.1:1", "").unwrap();
+    let sink = KafkaSink::connect(&settings).unwrap();
+    match sink.check().await {
+        Err(BackendError::Retry(text)) => assert!(text.contains("127.0.0.1:1"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    match &sink.send(Lane::Critical, &[record("unreachable", 0)], Duration::from_millis(300)).await[..] {
+        [Sent::Retry(text)] => assert!(text.contains("Connection refused"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn line(record: &streammanager::record::Outgoing) -> String {
+    format!("{}\n", String::from_utf8_lossy(&record.value))
+}
+
+/// Letters that zstd makes little of.
+fn incompressible(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed + 1;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        b'0' + (state >> 33) as u8 % 75
+    })
+    .take(length)
+    .collect()
+}

@@ -1,0 +1,293 @@
+//! The places that the laws of `Sink` run on, each read by other means than the sink's own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Headers;
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use streammanager::record::Outgoing;
+use streammanager::record::route::Topic;
+use streammanager::sink::conformance::{Breakable, Stored, World};
+use streammanager::sink::faulty::FaultySink;
+use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
+use streammanager::sink::{FileSink, Sink};
+use streammanager_tests::{free_port, kafka, kafka_libs, skip, workspace};
+use tempfile::TempDir;
+
+pub struct Memory(Arc<FaultySink>);
+
+impl Memory {
+    pub async fn new() -> Option<Memory> {
+        Some(Memory(Arc::new(FaultySink::memory())))
+    }
+}
+
+#[async_trait]
+impl World for Memory {
+    async fn open(&self) -> Arc<dyn Sink> {
+        self.0.clone()
+    }
+
+    async fn read(&self) -> Vec<Stored> {
+        let stored = |record: Outgoing| Stored {
+            headers: Some(record.headers().iter().map(|(n, v)| (n.to_string(), v.to_string())).collect()),
+            topic: record.topic,
+            value: record.value.to_vec(),
+            key: Some(record.key),
+            timestamp_ms: Some(record.ingested_at.as_millisecond()),
+        };
+        self.0.stored().into_iter().map(stored).collect()
+    }
+}
+
+#[async_trait]
+impl Breakable for Memory {
+    async fn outage(&self, out: bool) {
+        self.0.outage(out);
+    }
+}
+
+pub struct Files(TempDir);
+
+impl Files {
+    pub async fn new() -> Option<Files> {
+        Some(Files(tempfile::tempdir().unwrap()))
+    }
+
+    fn topics(&self) -> impl Iterator<Item = (&'static str, std::path::PathBuf)> + '_ {
+        Topic::ALL.iter().map(|topic| (topic.name(), self.0.path().join(format!("{}.ndjson", topic.name()))))
+    }
+}
+
+#[async_trait]
+impl World for Files {
+    async fn open(&self) -> Arc<dyn Sink> {
+        Arc::new(FileSink::open(self.0.path()).unwrap())
+    }
+
+    async fn read(&self) -> Vec<Stored> {
+        let mut all = Vec::new();
+        for (topic, path) in self.topics().filter(|(_, path)| path.is_file()) {
+            let bytes = fs::read(path).unwrap();
+            assert!(bytes.ends_with(b"\n"));
+            all.extend(bytes[..bytes.len() - 1].split(|&byte| byte == b'\n').map(|line| Stored {
+                topic: topic.into(),
+                value: line.to_vec(),
+                key: None,
+                headers: None,
+                timestamp_ms: None,
+            }));
+        }
+        all
+    }
+}
+
+#[async_trait]
+impl Breakable for Files {
+    /// A folder in a file's place can't be written: root may write everything else.
+    async fn outage(&self, out: bool) {
+        for (_, path) in self.topics() {
+            match out {
+                true => fs::create_dir(path).unwrap(),
+                false => fs::remove_dir(path).unwrap(),
+            }
+        }
+    }
+}
+
+/// Real Apache Kafka under a prefix.
+pub struct KafkaWorld {
+    settings: KafkaSettings,
+}
+
+impl KafkaWorld {
+    /// One prefix a process, so that the laws share their topics.
+    pub async fn shared() -> Option<KafkaWorld> {
+        KafkaWorld::fresh("laws")
+    }
+
+    pub fn fresh(name: &str) -> Option<KafkaWorld> {
+        match kafka() {
+            Some(brokers) => Some(KafkaWorld::at(&brokers, name)),
+            None => {
+                skip("a law of Sink on Kafka", "STREAMMANAGER_TEST_KAFKA is not set");
+                None
+            }
+        }
+    }
+
+    fn at(brokers: &str, name: &str) -> KafkaWorld {
+        let prefix = format!("sinks-{}-{name}-", std::process::id());
+        KafkaWorld { settings: KafkaSettings::plaintext(brokers, &prefix).unwrap() }
+    }
+
+    pub fn named(&self, topic: Topic) -> String {
+        format!("{}{}", self.settings.topic_prefix, topic.name())
+    }
+
+    pub fn connect(&self) -> KafkaSink {
+        KafkaSink::connect(&self.settings).unwrap()
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.settings.brokers).create().unwrap()
+    }
+
+    pub async fn make(&self, topic: &str, partitions: i32, config: &[(&str, &str)]) {
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        new.config = config.to_vec();
+        let made = self.admin().create_topics([&new], &AdminOptions::new()).await.unwrap();
+        assert_eq!(made, [Ok(topic.to_owned())]);
+    }
+
+    /// Partitions and retention of every topic under the prefix.
+    pub async fn topics(&self) -> BTreeMap<String, (i32, String)> {
+        let admin = self.admin();
+        let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10)).unwrap();
+        let mut found = BTreeMap::new();
+        for topic in metadata.topics().iter().filter(|topic| topic.name().starts_with(&self.settings.topic_prefix)) {
+            let resource = ResourceSpecifier::Topic(topic.name());
+            let configs = admin.describe_configs([&resource], &AdminOptions::new()).await.unwrap();
+            let retention = configs[0].as_ref().unwrap().get("retention.ms").unwrap().value.clone().unwrap();
+            found.insert(topic.name().to_owned(), (topic.partitions().len() as i32, retention));
+        }
+        found
+    }
+
+    /// Everything in `topic`'s partitions, each to its present end, with the partition it lies in.
+    pub async fn read_topic(&self, topic: Topic) -> Vec<(i32, Stored)> {
+        let (brokers, name) = (self.settings.brokers.clone(), self.named(topic));
+        tokio::task::spawn_blocking(move || read(&brokers, &name, topic)).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl World for KafkaWorld {
+    async fn open(&self) -> Arc<dyn Sink> {
+        let sink = self.connect();
+        sink.check().await.unwrap();
+        Arc::new(sink)
+    }
+
+    async fn read(&self) -> Vec<Stored> {
+        let mut all = Vec::new();
+        for topic in [Topic::NASA_FIRMS, Topic::WEATHER, Topic::IOT_SENSORS] {
+            all.extend(self.read_topic(topic).await.into_iter().map(|(_, stored)| stored));
+        }
+        all
+    }
+}
+
+fn read(brokers: &str, name: &str, topic: Topic) -> Vec<(i32, Stored)> {
+    let within = Duration::from_secs(10);
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "none")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(name), within).unwrap();
+    let mut assigned = TopicPartitionList::new();
+    let mut left = 0;
+    for partition in metadata.topics()[0].partitions().iter().map(|partition| partition.id()) {
+        let (low, high) = consumer.fetch_watermarks(name, partition, within).unwrap();
+        assigned.add_partition_offset(name, partition, Offset::Offset(low)).unwrap();
+        left += high - low;
+    }
+    consumer.assign(&assigned).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut all = Vec::new();
+    while left > 0 {
+        let message = consumer.poll(within).expect("the partitions end at their high watermarks").unwrap();
+        left -= 1;
+        let headers = message
+            .headers()
+            .map(|headers| headers.iter().map(|header| (header.key.to_owned(), text(header.value.unwrap()))).collect());
+        let stored = Stored {
+            topic: topic.name().into(),
+            value: message.payload().unwrap().to_vec(),
+            key: message.key().map(text),
+            headers,
+            timestamp_ms: message.timestamp().to_millis(),
+        };
+        all.push((message.partition(), stored));
+    }
+    all
+}
+
+/// A broker of the test's own, killed and started again.
+pub struct OwnKafka {
+    folder: TempDir,
+    port: u16,
+    broker: Mutex<Option<Child>>,
+    world: KafkaWorld,
+}
+
+impl OwnKafka {
+    pub async fn start() -> Option<OwnKafka> {
+        if kafka_libs().is_none() {
+            skip("a law of Sink on a Kafka that fails", "STREAMMANAGER_TEST_KAFKA_LIBS is not set");
+            return None;
+        }
+        let port = free_port();
+        let world = KafkaWorld::at(&format!("127.0.0.1:{port}"), "own");
+        let own = OwnKafka { folder: tempfile::tempdir().unwrap(), port, broker: Mutex::new(None), world };
+        own.outage(false).await;
+        Some(own)
+    }
+}
+
+impl Drop for OwnKafka {
+    fn drop(&mut self) {
+        if let Some(mut broker) = self.broker.lock().unwrap().take() {
+            let _ = broker.kill();
+            let _ = broker.wait();
+        }
+    }
+}
+
+#[async_trait]
+impl World for OwnKafka {
+    async fn open(&self) -> Arc<dyn Sink> {
+        self.world.open().await
+    }
+
+    async fn read(&self) -> Vec<Stored> {
+        self.world.read().await
+    }
+}
+
+#[async_trait]
+impl Breakable for OwnKafka {
+    async fn outage(&self, out: bool) {
+        if out {
+            let mut broker = self.broker.lock().unwrap().take().expect("the broker runs");
+            broker.kill().unwrap();
+            broker.wait().unwrap();
+            return;
+        }
+        let broker = Command::new(workspace().join("tests/services/kafka"))
+            .arg("run")
+            .arg(self.folder.path())
+            .arg(self.port.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        *self.broker.lock().unwrap() = Some(broker);
+        for _ in 0..600 {
+            if tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the broker does not start");
+    }
+}

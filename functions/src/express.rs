@@ -32,7 +32,11 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
         Err(e) => return HttpResponse::error(400, "bad_body", e),
     };
     let Some(key) = request.key() else {
-        return HttpResponse::error(401, "unauthorised_source", "send the connector's key as Authorization: Bearer KEY");
+        return HttpResponse::error(
+            401,
+            "unauthorised_source",
+            "send the connector's key as Authorization: Bearer KEY",
+        );
     };
     let source = match request.query_string_parameters.get("source").map(|text| SourceId::new(text)).transpose() {
         Ok(source) => source,
@@ -46,7 +50,9 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
                 rejected.iter().map(|r| json!({ "error": r.reason, "detail": r.detail, "row": r.row })).collect();
             HttpResponse::json(status, &json!({ "accepted": accepted, "rejected": rejected }))
         }
-        Verdict::NotAdmitted(NotAdmitted::Unknown(reject)) => HttpResponse::error(401, reject.reason.code(), reject.detail),
+        Verdict::NotAdmitted(NotAdmitted::Unknown(reject)) => {
+            HttpResponse::error(401, reject.reason.code(), reject.detail)
+        }
         Verdict::NotAdmitted(NotAdmitted::NotGranted(reject)) => {
             HttpResponse::error(403, reject.reason.code(), reject.detail)
         }
@@ -71,13 +77,18 @@ async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Vec<Accepted>, Hand
         return Err(HandlerError::UnknownEvent(format!("topic {:?} is not alerts/{{source_id}}", message.topic)));
     };
     let body = message.payload().map_err(|e| HandlerError::UnknownEvent(format!("payload: {e}")))?;
-    let received_at = message.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
+    let received_at =
+        message.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
     let proof = Proof::Principal(message.principal.as_deref().unwrap_or_default());
     match express(app, Incoming { proof, source: Some(&source), body, received_at }).await {
         Verdict::Taken { accepted, .. } => Ok(accepted),
         // Refused and audited, or kept in the dead letters: trying again would not help.
-        Verdict::NotAdmitted(NotAdmitted::Unknown(_) | NotAdmitted::NotGranted(_)) | Verdict::NotData(_) => Ok(Vec::new()),
-        Verdict::NotAdmitted(NotAdmitted::Backend(problem)) | Verdict::Unavailable { problem, .. } => Err(problem.into()),
+        Verdict::NotAdmitted(NotAdmitted::Unknown(_) | NotAdmitted::NotGranted(_)) | Verdict::NotData(_) => {
+            Ok(Vec::new())
+        }
+        Verdict::NotAdmitted(NotAdmitted::Backend(problem)) | Verdict::Unavailable { problem, .. } => {
+            Err(problem.into())
+        }
     }
 }
 

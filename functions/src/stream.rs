@@ -73,7 +73,9 @@ async fn one_source(app: &App, source: &SourceId, rows: Vec<Row>) -> Result<(), 
     match ingest::ingest(app, &stream, &mut seen, &mut ledger, rows.into_iter()).await {
         Ok(()) => Ok(()),
         Err(ingest::IngestError::Backend(e)) => Err(e.into()),
-        Err(full @ ingest::IngestError::Full(_)) => Err(streammanager::error::BackendError::Retry(full.to_string()).into()),
+        Err(full @ ingest::IngestError::Full(_)) => {
+            Err(streammanager::error::BackendError::Retry(full.to_string()).into())
+        }
     }
 }
 
@@ -113,8 +115,9 @@ fn rule_output(record: &KinesisRecord) -> Result<RuleOutput, Reject> {
     let raw = base64::engine::general_purpose::STANDARD
         .decode(&record.kinesis.data)
         .map_err(|e| Reject::new(Reason::BadJson, format!("record data is no base64: {e}")))?;
-    serde_json::from_slice(&raw)
-        .map_err(|e| Reject::new(Reason::BadJson, format!("record is no output of the sensors rule: {e}")).with_raw(raw))
+    serde_json::from_slice(&raw).map_err(|e| {
+        Reject::new(Reason::BadJson, format!("record is no output of the sensors rule: {e}")).with_raw(raw)
+    })
 }
 
 /// Readings whose topic names no kind.

@@ -119,8 +119,9 @@ impl Connector for Firms {
             let source = self.source.clone();
             return Ok(Fetched { body: response.body, format: Format::Firms, source, cursor, more: false });
         }
-        let text: String = String::from_utf8_lossy(&response.body).chars().take(120).collect();
-        let text = text.replace(&self.map_key, "***");
+        // A page may repeat the URL; its key is gone before the text is cut, so that no half of it stays.
+        let start = String::from_utf8_lossy(&response.body[..response.body.len().min(4096)]);
+        let text: String = start.replace(&self.map_key, "***").chars().take(120).collect();
         if text.contains("transaction limit") {
             return Err(SourceError::Busy(now + QUOTA_WAIT));
         }
@@ -159,7 +160,9 @@ mod tests {
 
     #[test]
     fn s1_the_url_has_literal_commas_and_never_shows_its_key() {
-        let Step::Fetch(request) = connector().next(&Cursor::default(), Timestamp::UNIX_EPOCH) else { panic!("no fetch") };
+        let Step::Fetch(request) = connector().next(&Cursor::default(), Timestamp::UNIX_EPOCH) else {
+            panic!("no fetch")
+        };
         let url = "https://example.test/api/area/csv/k3y/VIIRS_SNPP_NRT/-124.5,32.5,-114.1,42.1/2";
         assert_eq!(request.url.reveal(), url);
         assert!(!format!("{request:?} {}", request.url).contains("k3y"));
@@ -175,11 +178,19 @@ mod tests {
         assert!(matches!(answer(200, &[], ""), Err(SourceError::Failed(_))), "an empty body is not: no fires");
         let Err(SourceError::Failed(text)) = answer(200, &[], "<html>k3y</html>") else { panic!("html was taken") };
         assert!(!text.contains("k3y"), "{text}");
+        let page = concat!(
+            "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
+            "890123456789012345678901234567",
+            "k3y"
+        );
+        let Err(SourceError::Failed(text)) = answer(200, &[], page) else { panic!("a page was taken") };
+        assert!(!text.contains("k3"), "half of the key is left: {text}");
     }
 
     #[test]
     fn s11_validators_come_back_as_a_conditional_request_and_retry_after_is_obeyed() {
-        let fetched = answer(200, &[("etag", "\"a\""), ("last-modified", "Tue, 24 Nov 2026 00:00:00 GMT")], HEADER).unwrap();
+        let fetched =
+            answer(200, &[("etag", "\"a\""), ("last-modified", "Tue, 24 Nov 2026 00:00:00 GMT")], HEADER).unwrap();
         let Step::Fetch(request) = connector().next(&fetched.cursor, Timestamp::UNIX_EPOCH) else { panic!("no fetch") };
         assert_eq!(request.headers[0], ("if-none-match".to_owned(), "\"a\"".to_owned()));
         assert_eq!(request.headers[1].0, "if-modified-since");

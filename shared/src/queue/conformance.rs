@@ -479,8 +479,7 @@ async fn a_crash_keeps_a_delay(world: &dyn World, name: &str) {
 }
 
 async fn send(queue: &dyn Queue, at: &QueueRef, bodies: &[impl AsRef<str>]) {
-    let messages: Vec<Message> =
-        bodies.iter().map(|text| Message::now(Body::Text(text.as_ref().to_owned()))).collect();
+    let messages: Vec<Message> = bodies.iter().map(|text| Message::now(Body::Text(text.as_ref().to_owned()))).collect();
     all_taken(queue.send(at, &messages).await);
 }
 

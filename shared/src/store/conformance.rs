@@ -82,7 +82,8 @@ async fn absent_is_none(world: &dyn World, name: &str) {
 async fn what_is_put_is_got(world: &dyn World, name: &str) {
     let store = world.store();
     let every_byte: Bytes = (0..=255).collect::<Vec<u8>>().into();
-    for (sort, value) in [("bytes", every_byte), ("empty", Bytes::new()), ("schlüssel/火 #1", Bytes::from_static(b"v"))] {
+    for (sort, value) in [("bytes", every_byte), ("empty", Bytes::new()), ("schlüssel/火 #1", Bytes::from_static(b"v"))]
+    {
         let key = Key::new(name, sort);
         let expires = Some(world.clock().now() + Duration::from_secs(3600));
         let version = put(&*store, &key, value.clone(), Expect::Absent, expires).await.expect("absent");
@@ -132,7 +133,9 @@ async fn of_many_writers_one_wins(world: &dyn World, name: &str) {
     for round in 0..3 {
         let tries = (0..8).map(|writer| {
             let (store, key) = (store.clone(), &key);
-            async move { put(&*store, key, format!("{round}/{writer}"), expect, None).await.map(|version| (writer, version)) }
+            async move {
+                put(&*store, key, format!("{round}/{writer}"), expect, None).await.map(|version| (writer, version))
+            }
         });
         let won: Vec<_> = join_all(tries).await.into_iter().filter_map(Result::ok).collect();
         assert_eq!(won.len(), 1, "{won:?}");
@@ -218,9 +221,16 @@ async fn list_is_ordered_and_bounded(world: &dyn World, name: &str) {
 async fn list_keeps_to_partition_and_prefix(world: &dyn World, name: &str) {
     let store = world.store();
     let (before, beyond) = (format!("{name}!"), format!("{name}~"));
-    for (partition, sort) in
-        [(&before[..], "p/1"), (name, "o/9"), (name, "p"), (name, "p/1"), (name, "p/2"), (name, "p0"), (name, "q"), (&beyond, "p/3")]
-    {
+    for (partition, sort) in [
+        (&before[..], "p/1"),
+        (name, "o/9"),
+        (name, "p"),
+        (name, "p/1"),
+        (name, "p/2"),
+        (name, "p0"),
+        (name, "q"),
+        (&beyond, "p/3"),
+    ] {
         put(&*store, &Key::new(partition, sort), sort, Expect::Any, None).await.expect("any");
     }
     assert_eq!(sorts(store.list(name, "p/", None, 10).await.expect("list")), ["p/1", "p/2"]);

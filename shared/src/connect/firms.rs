@@ -119,8 +119,9 @@ impl Connector for Firms {
             let source = self.source.clone();
             return Ok(Fetched { body: response.body, format: Format::Firms, source, cursor, more: false });
         }
-        let text: String = String::from_utf8_lossy(&response.body).chars().take(120).collect();
-        let text = text.replace(&self.map_key, "***");
+        // A page may repeat the URL; its key is gone before the text is cut, so that no half of it stays.
+        let start = String::from_utf8_lossy(&response.body[..response.body.len().min(4096)]);
+        let text: String = start.replace(&self.map_key, "***").chars().take(120).collect();
         if text.contains("transaction limit") {
             return Err(SourceError::Busy(now + QUOTA_WAIT));
         }
@@ -177,6 +178,13 @@ mod tests {
         assert!(matches!(answer(200, &[], ""), Err(SourceError::Failed(_))), "an empty body is not: no fires");
         let Err(SourceError::Failed(text)) = answer(200, &[], "<html>k3y</html>") else { panic!("html was taken") };
         assert!(!text.contains("k3y"), "{text}");
+        let page = concat!(
+            "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
+            "890123456789012345678901234567",
+            "k3y"
+        );
+        let Err(SourceError::Failed(text)) = answer(200, &[], page) else { panic!("a page was taken") };
+        assert!(!text.contains("k3"), "half of the key is left: {text}");
     }
 
     #[test]

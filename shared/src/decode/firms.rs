@@ -469,7 +469,13 @@ const SOURCES: [(&str, &str); 6] = [
     ("landsat_nrt", "NASA FIRMS Landsat"),
 ];
 
+/// A bulk archive is published as one source of its own, whatever satellites it holds [S6, P2].
+const ARCHIVE: &str = "historical_";
+
 fn name_of(source: &SourceId) -> &'static str {
+    if source.as_str().starts_with(ARCHIVE) {
+        return "NASA FIRMS archive";
+    }
     SOURCES.iter().find(|(id, _)| *id == source.as_str()).map_or("NASA FIRMS", |(_, name)| name)
 }
 
@@ -501,8 +507,7 @@ struct Satellites<'a> {
 impl<'a> Satellites<'a> {
     fn source(&mut self, row: &mut Row<'_, 'a>, column: usize) -> Result<SourceId, Reject> {
         let satellite = row.cells[column];
-        // An archive keeps its own id and its tier, whatever satellites it holds [S6].
-        if self.stream.as_str().starts_with("historical_") {
+        if self.stream.as_str().starts_with(ARCHIVE) {
             return Ok(self.stream.clone());
         }
         if let Some((known, source)) = &self.last

@@ -46,7 +46,9 @@ impl Format {
     pub fn of(source: &SourceId) -> Option<Format> {
         let id = source.as_str();
         match id {
-            _ if id.starts_with("firms_") || id == "landsat_nrt" || id == "historical_firms" => Some(Format::Firms),
+            _ if id.starts_with("firms_") || id.starts_with("historical_firms") || id == "landsat_nrt" => {
+                Some(Format::Firms)
+            }
             _ if id.starts_with("iot_") => Some(Format::Sensor),
             _ if crate::record::route::is_critical(source) => Some(Format::Alert),
             _ => None,

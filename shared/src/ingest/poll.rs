@@ -26,6 +26,9 @@ const FAILURES: u32 = 3;
 const OPEN: Duration = Duration::from_secs(60);
 const OPEN_LONGEST: Duration = Duration::from_secs(600);
 
+/// The wait before a source is asked again whose records found their queue full [Q2, Q3].
+const FULL_WAIT: Duration = Duration::from_secs(60);
+
 /// What became of a tick.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -123,8 +126,12 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
         Ok(()) => {}
         Err(IngestError::Backend(e)) => return Err(e),
         Err(full @ IngestError::Full(_)) => {
-            // What was accepted is known; the rest is read again at the next tick.
-            return Ok(failed(state, now, full.to_string()));
+            // What was accepted is known; the rest is read again. Our own trouble, so the source's breaker stays out of it.
+            state.not_before = Some(now + FULL_WAIT);
+            state.last_error = Some(full.to_string());
+            state.records_processed += ledger.accepted;
+            state.records_failed += ledger.rejected;
+            return Ok(PollOutcome::Dropped("the queue is full"));
         }
     }
     state.cursor = fetched.cursor.0;
@@ -162,3 +169,6 @@ fn failed(state: &mut PollState, now: Timestamp, problem: String) -> PollOutcome
     state.last_error = Some(problem.clone());
     PollOutcome::Failed(problem)
 }
+
+#[cfg(all(test, feature = "embedded", feature = "testing"))]
+mod tests;

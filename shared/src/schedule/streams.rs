@@ -19,6 +19,11 @@ const POLLS: &str = "stream-polls";
 /// Streams of one deployment.
 const STREAMS_MAX: usize = 1_000;
 
+/// Ticks are planned and queued one by one.
+const INTERVAL_LEAST: Duration = Duration::from_secs(1);
+/// Due times must stay within the calendar.
+const INTERVAL_LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,7 +54,7 @@ pub struct StreamSpec {
     pub config: firms::Config,
 }
 
-/// A duration as text, at least a second.
+/// A duration as text, from a second to a year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval(Duration);
 
@@ -73,9 +78,9 @@ impl Interval {
             "d" => 86_400,
             _ => return Err(format!("interval {text:?} is no duration; write it as 60s, 5m or 1h")),
         };
-        match number.parse::<u32>() {
-            Ok(n) if n > 0 => Ok(Interval(Duration::from_secs(u64::from(n) * seconds))),
-            _ => Err(format!("interval {text:?} must be at least 1s")),
+        match number.parse::<u32>().map(|n| Duration::from_secs(u64::from(n) * seconds)) {
+            Ok(interval) if (INTERVAL_LEAST..=INTERVAL_LONGEST).contains(&interval) => Ok(Interval(interval)),
+            _ => Err(format!("interval {text:?} must be at least 1s and at most 366d")),
         }
     }
 }
@@ -297,6 +302,7 @@ streams:
         for (from, to, says) in [
             ("interval: 60s", "interval: 60", "interval"),
             ("interval: 60s", "interval: 0s", "at least 1s"),
+            ("interval: 60s", "interval: 4294967295d", "at most 366d"),
             ("tenant: cal-fire", "tenant: cal-fire\n    colour: red", "line 7"),
             ("source_id: firms_viirs_snpp", "source_id: evacuation_alert_x", "critical grant"),
             ("source_id: firms_viirs_snpp", "source_id: tweets", "route table"),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::BackendError;
-use crate::limits::TICK_HORIZON;
+use crate::limits::{QUEUE_BATCH, TICK_HORIZON};
 use crate::queue::{Body, Message};
 use crate::record::StreamId;
 use crate::schedule::mode::Mode;
@@ -26,13 +26,17 @@ pub struct Tick {
     pub due_at: Timestamp,
 }
 
-/// Plans every started stream's ticks of (watermark, now + 120 s]; gives how many were sent.
+/// Plans every started stream's ticks of (watermark, now + 120 s]; gives how many were sent. One stream that cannot be
+/// planned, because its mode's queue is full, leaves the others theirs [S10]; its error comes at the end.
 pub async fn plan(app: &App) -> Result<usize, BackendError> {
-    let mut sent = 0;
+    let (mut sent, mut failure) = (0, Ok(()));
     for registered in streams::list(app).await?.iter().filter(|registered| registered.started) {
-        sent += plan_one(app, registered).await?;
+        match plan_one(app, registered).await {
+            Ok(ticks) => sent += ticks,
+            Err(e) => failure = failure.and(Err(e)),
+        }
     }
-    Ok(sent)
+    failure.map(|()| sent)
 }
 
 async fn plan_one(app: &App, registered: &Registered) -> Result<usize, BackendError> {
@@ -56,8 +60,10 @@ async fn plan_one(app: &App, registered: &Registered) -> Result<usize, BackendEr
         let delay = Duration::try_from(due_at.duration_since(now)).unwrap_or(Duration::ZERO);
         messages.push(Message { body: Body::Text(body), delay });
     }
-    for outcome in app.queue.send(queue, &messages).await? {
-        outcome.map_err(|e| BackendError::Retry(format!("ticks of {}: {e}", registered.spec.id)))?;
+    for batch in messages.chunks(QUEUE_BATCH) {
+        for outcome in app.queue.send(queue, batch).await? {
+            outcome.map_err(|e| BackendError::Retry(format!("ticks of {}: {e}", registered.spec.id)))?;
+        }
     }
     // Sent first, claimed then: a crash between repeats ticks, which are known by their due times, and loses none.
     let expect = item.map_or(Expect::Absent, |item| Expect::Version(item.version));

@@ -1,6 +1,8 @@
 //! The upstream seam: one HTTP call to a source. Politeness and parsing stand above it.
 
 #[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "testing")]
 pub mod faulty;
 #[cfg(feature = "http")]
 pub mod http;

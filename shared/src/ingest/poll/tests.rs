@@ -1,0 +1,245 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::blobs::embedded::FileBlobs;
+use crate::embedded::{Commits, Embedded, MemoryDisk, Options, QueueOptions};
+use crate::queue::{Body, QueueRef};
+use crate::record::{StreamId, Tier};
+use crate::schedule::streams::StreamsFile;
+use crate::schedule::ticks;
+use crate::settings::{Secret, Settings};
+use crate::sink::faulty::FaultySink;
+use crate::time::{Clock, Rng};
+use crate::upstream::faulty::Scripted;
+use crate::upstream::{Response, Unreachable};
+
+const HEADER: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight";
+const GOOD: &str = "36.35636,-114.91283,323.3,0.65,0.73,2026-08-01,5,N,VIIRS,n,2.0NRT,293.5,3.1,N";
+const REVISED: &str = "36.35636,-114.91283,323.3,0.65,0.73,2026-08-01,5,N,VIIRS,h,2.0NRT,293.5,3.1,N";
+const BAD: &str = "91.5,-114.91283,323.3,0.65,0.73,2026-08-01,5,N,VIIRS,n,2.0NRT,293.5,3.1,N";
+
+/// A queue without room.
+const FULL: &str = "local:full";
+
+/// One registered stream, polled every `interval`, whose source answers as scripted.
+struct World {
+    app: App,
+    source: Arc<Scripted>,
+    stream: StreamId,
+    _folder: tempfile::TempDir,
+}
+
+type Answers = Vec<(Duration, Result<Response, Unreachable>)>;
+
+fn says(status: u16, headers: &[(&str, &str)], body: String) -> (Duration, Result<Response, Unreachable>) {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    (Duration::ZERO, Ok(Response { status, headers, body: Bytes::from(body), elapsed: Duration::ZERO }))
+}
+
+fn rows(rows: &[&str]) -> (Duration, Result<Response, Unreachable>) {
+    says(200, &[("etag", "\"v1\"")], format!("{HEADER}\n{}\n", rows.join("\n")))
+}
+
+impl World {
+    async fn new(interval: &str, answers: Answers) -> World {
+        let clock = Clock::simulated("2026-08-01T00:10:00Z".parse().unwrap());
+        let full = QueueOptions { capacity: 0, ..QueueOptions::default() };
+        let queues = [(QueueRef::new(FULL), full)].into();
+        let options = Options { commits: Commits::Inline, queues, ..Options::new(clock.clone()) };
+        let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::default(), options).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let source = Arc::new(Scripted::new(answers));
+        let app = App {
+            settings: Arc::new(Settings { firms_map_key: Secret::new("k3y"), ..Settings::local() }),
+            queue: embedded.clone(),
+            sink: Arc::new(FaultySink::memory()),
+            store: embedded,
+            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+            upstream: source.clone(),
+            clock,
+            rng: Rng::seeded(1),
+            breakers: Arc::default(),
+            admission: Arc::default(),
+            tally: Arc::default(),
+        };
+        let file = format!(
+            "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    \
+             tenant: cal-fire\n    interval: {interval}\n    \
+             config: {{product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}}\n"
+        );
+        streams::apply(&app, &StreamsFile::parse(&file).unwrap(), false).await.unwrap();
+        World { app, source, stream: StreamId::new("snpp").unwrap(), _folder: folder }
+    }
+
+    fn tick(&self) -> Tick {
+        Tick { stream: self.stream.clone(), due_at: self.app.clock.now() }
+    }
+
+    /// A poll that is due now; the next one is 45 s later.
+    async fn poll(&self) -> PollOutcome {
+        let outcome = poll(&self.app, &self.tick()).await.unwrap();
+        tokio::time::advance(Duration::from_secs(45)).await;
+        outcome
+    }
+
+    async fn state(&self) -> PollState {
+        streams::poll_state(&self.app, &self.stream).await.unwrap()
+    }
+
+    async fn queued(&self) -> u64 {
+        self.app.queue.depth(self.app.settings.queues.tier(Tier::High)).await.unwrap().total()
+    }
+}
+
+fn ledger(outcome: PollOutcome) -> Ledger {
+    match outcome {
+        PollOutcome::Polled(ledger) => ledger,
+        other => panic!("not polled: {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_an_overlapping_window_gives_each_record_once_and_its_revision() {
+    let world = World::new("60s", vec![rows(&[GOOD, BAD]), rows(&[GOOD]), rows(&[REVISED])]).await;
+    let first = ledger(world.poll().await);
+    assert_eq!((first.decoded, first.new, first.rejected), (2, 1, 1));
+    let second = ledger(world.poll().await);
+    assert_eq!((second.new, second.duplicates), (0, 1));
+    let third = ledger(world.poll().await);
+    assert_eq!((third.new, third.revisions), (0, 1));
+    assert_eq!(world.queued().await, 2, "one envelope a publication");
+    let state = world.state().await;
+    assert_eq!((state.records_processed, state.records_failed, state.last_error), (2, 1, None));
+    let asked = world.source.asked();
+    assert!(asked[0].headers.is_empty());
+    assert_eq!(asked[1].headers, [("if-none-match".to_owned(), "\"v1\"".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s10_three_failures_open_the_breaker_for_a_growing_time_and_a_success_closes_it() {
+    let silent = || (Duration::from_secs(60), Ok(says(200, &[], String::new()).1.unwrap()));
+    let html = || says(200, &[], "<html>down</html>".into());
+    let world = World::new("60s", vec![silent(), html(), silent(), html(), rows(&[GOOD])]).await;
+    for _ in 0..3 {
+        assert!(matches!(world.poll().await, PollOutcome::Failed(_)));
+    }
+    let opened = world.state().await;
+    assert_eq!(opened.failures, 3);
+    assert_eq!(world.poll().await, PollOutcome::Dropped("told to wait"), "open for a minute");
+    assert!(matches!(world.poll().await, PollOutcome::Failed(_)), "the probe fails");
+    for _ in 0..2 {
+        assert_eq!(world.poll().await, PollOutcome::Dropped("told to wait"), "open for two minutes now");
+    }
+    assert_eq!(ledger(world.poll().await).new, 1);
+    let closed = world.state().await;
+    assert_eq!((closed.failures, closed.not_before, closed.last_error), (0, None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s11_a_source_that_asks_for_time_gets_it() {
+    let world = World::new("60s", vec![says(429, &[("retry-after", "150")], "slow down".into()), rows(&[GOOD])]).await;
+    assert!(matches!(world.poll().await, PollOutcome::Failed(_)));
+    for _ in 0..3 {
+        assert_eq!(world.poll().await, PollOutcome::Dropped("told to wait"));
+    }
+    assert_eq!(ledger(world.poll().await).new, 1);
+    assert_eq!(world.source.asked().len(), 2, "nothing was asked while waiting");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unmodified_source_is_no_fault_and_an_error_text_is_no_empty_window() {
+    let refused = says(200, &[], "Invalid MAP_KEY.".into());
+    let world = World::new("60s", vec![rows(&[GOOD]), says(304, &[], String::new()), refused]).await;
+    ledger(world.poll().await);
+    assert_eq!(world.poll().await, PollOutcome::NotModified);
+    assert_eq!(world.state().await.failures, 0);
+    let PollOutcome::Failed(text) = world.poll().await else { panic!("a wrong key was taken for data") };
+    assert!(text.contains("map key") && !text.contains("k3y"), "{text}");
+    assert!(world.state().await.cursor.contains("v1"), "the cursor did not move");
+}
+
+#[tokio::test(start_paused = true)]
+async fn q2_a_full_queue_makes_the_poller_wait_and_is_no_fault_of_the_source() {
+    let mut world = World::new("60s", vec![rows(&[GOOD])]).await;
+    let filled = world.app.settings.queues.tier(Tier::High).clone();
+    let mut settings = (*world.app.settings).clone();
+    settings.queues.high = QueueRef::new(FULL);
+    world.app.settings = Arc::new(settings);
+    for _ in 0..4 {
+        assert_eq!(world.poll().await, PollOutcome::Dropped("the queue is full"));
+        assert_eq!(world.poll().await, PollOutcome::Dropped("told to wait"));
+    }
+    let state = world.state().await;
+    assert_eq!((state.failures, state.cursor.as_str(), state.records_processed), (0, "", 0));
+    let mut settings = (*world.app.settings).clone();
+    settings.queues.high = filled;
+    world.app.settings = Arc::new(settings);
+    assert_eq!(ledger(world.poll().await).new, 1, "nothing was lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn m4_a_tick_is_worked_on_once_in_time_and_by_one() {
+    let world = World::new("60s", vec![rows(&[GOOD])]).await;
+    let tick = world.tick();
+    let held = lease::acquire(&world.app, "poll/snpp", "another", LEASE).await.unwrap().unwrap();
+    let PollOutcome::Dropped(why) = poll(&world.app, &tick).await.unwrap() else { panic!("two polls at once") };
+    assert!(why.contains("under way"));
+    held.release(&world.app).await.unwrap();
+
+    ledger(poll(&world.app, &tick).await.unwrap());
+    assert_eq!(poll(&world.app, &tick).await.unwrap(), PollOutcome::Dropped("a repeat"));
+    let late = world.tick();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(poll(&world.app, &late).await.unwrap(), PollOutcome::Dropped("late"));
+    streams::set_started(&world.app, &world.stream, false, "test").await.unwrap();
+    assert_eq!(world.poll().await, PollOutcome::Dropped("stopped"));
+    let unknown = Tick { stream: StreamId::new("gone").unwrap(), ..world.tick() };
+    assert_eq!(poll(&world.app, &unknown).await.unwrap(), PollOutcome::Dropped("removed"));
+    assert_eq!(world.source.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn m4_planned_ticks_arrive_at_their_times_and_each_is_polled() {
+    let world = World::new("15s", vec![rows(&[GOOD])]).await;
+    let queue = world.app.settings.queues.stream_ticks.clone();
+    assert_eq!(ticks::plan(&world.app).await.unwrap(), 9, "one now and eight in two minutes");
+    assert_eq!(ticks::plan(&world.app).await.unwrap(), 0, "the watermark stands");
+    let mut polled = Vec::new();
+    let began = world.app.clock.now();
+    while polled.len() < 9 && world.app.clock.since(began) < Duration::from_secs(300) {
+        for delivery in world.app.queue.receive(&queue, 1, Duration::from_secs(1)).await.unwrap() {
+            let Body::Text(text) = &delivery.body else { panic!("a tick is text") };
+            let tick: Tick = serde_json::from_str(text).unwrap();
+            assert!(world.app.clock.now() >= tick.due_at, "{} came before it was due", tick.due_at);
+            ledger(poll(&world.app, &tick).await.unwrap());
+            polled.push(tick.due_at);
+            let forget = [(delivery.receipt, crate::queue::Settle::Forget)];
+            world.app.queue.settle(&queue, &forget).await.unwrap();
+        }
+    }
+    assert_eq!(polled.len(), 9);
+    assert!(polled[1..].windows(2).all(|pair| pair[1].as_second() - pair[0].as_second() == 15), "{polled:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_applied_again_changes_only_what_the_file_changes() {
+    let world = World::new("60s", vec![rows(&[GOOD])]).await;
+    let registered = streams::get(&world.app, &world.stream).await.unwrap().unwrap();
+    let mut file = StreamsFile { version: 1, streams: vec![registered.spec.clone()] };
+    let again = streams::apply(&world.app, &file, true).await.unwrap();
+    assert_eq!((again.unchanged.len(), again.added.len(), again.changed.len()), (1, 0, 0));
+    streams::set_started(&world.app, &world.stream, false, "test").await.unwrap();
+    file.streams[0].config.days = 3;
+    let changed = streams::apply(&world.app, &file, true).await.unwrap();
+    assert_eq!(changed.changed, std::slice::from_ref(&world.stream));
+    let now = streams::get(&world.app, &world.stream).await.unwrap().unwrap();
+    assert_eq!((now.started, now.spec.config.days), (false, 3), "a stopped stream stays stopped");
+    file.streams.clear();
+    assert!(streams::apply(&world.app, &file, false).await.unwrap().removed.is_empty(), "only --prune removes");
+    assert_eq!(streams::apply(&world.app, &file, true).await.unwrap().removed.len(), 1);
+    assert!(streams::list(&world.app).await.unwrap().is_empty());
+}

@@ -1,0 +1,175 @@
+//! A running `streammanager up`, as outside clients see it: HTTP, MQTT and Kafka addresses of its own, and a kill switch.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::{binary, free_port, workspace};
+
+/// How one system is started.
+#[derive(Clone)]
+pub struct Start {
+    pub data: PathBuf,
+    pub template: PathBuf,
+    pub streams: PathBuf,
+    /// Brokers that run already, or the embedded endpoint on a port that stays the same over restarts.
+    pub kafka: String,
+    pub upstream: Option<String>,
+    pub demo: bool,
+}
+
+impl Start {
+    /// The real template, no streams, the embedded endpoint.
+    pub fn quiet(data: &Path) -> Start {
+        let streams = data.join("no-streams.yaml");
+        std::fs::create_dir_all(data).unwrap();
+        std::fs::write(&streams, "version: 1\nstreams: []\n").unwrap();
+        Start {
+            data: data.join("data"),
+            template: workspace().join("infra/template.yaml"),
+            streams,
+            kafka: format!("embedded:{}", free_port()),
+            upstream: None,
+            demo: false,
+        }
+    }
+
+    pub fn command(&self, http: u16, mqtt: u16) -> Command {
+        let mut command = Command::new(binary());
+        command.arg("up").arg("--json").arg("--data").arg(&self.data);
+        command.arg("--template").arg(&self.template).arg("--streams").arg(&self.streams);
+        command.arg("--http").arg(format!("127.0.0.1:{http}")).arg("--mqtt").arg(format!("127.0.0.1:{mqtt}"));
+        command.arg("--kafka").arg(&self.kafka);
+        if let Some(url) = &self.upstream {
+            command.arg("--upstream").arg(url).env("FIRMS_MAP_KEY", "test-key");
+        }
+        if self.demo {
+            command.arg("--demo");
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+pub struct System {
+    child: Child,
+    pub http: u16,
+    pub mqtt: u16,
+    pub kafka: String,
+    pub started: Value,
+    output: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    control_key: PathBuf,
+}
+
+impl System {
+    /// Waits until it says that it has started.
+    pub fn up(start: &Start) -> System {
+        let (http, mqtt) = (free_port(), free_port());
+        let mut child = start.command(http, mqtt).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = output.next().expect("`up` ended before it started").unwrap();
+        let started: Value = serde_json::from_str(&first).unwrap();
+        let kafka = started["started"]["kafka"].as_str().unwrap().to_owned();
+        let control_key = start.data.join("control.key");
+        System { child, http, mqtt, kafka, started, output, control_key }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.http)
+    }
+
+    pub fn control_key(&self) -> String {
+        std::fs::read_to_string(&self.control_key).unwrap().trim().to_owned()
+    }
+
+    /// An operator's request.
+    pub async fn control(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut request = client().request(method, self.url(path)).bearer_auth(self.control_key());
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// Registers a granted sender of evacuation alerts and gives its key.
+    pub async fn sender(&self, id: &str) -> String {
+        let registration = serde_json::json!({
+            "id": id, "tenant": "test", "sources": [format!("evacuation_alert_{id}")], "critical": true,
+        });
+        let (status, answer) = self.control(reqwest::Method::POST, "/connectors", Some(registration)).await;
+        assert_eq!(status, 201, "{answer}");
+        answer["key"].as_str().unwrap().to_owned()
+    }
+
+    /// `POST /alerts`.
+    pub async fn alert(&self, key: &str, body: impl Into<reqwest::Body>) -> reqwest::Result<(u16, Value)> {
+        let response = client().post(self.url("/alerts")).bearer_auth(key).body(body).send().await?;
+        let status = response.status().as_u16();
+        Ok((status, response.json().await?))
+    }
+
+    /// The messages of a topic as `topics tail --json` shows them, once at least `want` are there.
+    pub fn messages(&self, topic: &str, want: usize) -> Vec<Value> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let have = self.count(topic);
+            if have >= want || Instant::now() > deadline {
+                assert!(have >= want, "{topic} holds {have} messages, {want} were expected");
+                return self.tail(topic, have);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    pub fn count(&self, topic: &str) -> usize {
+        let listed = Command::new(binary()).args(["topics", "list", "--json", "--kafka", &self.kafka]).output().unwrap();
+        let text = String::from_utf8(listed.stdout).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["topic"] == topic).map(|line| line["messages"].as_u64().unwrap() as usize).sum()
+    }
+
+    fn tail(&self, topic: &str, max: usize) -> Vec<Value> {
+        if max == 0 {
+            return Vec::new();
+        }
+        let arguments = ["topics", "tail", topic, "--from-beginning", "--json", "--kafka", &self.kafka, "--max", &max.to_string()];
+        let tailed = Command::new(binary()).args(arguments).output().unwrap();
+        let text = String::from_utf8(tailed.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// SIGTERM; gives the exit code and the ledger.
+    pub fn stop(mut self) -> (i32, Value) {
+        signal(&self.child, "-TERM");
+        let ledger = self.output.by_ref().map_while(Result::ok).last().expect("no ledger was printed");
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        (code, serde_json::from_str(&ledger).unwrap())
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn signal(child: &Child, signal: &str) {
+    let sent = Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
+    assert!(sent.success());
+}
+
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}

@@ -1,0 +1,275 @@
+//! The whole path as outside clients see it, on the embedded Kafka endpoint and on real Apache Kafka: the template rules,
+//! alerts are acknowledged and ordered, bad input is named, a restart and a `kill -9` lose nothing.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use streammanager_tests::system::{Start, System};
+use streammanager_tests::{binary, free_port, kafka, skip, workspace};
+use tempfile::tempdir;
+
+fn alert(id: &str, status: &str, msg_type: &str, references: &[&str]) -> String {
+    json!({
+        "id": id, "sender": "test@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": status, "msgType": msg_type,
+        "event": "Evacuation Immediate", "references": references,
+        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
+    })
+    .to_string()
+}
+
+fn reading(sensor: u32, at: u64) -> String {
+    json!({ "sensor_index": sensor, "latitude": 40.7, "longitude": -122.9, "last_seen": at, "humidity": 42, "pm2.5_atm": 12.5 })
+        .to_string()
+}
+
+/// `false` when Mosquitto's clients are not installed.
+fn publish(system: &System, topic: &str, body: &str) -> bool {
+    let port = system.mqtt.to_string();
+    let sent = Command::new("mosquitto_pub").args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-m", body]).status();
+    match sent {
+        Ok(status) => status.success(),
+        Err(_) => false,
+    }
+}
+
+fn has_mosquitto() -> bool {
+    Command::new("mosquitto_pub").arg("--help").output().is_ok()
+}
+
+/// `prefix` begins every topic's name.
+async fn alerts_and_readings(start: Start, prefix: &str) {
+    let topic = |name: &str| format!("{prefix}{name}");
+    let system = System::up(&start);
+    let key = system.sender("butte").await;
+    let (status, answer) = system.alert(&key, alert("A1", "Actual", "Alert", &[])).await.unwrap();
+    // A broker that is still warming up may lose the race against the queue [E2]; either is durable.
+    assert_eq!((status, answer["accepted"][0]["topic"].as_str()), (200, Some("wildfire-critical-alerts")), "{answer}");
+    let update = alert("A2", "Actual", "Cancel", &["test@example.org,A1,2026-09-01T12:00:00-07:00"]);
+    assert_eq!(system.alert(&key, update).await.unwrap().0, 200);
+    let (status, answer) = system.alert(&key, alert("D1", "Test", "Alert", &[])).await.unwrap();
+    assert_eq!((status, &answer["accepted"][0]["topic"]), (200, &json!("wildfire-alert-drills")));
+
+    let got = distinct(system.messages(&topic("wildfire-critical-alerts"), 2));
+    let drills = system.messages(&topic("wildfire-alert-drills"), 1);
+    assert_eq!(got.len(), 2, "a drill never reaches the critical topic [E4]");
+    assert_eq!(drills[0]["headers"]["status"], "Test");
+    let of_thread: Vec<&Value> = got.iter().map(|message| &message["value"]["data"]["msgType"]).collect();
+    assert_eq!((&got[0]["partition"], &got[0]["key"]), (&got[1]["partition"], &got[1]["key"]), "one thread, one partition");
+    assert_eq!(of_thread, ["Alert", "Cancel"], "a Cancel never overtakes its Alert [E4]");
+    for message in got.iter().chain(&drills) {
+        assert_eq!(message["headers"]["event_id"], message["value"]["event_id"]);
+        assert_eq!(message["headers"]["ce_id"], json!(format!("{}-0", message["value"]["event_id"].as_str().unwrap())));
+        for header in ["ce_specversion", "ce_source", "ce_type", "ce_time", "source_id", "priority", "tenant", "schema", "traceparent"] {
+            assert!(message["headers"][header].is_string(), "{header} is missing: {message}");
+        }
+    }
+    validate("wildfire-critical-alerts-1", &got);
+    validate("wildfire-alert-drills-1", &drills);
+
+    if has_mosquitto() {
+        for (sensor, body) in [(1, reading(1, 1_780_000_000)), (1, reading(1, 1_780_000_000)), (2, "{\"cut".to_owned())] {
+            assert!(publish(&system, &format!("sensors/purpleair/{sensor}/state"), &body), "no PUBACK");
+        }
+        let readings = system.messages(&topic("wildfire-iot-sensors"), 1);
+        validate("wildfire-iot-sensors-1", &readings);
+        let announced = system.messages(&topic("wildfire-dead-letters"), 1);
+        assert_eq!(announced[0]["value"]["reason"], "bad_json");
+        validate("wildfire-dead-letters-1", &announced);
+        assert_eq!(system.count(&topic("wildfire-iot-sensors")), 1, "the same reading twice is published once [S12]");
+    } else {
+        skip("readings over MQTT", "mosquitto_pub is not installed");
+    }
+    let (code, ledger) = system.stop();
+    assert_eq!((code, &ledger["ledger"]["balanced"]), (0, &json!(true)), "{ledger}");
+}
+
+/// The first message of every event: a hedged alert may stand twice in the topic, under the same id [K6].
+fn distinct(messages: Vec<Value>) -> Vec<Value> {
+    let mut seen = BTreeSet::new();
+    messages.into_iter().filter(|message| seen.insert(message["value"]["event_id"].to_string())).collect()
+}
+
+fn validate(schema: &str, messages: &[Value]) {
+    let path = workspace().join("infra/schemas").join(format!("{schema}.json"));
+    let schema: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for message in messages {
+        let problems: Vec<String> = validator.iter_errors(&message["value"]).map(|e| e.to_string()).collect();
+        assert!(problems.is_empty(), "{}: {problems:?}: {message}", path.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_and_readings_on_the_embedded_endpoint() {
+    let folder = tempdir().unwrap();
+    alerts_and_readings(Start::quiet(folder.path()), "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_and_readings_on_real_kafka() {
+    let Some(brokers) = kafka() else { return skip("end to end on real Kafka", "STREAMMANAGER_TEST_KAFKA is not set") };
+    let folder = tempdir().unwrap();
+    // Topics of its own: other tests use the same brokers.
+    let template = edited(folder.path(), &[("  TopicPrefix:\n    Type: String\n    Default: \"\"", "  TopicPrefix:\n    Type: String\n    Default: e2e-")]);
+    let start = Start { kafka: brokers, template, ..Start::quiet(folder.path()) };
+    alerts_and_readings(start, "e2e-").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a1_a2_refusals_are_named_and_audited() {
+    let folder = tempdir().unwrap();
+    let system = System::up(&Start::quiet(folder.path()));
+    let key = system.sender("butte").await;
+    let forged = format!("{}x", &key[..key.len() - 1]);
+    for (key, body, status, error) in [
+        (forged.as_str(), alert("A1", "Actual", "Alert", &[]), 401, "unauthorised_source"),
+        ("smk_nobody:AAAA", alert("A1", "Actual", "Alert", &[]), 401, "unauthorised_source"),
+        (key.as_str(), "{\"id\":".to_owned(), 422, "bad_json"),
+        (key.as_str(), "<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><alert>&x;</alert>".to_owned(), 422, "doctype"),
+    ] {
+        let (got, answer) = system.alert(key, body).await.unwrap();
+        assert_eq!((got, answer["error"].as_str()), (status, Some(error)), "{answer}");
+    }
+    let ungranted = json!({ "id": "mere", "tenant": "test", "sources": ["evacuation_alert_mere"], "critical": false });
+    let (status, answer) = system.control(Method::POST, "/connectors", Some(ungranted)).await;
+    assert_eq!(status, 422, "a critical id without the grant is refused at registration [A2]: {answer}");
+    let unknown = system.control(Method::POST, "/streams/none/start", None).await;
+    assert_eq!(unknown.0, 404);
+    let open = streammanager_tests::system::client().get(system.url("/connectors")).send().await.unwrap();
+    assert_eq!(open.status().as_u16(), 401, "operators' routes need the control key");
+
+    let (_, rotated) = system.control(Method::POST, "/connectors/butte/rotate", None).await;
+    assert_eq!(system.alert(&key, alert("A9", "Actual", "Alert", &[])).await.unwrap().0, 401, "the old key is refused at once");
+    let new = rotated["key"].as_str().unwrap();
+    assert_eq!(system.alert(new, alert("A9", "Actual", "Alert", &[])).await.unwrap().0, 200);
+    system.control(Method::DELETE, "/connectors/butte", None).await;
+    assert_eq!(system.alert(new, alert("A10", "Actual", "Alert", &[])).await.unwrap().0, 401, "a revoked key is refused");
+
+    let (_, audit) = system.control(Method::GET, "/audit", None).await;
+    let actions: BTreeSet<&str> = audit["audit"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
+    for action in ["refused", "connector_registered", "key_rotated", "key_revoked"] {
+        assert!(actions.contains(action), "{action} is not in the audit log: {actions:?}");
+    }
+    assert!(!audit.to_string().contains(&key[4..]), "a key stands in the audit log");
+}
+
+fn edited(folder: &Path, edits: &[(&str, &str)]) -> std::path::PathBuf {
+    let mut text = std::fs::read_to_string(workspace().join("infra/template.yaml")).unwrap();
+    for (from, to) in edits {
+        assert!(text.contains(from), "the template no longer holds {from:?}");
+        text = text.replace(from, to);
+    }
+    let path = folder.join("template.yaml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l2_a_changed_topic_filter_changes_what_is_taken() {
+    if !has_mosquitto() {
+        return skip("topic filter of the template", "mosquitto_pub is not installed");
+    }
+    let folder = tempdir().unwrap();
+    let template = edited(folder.path(), &[("'sensors/+/+/state'", "'sensors/purpleair/+/state'")]);
+    let system = System::up(&Start { template, ..Start::quiet(folder.path()) });
+    assert!(publish(&system, "sensors/smoke/1/state", &reading(1, 1_780_000_000)));
+    assert!(publish(&system, "sensors/purpleair/2/state", &reading(2, 1_780_000_060)));
+    let readings = system.messages("wildfire-iot-sensors", 1);
+    let sources: Vec<&Value> = readings.iter().map(|message| &message["value"]["source_id"]).collect();
+    assert_eq!(sources, ["iot_purpleair"], "the filter that the template no longer has is still in force");
+}
+
+#[test]
+fn bad_starts_say_what_and_where() {
+    let folder = tempdir().unwrap();
+    let good = Start::quiet(folder.path());
+    let broken = folder.path().join("broken.yaml");
+    std::fs::write(&broken, "Resources: [\n").unwrap();
+    let colour = folder.path().join("colour.yaml");
+    std::fs::write(&colour, "version: 1\ncolour: red\nstreams: []\n").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_port = taken.local_addr().unwrap().port();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (start, http, says) in [
+        (Start { template: broken, ..good.clone() }, free_port(), "broken.yaml"),
+        (Start { streams: colour, ..good.clone() }, free_port(), "line 2"),
+        (good.clone(), taken_port, "--http"),
+        (Start { data: file, ..good.clone() }, free_port(), "file"),
+        (Start { kafka: format!("127.0.0.1:{}", free_port()), ..good.clone() }, free_port(), "Kafka"),
+    ] {
+        let ended = start.command(http, free_port()).output().unwrap();
+        let error = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(1), "{says}: {error}");
+        let last = error.lines().last().unwrap_or_default();
+        assert!(last.starts_with("streammanager: ") && last.contains(says), "{says:?} is not in {last:?}");
+    }
+    let critical = Command::new(binary())
+        .args(["ingest", "--source", "evacuation_alert_x", "--out"])
+        .arg(folder.path().join("out"))
+        .arg("-")
+        .output()
+        .unwrap();
+    assert_eq!(critical.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&critical.stderr).contains("unauthorised_source"), "no back door [A2]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_owner_of_a_data_folder_hears_who_holds_it() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let system = System::up(&start);
+    let second = Start { kafka: format!("embedded:{}", free_port()), ..start.clone() };
+    let ended = second.command(free_port(), free_port()).output().unwrap();
+    let error = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{error}");
+    assert!(error.contains("in use by process"), "{error}");
+    drop(system);
+}
+
+/// An outside client records every 200 and PUBACK that it saw; after each kill and restart all of it must be in Kafka.
+#[tokio::test(flavor = "multi_thread")]
+async fn q1_kill_9_at_twenty_points_loses_nothing_acknowledged() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let mut system = System::up(&start);
+    let key = system.sender("butte").await;
+    let (mut acknowledged, mut kills, mut sensor) = (BTreeSet::new(), 0, 0);
+    let mut mqtt_acknowledged = 0;
+    while kills < 20 {
+        // Seeded: the same points in every run, spread over what happens between two alerts.
+        let lifetime = Duration::from_millis(40 + (kills * 7919) % 460);
+        let sending = async {
+            for number in 0.. {
+                let id = format!("K{kills}-{number}");
+                if let Ok((200, answer)) = system.alert(&key, alert(&id, "Actual", "Alert", &[])).await {
+                    acknowledged.insert(answer["accepted"][0]["event_id"].as_str().unwrap().to_owned());
+                }
+            }
+        };
+        let _ = tokio::time::timeout(lifetime, sending).await;
+        if has_mosquitto() && kills % 4 == 0 {
+            sensor += 1;
+            mqtt_acknowledged += usize::from(publish(&system, "sensors/purpleair/7/state", &reading(7, 1_780_000_000 + sensor * 60)));
+        }
+        system.kill();
+        kills += 1;
+        system = System::up(&start);
+    }
+    assert!(acknowledged.len() >= 40, "only {} alerts were acknowledged: the kills proved little", acknowledged.len());
+    let messages = system.messages("wildfire-critical-alerts", acknowledged.len());
+    let found: BTreeSet<String> = messages.iter().map(|m| m["value"]["event_id"].as_str().unwrap().to_owned()).collect();
+    let lost: Vec<&String> = acknowledged.iter().filter(|id| !found.contains(*id)).collect();
+    assert!(lost.is_empty(), "{} of {} acknowledged alerts are lost: {lost:?}", lost.len(), acknowledged.len());
+    let duplicates = messages.len() - found.len();
+    assert!(duplicates <= 20 * 9, "{duplicates} duplicates in 20 kills [K6]");
+    if mqtt_acknowledged > 0 {
+        assert!(system.messages("wildfire-iot-sensors", mqtt_acknowledged).len() >= mqtt_acknowledged);
+    }
+    let (code, ledger) = system.stop();
+    assert_eq!(code, 0, "{ledger}");
+}

@@ -11,6 +11,8 @@ pub mod schedule;
 pub mod stream;
 
 pub mod events;
+#[cfg(feature = "lambda")]
+pub mod lambda;
 
 use streammanager::error::BackendError;
 

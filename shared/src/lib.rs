@@ -29,6 +29,8 @@ pub mod sink;
 pub mod store;
 pub mod upstream;
 
+#[cfg(feature = "aws")]
+pub mod aws;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 

@@ -1,5 +1,7 @@
 //! The blobs seam: bytes too large for an item, by content: dead letters' originals, quarantine, claim checks.
 
+#[cfg(feature = "aws")]
+pub(crate) mod aws;
 #[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(feature = "embedded")]

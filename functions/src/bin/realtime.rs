@@ -1,0 +1,8 @@
+//! The Lambda binary of `realtime`.
+
+use streammanager_functions::{realtime, lambda};
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::run(|app, event, _| async move { realtime::handle(&app, event).await }).await
+}

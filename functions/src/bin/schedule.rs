@@ -1,0 +1,8 @@
+//! The Lambda binary of `schedule`.
+
+use streammanager_functions::{schedule, lambda};
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::run(|app, event, _| async move { schedule::handle(&app, event).await }).await
+}

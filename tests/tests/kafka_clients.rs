@@ -1,6 +1,8 @@
 //! One suite of client laws, run on the embedded Kafka endpoint and on a real Apache Kafka: what a Kafka client may rely on
 //! here it may rely on there. Laws that need to stop, kill or fill the broker run on the embedded one alone.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -161,3 +161,43 @@ impl Drop for SyncThreads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::super::sample_requests::one_record;
+    use super::super::settings::log_settings;
+    use super::*;
+
+    #[test]
+    fn a_batch_is_acknowledged_after_its_sync_and_one_sync_serves_all_in_flight() {
+        let folder = tempfile::tempdir().unwrap();
+        let partition = Partition::open(folder.path(), 0).unwrap();
+        let settings = log_settings(&Default::default());
+        let mut tickets: Vec<_> = (0..3)
+            .map(|_| partition.append(&one_record(), &settings).unwrap())
+            .map(|ticket| Box::pin(ticket.durable()))
+            .collect();
+        for ticket in &mut tickets {
+            assert_eq!(ticket.now_or_never(), None, "nothing is durable yet");
+        }
+        partition.sync();
+        let answers: Vec<_> = tickets.into_iter().map(|ticket| ticket.now_or_never()).collect();
+        assert_eq!(answers, [Some(Ok(0)), Some(Ok(1)), Some(Ok(2))]);
+    }
+
+    #[test]
+    fn a_batch_that_a_failed_sync_took_back_is_answered_with_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let partition = Partition::open(folder.path(), 0).unwrap();
+        let settings = log_settings(&Default::default());
+        let mut durable = partition.append(&one_record(), &settings).unwrap().durable().boxed();
+        partition.sync();
+        assert_eq!(durable.as_mut().now_or_never(), Some(Ok(0)));
+        let lost = partition.append(&one_record(), &settings).unwrap().durable();
+        partition.with(|log| log.unsynced().map(|failed| log.sync_failed(&failed).unwrap()).unwrap());
+        assert_eq!(lost.now_or_never(), Some(Err(ResponseError::KafkaStorageError)));
+        assert_eq!(partition.append(&one_record(), &settings).unwrap().base, 1, "its place is free again");
+    }
+}

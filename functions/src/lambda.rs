@@ -61,7 +61,9 @@ async fn app(environment: BTreeMap<String, String>) -> Result<App, Error> {
                 environment_with_key.insert("FIRMS_MAP_KEY".into(), value.secret_string().unwrap_or_default().into());
             }
             // Only polling needs it, and says so when it does.
-            Err(e) => tracing::warn!(error = %aws_sdk_secretsmanager::error::DisplayErrorContext(&e), "no FIRMS map key"),
+            Err(e) => {
+                tracing::warn!(error = %aws_sdk_secretsmanager::error::DisplayErrorContext(&e), "no FIRMS map key")
+            }
         }
     }
     let settings = Settings::parse(&environment_with_key)?;

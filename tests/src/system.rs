@@ -126,7 +126,8 @@ impl System {
     }
 
     pub fn count(&self, topic: &str) -> usize {
-        let listed = Command::new(binary()).args(["topics", "list", "--json", "--kafka", &self.kafka]).output().unwrap();
+        let listed =
+            Command::new(binary()).args(["topics", "list", "--json", "--kafka", &self.kafka]).output().unwrap();
         let text = String::from_utf8(listed.stdout).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.filter(|line| line["topic"] == topic).map(|line| line["messages"].as_u64().unwrap() as usize).sum()
@@ -136,7 +137,8 @@ impl System {
         if max == 0 {
             return Vec::new();
         }
-        let arguments = ["topics", "tail", topic, "--from-beginning", "--json", "--kafka", &self.kafka, "--max", &max.to_string()];
+        let arguments =
+            ["topics", "tail", topic, "--from-beginning", "--json", "--kafka", &self.kafka, "--max", &max.to_string()];
         let tailed = Command::new(binary()).args(arguments).output().unwrap();
         let text = String::from_utf8(tailed.stdout).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -29,7 +29,9 @@ fn reading(sensor: u32, at: u64) -> String {
 /// `false` when Mosquitto's clients are not installed.
 fn publish(system: &System, topic: &str, body: &str) -> bool {
     let port = system.mqtt.to_string();
-    let sent = Command::new("mosquitto_pub").args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-m", body]).status();
+    let sent = Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-m", body])
+        .status();
     match sent {
         Ok(status) => status.success(),
         Err(_) => false,
@@ -58,12 +60,26 @@ async fn alerts_and_readings(start: Start, prefix: &str) {
     assert_eq!(got.len(), 2, "a drill never reaches the critical topic [E4]");
     assert_eq!(drills[0]["headers"]["status"], "Test");
     let of_thread: Vec<&Value> = got.iter().map(|message| &message["value"]["data"]["msgType"]).collect();
-    assert_eq!((&got[0]["partition"], &got[0]["key"]), (&got[1]["partition"], &got[1]["key"]), "one thread, one partition");
+    assert_eq!(
+        (&got[0]["partition"], &got[0]["key"]),
+        (&got[1]["partition"], &got[1]["key"]),
+        "one thread, one partition"
+    );
     assert_eq!(of_thread, ["Alert", "Cancel"], "a Cancel never overtakes its Alert [E4]");
     for message in got.iter().chain(&drills) {
         assert_eq!(message["headers"]["event_id"], message["value"]["event_id"]);
         assert_eq!(message["headers"]["ce_id"], json!(format!("{}-0", message["value"]["event_id"].as_str().unwrap())));
-        for header in ["ce_specversion", "ce_source", "ce_type", "ce_time", "source_id", "priority", "tenant", "schema", "traceparent"] {
+        for header in [
+            "ce_specversion",
+            "ce_source",
+            "ce_type",
+            "ce_time",
+            "source_id",
+            "priority",
+            "tenant",
+            "schema",
+            "traceparent",
+        ] {
             assert!(message["headers"][header].is_string(), "{header} is missing: {message}");
         }
     }
@@ -71,7 +87,8 @@ async fn alerts_and_readings(start: Start, prefix: &str) {
     validate("wildfire-alert-drills-1", &drills);
 
     if has_mosquitto() {
-        for (sensor, body) in [(1, reading(1, 1_780_000_000)), (1, reading(1, 1_780_000_000)), (2, "{\"cut".to_owned())] {
+        for (sensor, body) in [(1, reading(1, 1_780_000_000)), (1, reading(1, 1_780_000_000)), (2, "{\"cut".to_owned())]
+        {
             assert!(publish(&system, &format!("sensors/purpleair/{sensor}/state"), &body), "no PUBACK");
         }
         let readings = system.messages(&topic("wildfire-iot-sensors"), 1);
@@ -114,7 +131,13 @@ async fn alerts_and_readings_on_real_kafka() {
     let Some(brokers) = kafka() else { return skip("end to end on real Kafka", "STREAMMANAGER_TEST_KAFKA is not set") };
     let folder = tempdir().unwrap();
     // Topics of its own: other tests use the same brokers.
-    let template = edited(folder.path(), &[("  TopicPrefix:\n    Type: String\n    Default: \"\"", "  TopicPrefix:\n    Type: String\n    Default: e2e-")]);
+    let template = edited(
+        folder.path(),
+        &[(
+            "  TopicPrefix:\n    Type: String\n    Default: \"\"",
+            "  TopicPrefix:\n    Type: String\n    Default: e2e-",
+        )],
+    );
     let start = Start { kafka: brokers, template, ..Start::quiet(folder.path()) };
     alerts_and_readings(start, "e2e-").await;
 }
@@ -129,7 +152,12 @@ async fn a1_a2_refusals_are_named_and_audited() {
         (forged.as_str(), alert("A1", "Actual", "Alert", &[]), 401, "unauthorised_source"),
         ("smk_nobody:AAAA", alert("A1", "Actual", "Alert", &[]), 401, "unauthorised_source"),
         (key.as_str(), "{\"id\":".to_owned(), 422, "bad_json"),
-        (key.as_str(), "<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><alert>&x;</alert>".to_owned(), 422, "doctype"),
+        (
+            key.as_str(),
+            "<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><alert>&x;</alert>".to_owned(),
+            422,
+            "doctype",
+        ),
     ] {
         let (got, answer) = system.alert(key, body).await.unwrap();
         assert_eq!((got, answer["error"].as_str()), (status, Some(error)), "{answer}");
@@ -143,14 +171,23 @@ async fn a1_a2_refusals_are_named_and_audited() {
     assert_eq!(open.status().as_u16(), 401, "operators' routes need the control key");
 
     let (_, rotated) = system.control(Method::POST, "/connectors/butte/rotate", None).await;
-    assert_eq!(system.alert(&key, alert("A9", "Actual", "Alert", &[])).await.unwrap().0, 401, "the old key is refused at once");
+    assert_eq!(
+        system.alert(&key, alert("A9", "Actual", "Alert", &[])).await.unwrap().0,
+        401,
+        "the old key is refused at once"
+    );
     let new = rotated["key"].as_str().unwrap();
     assert_eq!(system.alert(new, alert("A9", "Actual", "Alert", &[])).await.unwrap().0, 200);
     system.control(Method::DELETE, "/connectors/butte", None).await;
-    assert_eq!(system.alert(new, alert("A10", "Actual", "Alert", &[])).await.unwrap().0, 401, "a revoked key is refused");
+    assert_eq!(
+        system.alert(new, alert("A10", "Actual", "Alert", &[])).await.unwrap().0,
+        401,
+        "a revoked key is refused"
+    );
 
     let (_, audit) = system.control(Method::GET, "/audit", None).await;
-    let actions: BTreeSet<&str> = audit["audit"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
+    let actions: BTreeSet<&str> =
+        audit["audit"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
     for action in ["refused", "connector_registered", "key_rotated", "key_revoked"] {
         assert!(actions.contains(action), "{action} is not in the audit log: {actions:?}");
     }
@@ -254,7 +291,8 @@ async fn q1_kill_9_at_twenty_points_loses_nothing_acknowledged() {
         let _ = tokio::time::timeout(lifetime, sending).await;
         if has_mosquitto() && kills % 4 == 0 {
             sensor += 1;
-            mqtt_acknowledged += usize::from(publish(&system, "sensors/purpleair/7/state", &reading(7, 1_780_000_000 + sensor * 60)));
+            mqtt_acknowledged +=
+                usize::from(publish(&system, "sensors/purpleair/7/state", &reading(7, 1_780_000_000 + sensor * 60)));
         }
         system.kill();
         kills += 1;
@@ -262,7 +300,8 @@ async fn q1_kill_9_at_twenty_points_loses_nothing_acknowledged() {
     }
     assert!(acknowledged.len() >= 40, "only {} alerts were acknowledged: the kills proved little", acknowledged.len());
     let messages = system.messages("wildfire-critical-alerts", acknowledged.len());
-    let found: BTreeSet<String> = messages.iter().map(|m| m["value"]["event_id"].as_str().unwrap().to_owned()).collect();
+    let found: BTreeSet<String> =
+        messages.iter().map(|m| m["value"]["event_id"].as_str().unwrap().to_owned()).collect();
     let lost: Vec<&String> = acknowledged.iter().filter(|id| !found.contains(*id)).collect();
     assert!(lost.is_empty(), "{} of {} acknowledged alerts are lost: {lost:?}", lost.len(), acknowledged.len());
     let duplicates = messages.len() - found.len();

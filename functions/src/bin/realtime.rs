@@ -1,6 +1,6 @@
 //! The Lambda binary of `realtime`.
 
-use streammanager_functions::{realtime, lambda};
+use streammanager_functions::{lambda, realtime};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {

@@ -1,6 +1,6 @@
 //! The Lambda binary of `redrive`.
 
-use streammanager_functions::{redrive, lambda};
+use streammanager_functions::{lambda, redrive};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {

@@ -1,6 +1,6 @@
 //! The Lambda binary of `schedule`.
 
-use streammanager_functions::{schedule, lambda};
+use streammanager_functions::{lambda, schedule};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {

@@ -1,6 +1,6 @@
 //! The Lambda binary of `stream`.
 
-use streammanager_functions::{stream, lambda};
+use streammanager_functions::{lambda, stream};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {

@@ -53,6 +53,10 @@ pub enum Command {
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager dead-letters list --stream modis")]
     DeadLetters(DeadLettersCommand),
+    /// Measures, each figure beside its baseline.
+    #[cfg(feature = "up")]
+    #[command(subcommand, after_help = "Example:\n  streammanager bench orchestrated --kafka 127.0.0.1:9092")]
+    Bench(BenchCommand),
     /// Decodes and validates files: one JSON line a record on standard output, rejects on standard error.
     #[command(after_help = "Example:\n  streammanager decode --source firms_viirs_noaa20 detections.csv | head -1")]
     Decode(DecodeArgs),
@@ -290,6 +294,42 @@ mod operate {
             max: Option<u64>,
             #[command(flatten)]
             broker: BrokerArgs,
+        },
+    }
+
+    #[derive(Debug, Subcommand)]
+    pub enum BenchCommand {
+        /// F1: the whole way against the naive program, on the same broker.
+        Orchestrated {
+            /// Kafka brokers; a real Kafka for figures that count.
+            #[arg(long, env = "STREAMMANAGER_KAFKA", default_value = "127.0.0.1:9092")]
+            kafka: String,
+            #[arg(long, default_value_t = 10_000)]
+            rows: usize,
+            /// Pairs of runs; the medians are compared.
+            #[arg(long, default_value_t = 5)]
+            runs: usize,
+            #[arg(long, env = "STREAMMANAGER_JSON")]
+            json: bool,
+        },
+        /// F3: alerts one after another to a running system.
+        Express {
+            #[arg(long, env = "STREAMMANAGER_ENDPOINT", default_value = "http://127.0.0.1:8080")]
+            endpoint: String,
+            /// File with the key of a connector that holds a critical grant.
+            #[arg(long, env = "STREAMMANAGER_KEY_FILE", value_name = "F")]
+            key_file: PathBuf,
+            #[arg(long, default_value_t = 1_000)]
+            alerts: usize,
+            #[arg(long, env = "STREAMMANAGER_JSON")]
+            json: bool,
+        },
+        /// F11: the tier, route and throttle decision of a record.
+        Decide {
+            #[arg(long, default_value_t = 10_000_000)]
+            records: u64,
+            #[arg(long, env = "STREAMMANAGER_JSON")]
+            json: bool,
         },
     }
 

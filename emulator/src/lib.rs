@@ -43,6 +43,8 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "up")]
         Command::DeadLetters(command) => commands::operate::dead_letters(command).await,
         #[cfg(feature = "up")]
+        Command::Bench(command) => commands::bench::run(command).await,
+        #[cfg(feature = "up")]
         Command::Topics(command) => commands::topics::run(command).await,
         Command::Decode(args) => commands::decode::run(args),
     }

@@ -1,5 +1,7 @@
 //! One file a command.
 
+#[cfg(feature = "up")]
+pub mod bench;
 pub mod decode;
 pub mod ingest;
 #[cfg(feature = "up")]

@@ -41,7 +41,9 @@ pub async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result<Durabl
     // A store that is away must not hold up an alert: then order within the thread is best effort.
     let thread_waits = thread_is_queued(app, &record.key).await.unwrap_or(false);
     if thread_waits || !breaker.admit(app.clock.now()) {
-        queue(app, &envelope, &record.key, Duration::ZERO).await?;
+        // An older message of the thread may be a delayed copy: this one must not become visible before it.
+        let delay = if thread_waits { COPY_DELAY } else { Duration::ZERO };
+        queue(app, &envelope, &record.key, delay).await?;
         return Ok(Durable::Queue);
     }
     let records = [record];

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use streammanager::record::Outgoing;
@@ -185,6 +186,22 @@ impl World for KafkaWorld {
     }
 }
 
+/// Every partition from its first message on, and how many messages they hold in all.
+fn ends(
+    consumer: &BaseConsumer,
+    name: &str,
+    partitions: i32,
+    within: Duration,
+) -> Result<(TopicPartitionList, i64), KafkaError> {
+    let (mut assigned, mut messages) = (TopicPartitionList::new(), 0);
+    for partition in 0..partitions {
+        let (low, high) = consumer.fetch_watermarks(name, partition, within)?;
+        assigned.add_partition_offset(name, partition, Offset::Offset(low))?;
+        messages += high - low;
+    }
+    Ok((assigned, messages))
+}
+
 fn read(brokers: &str, name: &str, topic: Topic) -> Vec<(i32, Stored)> {
     let within = Duration::from_secs(10);
     let consumer: BaseConsumer = ClientConfig::new()
@@ -193,14 +210,16 @@ fn read(brokers: &str, name: &str, topic: Topic) -> Vec<(i32, Stored)> {
         .set("enable.auto.commit", "false")
         .create()
         .unwrap();
-    let metadata = consumer.fetch_metadata(Some(name), within).unwrap();
-    let mut assigned = TopicPartitionList::new();
-    let mut left = 0;
-    for partition in metadata.topics()[0].partitions().iter().map(|partition| partition.id()) {
-        let (low, high) = consumer.fetch_watermarks(name, partition, within).unwrap();
-        assigned.add_partition_offset(name, partition, Offset::Offset(low)).unwrap();
-        left += high - low;
-    }
+    // A topic that was just made has partitions without a leader for a moment, under load for longer.
+    let mut tries = 0;
+    let (assigned, mut left) = loop {
+        match ends(&consumer, name, topic.partitions(), within) {
+            Ok(ends) => break ends,
+            Err(e) if tries == 40 => panic!("{name}: {e}"),
+            Err(_) => tries += 1,
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    };
     consumer.assign(&assigned).unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut all = Vec::new();

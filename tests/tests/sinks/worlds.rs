@@ -19,7 +19,7 @@ use streammanager::sink::conformance::{Breakable, Stored, World};
 use streammanager::sink::faulty::FaultySink;
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sink::{FileSink, Sink};
-use streammanager_tests::{free_port, kafka, kafka_libs, skip, workspace};
+use streammanager_tests::{kafka, kafka_libs, skip, workspace};
 use tempfile::TempDir;
 
 pub struct Memory(Arc<FaultySink>);
@@ -186,20 +186,25 @@ impl World for KafkaWorld {
     }
 }
 
-/// Every partition from its first message on, and how many messages they hold in all.
+/// Every partition from its first message on, and how many messages they hold in all; `None` while one has no leader.
 fn ends(
     consumer: &BaseConsumer,
     name: &str,
-    partitions: i32,
     within: Duration,
-) -> Result<(TopicPartitionList, i64), KafkaError> {
+) -> Result<Option<(TopicPartitionList, i64)>, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(name), within)?;
+    let partitions = metadata.topics()[0].partitions();
+    if partitions.is_empty() || partitions.iter().any(|partition| partition.error().is_some() || partition.leader() < 0)
+    {
+        return Ok(None);
+    }
     let (mut assigned, mut messages) = (TopicPartitionList::new(), 0);
-    for partition in 0..partitions {
+    for partition in partitions.iter().map(|partition| partition.id()) {
         let (low, high) = consumer.fetch_watermarks(name, partition, within)?;
         assigned.add_partition_offset(name, partition, Offset::Offset(low))?;
         messages += high - low;
     }
-    Ok((assigned, messages))
+    Ok(Some((assigned, messages)))
 }
 
 fn read(brokers: &str, name: &str, topic: Topic) -> Vec<(i32, Stored)> {
@@ -213,10 +218,10 @@ fn read(brokers: &str, name: &str, topic: Topic) -> Vec<(i32, Stored)> {
     // A topic that was just made has partitions without a leader for a moment, under load for longer.
     let mut tries = 0;
     let (assigned, mut left) = loop {
-        match ends(&consumer, name, topic.partitions(), within) {
-            Ok(ends) => break ends,
-            Err(e) if tries == 40 => panic!("{name}: {e}"),
-            Err(_) => tries += 1,
+        match ends(&consumer, name, within) {
+            Ok(Some(ends)) => break ends,
+            other if tries == 40 => panic!("{name}: {:?}", other.err()),
+            _ => tries += 1,
         }
         std::thread::sleep(Duration::from_millis(250));
     };
@@ -255,12 +260,28 @@ impl OwnKafka {
             skip("a law of Sink on a Kafka that fails", "STREAMMANAGER_TEST_KAFKA_LIBS is not set");
             return None;
         }
-        let port = free_port();
+        let port = broker_port();
         let world = KafkaWorld::at(&format!("127.0.0.1:{port}"), "own");
         let own = OwnKafka { folder: tempfile::tempdir().unwrap(), port, broker: Mutex::new(None), world };
         own.outage(false).await;
         Some(own)
     }
+}
+
+/// A port for a broker, whose controller takes the next one; below the range that outgoing connections are given, so that
+/// nothing takes either while the broker is away.
+fn broker_port() -> u16 {
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 5_000) as u16 * 2;
+    for _ in 0..1_000 {
+        let port = 20_000 + (start + NEXT.fetch_add(2, Ordering::Relaxed)) % 10_000;
+        if [port, port + 1].iter().all(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return port;
+        }
+    }
+    panic!("no two free ports in a row between 20000 and 30000");
 }
 
 impl Drop for OwnKafka {
@@ -292,16 +313,20 @@ impl Breakable for OwnKafka {
             broker.wait().unwrap();
             return;
         }
-        let broker = Command::new(workspace().join("tests/services/kafka"))
-            .arg("run")
-            .arg(self.folder.path())
-            .arg(self.port.to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        *self.broker.lock().unwrap() = Some(broker);
-        for _ in 0..600 {
+        let spawn = || {
+            let mut command = Command::new(workspace().join("tests/services/kafka"));
+            command.arg("run").arg(self.folder.path()).arg(self.port.to_string());
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        *self.broker.lock().unwrap() = Some(spawn());
+        for _ in 0..900 {
+            // One that ended at once, for a port that was not free yet, is started again.
+            {
+                let mut broker = self.broker.lock().unwrap();
+                if broker.as_mut().is_some_and(|broker| broker.try_wait().unwrap().is_some()) {
+                    *broker = Some(spawn());
+                }
+            }
             if tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
                 return;
             }

@@ -186,25 +186,27 @@ impl World for KafkaWorld {
     }
 }
 
-/// Every partition from its first message on, and how many messages they hold in all; `None` while one has no leader.
-fn ends(
-    consumer: &BaseConsumer,
-    name: &str,
-    within: Duration,
-) -> Result<Option<(TopicPartitionList, i64)>, KafkaError> {
+/// Where a read begins, and the offset at which each partition that holds messages ends.
+type Range = (TopicPartitionList, BTreeMap<i32, i64>);
+
+/// Every partition from its first message on, and the offset each ends at; `None` while one has no leader. Ends are kept by
+/// partition: a topic is shared, and what others write meanwhile would use up a sum.
+fn ends(consumer: &BaseConsumer, name: &str, within: Duration) -> Result<Option<Range>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(name), within)?;
     let partitions = metadata.topics()[0].partitions();
     if partitions.is_empty() || partitions.iter().any(|partition| partition.error().is_some() || partition.leader() < 0)
     {
         return Ok(None);
     }
-    let (mut assigned, mut messages) = (TopicPartitionList::new(), 0);
+    let (mut assigned, mut ends) = (TopicPartitionList::new(), BTreeMap::new());
     for partition in partitions.iter().map(|partition| partition.id()) {
         let (low, high) = consumer.fetch_watermarks(name, partition, within)?;
         assigned.add_partition_offset(name, partition, Offset::Offset(low))?;
-        messages += high - low;
+        if low < high {
+            ends.insert(partition, high);
+        }
     }
-    Ok(Some((assigned, messages)))
+    Ok(Some((assigned, ends)))
 }
 
 fn read(brokers: &str, name: &str, topic: Topic) -> Vec<(i32, Stored)> {
@@ -217,7 +219,7 @@ fn read(brokers: &str, name: &str, topic: Topic) -> Vec<(i32, Stored)> {
         .unwrap();
     // A topic that was just made has partitions without a leader for a moment, under load for longer.
     let mut tries = 0;
-    let (assigned, mut left) = loop {
+    let (assigned, mut open) = loop {
         match ends(&consumer, name, within) {
             Ok(Some(ends)) => break ends,
             other if tries == 40 => panic!("{name}: {:?}", other.err()),
@@ -228,9 +230,15 @@ fn read(brokers: &str, name: &str, topic: Topic) -> Vec<(i32, Stored)> {
     consumer.assign(&assigned).unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut all = Vec::new();
-    while left > 0 {
+    while !open.is_empty() {
         let message = consumer.poll(within).expect("the partitions end at their high watermarks").unwrap();
-        left -= 1;
+        let (partition, offset) = (message.partition(), message.offset());
+        match open.get(&partition) {
+            Some(&end) if offset + 1 >= end => _ = open.remove(&partition),
+            Some(_) => {}
+            // Written after this read began, beyond the partition's end.
+            None => continue,
+        }
         let headers = message
             .headers()
             .map(|headers| headers.iter().map(|header| (header.key.to_owned(), text(header.value.unwrap()))).collect());
@@ -241,7 +249,7 @@ fn read(brokers: &str, name: &str, topic: Topic) -> Vec<(i32, Stored)> {
             headers,
             timestamp_ms: message.timestamp().to_millis(),
         };
-        all.push((message.partition(), stored));
+        all.push((partition, stored));
     }
     all
 }

@@ -47,7 +47,7 @@ impl Host {
     }
 
     /// Records that wait in the tiers' queues.
-    pub async fn queued_records(&self) -> Result<u64, Failure> {
+    pub fn queued_records(&self) -> Result<u64, Failure> {
         queued_records(&self.embedded, &self.app.settings)
     }
 

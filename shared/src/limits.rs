@@ -78,10 +78,8 @@ pub const INPUT_DEPTH: usize = 64;
 /// Original bytes kept inline with a dead letter; the rest goes to blobs.
 pub const DEAD_LETTER_INLINE_BYTES: usize = 4 * 1024;
 
-/// Records of one fetch by mode [M2].
+/// Records that ingest takes the whole way into the queues at once [M2].
 pub const BATCH_RECORDS: usize = 1_000;
-pub const REALTIME_RECORDS: usize = 500;
-pub const STREAM_RECORDS: usize = 100;
 /// A source slower than this three times in a row opens its breaker [S10]; also the request timeout.
 pub const SLOW_RESPONSE: Duration = Duration::from_secs(10);
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::generate::firms_viirs_noaa20;
 use crate::bench::naive::{Figures, Headers, cpu_time, naive_firms};
 use crate::cli::BenchCommand;
+use crate::commands::operate::client;
 use crate::exit::{Exit, Failure};
 use crate::host::{self, Host};
 
@@ -110,8 +111,7 @@ async fn whole_way(brokers: &str, body: &Bytes) -> Result<Figures, Failure> {
 /// F3: one alert after another over HTTP to a running system, from request to reply after the broker's acknowledgement.
 async fn express(endpoint: &str, key_file: &Path, alerts: usize, as_json: bool) -> Result<Exit, Failure> {
     let key = std::fs::read_to_string(key_file).map_err(|e| Failure::new(format!("{}: {e}", key_file.display())))?;
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::new();
+    let client = client();
     let mut micros = Histogram::<u64>::new(3).map_err(Failure::new)?;
     let mut by_queue = 0;
     for number in 0..alerts {

@@ -60,7 +60,7 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
         )));
     }
     let host = Host::open(&args.data, host::sink(args.out.as_deref(), args.kafka.as_deref())?).await?;
-    let queued_at_start = host.queued_records().await?;
+    let queued_at_start = host.queued_records()?;
     let stop = CancellationToken::new();
     let delivering = tokio::spawn({
         let (app, stop) = (host.app.clone(), stop.clone());
@@ -103,7 +103,7 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
         delivered,
         dead_lettered,
         redelivered,
-        queued: host.queued_records().await?,
+        queued: host.queued_records()?,
         elapsed_s: started.elapsed().as_secs_f64(),
         latency_ms,
     };

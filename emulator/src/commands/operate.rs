@@ -141,7 +141,8 @@ pub async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> 
     })
 }
 
-fn client() -> Client {
+/// An HTTP client of this host.
+pub(crate) fn client() -> Client {
     // Either provider serves; one may be there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::new()

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::commands::operate::client;
 use crate::exit::Failure;
 
 /// The key that the demo's upstream takes.
@@ -219,7 +220,7 @@ async fn import_and_alerts(app: &App, http: SocketAddr, kafka: &str, teller: Tel
         let app = app.clone();
         async move { import(&app).await }
     });
-    let client = reqwest::Client::new();
+    let client = client();
     for number in 1..=ALERTS {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let waiting = app.queue.depth(&app.settings.queues.low).await.map_or(0, |depth| depth.total());

@@ -22,6 +22,7 @@ use streammanager::app::App;
 use streammanager::blobs::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options, QueueOptions};
 use streammanager::queue::QueueRef;
+use streammanager::record::hex;
 use streammanager::schedule::lease;
 use streammanager::schedule::streams::{self, StreamsFile};
 use streammanager::settings::Settings;
@@ -446,7 +447,7 @@ fn control_key(data: &Path, rng: &Rng) -> Result<String, Failure> {
         Ok(key) if !key.trim().is_empty() => Ok(key.trim().to_owned()),
         Ok(_) => Err(Failure::new(format!("{}: is empty; delete it to have a new key made", path.display()))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let key: String = rng.bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
+            let key = hex(&rng.bytes::<32>());
             let mut file =
                 std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
             writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(failed)?;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::BackendError;
+use crate::record::ids::hex;
 
 /// SHA-256 of the bytes, in hex: the same bytes have the same reference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -26,7 +27,7 @@ pub struct BlobRef(String);
 
 impl BlobRef {
     pub fn of(bytes: &[u8]) -> BlobRef {
-        BlobRef(Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect())
+        BlobRef(hex(&Sha256::digest(bytes)))
     }
 
     pub fn as_str(&self) -> &str {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::BackendError;
-use crate::store::{Expect, Key, PutError};
+use crate::store::{self, Expect, Key};
 use crate::time::{Timestamp, rfc3339};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,26 +44,18 @@ pub async fn write(app: &App, action: Action, actor: &str, subject: &str, detail
     let key = Key::new(partition(at), app.rng.ulid(at).to_string());
     match app.store.put_if(&key, value.into(), Expect::Absent, None).await {
         Ok(_) => Ok(()),
-        Err(PutError::Backend(e)) => Err(e),
-        Err(e) => Err(BackendError::Fatal(format!("audit entry: {e}"))),
+        Err(e) => Err(e.of("audit entry")),
     }
 }
 
 /// The last `max` entries of the day of `day`, oldest first.
 pub async fn list(app: &App, day: Timestamp, max: usize) -> Result<Vec<Entry>, BackendError> {
-    let mut entries = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let items = app.store.list(&partition(day), "", after.as_deref(), 500).await?;
-        let Some(last) = items.last() else { break };
-        after = Some(last.key.sort.clone());
-        for item in &items {
-            entries.push(
-                serde_json::from_slice(&item.value)
-                    .map_err(|e| BackendError::Fatal(format!("audit entry {}: {e}", item.key.sort)))?,
-            );
-        }
-    }
+    let items = store::list_all(&*app.store, &partition(day), "", usize::MAX).await?;
+    let read = |item: &store::Item| {
+        serde_json::from_slice(&item.value)
+            .map_err(|e| BackendError::Fatal(format!("audit entry {}: {e}", item.key.sort)))
+    };
+    let mut entries: Vec<Entry> = items.iter().map(read).collect::<Result<_, _>>()?;
     entries.drain(..entries.len().saturating_sub(max));
     Ok(entries)
 }

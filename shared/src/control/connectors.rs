@@ -10,8 +10,9 @@ use subtle::ConstantTimeEq;
 use crate::app::App;
 use crate::control::audit::{self, Action};
 use crate::error::BackendError;
+use crate::record::ids::hex;
 use crate::record::{ConnectorId, SourceId, TenantId, route};
-use crate::store::{Expect, Item, Key, PutError};
+use crate::store::{self, Expect, Item, Key, PutError};
 use crate::time::Timestamp;
 
 const PARTITION: &str = "connectors";
@@ -89,7 +90,7 @@ impl std::fmt::Debug for ApiKey {
 }
 
 fn hash(secret: &str) -> String {
-    Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(secret))
 }
 
 /// Why an operator's wish was not done.
@@ -157,16 +158,7 @@ pub async fn revoke(app: &App, id: &ConnectorId, by: &str) -> Result<(), Control
 }
 
 pub async fn list(app: &App) -> Result<Vec<Connector>, BackendError> {
-    let mut connectors = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let items = app.store.list(PARTITION, "", after.as_deref(), 200).await?;
-        let Some(last) = items.last() else { return Ok(connectors) };
-        after = Some(last.key.sort.clone());
-        for item in &items {
-            connectors.push(parse(item)?);
-        }
-    }
+    store::list_all(&*app.store, PARTITION, "", usize::MAX).await?.iter().map(parse).collect()
 }
 
 /// The connector that holds `key`; `None` for an unknown, wrong or revoked key.

@@ -19,7 +19,7 @@ use crate::record::ids;
 use crate::record::route::Topic;
 use crate::record::schema;
 use crate::record::{Envelope, EventId, Outgoing, SourceId, StreamId, TenantId, Tier, Traceparent};
-use crate::store::{Expect, Key, PutError};
+use crate::store::{self, Expect, Key, PutError};
 use crate::time::Timestamp;
 
 const PARTITION: &str = "dead-letters";
@@ -151,8 +151,7 @@ async fn store(
         match app.store.put_if(&key, value.into(), expect, None).await {
             Ok(_) => return Ok(existing.is_none().then_some(letter)),
             Err(PutError::Conflict) => {}
-            Err(PutError::Backend(e)) => return Err(e),
-            Err(e @ PutError::TooLarge(_)) => return Err(BackendError::Fatal(format!("dead letter: {e}"))),
+            Err(e) => return Err(e.of("dead letter")),
         }
     }
 }
@@ -175,19 +174,9 @@ pub async fn raw(app: &App, letter: &DeadLetter) -> Result<Option<Bytes>, Backen
 
 /// Dead letters in the order of their streams, `max` at most; `stream` narrows to one.
 pub async fn list(app: &App, stream: Option<&StreamId>, max: usize) -> Result<Vec<DeadLetter>, BackendError> {
-    const AT_ONCE: usize = 500;
     let prefix = stream.map(|stream| format!("{stream}/")).unwrap_or_default();
-    let mut letters = Vec::new();
-    let mut after: Option<String> = None;
-    while letters.len() < max {
-        let items = app.store.list(PARTITION, &prefix, after.as_deref(), AT_ONCE.min(max - letters.len())).await?;
-        let Some(last) = items.last() else { break };
-        after = Some(last.key.sort.clone());
-        for item in &items {
-            letters.push(parse(&item.value)?);
-        }
-    }
-    Ok(letters)
+    let items = store::list_all(&*app.store, PARTITION, &prefix, max).await?;
+    items.iter().map(|item| parse(&item.value)).collect()
 }
 
 /// A record that can never be accepted or delivered: everything but its bytes, which `dead-letters` commands show [K2].

@@ -1,6 +1,7 @@
 //! One envelope's way: unpack, send with its tries, account for every record, and only then let the queue forget [Q1].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -11,9 +12,14 @@ use crate::deliver::tally::Settled;
 use crate::error::BackendError;
 use crate::express::hedge;
 use crate::limits::ENVELOPE_ZSTD_LEVEL;
-use crate::queue::{Body, Message, QueueRef, Receipt, Settle};
+use crate::queue::{Body, Message, QueueRef, Receipt, Settle, send_one};
 use crate::record::{Envelope, Outgoing, Tier};
 use crate::sink::{Lane, Sent};
+
+/// A CRITICAL message whose thread has an older one in the queue comes back after this [E4].
+const ORDER_WAIT: Duration = Duration::from_millis(500);
+/// Received more often than this it goes first all the same: a mark that a crash left behind must not hold an alert.
+const ORDER_RECEIVES: u32 = 10;
 
 /// An envelope in hand.
 #[derive(Debug, Clone)]
@@ -30,6 +36,12 @@ pub async fn work(app: &App, held: Held) -> Result<(), BackendError> {
     let queue = app.settings.queues.tier(held.envelope.tier);
     if held.envelope.tier == Tier::Critical && hedge::is_void(app, held.envelope.id).await {
         return app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await;
+    }
+    if let Some(thread) = &held.thread
+        && held.receives <= ORDER_RECEIVES
+        && hedge::overtakes(app, thread, held.envelope.id).await
+    {
+        return app.queue.settle(queue, &[(held.receipt, Settle::Extend(ORDER_WAIT))]).await;
     }
     match held.envelope.unpack() {
         Ok(records) => {
@@ -103,11 +115,7 @@ async fn send_remainder(app: &App, queue: &QueueRef, of: &Envelope, records: &[O
     )
     .and_then(|rest| rest.encode())
     .map_err(|e| BackendError::Fatal(e.to_string()))?;
-    match app.queue.send(queue, &[Message::now(Body::Binary(rest))]).await?.pop() {
-        Some(Ok(())) => Ok(()),
-        Some(Err(e)) => Err(BackendError::Retry(format!("remainder of {}: {e}", of.id))),
-        None => Err(BackendError::Fatal(format!("remainder of {}: the queue gave no outcome", of.id))),
-    }
+    send_one(&*app.queue, queue, Message::now(Body::Binary(rest))).await
 }
 
 /// A message that this program cannot read is kept whole for an operator; it must not be tried for ever.

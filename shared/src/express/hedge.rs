@@ -11,10 +11,10 @@ use crate::app::App;
 use crate::error::{BackendError, Reason};
 use crate::ingest::Stream;
 use crate::limits::{HEDGE, TRY_CRITICAL};
-use crate::queue::{Body, Message};
-use crate::record::{Envelope, Outgoing, Tier};
+use crate::queue::{Body, Message, send_one};
+use crate::record::{Envelope, Outgoing, Tier, hex};
 use crate::sink::{Lane, Sent};
-use crate::store::{Expect, Key, PutError};
+use crate::store::{self, Expect, Key, PutError};
 
 /// Where the record is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,27 +59,17 @@ pub async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result<Durabl
                     let outcome = settle_breaker(app, sent);
                     // The copy may be half-way there: let it end, then make it void.
                     let queued = copy.await;
-                    return match (outcome, queued) {
-                        (Sent::Acked, queued) => {
-                            if queued.is_ok() {
-                                make_void(app, envelope.id, &records[0].key).await;
-                            }
-                            Ok(Durable::Broker)
-                        }
-                        (Sent::Refused(reason, detail), queued) => {
-                            if queued.is_ok() {
-                                make_void(app, envelope.id, &records[0].key).await;
-                            }
-                            Ok(Durable::Refused(reason, detail))
-                        }
-                        (Sent::Retry(_), queued) => queued.map(|()| Durable::Queue),
-                    };
+                    if matches!(outcome, Sent::Retry(_)) {
+                        return queued.map(|()| Durable::Queue);
+                    }
+                    if queued.is_ok() {
+                        make_void(app, envelope.id, &records[0].key).await;
+                    }
+                    outcome
                 }
                 queued = &mut copy => match queued {
-                    Ok(()) => {
-                        // Dropping the try ends it; a message that is written all the same is a visible duplicate [K6].
-                        return Ok(Durable::Queue);
-                    }
+                    // Dropping the try ends it; a message that is written all the same is a visible duplicate [K6].
+                    Ok(()) => return Ok(Durable::Queue),
                     Err(_) => settle_breaker(app, broker.await),
                 },
             }
@@ -116,15 +106,11 @@ async fn queue(app: &App, envelope: &Envelope, thread: &str, delay: Duration) ->
     }
     let body = envelope.encode().map_err(|e| BackendError::Fatal(e.to_string()))?;
     let message = Message { body: Body::Binary(body), delay };
-    match app.queue.send(&app.settings.queues.critical, &[message]).await?.pop() {
-        Some(Ok(())) => Ok(()),
-        Some(Err(e)) => Err(BackendError::Retry(format!("CRITICAL queue: {e}"))),
-        None => Err(BackendError::Fatal("CRITICAL queue: no outcome".into())),
-    }
+    send_one(&*app.queue, &app.settings.queues.critical, message).await
 }
 
 fn thread_hash(thread: &str) -> String {
-    Sha256::digest(thread).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(thread)[..16])
 }
 
 fn queued_key(thread: &str, id: Ulid) -> String {
@@ -138,25 +124,16 @@ async fn thread_is_queued(app: &App, thread: &str) -> Result<bool, BackendError>
 async fn put(app: &App, key: Key) -> Result<(), BackendError> {
     match app.store.put_if(&key, Bytes::from_static(b"1"), Expect::Any, Some(app.clock.now() + REMEMBERED)).await {
         Ok(_) | Err(PutError::Conflict) => Ok(()),
-        Err(PutError::Backend(e)) => Err(e),
-        Err(e @ PutError::TooLarge(_)) => Err(BackendError::Fatal(e.to_string())),
+        Err(e) => Err(e.of(&key.partition)),
     }
 }
 
 /// The broker has the record: its copy in the queue is forgotten unsent. Failing that it is a visible duplicate [K6].
 async fn make_void(app: &App, id: Ulid, thread: &str) {
     let voided = put(app, Key::new(VOID, id.to_string())).await;
-    let unmarked = unmark(app, Key::new(QUEUED, queued_key(thread, id))).await;
+    let unmarked = left_queue(app, thread, id).await;
     if let Err(problem) = voided.and(unmarked) {
         tracing::warn!(%problem, "the queue's copy of an alert could not be made void");
-    }
-}
-
-async fn unmark(app: &App, key: Key) -> Result<(), BackendError> {
-    match app.store.delete_if(&key, Expect::Any).await {
-        Ok(()) | Err(PutError::Conflict) => Ok(()),
-        Err(PutError::Backend(e)) => Err(e),
-        Err(e @ PutError::TooLarge(_)) => Err(BackendError::Fatal(e.to_string())),
     }
 }
 
@@ -165,7 +142,13 @@ pub(crate) async fn is_void(app: &App, id: Ulid) -> bool {
     app.store.get(&Key::new(VOID, id.to_string())).await.is_ok_and(|item| item.is_some())
 }
 
+/// Deliver asks whether an older message of the thread is still queued. With the store away nothing holds an alert back.
+pub(crate) async fn overtakes(app: &App, thread: &str, id: Ulid) -> bool {
+    let oldest = app.store.list(QUEUED, &format!("{}/", thread_hash(thread)), None, 1).await;
+    oldest.is_ok_and(|oldest| oldest.first().is_some_and(|mark| mark.key.sort < queued_key(thread, id)))
+}
+
 /// Deliver has forgotten a CRITICAL envelope: its thread may go the short way again.
 pub(crate) async fn left_queue(app: &App, thread: &str, id: Ulid) -> Result<(), BackendError> {
-    unmark(app, Key::new(QUEUED, queued_key(thread, id))).await
+    store::remove(&*app.store, &Key::new(QUEUED, queued_key(thread, id))).await
 }

@@ -13,6 +13,7 @@ use crate::error::{BackendError, Reason, Reject};
 use crate::ingest::dedup::Seen;
 use crate::ingest::{self, IngestError, Ledger, Stream, WhenFull, pack, validate};
 use crate::limits::ALERT_BYTES;
+use crate::record::route::Topic;
 use crate::record::{Draft, EventId, SourceId, StreamId, Tier, Traceparent};
 use crate::time::Timestamp;
 use admit::{NotAdmitted, Proof};
@@ -117,15 +118,15 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
 async fn one(app: &App, stream: &Stream, draft: Draft) -> Result<Result<Accepted, Reject>, BackendError> {
     let now = app.clock.now();
     let event_id = draft.event;
-    let record = match ingest::enrich(draft.clone(), 0, stream, now) {
+    let record = match ingest::enrich(draft, 0, stream, now) {
         Ok(record) => record,
         Err(reject) => return Ok(Err(reject)),
     };
-    let (topic, drill) = (record.topic.name(), record.tier != Tier::Critical);
+    let (topic, drill) = (record.topic.name(), record.topic == Topic::ALERT_DRILLS);
     let accepted = |acknowledged_by| Accepted { event_id, acknowledged_by, topic, drill };
-    if drill {
+    if record.tier != Tier::Critical {
         let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
-        return match ingest::ingest(app, stream, &mut seen, &mut ledger, std::iter::once(Ok(draft))).await {
+        return match ingest::ingest(app, stream, &mut seen, &mut ledger, std::iter::once(Ok(record.draft))).await {
             Ok(()) => Ok(Ok(accepted(AcknowledgedBy::Queue))),
             Err(IngestError::Full(tier)) => Err(BackendError::Retry(format!("the {tier} queue is full"))),
             Err(IngestError::Backend(e)) => Err(e),

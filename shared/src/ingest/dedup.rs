@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::error::BackendError;
 use crate::limits::{SEEN_KEPT, SEEN_PAGE_BYTES};
 use crate::record::{Draft, StreamId};
-use crate::store::{Expect, Key, PutError};
+use crate::store::{self, Expect, Key, PutError};
 use crate::time::Timestamp;
 
 /// What the seen-set says of a record.
@@ -152,26 +152,17 @@ fn sort_key(hour: i64, page: u64) -> String {
 }
 
 async fn read_hour(app: &App, partition: &str, hour: i64) -> Result<Hour, BackendError> {
-    const AT_ONCE: usize = 100;
     let mut read = Hour::default();
-    let mut after: Option<String> = None;
-    loop {
-        let items = app.store.list(partition, &format!("{hour:08}/"), after.as_deref(), AT_ONCE).await?;
-        let last = items.len() < AT_ONCE;
-        for item in items {
-            for mark in item.value.chunks_exact(MARK_BYTES) {
-                let word = |at: usize| u32::from_be_bytes([mark[at], mark[at + 1], mark[at + 2], mark[at + 3]]);
-                let key = u64::from(word(0)) << 32 | u64::from(word(4));
-                read.add(key, word(8), word(12));
-            }
-            read.next_page = item.key.sort.rsplit('/').next().and_then(|n| n.parse().ok()).map_or(0, |n: u64| n + 1);
-            after = Some(item.key.sort.clone());
-            read.pages.push(item.key.sort);
+    for item in store::list_all(&*app.store, partition, &format!("{hour:08}/"), usize::MAX).await? {
+        for mark in item.value.chunks_exact(MARK_BYTES) {
+            let word = |at: usize| u32::from_be_bytes([mark[at], mark[at + 1], mark[at + 2], mark[at + 3]]);
+            let key = u64::from(word(0)) << 32 | u64::from(word(4));
+            read.add(key, word(8), word(12));
         }
-        if last {
-            return Ok(read);
-        }
+        read.next_page = item.key.sort.rsplit('/').next().and_then(|n| n.parse().ok()).map_or(0, |n: u64| n + 1);
+        read.pages.push(item.key.sort);
     }
+    Ok(read)
 }
 
 /// Writes `marks` as new pages; gives the pages' keys and the next free number. A page that another run took is skipped.
@@ -201,8 +192,7 @@ async fn append(
                     break;
                 }
                 Err(PutError::Conflict) => {}
-                Err(PutError::Backend(e)) => return Err(e),
-                Err(e @ PutError::TooLarge(_)) => return Err(BackendError::Fatal(format!("seen-set page: {e}"))),
+                Err(e) => return Err(e.of("seen-set page")),
             }
         }
     }
@@ -218,13 +208,7 @@ async fn merge(app: &App, partition: &str, hour: i64, held: &mut Hour, expires: 
     let (_, (pages, next)) = append(app, partition, hour, held.next_page, &marks, expires).await?;
     let old = std::mem::replace(&mut held.pages, pages);
     held.next_page = next;
-    try_join_all(old.into_iter().map(|sort| async move {
-        match app.store.delete_if(&Key::new(partition, sort), Expect::Any).await {
-            Ok(()) | Err(PutError::Conflict) => Ok(()),
-            Err(PutError::Backend(e)) => Err(e),
-            Err(e @ PutError::TooLarge(_)) => Err(BackendError::Fatal(e.to_string())),
-        }
-    }))
-    .await?;
+    let old: Vec<Key> = old.into_iter().map(|sort| Key::new(partition, sort)).collect();
+    try_join_all(old.iter().map(|key| store::remove(&*app.store, key))).await?;
     Ok(())
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::control::audit::{self, Action};
 use crate::dead;
 use crate::decode::Row;
 use crate::error::{BackendError, Reason, Reject};
@@ -97,6 +98,10 @@ pub async fn ingest(
     rows: impl Iterator<Item = Row>,
 ) -> Result<(), IngestError> {
     let mut rows = rows.peekable();
+    if rows.peek().is_some() && route::route(&stream.source, stream.granted).is_ok_and(|route| route.audited) {
+        let detail = "its connector holds no critical grant";
+        audit::write(app, Action::ServedAsHigh, stream.id.as_str(), stream.source.as_str(), detail).await?;
+    }
     while rows.peek().is_some() {
         batch(app, stream, seen, ledger, rows.by_ref().take(BATCH_RECORDS)).await?;
     }

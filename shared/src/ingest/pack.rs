@@ -21,7 +21,8 @@ pub struct Packer<'a> {
     stream: &'a Stream,
     trace: Traceparent,
     accepted_at: Timestamp,
-    tiers: [Vec<(Outgoing, Mark)>; 4],
+    /// A tier's records and their marks, in the same order.
+    tiers: [(Vec<Outgoing>, Vec<Mark>); 4],
 }
 
 impl<'a> Packer<'a> {
@@ -32,7 +33,9 @@ impl<'a> Packer<'a> {
     /// Serialises the record once; from here on it travels as bytes.
     pub fn add(&mut self, record: &Record) -> Result<(), Reject> {
         let outgoing = outgoing(record, &self.app.settings.producer_id, self.trace.clone())?;
-        self.tiers[record.tier as usize].push((outgoing, Mark::of(&record.draft, record.revision)));
+        let (records, marks) = &mut self.tiers[record.tier as usize];
+        records.push(outgoing);
+        marks.push(Mark::of(&record.draft, record.revision));
         Ok(())
     }
 
@@ -40,9 +43,10 @@ impl<'a> Packer<'a> {
     pub fn finish(mut self) -> (Vec<Packed>, Vec<(SourceId, Reject)>) {
         let (mut packed, mut oversized) = (Vec::new(), Vec::new());
         for tier in Tier::ALL {
-            let records = std::mem::take(&mut self.tiers[tier as usize]);
-            for chunk in records.chunks(largest_send(tier)) {
-                self.pack(tier, chunk, &mut packed, &mut oversized);
+            let (records, marks) = std::mem::take(&mut self.tiers[tier as usize]);
+            let size = largest_send(tier);
+            for (records, marks) in records.chunks(size).zip(marks.chunks(size)) {
+                self.pack(tier, records, marks, &mut packed, &mut oversized);
             }
         }
         (packed, oversized)
@@ -52,11 +56,11 @@ impl<'a> Packer<'a> {
     fn pack(
         &self,
         tier: Tier,
-        records: &[(Outgoing, Mark)],
+        records: &[Outgoing],
+        marks: &[Mark],
         packed: &mut Vec<Packed>,
         oversized: &mut Vec<(SourceId, Reject)>,
     ) {
-        let outgoing: Vec<Outgoing> = records.iter().map(|(outgoing, _)| outgoing.clone()).collect();
         let id: Ulid = self.app.rng.ulid(self.accepted_at);
         let envelope = Envelope::pack(
             id,
@@ -65,25 +69,25 @@ impl<'a> Packer<'a> {
             tier,
             self.accepted_at,
             self.trace.clone(),
-            &outgoing,
+            records,
             ENVELOPE_ZSTD_LEVEL,
         );
         match (envelope, records) {
             (Ok(envelope), [_]) if envelope.packed_bytes() <= ENVELOPE_MAX_BYTES => {
-                packed.push(Packed { envelope, ids: vec![records[0].1] });
+                packed.push(Packed { envelope, ids: marks.to_vec() });
             }
-            (_, [(outgoing, _)]) => {
+            (_, [outgoing]) => {
                 let detail = format!("the record packs to more than {ENVELOPE_MAX_BYTES} bytes");
                 let reject = Reject::new(Reason::TooLarge, detail).with_raw(outgoing.value.clone());
                 oversized.push((outgoing.source.clone(), reject));
             }
             (Ok(envelope), _) if envelope.packed_bytes() <= ENVELOPE_TARGET_BYTES => {
-                packed.push(Packed { envelope, ids: records.iter().map(|(_, mark)| *mark).collect() });
+                packed.push(Packed { envelope, ids: marks.to_vec() });
             }
             _ => {
-                let (first, second) = records.split_at(records.len() / 2);
-                self.pack(tier, first, packed, oversized);
-                self.pack(tier, second, packed, oversized);
+                let half = records.len() / 2;
+                self.pack(tier, &records[..half], &marks[..half], packed, oversized);
+                self.pack(tier, &records[half..], &marks[half..], packed, oversized);
             }
         }
     }

@@ -129,6 +129,15 @@ pub enum SendError {
     Failed(String),
 }
 
+/// Sends one message; durable when it returns. A full queue is `Retry`.
+pub async fn send_one(queue: &dyn Queue, to: &QueueRef, message: Message) -> Result<(), BackendError> {
+    match queue.send(to, &[message]).await?.pop() {
+        Some(Ok(())) => Ok(()),
+        Some(Err(e)) => Err(BackendError::Retry(format!("{to}: {e}"))),
+        None => Err(BackendError::Fatal(format!("{to}: the queue gave no outcome"))),
+    }
+}
+
 #[async_trait]
 pub trait Queue: Send + Sync {
     /// One outcome a message, in order. An `Ok` is durable: it survives `kill -9` [Q1].

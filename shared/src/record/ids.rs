@@ -177,6 +177,11 @@ impl schemars::JsonSchema for EventId {
     }
 }
 
+/// Lower-case hex, two digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// First 4 bytes of SHA-256 over the content fields, separated by 0x1f: tells a revised record from a repeated one [S12].
 pub fn content_hash<F: AsRef<[u8]>>(fields: impl IntoIterator<Item = F>) -> u32 {
     let mut hash = Sha256::new();

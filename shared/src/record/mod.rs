@@ -9,7 +9,7 @@ pub mod value;
 use serde::{Deserialize, Serialize};
 
 pub use envelope::{Envelope, Outgoing};
-pub use ids::{ConnectorId, EventId, SourceId, StreamId, TenantId, content_hash};
+pub use ids::{ConnectorId, EventId, SourceId, StreamId, TenantId, content_hash, hex};
 
 use crate::error::{Reason, Reject};
 use crate::time::Timestamp;

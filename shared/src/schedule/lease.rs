@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::app::App;
 use crate::error::BackendError;
-use crate::store::{Expect, Key, PutError, Version};
+use crate::store::{self, Expect, Key, PutError, Version};
 
 const PARTITION: &str = "leases";
 
@@ -26,7 +26,7 @@ pub async fn acquire(app: &App, name: &str, owner: &str, ttl: Duration) -> Resul
     match put(app, &key, owner, ttl, Expect::Absent).await {
         Ok(epoch) => Ok(Some(Lease { key, epoch, owner: owner.to_owned(), ttl })),
         Err(PutError::Conflict) => Ok(None),
-        Err(e) => Err(backend(e)),
+        Err(e) => Err(e.of("lease")),
     }
 }
 
@@ -39,7 +39,7 @@ impl Lease {
                 Ok(true)
             }
             Err(PutError::Conflict) => Ok(false),
-            Err(e) => Err(backend(e)),
+            Err(e) => Err(e.of("lease")),
         }
     }
 
@@ -47,29 +47,19 @@ impl Lease {
     pub async fn release(self, app: &App) -> Result<(), BackendError> {
         match app.store.delete_if(&self.key, Expect::Version(self.epoch)).await {
             Ok(()) | Err(PutError::Conflict) => Ok(()),
-            Err(e) => Err(backend(e)),
+            Err(e) => Err(e.of("lease")),
         }
     }
 }
 
 /// For a host whose data folder's lock proves that every earlier holder is dead.
 pub async fn clear_all(app: &App) -> Result<(), BackendError> {
-    for item in app.store.list(PARTITION, "", None, 1000).await? {
-        match app.store.delete_if(&item.key, Expect::Any).await {
-            Ok(()) | Err(PutError::Conflict) => {}
-            Err(e) => return Err(backend(e)),
-        }
+    for item in store::list_all(&*app.store, PARTITION, "", usize::MAX).await? {
+        store::remove(&*app.store, &item.key).await?;
     }
     Ok(())
 }
 
 async fn put(app: &App, key: &Key, owner: &str, ttl: Duration, expect: Expect) -> Result<Version, PutError> {
     app.store.put_if(key, Bytes::copy_from_slice(owner.as_bytes()), expect, Some(app.clock.now() + ttl)).await
-}
-
-fn backend(e: PutError) -> BackendError {
-    match e {
-        PutError::Backend(e) => e,
-        e => BackendError::Fatal(format!("lease: {e}")),
-    }
 }

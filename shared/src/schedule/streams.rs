@@ -11,7 +11,7 @@ use crate::control::audit::{self, Action};
 use crate::error::BackendError;
 use crate::record::{SourceId, StreamId, TenantId, route};
 use crate::schedule::mode::Mode;
-use crate::store::{Expect, Item, Key, PutError};
+use crate::store::{self, Expect, Item, Key};
 use crate::time::Timestamp;
 
 const SPECS: &str = "streams";
@@ -207,7 +207,7 @@ pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, B
     }
     for registered in existing.iter().filter(|r| prune && !file.streams.iter().any(|spec| spec.id == r.spec.id)) {
         let id = &registered.spec.id;
-        app.store.delete_if(&Key::new(SPECS, id.as_str()), Expect::Any).await.map_err(backend)?;
+        store::remove(&*app.store, &Key::new(SPECS, id.as_str())).await?;
         audit::write(app, Action::StreamStopped, "streams apply --prune", id.as_str(), "").await?;
         diff.removed.push(id.clone());
     }
@@ -258,26 +258,19 @@ pub(crate) async fn poll_state(app: &App, id: &StreamId) -> Result<PollState, Ba
 
 pub(crate) async fn save_poll_state(app: &App, id: &StreamId, state: &PollState) -> Result<(), BackendError> {
     let value = serde_json::to_vec(state).map_err(|e| BackendError::Fatal(e.to_string()))?;
-    app.store.put_if(&Key::new(POLLS, id.as_str()), value.into(), Expect::Any, None).await.map_err(backend)?;
+    app.store.put_if(&Key::new(POLLS, id.as_str()), value.into(), Expect::Any, None).await.map_err(|e| e.of("stream"))?;
     Ok(())
 }
 
 async fn put(app: &App, registered: &Registered) -> Result<(), BackendError> {
     let value = serde_json::to_vec(registered).map_err(|e| BackendError::Fatal(e.to_string()))?;
     let key = Key::new(SPECS, registered.spec.id.as_str());
-    app.store.put_if(&key, value.into(), Expect::Any, None).await.map_err(backend)?;
+    app.store.put_if(&key, value.into(), Expect::Any, None).await.map_err(|e| e.of("stream"))?;
     Ok(())
 }
 
 fn parse(item: &Item) -> Result<Registered, BackendError> {
     serde_json::from_slice(&item.value).map_err(|e| BackendError::Fatal(format!("stream {}: {e}", item.key.sort)))
-}
-
-pub(crate) fn backend(e: PutError) -> BackendError {
-    match e {
-        PutError::Backend(e) => e,
-        e => BackendError::Fatal(e.to_string()),
-    }
 }
 
 #[cfg(test)]

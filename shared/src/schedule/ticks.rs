@@ -69,7 +69,7 @@ async fn plan_one(app: &App, registered: &Registered) -> Result<usize, BackendEr
     let expect = item.map_or(Expect::Absent, |item| Expect::Version(item.version));
     match app.store.put_if(&key, Bytes::from(last.to_string()), expect, None).await {
         Ok(_) | Err(PutError::Conflict) => Ok(messages.len()),
-        Err(e) => Err(streams::backend(e)),
+        Err(e) => Err(e.of("ticks")),
     }
 }
 

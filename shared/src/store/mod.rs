@@ -60,6 +60,41 @@ pub enum PutError {
     Backend(#[from] BackendError),
 }
 
+impl PutError {
+    /// What it means for a writer that expects neither a conflict nor a value too large; `what` names the item.
+    pub fn of(self, what: &str) -> BackendError {
+        match self {
+            PutError::Backend(e) => e,
+            e => BackendError::Fatal(format!("{what}: {e}")),
+        }
+    }
+}
+
+/// Deletes whatever stands under `key`; nothing there is no error.
+pub async fn remove(store: &dyn Store, key: &Key) -> Result<(), BackendError> {
+    match store.delete_if(key, Expect::Any).await {
+        Ok(()) | Err(PutError::Conflict) => Ok(()),
+        Err(e) => Err(e.of(&key.partition)),
+    }
+}
+
+/// Items of `partition` whose sort key begins with `prefix`, in order, `max` at most, read page by page.
+pub async fn list_all(store: &dyn Store, partition: &str, prefix: &str, max: usize) -> Result<Vec<Item>, BackendError> {
+    const PAGE: usize = 500;
+    let mut items: Vec<Item> = Vec::new();
+    while items.len() < max {
+        let wanted = PAGE.min(max - items.len());
+        let after = items.last().map(|item| item.key.sort.clone());
+        let page = store.list(partition, prefix, after.as_deref(), wanted).await?;
+        let last = page.len() < wanted;
+        items.extend(page);
+        if last {
+            break;
+        }
+    }
+    Ok(items)
+}
+
 /// Largest value; DynamoDB's item bound is 400 KB with its keys.
 pub const VALUE_BYTES: usize = 380 * 1024;
 

@@ -47,35 +47,51 @@ impl fmt::Debug for Clock {
 
 /// Seeded randomness, shared by clones.
 #[derive(Clone, Debug)]
-pub struct Rng(Arc<Mutex<StdRng>>);
+pub struct Rng(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    rng: StdRng,
+    last: Ulid,
+}
 
 impl Rng {
     pub fn seeded(seed: u64) -> Rng {
-        Rng(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
+        Rng::of(StdRng::seed_from_u64(seed))
     }
 
     /// Seeded from the operating system, for `main`.
     pub fn from_os() -> Result<Rng, String> {
         let mut seed = [0; 32];
         SysRng.try_fill_bytes(&mut seed).map_err(|e| format!("no randomness from the operating system: {e}"))?;
-        Ok(Rng(Arc::new(Mutex::new(StdRng::from_seed(seed)))))
+        Ok(Rng::of(StdRng::from_seed(seed)))
+    }
+
+    fn of(rng: StdRng) -> Rng {
+        Rng(Arc::new(Mutex::new(State { rng, last: Ulid::nil() })))
     }
 
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
-        self.with(|rng| rng.random())
+        self.with(|state| state.rng.random())
     }
 
-    /// A sortable id for something made at `now`.
+    /// A sortable id for something made at `now`; greater than every one before, also within a millisecond and when the
+    /// clock stepped back.
     pub fn ulid(&self, now: Timestamp) -> Ulid {
-        Ulid::from_parts(now.as_millisecond().unsigned_abs(), u128::from_be_bytes(self.bytes()))
+        self.with(|state| {
+            let fresh = Ulid::from_parts(now.as_millisecond().unsigned_abs(), state.rng.random());
+            let next = || state.last.increment().unwrap_or(fresh);
+            state.last = if fresh.timestamp_ms() > state.last.timestamp_ms() { fresh } else { next() };
+            state.last
+        })
     }
 
     /// `base` lengthened by up to a quarter, so that waiters do not come back together.
     pub fn jitter(&self, base: Duration) -> Duration {
-        base + base.mul_f64(self.with(|rng| rng.random_range(0.0..0.25)))
+        base + base.mul_f64(self.with(|state| state.rng.random_range(0.0..0.25)))
     }
 
-    fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+    fn with<T>(&self, draw: impl FnOnce(&mut State) -> T) -> T {
         draw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

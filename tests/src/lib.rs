@@ -2,6 +2,7 @@
 //! No test logic and no client of the system lives here.
 
 pub mod kafka_clients;
+pub mod simulated;
 pub mod system;
 
 use std::fs::OpenOptions;

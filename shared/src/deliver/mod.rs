@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
 
 use crate::app::App;
 use crate::error::BackendError;
@@ -71,11 +72,13 @@ type Received = (Tier, Result<Vec<Delivery>, BackendError>);
 
 struct Done {
     number: u64,
-    result: Result<(), BackendError>,
+    /// The envelope, when it is to be tried later.
+    result: Result<Option<Held>, BackendError>,
 }
 
 /// An envelope that is being sent.
 struct InWork {
+    id: Ulid,
     tier: Tier,
     records: usize,
     receipt: Receipt,
@@ -118,6 +121,10 @@ impl<'a> Lanes<'a> {
 
     fn in_hand(&self, tier: Tier) -> usize {
         self.hands.get(&tier).map_or(0, VecDeque::len)
+    }
+
+    fn in_work_of(&self, tier: Tier) -> usize {
+        self.in_work.values().filter(|work| work.tier == tier).count()
     }
 
     /// One outstanding receive a tier, while its hand has room and its breaker lets records through.
@@ -166,15 +173,8 @@ impl<'a> Lanes<'a> {
             match Envelope::decode(&bytes) {
                 Ok(envelope) => {
                     let thread = (tier == Tier::Critical).then(|| thread_of(&envelope)).flatten();
-                    let hand = self.hand(tier);
-                    // By age, so that of one thread the older message is always found first.
-                    let at = match tier {
-                        Tier::Critical => {
-                            hand.partition_point(|held| held.envelope.accepted_at <= envelope.accepted_at)
-                        }
-                        Tier::High | Tier::Normal | Tier::Low => hand.len(),
-                    };
-                    hand.insert(at, Held { envelope, receipt, receives, thread });
+                    let now = Instant::now();
+                    self.keep(Held { envelope, receipt, receives, thread, taken_at: now, due: now });
                 }
                 Err(e) => {
                     let queue = app.settings.queues.tier(tier);
@@ -190,42 +190,59 @@ impl<'a> Lanes<'a> {
         Ok(())
     }
 
+    /// CRITICAL by age, so that of one thread the older message is always found first.
+    fn keep(&mut self, held: Held) {
+        let hand = self.hand(held.envelope.tier);
+        // Received again, because it could not be kept hidden: only the latest receipt settles it.
+        if let Some(before) = hand.iter_mut().find(|other| other.envelope.id == held.envelope.id) {
+            before.receipt = held.receipt;
+            return;
+        }
+        let at = match held.envelope.tier {
+            Tier::Critical => hand.partition_point(|other| other.envelope.id <= held.envelope.id),
+            Tier::High | Tier::Normal | Tier::Low => hand.len(),
+        };
+        hand.insert(at, held);
+    }
+
     /// Starts what may start: CRITICAL first and always, then the bulk tiers within their bounds.
     fn dispatch(&mut self) {
         let flooded =
             self.in_hand(Tier::Critical) as u64 > CRITICAL_FLOOD.min(HAND_CRITICAL as u64 - QUEUE_BATCH as u64);
         if !flooded {
-            while let Some(held) = self.next_critical() {
-                self.start(held);
+            while let Some(at) = self.next_critical() {
+                self.start(Tier::Critical, at);
             }
         }
         while self.bulk_has_room() {
-            let head =
-                |hands: &BTreeMap<Tier, VecDeque<Held>>, tier| hands.get(&tier)?.front().map(|h| h.envelope.count);
-            let hands = &self.hands;
-            let [high, normal, low] = Tier::BULK.map(|tier| head(hands, tier));
+            let head = |tier| self.hands.get(&tier)?.front().map(|held| held.envelope.count);
+            let [high, normal, low] = Tier::BULK.map(head);
+            let critical = self.next_critical().filter(|_| flooded);
             let tier = match flooded {
                 false => self.calm.next([high, normal, low]).map(|class| Tier::BULK[class]),
-                true => self.flood.next([head(hands, Tier::Critical), high, normal, low]).map(|class| Tier::ALL[class]),
+                true => self.flood.next([critical.map(|_| 1), high, normal, low]).map(|class| Tier::ALL[class]),
             };
-            match tier.and_then(|tier| self.hand(tier).pop_front()) {
-                Some(held) => self.start(held),
+            match tier {
+                Some(Tier::Critical) => self.start(Tier::Critical, critical.unwrap_or_default()),
+                Some(tier) => self.start(tier, 0),
                 None => break,
             }
         }
     }
 
-    /// The oldest CRITICAL whose thread has nothing in work.
-    fn next_critical(&mut self) -> Option<Held> {
-        let busy: BTreeSet<&str> = self.in_work.values().filter_map(|work| work.thread.as_deref()).collect();
+    /// Where in its hand the oldest CRITICAL lies that is due and the first of its thread: none in work, none before it.
+    fn next_critical(&self) -> Option<usize> {
+        let mut threads: BTreeSet<&str> = self.in_work.values().filter_map(|work| work.thread.as_deref()).collect();
         let probing = self.app.breakers.lane(Lane::Critical).state() != BreakerState::Closed;
         let parallel = if probing { 1 } else { CRITICAL_PARALLEL };
-        if self.in_work.values().filter(|work| work.tier == Tier::Critical).count() >= parallel {
+        if self.in_work_of(Tier::Critical) >= parallel {
             return None;
         }
-        let free = |held: &Held| held.thread.as_deref().is_none_or(|thread| !busy.contains(thread));
-        let at = self.hands.get(&Tier::Critical)?.iter().position(free)?;
-        self.hand(Tier::Critical).remove(at)
+        let now = Instant::now();
+        self.hands.get(&Tier::Critical)?.iter().position(|held| {
+            let first = held.thread.as_deref().is_none_or(|thread| threads.insert(thread));
+            first && held.due <= now
+        })
     }
 
     fn bulk_has_room(&self) -> bool {
@@ -240,23 +257,37 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    fn start(&mut self, held: Held) {
+    fn start(&mut self, tier: Tier, at: usize) {
         let app = self.app;
+        let Some(held) = self.hand(tier).remove(at) else { return };
         let number = self.next_number;
         self.next_number += 1;
         let in_work = InWork {
-            tier: held.envelope.tier,
+            id: held.envelope.id,
+            tier,
             records: held.envelope.count as usize,
             receipt: held.receipt.clone(),
             thread: held.thread.clone(),
         };
         self.in_work.insert(number, in_work);
-        self.working.push(Box::pin(async move { Done { number, result: work(app, held).await } }));
+        let critical_here = self.critical_here();
+        self.working.push(Box::pin(async move { Done { number, result: work(app, held, critical_here).await } }));
+    }
+
+    /// Messages of the CRITICAL queue that are in hand or in work, each once.
+    fn critical_here(&self) -> usize {
+        let in_hand = self.hands.get(&Tier::Critical).into_iter().flatten().map(|held| held.envelope.id);
+        let in_work = self.in_work.values().filter(|work| work.tier == Tier::Critical).map(|work| work.id);
+        in_hand.chain(in_work).collect::<BTreeSet<Ulid>>().len()
     }
 
     fn done(&mut self, done: Done) {
         self.in_work.remove(&done.number);
-        warn_if_away(done.result);
+        match done.result {
+            Ok(Some(waits)) => self.keep(waits),
+            Ok(None) => {}
+            Err(problem) => warn_if_away(Err(problem)),
+        }
     }
 
     /// Nothing burns its receive count behind an open breaker [R2].
@@ -301,14 +332,16 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    /// The next thing that happens by time alone: a breaker's probe, or an extension.
+    /// The next thing that happens by time alone: a breaker's probe, an extension, or an alert that waits for its elder.
     fn wake_at(&self) -> Instant {
         let extend = self.hidden_until - VISIBILITY / 2;
         let probes = [Lane::Critical, Lane::Bulk].into_iter().filter_map(|lane| {
             let wait = self.app.breakers.lane(lane).opens_at()?.duration_since(self.app.clock.now());
             Some(Instant::now() + Duration::try_from(wait).unwrap_or(Duration::from_millis(10)))
         });
-        probes.fold(extend, Instant::min)
+        let now = Instant::now();
+        let waiting = self.hands.get(&Tier::Critical).into_iter().flatten().map(|held| held.due);
+        probes.chain(waiting.filter(|due| *due > now)).fold(extend, Instant::min)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::dead;
@@ -16,10 +17,11 @@ use crate::queue::{Body, Message, QueueRef, Receipt, Settle, send_one};
 use crate::record::{Envelope, Outgoing, Tier};
 use crate::sink::{Lane, Sent};
 
-/// A CRITICAL message whose thread has an older one in the queue comes back after this [E4].
+/// A CRITICAL envelope whose thread has an older one elsewhere in the queue is looked at again after this [E4].
 const ORDER_WAIT: Duration = Duration::from_millis(500);
-/// Received more often than this it goes first all the same: a mark that a crash left behind must not hold an alert.
-const ORDER_RECEIVES: u32 = 10;
+/// In hand longer than this it goes first all the same. The older one can be hidden, by a receive whose answer was lost,
+/// for as long as its visibility lasts, and a second time.
+const ORDER_PATIENCE: Duration = Duration::from_secs(75);
 
 /// An envelope in hand.
 #[derive(Debug, Clone)]
@@ -29,31 +31,38 @@ pub struct Held {
     pub receives: u32,
     /// CRITICAL: the alert's thread, of which only one message is in work at a time [E4].
     pub thread: Option<String>,
+    pub taken_at: Instant,
+    /// Not in work before this.
+    pub due: Instant,
 }
 
-/// Sends one envelope and settles it. An `Err` means that the queue or the store is away; the envelope comes back by itself.
-pub async fn work(app: &App, held: Held) -> Result<(), BackendError> {
+/// Sends one envelope and settles it; gives it back when it must wait for another. `critical_here`: messages of the
+/// CRITICAL queue that this process holds. An `Err` means that the queue or the store is away; the envelope comes back by itself.
+pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<Held>, BackendError> {
     let queue = app.settings.queues.tier(held.envelope.tier);
     if held.envelope.tier == Tier::Critical && hedge::is_void(app, held.envelope.id).await {
-        return app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await;
+        return app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await.map(|()| None);
     }
     if let Some(thread) = &held.thread
-        && held.receives <= ORDER_RECEIVES
+        && held.taken_at.elapsed() < ORDER_PATIENCE
         && hedge::overtakes(app, thread, held.envelope.id).await
+        // A crash can leave a mark without a message: no alert waits for what is not there.
+        && !app.queue.depth(queue).await.is_ok_and(|depth| depth.total() <= critical_here as u64)
     {
-        return app.queue.settle(queue, &[(held.receipt, Settle::Extend(ORDER_WAIT))]).await;
+        return Ok(Some(Held { due: Instant::now() + ORDER_WAIT, ..held }));
     }
     match held.envelope.unpack() {
         Ok(records) => {
             let outcomes = retry::send(app, lane(held.envelope.tier), &records).await;
-            settle(app, queue, held, records, outcomes).await
+            settle(app, queue, held, records, outcomes).await?;
         }
         Err(e) => {
             let raw = held.envelope.encode().unwrap_or_default();
             bury_stray(app, queue, raw, &e.to_string()).await?;
-            app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await
+            app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
         }
     }
+    Ok(None)
 }
 
 pub fn lane(tier: Tier) -> Lane {

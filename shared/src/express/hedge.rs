@@ -14,7 +14,7 @@ use crate::limits::{HEDGE, TRY_CRITICAL};
 use crate::queue::{Body, Message, send_one};
 use crate::record::{Envelope, Outgoing, Tier, hex};
 use crate::sink::{Lane, Sent};
-use crate::store::{self, Expect, Key, PutError};
+use crate::store::{self, Expect, Item, Key, PutError};
 
 /// Where the record is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,13 @@ async fn queue(app: &App, envelope: &Envelope, thread: &str, delay: Duration) ->
     }
     let body = envelope.encode().map_err(|e| BackendError::Fatal(e.to_string()))?;
     let message = Message { body: Body::Binary(body), delay };
-    send_one(&*app.queue, &app.settings.queues.critical, message).await
+    let sent = send_one(&*app.queue, &app.settings.queues.critical, message).await;
+    if sent.is_err() {
+        // Nobody was told that it is accepted: nothing is to wait for it.
+        let unmarked = store::remove(&*app.store, &Key::new(QUEUED, queued_key(thread, envelope.id))).await;
+        unmarked.unwrap_or_else(|problem| tracing::warn!(%problem, "an alert's mark could not be removed"));
+    }
+    sent
 }
 
 fn thread_hash(thread: &str) -> String {
@@ -118,7 +124,12 @@ fn queued_key(thread: &str, id: Ulid) -> String {
 }
 
 async fn thread_is_queued(app: &App, thread: &str) -> Result<bool, BackendError> {
-    Ok(!app.store.list(QUEUED, &format!("{}/", thread_hash(thread)), None, 1).await?.is_empty())
+    Ok(!marks(app, thread, 1).await?.is_empty())
+}
+
+/// The oldest marks of a thread, in order.
+async fn marks(app: &App, thread: &str, max: usize) -> Result<Vec<Item>, BackendError> {
+    store::list_all(&*app.store, QUEUED, &format!("{}/", thread_hash(thread)), max).await
 }
 
 async fn put(app: &App, key: Key) -> Result<(), BackendError> {
@@ -130,9 +141,12 @@ async fn put(app: &App, key: Key) -> Result<(), BackendError> {
 
 /// The broker has the record: its copy in the queue is forgotten unsent. Failing that it is a visible duplicate [K6].
 async fn make_void(app: &App, id: Ulid, thread: &str) {
-    let voided = put(app, Key::new(VOID, id.to_string())).await;
-    let unmarked = left_queue(app, thread, id).await;
-    if let Err(problem) = voided.and(unmarked) {
+    let voided = match put(app, Key::new(VOID, id.to_string())).await {
+        Ok(()) => left_queue(app, thread, id).await,
+        // Its mark keeps the thread's next message behind the copy.
+        Err(problem) => Err(problem),
+    };
+    if let Err(problem) = voided {
         tracing::warn!(%problem, "the queue's copy of an alert could not be made void");
     }
 }
@@ -144,11 +158,14 @@ pub(crate) async fn is_void(app: &App, id: Ulid) -> bool {
 
 /// Deliver asks whether an older message of the thread is still queued. With the store away nothing holds an alert back.
 pub(crate) async fn overtakes(app: &App, thread: &str, id: Ulid) -> bool {
-    let oldest = app.store.list(QUEUED, &format!("{}/", thread_hash(thread)), None, 1).await;
-    oldest.is_ok_and(|oldest| oldest.first().is_some_and(|mark| mark.key.sort < queued_key(thread, id)))
+    marks(app, thread, 1).await.is_ok_and(|oldest| oldest.iter().any(|mark| mark.key.sort < queued_key(thread, id)))
 }
 
-/// Deliver has forgotten a CRITICAL envelope: its thread may go the short way again.
+/// A CRITICAL envelope is forgotten: nothing waits for it any more, nor for a mark of before, which stands for nothing now.
 pub(crate) async fn left_queue(app: &App, thread: &str, id: Ulid) -> Result<(), BackendError> {
-    store::remove(&*app.store, &Key::new(QUEUED, queued_key(thread, id))).await
+    let upto = queued_key(thread, id);
+    for mark in marks(app, thread, usize::MAX).await?.iter().take_while(|mark| mark.key.sort <= upto) {
+        store::remove(&*app.store, &mark.key).await?;
+    }
+    Ok(())
 }

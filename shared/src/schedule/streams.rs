@@ -258,7 +258,10 @@ pub(crate) async fn poll_state(app: &App, id: &StreamId) -> Result<PollState, Ba
 
 pub(crate) async fn save_poll_state(app: &App, id: &StreamId, state: &PollState) -> Result<(), BackendError> {
     let value = serde_json::to_vec(state).map_err(|e| BackendError::Fatal(e.to_string()))?;
-    app.store.put_if(&Key::new(POLLS, id.as_str()), value.into(), Expect::Any, None).await.map_err(|e| e.of("stream"))?;
+    app.store
+        .put_if(&Key::new(POLLS, id.as_str()), value.into(), Expect::Any, None)
+        .await
+        .map_err(|e| e.of("stream"))?;
     Ok(())
 }
 

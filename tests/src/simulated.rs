@@ -1,0 +1,218 @@
+//! The whole second half in simulated time: embedded queue and store on a simulated disk, a sink in memory, and a fault
+//! switch at each of them. One seed decides a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use streammanager::app::App;
+use streammanager::blobs::embedded::FileBlobs;
+use streammanager::control::connectors::{self, Registration};
+use streammanager::deliver::deliver;
+use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
+use streammanager::error::BackendError;
+use streammanager::express::admit::Proof;
+use streammanager::express::{Incoming, Verdict, express};
+use streammanager::faults::{Faults, Faulty};
+use streammanager::ingest::dedup::Seen;
+use streammanager::ingest::{IngestError, Ledger, Stream, WhenFull, ingest};
+use streammanager::queue::Depth;
+use streammanager::record::{
+    ConnectorId, Data, Draft, EventId, Outgoing, SourceId, StreamId, TenantId, Tier, content_hash,
+};
+use streammanager::settings::Settings;
+use streammanager::sink::faulty::FaultySink;
+use streammanager::time::{Clock, Rng, Timestamp};
+use streammanager::upstream::faulty::Scripted;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// One process's world, and what outlives it: the disk and the sink.
+pub struct Simulated {
+    pub app: App,
+    pub sink: Arc<FaultySink>,
+    pub queue_faults: Faults,
+    pub store_faults: Faults,
+    disk: MemoryDisk,
+    rng: Rng,
+    folder: TempDir,
+}
+
+impl Simulated {
+    pub fn new(seed: u64) -> Simulated {
+        let (disk, folder, sink) = (MemoryDisk::new(), tempfile::tempdir().unwrap(), Arc::new(FaultySink::memory()));
+        let rng = Rng::seeded(seed);
+        let clock = Clock::simulated("2026-09-01T19:00:00Z".parse().unwrap());
+        let (queue_faults, store_faults) = (Faults::none(), Faults::none());
+        let app = process(&disk, &folder, &sink, &queue_faults, &store_faults, clock, &rng);
+        Simulated { app, sink, queue_faults, store_faults, disk, rng, folder }
+    }
+
+    /// `kill -9` and a power cut, and a new process: whoever still holds the old one's `App` reaches nothing.
+    pub fn crash(&mut self) {
+        self.disk.crash(&self.rng);
+        let clock = self.app.clock.clone();
+        self.app =
+            process(&self.disk, &self.folder, &self.sink, &self.queue_faults, &self.store_faults, clock, &self.rng);
+    }
+
+    /// Delivers in the background until it is stopped or aborted.
+    pub fn deliver(&self) -> Delivering {
+        let (app, stop) = (self.app.clone(), CancellationToken::new());
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { deliver(&app, &stopped).await });
+        Delivering { task, stop }
+    }
+
+    /// A body of `records` numbered records of `source`, offered until all are accepted.
+    pub async fn ingest(&self, source: &str, numbers: std::ops::Range<usize>) -> Vec<EventId> {
+        let stream = stream(source);
+        let drafts: Vec<Draft> = numbers.map(|n| draft(&stream.source, n, self.app.clock.now())).collect();
+        loop {
+            let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
+            match ingest(&self.app, &stream, &mut seen, &mut ledger, drafts.iter().cloned().map(Ok)).await {
+                Ok(()) => return drafts.into_iter().map(|draft| draft.event).collect(),
+                Err(IngestError::Backend(BackendError::Fatal(problem))) => panic!("{problem}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// Registers a sender with a critical grant; gives its key.
+    pub async fn sender(&self, id: &str) -> String {
+        let registration = Registration {
+            id: ConnectorId::new(id).unwrap(),
+            tenant: TenantId::new("test").unwrap(),
+            sources: vec![SourceId::new(&format!("evacuation_alert_{id}")).unwrap()],
+            critical: true,
+            principal: None,
+        };
+        let key = connectors::register(&self.app, registration, "a test").await.unwrap();
+        key.reveal().to_owned()
+    }
+
+    pub async fn alert(&self, key: &str, body: String) -> Verdict {
+        send_alert(&self.app, key, body).await
+    }
+
+    pub async fn depth(&self, tier: Tier) -> Depth {
+        self.app.queue.depth(self.app.settings.queues.tier(tier)).await.unwrap()
+    }
+
+    pub async fn queued(&self) -> u64 {
+        let mut queued = 0;
+        for tier in Tier::ALL {
+            queued += self.depth(tier).await.total();
+        }
+        queued
+    }
+
+    /// Waits until nothing is queued.
+    ///
+    /// # Panics
+    /// When that takes longer than `within`.
+    pub async fn drained(&self, within: Duration) {
+        let until = tokio::time::Instant::now() + within;
+        while self.queued().await > 0 {
+            assert!(tokio::time::Instant::now() < until, "{} messages are still queued", self.queued().await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What the sink stored of one topic, in order.
+    pub fn stored(&self, topic: &str) -> Vec<Outgoing> {
+        self.sink.stored().into_iter().filter(|record| record.topic == topic).collect()
+    }
+}
+
+/// A delivery that runs.
+pub struct Delivering {
+    task: JoinHandle<Result<(), BackendError>>,
+    stop: CancellationToken,
+}
+
+impl Delivering {
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    /// As a crash ends it: between any two steps.
+    pub async fn abort(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+pub async fn send_alert(app: &App, key: &str, body: String) -> Verdict {
+    let body = Bytes::from(body);
+    express(app, Incoming { proof: Proof::Key(key), source: None, body, received_at: app.clock.now() }).await
+}
+
+/// An alert of the published schema. `references` name earlier messages of its thread by their ids.
+pub fn alert(id: &str, status: &str, msg_type: &str, references: &[&str]) -> String {
+    let references: Vec<String> =
+        references.iter().map(|id| format!("test@example.org,{id},2026-09-01T12:00:00-07:00")).collect();
+    json!({
+        "id": id, "sender": "test@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": status,
+        "msgType": msg_type, "event": "Evacuation Immediate", "references": references,
+        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
+    })
+    .to_string()
+}
+
+fn stream(source: &str) -> Stream {
+    Stream {
+        id: StreamId::new(source).unwrap(),
+        source: SourceId::new(source).unwrap(),
+        tenant: TenantId::new("test").unwrap(),
+        granted: false,
+        when_full: WhenFull::Wait,
+    }
+}
+
+fn draft(source: &SourceId, n: usize, observed_at: Timestamp) -> Draft {
+    let number = n.to_string();
+    Draft {
+        source: source.clone(),
+        source_name: "a test",
+        event: EventId::of(source, [&number]),
+        content: content_hash([&number]),
+        observed_at,
+        published_at: None,
+        geometry: None,
+        position: None,
+        derived_from: None,
+        quality: Vec::new(),
+        alert: None,
+        data: Data::of(&json!({ "n": n })).unwrap(),
+    }
+}
+
+fn process(
+    disk: &MemoryDisk,
+    folder: &TempDir,
+    sink: &Arc<FaultySink>,
+    queue_faults: &Faults,
+    store_faults: &Faults,
+    clock: Clock,
+    rng: &Rng,
+) -> App {
+    let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
+    let embedded = Embedded::on_disk(disk, options).unwrap();
+    App {
+        settings: Arc::new(Settings::local()),
+        queue: Arc::new(Faulty::new(embedded.clone(), queue_faults.clone())),
+        store: Arc::new(Faulty::new(embedded, store_faults.clone())),
+        blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+        sink: sink.clone(),
+        upstream: Arc::new(Scripted::new([])),
+        clock,
+        rng: rng.clone(),
+        breakers: Arc::default(),
+        admission: Arc::default(),
+        tally: Arc::default(),
+    }
+}

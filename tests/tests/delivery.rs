@@ -1,0 +1,321 @@
+//! Laws of delivery in simulated time: what it sends when, what it forgets, and that nothing is lost whatever fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use streammanager::dead;
+use streammanager::deliver::breaker::BreakerState;
+use streammanager::express::Verdict;
+use streammanager::faults;
+use streammanager::limits::{BULK_IN_FLIGHT_RECORDS, HAND_ENVELOPES, largest_send};
+use streammanager::record::{EventId, Tier};
+use streammanager::sink::Lane;
+use streammanager::sink::faulty::{Fault as SinkFault, Shares};
+use streammanager::time::Rng;
+use streammanager_tests::simulated::{Simulated, alert, send_alert};
+
+const HIGH: &str = "firms_test";
+const NORMAL: &str = "iot_test";
+const LOW: &str = "historical_test";
+const CRITICAL_TOPIC: &str = "wildfire-critical-alerts";
+
+fn events(sim: &Simulated) -> Vec<EventId> {
+    sim.sink.stored().iter().map(|record| record.event).collect()
+}
+
+fn distinct(events: &[EventId]) -> BTreeSet<EventId> {
+    events.iter().copied().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_delivered_once_and_forgotten() {
+    let sim = Simulated::new(1);
+    let mut accepted = sim.ingest(HIGH, 0..1_200).await;
+    accepted.extend(sim.ingest(NORMAL, 0..2_500).await);
+    accepted.extend(sim.ingest(LOW, 0..9_000).await);
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(60)).await;
+    delivering.stop().await;
+    let stored = events(&sim);
+    assert_eq!((stored.len(), distinct(&stored)), (accepted.len(), distinct(&accepted)));
+    let largest = sim.sink.sends().iter().map(|(_, records)| *records).max();
+    assert!(largest <= Some(largest_send(Tier::Low)), "P5: {largest:?}");
+    let high = sim.stored("wildfire-nasa-firms");
+    assert_eq!(high.len(), 1_200);
+}
+
+/// P4, Q1: of an envelope only what failed goes on, with its first time of acceptance.
+#[tokio::test(start_paused = true)]
+async fn q1_what_the_sink_did_not_take_goes_on_as_a_new_envelope_of_the_same_age() {
+    let sim = Simulated::new(2);
+    let accepted = sim.ingest(HIGH, 0..10).await;
+    let fails = |failing: usize| (0..10).map(move |n| if n < failing { SinkFault::Retry } else { SinkFault::None });
+    // Three tries: 10 records, then the 4 that failed, twice.
+    sim.sink.script(fails(4).chain([SinkFault::Retry; 8]));
+    let delivering = sim.deliver();
+    // Between the third try and the next: the breaker is open, the rest waits in the queue.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(sim.sink.sends(), [(Lane::Bulk, 10), (Lane::Bulk, 4), (Lane::Bulk, 4)]);
+    assert_eq!(sim.depth(Tier::High).await.total(), 1);
+    sim.drained(Duration::from_secs(120)).await;
+    delivering.stop().await;
+    assert_eq!(sim.sink.sends().last(), Some(&(Lane::Bulk, 4)));
+    let stored = events(&sim);
+    assert_eq!((stored.len(), distinct(&stored)), (10, distinct(&accepted)), "each once");
+    assert!(sim.app.tally.totals().latency_ms[&Tier::High].max > 60_000.0, "the remainder kept its age");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r4_what_the_sink_refuses_is_a_dead_letter_and_holds_up_nothing() {
+    let sim = Simulated::new(3);
+    let accepted = sim.ingest(HIGH, 0..3).await;
+    sim.sink.script([SinkFault::None, SinkFault::Refuse, SinkFault::None]);
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(10)).await;
+    delivering.stop().await;
+    assert_eq!(events(&sim), [accepted[0], accepted[2]]);
+    let letters = dead::list(&sim.app, None, 10).await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.event).collect::<Vec<_>>(), [Some(accepted[1])]);
+    assert_eq!(letters[0].reason.code(), "sink_refused");
+    assert_eq!(sim.app.breakers.lane(Lane::Bulk).state(), BreakerState::Closed, "a refusal is no outage [R2]");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p4_critical_does_not_wait_for_bulk_sends() {
+    let sim = Simulated::new(4);
+    let key = sim.sender("butte").await;
+    sim.ingest(LOW, 0..20_000).await;
+    // The alert reaches the queue because the broker's lane is away for a moment.
+    sim.sink.outage(true);
+    assert!(matches!(sim.alert(&key, alert("A", "Actual", "Alert", &[])).await, Verdict::Taken { .. }));
+    sim.sink.outage(false);
+    sim.sink.delay(Duration::from_millis(900));
+    let delivering = sim.deliver();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(sim.stored(CRITICAL_TOPIC).len(), 1, "{:?}", sim.sink.sends());
+    assert!(sim.depth(Tier::Low).await.total() > 0, "bulk is still under way");
+    delivering.stop().await;
+}
+
+/// P4: while all three tiers have work, the sink is given records in shares of 3 : 2 : 1.
+#[tokio::test(start_paused = true)]
+async fn p4_bulk_tiers_share_three_to_two_to_one_in_records() {
+    let sim = Simulated::new(5);
+    for (source, size) in [(HIGH, 50), (NORMAL, 200), (LOW, 500)] {
+        for start in (0..12_000).step_by(size) {
+            sim.ingest(source, start..start + size).await;
+        }
+    }
+    sim.sink.delay(Duration::from_millis(100));
+    let delivering = sim.deliver();
+    while sim.sink.stored().len() < 20_000 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut by_tier: BTreeMap<Tier, f64> = BTreeMap::new();
+    let stored = sim.sink.stored();
+    for record in &stored {
+        *by_tier.entry(record.tier).or_default() += 1.0 / stored.len() as f64;
+    }
+    for (tier, share) in [(Tier::High, 3.0 / 6.0), (Tier::Normal, 2.0 / 6.0), (Tier::Low, 1.0 / 6.0)] {
+        assert!((by_tier[&tier] - share).abs() < 0.07, "{tier}: {by_tier:?}");
+    }
+    delivering.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_an_outage_burns_no_receives_and_what_waited_is_delivered_once_after_it() {
+    let sim = Simulated::new(6);
+    let accepted = sim.ingest(HIGH, 0..2_000).await;
+    sim.sink.outage(true);
+    let delivering = sim.deliver();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let tries = sim.sink.sends().len();
+    // Three tries open it, and then one probe a minute.
+    assert!((60..70).contains(&tries), "{tries} sends in an hour of outage");
+    sim.sink.outage(false);
+    sim.drained(Duration::from_secs(120)).await;
+    delivering.stop().await;
+    let stored = events(&sim);
+    assert_eq!((stored.len(), distinct(&stored)), (2_000, distinct(&accepted)));
+    assert_eq!(dead::list(&sim.app, None, 10).await.unwrap(), [], "an outage never sends good records there [R4]");
+}
+
+/// Q5: a slow sink keeps envelopes in hand far longer than their visibility.
+#[tokio::test(start_paused = true)]
+async fn q5_what_is_in_hand_stays_hidden_however_slow_the_sink_is() {
+    let sim = Simulated::new(7);
+    let envelopes = HAND_ENVELOPES * 2;
+    for n in 0..envelopes {
+        sim.ingest(HIGH, n * 10..(n + 1) * 10).await;
+    }
+    sim.sink.delay(Duration::from_millis(1_950));
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(600)).await;
+    delivering.stop().await;
+    assert_eq!(events(&sim).len(), envelopes * 10, "none was received a second time");
+    assert_eq!(sim.app.tally.totals().redelivered, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_ends_what_is_in_work_and_gives_back_the_rest() {
+    let sim = Simulated::new(8);
+    for n in 0..40 {
+        sim.ingest(LOW, n * 1_000..(n + 1) * 1_000).await;
+    }
+    sim.sink.delay(Duration::from_millis(700));
+    let delivering = sim.deliver();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    delivering.stop().await;
+    let (stored, depth) = (events(&sim).len(), sim.depth(Tier::Low).await);
+    assert_eq!((stored % 1_000, depth.in_flight), (0, 0), "nothing is half done: {depth:?}");
+    assert_eq!(stored as u64 / 1_000 + depth.visible, 40);
+}
+
+/// K6: a process that dies leaves at most what was in flight to be sent again.
+#[tokio::test(start_paused = true)]
+async fn k6_a_crash_repeats_no_more_than_what_was_in_flight_and_says_so() {
+    let mut sim = Simulated::new(9);
+    let mut accepted = Vec::new();
+    for n in 0..60 {
+        accepted.extend(sim.ingest(HIGH, n * 500..(n + 1) * 500).await);
+    }
+    sim.sink.delay(Duration::from_millis(300));
+    let delivering = sim.deliver();
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    delivering.abort().await;
+    sim.crash();
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(120)).await;
+    delivering.stop().await;
+    let stored = events(&sim);
+    assert_eq!(distinct(&stored), distinct(&accepted), "nothing is lost");
+    let repeated = stored.len() - accepted.len();
+    assert!(repeated <= BULK_IN_FLIGHT_RECORDS, "{repeated} records stand twice");
+}
+
+/// Q1 and E4, by seed: a sink that loses acknowledgements and goes away, a queue and a store that fail before and after the
+/// deed, and crashes; senders that go on until they were told "accepted". `STREAMMANAGER_TEST_SEED` runs one seed.
+#[tokio::test(start_paused = true)]
+async fn q1_nothing_is_lost_whatever_fails() {
+    let seeds = std::env::var("STREAMMANAGER_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds = seeds.map_or(0..24, |seed| seed..seed + 1);
+    let (mut crashes, mut injected) = (0, 0);
+    for seed in seeds {
+        let mut run = Run::new(seed).await;
+        for _ in 0..run.within(2..6) {
+            run.go_on().await;
+            run.sim.crash();
+            crashes += 1;
+        }
+        run.go_on().await;
+        injected += run.sim.queue_faults.injected() + run.sim.store_faults.injected();
+        run.settle_and_judge().await;
+    }
+    assert!(crashes > 0 && injected > 0, "{crashes} crashes, {injected} faults");
+}
+
+struct Run {
+    sim: Simulated,
+    seed: u64,
+    rng: Rng,
+    key: String,
+    accepted: BTreeSet<EventId>,
+    next: usize,
+    /// Threads of alerts: how many messages of each were accepted.
+    threads: BTreeMap<usize, usize>,
+    sent: BTreeMap<EventId, (usize, usize)>,
+}
+
+impl Run {
+    async fn new(seed: u64) -> Run {
+        let (sim, rng) = (Simulated::new(seed), Rng::seeded(seed ^ 0x5eed));
+        let key = sim.sender("butte").await;
+        Run { sim, seed, rng, key, accepted: BTreeSet::new(), next: 0, threads: BTreeMap::new(), sent: BTreeMap::new() }
+    }
+
+    fn within(&self, range: std::ops::Range<u64>) -> u64 {
+        range.start + u64::from_be_bytes(self.rng.bytes()) % (range.end - range.start)
+    }
+
+    /// With the store away an alert goes out all the same, and its order is best effort.
+    fn store_fails(&self) -> bool {
+        self.seed % 2 == 1
+    }
+
+    /// One process's life: everything fails a little, records and alerts come in, and delivery is under way.
+    async fn go_on(&mut self) {
+        let shares = faults::Shares { before: 12, after: 12, part: 12 };
+        self.sim.queue_faults.seed(self.rng.clone(), shares);
+        if self.store_fails() {
+            self.sim.store_faults.seed(self.rng.clone(), faults::Shares { part: 0, ..shares });
+        }
+        self.sim.sink.seed(self.rng.clone(), Shares { lost_ack: 8, retry: 8 });
+        let delivering = self.sim.deliver();
+        for _ in 0..self.within(3..9) {
+            self.sim.sink.outage(self.within(0..4) == 0);
+            self.sim.sink.delay(Duration::from_millis(self.within(0..150)));
+            let source = [HIGH, NORMAL, LOW][self.within(0..3) as usize];
+            let numbers = self.next..self.next + self.within(1..700) as usize;
+            self.next = numbers.end;
+            self.accepted.extend(self.sim.ingest(source, numbers).await);
+            self.alert().await;
+            tokio::time::sleep(Duration::from_millis(self.within(0..4_000))).await;
+        }
+        delivering.abort().await;
+    }
+
+    /// The next message of some thread, sent until it is accepted, as a sender does that was told 503.
+    async fn alert(&mut self) {
+        let thread = self.within(0..3) as usize;
+        let number = self.threads.get(&thread).copied().unwrap_or(0);
+        let (id, first) = (format!("T{thread}-{number}"), format!("T{thread}-0"));
+        let body = match number {
+            0 => alert(&id, "Actual", "Alert", &[]),
+            _ => alert(&id, "Actual", "Update", &[&first]),
+        };
+        loop {
+            match send_alert(&self.sim.app, &self.key, body.clone()).await {
+                Verdict::Taken { accepted, rejected } => {
+                    assert_eq!((accepted.len(), rejected.len()), (1, 0), "{rejected:?}");
+                    self.accepted.insert(accepted[0].event_id);
+                    self.sent.insert(accepted[0].event_id, (thread, number));
+                    self.threads.insert(thread, number + 1);
+                    return;
+                }
+                Verdict::NotData(reject) => panic!("{reject}"),
+                Verdict::NotAdmitted(_) | Verdict::Unavailable { .. } => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    }
+
+    async fn settle_and_judge(mut self) {
+        for faults in [&self.sim.queue_faults, &self.sim.store_faults] {
+            faults.quiet();
+        }
+        self.sim.sink.seed(Rng::seeded(0), Shares::default());
+        self.sim.sink.outage(false);
+        self.sim.crash();
+        let delivering = self.sim.deliver();
+        self.sim.drained(Duration::from_secs(600)).await;
+        delivering.stop().await;
+        let stored = events(&self.sim);
+        let stored = distinct(&stored);
+        let lost = self.accepted.difference(&stored).count();
+        assert_eq!(lost, 0, "seed {}: of {} accepted", self.seed, self.accepted.len());
+        let mut first_seen: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for record in self.sim.stored(CRITICAL_TOPIC) {
+            if let Some(&(thread, number)) = self.sent.get(&record.event) {
+                let numbers = first_seen.entry(thread).or_default();
+                if !numbers.contains(&number) {
+                    numbers.push(number);
+                }
+            }
+        }
+        for (thread, numbers) in first_seen {
+            let ordered = numbers.is_sorted() || self.store_fails();
+            assert!(ordered, "seed {}: thread {thread} came as {numbers:?} [E4]", self.seed);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Laws of the express path in simulated time [E1, E2, E4, A2]: which of broker and queue acknowledges, that nothing is in
+//! flight when the sender has its answer, and the order of a thread.
+
+use std::time::Duration;
+
+use streammanager::control::audit::{self, Action};
+use streammanager::control::connectors;
+use streammanager::dead;
+use streammanager::error::Reason;
+use streammanager::express::admit::NotAdmitted;
+use streammanager::express::{Accepted, AcknowledgedBy, Verdict};
+use streammanager::faults::Fault;
+use streammanager::limits::ALERT_BYTES;
+use streammanager::record::{ConnectorId, Tier};
+use streammanager::sink::Lane;
+use streammanager::sink::faulty::Fault as SinkFault;
+use streammanager_tests::simulated::{Simulated, alert};
+use tokio::time::Instant;
+
+const TOPIC: &str = "wildfire-critical-alerts";
+
+fn accepted(verdict: Verdict) -> Accepted {
+    match verdict {
+        Verdict::Taken { accepted, rejected } => {
+            assert_eq!((accepted.len(), rejected.len()), (1, 0), "{rejected:?}");
+            accepted[0].clone()
+        }
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+fn actual(id: &str) -> String {
+    alert(id, "Actual", "Alert", &[])
+}
+
+fn messages(sim: &Simulated) -> Vec<String> {
+    sim.stored(TOPIC).iter().map(|record| record.event.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn e1_a_broker_that_is_well_acknowledges_and_no_queue_is_touched() {
+    let sim = Simulated::new(1);
+    let key = sim.sender("butte").await;
+    sim.sink.delay(Duration::from_millis(20));
+    let started = Instant::now();
+    let one = accepted(sim.alert(&key, actual("A")).await);
+    assert_eq!((one.acknowledged_by, one.topic, one.drill), (AcknowledgedBy::Broker, TOPIC, false));
+    assert_eq!(started.elapsed(), Duration::from_millis(20));
+    assert_eq!((sim.sink.sends(), sim.queued().await), (vec![(Lane::Critical, 1)], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn e2_a_slow_broker_loses_to_the_queue_after_50_ms_and_the_alert_arrives_once() {
+    let sim = Simulated::new(2);
+    let key = sim.sender("butte").await;
+    sim.sink.delay(Duration::from_millis(400));
+    let started = Instant::now();
+    let one = accepted(sim.alert(&key, actual("A")).await);
+    assert_eq!((one.acknowledged_by, started.elapsed()), (AcknowledgedBy::Queue, Duration::from_millis(50)));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(messages(&sim), [""; 0], "nothing is in flight once the sender has its answer");
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(5)).await;
+    delivering.stop().await;
+    assert_eq!(messages(&sim), [one.event_id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e2_a_broker_that_answers_while_the_copy_is_written_wins_and_the_copy_is_void() {
+    let sim = Simulated::new(3);
+    let key = sim.sender("butte").await;
+    sim.sink.delay(Duration::from_millis(80));
+    sim.queue_faults.script([Fault::Late(Duration::from_millis(100))]);
+    let one = accepted(sim.alert(&key, actual("A")).await);
+    assert_eq!(one.acknowledged_by, AcknowledgedBy::Broker);
+    assert_eq!(sim.depth(Tier::Critical).await.total(), 1);
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(5)).await;
+    delivering.stop().await;
+    assert_eq!(messages(&sim), [one.event_id.to_string()], "the copy is forgotten unsent");
+    let next = accepted(sim.alert(&key, alert("B", "Actual", "Cancel", &["A"])).await);
+    assert_eq!(next.acknowledged_by, AcknowledgedBy::Queue, "80 ms again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e2_while_the_breaker_is_open_the_queue_takes_it_at_once() {
+    let sim = Simulated::new(4);
+    let key = sim.sender("butte").await;
+    for _ in 0..3 {
+        sim.app.breakers.lane(Lane::Critical).record(false, sim.app.clock.now());
+    }
+    let started = Instant::now();
+    let one = accepted(sim.alert(&key, actual("A")).await);
+    assert_eq!((one.acknowledged_by, started.elapsed()), (AcknowledgedBy::Queue, Duration::ZERO));
+    assert_eq!(sim.sink.sends(), []);
+    // The first thing delivered on recovery.
+    sim.ingest("firms_test", 0..500).await;
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(90)).await;
+    delivering.stop().await;
+    assert_eq!(messages(&sim), [one.event_id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e1_neither_broker_nor_queue_is_a_503_and_what_the_broker_refuses_is_a_dead_letter() {
+    let sim = Simulated::new(5);
+    let key = sim.sender("butte").await;
+    sim.sink.outage(true);
+    sim.queue_faults.outage(true);
+    assert!(matches!(sim.alert(&key, actual("A")).await, Verdict::Unavailable { .. }));
+    sim.sink.outage(false);
+    sim.queue_faults.outage(false);
+    assert_eq!(sim.queued().await, 0);
+
+    sim.sink.script([SinkFault::Refuse]);
+    match sim.alert(&key, actual("B")).await {
+        Verdict::Taken { accepted, rejected } => {
+            assert_eq!((accepted.len(), rejected[0].reason), (0, Reason::SinkRefused));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(dead::list(&sim.app, None, 10).await.unwrap()[0].reason, Reason::SinkRefused);
+}
+
+/// A sink that has lost the acknowledgement has the alert all the same: sent again under the same id [K6].
+#[tokio::test(start_paused = true)]
+async fn e2_a_lost_acknowledgement_is_a_second_copy_never_a_lost_alert() {
+    let sim = Simulated::new(6);
+    let key = sim.sender("butte").await;
+    sim.sink.script([SinkFault::LostAck]);
+    let one = accepted(sim.alert(&key, actual("A")).await);
+    assert_eq!(one.acknowledged_by, AcknowledgedBy::Queue);
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(5)).await;
+    delivering.stop().await;
+    assert_eq!(messages(&sim), [one.event_id.to_string(), one.event_id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e4_a_cancel_waits_behind_its_alert_also_when_the_broker_is_back() {
+    let sim = Simulated::new(7);
+    let key = sim.sender("butte").await;
+    sim.sink.outage(true);
+    let first = accepted(sim.alert(&key, actual("A")).await);
+    sim.sink.outage(false);
+    let other = accepted(sim.alert(&key, actual("X")).await);
+    let cancel = accepted(sim.alert(&key, alert("B", "Actual", "Cancel", &["A"])).await);
+    assert_eq!((first.acknowledged_by, cancel.acknowledged_by), (AcknowledgedBy::Queue, AcknowledgedBy::Queue));
+    assert_eq!(other.acknowledged_by, AcknowledgedBy::Broker, "another thread does not wait");
+    // The first one's receive is lost: it stays hidden for its visibility, and the Cancel is received alone.
+    let queue = sim.app.settings.queues.tier(Tier::Critical);
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    assert_eq!(sim.app.queue.receive(queue, 1, Duration::ZERO).await.unwrap().len(), 1);
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(60)).await;
+    let last = accepted(sim.alert(&key, alert("C", "Actual", "Update", &["A"])).await);
+    assert_eq!(last.acknowledged_by, AcknowledgedBy::Broker, "an empty queue holds up nothing");
+    delivering.stop().await;
+    let order = [other, first, cancel, last].map(|accepted| accepted.event_id.to_string());
+    assert_eq!(messages(&sim), order);
+}
+
+/// A crash between mark and message leaves a mark: no alert waits for what is not there.
+#[tokio::test(start_paused = true)]
+async fn e4_a_mark_without_a_message_delays_nothing() {
+    let sim = Simulated::new(8);
+    let key = sim.sender("butte").await;
+    sim.sink.outage(true);
+    sim.queue_faults.script([Fault::Before; 2]);
+    // The store's calls: connector, the thread's marks, then twice a mark and its removal, which fails.
+    let (done, not_done) = (Fault::None, Fault::Before);
+    sim.store_faults.script([done, done, done, not_done, done, not_done]);
+    assert!(matches!(sim.alert(&key, actual("A")).await, Verdict::Unavailable { .. }));
+    sim.sink.outage(false);
+    let again = accepted(sim.alert(&key, actual("A")).await);
+    assert_eq!(again.acknowledged_by, AcknowledgedBy::Queue, "the thread is still marked");
+    let started = Instant::now();
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(5)).await;
+    delivering.stop().await;
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!(messages(&sim), [again.event_id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e4_drills_go_the_normal_way_and_never_reach_the_critical_topic() {
+    let sim = Simulated::new(9);
+    let key = sim.sender("butte").await;
+    for (n, status) in ["Test", "Exercise", "Draft"].into_iter().enumerate() {
+        let one = accepted(sim.alert(&key, alert(&format!("D{n}"), status, "Alert", &[])).await);
+        assert_eq!((one.drill, one.topic), (true, "wildfire-alert-drills"), "{status}");
+    }
+    assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 3));
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(5)).await;
+    delivering.stop().await;
+    assert_eq!((sim.stored(TOPIC).len(), sim.stored("wildfire-alert-drills").len()), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a2_whoever_is_not_admitted_sends_nothing_and_is_audited() {
+    let sim = Simulated::new(10);
+    let key = sim.sender("butte").await;
+    let wrong = format!("{key}x");
+    let foreign = sim.sender("yuba").await.replace("yuba", "butte");
+    for bad in ["", "smk_", wrong.as_str(), foreign.as_str()] {
+        assert!(matches!(sim.alert(bad, actual("A")).await, Verdict::NotAdmitted(NotAdmitted::Unknown(_))), "{bad}");
+    }
+    connectors::revoke(&sim.app, &ConnectorId::new("butte").unwrap(), "a test").await.unwrap();
+    assert!(matches!(sim.alert(&key, actual("A")).await, Verdict::NotAdmitted(_)), "revoked");
+    let entries = audit::list(&sim.app, sim.app.clock.now(), 100).await.unwrap();
+    let refused: Vec<_> = entries.iter().filter(|entry| entry.action == Action::Refused).collect();
+    assert_eq!(refused.len(), 5);
+    assert!(!format!("{refused:?}").contains(key.split(':').nth(1).unwrap()), "no key in the audit log [A6]");
+    assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a6_an_oversized_body_is_refused_before_anything_reads_it() {
+    let sim = Simulated::new(11);
+    let key = sim.sender("butte").await;
+    match sim.alert(&key, " ".repeat(ALERT_BYTES + 1)).await {
+        Verdict::NotData(reject) => assert_eq!(reject.reason, Reason::TooLarge),
+        other => panic!("{other:?}"),
+    }
+}

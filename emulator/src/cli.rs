@@ -153,6 +153,9 @@ mod operate {
         /// Base URL of the FIRMS service, instead of the template's.
         #[arg(long, env = "STREAMMANAGER_UPSTREAM", value_name = "URL")]
         pub upstream: Option<String>,
+        /// Begins every topic's name, where several systems share a broker; the template's if not set.
+        #[arg(long, env = "STREAMMANAGER_TOPIC_PREFIX", value_name = "TEXT")]
+        pub topic_prefix: Option<String>,
         /// Stops by itself after this time, such as 30s.
         #[arg(long = "for", env = "STREAMMANAGER_FOR", value_name = "TIME", value_parser = duration)]
         pub duration: Option<Duration>,
@@ -312,15 +315,28 @@ mod operate {
             #[arg(long, env = "STREAMMANAGER_JSON")]
             json: bool,
         },
-        /// F3: alerts one after another to a running system.
+        /// F3: alerts one after another, to a system of its own and to the naive program.
         Express {
-            #[arg(long, env = "STREAMMANAGER_ENDPOINT", default_value = "http://127.0.0.1:8080")]
-            endpoint: String,
-            /// File with the key of a connector that holds a critical grant.
-            #[arg(long, env = "STREAMMANAGER_KEY_FILE", value_name = "F")]
-            key_file: PathBuf,
+            /// Kafka brokers; a real Kafka for figures that count.
+            #[arg(long, env = "STREAMMANAGER_KAFKA", default_value = "127.0.0.1:9092")]
+            kafka: String,
+            /// The template to run.
+            #[arg(long, env = "STREAMMANAGER_TEMPLATE", value_name = "F", default_value = "infra/template.yaml")]
+            template: PathBuf,
             #[arg(long, default_value_t = 1_000)]
             alerts: usize,
+            #[arg(long, env = "STREAMMANAGER_JSON")]
+            json: bool,
+        },
+        /// F11: where the time of one poll goes, step by step.
+        Poll {
+            /// Kafka brokers; a real Kafka for figures that count.
+            #[arg(long, env = "STREAMMANAGER_KAFKA", default_value = "127.0.0.1:9092")]
+            kafka: String,
+            #[arg(long, default_value_t = 500)]
+            rows: usize,
+            #[arg(long, default_value_t = 21)]
+            runs: usize,
             #[arg(long, env = "STREAMMANAGER_JSON")]
             json: bool,
         },

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hdrhistogram::Histogram;
 use serde_json::json;
 use streammanager::decode::{Context, Format};
 use streammanager::deliver::breaker::Breakers;
@@ -16,24 +15,22 @@ use streammanager::ingest::{Ledger, Stream, WhenFull, ingest};
 use streammanager::record::route::{Topic, route};
 use streammanager::record::{SourceId, StreamId, TenantId};
 use streammanager::sink::Lane;
-use streammanager::time::{Clock, rfc3339};
+use streammanager::time::Clock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::generate::firms_viirs_noaa20;
 use crate::bench::naive::{Figures, Headers, cpu_time, naive_firms};
+use crate::bench::{self, PREFIX};
 use crate::cli::BenchCommand;
-use crate::commands::operate::client;
 use crate::exit::{Exit, Failure};
 use crate::host::{self, Host};
-
-/// Begins the benchmark's topics, so that it never writes among real records.
-const PREFIX: &str = "bench-";
 
 pub async fn run(command: BenchCommand) -> Result<Exit, Failure> {
     match command {
         BenchCommand::Orchestrated { kafka, rows, runs, json } => orchestrated(&kafka, rows, runs, json).await,
-        BenchCommand::Express { endpoint, key_file, alerts, json } => express(&endpoint, &key_file, alerts, json).await,
+        BenchCommand::Express { kafka, template, alerts, json } => express(&kafka, &template, alerts, json).await,
+        BenchCommand::Poll { kafka, rows, runs, json } => poll(&kafka, rows, runs.max(1), json).await,
         BenchCommand::Decide { records, json } => decide(records, json),
     }
 }
@@ -108,41 +105,47 @@ async fn whole_way(brokers: &str, body: &Bytes) -> Result<Figures, Failure> {
     figures
 }
 
-/// F3: one alert after another over HTTP to a running system, from request to reply after the broker's acknowledgement.
-async fn express(endpoint: &str, key_file: &Path, alerts: usize, as_json: bool) -> Result<Exit, Failure> {
-    let key = std::fs::read_to_string(key_file).map_err(|e| Failure::new(format!("{}: {e}", key_file.display())))?;
-    let client = client();
-    let mut micros = Histogram::<u64>::new(3).map_err(Failure::new)?;
-    let mut by_queue = 0;
-    for number in 0..alerts {
-        let now = Clock::system().now();
-        let alert = json!({
-            "id": format!("BENCH-{}-{number}", now.as_millisecond()), "sender": "bench@example.org", "sent": rfc3339(now),
-            "status": "Actual", "msgType": "Alert", "event": "Benchmark",
-            "area": { "description": "Bench", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
-        });
-        let request =
-            client.post(format!("{}/alerts", endpoint.trim_end_matches('/'))).bearer_auth(key.trim()).json(&alert);
-        let began = Instant::now();
-        let response = request.send().await.map_err(|e| Failure::new(format!("{endpoint}: {}", e.without_url())))?;
-        let status = response.status();
-        let answer: serde_json::Value = response.json().await.map_err(Failure::new)?;
-        micros.record(began.elapsed().as_micros() as u64).map_err(Failure::new)?;
-        if !status.is_success() {
-            return Err(Failure::new(format!("an alert was refused: {answer}")));
-        }
-        by_queue += usize::from(answer["accepted"][0]["acknowledged_by"] == "queue");
-    }
-    let ms = |q| micros.value_at_quantile(q) as f64 / 1000.0;
-    let (p50, p99, max) = (ms(0.5), ms(0.99), micros.max() as f64 / 1000.0);
+/// F3: one alert after another, ours and the naive program's turn by turn.
+async fn express(brokers: &str, template: &Path, alerts: usize, as_json: bool) -> Result<Exit, Failure> {
+    let (ours, naive) = bench::express::express(brokers, template, alerts).await?;
     match as_json {
-        true => println!(
-            "{}",
-            json!({ "alerts": alerts, "p50_ms": p50, "p99_ms": p99, "max_ms": max, "by_queue": by_queue })
-        ),
-        false => println!(
-            "{alerts} alerts: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms; {by_queue} taken by the queue"
-        ),
+        true => println!("{}", json!({ "alerts": alerts, "express": ours, "naive": naive })),
+        false => {
+            println!("{:<14} {:>9} {:>9} {:>9}", "", "p50 ms", "p99 ms", "max ms");
+            for (name, waits) in [("express", &ours), ("naive", &naive)] {
+                println!("{name:<14} {:>9.2} {:>9.2} {:>9.2}", waits.p50_ms, waits.p99_ms, waits.max_ms);
+            }
+            println!("{alerts} alerts each, from request to reply; {} were taken by the queue", ours.by_queue);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// F11: where the time of one poll goes; the medians of `runs` polls.
+async fn poll(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<Exit, Failure> {
+    let folder = std::env::temp_dir().join(format!("streammanager-bench-poll-{}", std::process::id()));
+    let measured = async {
+        let host = Host::open(&folder, host::kafka_sink(brokers, PREFIX)?).await?;
+        let mut polls = Vec::new();
+        // The first one warms up and is not counted.
+        for number in 0..=runs as u64 {
+            polls.push(bench::poll::poll(&host.app, number, rows).await?);
+        }
+        Ok::<_, Failure>(polls.split_off(1))
+    };
+    let polls = measured.await;
+    let _ = std::fs::remove_dir_all(&folder);
+    let mut polls = polls?;
+    polls.sort_by(|a, b| a.total().total_cmp(&b.total()));
+    let median = polls[polls.len() / 2];
+    match as_json {
+        true => println!("{}", json!({ "rows": rows, "runs": runs, "steps_ms": median, "total_ms": median.total() })),
+        false => {
+            for (step, ms) in median.named() {
+                println!("{step:<10} {ms:>8.2} ms {:>5.1} %", 100.0 * ms / median.total());
+            }
+            println!("one poll of {rows} rows: {:.2} ms (the median of {runs})", median.total());
+        }
     }
     Ok(Exit::Done)
 }

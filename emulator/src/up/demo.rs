@@ -33,7 +33,7 @@ use crate::exit::Failure;
 /// The key that the demo's upstream takes.
 pub(crate) const MAP_KEY: &str = "demo-key";
 /// Rows of the bulk import beside which alerts are sent.
-const IMPORT_ROWS: usize = 20_000;
+const IMPORT_ROWS: usize = 100_000;
 const ALERTS: usize = 5;
 /// Detections of one response.
 const DETECTIONS: usize = 60;
@@ -222,8 +222,12 @@ async fn import_and_alerts(app: &App, http: SocketAddr, kafka: &str, teller: Tel
     });
     let client = client();
     for number in 1..=ALERTS {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let waiting = app.queue.depth(&app.settings.queues.low).await.map_or(0, |depth| depth.total());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut waiting = 0;
+        while waiting == 0 && !importing.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            waiting = app.queue.depth(&app.settings.queues.low).await.map_or(0, |depth| depth.total());
+        }
         let now = app.clock.now();
         let alert = json!({
             "id": format!("DEMO-{}-{number}", now.as_second()), "sender": "demo@example.org", "sent": rfc3339(now),
@@ -238,7 +242,7 @@ async fn import_and_alerts(app: &App, http: SocketAddr, kafka: &str, teller: Tel
         let took = began.elapsed().as_secs_f64() * 1000.0;
         match answer.pointer("/accepted/0") {
             Some(accepted) => teller.say(format_args!(
-                "evacuation alert {} acknowledged by the {} in {took:.1} ms, {waiting} LOW envelopes waiting",
+                "evacuation alert {} acknowledged by the {} in {took:.1} ms, beside an import with {waiting} LOW envelopes on their way",
                 accepted["event_id"].as_str().unwrap_or_default(),
                 accepted["acknowledged_by"].as_str().unwrap_or_default(),
             )),

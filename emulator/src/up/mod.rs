@@ -105,6 +105,9 @@ impl World {
         if let Some(url) = upstream {
             parameters.insert("FirmsBaseUrl".to_owned(), url);
         }
+        if let Some(prefix) = &args.topic_prefix {
+            parameters.insert("TopicPrefix".to_owned(), prefix.clone());
+        }
         let mut template = template::load(&args.template, &parameters).map_err(Failure::new)?;
         let mut streams_file = read_streams(&args.streams)?;
         if args.demo {

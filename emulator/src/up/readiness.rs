@@ -7,6 +7,7 @@ use serde::Serialize;
 use streammanager::app::App;
 use streammanager::deliver::breaker::BreakerState;
 use streammanager::record::Tier;
+use streammanager::schedule::streams;
 use streammanager::sink::Lane;
 
 use super::kinesis::Shard;
@@ -56,6 +57,10 @@ impl Readiness {
         }
         let connected = self.app.breakers.lane(Lane::Bulk).state() == BreakerState::Closed;
         metrics::gauge!("stream_kafka_connection_status").set(f64::from(u8::from(connected)));
+        if let Ok(streams) = streams::list(&self.app).await {
+            let active = streams.iter().filter(|stream| stream.started).count();
+            metrics::gauge!("stream_active_streams").set(active as f64);
+        }
         let unread: u64 = self.shards.iter().map(Shard::unread).sum();
         metrics::gauge!("stream_unread_readings").set(unread as f64);
     }

@@ -1,0 +1,169 @@
+//! F11's second half: where the time of one polled response goes, step by step through the functions that do it.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use bytes::Bytes;
+use serde::Serialize;
+use streammanager::app::App;
+use streammanager::decode::{Context, Format};
+use streammanager::deliver::drr::Drr;
+use streammanager::deliver::retry;
+use streammanager::ingest::dedup::Seen;
+use streammanager::ingest::pack::Packer;
+use streammanager::ingest::{Stream, WhenFull, enrich, validate};
+use streammanager::queue::{Body, Message, Settle};
+use streammanager::record::{Draft, Envelope, SourceId, StreamId, TenantId, Tier, Traceparent, route};
+use streammanager::sink::Lane;
+use streammanager::upstream::http::HttpUpstream;
+use streammanager::upstream::{Request, SecretUrl, Upstream};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::bench::generate::firms_viirs_noaa20;
+use crate::exit::Failure;
+
+/// Milliseconds of one poll by step.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Steps {
+    /// The response over HTTP from a server on this host.
+    pub fetch: f64,
+    /// Decoding and validating.
+    pub decode: f64,
+    /// The seen-set's judgement, place, tier, JSON and envelopes.
+    pub enrich: f64,
+    /// The queue's durable acknowledgement.
+    pub queue: f64,
+    /// Route, breaker and the scheduler's choice for every record.
+    pub throttle: f64,
+    /// Unpacking and the broker's acknowledgement of every record.
+    pub send: f64,
+    /// The queue forgets, the seen-set remembers.
+    pub account: f64,
+}
+
+impl Steps {
+    pub(crate) fn named(&self) -> [(&'static str, f64); 7] {
+        [
+            ("fetch", self.fetch),
+            ("decode", self.decode),
+            ("enrich", self.enrich),
+            ("queue", self.queue),
+            ("throttle", self.throttle),
+            ("send", self.send),
+            ("account", self.account),
+        ]
+    }
+
+    pub(crate) fn total(&self) -> f64 {
+        self.named().iter().map(|(_, ms)| ms).sum()
+    }
+}
+
+/// One poll of `rows` rows that nobody has seen. `number` tells polls apart.
+pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, Failure> {
+    let source = SourceId::new("firms_viirs_noaa20").map_err(Failure::new)?;
+    let stream = Stream {
+        id: StreamId::new("bench").map_err(Failure::new)?,
+        source: source.clone(),
+        tenant: TenantId::new("bench").map_err(Failure::new)?,
+        granted: false,
+        when_full: WhenFull::Wait,
+    };
+    let now = app.clock.now();
+    let url = serve(firms_viirs_noaa20(number, rows, now)).await?;
+    let upstream = HttpUpstream::new()?;
+    let mut steps = Steps::default();
+
+    let mut watch = Watch::start();
+    let request = Request { url: SecretUrl::new(url, None), headers: Vec::new() };
+    let body = upstream.call(&request, Duration::from_secs(10)).await.map_err(|e| Failure::new(format!("{e:?}")))?.body;
+    steps.fetch = watch.lap();
+
+    let context = Context { source: &source, received_at: now, topic: None };
+    let decoded = Format::Firms.rows(&body, context).map_err(Failure::new)?;
+    let drafts: Vec<Draft> = decoded
+        .map(|row| row.and_then(|draft| validate::check(draft, now)))
+        .collect::<Result<_, _>>()
+        .map_err(Failure::new)?;
+    steps.decode = watch.lap();
+
+    let mut seen = Seen::new(&stream.id);
+    seen.load(app, drafts.iter().map(|draft| draft.observed_at)).await?;
+    let mut packer = Packer::new(app, &stream, Traceparent::new(app.rng.bytes(), app.rng.bytes()), now);
+    for draft in drafts {
+        seen.judge(&draft);
+        packer.add(&enrich(draft, 0, &stream, now).map_err(Failure::new)?).map_err(Failure::new)?;
+    }
+    let (envelopes, _) = packer.finish();
+    steps.enrich = watch.lap();
+
+    let queue = app.settings.queues.tier(Tier::High);
+    let messages: Vec<Message> = envelopes
+        .iter()
+        .map(|packed| packed.envelope.encode().map(|bytes| Message::now(Body::Binary(bytes))))
+        .collect::<Result<_, _>>()
+        .map_err(Failure::new)?;
+    for outcome in app.queue.send(queue, &messages).await? {
+        outcome.map_err(Failure::new)?;
+    }
+    steps.queue = watch.lap();
+
+    let mut drr = Drr::new([3, 2, 1]);
+    for _ in 0..rows {
+        std::hint::black_box(route::route(&source, false).map_err(Failure::new)?);
+        std::hint::black_box(app.breakers.lane(Lane::Bulk).admit(app.clock.now()));
+        std::hint::black_box(drr.next([Some(1), None, None]));
+    }
+    steps.throttle = watch.lap();
+
+    let deliveries = app.queue.receive(queue, messages.len(), Duration::ZERO).await?;
+    let mut receipts = Vec::new();
+    for delivery in deliveries {
+        let Body::Binary(bytes) = delivery.body else { continue };
+        let records = Envelope::decode(&bytes).and_then(|envelope| envelope.unpack()).map_err(Failure::new)?;
+        let outcomes = retry::send(app, Lane::Bulk, &records).await;
+        if let Some(failed) = outcomes.iter().find(|sent| **sent != streammanager::sink::Sent::Acked) {
+            return Err(Failure::new(format!("the broker did not take a record: {failed:?}")));
+        }
+        receipts.push((delivery.receipt, Settle::Forget));
+    }
+    steps.send = watch.lap();
+
+    app.queue.settle(queue, &receipts).await?;
+    for mark in envelopes.iter().flat_map(|packed| &packed.ids) {
+        seen.accept(mark);
+    }
+    seen.commit(app).await?;
+    steps.account = watch.lap();
+    Ok(steps)
+}
+
+struct Watch(Instant);
+
+impl Watch {
+    fn start() -> Watch {
+        Watch(Instant::now())
+    }
+
+    /// Milliseconds since the last lap.
+    fn lap(&mut self) -> f64 {
+        let passed = self.0.elapsed();
+        self.0 = Instant::now();
+        passed.as_secs_f64() * 1000.0
+    }
+}
+
+async fn serve(body: String) -> Result<String, Failure> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::new)?;
+    let at = listener.local_addr().map_err(Failure::new)?;
+    let body = Bytes::from(body);
+    let app = Router::new().route("/", get(move || async move { body }));
+    tokio::spawn(async move {
+        if let Err(e) = axum::serve(listener, app).await {
+            tracing::error!(%e, "the benchmark's source ended");
+        }
+    });
+    Ok(format!("http://{at}/"))
+}

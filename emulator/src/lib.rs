@@ -1,6 +1,7 @@
 //! The `streammanager` command. `ingest` and `decode` work on files; with the feature `up` the same handlers that run on
 //! AWS run here from the very template that is deployed, beside the operator's commands.
 
+#[cfg(feature = "up")]
 pub mod bench;
 pub mod cli;
 pub mod commands;

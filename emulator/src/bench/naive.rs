@@ -10,14 +10,16 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use serde::Serialize;
 use streammanager::decode::{Context, Format};
+use streammanager::ingest::enrich;
 use streammanager::ingest::pack::outgoing;
-use streammanager::ingest::{Stream, WhenFull, enrich};
-use streammanager::record::{SourceId, StreamId, TenantId, Traceparent, value};
+use streammanager::record::{Traceparent, value};
 use streammanager::settings::Settings;
 use streammanager::sink::Lane;
 use streammanager::sink::kafka::KafkaSettings;
 use streammanager::time::Clock;
 use tokio::time::Instant;
+
+use crate::bench;
 
 /// Messages in flight at most [F1].
 const IN_FLIGHT: usize = 2_000;
@@ -60,14 +62,7 @@ impl Figures {
 pub async fn naive_firms(brokers: &str, topic: &str, body: &Bytes, headers: Headers) -> Result<Figures, String> {
     let settings = KafkaSettings::plaintext(brokers, "").map_err(|e| e.to_string())?;
     let producer: FutureProducer = settings.producer(Lane::Bulk).create().map_err(|e| e.to_string())?;
-    let id = |text| SourceId::new(text).map_err(|e| e.to_string());
-    let stream = Stream {
-        id: StreamId::new("naive").map_err(|e| e.to_string())?,
-        source: id("firms_viirs_noaa20")?,
-        tenant: TenantId::new("california").map_err(|e| e.to_string())?,
-        granted: false,
-        when_full: WhenFull::Wait,
-    };
+    let stream = bench::stream().map_err(|e| e.to_string())?;
     let producer_id = Settings::local().producer_id;
     let traceparent = Traceparent::new([1; 16], [1; 8]);
     let now = Clock::system().now();

@@ -12,15 +12,16 @@ use streammanager::deliver::drr::Drr;
 use streammanager::deliver::retry;
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::pack::Packer;
-use streammanager::ingest::{Stream, WhenFull, enrich, validate};
+use streammanager::ingest::{enrich, validate};
 use streammanager::queue::{Body, Message, Settle};
-use streammanager::record::{Draft, Envelope, SourceId, StreamId, TenantId, Tier, Traceparent, route};
+use streammanager::record::{Draft, Envelope, Tier, Traceparent, route};
 use streammanager::sink::Lane;
 use streammanager::upstream::http::HttpUpstream;
 use streammanager::upstream::{Request, SecretUrl, Upstream};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use crate::bench;
 use crate::bench::generate::firms_viirs_noaa20;
 use crate::exit::Failure;
 
@@ -63,14 +64,7 @@ impl Steps {
 
 /// One poll of `rows` rows that nobody has seen. `number` tells polls apart.
 pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, Failure> {
-    let source = SourceId::new("firms_viirs_noaa20").map_err(Failure::new)?;
-    let stream = Stream {
-        id: StreamId::new("bench").map_err(Failure::new)?,
-        source: source.clone(),
-        tenant: TenantId::new("bench").map_err(Failure::new)?,
-        granted: false,
-        when_full: WhenFull::Wait,
-    };
+    let stream = bench::stream().map_err(Failure::new)?;
     let now = app.clock.now();
     let url = serve(firms_viirs_noaa20(number, rows, now)).await?;
     let upstream = HttpUpstream::new()?;
@@ -81,7 +75,7 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
     let body = upstream.call(&request, Duration::from_secs(10)).await.map_err(|e| Failure::new(format!("{e:?}")))?.body;
     steps.fetch = watch.lap();
 
-    let context = Context { source: &source, received_at: now, topic: None };
+    let context = Context { source: &stream.source, received_at: now, topic: None };
     let decoded = Format::Firms.rows(&body, context).map_err(Failure::new)?;
     let drafts: Vec<Draft> = decoded
         .map(|row| row.and_then(|draft| validate::check(draft, now)))
@@ -112,7 +106,7 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
 
     let mut drr = Drr::new([3, 2, 1]);
     for _ in 0..rows {
-        std::hint::black_box(route::route(&source, false).map_err(Failure::new)?);
+        std::hint::black_box(route::route(&stream.source, false).map_err(Failure::new)?);
         std::hint::black_box(app.breakers.lane(Lane::Bulk).admit(app.clock.now()));
         std::hint::black_box(drr.next([Some(1), None, None]));
     }

@@ -11,9 +11,9 @@ use streammanager::deliver::breaker::Breakers;
 use streammanager::deliver::deliver;
 use streammanager::deliver::drr::Drr;
 use streammanager::ingest::dedup::Seen;
-use streammanager::ingest::{Ledger, Stream, WhenFull, ingest};
+use streammanager::ingest::{Ledger, ingest};
+use streammanager::record::SourceId;
 use streammanager::record::route::{Topic, route};
-use streammanager::record::{SourceId, StreamId, TenantId};
 use streammanager::sink::Lane;
 use streammanager::time::Clock;
 use tokio::time::Instant;
@@ -80,15 +80,8 @@ async fn whole_way(brokers: &str, body: &Bytes) -> Result<Figures, Failure> {
             let (app, stop) = (host.app.clone(), stop.clone());
             async move { deliver(&app, &stop).await }
         });
-        let source = SourceId::new("firms_viirs_noaa20").map_err(Failure::new)?;
-        let stream = Stream {
-            id: StreamId::new("bench").map_err(Failure::new)?,
-            source: source.clone(),
-            tenant: TenantId::new("bench").map_err(Failure::new)?,
-            granted: false,
-            when_full: WhenFull::Wait,
-        };
-        let context = Context { source: &source, received_at: host.app.clock.now(), topic: None };
+        let stream = bench::stream().map_err(Failure::new)?;
+        let context = Context { source: &stream.source, received_at: host.app.clock.now(), topic: None };
         let rows = Format::Firms.rows(body, context).map_err(Failure::new)?;
         let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
         ingest(&host.app, &stream, &mut seen, &mut ledger, rows).await.map_err(Failure::new)?;

@@ -3,9 +3,22 @@
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::deliver::lanes;
+use streammanager::sink::TopicState;
 use tokio_util::sync::CancellationToken;
 
 use crate::HandlerError;
+
+/// Topics that are missing are made, and others than expected reported [K2]. Without an answer the breaker decides.
+pub async fn check_topics(app: &App) {
+    match app.sink.check().await {
+        Ok(topics) => {
+            for topic in topics.iter().filter(|topic| topic.state != TopicState::Ready) {
+                tracing::warn!(topic = topic.topic, state = ?topic.state, "topic");
+            }
+        }
+        Err(problem) => tracing::error!(%problem, "the topics could not be checked"),
+    }
+}
 
 /// Delivers until `stop`, or returns at once when another invocation delivers and a third stands by.
 pub async fn handle(app: &App, _event: Value, stop: CancellationToken) -> Result<Value, HandlerError> {

@@ -90,6 +90,22 @@ impl RuleOutput {
     }
 }
 
+/// What AWS IoT gives a rule's error action: the message, but not who published it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleError {
+    pub topic: String,
+    pub base64_original_payload: String,
+    #[serde(default)]
+    pub client_id: Option<String>,
+}
+
+impl RuleError {
+    pub fn payload(&self) -> Result<Bytes, base64::DecodeError> {
+        BASE64.decode(&self.base64_original_payload).map(Bytes::from)
+    }
+}
+
 /// HTTP API, payload format 2.0.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,28 +2,45 @@
 
 use serde_json::{Value, json};
 use streammanager::app::App;
-use streammanager::error::BackendError;
+use streammanager::control::audit::{self, Action};
+use streammanager::dead;
+use streammanager::error::{BackendError, Reason, Reject};
 use streammanager::express::admit::{NotAdmitted, Proof};
 use streammanager::express::{Accepted, Incoming, Verdict, express};
-use streammanager::record::SourceId;
+use streammanager::ingest::{Stream, WhenFull};
+use streammanager::record::{SourceId, StreamId, TenantId};
 use streammanager::time::Timestamp;
 
 use crate::HandlerError;
-use crate::events::{BatchResponse, HttpRequest, HttpResponse, RuleOutput, SqsEvent};
+use crate::confirm::Confirmation;
+use crate::events::{BatchResponse, HttpRequest, HttpResponse, RuleError, RuleOutput, SqsEvent};
 
 /// Seconds a refused sender waits.
 const RETRY_AFTER: &str = "1";
 
-/// HTTP gives an HTTP answer, a rule's message `{"accepted": […]}` for the confirmations, a queue its failed items.
-pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
+/// What goes back to the trigger, and what the caller then publishes to the senders that came over MQTT.
+#[derive(Debug)]
+pub struct Answer {
+    /// To HTTP an HTTP answer, to a rule `{"accepted": […]}`, to a queue its failed items.
+    pub response: Value,
+    pub confirmations: Vec<Confirmation>,
+}
+
+pub async fn handle(app: &App, event: Value) -> Result<Answer, HandlerError> {
     if event.get("requestContext").is_some() {
-        return Ok(serde_json::to_value(over_http(app, serde_json::from_value(event)?).await)?);
+        let response = serde_json::to_value(over_http(app, serde_json::from_value(event)?).await)?;
+        return Ok(Answer { response, confirmations: Vec::new() });
     }
     if event.get("Records").is_some() {
-        return Ok(serde_json::to_value(retried(app, serde_json::from_value(event)?).await)?);
+        let (response, accepted) = retried(app, serde_json::from_value(event)?).await;
+        return Ok(Answer { response: serde_json::to_value(response)?, confirmations: confirmations(&accepted) });
     }
     let accepted = over_mqtt(app, serde_json::from_value(event)?).await?;
-    Ok(json!({ "accepted": accepted }))
+    Ok(Answer { response: json!({ "accepted": accepted }), confirmations: confirmations(&accepted) })
+}
+
+fn confirmations(accepted: &[Accepted]) -> Vec<Confirmation> {
+    accepted.iter().map(Confirmation::of).collect()
 }
 
 async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
@@ -73,9 +90,7 @@ fn unavailable(accepted: &[Accepted], problem: &BackendError) -> HttpResponse {
 
 /// An `Err` makes AWS try again and then hand the event to the express-retry queue.
 async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Vec<Accepted>, HandlerError> {
-    let Some(source) = message.topic.strip_prefix("alerts/").and_then(|id| SourceId::new(id).ok()) else {
-        return Err(HandlerError::UnknownEvent(format!("topic {:?} is not alerts/{{source_id}}", message.topic)));
-    };
+    let source = source_of(&message.topic)?;
     let body = message.payload().map_err(|e| HandlerError::UnknownEvent(format!("payload: {e}")))?;
     let received_at =
         message.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
@@ -92,27 +107,63 @@ async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Vec<Accepted>, Hand
     }
 }
 
-/// The rule's error action and the on-failure destination both keep the rule's output, bare or in their own wrapping.
-async fn retried(app: &App, event: SqsEvent) -> BatchResponse {
-    let mut response = BatchResponse::default();
+/// What was accepted is to be confirmed although another message of the batch comes again.
+async fn retried(app: &App, event: SqsEvent) -> (BatchResponse, Vec<Accepted>) {
+    let (mut response, mut accepted) = (BatchResponse::default(), Vec::new());
     for message in event.records {
-        match serde_json::from_str(&message.body).ok().and_then(original) {
-            Some(output) => {
-                if let Err(problem) = over_mqtt(app, output).await {
-                    tracing::warn!(%problem, message = message.message_id, "an alert is tried again later");
-                    response.fail(message.message_id);
-                }
-            }
-            None => {
-                tracing::error!(message = message.message_id, "a message of the express-retry queue holds no alert");
+        let taken = match serde_json::from_str(&message.body).ok().and_then(original) {
+            Some(Original::Alert(output)) => over_mqtt(app, output).await,
+            Some(Original::Unproved(error)) => unproved(app, error).await.map(|()| Vec::new()),
+            None => Err(HandlerError::UnknownEvent("a message of the express-retry queue holds no alert".into())),
+        };
+        match taken {
+            Ok(taken) => accepted.extend(taken),
+            Err(problem) => {
+                tracing::warn!(%problem, message = message.message_id, "an alert is tried again later");
                 response.fail(message.message_id);
             }
         }
     }
-    response
+    (response, accepted)
 }
 
-fn original(body: Value) -> Option<RuleOutput> {
-    let inner = body.get("requestPayload").cloned().unwrap_or(body);
-    serde_json::from_value(inner).ok()
+/// What a message of the express-retry queue was before.
+enum Original {
+    /// The rule's output, bare or in the wrapping of the function's on-failure destination.
+    Alert(RuleOutput),
+    Unproved(RuleError),
+}
+
+fn original(body: Value) -> Option<Original> {
+    if body.get("base64OriginalPayload").is_some() {
+        return serde_json::from_value(body).ok().map(Original::Unproved);
+    }
+    let output = body.get("requestPayload").cloned().unwrap_or(body);
+    serde_json::from_value(output).ok().map(Original::Alert)
+}
+
+/// AWS's message of a rule's error action names no principal, and a client's id proves nothing: nobody may ring the siren
+/// with it [A2]. Its bytes stay for an operator; the sender, without a confirmation, sends again.
+async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
+    let unknown = |e: &dyn std::fmt::Display| HandlerError::UnknownEvent(format!("a rule's error action: {e}"));
+    let body = error.payload().map_err(|e| unknown(&e))?;
+    let source = source_of(&error.topic)?;
+    let stream = Stream {
+        id: StreamId::new(source.as_str()).map_err(|e| unknown(&e))?,
+        source: source.clone(),
+        tenant: TenantId::new("shared").map_err(|e| unknown(&e))?,
+        granted: false,
+        when_full: WhenFull::Refuse,
+    };
+    let detail = "it came by the rule's error action, which names no principal";
+    tracing::error!(%source, client = error.client_id, detail, "an alert waits in the dead letters");
+    let reject = Reject::new(Reason::UnauthorisedSource, detail).with_raw(body);
+    dead::bury_rejects(app, &stream, vec![(source.clone(), reject)]).await?;
+    let actor = format!("client {}", error.client_id.as_deref().unwrap_or_default());
+    Ok(audit::write(app, Action::Refused, &actor, source.as_str(), detail).await?)
+}
+
+fn source_of(topic: &str) -> Result<SourceId, HandlerError> {
+    let source = topic.strip_prefix("alerts/").and_then(|text| SourceId::new(text).ok());
+    source.ok_or_else(|| HandlerError::UnknownEvent(format!("topic {topic:?} is not alerts/{{source_id}}")))
 }

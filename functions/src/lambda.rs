@@ -2,15 +2,17 @@
 //! during initialisation, and one stop signal an invocation, before Lambda's own end.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use streammanager::app::App;
 use streammanager::aws::Aws;
+use streammanager::error::BackendError;
 use streammanager::limits::DELIVER_MARGIN;
-use streammanager::settings::Settings;
+use streammanager::settings::{BadSetting, Secret, Settings};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
@@ -18,29 +20,76 @@ use tokio_util::sync::CancellationToken;
 
 use crate::HandlerError;
 
+/// Telling Lambda why the initialisation failed is worth this long.
+const REPORT: Duration = Duration::from_secs(1);
+
+type Environment = BTreeMap<String, String>;
+
 /// Serves invocations until Lambda ends the process.
-pub async fn run<H, F>(handler: H) -> Result<(), Error>
+pub async fn run<H, F>(handler: H) -> ExitCode
 where
     H: Fn(App, Value, CancellationToken) -> F,
     F: Future<Output = Result<Value, HandlerError>>,
 {
+    run_with(|_, _| Ok(()), |app, (), event, stop| handler(app, event, stop)).await
+}
+
+/// `build`: what this function needs besides the App, made during initialisation too.
+pub async fn run_with<T, B, H, F>(build: B, handler: H) -> ExitCode
+where
+    T: Clone,
+    B: FnOnce(&Aws, &Environment) -> Result<T, BadSetting>,
+    H: Fn(App, T, Value, CancellationToken) -> F,
+    F: Future<Output = Result<Value, HandlerError>>,
+{
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().json().with_env_filter(filter).with_current_span(false).init();
-    let app = app(std::env::vars().collect()).await?;
+    let served = match initialise(std::env::vars().collect(), build).await {
+        Ok((app, own)) => serve(|event, stop| handler(app.clone(), own.clone(), event, stop)).await,
+        Err(problem) => {
+            report(&problem).await;
+            Err(problem)
+        }
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            tracing::error!(%problem, "the function ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve<H, F>(handler: H) -> Result<(), Error>
+where
+    H: Fn(Value, CancellationToken) -> F,
+    F: Future<Output = Result<Value, HandlerError>>,
+{
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
         let stop = CancellationToken::new();
-        let ending = handler(app.clone(), event.payload, stop.clone());
+        let ending = handler(event.payload, stop.clone());
         let time = left(event.context.deadline()).saturating_sub(DELIVER_MARGIN);
         async move {
             tokio::pin!(ending);
             tokio::select! { biased;
-                answer = &mut ending => return answer.map_err(Error::from),
+                answer = &mut ending => return answer,
                 () = tokio::time::sleep(time) => stop.cancel(),
             }
-            ending.await.map_err(Error::from)
+            ending.await
         }
     }))
     .await
+}
+
+impl From<HandlerError> for Diagnostic {
+    fn from(e: HandlerError) -> Diagnostic {
+        let error_type = match &e {
+            HandlerError::UnknownEvent(_) => "UnknownEvent",
+            HandlerError::Backend(BackendError::Retry(_)) => "Retry",
+            HandlerError::Backend(BackendError::Fatal(_)) => "Fatal",
+        };
+        Diagnostic { error_type: error_type.into(), error_message: e.to_string() }
+    }
 }
 
 #[allow(clippy::disallowed_methods)] // Lambda's deadline is a time of the host's clock
@@ -48,34 +97,53 @@ fn left(deadline: SystemTime) -> Duration {
     deadline.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-/// Parameters and addresses from the environment; the FIRMS key from Secrets Manager, never from the environment.
-async fn app(environment: BTreeMap<String, String>) -> Result<App, Error> {
-    let get = |name: &str| environment.get(name).cloned().ok_or_else(|| Error::from(format!("{name} is not set")));
+async fn initialise<T, B>(environment: Environment, build: B) -> Result<(App, T), Error>
+where
+    B: FnOnce(&Aws, &Environment) -> Result<T, BadSetting>,
+{
     let endpoint = environment.get("AWS_ENDPOINT_URL").map(String::as_str);
-    let aws = Aws::connect(endpoint, &get("AWS_REGION")?).await;
-    let mut environment_with_key = environment.clone();
-    if let Some(secret) = environment.get("FIRMS_MAP_KEY_SECRET") {
-        let secrets = aws_sdk_secretsmanager::Client::new(aws.config());
-        match secrets.get_secret_value().secret_id(secret).send().await {
-            Ok(value) => {
-                environment_with_key.insert("FIRMS_MAP_KEY".into(), value.secret_string().unwrap_or_default().into());
-            }
-            // Only polling needs it, and says so when it does.
-            Err(e) => {
-                tracing::warn!(error = %aws_sdk_secretsmanager::error::DisplayErrorContext(&e), "no FIRMS map key")
-            }
-        }
+    let aws = Aws::connect(endpoint, needed(&environment, "AWS_REGION")?).await;
+    let own = build(&aws, &environment)?;
+    Ok((app(&aws, &environment).await?, own))
+}
+
+/// `POST /runtime/init/error`: who invoked the function hears the cause, not only that it exited.
+async fn report(problem: &Error) {
+    let diagnostic = Diagnostic { error_type: "InitError".into(), error_message: problem.to_string() };
+    let Ok(body) = serde_json::to_vec(&diagnostic) else { return };
+    let request = lambda_runtime_api_client::build_request()
+        .method("POST")
+        .uri("/2018-06-01/runtime/init/error")
+        .header("content-type", "application/json")
+        .header("lambda-runtime-function-error-type", "Runtime.InitError")
+        .body(body.into());
+    if let (Ok(request), Ok(client)) = (request, lambda_runtime_api_client::Client::builder().build()) {
+        // The log says it too.
+        let _ = tokio::time::timeout(REPORT, client.call(request)).await;
     }
-    let settings = Settings::parse(&environment_with_key)?;
-    let sink = KafkaSink::connect(&KafkaSettings::parse(&environment)?)?;
+}
+
+fn needed<'a>(environment: &'a Environment, name: &str) -> Result<&'a str, BadSetting> {
+    let value = environment.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+    value.ok_or_else(|| BadSetting { name: name.into(), rule: "is not set".into() })
+}
+
+/// Parameters and addresses from the environment; the FIRMS key from Secrets Manager, never from the environment.
+async fn app(aws: &Aws, environment: &Environment) -> Result<App, Error> {
+    let mut settings = Settings::parse(environment)?;
+    let (table, bucket) = (needed(environment, "STATE_TABLE")?, needed(environment, "BLOBS_BUCKET")?);
+    let kafka = KafkaSettings::parse(environment)?;
+    if let Ok(secret) = needed(environment, "FIRMS_MAP_KEY_SECRET") {
+        settings.firms_map_key = firms_map_key(aws, secret).await;
+    }
     let clock = Clock::system();
     let rng = Rng::from_os()?;
     Ok(App {
         settings: Arc::new(settings),
         queue: Arc::new(aws.queue()),
-        store: Arc::new(aws.store(&get("STATE_TABLE")?, clock.clone(), rng.clone())),
-        blobs: Arc::new(aws.blobs(&get("BLOBS_BUCKET")?)),
-        sink: Arc::new(sink),
+        store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
+        blobs: Arc::new(aws.blobs(bucket)),
+        sink: Arc::new(KafkaSink::connect(&kafka)?),
         upstream: Arc::new(HttpUpstream::new()?),
         clock,
         rng,
@@ -83,4 +151,16 @@ async fn app(environment: BTreeMap<String, String>) -> Result<App, Error> {
         admission: Arc::default(),
         tally: Arc::default(),
     })
+}
+
+/// Only polling needs it, and says so when it does: without it pushed readings go on.
+async fn firms_map_key(aws: &Aws, secret: &str) -> Secret {
+    let secrets = aws_sdk_secretsmanager::Client::new(aws.config());
+    match secrets.get_secret_value().secret_id(secret).send().await {
+        Ok(value) => value.secret_string().map(str::trim).map(Secret::new).unwrap_or_default(),
+        Err(e) => {
+            tracing::warn!(error = %aws_sdk_secretsmanager::error::DisplayErrorContext(&e), "no FIRMS map key");
+            Secret::default()
+        }
+    }
 }

@@ -10,7 +10,10 @@ pub mod redrive;
 pub mod schedule;
 pub mod stream;
 
+pub mod confirm;
 pub mod events;
+#[cfg(feature = "lambda")]
+pub mod iot;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 

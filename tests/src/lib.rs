@@ -2,6 +2,7 @@
 //! No test logic and no client of the system lives here.
 
 pub mod kafka_clients;
+pub mod lambda_runtime;
 pub mod simulated;
 pub mod system;
 
@@ -58,12 +59,28 @@ pub fn aws() -> Option<String> {
 /// # Panics
 /// When it is not built: `cargo test -p streammanager-tests` alone does not build another package's binary.
 pub fn binary() -> PathBuf {
-    let program = std::env::var_os("STREAMMANAGER_BIN").map(PathBuf::from).unwrap_or_else(|| {
-        let test = std::env::current_exe().expect("a test knows its own path");
-        // target/debug/deps/end_to_end-0123456789abcdef → target/debug/streammanager
-        let profile = test.parent().and_then(Path::parent).expect("cargo puts test binaries into deps/");
-        profile.join(format!("streammanager{}", std::env::consts::EXE_SUFFIX))
-    });
+    match std::env::var_os("STREAMMANAGER_BIN").map(PathBuf::from) {
+        Some(program) => built(program),
+        None => beside("streammanager"),
+    }
+}
+
+/// The built binary of one Lambda function, by its name in the template.
+///
+/// # Panics
+/// When it is not built, as `binary`.
+pub fn lambda_binary(name: &str) -> PathBuf {
+    beside(name)
+}
+
+fn beside(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    // target/debug/deps/end_to_end-0123456789abcdef → target/debug/streammanager
+    let profile = test.parent().and_then(Path::parent).expect("cargo puts test binaries into deps/");
+    built(profile.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
+}
+
+fn built(program: PathBuf) -> PathBuf {
     assert!(program.is_file(), "{} is not built: cargo build --workspace --all-features --bins", program.display());
     program
 }

@@ -12,6 +12,7 @@ use streammanager_functions::{HandlerError, batch, control, deliver, express, re
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::mqtt::Endpoint;
 use crate::template;
 
 /// One function of the template.
@@ -37,6 +38,8 @@ enum Code {
 #[derive(Clone)]
 pub(crate) struct Functions {
     by_id: Arc<BTreeMap<String, Arc<Function>>>,
+    /// Where alerts that came over MQTT are confirmed [E5].
+    mqtt: Endpoint,
     /// Ends every invocation that runs until its time is over.
     stop: CancellationToken,
 }
@@ -57,6 +60,7 @@ impl Functions {
     pub(crate) fn build(
         template: &template::Template,
         world: &App,
+        mqtt: Endpoint,
         stop: CancellationToken,
     ) -> Result<Functions, Failure> {
         let mut by_id = BTreeMap::new();
@@ -83,7 +87,7 @@ impl Functions {
             let function = (function.logical_id.clone(), Arc::new(Function { app, code, timeout: function.timeout }));
             by_id.extend([function]);
         }
-        Ok(Functions { by_id: Arc::new(by_id), stop })
+        Ok(Functions { by_id: Arc::new(by_id), mqtt, stop })
     }
 
     /// The App of the function that runs `binary`'s role for operator commands.
@@ -101,7 +105,13 @@ impl Functions {
                 Code::Batch => batch::handle(app, event).await,
                 Code::Realtime => realtime::handle(app, event).await,
                 Code::Stream => stream::handle(app, event).await,
-                Code::Express => express::handle(app, event).await,
+                Code::Express => {
+                    let answer = express::handle(app, event).await?;
+                    for confirmation in answer.confirmations {
+                        self.mqtt.publish(&confirmation.topic, confirmation.payload).await;
+                    }
+                    Ok(answer.response)
+                }
                 Code::Deliver => {
                     let stop = self.stop.child_token();
                     let _ends = ends_after(&stop, function.timeout.saturating_sub(DELIVER_MARGIN));

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use serde_json::{Value, json};
+use serde_json::json;
 use streammanager::app::App;
 use streammanager::blobs::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options, QueueOptions};
@@ -146,7 +146,13 @@ impl World {
             tally: Arc::default(),
         };
         let (intake, work) = (CancellationToken::new(), CancellationToken::new());
-        let functions = Functions::build(&template, &world, work.clone())?;
+        let mut shards = BTreeMap::new();
+        for stream in &template.streams {
+            shards.insert(stream.name.clone(), Shard::open(&stream.name, world.store.clone()).await?);
+        }
+        let rules = Arc::new(Rules::new(world.clone(), &template.rules, shards.clone())?);
+        let endpoint = Endpoint::new(rules);
+        let functions = Functions::build(&template, &world, endpoint.clone(), work.clone())?;
         let operator = template.functions.iter().find(|f| f.binary == "control").or(template.functions.first());
         let app = operator
             .and_then(|function| functions.app_of(&function.logical_id).cloned())
@@ -157,21 +163,8 @@ impl World {
         let streams = streams_file.streams.len();
         streams::apply(&app, &streams_file, true).await?;
 
-        let mut shards = BTreeMap::new();
-        for stream in &template.streams {
-            shards.insert(stream.name.clone(), Shard::open(&stream.name, app.store.clone()).await?);
-        }
-        let rules = Arc::new(Rules::new(app.clone(), &template.rules, shards.clone())?);
-        let endpoint = Endpoint::new(rules);
         let (intake_tasks, work_tasks) = (TaskTracker::new(), TaskTracker::new());
-        let triggers = Triggers {
-            functions: &functions,
-            app: &app,
-            shards: &shards,
-            endpoint: &endpoint,
-            intake: &intake,
-            work: &work,
-        };
+        let triggers = Triggers { functions: &functions, app: &app, shards: &shards, intake: &intake, work: &work };
         let routes = triggers.start(&template, &intake_tasks, &work_tasks)?;
 
         let readiness = Readiness { app: app.clone(), shards: Arc::new(shards.into_values().collect()) };
@@ -307,7 +300,6 @@ struct Triggers<'a> {
     functions: &'a Functions,
     app: &'a App,
     shards: &'a BTreeMap<String, Shard>,
-    endpoint: &'a Endpoint,
     intake: &'a CancellationToken,
     work: &'a CancellationToken,
 }
@@ -362,23 +354,9 @@ impl Triggers<'_> {
                 retries: function.retries,
                 on_failure: function.on_failure.as_ref().map(|queue| QueueRef::new(&format!("local:{queue}"))),
             };
-            let endpoint = self.endpoint.clone();
-            let confirm = move |answer: Value| {
-                let endpoint = endpoint.clone();
-                async move { confirm(&endpoint, &answer).await }
-            };
-            work.spawn(invocations.run(confirm, work.clone(), self.work.clone()));
+            work.spawn(invocations.run(work.clone(), self.work.clone()));
         }
         Ok(routes)
-    }
-}
-
-/// `alerts/ack/{event_id}` for every alert that is durable [E5].
-async fn confirm(endpoint: &Endpoint, answer: &Value) {
-    for accepted in answer.get("accepted").and_then(Value::as_array).into_iter().flatten() {
-        if let Some(event) = accepted.get("event_id").and_then(Value::as_str) {
-            endpoint.publish(&format!("alerts/ack/{event}"), accepted.to_string().into()).await;
-        }
     }
 }
 

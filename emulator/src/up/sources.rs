@@ -139,12 +139,7 @@ impl AsyncInvocations {
         QueueRef::new(&format!("local:async-{}", function.to_lowercase()))
     }
 
-    /// `after` sees every answer: confirmations go out from there.
-    pub(crate) async fn run<F, Fut>(self, after: F, tasks: TaskTracker, stop: CancellationToken)
-    where
-        F: Fn(Value) -> Fut + Clone + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send,
-    {
+    pub(crate) async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
         let queue = AsyncInvocations::queue(&self.function);
         loop {
             let received = tokio::select! { biased;
@@ -160,28 +155,20 @@ impl AsyncInvocations {
                 }
             };
             for delivery in deliveries {
-                let (this, after, queue) = (self.clone(), after.clone(), queue.clone());
-                tasks.spawn(async move { this.one(delivery, &queue, after).await });
+                let (this, queue) = (self.clone(), queue.clone());
+                tasks.spawn(async move { this.one(delivery, &queue).await });
             }
         }
     }
 
-    async fn one<F, Fut>(&self, delivery: Delivery, queue: &QueueRef, after: F)
-    where
-        F: Fn(Value) -> Fut,
-        Fut: Future<Output = ()>,
-    {
+    async fn one(&self, delivery: Delivery, queue: &QueueRef) {
         let event: Value = serde_json::from_str(&text(&delivery.body)).unwrap_or(Value::Null);
         for attempt in 0..=self.retries {
             if attempt > 0 {
                 tokio::time::sleep(ASYNC_RETRY_WAIT).await;
             }
             match self.functions.invoke(&self.function, event.clone()).await {
-                Ok(answer) => {
-                    after(answer).await;
-                    self.forget(queue, delivery).await;
-                    return;
-                }
+                Ok(_) => return self.forget(queue, delivery).await,
                 Err(problem) => {
                     tracing::warn!(%problem, function = self.function, attempt, "an asynchronous invocation failed")
                 }

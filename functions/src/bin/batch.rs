@@ -1,8 +1,10 @@
 //! The Lambda binary of `batch`.
 
+use std::process::ExitCode;
+
 use streammanager_functions::{batch, lambda};
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_runtime::Error> {
+async fn main() -> ExitCode {
     lambda::run(|app, event, _| async move { batch::handle(&app, event).await }).await
 }

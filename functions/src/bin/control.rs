@@ -1,8 +1,10 @@
 //! The Lambda binary of `control`.
 
+use std::process::ExitCode;
+
 use streammanager_functions::{control, lambda};
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_runtime::Error> {
+async fn main() -> ExitCode {
     lambda::run(|app, event, _| async move { control::handle(&app, event).await }).await
 }

@@ -1,8 +1,16 @@
-//! The Lambda binary of `express`.
+//! The Lambda binary of `express`: also publishes the confirmations of alerts that came over MQTT.
 
+use std::process::ExitCode;
+
+use streammanager_functions::iot::Confirmations;
 use streammanager_functions::{express, lambda};
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::run(|app, event, _| async move { express::handle(&app, event).await }).await
+async fn main() -> ExitCode {
+    lambda::run_with(Confirmations::connect, |app, confirmations, event, _| async move {
+        let answer = express::handle(&app, event).await?;
+        confirmations.publish(answer.confirmations).await;
+        Ok(answer.response)
+    })
+    .await
 }

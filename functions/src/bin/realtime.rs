@@ -1,8 +1,10 @@
 //! The Lambda binary of `realtime`.
 
+use std::process::ExitCode;
+
 use streammanager_functions::{lambda, realtime};
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_runtime::Error> {
+async fn main() -> ExitCode {
     lambda::run(|app, event, _| async move { realtime::handle(&app, event).await }).await
 }

@@ -1,8 +1,10 @@
 //! The Lambda binary of `schedule`.
 
+use std::process::ExitCode;
+
 use streammanager_functions::{lambda, schedule};
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_runtime::Error> {
+async fn main() -> ExitCode {
     lambda::run(|app, event, _| async move { schedule::handle(&app, event).await }).await
 }

@@ -1,8 +1,10 @@
 //! The Lambda binary of `stream`.
 
+use std::process::ExitCode;
+
 use streammanager_functions::{lambda, stream};
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_runtime::Error> {
+async fn main() -> ExitCode {
     lambda::run(|app, event, _| async move { stream::handle(&app, event).await }).await
 }

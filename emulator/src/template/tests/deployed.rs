@@ -35,7 +35,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 #[test]
-fn eight_functions_with_their_binaries_and_one_environment() {
+fn eight_functions_with_their_binaries_and_environments() {
     let template = deployed();
     let binaries: BTreeSet<_> = template.functions.iter().map(|function| function.binary.as_str()).collect();
     let expected = ["batch", "control", "deliver", "express", "realtime", "redrive", "schedule", "stream"];
@@ -50,13 +50,20 @@ fn eight_functions_with_their_binaries_and_one_environment() {
         assert_eq!(get("KAFKA_BROKERS"), Some("127.0.0.1:9092"));
         assert_eq!(get("TOPIC_PREFIX"), Some(""));
         assert_eq!(get("FIRMS_BASE_URL"), Some("https://firms.modaps.eosdis.nasa.gov"));
-        assert!(get("FIRMS_MAP_KEY_SECRET").is_some_and(|arn| arn.starts_with("arn:aws:secretsmanager:")));
+        // A6: each gets only the secret that it may read.
+        let polls = ["batch", "realtime", "stream"].contains(&function.binary.as_str());
+        assert_eq!(get("FIRMS_MAP_KEY_SECRET").is_some_and(|arn| arn.starts_with("arn:aws:secretsmanager:")), polls);
+        assert_eq!(get("IOT_ENDPOINT"), (function.binary == "express").then_some(""));
         for (name, value) in &function.environment {
             if name.ends_with("_QUEUE_URL") {
                 assert!(queue_name(value).and_then(|name| template.queue(name)).is_some(), "{name}={value}");
             }
         }
-        assert_eq!(function.environment.len(), 17, "{:?}", function.environment.keys());
+        let own = function
+            .environment
+            .keys()
+            .filter(|name| ["FIRMS_MAP_KEY_SECRET", "IOT_ENDPOINT"].contains(&name.as_str()));
+        assert_eq!(function.environment.len() - own.count(), 16, "{:?}", function.environment.keys());
     }
 }
 

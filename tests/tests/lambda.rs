@@ -1,0 +1,370 @@
+//! The eight real Lambda binaries over the Runtime API, with AWS's own events, on an AWS endpoint that is not ours and on
+//! Kafka: one whole story, confirmations over AWS IoT, handover by lease, partial batch failures, and bad starts.
+
+#[path = "lambda/events.rs"]
+mod events;
+#[path = "lambda/outside.rs"]
+mod outside;
+#[path = "lambda/stack.rs"]
+mod stack;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use outside::Mood;
+use serde_json::{Value, json};
+use stack::{REGION, Stack};
+use streammanager::limits::DELIVER_MARGIN;
+use streammanager_tests::lambda_runtime::{Answer, Function};
+use streammanager_tests::skip;
+use streammanager_tests::system::{Start, System};
+
+const FUNCTIONS: [&str; 8] = ["schedule", "batch", "realtime", "stream", "express", "deliver", "redrive", "control"];
+
+fn alert(id: &str, status: &str) -> String {
+    json!({
+        "id": id, "sender": "test@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": status, "msgType": "Alert",
+        "event": "Evacuation Immediate", "references": [],
+        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
+    })
+    .to_string()
+}
+
+fn reading(sensor: u32) -> Value {
+    let reading = json!({
+        "sensor_index": sensor, "latitude": 40.7, "longitude": -122.9, "last_seen": 1_780_000_000, "humidity": 42,
+        "pm2.5_atm": 12.5,
+    });
+    events::rule_output(&format!("sensors/purpleair/{sensor}/state"), "", &reading.to_string())
+}
+
+fn failures(ids: &[&str]) -> Answer {
+    let failed: Vec<Value> = ids.iter().map(|id| json!({ "itemIdentifier": id })).collect();
+    Ok(json!({ "batchItemFailures": failed }))
+}
+
+/// An HTTP answer's status and body.
+fn http(answer: Answer) -> (u64, Value) {
+    let answer = answer.unwrap();
+    (answer["statusCode"].as_u64().unwrap(), serde_json::from_str(answer["body"].as_str().unwrap()).unwrap())
+}
+
+/// Registers the connector `butte`, known over MQTT by its certificate; gives its key.
+async fn register(control: &Function) -> String {
+    let connector = json!({
+        "id": "butte", "tenant": "test", "sources": ["evacuation_alert_butte"], "critical": true, "principal": "cert-butte",
+    });
+    let (status, answer) =
+        http(control.invoke(events::http("POST", "/connectors", None, Some(&connector.to_string()))).await);
+    assert_eq!(status, 201, "{answer}");
+    answer["key"].as_str().unwrap().to_owned()
+}
+
+/// Delivers for `time` under a deadline that is DELIVER_MARGIN later: at the latest then it has to have answered.
+async fn deliver(function: &Function, time: Duration) -> Answer {
+    function.invoke_within(events::schedule(), DELIVER_MARGIN + time).await
+}
+
+fn texts<'v>(values: &'v [Value], field: &str) -> BTreeSet<&'v str> {
+    values.iter().map(|value| value[field].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_story() {
+    let Some(stack) = Stack::create("the Lambda binaries' story").await else { return };
+    let mut functions = BTreeMap::new();
+    for name in FUNCTIONS {
+        functions.insert(name, stack.start(name).await);
+    }
+    let function = |name: &str| &functions[name];
+
+    // Before any record: deliver makes the topics [K2].
+    assert_eq!(deliver(function("deliver"), Duration::from_secs(1)).await, Ok(json!({ "outcome": "delivered" })));
+    assert_eq!(stack.partitions("wildfire-nasa-firms").await, 12);
+
+    let key = register(function("control")).await;
+    let stream = |id: &str, source: &str, interval: &str, product: &str| {
+        json!({
+            "id": id, "source_id": source, "connector": "firms", "tenant": "test", "interval": interval,
+            "config": { "product": product, "area": [-124.5, 32.5, -114.1, 42.1], "days": 1 },
+        })
+    };
+    let streams = json!({ "version": 1, "streams": [
+        stream("viirs", "firms_viirs_snpp", "60s", "VIIRS_SNPP_NRT"),
+        stream("modis", "firms_modis_terra", "2h", "MODIS_NRT"),
+    ]});
+    let apply = events::http("PUT", "/streams?prune=true", None, Some(&streams.to_string()));
+    let (status, diff) = http(function("control").invoke(apply).await);
+    assert_eq!((status, &diff["added"]), (200, &json!(["viirs", "modis"])), "{diff}");
+
+    // M1, M4: one tick now and more to come for the minute's stream, one for the two hours' stream.
+    let planned = function("schedule").invoke(events::schedule()).await.unwrap();
+    assert!(planned["ticks"].as_u64().unwrap() >= 3, "{planned}");
+    for (queue, name, product) in
+        [("realtime-ticks", "realtime", "VIIRS_SNPP_NRT"), ("batch-ticks", "batch", "MODIS_NRT")]
+    {
+        let answer = stack.one_message(queue, function(name)).await.expect("a tick that is due");
+        assert_eq!(answer, failures(&[]), "{}", function(name).log());
+        assert_eq!(stack.firms.calls(product), 1, "{}", function(name).log());
+    }
+    assert!(stack.waiting("high").await >= 2, "detections wait in their tier's queue");
+    let (_, listed) = http(function("control").invoke(events::http("GET", "/streams", None, None)).await);
+    let modes: BTreeMap<&str, (&str, u64)> = listed["streams"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| {
+            (s["stream_id"].as_str().unwrap(), (s["mode"].as_str().unwrap(), s["records_processed"].as_u64().unwrap()))
+        })
+        .collect();
+    assert_eq!(modes, BTreeMap::from([("modis", ("batch", 2)), ("viirs", ("realtime", 3))]), "{listed}");
+
+    let cut = events::rule_output("sensors/purpleair/3/state", "", "{\"cut");
+    let batch = events::kinesis(&[("4959", reading(1)), ("4960", cut), ("4961", reading(2))]);
+    assert_eq!(function("stream").invoke(batch).await, failures(&[]), "content never fails a batch [Q1]");
+
+    let (status, answer) = http(
+        function("express").invoke(events::http("POST", "/alerts", Some(&key), Some(&alert("A1", "Actual")))).await,
+    );
+    assert_eq!((status, &answer["accepted"][0]["topic"]), (200, &json!("wildfire-critical-alerts")), "{answer}");
+    assert!(stack.iot.published().is_empty(), "HTTP has its answer [E5]");
+    let (status, _) =
+        http(function("express").invoke(events::http("POST", "/alerts", Some("smk_butte:x"), Some("{}"))).await);
+    assert_eq!(status, 401);
+    let over_mqtt = events::rule_output("alerts/evacuation_alert_butte", "cert-butte", &alert("A2", "Actual"));
+    let answer = function("express").invoke(over_mqtt).await.unwrap();
+    let event = answer["accepted"][0]["event_id"].as_str().unwrap();
+    let published = stack.iot.published();
+    assert_eq!(published.len(), 1, "{}", function("express").log());
+    assert_eq!(published[0].topic, format!("alerts/ack/{event}"));
+
+    assert_eq!(deliver(function("deliver"), Duration::from_secs(8)).await, Ok(json!({ "outcome": "delivered" })));
+    let detections = stack.values("wildfire-nasa-firms").await;
+    assert_eq!(detections.len(), 5, "three VIIRS and two MODIS rows: {}", function("deliver").log());
+    assert_eq!(
+        texts(&detections, "source_id"),
+        BTreeSet::from(["firms_viirs_snpp", "firms_modis_terra", "firms_modis_aqua"]),
+        "the row's satellite decides [S1]"
+    );
+    assert_eq!(stack.values("wildfire-iot-sensors").await.len(), 2);
+    let alerts = stack.values("wildfire-critical-alerts").await;
+    assert_eq!(texts(&alerts, "event_id").len(), 2, "{alerts:?}");
+    assert_eq!(texts(&alerts, "producer_id"), BTreeSet::from(["streammanager/0.1.0/dev"]));
+    let announced = stack.values("wildfire-dead-letters").await;
+    assert_eq!(texts(&announced, "reason"), BTreeSet::from(["bad_json"]));
+    for queue in ["critical", "high", "normal", "low"] {
+        assert_eq!(stack.waiting(queue).await, 0, "{queue}");
+    }
+
+    let report = function("redrive").invoke(events::schedule()).await.unwrap();
+    assert_eq!(report["letters"], 1, "{report}");
+    assert_eq!(report["patterns"][0]["reason"], "bad_json", "{report}");
+    let (_, letters) = http(function("control").invoke(events::http("GET", "/dead-letters", None, None)).await);
+    assert_eq!(letters["dead_letters"][0]["source"], "iot_purpleair", "{letters}");
+    let (_, audit) = http(function("control").invoke(events::http("GET", "/audit", None, None)).await);
+    let by: Vec<&Value> = audit["audit"].as_array().unwrap().iter().map(|entry| &entry["actor"]).collect();
+    assert!(by.contains(&&json!("operator at 203.0.113.7")), "{audit}");
+
+    for (name, function) in functions {
+        let log = function.log();
+        assert!(!log.contains(outside::MAP_KEY) && !log.contains(&key), "{name} logs a secret [A6]: {log}");
+        let status = function.terminate();
+        assert!(!status.success(), "{name} ends on SIGTERM: {status}");
+    }
+}
+
+/// One runs, one stands by, any other leaves at once; when the first dies the standby goes on with what is queued.
+#[tokio::test(flavor = "multi_thread")]
+async fn deliver_is_handed_over_by_lease_when_its_holder_is_terminated() {
+    let Some(stack) = Stack::create("handover of deliver").await else { return };
+    let (first, second, third) =
+        (stack.start("deliver").await, stack.start("deliver").await, stack.start("deliver").await);
+    let running = first.begin(events::schedule(), Duration::from_secs(900)).await;
+    stack.wait_for_item("leases", "deliver/lanes").await;
+    let standing_by = second.begin(events::schedule(), DELIVER_MARGIN + Duration::from_secs(15)).await;
+    stack.wait_for_item("leases", "deliver/standby").await;
+    assert_eq!(third.invoke(events::schedule()).await, Ok(json!({ "outcome": "surplus" })), "{}", third.log());
+
+    first.terminate();
+    assert!(running.await.is_err(), "a terminated function answers nothing");
+    // Its long polls may still take a message, which then comes back only when its visibility ends [Q5].
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stream = stack.start("stream").await;
+    assert_eq!(stream.invoke(events::kinesis(&[("1", reading(1))])).await, failures(&[]));
+    assert_eq!(standing_by.await.unwrap(), Ok(json!({ "outcome": "delivered" })), "{}", second.log());
+    assert_eq!(stack.waiting("normal").await, 0, "{}", second.log());
+    assert_eq!(stack.values("wildfire-iot-sensors").await.len(), 1, "{}", second.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_failed_comes_back() {
+    let Some(stack) = Stack::create("partial batch failures").await else { return };
+    let tick = json!({ "stream": "nobody", "due_at": "2026-01-01T00:00:00Z" }).to_string();
+    for name in ["realtime", "batch", "stream"] {
+        let function = stack.start(name).await;
+        let batch = events::sqs("ticks", &[("m-1", tick.clone()), ("m-2", "no tick".into()), ("m-3", tick.clone())]);
+        assert_eq!(function.invoke(batch).await, failures(&["m-2"]), "{name}: {}", function.log());
+        let unknown = function.invoke(json!({ "hello": "world" })).await.unwrap_err();
+        assert_eq!(unknown["errorType"], "UnknownEvent", "{name}: {unknown}");
+        assert!(unknown["errorMessage"].as_str().unwrap().contains("Records"), "{name}: {unknown}");
+    }
+
+    // The shard waits at the first record that could not be stored, and is done with those before it.
+    let away =
+        stack.environment("stream").into_iter().find(|(name, _)| name == "NORMAL_QUEUE_URL").unwrap().1 + "-gone";
+    let stream = stack.start_with("stream", &[("NORMAL_QUEUE_URL", &away)]).await;
+    let cut = events::rule_output("sensors/smoke/9/state", "", "{\"cut");
+    let batch = events::kinesis(&[("4959", cut), ("4960", reading(1)), ("4961", reading(2))]);
+    assert_eq!(stream.invoke(batch.clone()).await, failures(&["4960"]), "{}", stream.log());
+    let stream = stack.start("stream").await;
+    assert_eq!(stream.invoke(batch).await, failures(&[]), "{}", stream.log());
+    assert_eq!(stack.waiting("normal").await, 1, "the readings are packed into one envelope");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e5_alerts_over_mqtt_are_confirmed_through_aws_iot() {
+    let Some(stack) = Stack::create("confirmations through AWS IoT").await else { return };
+    let control = stack.start("control").await;
+    register(&control).await;
+    let express = stack.start("express").await;
+    let topic = "alerts/evacuation_alert_butte";
+
+    let answer = express.invoke(events::rule_output(topic, "cert-butte", &alert("A1", "Test"))).await.unwrap();
+    let accepted = &answer["accepted"][0];
+    let published = stack.iot.published();
+    assert_eq!(published.len(), 1, "{}", express.log());
+    let event = accepted["event_id"].as_str().unwrap();
+    assert_eq!(published[0].topic, format!("alerts/ack/{event}"));
+    assert_eq!(
+        published[0].raw_path,
+        format!("/topics/alerts%2Fack%2F{event}"),
+        "one path segment, as AWS documents it"
+    );
+    assert_eq!(published[0].qos.as_deref(), Some("1"));
+    assert_eq!(published[0].payload, accepted.to_string());
+    let signed = &published[0].authorization;
+    assert!(signed.starts_with("AWS4-HMAC-SHA256 ") && signed.contains(&format!("/{REGION}/iot")), "{signed}");
+
+    // Nobody who is refused is confirmed.
+    for (topic, principal) in [(topic, "cert-nobody"), ("alerts/evacuation_alert_other", "cert-butte")] {
+        let answer = express.invoke(events::rule_output(topic, principal, &alert("A2", "Test"))).await.unwrap();
+        assert_eq!(answer, json!({ "accepted": [] }));
+    }
+    assert_eq!(stack.iot.published().len(), 1);
+
+    // From the retry queue: what the function failed on is confirmed now, what the rule could not hand over names nobody.
+    let retried =
+        |id: &str| events::on_failure(events::rule_output(topic, "cert-butte", &alert(id, "Test"))).to_string();
+    let unproved = events::rule_error(topic, &alert("A4", "Test")).to_string();
+    let messages = [("m-1", retried("A3")), ("m-2", "{}".into()), ("m-3", unproved), ("m-4", retried("A5"))];
+    let answer = express.invoke(events::sqs("express-retry", &messages)).await;
+    assert_eq!(answer, failures(&["m-2"]), "{}", express.log());
+    let published = stack.iot.published();
+    let topics: BTreeSet<&str> = published.iter().map(|published| published.topic.as_str()).collect();
+    assert_eq!((published.len(), topics.len()), (3, 3), "A1, A3 and A5: {topics:?}");
+    let (_, letters) = http(control.invoke(events::http("GET", "/dead-letters", None, None)).await);
+    let kept: Vec<&Value> = letters["dead_letters"].as_array().unwrap().iter().map(|l| &l["reason"]).collect();
+    assert_eq!(kept, ["unauthorised_source"], "an operator finds the alert that nobody can vouch for: {letters}");
+
+    let unknown = express.invoke(events::rule_output("other/topic", "cert-butte", "{}")).await.unwrap_err();
+    assert_eq!(unknown["errorType"], "UnknownEvent", "{unknown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e5_a_confirmation_that_cannot_be_published_fails_no_alert() {
+    for mood in [Mood::Forbids, Mood::Hangs] {
+        let Some(stack) = Stack::with_iot("confirmations that fail", mood).await else { return };
+        register(&stack.start("control").await).await;
+        let express = stack.start("express").await;
+        let event = events::rule_output("alerts/evacuation_alert_butte", "cert-butte", &alert("A1", "Test"));
+        // Under the deadline that the template sets.
+        let answer = express.invoke_within(event, Duration::from_secs(15)).await.unwrap();
+        assert_eq!(answer["accepted"][0]["drill"], true, "{answer}");
+        assert!(!stack.iot.published().is_empty(), "it was tried");
+        let log = express.log();
+        assert!(log.contains("the confirmation of an accepted alert was not published"), "{log}");
+    }
+}
+
+/// The topic and the bytes are the emulator's.
+#[tokio::test(flavor = "multi_thread")]
+async fn e5_the_emulator_confirms_with_the_same_bytes() {
+    if Command::new("mosquitto_sub").arg("--help").output().is_err() {
+        return skip("confirmations of the emulator", "mosquitto_sub is not installed");
+    }
+    let Some(stack) = Stack::create("confirmations of the emulator and of AWS").await else { return };
+    register(&stack.start("control").await).await;
+    let express = stack.start("express").await;
+    let event = events::rule_output("alerts/evacuation_alert_butte", "cert-butte", &alert("A1", "Test"));
+    express.invoke(event).await.unwrap();
+    let published = stack.iot.published();
+
+    let folder = tempfile::tempdir().unwrap();
+    let system = System::up(&Start::quiet(folder.path()));
+    let key = system.sender("butte").await;
+    let port = system.mqtt.to_string();
+    let mut subscriber = Command::new("mosquitto_sub")
+        .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", "alerts/ack/+", "-C", "1", "-W", "30", "-F", "%t %p"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It does not say when it has subscribed: the alert is sent until it hears of it.
+    while subscriber.try_wait().unwrap().is_none() {
+        let sent = Command::new("mosquitto_pub")
+            .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-u", "butte", "-P", &key])
+            .args(["-t", "alerts/evacuation_alert_butte", "-m", &alert("A1", "Test")])
+            .status();
+        assert!(sent.unwrap().success());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let confirmed = String::from_utf8(subscriber.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(
+        confirmed.trim_end(),
+        format!("{} {}", published[0].topic, String::from_utf8_lossy(&published[0].payload))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_environment_is_named_and_ends_the_initialisation() {
+    // Nothing of it is called: the environment is judged first.
+    let nowhere = format!("127.0.0.1:{}", streammanager_tests::free_port());
+    let template = stack::template(&[("KafkaBrokers", &nowhere), ("KafkaSecurity", "plaintext")]);
+    let mut judged = 0;
+    for function in &template.functions {
+        let mut good = function.environment.clone();
+        good.insert("AWS_REGION".into(), REGION.into());
+        good.insert("AWS_ENDPOINT_URL".into(), format!("http://{nowhere}"));
+        let queues = good.keys().filter(|name| name.ends_with("_QUEUE_URL")).map(String::as_str);
+        let needed: Vec<&str> = queues.chain(["STATE_TABLE", "BLOBS_BUCKET", "KAFKA_BROKERS", "AWS_REGION"]).collect();
+        assert_eq!(needed.len(), 12);
+        let mut bad: Vec<(&str, Option<&str>)> = needed.iter().map(|name| (*name, None)).collect();
+        bad.extend([
+            ("KAFKA_SECURITY", Some("ssl")),
+            ("FIRMS_BASE_URL", Some("ftp://firms")),
+            ("STATE_TABLE", Some(" ")),
+        ]);
+        if function.binary == "express" {
+            bad.push(("IOT_ENDPOINT", Some("ftp://iot")));
+        }
+        for (name, value) in bad {
+            let mut environment = good.clone();
+            match value {
+                Some(value) => environment.insert(name.into(), value.into()),
+                None => environment.remove(name),
+            };
+            let environment: Vec<_> = environment.into_iter().collect();
+            let Err(ended) = Function::start(&function.binary, &environment).await else {
+                panic!("{} starts without a good {name}", function.binary)
+            };
+            assert_eq!(ended.status.code(), Some(1), "{} without {name}: {ended:?}", function.binary);
+            let (kind, reported) = ended.reported.expect("POST /runtime/init/error");
+            assert_eq!((kind.as_str(), &reported["errorType"]), ("Runtime.InitError", &json!("InitError")));
+            let message = reported["errorMessage"].as_str().unwrap();
+            assert!(message.starts_with(&format!("{name}: ")), "{} without {name}: {message}", function.binary);
+            assert!(ended.log.lines().count() == 1 && ended.log.contains(name), "one line says it: {}", ended.log);
+            judged += 1;
+        }
+    }
+    assert_eq!(judged, 8 * 15 + 1);
+}

@@ -1,6 +1,8 @@
 //! The connection to AWS, or to an endpoint that speaks like it: configuration of the SDK's clients and what its errors
 //! mean for the caller. The seams themselves are implemented in `queue::aws`, `store::aws` and `blobs::aws`.
 
+mod provision;
+
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -11,11 +13,13 @@ use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
+use crate::blobs;
 pub use crate::blobs::aws::S3Blobs;
 use crate::error::BackendError;
 pub use crate::queue::aws::SqsQueue;
 pub use crate::store::aws::DynamoStore;
 use crate::time::{Clock, Rng};
+pub use provision::{QueueShape, TableShape};
 
 /// Within a region a connection takes milliseconds.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -73,7 +77,7 @@ impl Aws {
     }
 
     pub fn blobs(&self, bucket: &str) -> S3Blobs {
-        S3Blobs::new(&self.config, bucket, self.endpoint)
+        S3Blobs::new(blobs::aws::client(&self.config, self.endpoint), bucket)
     }
 }
 

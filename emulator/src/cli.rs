@@ -150,6 +150,9 @@ mod operate {
         /// Kafka: embedded, embedded:PORT, or brokers as HOST:PORT with commas between.
         #[arg(long, env = "STREAMMANAGER_KAFKA", default_value = "embedded")]
         pub kafka: String,
+        /// Queues, state and stored bytes: embedded, or the URL of an AWS endpoint (SQS, DynamoDB, S3).
+        #[arg(long, env = "STREAMMANAGER_AWS", value_name = "URL", default_value = "embedded")]
+        pub aws: String,
         /// Base URL of the FIRMS service, instead of the template's.
         #[arg(long, env = "STREAMMANAGER_UPSTREAM", value_name = "URL")]
         pub upstream: Option<String>,

@@ -1,6 +1,8 @@
 //! The connection to AWS, or to an endpoint that speaks like it: configuration of the SDK's clients and what its errors
 //! mean for the caller. The seams themselves are implemented in `queue::aws`, `store::aws` and `blobs::aws`.
 
+mod provision;
+
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -8,14 +10,16 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
 use aws_sdk_sqs::config::http::HttpResponse;
-use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
+use crate::blobs;
 pub use crate::blobs::aws::S3Blobs;
 use crate::error::BackendError;
 pub use crate::queue::aws::SqsQueue;
 pub use crate::store::aws::DynamoStore;
 use crate::time::{Clock, Rng};
+pub use provision::{QueueShape, TableShape};
 
 /// Within a region a connection takes milliseconds.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -73,7 +77,7 @@ impl Aws {
     }
 
     pub fn blobs(&self, bucket: &str) -> S3Blobs {
-        S3Blobs::new(&self.config, bucket, self.endpoint)
+        S3Blobs::new(blobs::aws::client(&self.config, self.endpoint), bucket)
     }
 }
 
@@ -83,7 +87,7 @@ pub(crate) fn failed<E>(service: &str, resource: &str, error: SdkError<E, HttpRe
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let text = format!("{service} {resource}: {}", DisplayErrorContext(&error));
+    let text = format!("{service} {resource}: {}", chain(&error));
     match &error {
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
             BackendError::Retry(text)
@@ -97,6 +101,18 @@ where
         }
         _ => BackendError::Fatal(text),
     }
+}
+
+/// An error and its causes, each said once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut texts: Vec<String> = Vec::new();
+    for text in causes.map(ToString::to_string) {
+        if texts.last().is_none_or(|last| !last.ends_with(&text)) {
+            texts.push(text);
+        }
+    }
+    texts.join(": ")
 }
 
 /// Error codes with a status of 4xx that speak of load or of a moment, not of the request.

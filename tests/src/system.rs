@@ -17,6 +17,8 @@ pub struct Start {
     pub streams: PathBuf,
     /// Brokers that run already, or the embedded endpoint on a port that stays the same over restarts.
     pub kafka: String,
+    /// `embedded`, or the URL of an AWS endpoint.
+    pub aws: String,
     pub upstream: Option<String>,
     pub demo: bool,
 }
@@ -32,6 +34,7 @@ impl Start {
             template: workspace().join("infra/template.yaml"),
             streams,
             kafka: format!("embedded:{}", free_port()),
+            aws: "embedded".into(),
             upstream: None,
             demo: false,
         }
@@ -42,7 +45,7 @@ impl Start {
         command.arg("up").arg("--json").arg("--data").arg(&self.data);
         command.arg("--template").arg(&self.template).arg("--streams").arg(&self.streams);
         command.arg("--http").arg(format!("127.0.0.1:{http}")).arg("--mqtt").arg(format!("127.0.0.1:{mqtt}"));
-        command.arg("--kafka").arg(&self.kafka);
+        command.arg("--kafka").arg(&self.kafka).arg("--aws").arg(&self.aws);
         if let Some(url) = &self.upstream {
             command.arg("--upstream").arg(url).env("FIRMS_MAP_KEY", "test-key");
         }

@@ -1,6 +1,9 @@
 //! The whole path as outside clients see it, on the embedded Kafka endpoint and on real Apache Kafka: the template rules,
 //! alerts are acknowledged and ordered, bad input is named, a restart and a `kill -9` lose nothing.
 
+#[path = "end_to_end/aws.rs"]
+mod aws;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -238,6 +241,7 @@ fn bad_starts_say_what_and_where() {
         (good.clone(), taken_port, "--http"),
         (Start { data: file, ..good.clone() }, free_port(), "file"),
         (Start { kafka: format!("127.0.0.1:{}", free_port()), ..good.clone() }, free_port(), "Kafka"),
+        (Start { aws: format!("http://127.0.0.1:{}", free_port()), ..good.clone() }, free_port(), "--aws"),
     ] {
         let ended = start.command(http, free_port()).output().unwrap();
         let error = String::from_utf8_lossy(&ended.stderr).into_owned();

@@ -1,10 +1,12 @@
 //! `up`: reads the template that is deployed and runs what it says with the functions' own handlers [L1, L2, L3]. What the
 //! template does not say does not run.
 
+mod backends;
 mod demo;
 mod functions;
 mod http;
 mod kinesis;
+mod ledger;
 mod readiness;
 mod rules;
 mod schedules;
@@ -19,8 +21,6 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use streammanager::app::App;
-use streammanager::blobs::embedded::FileBlobs;
-use streammanager::embedded::{Commits, Embedded, Options, QueueOptions};
 use streammanager::queue::QueueRef;
 use streammanager::record::hex;
 use streammanager::schedule::lease;
@@ -39,9 +39,11 @@ use crate::host;
 use crate::kafka::Broker;
 use crate::mqtt::Endpoint;
 use crate::template::{self, Template, Trigger};
+use backends::Backends;
 use functions::Functions;
 use http::{Api, Route};
 use kinesis::Shard;
+use ledger::{Ledger, Queued};
 use readiness::Readiness;
 use rules::Rules;
 use sources::{AsyncInvocations, QueueSource};
@@ -66,8 +68,8 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
 /// Everything that runs.
 struct World {
     app: App,
-    embedded: Embedded,
-    queued_at_start: u64,
+    backends: Backends,
+    queued_at_start: Queued,
     template: Template,
     readiness: Readiness,
     http: SocketAddr,
@@ -121,9 +123,8 @@ impl World {
             }
         }
 
-        let mut options = Options::new(clock.clone());
-        options.queues = queue_options(&template);
-        let embedded = Embedded::open(&args.data, options)?;
+        let rng = Rng::from_os().map_err(Failure::new)?;
+        let backends = Backends::open(&args.aws, &args.data, &template, &clock, &rng).await?;
         let kafka = start_kafka(&args.kafka, &args.data, &broker, &broker_tasks).await?;
         let prefix =
             template.functions.first().and_then(|f| f.environment.get("TOPIC_PREFIX").cloned()).unwrap_or_default();
@@ -134,13 +135,13 @@ impl World {
 
         let world = App {
             settings: Arc::new(Settings::local()),
-            queue: Arc::new(embedded.clone()),
-            store: Arc::new(embedded.clone()),
-            blobs: Arc::new(FileBlobs::open(&args.data, Commits::Grouped)?),
+            queue: backends.queue.clone(),
+            store: backends.store.clone(),
+            blobs: backends.blobs.clone(),
             sink,
             upstream: Arc::new(HttpUpstream::new()?),
             clock,
-            rng: Rng::from_os().map_err(Failure::new)?,
+            rng,
             breakers: Arc::default(),
             admission: Arc::default(),
             tally: Arc::default(),
@@ -148,7 +149,7 @@ impl World {
         let (intake, work) = (CancellationToken::new(), CancellationToken::new());
         let mut shards = BTreeMap::new();
         for stream in &template.streams {
-            shards.insert(stream.name.clone(), Shard::open(&stream.name, world.store.clone()).await?);
+            shards.insert(stream.name.clone(), Shard::open(&stream.name, Arc::new(backends.folder.clone())).await?);
         }
         let rules = Arc::new(Rules::new(world.clone(), &template.rules, shards.clone())?);
         let endpoint = Endpoint::new(rules);
@@ -157,14 +158,23 @@ impl World {
         let app = operator
             .and_then(|function| functions.app_of(&function.logical_id).cloned())
             .ok_or_else(|| Failure::new(format!("{}: no function to run", args.template.display())))?;
-        // The folder's lock proves that every earlier holder is dead.
-        lease::clear_all(&app).await?;
-        let queued_at_start = host::queued_records(&embedded, &app.settings)?;
+        if !backends.shared {
+            // The folder's lock proves that every earlier holder is dead.
+            lease::clear_all(&app).await?;
+        }
+        let queued_at_start = backends.queued(&app.settings).await?;
         let streams = streams_file.streams.len();
         streams::apply(&app, &streams_file, true).await?;
 
         let (intake_tasks, work_tasks) = (TaskTracker::new(), TaskTracker::new());
-        let triggers = Triggers { functions: &functions, app: &app, shards: &shards, intake: &intake, work: &work };
+        let triggers = Triggers {
+            functions: &functions,
+            app: &app,
+            backends: &backends,
+            shards: &shards,
+            intake: &intake,
+            work: &work,
+        };
         let routes = triggers.start(&template, &intake_tasks, &work_tasks)?;
 
         let readiness = Readiness { app: app.clone(), shards: Arc::new(shards.into_values().collect()) };
@@ -189,7 +199,7 @@ impl World {
         intake_tasks.spawn(endpoint.serve(mqtt, intake.clone()));
         Ok(World {
             app,
-            embedded,
+            backends,
             queued_at_start,
             template,
             readiness,
@@ -216,7 +226,7 @@ impl World {
         if as_json {
             let started = json!({
                 "http": self.http.to_string(), "mqtt": self.mqtt.to_string(), "kafka": self.kafka,
-                "streams": self.streams, "topics": self.topics, "queued_at_start": self.queued_at_start,
+                "state": self.backends.place, "differs": self.backends.differs, "streams": self.streams, "topics": self.topics, "queued_at_start": self.queued_at_start,
                 "not_honoured": self.template.unsupported.iter().map(ToString::to_string).collect::<Vec<_>>(),
             });
             println!("{}", json!({ "started": started }));
@@ -226,13 +236,19 @@ impl World {
         println!("  HTTP   http://{}   POST /alerts, GET /status, /metrics, /health/ready", self.http);
         println!("  MQTT   {}   sensors/{{kind}}/{{id}}/state, alerts/{{source_id}}", self.mqtt);
         println!("  Kafka  {}   {} topics", self.kafka, self.topics.len());
+        println!("  State  {}", self.backends.place);
+        for differs in &self.backends.differs {
+            println!("  {differs}: used as it is");
+        }
         for topic in &self.topics {
             if let TopicState::Differs { partitions, expected } = topic.state {
                 println!("  topic {} has {partitions} partitions, expected {expected}: used as it is", topic.topic);
             }
         }
-        if self.queued_at_start > 0 {
-            println!("  {} records of an earlier run wait in the queues and go on now", self.queued_at_start);
+        match self.queued_at_start {
+            Queued::Records(0) => {}
+            Queued::Records(n) => println!("  {n} records of an earlier run wait in the queues and go on now"),
+            queued => println!("  {queued} of earlier runs wait in the queues and go on now"),
         }
         for unsupported in &self.template.unsupported {
             println!("  not honoured here: {unsupported}");
@@ -249,45 +265,19 @@ impl World {
         self.work.cancel();
         self.work_tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.work_tasks.wait()).await;
-        let queued = host::queued_records(&self.embedded, &self.app.settings)?;
+        let queued = self.backends.queued(&self.app.settings).await?;
         self.broker.cancel();
         self.broker_tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.broker_tasks.wait()).await;
-
-        let totals = self.app.tally.totals();
-        let came = self.queued_at_start + totals.accepted + totals.announced;
-        let went = totals.delivered_in_all() + totals.dead_lettered + queued;
-        let balanced = came == went;
-        match json {
-            true => {
-                let unread: u64 = self.readiness.shards.iter().map(Shard::unread).sum();
-                let ledger = json!({
-                    "queued_at_start": self.queued_at_start, "accepted": totals.accepted, "announced": totals.announced,
-                    "delivered": totals.delivered, "dead_lettered": totals.dead_lettered,
-                    "redelivered": totals.redelivered, "queued": queued, "unread_readings": unread, "drained": drained,
-                    "balanced": balanced, "latency_ms": totals.latency_ms,
-                });
-                println!("{}", json!({ "ledger": ledger }));
-            }
-            false => {
-                println!(
-                    "queued at start {} + accepted {} + announced {} = delivered {} + dead letters {} + queued {queued}: {}",
-                    self.queued_at_start,
-                    totals.accepted,
-                    totals.announced,
-                    totals.delivered_in_all(),
-                    totals.dead_lettered,
-                    if balanced { "0 lost" } else { "NOT BALANCED" }
-                );
-                for (topic, n) in &totals.delivered {
-                    println!("  {n:>8} {topic}");
-                }
-                for (tier, ms) in &totals.latency_ms {
-                    println!("  {tier:<8} p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", ms.p50, ms.p99, ms.max);
-                }
-            }
-        }
-        Ok(if balanced { Exit::Done } else { Exit::Failed })
+        let ledger = Ledger {
+            queued_at_start: self.queued_at_start,
+            queued,
+            totals: self.app.tally.totals(),
+            unread_readings: self.readiness.shards.iter().map(Shard::unread).sum(),
+            drained,
+        };
+        ledger.print(json);
+        Ok(ledger.exit())
     }
 }
 
@@ -299,6 +289,7 @@ const LATENCY_BUCKETS: &[f64] =
 struct Triggers<'a> {
     functions: &'a Functions,
     app: &'a App,
+    backends: &'a Backends,
     shards: &'a BTreeMap<String, Shard>,
     intake: &'a CancellationToken,
     work: &'a CancellationToken,
@@ -313,12 +304,17 @@ impl Triggers<'_> {
                 match trigger {
                     Trigger::Schedule { every, input, enabled, .. } if *enabled => {
                         // Delivery outlives the intake: it drains.
-                        let (tasks, stop) = match function.binary.as_str() {
-                            "deliver" => (work, self.work),
-                            _ => (intake, self.intake),
-                        };
+                        let delivers = function.binary == "deliver";
+                        let (tasks, stop) = if delivers { (work, self.work) } else { (intake, self.intake) };
                         let (functions, tracker, stop) = (self.functions.clone(), tasks.clone(), stop.clone());
-                        tasks.spawn(schedules::run(functions, name.clone(), *every, input.clone(), tracker, stop));
+                        let schedule = schedules::run(functions, name.clone(), *every, input.clone(), tracker, stop);
+                        let outlives = (delivers && self.backends.shared).then(|| self.app.clone());
+                        tasks.spawn(async move {
+                            if let Some(app) = outlives {
+                                outlive_leases(&app).await;
+                            }
+                            schedule.await;
+                        });
                     }
                     Trigger::Schedule { .. } => {}
                     Trigger::Queue { queue, batch_size, report_failures, .. } => {
@@ -374,21 +370,11 @@ fn read_streams(path: &Path) -> Result<StreamsFile, Failure> {
     StreamsFile::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 
-fn queue_options(template: &Template) -> BTreeMap<QueueRef, QueueOptions> {
-    let options = template.queues.iter().map(|queue| {
-        let options = QueueOptions {
-            visibility: queue.visibility,
-            delay: queue.delay,
-            retention: queue.retention,
-            dead_letters: queue
-                .dead_letter
-                .as_ref()
-                .map(|dead| (QueueRef::new(&format!("local:{}", dead.queue)), dead.max_receives)),
-            ..QueueOptions::default()
-        };
-        (QueueRef::new(&queue.url()), options)
-    });
-    options.collect()
+/// An earlier process of this host may have died with both leases of delivery, and who then comes first would leave at once.
+async fn outlive_leases(app: &App) {
+    if let Err(problem) = lease::outlive(app).await {
+        tracing::warn!(%problem, "the leases of an earlier process cannot be read");
+    }
 }
 
 /// `embedded`, `embedded:PORT`, or brokers that run already.

@@ -20,16 +20,20 @@ pub struct S3Blobs {
 }
 
 impl S3Blobs {
-    /// `path_style` for endpoints that know buckets by path only.
-    pub(crate) fn new(config: &SdkConfig, bucket: &str, path_style: bool) -> S3Blobs {
-        // The name is the content's hash and is checked when it is read: another checksum adds nothing.
-        let config = Builder::from(config)
-            .force_path_style(path_style)
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .build();
-        S3Blobs { client: Client::from_conf(config), bucket: bucket.into() }
+    pub(crate) fn new(client: Client, bucket: &str) -> S3Blobs {
+        S3Blobs { client, bucket: bucket.into() }
     }
+}
+
+/// `path_style` for endpoints that know buckets by path only.
+pub(crate) fn client(config: &SdkConfig, path_style: bool) -> Client {
+    // The name is the content's hash and is checked when it is read: another checksum adds nothing.
+    let config = Builder::from(config)
+        .force_path_style(path_style)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .build();
+    Client::from_conf(config)
 }
 
 #[async_trait]

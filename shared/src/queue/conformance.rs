@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::{Body, Delivery, Message, Queue, QueueRef, Receipt, SendError, Settle};
+use super::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
 use crate::limits;
 
 /// Long enough for a real endpoint to act within, short enough to wait for; whole seconds, as SQS has them.
@@ -38,6 +38,17 @@ pub trait World: Send + Sync {
     /// Whether it enforces the spec's capacity itself.
     fn bounded(&self) -> bool {
         false
+    }
+
+    /// Whether a stale receipt certainly changes nothing. Of a standard queue SQS only says that a message deleted by an
+    /// older receipt handle "might not be deleted".
+    fn fences(&self) -> bool {
+        true
+    }
+
+    /// How long after the last change counts may still be wrong.
+    fn counts_within(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -233,6 +244,10 @@ async fn a_stale_receipt_changes_nothing(world: &dyn World, name: &str) {
     settle(&*queue, &at, &stale, Settle::Release).await;
     settle(&*queue, &at, &stale, Settle::Extend(Duration::ZERO)).await;
     settle(&*queue, &at, &stale, Settle::Forget).await;
+    if !world.fences() {
+        println!("SKIPPED the rest of {name}: this queue may still take a stale receipt");
+        return;
+    }
     sleep(LATE).await;
     assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), [], "it showed");
     settle(&*queue, &at, &current, Settle::Release).await;
@@ -289,7 +304,8 @@ async fn a_delay_hides(world: &dyn World, name: &str) {
 
 async fn an_empty_receive_waits(world: &dyn World, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
-    let wait = Duration::from_secs(2);
+    // Longer than one call to an endpoint may take that does not wait.
+    let wait = Duration::from_secs(7);
     let began = Instant::now();
     assert_eq!(queue.receive(&at, 10, wait).await.expect("receive"), []);
     assert!(began.elapsed() >= wait - Duration::from_millis(50), "came back after {:?}", began.elapsed());
@@ -353,8 +369,8 @@ async fn receive_gives_ten_at_most(world: &dyn World, name: &str) {
 async fn many_in_one_send(world: &dyn World, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     assert_eq!(queue.send(&at, &[]).await.expect("an empty send is no error"), []);
-    // More messages than a batch of SQS holds, and more bytes.
-    let sent: Vec<String> = (0..23).map(|n| format!("{n:0>60000}")).collect();
+    // More messages than a batch of SQS holds, and ten of them have more bytes.
+    let sent: Vec<String> = (0..23).map(|n| format!("{n:02}{}", "x".repeat(120_000))).collect();
     send(&*queue, &at, &sent).await;
     let mut got = texts(&receive(&*queue, &at, sent.len()).await);
     got.sort();
@@ -390,10 +406,10 @@ async fn depth_counts(world: &dyn World, name: &str) {
     let delayed = Message { body: Body::Text("late".into()), delay: Duration::from_secs(600) };
     all_taken(queue.send(&at, &[delayed]).await);
     let got = receive(&*queue, &at, 1).await;
-    let depth = queue.depth(&at).await.expect("depth");
-    assert_eq!((depth.visible, depth.in_flight, depth.delayed, depth.total()), (2, 1, 1, 4));
+    settle(&*queue, &at, &got, Settle::Extend(Duration::from_secs(600))).await;
+    depth_becomes(world, &at, Depth { visible: 2, in_flight: 1, delayed: 1 }).await;
     forget(&*queue, &at, &got).await;
-    assert_eq!(queue.depth(&at).await.expect("depth").total(), 3);
+    depth_becomes(world, &at, Depth { visible: 2, in_flight: 0, delayed: 1 }).await;
 }
 
 async fn two_receivers_share(world: &dyn World, name: &str) {
@@ -417,7 +433,7 @@ async fn too_often_received_goes_to_dead_letters(world: &dyn World, name: &str) 
     assert_eq!(queue.receive(&at, 10, Duration::from_secs(2)).await.expect("receive"), []);
     let dead = receive(&*queue, &world.at("dead_letters"), 1).await;
     assert_eq!(texts(&dead), ["poison"]);
-    assert_eq!(queue.depth(&at).await.expect("depth").total(), 0);
+    depth_becomes(world, &at, Depth::default()).await;
 }
 
 async fn full_is_refused_and_room_taken_again(world: &dyn World, name: &str) {
@@ -500,6 +516,18 @@ async fn receive(queue: &dyn Queue, at: &QueueRef, count: usize) -> Vec<Delivery
     let ids: BTreeSet<&str> = got.iter().map(|delivery| delivery.id.as_str()).collect();
     assert_eq!(ids.len(), got.len(), "a message came twice within its visibility");
     got
+}
+
+async fn depth_becomes(world: &dyn World, at: &QueueRef, want: Depth) {
+    let began = Instant::now();
+    loop {
+        let depth = world.queue().depth(at).await.expect("depth");
+        if depth == want {
+            return;
+        }
+        assert!(began.elapsed() < world.counts_within(), "{depth:?}, not {want:?}");
+        sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn settle(queue: &dyn Queue, at: &QueueRef, deliveries: &[Delivery], what: Settle) {

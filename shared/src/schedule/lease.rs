@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::app::App;
 use crate::error::BackendError;
+use crate::limits::LEASE;
 use crate::store::{self, Expect, Key, PutError, Version};
 
 const PARTITION: &str = "leases";
@@ -56,6 +57,18 @@ impl Lease {
 pub async fn clear_all(app: &App) -> Result<(), BackendError> {
     for item in store::list_all(&*app.store, PARTITION, "", usize::MAX).await? {
         store::remove(&*app.store, &item.key).await?;
+    }
+    Ok(())
+}
+
+/// For a host that shares its state and may have died before: returns when every lease held now has ended, or was renewed
+/// by somebody alive.
+pub async fn outlive(app: &App) -> Result<(), BackendError> {
+    let held = app.store.list(PARTITION, "", None, 1000).await?;
+    if let Some(last) = held.iter().filter_map(|item| item.expires).max() {
+        let left = Duration::try_from(last.duration_since(app.clock.now())).unwrap_or_default();
+        // Another host's clock may be wrong.
+        tokio::time::sleep(left.min(LEASE)).await;
     }
     Ok(())
 }

@@ -1,0 +1,158 @@
+//! The ledger of one run: what came against what went [Q1], how it is printed and what the exit code says of it.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::json;
+use streammanager::deliver::tally::Totals;
+
+use crate::exit::Exit;
+
+/// What waits in the tiers' queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Queued {
+    Records(u64),
+    /// SQS knows its messages, not the records in them: one message holds thousands, or none when it is a void copy.
+    Messages {
+        messages: u64,
+    },
+}
+
+impl Queued {
+    pub(crate) fn messages(messages: u64) -> Queued {
+        match messages {
+            0 => Queued::Records(0),
+            messages => Queued::Messages { messages },
+        }
+    }
+
+    /// The fewest and the most records that it may be.
+    fn bounds(self) -> (u64, u64) {
+        match self {
+            Queued::Records(n) => (n, n),
+            Queued::Messages { .. } => (0, u64::MAX),
+        }
+    }
+}
+
+impl fmt::Display for Queued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Queued::Records(n) => write!(f, "{n}"),
+            Queued::Messages { messages } => write!(f, "{messages} messages"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Balanced,
+    NotBalanced,
+    /// Nothing speaks against it, but what waited at the start or the end is known in messages only.
+    Open,
+}
+
+pub(crate) struct Ledger {
+    pub(crate) queued_at_start: Queued,
+    pub(crate) queued: Queued,
+    pub(crate) totals: Totals,
+    pub(crate) unread_readings: u64,
+    /// Everything was delivered before the end.
+    pub(crate) drained: bool,
+}
+
+impl Ledger {
+    /// queued at start + accepted + announced = delivered + dead letters + queued
+    fn verdict(&self) -> Verdict {
+        let (start, end) = (self.queued_at_start.bounds(), self.queued.bounds());
+        let came = self.totals.accepted + self.totals.announced;
+        let went = self.totals.delivered_in_all() + self.totals.dead_lettered;
+        let least_and_most = |by: u64, (least, most): (u64, u64)| (least.saturating_add(by), most.saturating_add(by));
+        let (came, went) = (least_and_most(came, start), least_and_most(went, end));
+        match came.0 <= went.1 && went.0 <= came.1 {
+            false => Verdict::NotBalanced,
+            true if came.0 == came.1 && went.0 == went.1 => Verdict::Balanced,
+            true => Verdict::Open,
+        }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match self.verdict() {
+            Verdict::Balanced => Exit::Done,
+            Verdict::NotBalanced => Exit::Failed,
+            Verdict::Open if matches!(self.queued, Queued::Records(_)) => Exit::Done,
+            Verdict::Open => Exit::Partly,
+        }
+    }
+
+    pub(crate) fn print(&self, as_json: bool) {
+        let totals = &self.totals;
+        if as_json {
+            let balanced = match self.verdict() {
+                Verdict::Balanced => Some(true),
+                Verdict::NotBalanced => Some(false),
+                Verdict::Open => None,
+            };
+            let ledger = json!({
+                "queued_at_start": self.queued_at_start, "accepted": totals.accepted, "announced": totals.announced,
+                "delivered": totals.delivered, "dead_lettered": totals.dead_lettered, "redelivered": totals.redelivered,
+                "queued": self.queued, "unread_readings": self.unread_readings, "drained": self.drained,
+                "balanced": balanced, "latency_ms": totals.latency_ms,
+            });
+            println!("{}", json!({ "ledger": ledger }));
+            return;
+        }
+        let verdict = match self.verdict() {
+            Verdict::Balanced => "0 lost",
+            Verdict::NotBalanced => "NOT BALANCED",
+            Verdict::Open => {
+                "nothing is missing as far as it can be told: SQS counts messages, not the records in them"
+            }
+        };
+        println!(
+            "queued at start {} + accepted {} + announced {} = delivered {} + dead letters {} + queued {}: {verdict}",
+            self.queued_at_start,
+            totals.accepted,
+            totals.announced,
+            totals.delivered_in_all(),
+            totals.dead_lettered,
+            self.queued,
+        );
+        for (topic, n) in &totals.delivered {
+            println!("  {n:>8} {topic}");
+        }
+        for (tier, ms) in &totals.latency_ms {
+            println!("  {tier:<8} p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", ms.p50, ms.p99, ms.max);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(start: Queued, accepted: u64, delivered: u64, end: Queued) -> Verdict {
+        let delivered = [("topic".to_owned(), delivered)].into();
+        let totals = Totals { accepted, delivered, ..Totals::default() };
+        Ledger { queued_at_start: start, queued: end, totals, unread_readings: 0, drained: true }.verdict()
+    }
+
+    #[test]
+    fn q1_records_balance_exactly() {
+        assert_eq!(verdict(Queued::Records(2), 5, 4, Queued::Records(3)), Verdict::Balanced);
+        assert_eq!(verdict(Queued::Records(2), 5, 4, Queued::Records(2)), Verdict::NotBalanced);
+        assert_eq!(verdict(Queued::messages(0), 5, 5, Queued::messages(0)), Verdict::Balanced);
+        assert_eq!(verdict(Queued::messages(0), 5, 4, Queued::messages(0)), Verdict::NotBalanced);
+        assert_eq!(verdict(Queued::messages(0), 5, 6, Queued::messages(0)), Verdict::NotBalanced);
+    }
+
+    #[test]
+    fn messages_leave_it_open_unless_records_are_missing_for_certain() {
+        assert_eq!(verdict(Queued::messages(1), 5, 900, Queued::Records(0)), Verdict::Open);
+        assert_eq!(verdict(Queued::messages(1), 5, 4, Queued::Records(0)), Verdict::NotBalanced);
+        assert_eq!(verdict(Queued::Records(0), 5, 2, Queued::messages(1)), Verdict::Open);
+        assert_eq!(verdict(Queued::Records(0), 5, 6, Queued::messages(1)), Verdict::NotBalanced);
+        assert_eq!(verdict(Queued::messages(1), 5, 6, Queued::messages(1)), Verdict::Open);
+    }
+}

@@ -1,0 +1,134 @@
+//! The laws of `Queue`, `Store` and `Blobs` on SQS, DynamoDB and S3 as an AWS endpoint serves them, every law as a test on
+//! a queue, table or bucket of its own; the embedded implementations run theirs inside the library. What only the AWS
+//! adapters promise stands in `conformance/errors.rs`.
+
+#[path = "conformance/errors.rs"]
+mod errors;
+#[path = "conformance/stub.rs"]
+mod stub;
+#[path = "conformance/worlds.rs"]
+mod worlds;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use streammanager::aws::{QueueShape, TableShape};
+use streammanager::error::BackendError;
+use streammanager::faults::{Fault, Faults, Faulty, Shares};
+use streammanager::queue::{Body, Message, Queue, Settle};
+use streammanager::store::{Expect, Key, Store};
+use streammanager::time::Rng;
+use worlds::{Buckets, Queues, Tables, connect, name, shape};
+
+macro_rules! every_law {
+    ($seam:ident on $open:path: $($law:ident),* $(,)?) => {
+        mod $seam {
+            use streammanager::$seam::conformance::LAWS;
+
+            #[test]
+            fn no_law_is_left_out() {
+                let names: Vec<&str> = LAWS.iter().map(|(name, _)| *name).collect();
+                assert_eq!(names, [$(stringify!($law)),*]);
+            }
+
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $law() {
+                if let Some(world) = $open(stringify!($law)).await {
+                    let (_, law) = LAWS.iter().find(|(name, _)| *name == stringify!($law)).unwrap();
+                    world.keep(*law).await;
+                }
+            })*
+        }
+    };
+}
+
+every_law!(queue on super::Queues::new: sent_is_received_once_with_its_data, binary_and_text_come_back_exactly,
+    order_is_roughly_kept, a_receive_hides, visibility_ends_and_receives_count, extend_keeps_hidden,
+    extend_by_nothing_shows, release_shows_at_once, forgotten_is_forgotten, a_stale_receipt_changes_nothing,
+    nonsense_receipts_are_no_error, mixed_settling_does_each, a_delay_hides, an_empty_receive_waits,
+    an_empty_receive_without_wait_returns, a_send_wakes_a_receive, a_release_wakes_a_receive,
+    an_ended_visibility_wakes_a_receive, receive_gives_ten_at_most, many_in_one_send, too_large_is_refused_alone,
+    the_largest_is_taken, depth_counts, two_receivers_share, too_often_received_goes_to_dead_letters,
+    full_is_refused_and_room_taken_again, a_crash_loses_nothing_and_revives_nothing, a_crash_keeps_a_delay);
+every_law!(store on super::Tables::new: absent_is_none, what_is_put_is_got, any_always_writes, absent_writes_once,
+    version_writes_only_over_it, of_many_writers_one_wins, increments_by_version_lose_none, delete_takes_its_condition,
+    a_recreated_item_has_another_version, list_is_ordered_and_bounded, list_keeps_to_partition_and_prefix,
+    list_pages_over_large_items, expired_counts_as_absent, a_later_put_may_end_the_expiry, too_large_is_refused,
+    a_crash_keeps_every_write);
+every_law!(blobs on super::Buckets::new: absent_is_none, what_is_put_is_got_by_its_content, putting_again_is_the_same,
+    large_and_empty);
+
+/// A caller that tries again until it is told `Ok` loses nothing through SQS and DynamoDB that fail half the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn trying_again_loses_nothing_through_faulty_aws() {
+    let Some(aws) = connect("trying again on AWS").await else { return };
+    let queue_name = name("faulty");
+    let (at, _) =
+        aws.make_queue(&QueueShape { visibility: Duration::from_secs(1), ..shape(&queue_name) }).await.unwrap();
+    let tables = Tables::new("faulty").await.unwrap();
+    let faults = Faults::none();
+    faults.script([Fault::Part, Fault::After, Fault::Late(Duration::from_millis(300)), Fault::Before]);
+    faults.seed(Rng::seeded(1), Shares { before: 40, after: 40, part: 40 });
+    let (queue, store) = (Faulty::new(aws.queue(), faults.clone()), Faulty::new(tables.store(), faults.clone()));
+
+    let mut unsent: Vec<Message> = (0..30).map(|n| Message::now(Body::Text(n.to_string()))).collect();
+    while !unsent.is_empty() {
+        if let Ok(outcomes) = queue.send(&at, &unsent).await {
+            let mut outcomes = outcomes.iter();
+            unsent.retain(|_| outcomes.next().is_some_and(Result::is_err));
+        }
+    }
+    let mut unseen: BTreeSet<String> = (0..30).map(|n| n.to_string()).collect();
+    while !unseen.is_empty() || queue.depth(&at).await.is_ok_and(|depth| depth.total() > 0) {
+        for delivery in queue.receive(&at, 10, Duration::from_secs(2)).await.unwrap_or_default() {
+            let Body::Text(text) = &delivery.body else { panic!("{delivery:?}") };
+            unseen.remove(text);
+            while queue.settle(&at, &[(delivery.receipt.clone(), Settle::Forget)]).await.is_err() {}
+        }
+    }
+    let key = Key::new("p", "count");
+    for n in 1..=10u8 {
+        // Whoever got no answer reads before writing again.
+        loop {
+            match store.get(&key).await {
+                Ok(Some(item)) if item.value[..] == [n] => break,
+                Ok(old) => {
+                    let expect = old.map_or(Expect::Absent, |item| Expect::Version(item.version));
+                    let _ = store.put_if(&key, Bytes::from(vec![n]), expect, None).await;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    assert!(faults.injected() > 20, "{}", faults.injected());
+}
+
+/// What is declared is made once; what is there already is used as it is, and what differs is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn making_again_changes_nothing() {
+    let Some(aws) = connect("making queues, tables and buckets").await else { return };
+    let (own, dead) = (name("again"), name("again-dead"));
+    let (dead, _) = aws.make_queue(&shape(&dead)).await.unwrap();
+    let wanted = QueueShape { dead_letters: Some((&dead, 7)), ..shape(&own) };
+    let (queue, _) = aws.make_queue(&wanted).await.unwrap();
+    aws.queue().send(&queue, &[Message::now(Body::Text("stays".into()))]).await.unwrap()[0].clone().unwrap();
+    assert_eq!(aws.make_queue(&wanted).await.unwrap(), (queue.clone(), Vec::new()));
+    let other = QueueShape { visibility: Duration::from_secs(9), dead_letters: Some((&dead, 8)), ..wanted };
+    let (again, mut differs) = aws.make_queue(&other).await.unwrap();
+    differs.sort();
+    assert_eq!((again, differs.len()), (queue.clone(), 2), "{differs:?}");
+    assert!(differs[0].starts_with("RedrivePolicy is ") && differs[1] == "VisibilityTimeout is 3 instead of 9");
+    assert_eq!(aws.queue().depth(&queue).await.unwrap().visible, 1);
+
+    let table = name("again");
+    let shape = TableShape { name: &table, partition_key: "pk", sort_key: Some("sk"), expires: Some("expires") };
+    for _ in 0..2 {
+        aws.make_table(&shape).await.unwrap();
+        aws.make_bucket(&table).await.unwrap();
+    }
+    match aws.make_table(&TableShape { sort_key: None, ..shape }).await {
+        Err(BackendError::Fatal(text)) => assert!(text.contains(&table) && text.contains("other keys"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,133 @@
+//! The same system with queues, state and stored bytes on an AWS endpoint that is not ours, and what a kill leaves there.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use streammanager_tests::system::{Start, System};
+use streammanager_tests::{aws, kafka, skip};
+use tempfile::tempdir;
+
+use super::{alert, alerts_and_readings, edited, has_mosquitto, publish, reading};
+
+const TOPIC_PREFIX: &str = "  TopicPrefix:\n    Type: String\n    Default: ";
+const STACK_PREFIX: &str = "  StackPrefix:\n    Type: String\n    Default: ";
+const RETAINED: &str = "    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n    Properties:\n";
+/// Of deliver's last permission and its schedule; no other function has both.
+const DELIVERS: &str =
+    "!GetAtt LowQueue.Arn]\n      Events:\n        EveryMinute:\n          Type: ScheduleV2\n          Properties:\n";
+
+/// Other tests and runs use the same endpoint: queues, table, bucket and topics have a name of their own.
+fn own_name() -> String {
+    static USED: AtomicU32 = AtomicU32::new(0);
+    format!("e2e-{}-{}", std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The template under `name`, with further edits.
+fn template(folder: &Path, name: &str, more: &[(&str, &str)]) -> PathBuf {
+    let owned = |head: String, line: String| (head.clone(), head + &line);
+    let edits = [
+        (format!("{TOPIC_PREFIX}\"\""), format!("{TOPIC_PREFIX}{name}-")),
+        (format!("{STACK_PREFIX}streammanager"), format!("{STACK_PREFIX}{name}")),
+        owned(
+            format!("  StateTable:\n    Type: AWS::DynamoDB::Table\n{RETAINED}"),
+            format!("      TableName: {name}\n"),
+        ),
+        owned(format!("  BlobsBucket:\n    Type: AWS::S3::Bucket\n{RETAINED}"), format!("      BucketName: {name}\n")),
+    ];
+    let edits = edits.iter().map(|(from, to)| (from.as_str(), to.as_str())).chain(more.iter().copied());
+    edited(folder, &edits.collect::<Vec<_>>())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_and_readings_with_state_on_aws() {
+    let Some(aws) = aws() else { return skip("end to end on AWS", "STREAMMANAGER_TEST_AWS is not set") };
+    let (folder, name) = (tempdir().unwrap(), own_name());
+    let template = template(folder.path(), &name, &[]);
+    alerts_and_readings(Start { aws, template, ..Start::quiet(folder.path()) }, &format!("{name}-")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_and_readings_with_state_on_aws_and_real_kafka() {
+    let (Some(aws), Some(kafka)) = (aws(), kafka()) else {
+        return skip(
+            "end to end on AWS and real Kafka",
+            "STREAMMANAGER_TEST_AWS or STREAMMANAGER_TEST_KAFKA is not set",
+        );
+    };
+    let (folder, name) = (tempdir().unwrap(), own_name());
+    let template = template(folder.path(), &name, &[]);
+    alerts_and_readings(Start { aws, kafka, template, ..Start::quiet(folder.path()) }, &format!("{name}-")).await;
+}
+
+/// Drills go by the NORMAL queue, alerts by the broker or the CRITICAL queue.
+async fn send(system: &System, key: &str, run: &str, count: usize, acknowledged: &mut BTreeSet<String>) {
+    for number in 0..count {
+        for status in ["Actual", "Test"] {
+            let body = alert(&format!("{run}-{status}-{number}"), status, "Alert", &[]);
+            if let Ok((200, answer)) = system.alert(key, body).await {
+                acknowledged.insert(answer["accepted"][0]["event_id"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+}
+
+/// The first run does not deliver, the second is killed while it does, the third finds what both left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn q1_kill_9_with_state_on_aws_loses_nothing_acknowledged() {
+    let Some(aws) = aws() else { return skip("kill -9 with state on AWS", "STREAMMANAGER_TEST_AWS is not set") };
+    let (folder, name) = (tempdir().unwrap(), own_name());
+    let topic = |topic: &str| format!("{name}-{topic}");
+    // What a killed process had received comes back after seconds, not half a minute.
+    let visibility = ("VisibilityTimeout: 30\n", "VisibilityTimeout: 4\n");
+    let idle = format!("{DELIVERS}            State: DISABLED\n");
+    let start = Start {
+        aws,
+        template: template(folder.path(), &name, &[visibility, (DELIVERS, &idle)]),
+        ..Start::quiet(folder.path())
+    };
+    let system = System::up(&start);
+    assert!(system.started["started"]["state"].as_str().unwrap().contains(&name), "{}", system.started);
+    let key = system.sender("butte").await;
+    let mut acknowledged = BTreeSet::new();
+    send(&system, &key, "first", 5, &mut acknowledged).await;
+    assert_eq!(acknowledged.len(), 10);
+    let readings = has_mosquitto() && publish(&system, "sensors/purpleair/7/state", &reading(7, 1_780_000_000));
+    system.kill();
+
+    let start = Start { template: template(folder.path(), &name, &[visibility]), ..start };
+    let system = System::up(&start);
+    let waiting = system.started["started"]["queued_at_start"]["messages"].as_u64();
+    assert!(waiting >= Some(5), "the drills wait in the queue: {}", system.started);
+    let sending = send(&system, &key, "second", 1_000, &mut acknowledged);
+    let _ = tokio::time::timeout(Duration::from_secs(3), sending).await;
+    system.kill();
+
+    let system = System::up(&start);
+    assert!(acknowledged.len() >= 20, "only {} alerts were acknowledged: the kill proved little", acknowledged.len());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let lost = loop {
+        let topics = [topic("wildfire-critical-alerts"), topic("wildfire-alert-drills")];
+        let found = topics.iter().flat_map(|topic| system.messages(topic, 1)).collect::<Vec<_>>();
+        let found: BTreeSet<&str> = found.iter().map(|m| m["value"]["event_id"].as_str().unwrap()).collect();
+        let lost: Vec<&String> = acknowledged.iter().filter(|id| !found.contains(id.as_str())).collect();
+        if lost.is_empty() || tokio::time::Instant::now() > deadline {
+            break lost.into_iter().cloned().collect::<Vec<_>>();
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert!(lost.is_empty(), "{} of {} acknowledged alerts are lost: {lost:?}", lost.len(), acknowledged.len());
+    if readings {
+        system.messages(&topic("wildfire-iot-sensors"), 1);
+    }
+    let waited = system.started["started"]["queued_at_start"].is_object();
+    let (code, ledger) = system.stop();
+    let balanced = &ledger["ledger"]["balanced"];
+    assert_eq!(
+        (code, balanced, &ledger["ledger"]["queued"]),
+        (0, &if waited { Value::Null } else { json!(true) }, &json!(0)),
+        "{ledger}"
+    );
+}

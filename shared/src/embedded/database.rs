@@ -1,6 +1,7 @@
 //! The redb database of a data folder: its tables, its transactions, and opening it again after a failed write, which
 //! redb demands. What the rows mean is the business of the queue and the store.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -20,6 +21,8 @@ pub(crate) type Queued = (Moment, Moment, u32, bool);
 pub(crate) const QUEUED: TableDefinition<(&str, u64), Queued> = TableDefinition::new("queued");
 /// Bodies under the same keys.
 pub(crate) const BODIES: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("bodies");
+/// By queue the number up to which its messages may have been received.
+pub(crate) const RECEIVED: TableDefinition<&str, u64> = TableDefinition::new("received");
 /// (version, expires or `Moment::MAX`, value) by partition and sort key.
 pub(crate) const ITEMS: TableDefinition<(&str, &str), (u64, Moment, &[u8])> = TableDefinition::new("items");
 /// The items that expire, by when.
@@ -50,6 +53,7 @@ impl Database {
         database.write(|tx| {
             tx.open_table(QUEUED)?;
             tx.open_table(BODIES)?;
+            tx.open_table(RECEIVED)?;
             tx.open_table(ITEMS)?;
             tx.open_table(EXPIRIES)?;
             tx.open_table(NUMBERS)?;
@@ -89,6 +93,18 @@ impl Database {
                 rows.push((queue.to_owned(), number, row.value()));
             }
             Ok(rows)
+        })
+    }
+
+    /// By queue, up to which number its messages may have been received.
+    pub(crate) fn received(&self) -> Result<BTreeMap<String, u64>, BackendError> {
+        self.read(|tx| {
+            let mut marks = BTreeMap::new();
+            for row in tx.open_table(RECEIVED)?.iter()? {
+                let (queue, mark) = row?;
+                marks.insert(queue.value().to_owned(), mark.value());
+            }
+            Ok(marks)
         })
     }
 

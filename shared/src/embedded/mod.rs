@@ -21,7 +21,7 @@ use crate::queue::QueueRef;
 use crate::queue::embedded::Queues;
 use crate::time::Clock;
 
-pub(crate) use database::{BODIES, EXPIRIES, ITEMS, Moment, QUEUED, Queued, next_number};
+pub(crate) use database::{BODIES, EXPIRIES, ITEMS, Moment, QUEUED, Queued, RECEIVED, next_number};
 use database::{Database, Medium};
 #[cfg(feature = "testing")]
 pub use disk::MemoryDisk;
@@ -121,7 +121,7 @@ impl Embedded {
     fn on(medium: Medium, lock: Option<FolderLock>, options: Options) -> Result<Embedded, BackendError> {
         let database = Database::open(medium, options.cache_bytes)?;
         let opens = database.count_open()?;
-        let queues = Queues::new(options.queues, opens);
+        let queues = Queues::new(options.queues, opens, database.received()?);
         queues.reconcile(&database.queued()?, options.clock.now());
         let shared = Arc::new(Shared { database, queues, clock: options.clock });
         let writer = Writer::start(shared.clone(), options.commits)?;

@@ -128,9 +128,8 @@ impl World {
         let prefix =
             template.functions.first().and_then(|f| f.environment.get("TOPIC_PREFIX").cloned()).unwrap_or_default();
         let sink = host::kafka_sink(&kafka, &prefix)?;
-        let topics = sink.check().await.map_err(|e| {
-            Failure::new(format!("Kafka at {kafka} cannot be used: {e}; start it, or run with --kafka embedded"))
-        })?;
+        let topics =
+            sink.check().await.map_err(|e| Failure::new(format!("{e}; start it, or run with --kafka embedded")))?;
 
         let world = App {
             settings: Arc::new(Settings::local()),
@@ -159,7 +158,7 @@ impl World {
             .ok_or_else(|| Failure::new(format!("{}: no function to run", args.template.display())))?;
         // The folder's lock proves that every earlier holder is dead.
         lease::clear_all(&app).await?;
-        let queued_at_start = host::queued_records(&embedded, &app.settings)?;
+        let queued_at_start = host::queued_records(&embedded, &app.settings).await?;
         let streams = streams_file.streams.len();
         streams::apply(&app, &streams_file, true).await?;
 
@@ -249,7 +248,7 @@ impl World {
         self.work.cancel();
         self.work_tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.work_tasks.wait()).await;
-        let queued = host::queued_records(&self.embedded, &self.app.settings)?;
+        let queued = host::queued_records(&self.embedded, &self.app.settings).await?;
         self.broker.cancel();
         self.broker_tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.broker_tasks.wait()).await;
@@ -362,9 +361,11 @@ impl Triggers<'_> {
 
 async fn listen(address: &str, flag: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|e| {
-        Failure::new(format!(
-            "{flag} {address}: {e}; is another program on this port? choose another with {flag} HOST:PORT"
-        ))
+        let advice = match e.kind() {
+            std::io::ErrorKind::InvalidInput => "write it as HOST:PORT".to_owned(),
+            _ => format!("is another program on this port? choose another with {flag} HOST:PORT"),
+        };
+        Failure::new(format!("{flag} {address}: {e}; {advice}"))
     })
 }
 
@@ -408,7 +409,7 @@ async fn start_kafka(
     };
     let listener = listen(&format!("127.0.0.1:{port}"), "--kafka embedded:PORT on").await?;
     let at = listener.local_addr().map_err(Failure::new)?;
-    let broker = Broker::open(&data.join("kafka"), at).map_err(|e| Failure::new(format!("Kafka endpoint: {e}")))?;
+    let broker = Broker::open(&data.join("kafka"), at).map_err(Failure::new)?;
     let stop = stop.clone();
     tasks.spawn(async move {
         if let Err(e) = broker.serve(listener, stop).await {

@@ -2,6 +2,7 @@
 //! redb demands. What the rows mean is the business of the queue and the store.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -49,7 +50,11 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn open(medium: Medium, cache_bytes: usize) -> Result<Database, BackendError> {
         let database = Database { medium, cache_bytes, open: RwLock::new(None) };
-        database.reopen().map_err(|e| BackendError::Fatal(e.to_string()))?;
+        database.reopen().map_err(|e| {
+            BackendError::Fatal(format!(
+                "{e}; take another data folder, or bring this file back from a copy (moved away, its queues begin empty)"
+            ))
+        })?;
         database.write(|tx| {
             tx.open_table(QUEUED)?;
             tx.open_table(BODIES)?;
@@ -155,10 +160,15 @@ impl Database {
         *open = None;
         let mut builder = redb::Builder::new();
         builder.set_cache_size(self.cache_bytes);
-        let database = match &self.medium {
+        let create = || match &self.medium {
             Medium::File(path) => builder.create(path),
             #[cfg(feature = "testing")]
             Medium::Memory(disk) => builder.create_with_backend(disk.clone()),
+        };
+        // redb panics on some damaged pages.
+        let database = match catch_unwind(AssertUnwindSafe(create)) {
+            Ok(created) => created.map_err(|e| e.to_string()),
+            Err(_) => Err("the file is damaged".to_owned()),
         };
         *open = Some(database.map_err(|e| BackendError::Retry(format!("cannot open {}: {e}", self.name())))?);
         Ok(())

@@ -106,8 +106,10 @@ pub(crate) struct Shared {
 impl Embedded {
     /// Opens or creates the data folder. A second opener gets an error that names the folder and its holder.
     pub fn open(folder: &Path, options: Options) -> Result<Embedded, BackendError> {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| BackendError::Fatal(format!("cannot create the data folder {}: {e}", folder.display())))?;
+        std::fs::create_dir_all(folder).map_err(|e| {
+            let folder = folder.display();
+            BackendError::Fatal(format!("cannot use {folder} as data folder: {e}; name one that this user may write"))
+        })?;
         let lock = FolderLock::take(folder)?;
         Embedded::on(Medium::File(folder.join("state.redb")), Some(lock), options)
     }

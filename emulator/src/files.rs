@@ -25,6 +25,13 @@ pub fn read(path: &Path) -> Result<Bytes, Failure> {
     }
 }
 
+/// A key as `connectors register` printed it.
+pub fn key(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|e| Failure::new(format!("key file {}: {e}; name it with its flag", path.display())))?;
+    Ok(text.trim().to_owned())
+}
+
 fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use streammanager::app::App;
 use streammanager::blobs::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options};
-
+use streammanager::express::hedge;
 use streammanager::record::{Envelope, Tier};
 use streammanager::settings::Settings;
 use streammanager::sink::{FileSink, Sink};
@@ -27,7 +27,9 @@ pub struct Host {
 impl Host {
     /// Opens the data folder for a run without a template: local queues, no sources to poll.
     pub async fn open(data: &Path, sink: Arc<dyn Sink>) -> Result<Host, Failure> {
-        sink.check().await.map_err(|e| Failure::new(format!("the sink cannot be reached: {e}")))?;
+        sink.check().await.map_err(|e| {
+            Failure::new(format!("the sink cannot be reached: {e}; start it, or name another with --out or --kafka"))
+        })?;
         let clock = Clock::system();
         let embedded = Embedded::open(data, Options::new(clock.clone()))?;
         let app = App {
@@ -47,8 +49,8 @@ impl Host {
     }
 
     /// Records that wait in the tiers' queues.
-    pub fn queued_records(&self) -> Result<u64, Failure> {
-        queued_records(&self.embedded, &self.app.settings)
+    pub async fn queued_records(&self) -> Result<u64, Failure> {
+        queued_records(&self.embedded, &self.app.settings).await
     }
 
     pub async fn is_drained(&self) -> Result<bool, Failure> {
@@ -61,14 +63,22 @@ impl Host {
     }
 }
 
-/// Counted from the envelopes' heads: a counter beside the queue could differ from it.
-pub fn queued_records(embedded: &Embedded, settings: &Settings) -> Result<u64, Failure> {
-    let mut records = 0;
+/// Counted from the envelopes' heads: a counter beside the queue could differ from it. The copy of an alert that the broker
+/// acknowledged is no record more.
+pub async fn queued_records(embedded: &Embedded, settings: &Settings) -> Result<u64, Failure> {
+    let (mut records, mut copies) = (0, Vec::new());
     for tier in Tier::ALL {
         embedded.each_body(settings.queues.tier(tier), |body| {
-            let body = Bytes::copy_from_slice(body);
-            records += Envelope::decode(&body).map_or(1, |envelope| u64::from(envelope.count));
+            match Envelope::decode(&Bytes::copy_from_slice(body)) {
+                Ok(envelope) if tier == Tier::Critical => copies.push(envelope.id),
+                Ok(envelope) => records += u64::from(envelope.count),
+                Err(_) => records += 1,
+            }
         })?;
+    }
+    // A CRITICAL envelope holds one alert.
+    for id in copies {
+        records += u64::from(!hedge::is_void(embedded, id).await);
     }
     Ok(records)
 }

@@ -3,8 +3,10 @@
 
 pub mod kafka_clients;
 pub mod lambda_runtime;
+pub mod mqtt;
 pub mod simulated;
 pub mod system;
+pub mod upstream;
 
 use std::fs::OpenOptions;
 use std::io::Write;

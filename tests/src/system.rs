@@ -147,6 +147,16 @@ impl System {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// A page that needs no key, such as `/status`.
+    pub async fn page(&self, path: &str) -> reqwest::Result<String> {
+        client().get(self.url(path)).send().await?.error_for_status()?.text().await
+    }
+
+    /// Sends the process a signal: `-STOP` and `-CONT` make it a backend that stands still for a while.
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
     /// SIGTERM; gives the exit code and the ledger.
     pub fn stop(mut self) -> (i32, Value) {
         signal(&self.child, "-TERM");

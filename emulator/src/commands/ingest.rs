@@ -10,7 +10,8 @@ use streammanager::app::App;
 use streammanager::decode::{Context, Format};
 use streammanager::deliver::deliver;
 use streammanager::deliver::tally::{Percentiles, Totals};
-use streammanager::error::Reason;
+use streammanager::error::{Reason, Reject};
+use streammanager::express::admit::{NotAdmitted, Proof, admit};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{self, Ledger, Stream, WhenFull};
 use streammanager::record::{SourceId, StreamId, TenantId, Tier, route};
@@ -60,7 +61,7 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
         )));
     }
     let host = Host::open(&args.data, host::sink(args.out.as_deref(), args.kafka.as_deref())?).await?;
-    let queued_at_start = host.queued_records()?;
+    let queued_at_start = host.queued_records().await?;
     let stop = CancellationToken::new();
     let delivering = tokio::spawn({
         let (app, stop) = (host.app.clone(), stop.clone());
@@ -77,7 +78,7 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
             }
         }
     });
-    let stream = stream(&source)?;
+    let stream = stream(&host.app, &source, args.key_file.as_deref()).await?;
     let mut seen = Seen::new(&stream.id);
     for path in &args.input.files {
         if interrupted.is_cancelled() {
@@ -103,7 +104,7 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
         delivered,
         dead_lettered,
         redelivered,
-        queued: host.queued_records()?,
+        queued: host.queued_records().await?,
         elapsed_s: started.elapsed().as_secs_f64(),
         latency_ms,
     };
@@ -118,14 +119,22 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
     Ok(if clean { Exit::Done } else { Exit::Partly })
 }
 
-fn stream(source: &SourceId) -> Result<Stream, Failure> {
-    Ok(Stream {
-        id: StreamId::new(source.as_str()).map_err(Failure::new)?,
-        source: source.clone(),
-        tenant: TenantId::new("local").map_err(Failure::new)?,
-        granted: false,
-        when_full: WhenFull::Wait,
-    })
+/// With a key it is the connector's, as for a sender of alerts [A2]; the data folder knows the connectors.
+async fn stream(app: &App, source: &SourceId, key_file: Option<&Path>) -> Result<Stream, Failure> {
+    let (tenant, granted) = match key_file {
+        None => (TenantId::new("local").map_err(Failure::new)?, false),
+        Some(path) => {
+            let key = files::key(path)?;
+            let refused = |reject: Reject| Failure::new(format!("--key-file {}: {reject}", path.display()));
+            match admit(app, Proof::Key(&key), Some(source)).await {
+                Ok((connector, _)) => (connector.registration.tenant, connector.registration.critical),
+                Err(NotAdmitted::Unknown(reject) | NotAdmitted::NotGranted(reject)) => return Err(refused(reject)),
+                Err(NotAdmitted::Backend(e)) => return Err(e.into()),
+            }
+        }
+    };
+    let id = StreamId::new(source.as_str()).map_err(Failure::new)?;
+    Ok(Stream { id, source: source.clone(), tenant, granted, when_full: WhenFull::Wait })
 }
 
 async fn one_file(

@@ -21,7 +21,7 @@ fn input(source: &str, input: &InputArgs) -> Result<(SourceId, Format), Failure>
     let format = match input.format.as_str() {
         "auto" => Format::of(&source).ok_or_else(|| {
             Failure::new(format!(
-                "--source {source}: no decoder reads this source; ids are listed by `streammanager streams list --help`"
+                "--source {source}: no decoder reads this source; known are firms_…, landsat_nrt, historical_firms…, iot_… and the critical ids"
             ))
         })?,
         name => Format::named(name)

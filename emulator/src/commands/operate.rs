@@ -1,7 +1,5 @@
 //! The operator's commands: clients of a running system's HTTP API.
 
-use std::path::Path;
-
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use streammanager::schedule::streams::StreamsFile;
@@ -94,7 +92,7 @@ pub async fn connectors(command: ConnectorsCommand) -> Result<Exit, Failure> {
 
 pub async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     let AlertsCommand::Send { key_file, source, endpoint, json, file } = command;
-    let key = key(&key_file)?;
+    let key = files::key(&key_file)?;
     let body = files::read(&file)?;
     let mut url = format!("{}/alerts", endpoint.trim_end_matches('/'));
     if let Some(source) = source {
@@ -149,7 +147,7 @@ pub(crate) fn client() -> Client {
 }
 
 async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-    let key = key(&endpoint.control_key_file)?;
+    let key = files::key(&endpoint.control_key_file)?;
     let url = format!("{}{path}", endpoint.endpoint.trim_end_matches('/'));
     let mut request = client().request(method, url).bearer_auth(key);
     if let Some(body) = body {
@@ -180,12 +178,6 @@ fn refused(status: StatusCode, answer: &Value) -> Failure {
         text(&answer["error"]),
         text(&answer["detail"])
     ))
-}
-
-fn key(path: &Path) -> Result<String, Failure> {
-    let read = std::fs::read_to_string(path);
-    let text = read.map_err(|e| Failure::new(format!("key file {}: {e}; name it with its flag", path.display())))?;
-    Ok(text.trim().to_owned())
 }
 
 fn show(endpoint: &EndpointArgs, answer: &Value, table: impl FnOnce(&Value)) -> Result<Exit, Failure> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The caller can only show it: each kind says what to look at.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
-    #[error("{}: cannot be read: {cause}", file.display())]
+    #[error("{}: cannot be read: {cause}; name it with --template", file.display())]
     Unreadable { file: PathBuf, cause: io::Error },
     /// Not YAML. Line and column count from 1.
     #[error("{}:{line}:{column}: {what}", file.display())]

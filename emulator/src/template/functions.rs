@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::Fault;
-use super::model::{Action, Function, StartAt, TopicRule, Trigger};
+use super::model::{Action, Function, StartAt, TopicRule, Trigger, queue_name};
 use super::properties::Properties;
 use super::resources::queue_named;
 use super::rules::query;
@@ -41,7 +41,7 @@ pub(super) fn function(
     let mut function = Function {
         logical_id: id.into(),
         binary: binary.into(),
-        environment: environment(id, properties, gathered)?,
+        environment: environment(scope, id, properties, gathered)?,
         timeout: properties.seconds("Timeout", 1..=900)?.unwrap_or(TIMEOUT),
         triggers: Vec::new(),
         on_failure,
@@ -77,7 +77,11 @@ fn failure_queue(scope: &Scope<'_>, config: &Properties<'_>) -> Result<Option<St
     queue_named(scope, &to, "Destination", &arn).map(Some)
 }
 
+/// A variable that names a queue by its URL ends so.
+const QUEUE_URL: &str = "_QUEUE_URL";
+
 fn environment(
+    scope: &Scope<'_>,
     id: &str,
     properties: &Properties<'_>,
     gathered: &mut Gathered,
@@ -94,10 +98,21 @@ fn environment(
                     "a dynamic reference is passed on as written",
                 );
             }
+            // A queue of nobody would take messages here that nobody reads; on AWS the function would fail.
+            if name.ends_with(QUEUE_URL) && !is_queue_url(scope, &text)? {
+                return Err(variables.fault(name, format!("{text:?} is no queue of this template; write !Ref QUEUE")));
+            }
             environment.insert(name.to_owned(), text);
         }
     }
     Ok(environment)
+}
+
+fn is_queue_url(scope: &Scope<'_>, text: &str) -> Result<bool, Fault> {
+    match queue_name(text) {
+        Some(name) => Ok(scope.named(kind::QUEUE, name)?.is_some()),
+        None => Ok(false),
+    }
 }
 
 struct Event<'e> {

@@ -87,7 +87,7 @@ impl Backends {
     /// What waits in the tiers' queues.
     pub(crate) async fn queued(&self, settings: &Settings) -> Result<Queued, Failure> {
         if !self.shared {
-            return Ok(Queued::Records(host::queued_records(&self.folder, settings)?));
+            return Ok(Queued::Records(host::queued_records(&self.folder, settings).await?));
         }
         let mut messages = 0;
         for tier in Tier::ALL {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use streammanager::error::Reason;
 use streammanager::limits::ALERT_BYTES;
 use streammanager_functions::events::HttpResponse;
 use subtle::ConstantTimeEq;
@@ -71,8 +73,16 @@ async fn api_call(
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(e) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let detail = format!("the body has more than {ALERT_BYTES} bytes");
+            return answer(HttpResponse::error(413, Reason::TooLarge.code(), detail));
+        }
+        Err(e) => return answer(HttpResponse::error(400, "bad_body", e)),
+    };
     let matched = api.routes.iter().find_map(|route| {
         let same_method = route.method == "ANY" || route.method == method.as_str();
         same_method.then(|| match_path(&route.path, uri.path())).flatten().map(|parameters| (route, parameters))

@@ -129,9 +129,8 @@ impl World {
         let prefix =
             template.functions.first().and_then(|f| f.environment.get("TOPIC_PREFIX").cloned()).unwrap_or_default();
         let sink = host::kafka_sink(&kafka, &prefix)?;
-        let topics = sink.check().await.map_err(|e| {
-            Failure::new(format!("Kafka at {kafka} cannot be used: {e}; start it, or run with --kafka embedded"))
-        })?;
+        let topics =
+            sink.check().await.map_err(|e| Failure::new(format!("{e}; start it, or run with --kafka embedded")))?;
 
         let world = App {
             settings: Arc::new(Settings::local()),
@@ -358,9 +357,11 @@ impl Triggers<'_> {
 
 async fn listen(address: &str, flag: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|e| {
-        Failure::new(format!(
-            "{flag} {address}: {e}; is another program on this port? choose another with {flag} HOST:PORT"
-        ))
+        let advice = match e.kind() {
+            std::io::ErrorKind::InvalidInput => "write it as HOST:PORT".to_owned(),
+            _ => format!("is another program on this port? choose another with {flag} HOST:PORT"),
+        };
+        Failure::new(format!("{flag} {address}: {e}; {advice}"))
     })
 }
 
@@ -394,7 +395,7 @@ async fn start_kafka(
     };
     let listener = listen(&format!("127.0.0.1:{port}"), "--kafka embedded:PORT on").await?;
     let at = listener.local_addr().map_err(Failure::new)?;
-    let broker = Broker::open(&data.join("kafka"), at).map_err(|e| Failure::new(format!("Kafka endpoint: {e}")))?;
+    let broker = Broker::open(&data.join("kafka"), at).map_err(Failure::new)?;
     let stop = stop.clone();
     tasks.spawn(async move {
         if let Err(e) = broker.serve(listener, stop).await {

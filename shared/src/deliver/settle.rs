@@ -40,7 +40,7 @@ pub struct Held {
 /// CRITICAL queue that this process holds. An `Err` means that the queue or the store is away; the envelope comes back by itself.
 pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<Held>, BackendError> {
     let queue = app.settings.queues.tier(held.envelope.tier);
-    if held.envelope.tier == Tier::Critical && hedge::is_void(app, held.envelope.id).await {
+    if held.envelope.tier == Tier::Critical && hedge::is_void(&*app.store, held.envelope.id).await {
         return app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await.map(|()| None);
     }
     if let Some(thread) = &held.thread

@@ -1,6 +1,8 @@
 //! The redb database of a data folder: its tables, its transactions, and opening it again after a failed write, which
 //! redb demands. What the rows mean is the business of the queue and the store.
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -20,6 +22,8 @@ pub(crate) type Queued = (Moment, Moment, u32, bool);
 pub(crate) const QUEUED: TableDefinition<(&str, u64), Queued> = TableDefinition::new("queued");
 /// Bodies under the same keys.
 pub(crate) const BODIES: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("bodies");
+/// By queue the number up to which its messages may have been received.
+pub(crate) const RECEIVED: TableDefinition<&str, u64> = TableDefinition::new("received");
 /// (version, expires or `Moment::MAX`, value) by partition and sort key.
 pub(crate) const ITEMS: TableDefinition<(&str, &str), (u64, Moment, &[u8])> = TableDefinition::new("items");
 /// The items that expire, by when.
@@ -46,10 +50,15 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn open(medium: Medium, cache_bytes: usize) -> Result<Database, BackendError> {
         let database = Database { medium, cache_bytes, open: RwLock::new(None) };
-        database.reopen().map_err(|e| BackendError::Fatal(e.to_string()))?;
+        database.reopen().map_err(|e| {
+            BackendError::Fatal(format!(
+                "{e}; take another data folder, or bring this file back from a copy (moved away, its queues begin empty)"
+            ))
+        })?;
         database.write(|tx| {
             tx.open_table(QUEUED)?;
             tx.open_table(BODIES)?;
+            tx.open_table(RECEIVED)?;
             tx.open_table(ITEMS)?;
             tx.open_table(EXPIRIES)?;
             tx.open_table(NUMBERS)?;
@@ -89,6 +98,18 @@ impl Database {
                 rows.push((queue.to_owned(), number, row.value()));
             }
             Ok(rows)
+        })
+    }
+
+    /// By queue, up to which number its messages may have been received.
+    pub(crate) fn received(&self) -> Result<BTreeMap<String, u64>, BackendError> {
+        self.read(|tx| {
+            let mut marks = BTreeMap::new();
+            for row in tx.open_table(RECEIVED)?.iter()? {
+                let (queue, mark) = row?;
+                marks.insert(queue.value().to_owned(), mark.value());
+            }
+            Ok(marks)
         })
     }
 
@@ -139,10 +160,15 @@ impl Database {
         *open = None;
         let mut builder = redb::Builder::new();
         builder.set_cache_size(self.cache_bytes);
-        let database = match &self.medium {
+        let create = || match &self.medium {
             Medium::File(path) => builder.create(path),
             #[cfg(feature = "testing")]
             Medium::Memory(disk) => builder.create_with_backend(disk.clone()),
+        };
+        // redb panics on some damaged pages.
+        let database = match catch_unwind(AssertUnwindSafe(create)) {
+            Ok(created) => created.map_err(|e| e.to_string()),
+            Err(_) => Err("the file is damaged".to_owned()),
         };
         *open = Some(database.map_err(|e| BackendError::Retry(format!("cannot open {}: {e}", self.name())))?);
         Ok(())

@@ -21,7 +21,7 @@ use crate::queue::QueueRef;
 use crate::queue::embedded::Queues;
 use crate::time::Clock;
 
-pub(crate) use database::{BODIES, EXPIRIES, ITEMS, Moment, QUEUED, Queued, next_number};
+pub(crate) use database::{BODIES, EXPIRIES, ITEMS, Moment, QUEUED, Queued, RECEIVED, next_number};
 use database::{Database, Medium};
 #[cfg(feature = "testing")]
 pub use disk::MemoryDisk;
@@ -106,8 +106,10 @@ pub(crate) struct Shared {
 impl Embedded {
     /// Opens or creates the data folder. A second opener gets an error that names the folder and its holder.
     pub fn open(folder: &Path, options: Options) -> Result<Embedded, BackendError> {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| BackendError::Fatal(format!("cannot create the data folder {}: {e}", folder.display())))?;
+        std::fs::create_dir_all(folder).map_err(|e| {
+            let folder = folder.display();
+            BackendError::Fatal(format!("cannot use {folder} as data folder: {e}; name one that this user may write"))
+        })?;
         let lock = FolderLock::take(folder)?;
         Embedded::on(Medium::File(folder.join("state.redb")), Some(lock), options)
     }
@@ -121,7 +123,7 @@ impl Embedded {
     fn on(medium: Medium, lock: Option<FolderLock>, options: Options) -> Result<Embedded, BackendError> {
         let database = Database::open(medium, options.cache_bytes)?;
         let opens = database.count_open()?;
-        let queues = Queues::new(options.queues, opens);
+        let queues = Queues::new(options.queues, opens, database.received()?);
         queues.reconcile(&database.queued()?, options.clock.now());
         let shared = Arc::new(Shared { database, queues, clock: options.clock });
         let writer = Writer::start(shared.clone(), options.commits)?;

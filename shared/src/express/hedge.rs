@@ -14,7 +14,7 @@ use crate::limits::{HEDGE, TRY_CRITICAL};
 use crate::queue::{Body, Message, send_one};
 use crate::record::{Envelope, Outgoing, Tier, hex};
 use crate::sink::{Lane, Sent};
-use crate::store::{self, Expect, Item, Key, PutError};
+use crate::store::{self, Expect, Item, Key, PutError, Store};
 
 /// Where the record is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,9 +151,9 @@ async fn make_void(app: &App, id: Ulid, thread: &str) {
     }
 }
 
-/// Deliver asks before it sends a CRITICAL envelope.
-pub(crate) async fn is_void(app: &App, id: Ulid) -> bool {
-    app.store.get(&Key::new(VOID, id.to_string())).await.is_ok_and(|item| item.is_some())
+/// Whether this envelope of the CRITICAL queue is a copy of what the broker has: it is never sent, and counts nowhere.
+pub async fn is_void(store: &dyn Store, id: Ulid) -> bool {
+    store.get(&Key::new(VOID, id.to_string())).await.is_ok_and(|item| item.is_some())
 }
 
 /// Deliver asks whether an older message of the thread is still queued. With the store away nothing holds an alert back.

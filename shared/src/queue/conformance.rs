@@ -480,6 +480,10 @@ async fn a_crash_loses_nothing_and_revives_nothing(world: &dyn World, name: &str
     assert_eq!(left, want);
     let released = again.iter().find(|delivery| delivery.id == got[2].id).expect("released before the crash");
     assert_eq!(released.receives, 2, "its receive count was written when it came back");
+    for held in &got[3..] {
+        let repeat = again.iter().find(|delivery| delivery.id == held.id).expect("held at the crash");
+        assert!(repeat.receives >= 2, "what was in hand at the crash does not count as received [K6]");
+    }
     assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
 }
 

@@ -113,7 +113,7 @@ impl StreamsFile {
     /// # Errors
     /// The text says line and column for what YAML or its shape breaks, and stream and field for what a rule forbids.
     pub fn parse(text: &str) -> Result<StreamsFile, String> {
-        let file: StreamsFile = yaml_serde::from_str(text).map_err(|e| e.to_string())?;
+        let file: StreamsFile = yaml_serde::from_str(text).map_err(|e| placed(&e))?;
         file.check()?;
         Ok(file)
     }
@@ -135,6 +135,15 @@ impl StreamsFile {
             spec.config.check().map_err(|e| wrong(format!("config.{e}")))?;
         }
         Ok(())
+    }
+}
+
+/// The parser names no place for what is wrong at the very first one.
+fn placed(problem: &yaml_serde::Error) -> String {
+    let text = problem.to_string();
+    match text.contains(" at line ") {
+        true => text,
+        false => format!("{text} at line 1 column 1"),
     }
 }
 
@@ -300,6 +309,7 @@ streams:
             ("interval: 60s", "interval: 0s", "at least 1s"),
             ("interval: 60s", "interval: 4294967295d", "at most 366d"),
             ("tenant: cal-fire", "tenant: cal-fire\n    colour: red", "line 7"),
+            ("version: 1", "colour: red\nversion: 1", "`colour`, expected `version` or `streams` at line 1"),
             ("source_id: firms_viirs_snpp", "source_id: evacuation_alert_x", "critical grant"),
             ("source_id: firms_viirs_snpp", "source_id: tweets", "route table"),
             ("version: 1", "version: 2", "version"),

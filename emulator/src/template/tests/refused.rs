@@ -158,6 +158,17 @@ fn events_are_held_to_their_rules() {
 }
 
 #[test]
+fn a_queue_url_of_a_function_must_be_a_queue_s() {
+    let with = |url: &str| function(&format!("{{Environment: {{Variables: {{LOW_QUEUE_URL: {url}}}}}}}"));
+    read(&with("!Ref Q"));
+    let place = "t.yaml: Resources.F.Properties.Environment.Variables.LOW_QUEUE_URL: ";
+    for other in ["https://sqs.us-west-2.amazonaws.com/1/Q", "!GetAtt Q.Arn", "!GetAtt Q.QueueName", "local:P"] {
+        refused(&with(other), place);
+        refused(&with(other), "is no queue of this template");
+    }
+}
+
+#[test]
 fn a_function_must_name_its_binary() {
     let text = with_resources("  F: {Type: AWS::Serverless::Function, Properties: {Runtime: python3.13}}\n");
     refused(&text, "Resources.F.Metadata.BuildProperties.Binary: is missing");

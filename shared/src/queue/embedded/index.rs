@@ -7,6 +7,10 @@ use std::time::Duration;
 use crate::queue::Depth;
 use crate::time::Timestamp;
 
+/// How many message numbers one mark covers beyond what is taken: one durable write for so many receives, and after a
+/// crash at most so many messages that count as received and were not; no more than a hand holds.
+pub(super) const MARK_AHEAD: u64 = 64;
+
 #[derive(Default)]
 pub(super) struct Index {
     visible: BTreeSet<u64>,
@@ -18,6 +22,8 @@ pub(super) struct Index {
     ends: BTreeSet<(Timestamp, u64)>,
     /// Of waiting messages that were received before.
     receives: BTreeMap<u64, u32>,
+    /// No message above this number was ever taken, and the disk knows it.
+    marked: u64,
     /// Places promised to sends that are not committed yet.
     reserved: u64,
     takes: u64,
@@ -40,6 +46,10 @@ pub(super) struct Taken {
 }
 
 impl Index {
+    pub(super) fn new(marked: u64) -> Index {
+        Index { marked, ..Index::default() }
+    }
+
     /// A message that waits on disk, there since a send or since before the start.
     pub(super) fn add(&mut self, number: u64, visible_at: Timestamp, receives: u32, now: Timestamp) {
         if receives > 0 {
@@ -105,6 +115,21 @@ impl Index {
         self.ends.first().map(|&(end, _)| end)
     }
 
+    /// The mark that `take` needs first: without it a crash would forget that these were received.
+    pub(super) fn mark_needed(&self, max: usize, dead_after: Option<u32>) -> Option<u64> {
+        let lives = |number: &&u64| !self.is_worn_out(**number, dead_after);
+        let highest = self.visible.iter().filter(lives).take(max).last()?;
+        (*highest > self.marked).then_some(highest + MARK_AHEAD)
+    }
+
+    pub(super) fn mark(&mut self, number: u64) {
+        self.marked = self.marked.max(number);
+    }
+
+    fn is_worn_out(&self, number: u64, dead_after: Option<u32>) -> bool {
+        dead_after.is_some_and(|limit| self.receives.get(&number).is_some_and(|&before| before >= limit))
+    }
+
     /// Hides up to `max` visible messages until `until`. Those received `dead_after` times already leave instead, into
     /// the second list.
     pub(super) fn take(&mut self, max: usize, until: Timestamp, dead_after: Option<u32>) -> (Vec<Taken>, Vec<u64>) {
@@ -113,9 +138,10 @@ impl Index {
             && let Some(number) = self.visible.pop_first()
         {
             self.takes += 1;
+            let worn_out = self.is_worn_out(number, dead_after);
             let before = self.receives.remove(&number).unwrap_or(0);
             let mut flight = Flight { take: self.takes, until, receives: before };
-            if dead_after.is_some_and(|limit| before >= limit) {
+            if worn_out {
                 self.leaving.insert(number, flight);
                 dead.push(number);
                 continue;

@@ -1,5 +1,7 @@
-//! The queue on this host. Messages are durable rows; who holds which message is memory only, so that a receive costs no
-//! fsync and everything unforgotten is visible again after a crash.
+//! The queue on this host. Messages are durable rows; who holds which message is memory only, so that everything unforgotten
+//! is visible again after a crash. Up to which number messages may have been received is on disk, one write for many: after
+//! a crash these count as received at least once, so that a repeat is always known as one [K6]. How often is approximate,
+//! as in SQS: a few that were not received count too, and a receive that ended in the crash counts once in all.
 
 mod index;
 #[cfg(all(test, feature = "testing"))]
@@ -31,20 +33,28 @@ pub(crate) struct Queues {
     options: BTreeMap<QueueRef, QueueOptions>,
     /// Which opening of the folder this is; part of every receipt.
     opening: u64,
+    /// By queue, as the disk had it at this opening.
+    received: BTreeMap<String, u64>,
     used: Mutex<BTreeMap<QueueRef, Arc<OneQueue>>>,
 }
 
 struct OneQueue {
     name: QueueRef,
     options: QueueOptions,
+    /// As of this opening: messages up to this number may have been received before.
+    received: u64,
     index: Mutex<Index>,
     /// Something may be visible, or becomes so at another time than was known.
     changed: Notify,
 }
 
 impl Queues {
-    pub(crate) fn new(options: BTreeMap<QueueRef, QueueOptions>, opening: u64) -> Queues {
-        Queues { options, opening, used: Mutex::default() }
+    pub(crate) fn new(
+        options: BTreeMap<QueueRef, QueueOptions>,
+        opening: u64,
+        received: BTreeMap<String, u64>,
+    ) -> Queues {
+        Queues { options, opening, received, used: Mutex::default() }
     }
 
     /// Makes memory agree with the rows on disk: at the start, and after a commit whose outcome is not known.
@@ -55,7 +65,8 @@ impl Queues {
             let queue = self.get(&QueueRef::new(name));
             let mut index = queue.index();
             if !index.knows(*number) {
-                index.add(*number, from_moment(*visible_at), *receives, now);
+                let receives = (*receives).max(queue.possible_receives(*number));
+                index.add(*number, from_moment(*visible_at), receives, now);
             }
         }
         let used: Vec<_> = self.used().values().cloned().collect();
@@ -71,7 +82,9 @@ impl Queues {
             return queue.clone();
         }
         let options = self.options.get(name).cloned().unwrap_or_default();
-        let queue = Arc::new(OneQueue { name: name.clone(), options, index: Mutex::default(), changed: Notify::new() });
+        let received = self.received.get(name.as_str()).copied().unwrap_or(0);
+        let index = Mutex::new(Index::new(received));
+        let queue = Arc::new(OneQueue { name: name.clone(), options, received, index, changed: Notify::new() });
         used.insert(name.clone(), queue.clone());
         queue
     }
@@ -93,6 +106,13 @@ impl Queues {
 }
 
 impl OneQueue {
+    /// Of a message found on disk, whose row counts only the receives that it came back from. A possible receive alone never
+    /// makes a dead letter of it.
+    fn possible_receives(&self, number: u64) -> u32 {
+        let most = self.options.dead_letters.as_ref().map_or(u32::MAX, |(_, limit)| limit.saturating_sub(1));
+        u32::from(number <= self.received).min(most)
+    }
+
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,7 +150,7 @@ impl Queue for Embedded {
             // Listening begins before looking, or a send in between would be missed.
             let mut changed = pin!(queue.changed.notified());
             changed.as_mut().enable();
-            let found = self.take(&queue, max)?;
+            let found = self.take(&queue, max).await?;
             if !found.is_empty() || max == 0 || wait.is_zero() {
                 return Ok(found);
             }
@@ -139,7 +159,7 @@ impl Queue for Embedded {
                 biased;
                 () = changed => {}
                 () = self.until(next_end) => {}
-                () = &mut waited => return self.take(&queue, max),
+                () = &mut waited => return self.take(&queue, max).await,
             }
         }
     }
@@ -193,18 +213,29 @@ impl Embedded {
 
     /// Takes up to `max` messages with their bodies. Whatever left the queue meanwhile (too old, too often received) is
     /// passed over.
-    fn take(&self, queue: &Arc<OneQueue>, max: usize) -> Result<Vec<Delivery>, BackendError> {
+    async fn take(&self, queue: &Arc<OneQueue>, max: usize) -> Result<Vec<Delivery>, BackendError> {
         loop {
             let now = self.shared().clock().now();
             let until = later(now, queue.options.visibility);
             let dead_after = queue.options.dead_letters.as_ref().map(|(_, receives)| *receives);
-            let (returned, taken, dead) = {
+            let (returned, taken) = {
                 let mut index = queue.index();
                 let returned = index.advance(now);
-                let (taken, dead) = index.take(max, until, dead_after);
-                (returned, taken, dead)
+                let taken = match index.mark_needed(max, dead_after) {
+                    Some(mark) => Err(mark),
+                    None => Ok(index.take(max, until, dead_after)),
+                };
+                (returned, taken)
             };
             self.count(queue, returned);
+            let (taken, dead) = match taken {
+                Ok(taken) => taken,
+                // Nothing is taken yet, so a receive that is given up here holds nothing.
+                Err(mark) => {
+                    self.done(|reply| Box::new(ops::Mark::new(queue.clone(), mark, reply))).await?;
+                    continue;
+                }
+            };
             if let Some((target, _)) = queue.options.dead_letters.as_ref().filter(|_| !dead.is_empty()) {
                 let target = self.shared().queues().get(target);
                 self.submit(Box::new(ops::Move::new(queue.clone(), target, dead)));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::index::MARK_AHEAD;
 use super::*;
 use crate::embedded::{Commits, MemoryDisk, Options};
 use crate::time::{Clock, Rng};
@@ -20,6 +21,8 @@ struct Modelled {
     /// As the queue counts now, and as it would after a crash.
     receives: u32,
     written: u32,
+    /// It was given out at some time.
+    received: bool,
     state: State,
 }
 
@@ -61,7 +64,7 @@ impl Model {
                 at += 1;
             } else if message.receives >= MAX_RECEIVES {
                 let dead = self.main.remove(at);
-                self.dead.push(Modelled { receives: 0, written: 0, ..dead });
+                self.dead.push(Modelled { receives: 0, written: 0, received: false, ..dead });
             } else {
                 message.receives += 1;
                 // Its receipt is known once the answer is there.
@@ -108,11 +111,13 @@ impl Model {
         all.map(|(message, dead)| (message.body.clone(), (dead, message.written))).collect()
     }
 
-    /// Becomes what is on disk, nothing in flight.
-    fn restart(&mut self, rows: Vec<Row>) {
+    /// Becomes what is on disk, nothing in flight. Messages of the main queue up to `mark` count as received.
+    fn restart(&mut self, rows: Vec<Row>, mark: u64) {
+        let received = |row: &Row| !row.dead && row.number <= mark;
         let modelled = |row: &Row| Modelled {
             body: row.body.clone(),
-            receives: row.receives,
+            receives: row.receives.max(u32::from(received(row))),
+            received: received(row),
             written: row.receives,
             state: State::Waiting { visible_at: row.visible_at },
         };
@@ -124,6 +129,7 @@ impl Model {
 }
 
 struct Row {
+    number: u64,
     body: String,
     dead: bool,
     receives: u32,
@@ -137,6 +143,8 @@ struct Run {
     embedded: Option<Embedded>,
     model: Model,
     sent: usize,
+    /// The highest number that a receive gave.
+    highest: u64,
 }
 
 impl Run {
@@ -152,7 +160,7 @@ impl Run {
         let options = Options { commits: Commits::Inline, queues, ..Options::new(clock) };
         let disk = MemoryDisk::new();
         let embedded = Some(Embedded::on_disk(&disk, options.clone()).unwrap());
-        Run { rng: Rng::seeded(seed), disk, options, embedded, model: Model::default(), sent: 0 }
+        Run { rng: Rng::seeded(seed), disk, options, embedded, model: Model::default(), sent: 0, highest: 0 }
     }
 
     fn below(&self, bound: u64) -> u64 {
@@ -193,7 +201,7 @@ impl Run {
                     }
                     if n < room {
                         let state = State::Waiting { visible_at: now + delay };
-                        self.model.main.push(Modelled { body, receives: 0, written: 0, state });
+                        self.model.main.push(Modelled { body, receives: 0, written: 0, received: false, state });
                     }
                 }
             }
@@ -207,8 +215,10 @@ impl Run {
                     assert!(found == want || torn, "{found:?}, expected {want:?}");
                     for one in got {
                         self.model.receipts.push(one.receipt.clone());
+                        self.highest = self.highest.max(one.id.parse().unwrap());
                         let body = text(&one.body);
                         if let Some(message) = self.model.main.iter_mut().find(|message| message.body == body) {
+                            message.received = true;
                             message.state = State::InFlight { until: now + VISIBILITY, receipt: one.receipt };
                         }
                     }
@@ -246,18 +256,18 @@ impl Run {
             }
             _ if torn => {}
             _ => {
-                self.crash(&before);
+                self.crash(&before, torn);
                 return;
             }
         }
         if torn {
-            self.crash(&before);
+            self.crash(&before, torn);
         }
     }
 
     /// What is on disk afterwards is, message by message, as it was before the step or as it was to be after it; the two
     /// are the same unless the step's commit was torn.
-    fn crash(&mut self, before: &BTreeMap<String, (bool, u32)>) {
+    fn crash(&mut self, before: &BTreeMap<String, (bool, u32)>, torn: bool) {
         self.disk.crash(&self.rng);
         self.embedded = None;
         self.embedded = Some(Embedded::on_disk(&self.disk, self.options.clone()).unwrap());
@@ -270,7 +280,17 @@ impl Run {
             let (is, was, meant) = (found.get(body), before.get(body), after.get(body));
             assert!(is == was || is == meant, "{body} is {is:?}, was {was:?}, was to be {meant:?}");
         }
-        self.model.restart(rows);
+        let mark = self.embedded().shared().database().received().unwrap().get("main").copied().unwrap_or(0);
+        let received = self.model.main.iter().filter(|message| message.received);
+        for message in received {
+            let row = rows.iter().find(|row| !row.dead && row.body == message.body);
+            assert!(row.is_none_or(|row| row.number <= mark), "{} was received and does not count so", message.body);
+        }
+        // A mark whose receive then failed stands for the highest that it would have given.
+        let reach = if torn { self.highest.max(mark.saturating_sub(MARK_AHEAD)) } else { self.highest };
+        assert!(mark <= reach + MARK_AHEAD, "{mark} counts too many as received, {reach} was the highest");
+        self.highest = reach;
+        self.model.restart(rows, mark);
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -284,7 +304,7 @@ impl Run {
                 let body = bodies.get((queue.as_str(), *number))?.unwrap().value().to_vec();
                 let body = String::from_utf8(body).unwrap();
                 let visible_at = from_moment(*visible_at);
-                rows.push(Row { body, dead: queue == "dead", receives: *receives, visible_at });
+                rows.push(Row { number: *number, body, dead: queue == "dead", receives: *receives, visible_at });
             }
             Ok(rows)
         });

@@ -6,7 +6,7 @@ use redb::{ReadableTable, WriteTransaction};
 use tokio::sync::oneshot;
 
 use super::{Body, OneQueue, QueueRef, from_moment};
-use crate::embedded::{BODIES, Moment, Op, QUEUED, next_number};
+use crate::embedded::{BODIES, Moment, Op, QUEUED, RECEIVED, next_number};
 use crate::error::BackendError;
 use crate::time::Timestamp;
 
@@ -181,6 +181,42 @@ impl Op for Count {
     }
 
     fn finish(self: Box<Self>, _: Result<(), BackendError>) {}
+}
+
+/// Notes up to which number messages may have been received, before they are.
+pub(super) struct Mark {
+    queue: Arc<OneQueue>,
+    number: u64,
+    reply: Reply,
+}
+
+impl Mark {
+    pub(super) fn new(queue: Arc<OneQueue>, number: u64, reply: Reply) -> Mark {
+        Mark { queue, number, reply }
+    }
+}
+
+impl Op for Mark {
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    fn apply(&mut self, tx: &WriteTransaction) -> Result<bool, redb::Error> {
+        let (mut received, queue) = (tx.open_table(RECEIVED)?, self.queue.name.as_str());
+        let known = received.get(queue)?.map_or(0, |mark| mark.value());
+        // Two receives may ask at once.
+        if known < self.number {
+            received.insert(queue, self.number)?;
+        }
+        Ok(known < self.number)
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), BackendError>) {
+        if outcome.is_ok() {
+            self.queue.index().mark(self.number);
+        }
+        let _ = self.reply.send(outcome);
+    }
 }
 
 fn leave(queue: &OneQueue, numbers: &[u64], gone: bool) {

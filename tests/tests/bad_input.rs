@@ -1,0 +1,194 @@
+//! Bad input to a running system: each refusal says what, where and why, and what was sent properly before and after it
+//! arrives, once.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use streammanager::limits::{ALERT_BYTES, READING_BYTES};
+use streammanager_tests::mqtt::Publisher;
+use streammanager_tests::system::{Start, System};
+use streammanager_tests::upstream::{FakeUpstream, firms_csv};
+use tempfile::tempdir;
+
+fn alert(id: &str) -> Value {
+    json!({
+        "id": id, "sender": "test@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": "Actual", "msgType": "Alert",
+        "event": "Evacuation Immediate",
+        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
+    })
+}
+
+fn without(mut alert: Value, field: &str) -> String {
+    alert.as_object_mut().unwrap().remove(field);
+    alert.to_string()
+}
+
+fn cap(sent: &str, more: &str) -> String {
+    format!(
+        "<alert xmlns=\"urn:oasis:names:tc:emergency:cap:1.2\"><identifier>C1</identifier><sender>test@example.org</sender>\
+         <sent>{sent}</sent><status>Actual</status><msgType>Alert</msgType><scope>Public</scope>{more}</alert>"
+    )
+}
+
+async fn dead_letters(system: &System) -> Vec<Value> {
+    let (_, listed) = system.control(Method::GET, "/dead-letters", None).await;
+    listed["dead_letters"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_alerts_say_why_and_nothing_else_is_lost() {
+    let folder = tempdir().unwrap();
+    let system = System::up(&Start::quiet(folder.path()));
+    let key = system.sender("butte").await;
+    let mut sent = 0;
+    let mut send_good = async || {
+        sent += 1;
+        let (status, answer) = system.alert(&key, alert(&format!("G{sent}")).to_string()).await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        sent
+    };
+    send_good().await;
+    let large = |bytes: usize| format!("{{\"id\": \"{}\"}}", "x".repeat(bytes));
+    let with = |field: &str, value: Value| {
+        let mut alert = alert("B");
+        alert[field] = value;
+        alert.to_string()
+    };
+    for (body, status, error, says) in [
+        (large(ALERT_BYTES), 413, "too_large", "262144"),
+        (large(3 * ALERT_BYTES), 413, "too_large", "262144"),
+        ("{\"id\":".to_owned(), 422, "bad_json", "line 1 column"),
+        ("hello".to_owned(), 422, "not_data", "neither"),
+        (String::new(), 422, "not_data", "neither"),
+        ("<alert><identifier>".to_owned(), 422, "bad_xml", "ends inside an element"),
+        ("<html><body>log in</body></html>".to_owned(), 422, "not_data", "html"),
+        ("<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><alert>&x;</alert>".to_owned(), 422, "doctype", ""),
+    ] {
+        let (got, answer) = system.alert(&key, body).await.unwrap();
+        assert_eq!((got, answer["error"].as_str()), (status, Some(error)), "{answer}");
+        assert!(answer["detail"].as_str().unwrap().contains(says), "{says:?} is not in {answer}");
+        send_good().await;
+    }
+    for (body, error, says) in [
+        (without(alert("B"), "sent"), "missing_field", "sent"),
+        (without(alert("B"), "id"), "missing_field", "id"),
+        (with("sent", json!("yesterday")), "bad_time", "yesterday"),
+        (with("sent", json!("2200-01-01T00:00:00Z")), "future_time", "2200"),
+        (cap("soon", ""), "bad_time", "soon"),
+        (
+            cap("2026-09-01T12:00:00-07:00", "").replace("<sender>test@example.org</sender>", ""),
+            "missing_field",
+            "sender",
+        ),
+    ] {
+        let (got, answer) = system.alert(&key, body).await.unwrap();
+        let rejected = answer.pointer("/rejected/0").unwrap_or(&answer);
+        assert_eq!((got, rejected["error"].as_str()), (422, Some(error)), "{answer}");
+        assert!(rejected["detail"].as_str().unwrap().contains(says), "{says:?} is not in {answer}");
+        send_good().await;
+    }
+    // Of several the bad one is named by its number, the others stand.
+    let one = |id: &str| cap("2026-09-01T12:00:00-07:00", "").replace("C1", id);
+    let feed =
+        [one("S1"), one("S2").replace("2026-09-01", "soon"), one("S3")].map(|alert| format!("<entry>{alert}</entry>"));
+    let several = format!("<feed xmlns=\"http://www.w3.org/2005/Atom\">{}</feed>", feed.concat());
+    let (got, answer) = system.alert(&key, several).await.unwrap();
+    assert_eq!((got, answer["accepted"].as_array().unwrap().len()), (422, 2), "{answer}");
+    assert_eq!((&answer["rejected"][0]["row"], &answer["rejected"][0]["error"]), (&json!(2), &json!("bad_time")));
+
+    let forged = format!("{}x", &key[..key.len() - 1]);
+    for (key, path, status, says) in [
+        (Some(forged.as_str()), "/alerts", 401, "belongs to no connector"),
+        (None, "/alerts", 401, "Authorization: Bearer"),
+        (Some(key.as_str()), "/alerts?source=evacuation_alert_yuba", 403, "evacuation_alert_yuba"),
+        (Some(key.as_str()), "/alerts?source=Bad%20id", 400, "not valid"),
+    ] {
+        let mut request = streammanager_tests::system::client().post(system.url(path)).body(alert("F").to_string());
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        let response = request.send().await.unwrap();
+        let (got, answer): (u16, Value) = (response.status().as_u16(), response.json().await.unwrap());
+        assert_eq!(got, status, "{answer}");
+        assert!(answer["detail"].as_str().unwrap().contains(says), "{says:?} is not in {answer}");
+        assert!(!answer.to_string().contains(key.unwrap_or("no key")), "a key is shown: {answer}");
+    }
+    let last = send_good().await;
+
+    let want: BTreeSet<String> = (1..=last).map(|n| format!("G{n}")).chain(["S1".into(), "S3".into()]).collect();
+    let messages = system.messages("wildfire-critical-alerts", want.len());
+    let got: BTreeSet<String> =
+        messages.iter().map(|m| m["value"]["data"]["identifier"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(got, want);
+    // What a known sender sent and could not be read is kept; a stranger's is only audited.
+    let reasons: BTreeSet<String> =
+        dead_letters(&system).await.iter().map(|letter| letter["reason"].as_str().unwrap().to_owned()).collect();
+    let kept = ["bad_json", "bad_time", "bad_xml", "doctype", "future_time", "missing_field", "not_data"];
+    assert_eq!(reasons, kept.map(str::to_owned).into());
+    let (code, ledger) = system.stop();
+    assert_eq!((code, &ledger["ledger"]["balanced"]), (0, &json!(true)), "{ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_readings_are_kept_apart_and_an_oversized_packet_ends_its_connection_alone() {
+    let reading = |at: u64| {
+        json!({ "sensor_index": 7, "latitude": 40.7, "longitude": -122.9, "last_seen": at, "humidity": 42 })
+            .to_string()
+            .into_bytes()
+    };
+    let folder = tempdir().unwrap();
+    let system = System::up(&Start::quiet(folder.path()));
+    let topic = "sensors/purpleair/7/state";
+    let (mut good, mut bad) =
+        (Publisher::connect(system.mqtt, "good").unwrap(), Publisher::connect(system.mqtt, "bad").unwrap());
+    good.publish(topic, &reading(1_780_000_000)).unwrap();
+    for payload in [&b"{\"cut"[..], b"\xff\xfe", b"", b"offline", b"[1,2]"] {
+        bad.publish(topic, payload).unwrap();
+    }
+    good.publish(topic, &reading(1_780_000_060)).unwrap();
+    bad.publish(topic, &vec![b'x'; READING_BYTES]).expect_err("a packet over the limit got its PUBACK");
+    bad.publish(topic, &reading(1_780_000_120)).expect_err("the connection outlived its fault");
+    good.publish(topic, &reading(1_780_000_180)).unwrap();
+    let mut again = Publisher::connect(system.mqtt, "bad").unwrap();
+    again.publish(topic, &reading(1_780_000_240)).unwrap();
+
+    let readings = system.messages("wildfire-iot-sensors", 4);
+    let seen: BTreeSet<&str> = readings.iter().map(|m| m["value"]["observed_at"].as_str().unwrap()).collect();
+    assert_eq!((readings.len(), seen.len()), (4, 4), "{seen:?}");
+    let announced = system.messages("wildfire-dead-letters", 5);
+    assert!(announced.iter().all(|m| m["value"]["reason"] == "bad_json"), "{announced:?}");
+    let letters = dead_letters(&system).await;
+    assert!(letters.iter().all(|letter| letter["stream"] == "iot_purpleair"), "{letters:?}");
+    assert_eq!(system.stop().0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_rows_of_a_source_are_rejected_alone_and_an_error_text_is_its_own_trouble() {
+    let upstream = FakeUpstream::serve(|number| match number {
+        0 => {
+            let mut rows: Vec<String> = firms_csv(0, 10).lines().map(str::to_owned).collect();
+            rows[3] = rows[3].replace("34.02", "94.02");
+            rows[5].truncate(20);
+            rows.join("\n")
+        }
+        1 => "Invalid API call.".to_owned(),
+        _ => firms_csv(0, 12),
+    });
+    let folder = tempdir().unwrap();
+    let mut start = Start::quiet(folder.path());
+    let stream = "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    tenant: test\n    interval: 2s\n    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}\n";
+    std::fs::write(&start.streams, stream).unwrap();
+    start.upstream = Some(upstream.url.clone());
+    let system = System::up(&start);
+    // The third answer has all twelve rows in good order.
+    assert_eq!(system.messages("wildfire-nasa-firms", 12).len(), 12);
+    let letters = dead_letters(&system).await;
+    let mut found: Vec<(&str, &Value)> =
+        letters.iter().map(|letter| (letter["reason"].as_str().unwrap(), &letter["row"])).collect();
+    found.sort_by_key(|(reason, _)| *reason);
+    assert_eq!(found, [("bad_latitude", &json!(3)), ("short_row", &json!(5))], "{letters:?}");
+    let (_, status) = system.control(Method::GET, "/streams/snpp", None).await;
+    assert_eq!((&status["records_processed"], &status["records_failed"]), (&json!(12), &json!(2)), "{status}");
+    assert_eq!(system.stop().0, 0);
+}

@@ -1,0 +1,224 @@
+//! What cannot work ends at once with one line that names what, where and what to do; nothing that was there is touched.
+
+use std::path::Path;
+use std::process::Command;
+
+use streammanager_tests::system::{Start, System};
+use streammanager_tests::{binary, free_port, workspace};
+use tempfile::tempdir;
+
+const STREAM: &str = "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    tenant: test\n    interval: 60s\n    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}\n";
+
+/// The last line of what a command that must fail says on standard error.
+fn failure(command: &mut Command) -> String {
+    let ended = command.output().unwrap();
+    let error = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{command:?}: {error}");
+    let last = error.lines().last().unwrap_or_default();
+    last.strip_prefix("streammanager: ").unwrap_or_else(|| panic!("not one line of ours: {error}")).to_owned()
+}
+
+#[track_caller]
+fn names(says: &str, wanted: &[&str]) {
+    for part in wanted {
+        assert!(says.contains(part), "{part:?} is not in {says:?}");
+    }
+}
+
+fn written(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn broken_templates_and_streams_are_named_by_file_and_place() {
+    let folder = tempdir().unwrap();
+    let good = Start::quiet(folder.path());
+    let up = |start: &Start| failure(&mut start.command(free_port(), free_port()));
+    let template = |text: &str| up(&Start { template: written(folder.path(), "t.yaml", text), ..good.clone() });
+    let streams = |text: &str| up(&Start { streams: written(folder.path(), "s.yaml", text), ..good.clone() });
+
+    names(&template("Resources: [\n"), &["t.yaml:", ":2:"]);
+    let deployed = std::fs::read_to_string(workspace().join("infra/template.yaml")).unwrap();
+    let says = template(&deployed.replacen("VisibilityTimeout: 30", "VisibilityTimeout: soon", 1));
+    names(&says, &["t.yaml: Resources.CriticalQueue.Properties.VisibilityTimeout: must be 0 to 43200, not soon"]);
+    names(&up(&Start { template: folder.path().join("none.yaml"), ..good.clone() }), &["none.yaml", "--template"]);
+
+    for (from, to, wanted) in [
+        ("    tenant: test", "    tenant: test\n    colour: red", &["streams[0]", "`colour`", "line 7 column 5"][..]),
+        ("version: 1", "colour: red\nversion: 1", &["`colour`", "line 1 column 1"]),
+        ("firms_viirs_snpp", "tweets", &["streams[0] (snpp)", "source_id", "tweets", "route table"]),
+        ("firms_viirs_snpp", "evacuation_alert_x", &["streams[0] (snpp)", "evacuation_alert_x", "critical grant"]),
+        ("interval: 60s", "interval: soon", &["interval", "60s, 5m or 1h"]),
+        ("42.1]", "42.1], days: 99", &["streams[0] (snpp)", "config.days"]),
+        ("42.1]", "42.1], map_key: 5ecret", &["`map_key`", "line 8"]),
+    ] {
+        assert!(STREAM.contains(from));
+        let says = streams(&STREAM.replace(from, to));
+        names(&says, wanted);
+        names(&says, &["s.yaml: "]);
+        assert!(!says.contains("5ecret"), "a secret is shown: {says}");
+    }
+    names(&up(&Start { streams: folder.path().join("none.yaml"), ..good.clone() }), &["none.yaml", "--streams"]);
+    assert!(!good.data.join("state.redb").exists(), "a start that failed has left a data folder");
+    let says = template(&deployed.replacen("Binary: deliver", "Binary: telegraph", 1));
+    names(&says, &["DeliverFunction", "telegraph"]);
+}
+
+#[test]
+fn addresses_that_cannot_be_used_are_named_by_their_flag() {
+    let folder = tempdir().unwrap();
+    let good = Start::quiet(folder.path());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let says = failure(&mut good.command(port, free_port()));
+    names(&says, &["--http", &address, "in use", "choose another"]);
+    let says = failure(&mut good.command(free_port(), port));
+    names(&says, &["--mqtt", &address, "in use", "choose another"]);
+    let kafka = |kafka: &str| {
+        let start = Start { kafka: kafka.to_owned(), ..good.clone() };
+        failure(&mut start.command(free_port(), free_port()))
+    };
+    names(&kafka(&format!("embedded:{port}")), &["--kafka", &address, "in use", "choose another"]);
+    names(&kafka("embedded:soon"), &["--kafka embedded:soon", "embedded:PORT or HOST:PORT"]);
+    let nobody = format!("127.0.0.1:{}", free_port());
+    names(&kafka(&nobody), &["Kafka at", &nobody, "does not answer", "--kafka embedded"]);
+    let endpoint = format!("http://{nobody}");
+    let aws = Start { aws: endpoint.clone(), ..good.clone() };
+    names(&failure(&mut aws.command(free_port(), free_port())), &["--aws", &endpoint, "cannot be used"]);
+    let upstream = Start { upstream: Some("nowhere".into()), ..good.clone() };
+    let malformed = failure(&mut upstream.command(free_port(), free_port()));
+    names(&malformed, &["FIRMS_BASE_URL", "nowhere"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_that_cannot_be_used_is_named_and_left_as_it_was() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let up = |start: &Start| failure(&mut start.command(free_port(), free_port()));
+    let file = written(folder.path(), "file", "mine");
+    for data in [file.clone(), file.join("below")] {
+        let says = up(&Start { data: data.clone(), ..start.clone() });
+        names(&says, &[data.to_str().unwrap(), "data folder", "name one"]);
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+
+    // One owner, whichever command it is.
+    let system = System::up(&start);
+    let second = Start { kafka: format!("embedded:{}", free_port()), ..start.clone() };
+    names(&up(&second), &[start.data.to_str().unwrap(), "in use by process", "choose another folder"]);
+    let rows = written(folder.path(), "rows.csv", "latitude\n");
+    let mut ingest = Command::new(binary());
+    ingest.args(["ingest", "--source", "firms_viirs_snpp", "--out"]).arg(folder.path().join("out"));
+    let says = failure(ingest.arg("--data").arg(&start.data).arg(&rows));
+    names(&says, &[start.data.to_str().unwrap(), "in use by process"]);
+    let key = system.sender("butte").await;
+    let (status, answer) = system.alert(&key, alert("B1")).await.unwrap();
+    assert_eq!(status, 200, "the owner does not go on: {answer}");
+    assert_eq!(system.stop().0, 0);
+
+    // Damaged bytes in any place: refused, not overwritten.
+    let store = start.data.join("state.redb");
+    let sound = std::fs::read(&store).unwrap();
+    let garbled = |from: usize, to: usize| {
+        let mut bytes = sound.clone();
+        bytes[from..to].iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 37 + 11) as u8);
+        bytes
+    };
+    for damaged in [garbled(0, sound.len()), garbled(0, 200), sound[..sound.len() / 2].to_vec()] {
+        std::fs::write(&store, &damaged).unwrap();
+        names(&up(&start), &[store.to_str().unwrap(), "copy"]);
+        assert_eq!(std::fs::read(&store).unwrap(), damaged, "the damaged file was written to");
+    }
+    std::fs::write(&store, &sound).unwrap();
+    let key_file = start.data.join("control.key");
+    let key_text = std::fs::read_to_string(&key_file).unwrap();
+    std::fs::write(&key_file, "").unwrap();
+    names(&up(&start), &[key_file.to_str().unwrap(), "is empty", "delete it"]);
+    std::fs::write(&key_file, key_text).unwrap();
+    let meta = start.data.join("kafka/meta.redb");
+    let sound_meta = std::fs::read(&meta).unwrap();
+    std::fs::write(&meta, "no database").unwrap();
+    names(&up(&start), &["Kafka endpoint", meta.to_str().unwrap()]);
+    std::fs::write(&meta, sound_meta).unwrap();
+
+    // The same folder, made good again, has everything.
+    let system = System::up(&start);
+    assert_eq!(system.messages("wildfire-critical-alerts", 1).len(), 1);
+    assert_eq!(system.alert(&key, alert("B2")).await.unwrap().0, 200);
+}
+
+fn alert(id: &str) -> String {
+    serde_json::json!({
+        "id": id, "sender": "test@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": "Actual", "msgType": "Alert",
+        "event": "Evacuation Immediate",
+        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
+    })
+    .to_string()
+}
+
+#[test]
+fn commands_on_files_name_what_is_wrong_with_their_arguments() {
+    let folder = tempdir().unwrap();
+    let rows = written(folder.path(), "rows.csv", "latitude\n");
+    let file = written(folder.path(), "file", "");
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let said = |arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        failure(command.args(arguments).arg(&rows).current_dir(folder.path()))
+    };
+    for (arguments, wanted) in [
+        (&["ingest", "--source", "tweets", "--out", "o"][..], &["--source tweets", "known are firms_"][..]),
+        (&["ingest", "--source", "Bad id", "--out", "o"], &["--source", "\"Bad id\"", "a-z, 0-9 and _"]),
+        (&["decode", "--source", "tweets"], &["--source tweets", "known are firms_"]),
+        (&["ingest", "--source", "tweets", "--format", "fax", "--out", "o"], &["--format fax", "use auto"]),
+        (&["ingest", "--source", "firms_modis", "--out", "o", "none.csv"], &["none.csv", "No such file"]),
+        (&["ingest", "--source", "firms_modis", "--out", "file"], &["file", "name a folder"]),
+        (&["ingest", "--source", "firms_modis", "--out", "o", "--data", "file"], &["file", "data folder", "name one"]),
+        (&["ingest", "--source", "firms_modis", "--kafka", &nobody], &["Kafka at", &nobody, "name another"]),
+        (&["alerts", "send", "--key-file", "none.key"], &["none.key", "No such file", "its flag"]),
+        (
+            &["alerts", "send", "--key-file", "file", "--endpoint", &format!("http://{nobody}")],
+            &["nothing answers at", &nobody, "streammanager up", "--endpoint"],
+        ),
+    ] {
+        names(&said(arguments), wanted);
+    }
+    assert!(file.is_file());
+}
+
+/// `ingest` takes critical ids as the HTTP API does, by the key of a connector that holds the grant, and in no other way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_ingest_is_no_back_door_to_critical_ids() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let system = System::up(&start);
+    let key = system.sender("butte").await;
+    system.stop();
+    let body = written(folder.path(), "alert.json", &alert("I1"));
+    let out = folder.path().join("out");
+    let ingest = |source: &str, key_file: Option<&str>| {
+        let mut command = Command::new(binary());
+        command.args(["ingest", "--source", source, "--data"]).arg(&start.data).arg("--out").arg(&out);
+        key_file.into_iter().for_each(|file| _ = command.arg("--key-file").arg(folder.path().join(file)));
+        command.arg(&body);
+        command
+    };
+    written(folder.path(), "right.key", &key);
+    written(folder.path(), "wrong.key", &format!("{}x", &key[..key.len() - 1]));
+    let own = "evacuation_alert_butte";
+    names(&failure(&mut ingest(own, None)), &[own, "unauthorised_source", "--key-file"]);
+    names(&failure(&mut ingest(own, Some("none.key"))), &["none.key", "No such file"]);
+    names(&failure(&mut ingest(own, Some("wrong.key"))), &["wrong.key", "unauthorised_source"]);
+    let other = "evacuation_alert_yuba";
+    names(&failure(&mut ingest(other, Some("right.key"))), &["unauthorised_source", "butte", other]);
+    assert!(!out.join("wildfire-critical-alerts.ndjson").exists(), "a refused alert was published");
+
+    let taken = ingest(own, Some("right.key")).output().unwrap();
+    assert_eq!(taken.status.code(), Some(0), "{}", String::from_utf8_lossy(&taken.stderr));
+    let published = std::fs::read_to_string(out.join("wildfire-critical-alerts.ndjson")).unwrap();
+    assert_eq!(published.lines().count(), 1);
+    assert!(published.contains("\"I1\"") && published.contains(own), "{published}");
+}

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use streammanager::aws::Aws;
+use streammanager::store::{Key, Store};
+use streammanager::time::{Clock, Rng};
 use streammanager_tests::system::{Start, System};
 use streammanager_tests::{aws, kafka, skip};
 use tempfile::tempdir;
@@ -60,6 +63,43 @@ async fn alerts_and_readings_with_state_on_aws_and_real_kafka() {
     let (folder, name) = (tempdir().unwrap(), own_name());
     let template = template(folder.path(), &name, &[]);
     alerts_and_readings(Start { aws, kafka, template, ..Start::quiet(folder.path()) }, &format!("{name}-")).await;
+}
+
+/// Two hosts on one state: the second one's start takes no lease from the first, which is alive, and its end does not stop
+/// delivery.
+#[tokio::test(flavor = "multi_thread")]
+async fn d3_a_second_host_stands_by_and_takes_over() {
+    let Some(aws) = aws() else { return skip("two hosts on AWS", "STREAMMANAGER_TEST_AWS is not set") };
+    let (folder, name) = (tempdir().unwrap(), own_name());
+    let template = template(folder.path(), &name, &[("VisibilityTimeout: 30\n", "VisibilityTimeout: 4\n")]);
+    let [first, second] = ["first", "second"].map(|host| Start {
+        aws: aws.clone(),
+        template: template.clone(),
+        ..Start::quiet(&folder.path().join(host))
+    });
+    let state = Aws::connect(Some(&aws), "us-west-2").await.store(&name, Clock::system(), Rng::from_os().unwrap());
+    let holder = async || {
+        let lease = state.get(&Key::new("leases", "deliver/lanes")).await.unwrap();
+        lease.map(|lease| lease.value)
+    };
+    let first = System::up(&first);
+    let held = loop {
+        match holder().await {
+            Some(holder) => break holder,
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let second = System::up(&second);
+    // Longer than a lease lasts that nobody renews.
+    for _ in 0..80 {
+        assert_eq!(holder().await.as_ref(), Some(&held), "the second host took the lanes from the first");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    first.kill();
+    let key = second.sender("butte").await;
+    let (status, answer) = second.alert(&key, alert("T1", "Test", "Alert", &[])).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    second.messages(&format!("{name}-wildfire-alert-drills"), 1);
 }
 
 /// Drills go by the NORMAL queue, alerts by the broker or the CRITICAL queue.

@@ -46,6 +46,24 @@ pub struct Function {
     _folder: TempDir,
 }
 
+/// An invocation under way.
+pub struct Begun {
+    answered: oneshot::Receiver<Answer>,
+    until: tokio::time::Instant,
+    log: PathBuf,
+}
+
+impl Begun {
+    /// `None`: the function ended.
+    ///
+    /// # Panics
+    /// When its deadline passes, as AWS then kills the function.
+    pub async fn answer(self) -> Option<Answer> {
+        let answered = tokio::time::timeout_at(self.until, self.answered).await;
+        answered.unwrap_or_else(|_| panic!("no answer at the deadline: {:?}", std::fs::read_to_string(&self.log))).ok()
+    }
+}
+
 struct Invocation {
     id: String,
     event: Value,
@@ -126,22 +144,20 @@ impl Function {
     /// # Panics
     /// When it has not answered at its deadline, as AWS then kills it, or when it ends.
     pub async fn invoke_within(&self, event: Value, time: Duration) -> Answer {
-        match tokio::time::timeout(time, self.begin(event, time).await).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => panic!("{} ended during an invocation: {}", self.name, self.log()),
-            Err(_) => panic!("{} did not answer within {time:?}: {}", self.name, self.log()),
-        }
+        let answer = self.begin(event, time).await.answer().await;
+        answer.unwrap_or_else(|| panic!("{} ended during an invocation: {}", self.name, self.log()))
     }
 
     /// Hands it an event and does not wait for the answer.
-    pub async fn begin(&self, event: Value, time: Duration) -> oneshot::Receiver<Answer> {
+    pub async fn begin(&self, event: Value, time: Duration) -> Begun {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let id = format!("8476a536-e9f4-11e8-9739-{:012x}", IDS.fetch_add(1, Ordering::Relaxed));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let (answer, answered) = oneshot::channel();
+        let begun = Begun { answered, until: tokio::time::Instant::now() + time, log: self.log.clone() };
         let invocation = Invocation { id, event, deadline_ms: (now + time).as_millis(), answer };
         self.invocations.send(invocation).await.expect("the Runtime API runs");
-        answered
+        begun
     }
 
     /// SIGTERM, and how it ended.

@@ -1,18 +1,17 @@
 //! Where queues, state and stored bytes live: in the data folder, or on an AWS endpoint under the template's names. What a
 //! service of AWS keeps to itself (Kinesis's records, asynchronous invocations) stays in the data folder either way.
 
+#[cfg(feature = "aws")]
+mod aws;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use streammanager::aws::{Aws, QueueShape, SqsQueue, TableShape};
 use streammanager::blobs::Blobs;
 use streammanager::blobs::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options, QueueOptions};
-use streammanager::error::BackendError;
-use streammanager::queue::{Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
+use streammanager::queue::{Queue, QueueRef};
 use streammanager::record::Tier;
 use streammanager::settings::Settings;
 use streammanager::store::Store;
@@ -21,7 +20,7 @@ use streammanager::time::{Clock, Rng};
 use super::ledger::Queued;
 use crate::exit::Failure;
 use crate::host;
-use crate::template::{self, Template};
+use crate::template::Template;
 
 const EMBEDDED: &str = "embedded";
 
@@ -64,21 +63,12 @@ impl Backends {
                 shared: false,
             }),
             url if url.starts_with("http://") || url.starts_with("https://") => {
-                let away = |e| Failure::new(format!("--aws {url} cannot be used: {e}"));
-                let region = std::env::var("AWS_REGION").unwrap_or_else(|_| template::REGION.to_owned());
-                let aws = Aws::connect(Some(url), &region).await;
-                let (urls, differs) = make_queues(&aws, template).await.map_err(away)?;
-                make_tables_and_buckets(&aws, template).await.map_err(away)?;
-                let (table, bucket) = (named(template, "STATE_TABLE")?, named(template, "BLOBS_BUCKET")?);
-                Ok(Backends {
-                    place: format!("{url} in {region}: {} queues, table {table}, bucket {bucket}", urls.len()),
-                    queue: Arc::new(ByName { urls, sqs: aws.queue(), folder: folder.clone() }),
-                    store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
-                    blobs: Arc::new(aws.blobs(bucket)),
-                    folder,
-                    differs,
-                    shared: true,
-                })
+                #[cfg(feature = "aws")]
+                return aws::open(url, folder, template, clock, rng).await;
+                #[cfg(not(feature = "aws"))]
+                return Err(Failure::new(format!(
+                    "--aws {url}: this build has no AWS clients; build with --features aws"
+                )));
             }
             other => Err(Failure::new(format!("--aws {other}: write embedded, or an endpoint's URL"))),
         }
@@ -97,46 +87,6 @@ impl Backends {
     }
 }
 
-/// The template's queues at SQS, by the names that functions have for them in their environment; any other queue is this
-/// host's own.
-struct ByName {
-    urls: BTreeMap<QueueRef, QueueRef>,
-    sqs: SqsQueue,
-    folder: Embedded,
-}
-
-impl ByName {
-    fn at<'a>(&'a self, queue: &'a QueueRef) -> (&'a dyn Queue, &'a QueueRef) {
-        match self.urls.get(queue) {
-            Some(url) => (&self.sqs, url),
-            None => (&self.folder, queue),
-        }
-    }
-}
-
-#[async_trait]
-impl Queue for ByName {
-    async fn send(&self, to: &QueueRef, messages: &[Message]) -> Result<Vec<Result<(), SendError>>, BackendError> {
-        let (queue, to) = self.at(to);
-        queue.send(to, messages).await
-    }
-
-    async fn receive(&self, from: &QueueRef, max: usize, wait: Duration) -> Result<Vec<Delivery>, BackendError> {
-        let (queue, from) = self.at(from);
-        queue.receive(from, max, wait).await
-    }
-
-    async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError> {
-        let (queue, from) = self.at(from);
-        queue.settle(from, receipts).await
-    }
-
-    async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError> {
-        let (queue, of) = self.at(of);
-        queue.depth(of).await
-    }
-}
-
 fn queue_options(template: &Template) -> BTreeMap<QueueRef, QueueOptions> {
     let options = template.queues.iter().map(|queue| {
         let options = QueueOptions {
@@ -152,69 +102,4 @@ fn queue_options(template: &Template) -> BTreeMap<QueueRef, QueueOptions> {
         (QueueRef::new(&queue.url()), options)
     });
     options.collect()
-}
-
-/// URLs by local name, and what differs. A dead-letter queue comes before the queues that name it.
-async fn make_queues(
-    aws: &Aws,
-    template: &Template,
-) -> Result<(BTreeMap<QueueRef, QueueRef>, Vec<String>), BackendError> {
-    let (mut urls, mut differs) = (BTreeMap::new(), Vec::new());
-    let local = |name: &str| QueueRef::new(&format!("local:{name}"));
-    let mut missing: Vec<_> = template.queues.iter().collect();
-    while !missing.is_empty() {
-        let before = missing.len();
-        for queue in std::mem::take(&mut missing) {
-            let dead_letters = match &queue.dead_letter {
-                None => None,
-                Some(dead) => match urls.get(&local(&dead.queue)) {
-                    Some(url) => Some((url, dead.max_receives)),
-                    None => {
-                        missing.push(queue);
-                        continue;
-                    }
-                },
-            };
-            let shape = QueueShape {
-                name: &queue.name,
-                visibility: queue.visibility,
-                delay: queue.delay,
-                retention: queue.retention,
-                dead_letters,
-            };
-            let (url, found) = aws.make_queue(&shape).await?;
-            differs.extend(found.into_iter().map(|clause| format!("queue {}: {clause}", queue.name)));
-            urls.insert(QueueRef::new(&queue.url()), url);
-        }
-        if missing.len() == before {
-            let names: Vec<&str> = missing.iter().map(|queue| queue.name.as_str()).collect();
-            let text = format!("the dead letters of {} go round in a circle", names.join(", "));
-            return Err(BackendError::Fatal(text));
-        }
-    }
-    Ok((urls, differs))
-}
-
-async fn make_tables_and_buckets(aws: &Aws, template: &Template) -> Result<(), BackendError> {
-    for table in &template.tables {
-        let shape = TableShape {
-            name: &table.name,
-            partition_key: &table.partition_key,
-            sort_key: table.sort_key.as_deref(),
-            expires: table.expires.as_deref(),
-        };
-        aws.make_table(&shape).await?;
-    }
-    for bucket in &template.buckets {
-        aws.make_bucket(&bucket.name).await?;
-    }
-    Ok(())
-}
-
-/// As the Lambda binaries find it: in their environment.
-fn named<'a>(template: &'a Template, variable: &str) -> Result<&'a str, Failure> {
-    let named = template.functions.iter().find_map(|function| function.environment.get(variable));
-    named
-        .map(String::as_str)
-        .ok_or_else(|| Failure::new(format!("template: no function has {variable} in its environment")))
 }

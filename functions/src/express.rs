@@ -78,6 +78,11 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
             HttpResponse::error(413, reject.reason.code(), reject.detail)
         }
         Verdict::NotData(reject) => HttpResponse::error(422, reject.reason.code(), reject.detail),
+        Verdict::Full { accepted, tier } => {
+            let detail = format!("the {tier} queue is full");
+            let body = json!({ "error": "too_many_requests", "detail": detail, "accepted": accepted });
+            HttpResponse::json(429, &body).with_header("retry-after", RETRY_AFTER)
+        }
         Verdict::Unavailable { accepted, problem } => unavailable(&accepted, &problem),
     }
 }
@@ -101,6 +106,7 @@ async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Vec<Accepted>, Hand
         Verdict::NotAdmitted(NotAdmitted::Unknown(_) | NotAdmitted::NotGranted(_)) | Verdict::NotData(_) => {
             Ok(Vec::new())
         }
+        Verdict::Full { tier, .. } => Err(BackendError::Retry(format!("the {tier} queue is full")).into()),
         Verdict::NotAdmitted(NotAdmitted::Backend(problem)) | Verdict::Unavailable { problem, .. } => {
             Err(problem.into())
         }

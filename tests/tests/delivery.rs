@@ -6,7 +6,7 @@ use std::time::Duration;
 use streammanager::dead;
 use streammanager::deliver::breaker::BreakerState;
 use streammanager::express::Verdict;
-use streammanager::faults;
+use streammanager::faults::{self, Fault};
 use streammanager::limits::{BULK_IN_FLIGHT_RECORDS, HAND_ENVELOPES, largest_send};
 use streammanager::record::{EventId, Tier};
 use streammanager::sink::Lane;
@@ -171,6 +171,69 @@ async fn stopping_ends_what_is_in_work_and_gives_back_the_rest() {
     assert_eq!(stored as u64 / 1_000 + depth.visible, 40);
 }
 
+/// S12: the seen-set moves only after the queue's acknowledgement, also when a merge of its pages falls in between.
+#[tokio::test(start_paused = true)]
+async fn s12_rows_that_no_queue_took_are_offered_again_and_published() {
+    let sim = Simulated::new(10);
+    let mut accepted = Vec::new();
+    // One page a commit: the next one merges.
+    for n in 0..31 {
+        accepted.extend(sim.ingest(HIGH, n..n + 1).await);
+    }
+    // Two envelopes, of which the queue takes one.
+    sim.queue_faults.script([Fault::Part]);
+    accepted.extend(sim.ingest(HIGH, 31..1_031).await);
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(60)).await;
+    delivering.stop().await;
+    let stored = events(&sim);
+    assert_eq!((stored.len(), distinct(&stored)), (1_031, distinct(&accepted)), "each once");
+}
+
+/// P4, E2: right after an outage many alerts wait and the bulk lane may still be away.
+#[tokio::test(start_paused = true)]
+async fn p4_a_flood_of_alerts_goes_out_while_the_bulk_lane_is_away() {
+    let sim = Simulated::new(11);
+    let key = sim.sender("butte").await;
+    for _ in 0..3 {
+        sim.app.breakers.lane(Lane::Critical).record(false, sim.app.clock.now());
+    }
+    for n in 0..600 {
+        assert!(matches!(
+            sim.alert(&key, alert(&format!("F{n}"), "Actual", "Alert", &[])).await,
+            Verdict::Taken { .. }
+        ));
+    }
+    sim.ingest(HIGH, 0..10).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for _ in 0..3 {
+        sim.app.breakers.lane(Lane::Bulk).record(false, sim.app.clock.now());
+    }
+    let delivering = sim.deliver();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(sim.stored(CRITICAL_TOPIC).len(), 600);
+    assert_eq!(sim.stored("wildfire-nasa-firms").len(), 0, "the bulk lane is away for a minute");
+    delivering.stop().await;
+}
+
+/// R4: what only one topic cannot take is tried ever more rarely, so that it never uses up its receives.
+#[tokio::test(start_paused = true)]
+async fn r4_one_topic_away_uses_up_no_receives() {
+    let sim = Simulated::new(12);
+    sim.sink.away_topic("wildfire-nasa-firms");
+    let waiting = sim.ingest(HIGH, 0..10).await;
+    let delivering = sim.deliver();
+    for n in 0..3_600 {
+        sim.ingest(NORMAL, n..n + 1).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let tries = sim.sink.sends().iter().filter(|(_, records)| *records == 10).count();
+    assert!((3 * 5..3 * 40).contains(&tries), "{tries} tries in an hour");
+    delivering.stop().await;
+    assert_eq!((sim.depth(Tier::High).await.total(), waiting.len()), (1, 10));
+    assert!(sim.stored("wildfire-iot-sensors").len() >= 3_500);
+}
+
 /// K6: a process that dies leaves at most what was in flight to be sent again.
 #[tokio::test(start_paused = true)]
 async fn k6_a_crash_repeats_no_more_than_what_was_in_flight_and_says_so() {
@@ -283,7 +346,7 @@ impl Run {
                     return;
                 }
                 Verdict::NotData(reject) => panic!("{reject}"),
-                Verdict::NotAdmitted(_) | Verdict::Unavailable { .. } => {
+                Verdict::NotAdmitted(_) | Verdict::Full { .. } | Verdict::Unavailable { .. } => {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }

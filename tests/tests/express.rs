@@ -182,6 +182,65 @@ async fn e4_a_mark_without_a_message_delays_nothing() {
     assert_eq!(messages(&sim), [again.event_id.to_string()]);
 }
 
+/// Two messages of one thread at the same time: the first waits in the queue, the second's copy is void.
+#[tokio::test(start_paused = true)]
+async fn e4_a_void_copy_leaves_its_elders_mark() {
+    let sim = Simulated::new(12);
+    let key = sim.sender("butte").await;
+    sim.sink.delay(Duration::from_millis(80));
+    // The second message's copy is written slowly, and the broker is faster.
+    sim.queue_faults.script([Fault::None, Fault::Late(Duration::from_millis(100))]);
+    let (first, second) = tokio::join!(sim.alert(&key, actual("A")), async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        sim.alert(&key, alert("B", "Actual", "Update", &["A"])).await
+    });
+    assert_eq!(accepted(first).acknowledged_by, AcknowledgedBy::Queue);
+    assert_eq!(accepted(second).acknowledged_by, AcknowledgedBy::Broker);
+    sim.sink.delay(Duration::ZERO);
+    let cancel = accepted(sim.alert(&key, alert("C", "Actual", "Cancel", &["A"])).await);
+    assert_eq!(cancel.acknowledged_by, AcknowledgedBy::Queue, "the first is still queued");
+}
+
+/// R2: the try that the queue was faster than is no probe's answer; the next one may probe.
+#[tokio::test(start_paused = true)]
+async fn r2_a_try_without_an_outcome_gives_its_probe_back() {
+    let sim = Simulated::new(13);
+    let key = sim.sender("butte").await;
+    for _ in 0..3 {
+        sim.app.breakers.lane(Lane::Critical).record(false, sim.app.clock.now());
+    }
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    sim.sink.delay(Duration::from_millis(200));
+    assert_eq!(accepted(sim.alert(&key, actual("A")).await).acknowledged_by, AcknowledgedBy::Queue);
+    sim.sink.delay(Duration::ZERO);
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(5)).await;
+    delivering.stop().await;
+    assert_eq!(messages(&sim).len(), 1, "no minute more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e4_an_alert_delivered_after_it_expired_says_so() {
+    let sim = Simulated::new(14);
+    let key = sim.sender("butte").await;
+    let mut timely: serde_json::Value = serde_json::from_str(&actual("A")).unwrap();
+    timely["expires"] = "2026-09-01T13:00:00-07:00".into();
+    let mut late = timely.clone();
+    late["id"] = "B".into();
+    accepted(sim.alert(&key, timely.to_string()).await);
+    sim.sink.outage(true);
+    accepted(sim.alert(&key, late.to_string()).await);
+    tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
+    sim.sink.outage(false);
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(90)).await;
+    delivering.stop().await;
+    let expired = |record: &streammanager::record::Outgoing| {
+        record.headers().iter().any(|(name, value)| *name == "expired" && value == "true")
+    };
+    assert_eq!(sim.stored(TOPIC).iter().map(expired).collect::<Vec<_>>(), [false, true]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn e4_drills_go_the_normal_way_and_never_reach_the_critical_topic() {
     let sim = Simulated::new(9);

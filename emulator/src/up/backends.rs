@@ -42,6 +42,7 @@ pub(crate) struct Backends {
 
 impl Backends {
     /// `flag` is `embedded`, or the URL of an endpoint, where what the template declares is made if it is absent.
+    #[cfg_attr(not(feature = "aws"), allow(unused_variables))]
     pub(crate) async fn open(
         flag: &str,
         data: &Path,

@@ -50,6 +50,8 @@ use sources::{AsyncInvocations, QueueSource};
 
 /// What is still queued when the system is told to stop may take this long; the rest waits durably for the next start.
 const DRAIN: Duration = Duration::from_secs(10);
+/// The tries of one send are over by then [R1]: what is in work is settled, and counted once.
+const WORK_ENDS: Duration = Duration::from_secs(15);
 /// Default port of the embedded Kafka endpoint.
 const KAFKA_PORT: u16 = 9092;
 
@@ -166,6 +168,11 @@ impl World {
         streams::apply(&app, &streams_file, true).await?;
 
         let (intake_tasks, work_tasks) = (TaskTracker::new(), TaskTracker::new());
+        // Before anything runs that counts.
+        let metrics = PrometheusBuilder::new()
+            .set_buckets(LATENCY_BUCKETS)
+            .and_then(PrometheusBuilder::install_recorder)
+            .map_err(|e| Failure::new(format!("metrics: {e}")))?;
         let triggers = Triggers {
             functions: &functions,
             app: &app,
@@ -179,16 +186,7 @@ impl World {
         let readiness = Readiness { app: app.clone(), shards: Arc::new(shards.into_values().collect()) };
         let control_key = control_key(&args.data, &app.rng)?;
         let (http_at, mqtt_at) = (http.local_addr().map_err(Failure::new)?, mqtt.local_addr().map_err(Failure::new)?);
-        let api = Api {
-            routes,
-            functions,
-            metrics: PrometheusBuilder::new()
-                .set_buckets(LATENCY_BUCKETS)
-                .and_then(PrometheusBuilder::install_recorder)
-                .map_err(|e| Failure::new(format!("metrics: {e}")))?,
-            readiness: readiness.clone(),
-            control_key,
-        };
+        let api = Api { routes, functions, metrics, readiness: readiness.clone(), control_key };
         let stop = intake.clone();
         intake_tasks.spawn(async move {
             if let Err(e) = http::serve(api, http, stop).await {
@@ -263,15 +261,15 @@ impl World {
         let drained = self.readiness.drained(DRAIN).await;
         self.work.cancel();
         self.work_tasks.close();
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.work_tasks.wait()).await;
-        let queued = self.backends.queued(&self.app.settings).await?;
+        let _ = tokio::time::timeout(WORK_ENDS, self.work_tasks.wait()).await;
+        let (queued, totals) = (self.backends.queued(&self.app.settings).await?, self.app.tally.totals());
         self.broker.cancel();
         self.broker_tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.broker_tasks.wait()).await;
         let ledger = Ledger {
             queued_at_start: self.queued_at_start,
             queued,
-            totals: self.app.tally.totals(),
+            totals,
             unread_readings: self.readiness.shards.iter().map(Shard::unread).sum(),
             drained,
         };

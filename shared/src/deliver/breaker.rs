@@ -69,6 +69,15 @@ impl Breaker {
         });
     }
 
+    /// A try was given up before its end was known: a probe gives its place to the next.
+    pub fn give_back(&self, now: Timestamp) {
+        self.with(|inner| {
+            if let Inner::HalfOpen { .. } = inner {
+                *inner = Inner::Open { until: now };
+            }
+        });
+    }
+
     pub fn state(&self) -> BreakerState {
         self.with(|inner| match inner {
             Inner::Closed { .. } => BreakerState::Closed,

@@ -207,8 +207,9 @@ impl<'a> Lanes<'a> {
 
     /// Starts what may start: CRITICAL first and always, then the bulk tiers within their bounds.
     fn dispatch(&mut self) {
-        let flooded =
-            self.in_hand(Tier::Critical) as u64 > CRITICAL_FLOOD.min(HAND_CRITICAL as u64 - QUEUE_BATCH as u64);
+        // While the bulk lane is away there is nothing to share: CRITICAL then goes by itself.
+        let flooded = self.app.breakers.lane(Lane::Bulk).state() == BreakerState::Closed
+            && self.in_hand(Tier::Critical) as u64 > CRITICAL_FLOOD.min(HAND_CRITICAL as u64 - QUEUE_BATCH as u64);
         if !flooded {
             while let Some(at) = self.next_critical() {
                 self.start(Tier::Critical, at);
@@ -284,6 +285,9 @@ impl<'a> Lanes<'a> {
     fn done(&mut self, done: Done) {
         self.in_work.remove(&done.number);
         match done.result {
+            // Received again in the meantime, it is in hand already, with the receipt that settles it.
+            Ok(Some(waits))
+                if self.hand(waits.envelope.tier).iter().any(|other| other.envelope.id == waits.envelope.id) => {}
             Ok(Some(waits)) => self.keep(waits),
             Ok(None) => {}
             Err(problem) => warn_if_away(Err(problem)),
@@ -336,8 +340,10 @@ impl<'a> Lanes<'a> {
     fn wake_at(&self) -> Instant {
         let extend = self.hidden_until - VISIBILITY / 2;
         let probes = [Lane::Critical, Lane::Bulk].into_iter().filter_map(|lane| {
+            // Once it has passed, the receives that it lets through wake.
             let wait = self.app.breakers.lane(lane).opens_at()?.duration_since(self.app.clock.now());
-            Some(Instant::now() + Duration::try_from(wait).unwrap_or(Duration::from_millis(10)))
+            let wait = Duration::try_from(wait).ok().filter(|wait| !wait.is_zero())?;
+            Some(Instant::now() + wait)
         });
         let now = Instant::now();
         let waiting = self.hands.get(&Tier::Critical).into_iter().flatten().map(|held| held.due);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::dead;
+use crate::deliver::breaker::BreakerState;
 use crate::deliver::retry;
 use crate::deliver::tally::Settled;
 use crate::error::BackendError;
@@ -16,6 +17,7 @@ use crate::limits::ENVELOPE_ZSTD_LEVEL;
 use crate::queue::{Body, Message, QueueRef, Receipt, Settle, send_one};
 use crate::record::{Envelope, Outgoing, Tier};
 use crate::sink::{Lane, Sent};
+use crate::time::Timestamp;
 
 /// A CRITICAL envelope whose thread has an older one elsewhere in the queue is looked at again after this [E4].
 const ORDER_WAIT: Duration = Duration::from_millis(500);
@@ -45,14 +47,14 @@ pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<
     }
     if let Some(thread) = &held.thread
         && held.taken_at.elapsed() < ORDER_PATIENCE
-        && hedge::overtakes(app, thread, held.envelope.id).await
-        // A crash can leave a mark without a message: no alert waits for what is not there.
-        && !app.queue.depth(queue).await.is_ok_and(|depth| depth.total() <= critical_here as u64)
+        && let Some(elder) = hedge::elder(app, thread, held.envelope.id).await
+        && !is_gone(app, queue, elder, critical_here).await
     {
         return Ok(Some(Held { due: Instant::now() + ORDER_WAIT, ..held }));
     }
     match held.envelope.unpack() {
-        Ok(records) => {
+        Ok(mut records) => {
+            records.iter_mut().for_each(|record| record.mark_expired(app.clock.now()));
             let outcomes = retry::send(app, lane(held.envelope.tier), &records).await;
             settle(app, queue, held, records, outcomes).await?;
         }
@@ -63,6 +65,13 @@ pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<
         }
     }
     Ok(None)
+}
+
+/// A crash can leave a mark without a message: no alert waits for what is not there. Everything that is queued is then in
+/// hand, as far as the queue's count reaches back to when the mark was made.
+async fn is_gone(app: &App, queue: &QueueRef, elder: Timestamp, critical_here: usize) -> bool {
+    app.clock.since(elder) >= app.queue.counts_lag()
+        && app.queue.depth(queue).await.is_ok_and(|depth| depth.total() <= critical_here as u64)
 }
 
 pub fn lane(tier: Tier) -> Lane {
@@ -91,7 +100,12 @@ async fn settle(
     }
     let forget = (held.receipt.clone(), Settle::Forget);
     if remainder.len() == records.len() && !remainder.is_empty() {
-        return app.queue.settle(queue, &[(held.receipt, Settle::Release)]).await;
+        let again = match app.breakers.lane(lane(held.envelope.tier)).state() {
+            // Others get through, so only what this one needs is away: it must not use up its receives in haste [R4].
+            BreakerState::Closed => Settle::Extend(again_after(held.receives)),
+            BreakerState::Open | BreakerState::HalfOpen => Settle::Release,
+        };
+        return app.queue.settle(queue, &[(held.receipt, again)]).await;
     }
     let refused_count = refused.len() as u64;
     if !refused.is_empty() {
@@ -101,12 +115,18 @@ async fn settle(
         send_remainder(app, queue, &held.envelope, &remainder).await?;
     }
     app.queue.settle(queue, &[forget]).await?;
-    if let Some(thread) = &held.thread {
-        hedge::left_queue(app, thread, held.envelope.id).await?;
-    }
     let repeated = held.receives > 1;
     app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
-    Ok(())
+    match &held.thread {
+        Some(thread) => hedge::left_queue(app, thread, held.envelope.id).await,
+        None => Ok(()),
+    }
+}
+
+/// Until an envelope is tried again of which the sink took nothing, although it takes others: 2 s, doubled each time.
+fn again_after(receives: u32) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(5 * 60);
+    Duration::from_secs(1 << receives.min(10)).min(LONGEST)
 }
 
 /// What is left of an envelope goes on as a new one with the same age, before the old one is forgotten [Q1].

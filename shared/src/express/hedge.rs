@@ -15,6 +15,7 @@ use crate::queue::{Body, Message, send_one};
 use crate::record::{Envelope, Outgoing, Tier, hex};
 use crate::sink::{Lane, Sent};
 use crate::store::{self, Expect, Item, Key, PutError, Store};
+use crate::time::Timestamp;
 
 /// Where the record is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,17 +47,18 @@ pub async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result<Durabl
         queue(app, &envelope, &record.key, delay).await?;
         return Ok(Durable::Queue);
     }
+    let mut trying = Trying { app, over: false };
     let records = [record];
     let broker = app.sink.send(Lane::Critical, &records, TRY_CRITICAL);
     tokio::pin!(broker);
     let outcome = match tokio::time::timeout(HEDGE, &mut broker).await {
-        Ok(sent) => settle_breaker(app, sent),
+        Ok(sent) => trying.end(sent),
         Err(_) => {
             let copy = queue(app, &envelope, &records[0].key, COPY_DELAY);
             tokio::pin!(copy);
             tokio::select! { biased;
                 sent = &mut broker => {
-                    let outcome = settle_breaker(app, sent);
+                    let outcome = trying.end(sent);
                     // The copy may be half-way there: let it end, then make it void.
                     let queued = copy.await;
                     if matches!(outcome, Sent::Retry(_)) {
@@ -70,7 +72,7 @@ pub async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result<Durabl
                 queued = &mut copy => match queued {
                     // Dropping the try ends it; a message that is written all the same is a visible duplicate [K6].
                     Ok(()) => return Ok(Durable::Queue),
-                    Err(_) => settle_breaker(app, broker.await),
+                    Err(_) => trying.end(broker.await),
                 },
             }
         }
@@ -85,10 +87,28 @@ pub async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result<Durabl
     }
 }
 
-fn settle_breaker(app: &App, mut sent: Vec<Sent>) -> Sent {
-    let outcome = sent.pop().unwrap_or_else(|| Sent::Retry("the sink gave no outcome".into()));
-    app.breakers.lane(Lane::Critical).record(!matches!(outcome, Sent::Retry(_)), app.clock.now());
-    outcome
+/// A try at the broker. One that ends without an outcome, because the queue was faster or the sender hung up, was no probe:
+/// the breaker may be tried again at once [R2].
+struct Trying<'a> {
+    app: &'a App,
+    over: bool,
+}
+
+impl Trying<'_> {
+    fn end(&mut self, mut sent: Vec<Sent>) -> Sent {
+        self.over = true;
+        let outcome = sent.pop().unwrap_or_else(|| Sent::Retry("the sink gave no outcome".into()));
+        self.app.breakers.lane(Lane::Critical).record(!matches!(outcome, Sent::Retry(_)), self.app.clock.now());
+        outcome
+    }
+}
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.app.breakers.lane(Lane::Critical).give_back(self.app.clock.now());
+        }
+    }
 }
 
 fn envelope(app: &App, stream: &Stream, record: &Outgoing) -> Result<Envelope, BackendError> {
@@ -109,7 +129,7 @@ async fn queue(app: &App, envelope: &Envelope, thread: &str, delay: Duration) ->
     let sent = send_one(&*app.queue, &app.settings.queues.critical, message).await;
     if sent.is_err() {
         // Nobody was told that it is accepted: nothing is to wait for it.
-        let unmarked = store::remove(&*app.store, &Key::new(QUEUED, queued_key(thread, envelope.id))).await;
+        let unmarked = unmark(app, thread, envelope.id).await;
         unmarked.unwrap_or_else(|problem| tracing::warn!(%problem, "an alert's mark could not be removed"));
     }
     sent
@@ -142,7 +162,7 @@ async fn put(app: &App, key: Key) -> Result<(), BackendError> {
 /// The broker has the record: its copy in the queue is forgotten unsent. Failing that it is a visible duplicate [K6].
 async fn make_void(app: &App, id: Ulid, thread: &str) {
     let voided = match put(app, Key::new(VOID, id.to_string())).await {
-        Ok(()) => left_queue(app, thread, id).await,
+        Ok(()) => unmark(app, thread, id).await,
         // Its mark keeps the thread's next message behind the copy.
         Err(problem) => Err(problem),
     };
@@ -151,14 +171,20 @@ async fn make_void(app: &App, id: Ulid, thread: &str) {
     }
 }
 
+async fn unmark(app: &App, thread: &str, id: Ulid) -> Result<(), BackendError> {
+    store::remove(&*app.store, &Key::new(QUEUED, queued_key(thread, id))).await
+}
+
 /// Whether this envelope of the CRITICAL queue is a copy of what the broker has: it is never sent, and counts nowhere.
 pub async fn is_void(store: &dyn Store, id: Ulid) -> bool {
     store.get(&Key::new(VOID, id.to_string())).await.is_ok_and(|item| item.is_some())
 }
 
 /// Deliver asks whether an older message of the thread is still queued. With the store away nothing holds an alert back.
-pub(crate) async fn overtakes(app: &App, thread: &str, id: Ulid) -> bool {
-    marks(app, thread, 1).await.is_ok_and(|oldest| oldest.iter().any(|mark| mark.key.sort < queued_key(thread, id)))
+pub(crate) async fn elder(app: &App, thread: &str, id: Ulid) -> Option<Timestamp> {
+    let oldest = marks(app, thread, 1).await.ok()?.pop()?;
+    let elder: Ulid = oldest.key.sort.rsplit('/').next()?.parse().ok()?;
+    (elder < id).then(|| Timestamp::from_millisecond(elder.timestamp_ms() as i64).unwrap_or_default())
 }
 
 /// A CRITICAL envelope is forgotten: nothing waits for it any more, nor for a mark of before, which stands for nothing now.

@@ -56,6 +56,11 @@ pub enum Verdict {
     NotAdmitted(NotAdmitted),
     /// The body as a whole is no alert.
     NotData(Reject),
+    /// The tier's queue is at capacity: slow down [Q2]. What was accepted before is listed.
+    Full {
+        accepted: Vec<Accepted>,
+        tier: Tier,
+    },
     /// Nothing durable could take it: come back soon. What was accepted before is listed.
     Unavailable {
         accepted: Vec<Accepted>,
@@ -107,15 +112,18 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
                 if let Err(problem) = buried {
                     return Verdict::Unavailable { accepted, problem };
                 }
+                metrics::counter!("stream_records_failed_total", "source_id" => source.to_string(), "error_type" => reject.reason.code())
+                    .increment(1);
                 rejected.push(reject);
             }
-            Err(problem) => return Verdict::Unavailable { accepted, problem },
+            Err(IngestError::Full(tier)) => return Verdict::Full { accepted, tier },
+            Err(IngestError::Backend(problem)) => return Verdict::Unavailable { accepted, problem },
         }
     }
     Verdict::Taken { accepted, rejected }
 }
 
-async fn one(app: &App, stream: &Stream, draft: Draft) -> Result<Result<Accepted, Reject>, BackendError> {
+async fn one(app: &App, stream: &Stream, draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
     let now = app.clock.now();
     let event_id = draft.event;
     let record = match ingest::enrich(draft, 0, stream, now) {
@@ -126,23 +134,21 @@ async fn one(app: &App, stream: &Stream, draft: Draft) -> Result<Result<Accepted
     let accepted = |acknowledged_by| Accepted { event_id, acknowledged_by, topic, drill };
     if record.tier != Tier::Critical {
         let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
-        return match ingest::ingest(app, stream, &mut seen, &mut ledger, std::iter::once(Ok(record.draft))).await {
-            Ok(()) => Ok(Ok(accepted(AcknowledgedBy::Queue))),
-            Err(IngestError::Full(tier)) => Err(BackendError::Retry(format!("the {tier} queue is full"))),
-            Err(IngestError::Backend(e)) => Err(e),
-        };
+        ingest::ingest(app, stream, &mut seen, &mut ledger, std::iter::once(Ok(record.draft))).await?;
+        return Ok(Ok(accepted(AcknowledgedBy::Queue)));
     }
     let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
-    let outgoing = match pack::outgoing(&record, &app.settings.producer_id, traceparent) {
+    let mut outgoing = match pack::outgoing(&record, &app.settings.producer_id, traceparent) {
         Ok(outgoing) => outgoing,
         Err(reject) => return Ok(Err(reject)),
     };
+    outgoing.mark_expired(now);
     let value = outgoing.value.clone();
     let durable = hedge::send(app, stream, outgoing).await?;
     if !matches!(durable, Durable::Refused(..)) {
         app.tally.accepted(1, 0);
+        metrics::counter!("stream_records_processed_total", "source_id" => stream.source.to_string()).increment(1);
     }
-    metrics::counter!("stream_records_processed_total", "source_id" => stream.source.to_string()).increment(1);
     match durable {
         Durable::Broker => {
             app.tally.express(topic, app.clock.since(now));

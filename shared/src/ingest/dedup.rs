@@ -200,15 +200,15 @@ async fn append(
 }
 
 /// Writes the whole hour as new pages first and deletes the old ones then: a crash between leaves marks twice, which
-/// changes nothing.
+/// changes nothing. Merged is what is stored: memory also knows rows that were judged and not accepted.
 async fn merge(app: &App, partition: &str, hour: i64, held: &mut Hour, expires: Timestamp) -> Result<(), BackendError> {
+    let stored = read_hour(app, partition, hour).await?;
     let mut marks: Vec<Mark> =
-        held.marks.iter().map(|(&key, &(content, revision))| Mark { hour, key, content, revision }).collect();
+        stored.marks.iter().map(|(&key, &(content, revision))| Mark { hour, key, content, revision }).collect();
     marks.sort_unstable_by_key(|mark| mark.key);
-    let (_, (pages, next)) = append(app, partition, hour, held.next_page, &marks, expires).await?;
-    let old = std::mem::replace(&mut held.pages, pages);
-    held.next_page = next;
-    let old: Vec<Key> = old.into_iter().map(|sort| Key::new(partition, sort)).collect();
+    let (_, (pages, next)) = append(app, partition, hour, stored.next_page, &marks, expires).await?;
+    (held.pages, held.next_page) = (pages, next);
+    let old: Vec<Key> = stored.pages.into_iter().map(|sort| Key::new(partition, sort)).collect();
     try_join_all(old.iter().map(|key| store::remove(&*app.store, key))).await?;
     Ok(())
 }

@@ -229,6 +229,11 @@ impl Queue for SqsQueue {
             names.map(|name| counts.get(&name).and_then(|count| count.parse().ok()).unwrap_or(0));
         Ok(Depth { visible, in_flight, delayed })
     }
+
+    /// A minute, as AWS says of its counts.
+    fn counts_lag(&self) -> Duration {
+        Duration::from_secs(60)
+    }
 }
 
 fn encode(at: usize, message: &Message) -> Result<Encoded, SendError> {

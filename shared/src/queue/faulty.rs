@@ -37,4 +37,8 @@ impl<Q: Queue> Queue for Faulty<Q> {
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError> {
         self.call("depth", self.inner.depth(of)).await
     }
+
+    fn counts_lag(&self) -> Duration {
+        self.inner.counts_lag()
+    }
 }

@@ -151,4 +151,9 @@ pub trait Queue: Send + Sync {
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError>;
 
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError>;
+
+    /// How late `depth` may be.
+    fn counts_lag(&self) -> Duration {
+        Duration::ZERO
+    }
 }

@@ -34,6 +34,16 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// Marks an alert that has expired by `now`, and is delivered all the same [E4].
+    pub fn mark_expired(&mut self, now: Timestamp) {
+        let header = |name| self.extra.iter().find(|(other, _)| other == name);
+        // One form, UTC with milliseconds: the texts compare as the times do.
+        let expired = header("expires").is_some_and(|(_, expires)| *expires < rfc3339(now));
+        if expired && header("expired").is_none() {
+            self.extra.push(("expired".to_owned(), "true".to_owned()));
+        }
+    }
+
     /// CloudEvents 1.0 binary mode and the plain twins [K5], in published order.
     pub fn headers(&self) -> Vec<(&str, Cow<'_, str>)> {
         let event = self.event.to_string();

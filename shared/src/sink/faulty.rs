@@ -44,6 +44,7 @@ struct State {
     script: VecDeque<Fault>,
     seeded: Option<(Rng, Shares)>,
     refused_keys: BTreeSet<String>,
+    away_topics: BTreeSet<String>,
     delay: Duration,
     out: bool,
 }
@@ -71,6 +72,11 @@ impl FaultySink {
     /// Records with this key are refused from now on.
     pub fn refuse_key(&self, key: &str) {
         self.state().refused_keys.insert(key.to_owned());
+    }
+
+    /// No record of this topic is stored from now on.
+    pub fn away_topic(&self, topic: &str) {
+        self.state().away_topics.insert(topic.to_owned());
     }
 
     /// Every send takes this long from now on.
@@ -102,6 +108,9 @@ impl State {
     fn fault(&mut self, record: &Outgoing) -> Fault {
         if self.refused_keys.contains(&record.key) {
             return Fault::Refuse;
+        }
+        if self.away_topics.contains(&record.topic) {
+            return Fault::Retry;
         }
         if let Some(fault) = self.script.pop_front() {
             return fault;

@@ -77,6 +77,10 @@ impl Queue for ByName {
         let (queue, of) = self.at(of);
         queue.depth(of).await
     }
+
+    fn counts_lag(&self) -> Duration {
+        self.sqs.counts_lag()
+    }
 }
 
 /// URLs by local name, and what differs. A dead-letter queue comes before the queues that name it.

@@ -1,5 +1,6 @@
 //! express: alerts over `POST /alerts`, over MQTT by the alerts rule, and again from the express-retry queue.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::audit::{self, Action};
@@ -95,8 +96,13 @@ fn unavailable(accepted: &[Accepted], problem: &BackendError) -> HttpResponse {
 
 /// An `Err` makes AWS try again and then hand the event to the express-retry queue.
 async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Vec<Accepted>, HandlerError> {
-    let source = source_of(&message.topic)?;
-    let body = message.payload().map_err(|e| HandlerError::UnknownEvent(format!("payload: {e}")))?;
+    let (source, body) = match (source_of(&message.topic), message.payload()) {
+        (Ok(source), Ok(body)) => (source, body),
+        (Err(detail), Ok(body)) => return unreadable(app, body, detail).await.map(|()| Vec::new()),
+        (_, Err(e)) => {
+            return unreadable(app, message.payload.into(), format!("payload: {e}")).await.map(|()| Vec::new());
+        }
+    };
     let received_at =
         message.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
     let proof = Proof::Principal(message.principal.as_deref().unwrap_or_default());
@@ -152,8 +158,11 @@ fn original(body: Value) -> Option<Original> {
 /// with it [A2]. Its bytes stay for an operator; the sender, without a confirmation, sends again.
 async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
     let unknown = |e: &dyn std::fmt::Display| HandlerError::UnknownEvent(format!("a rule's error action: {e}"));
-    let body = error.payload().map_err(|e| unknown(&e))?;
-    let source = source_of(&error.topic)?;
+    let (source, body) = match (source_of(&error.topic), error.payload()) {
+        (Ok(source), Ok(body)) => (source, body),
+        (Err(detail), Ok(body)) => return unreadable(app, body, detail).await,
+        (_, Err(e)) => return unreadable(app, error.base64_original_payload.into(), format!("payload: {e}")).await,
+    };
     let stream = Stream {
         id: StreamId::new(source.as_str()).map_err(|e| unknown(&e))?,
         source: source.clone(),
@@ -169,7 +178,14 @@ async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
     Ok(audit::write(app, Action::Refused, &actor, source.as_str(), detail).await?)
 }
 
-fn source_of(topic: &str) -> Result<SourceId, HandlerError> {
+/// Whatever can be read only as bytes: it would be as unreadable on every further try.
+async fn unreadable(app: &App, raw: Bytes, detail: String) -> Result<(), HandlerError> {
+    tracing::error!(detail, "an alert that cannot be read is kept in the dead letters");
+    Ok(dead::bury_stray(app, raw, detail).await?)
+}
+
+/// Or why the topic names none.
+fn source_of(topic: &str) -> Result<SourceId, String> {
     let source = topic.strip_prefix("alerts/").and_then(|text| SourceId::new(text).ok());
-    source.ok_or_else(|| HandlerError::UnknownEvent(format!("topic {topic:?} is not alerts/{{source_id}}")))
+    source.ok_or_else(|| format!("topic {topic:?} is not alerts/{{source_id}}"))
 }

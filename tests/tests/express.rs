@@ -3,17 +3,19 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use streammanager::control::audit::{self, Action};
-use streammanager::control::connectors;
+use streammanager::control::connectors::{self, ControlError, Registration};
 use streammanager::dead;
 use streammanager::error::Reason;
-use streammanager::express::admit::NotAdmitted;
-use streammanager::express::{Accepted, AcknowledgedBy, Verdict};
+use streammanager::express::admit::{NotAdmitted, Proof};
+use streammanager::express::{Accepted, AcknowledgedBy, Incoming, Verdict, express};
 use streammanager::faults::Fault;
 use streammanager::limits::ALERT_BYTES;
-use streammanager::record::{ConnectorId, Tier};
+use streammanager::record::{ConnectorId, SourceId, TenantId, Tier};
 use streammanager::sink::Lane;
 use streammanager::sink::faulty::Fault as SinkFault;
+use streammanager::store::{Expect, Key};
 use streammanager_tests::simulated::{Simulated, alert};
 use tokio::time::Instant;
 
@@ -272,6 +274,84 @@ async fn a2_whoever_is_not_admitted_sends_nothing_and_is_audited() {
     assert_eq!(refused.len(), 5);
     assert!(!format!("{refused:?}").contains(key.split(':').nth(1).unwrap()), "no key in the audit log [A6]");
     assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 0));
+}
+
+fn registration(id: &str, principal: Option<&str>) -> Registration {
+    Registration {
+        id: ConnectorId::new(id).unwrap(),
+        tenant: TenantId::new("test").unwrap(),
+        sources: vec![SourceId::new("evacuation_alert_butte").unwrap()],
+        critical: true,
+        principal: principal.map(str::to_owned),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a2_a_principal_names_one_connector_and_an_empty_one_nobody() {
+    let sim = Simulated::new(12);
+    let register = async |id, principal| connectors::register(&sim.app, registration(id, principal), "a test").await;
+    register("butte", Some("cert-1")).await.unwrap();
+    register("yuba", None).await.unwrap();
+    for (id, principal) in [
+        ("a", Some("")),
+        ("a", Some(" ")),
+        ("a", Some("cert-1")),
+        ("a", Some("butte")),
+        ("a", Some("yuba")),
+        ("cert-1", None),
+    ] {
+        let refused = register(id, principal).await;
+        assert!(matches!(refused, Err(ControlError::Refused(_))), "{id} {principal:?}: {refused:?}");
+    }
+    connectors::revoke(&sim.app, &ConnectorId::new("butte").unwrap(), "a test").await.unwrap();
+    register("butte-2", Some("cert-1")).await.unwrap();
+
+    // As one could be registered before.
+    let key = Key::new("connectors", "butte-2");
+    let stored = String::from_utf8(sim.app.store.get(&key).await.unwrap().unwrap().value.to_vec()).unwrap();
+    let emptied = stored.replace("\"cert-1\"", "\"\"");
+    assert_ne!(stored, emptied);
+    sim.app.store.put_if(&key, emptied.into(), Expect::Any, None).await.unwrap();
+    let source = SourceId::new("evacuation_alert_butte").unwrap();
+    let body = actual("A").into();
+    let received_at = sim.app.clock.now();
+    let incoming = Incoming { proof: Proof::Principal(""), source: Some(&source), body, received_at };
+    assert!(matches!(express(&sim.app, incoming).await, Verdict::NotAdmitted(NotAdmitted::Unknown(_))));
+    assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a1_rotating_a_revoked_connector_is_refused() {
+    let sim = Simulated::new(13);
+    let key = sim.sender("butte").await;
+    let id = ConnectorId::new("butte").unwrap();
+    connectors::revoke(&sim.app, &id, "a test").await.unwrap();
+    match connectors::rotate(&sim.app, &id, "a test").await {
+        Err(ControlError::Refused(why)) => assert!(why.contains("revoked"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(sim.alert(&key, actual("A")).await, Verdict::NotAdmitted(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn e5_an_unreadable_alert_over_mqtt_is_a_dead_letter_and_not_tried_again() {
+    let sim = Simulated::new(14);
+    let output = |topic: &str, payload: &str| json!({ "topic": topic, "payload": payload, "principal": "cert" });
+    for event in [output("alerts/bad id", "e30="), output("alerts/evacuation_alert_butte", "no base64!")] {
+        let answer = streammanager_functions::express::handle(&sim.app, event).await.unwrap();
+        assert_eq!(answer.response, json!({ "accepted": [] }));
+    }
+    let error = json!({ "topic": "alerts/bad id", "base64OriginalPayload": "W10=", "clientId": "c" }).to_string();
+    let retried = json!({ "Records": [{ "messageId": "m", "body": error }] });
+    let answer = streammanager_functions::express::handle(&sim.app, retried).await.unwrap();
+    assert_eq!(answer.response, json!({ "batchItemFailures": [] }));
+    let letters = dead::list(&sim.app, None, 10).await.unwrap();
+    let mut raw = Vec::new();
+    for letter in &letters {
+        raw.push(dead::raw(&sim.app, letter).await.unwrap().unwrap());
+    }
+    raw.sort();
+    assert_eq!(raw, ["[]", "no base64!", "{}"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
 //! A Kinesis stream of one shard on this host: records durable in the store, read in order from a durable checkpoint by the
 //! function's event source. What the checkpoint has passed is deleted: the event source is the only reader here.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::functions::Functions;
 
 /// Unread records that a stream holds; a publisher beyond that is told to wait.
-const CAPACITY: u64 = 200_000;
+const CAPACITY: usize = 200_000;
 /// A failed batch is tried again after this.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 const SHARD: &str = "shardId-000000000000";
@@ -31,9 +31,66 @@ pub(crate) struct Shard(Arc<Inner>);
 struct Inner {
     name: String,
     store: Arc<dyn Store>,
-    next: AtomicU64,
-    read: AtomicU64,
+    numbers: Mutex<Numbers>,
     arrived: Notify,
+}
+
+/// Sequence numbers; every number below `next` is passed, stored, unanswered, or was never stored.
+struct Numbers {
+    next: u64,
+    /// The checkpoint.
+    read: u64,
+    stored: BTreeSet<u64>,
+    /// Taken by puts that are under way. Their records may become visible in any order, so nothing is read beyond the
+    /// smallest: the checkpoint would pass a record that is acknowledged later.
+    unanswered: BTreeSet<u64>,
+}
+
+impl Numbers {
+    fn unread(&self) -> usize {
+        self.stored.len() + self.unanswered.len()
+    }
+
+    /// The first number that may not be read yet.
+    fn end(&self) -> u64 {
+        self.unanswered.first().copied().unwrap_or(self.next)
+    }
+}
+
+/// A put's number, unanswered until it is dropped: also a publisher that went away frees it.
+struct Taken<'s> {
+    shard: &'s Inner,
+    number: u64,
+}
+
+impl Taken<'_> {
+    fn stored(&self) {
+        self.shard.numbers().stored.insert(self.number);
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.shard.numbers().unanswered.remove(&self.number);
+        self.shard.arrived.notify_one();
+    }
+}
+
+impl Inner {
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Taken<'_>> {
+        let mut numbers = self.numbers();
+        if numbers.unread() >= CAPACITY {
+            return None;
+        }
+        let number = numbers.next;
+        numbers.next += 1;
+        numbers.unanswered.insert(number);
+        Some(Taken { shard: self, number })
+    }
 }
 
 /// Why a record was not taken.
@@ -52,27 +109,36 @@ impl Shard {
             Some(item) => String::from_utf8_lossy(&item.value).parse().unwrap_or(0),
             None => 0,
         };
-        let mut last = read;
-        while let Some(item) = store.list(&partition, "", Some(&sequence(last)), 1000).await?.pop() {
-            last = number(&item);
+        let (mut stored, mut last) = (BTreeSet::new(), None);
+        loop {
+            let items = store.list(&partition, "", last.as_deref(), 1000).await?;
+            let Some(end) = items.last() else { break };
+            last = Some(end.key.sort.clone());
+            for item in items {
+                if number(&item) > read {
+                    stored.insert(number(&item));
+                    continue;
+                }
+                // Passed, but a kill came before its deletion.
+                store.delete_if(&item.key, Expect::Any).await.map_err(|e| e.of("a Kinesis record"))?;
+            }
         }
-        let (next, read) = (AtomicU64::new(last + 1), AtomicU64::new(read));
-        Ok(Shard(Arc::new(Inner { name: name.into(), store, next, read, arrived: Notify::new() })))
+        let next = stored.last().copied().unwrap_or(read) + 1;
+        let numbers = Mutex::new(Numbers { next, read, stored, unanswered: BTreeSet::new() });
+        Ok(Shard(Arc::new(Inner { name: name.into(), store, numbers, arrived: Notify::new() })))
     }
 
     /// Durable when it returns.
     pub(crate) async fn put(&self, partition_key: &str, data: &[u8]) -> Result<(), NotPut> {
-        if self.unread() >= CAPACITY {
-            return Err(NotPut::Full);
-        }
+        let taken = self.0.take().ok_or(NotPut::Full)?;
         let mut value = Vec::with_capacity(partition_key.len() + 1 + data.len());
         value.extend_from_slice(partition_key.as_bytes());
         value.push(0);
         value.extend_from_slice(data);
-        let key = Key::new(records(&self.0.name), sequence(self.0.next.fetch_add(1, Ordering::Relaxed)));
+        let key = Key::new(records(&self.0.name), sequence(taken.number));
         match self.0.store.put_if(&key, Bytes::from(value), Expect::Absent, None).await {
             Ok(_) => {
-                self.0.arrived.notify_one();
+                taken.stored();
                 Ok(())
             }
             Err(PutError::Backend(e)) => Err(NotPut::Away(e)),
@@ -80,9 +146,9 @@ impl Shard {
         }
     }
 
-    /// Records put and not yet passed by the checkpoint.
+    /// Records put, or being put, and not yet passed by the checkpoint.
     pub(crate) fn unread(&self) -> u64 {
-        self.0.next.load(Ordering::Relaxed) - 1 - self.0.read.load(Ordering::Relaxed)
+        self.0.numbers().unread() as u64
     }
 
     /// The event source: batches in order, the checkpoint after each.
@@ -122,10 +188,7 @@ impl Shard {
         batch_size: usize,
         clock: &Clock,
     ) -> Result<bool, String> {
-        let read = self.0.read.load(Ordering::Relaxed);
-        let partition = records(&self.0.name);
-        let items =
-            self.0.store.list(&partition, "", Some(&sequence(read)), batch_size).await.map_err(|e| e.to_string())?;
+        let (read, items) = self.next_batch(batch_size).await.map_err(|e| e.to_string())?;
         let Some(last) = items.last().map(number) else { return Ok(false) };
         let answer = functions.invoke(function, self.event(&items, clock)).await.map_err(|e| e.to_string())?;
         let response: BatchResponse = serde_json::from_value(answer).map_err(|e| e.to_string())?;
@@ -139,15 +202,33 @@ impl Shard {
         }
     }
 
+    /// The checkpoint and the records after it, as far as every put before them is answered.
+    async fn next_batch(&self, batch_size: usize) -> Result<(u64, Vec<Item>), BackendError> {
+        let (read, end) = {
+            let numbers = self.0.numbers();
+            (numbers.read, numbers.end())
+        };
+        let partition = records(&self.0.name);
+        let mut items = self.0.store.list(&partition, "", Some(&sequence(read)), batch_size).await?;
+        items.retain(|item| number(item) < end);
+        Ok((read, items))
+    }
+
     async fn pass(&self, read: u64, done: u64, items: &[Item]) -> Result<(), PutError> {
         if done <= read {
             return Ok(());
         }
         let value = Bytes::from(done.to_string());
         self.0.store.put_if(&checkpoint(&self.0.name), value, Expect::Any, None).await?;
-        self.0.read.store(done, Ordering::Relaxed);
-        let passed = items.iter().filter(|item| number(item) <= done);
-        let deletes = passed.map(|item| self.0.store.delete_if(&item.key, Expect::Any));
+        let passed: Vec<&Item> = items.iter().filter(|item| number(item) <= done).collect();
+        {
+            let mut numbers = self.0.numbers();
+            numbers.read = done;
+            for item in &passed {
+                numbers.stored.remove(&number(item));
+            }
+        }
+        let deletes = passed.iter().map(|item| self.0.store.delete_if(&item.key, Expect::Any));
         futures::future::try_join_all(deletes).await.map(|_| ())
     }
 
@@ -193,4 +274,129 @@ fn sequence(number: u64) -> String {
 
 fn number(item: &Item) -> u64 {
     item.key.sort.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+    use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
+    use streammanager::store::Version;
+    use streammanager::time::Timestamp;
+
+    use super::*;
+
+    /// A store whose writes of records beginning with `held` wait, and fail while it is away.
+    struct Gated {
+        inner: Embedded,
+        held: &'static [u8],
+        open: Notify,
+        away: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Store for Gated {
+        async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError> {
+            self.inner.get(key).await
+        }
+
+        async fn list(
+            &self,
+            partition: &str,
+            prefix: &str,
+            after: Option<&str>,
+            max: usize,
+        ) -> Result<Vec<Item>, BackendError> {
+            self.inner.list(partition, prefix, after, max).await
+        }
+
+        async fn put_if(
+            &self,
+            key: &Key,
+            value: Bytes,
+            expect: Expect,
+            expires: Option<Timestamp>,
+        ) -> Result<Version, PutError> {
+            if self.away.load(Ordering::Relaxed) {
+                return Err(BackendError::Retry("away".into()).into());
+            }
+            if value.starts_with(self.held) {
+                self.open.notified().await;
+            }
+            self.inner.put_if(key, value, expect, expires).await
+        }
+
+        async fn delete_if(&self, key: &Key, expect: Expect) -> Result<(), PutError> {
+            self.inner.delete_if(key, expect).await
+        }
+    }
+
+    fn store() -> Arc<Gated> {
+        let options = Options { commits: Commits::Inline, ..Options::new(Clock::system()) };
+        let inner = Embedded::on_disk(&MemoryDisk::new(), options).unwrap();
+        Arc::new(Gated { inner, held: b"slow", open: Notify::new(), away: AtomicBool::new(false) })
+    }
+
+    async fn batch(shard: &Shard) -> (u64, Vec<Item>) {
+        shard.next_batch(100).await.unwrap()
+    }
+
+    fn numbers(items: &[Item]) -> Vec<u64> {
+        items.iter().map(number).collect()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_beyond_a_put_that_is_not_answered() {
+        let store = store();
+        let shard = Shard::open("s", store.clone()).await.unwrap();
+        shard.put("a", b"1").await.unwrap();
+        let slow = tokio::spawn({
+            let shard = shard.clone();
+            async move { shard.put("slow", b"2").await }
+        });
+        tokio::task::yield_now().await;
+        shard.put("a", b"3").await.unwrap();
+        let (read, items) = batch(&shard).await;
+        assert_eq!((numbers(&items), shard.unread()), (vec![1], 3));
+        shard.pass(read, 1, &items).await.unwrap();
+        assert!(batch(&shard).await.1.is_empty());
+
+        store.open.notify_one();
+        slow.await.unwrap().unwrap();
+        let (read, items) = batch(&shard).await;
+        assert_eq!(numbers(&items), [2, 3]);
+        shard.pass(read, 3, &items).await.unwrap();
+        assert_eq!(shard.unread(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_put_that_failed_or_whose_publisher_left_holds_nothing_up() {
+        let store = store();
+        let shard = Shard::open("s", store.clone()).await.unwrap();
+        store.away.store(true, Ordering::Relaxed);
+        assert!(matches!(shard.put("a", b"1").await, Err(NotPut::Away(BackendError::Retry(_)))));
+        store.away.store(false, Ordering::Relaxed);
+        let left = tokio::time::timeout(Duration::from_millis(1), shard.put("slow", b"2"));
+        assert!(left.await.is_err());
+        assert_eq!(shard.unread(), 0);
+        shard.put("a", b"3").await.unwrap();
+        assert_eq!((numbers(&batch(&shard).await.1), shard.unread()), (vec![3], 1));
+    }
+
+    #[tokio::test]
+    async fn what_a_kill_left_behind_the_checkpoint_is_deleted_and_the_rest_is_still_unread() {
+        let store = store();
+        let shard = Shard::open("s", store.clone()).await.unwrap();
+        for data in ["1", "2", "3"] {
+            shard.put("a", data.as_bytes()).await.unwrap();
+        }
+        store.put_if(&checkpoint("s"), Bytes::from_static(b"2"), Expect::Any, None).await.unwrap();
+        let shard = Shard::open("s", store.clone()).await.unwrap();
+        assert_eq!(numbers(&store.list(&records("s"), "", None, 10).await.unwrap()), [3]);
+        assert_eq!(shard.unread(), 1);
+        shard.put("a", b"4").await.unwrap();
+        assert_eq!(numbers(&batch(&shard).await.1), [3, 4]);
+    }
 }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::Value;
 use streammanager::app::App;
+use streammanager::error::BackendError;
 use streammanager::express::admit;
 use streammanager::queue::{Body, Message, QueueRef, SendError};
 
@@ -27,9 +28,23 @@ pub(crate) struct Rules {
 
 /// Why an action could not be started.
 enum NotStarted {
-    /// At capacity: the publisher waits.
+    /// At capacity, or away for now: the publisher keeps its message and sends it again.
     Busy,
     Failed(String),
+}
+
+impl From<NotPut> for NotStarted {
+    fn from(e: NotPut) -> NotStarted {
+        match e {
+            NotPut::Full => NotStarted::Busy,
+            // The error action's queue would take an acknowledged reading out of the stream, and no function reads it.
+            NotPut::Away(BackendError::Retry(problem)) => {
+                tracing::warn!(problem, "a stream is away");
+                NotStarted::Busy
+            }
+            NotPut::Away(e @ BackendError::Fatal(_)) => NotStarted::Failed(e.to_string()),
+        }
+    }
 }
 
 impl Rules {
@@ -54,10 +69,7 @@ impl Rules {
                     Some(text) => text.evaluate(message),
                     None => self.app.rng.ulid(self.app.clock.now()).to_string(),
                 };
-                shard.put(&key, output.to_string().as_bytes()).await.map_err(|e| match e {
-                    NotPut::Full => NotStarted::Busy,
-                    NotPut::Away(e) => NotStarted::Failed(e.to_string()),
-                })
+                Ok(shard.put(&key, output.to_string().as_bytes()).await?)
             }
             Action::Lambda { function } => self.send(&AsyncInvocations::queue(function), output.to_string()).await,
             Action::Queue { queue, base64 } => {
@@ -138,5 +150,19 @@ impl Gate for Rules {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_away_makes_the_publisher_wait_and_a_broken_one_runs_the_error_action() {
+        let away = NotPut::Away(BackendError::Retry("away".into()));
+        assert!(matches!(NotStarted::from(away), NotStarted::Busy));
+        assert!(matches!(NotStarted::from(NotPut::Full), NotStarted::Busy));
+        let broken = NotPut::Away(BackendError::Fatal("broken".into()));
+        assert!(matches!(NotStarted::from(broken), NotStarted::Failed(_)));
     }
 }

@@ -35,6 +35,12 @@ pub struct Registration {
     pub principal: Option<String>,
 }
 
+impl Registration {
+    fn principal(&self) -> &str {
+        self.principal.as_deref().unwrap_or(self.id.as_str())
+    }
+}
+
 /// A registered connector as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connector {
@@ -55,7 +61,7 @@ impl Connector {
     }
 
     pub fn principal(&self) -> &str {
-        self.registration.principal.as_deref().unwrap_or(self.registration.id.as_str())
+        self.registration.principal()
     }
 
     fn matches(&self, secret: &str) -> bool {
@@ -117,6 +123,9 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
             return Err(ControlError::Refused(reject.to_string()));
         }
     }
+    if let Some(problem) = principal_problem(app, &registration).await? {
+        return Err(ControlError::Refused(problem));
+    }
     let key = ApiKey::new(app, &registration.id);
     let now = app.clock.now();
     let detail = format!("sources {:?}, critical grant {}", registration.sources, registration.critical);
@@ -133,13 +142,30 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
     Ok(key)
 }
 
-/// Replaces the key at once; the old one is refused from then on.
+/// A principal must name exactly one connector that may publish.
+async fn principal_problem(app: &App, registration: &Registration) -> Result<Option<String>, BackendError> {
+    let wanted = registration.principal();
+    if wanted.trim().is_empty() {
+        return Ok(Some("an empty principal names nobody; leave it out for the connector's id".into()));
+    }
+    let connectors = list(app).await?;
+    let other = connectors
+        .iter()
+        .filter(|other| !other.revoked)
+        .map(|other| &other.registration)
+        .find(|other| other.id != registration.id && (other.principal() == wanted || other.id.as_str() == wanted));
+    Ok(other.map(|other| format!("principal {wanted} names connector {} already; choose another one", other.id)))
+}
+
+/// Replaces the key at once; the old one is refused from then on. What was revoked stays so.
 pub async fn rotate(app: &App, id: &ConnectorId, by: &str) -> Result<ApiKey, ControlError> {
     let (mut connector, item) = load(app, id).await?.ok_or_else(|| ControlError::Unknown(format!("connector {id}")))?;
+    if connector.revoked {
+        return Err(ControlError::Refused(format!("connector {id} is revoked; register one with another id")));
+    }
     let key = ApiKey::new(app, id);
     connector.key_hash = key_hash(&key);
     connector.key_changed_at = app.clock.now();
-    connector.revoked = false;
     put(app, &connector, Expect::Version(item.version)).await.map_err(backend)?;
     app.admission.forget(id);
     audit::write(app, Action::KeyRotated, by, id.as_str(), "").await?;
@@ -168,8 +194,11 @@ pub(crate) async fn holder(app: &App, key: &str) -> Result<Option<Connector>, Ba
     Ok(connector.filter(|connector| connector.matches(secret)))
 }
 
-/// The connector that a principal names.
+/// The connector that a principal names. An empty one is nobody's: a message of an anonymous MQTT connection has it.
 pub(crate) async fn of_principal(app: &App, principal: &str) -> Result<Option<Connector>, BackendError> {
+    if principal.is_empty() {
+        return Ok(None);
+    }
     // Principals are few and looked up only for alerts: a scan needs no second index to keep true.
     let connectors = list(app).await?;
     Ok(connectors.into_iter().find(|connector| !connector.revoked && connector.principal() == principal))

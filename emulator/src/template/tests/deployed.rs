@@ -68,6 +68,21 @@ fn eight_functions_with_their_binaries_and_environments() {
 }
 
 #[test]
+fn functions_get_no_right_that_their_handlers_do_not_use() {
+    let text = std::fs::read_to_string(path()).unwrap();
+    let section = |function: &str| {
+        let begin = text.find(&format!("\n  {function}:\n")).unwrap_or_else(|| panic!("no {function}")) + 1;
+        text[begin..].split("\n\n").next().unwrap_or_default()
+    };
+    let redrive = section("RedriveFunction");
+    assert!(!redrive.contains("sqs:") && !redrive.contains("Policy\n"), "it only reads the table: {redrive}");
+    for function in ["ScheduleFunction", "BatchFunction", "RealtimeFunction", "StreamFunction", "ExpressFunction"] {
+        assert!(!section(function).contains("TierDepthPolicy"), "{function} asks for no queue's depth");
+    }
+    assert!(!section("ExpressFunction").contains("CriticalQueue"), "a copy is made void by a mark, not taken back");
+}
+
+#[test]
 fn schedules_run_each_minute_or_hour_and_never_pile_up() {
     let template = deployed();
     for (function, id, every) in [

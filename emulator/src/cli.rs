@@ -55,7 +55,7 @@ pub enum Command {
     DeadLetters(DeadLettersCommand),
     /// Measures, each figure beside its baseline.
     #[cfg(feature = "up")]
-    #[command(subcommand, after_help = "Example:\n  streammanager bench orchestrated --kafka 127.0.0.1:9092")]
+    #[command(subcommand, after_help = "Example:\n  streammanager bench all --kafka 127.0.0.1:9092")]
     Bench(BenchCommand),
     /// Decodes and validates files: one JSON line a record on standard output, rejects on standard error.
     #[command(after_help = "Example:\n  streammanager decode --source firms_viirs_noaa20 detections.csv | head -1")]
@@ -305,6 +305,17 @@ mod operate {
 
     #[derive(Debug, Subcommand)]
     pub enum BenchCommand {
+        /// All of them, one after another.
+        All {
+            /// Kafka brokers; a real Kafka for figures that count.
+            #[arg(long, env = "STREAMMANAGER_KAFKA", default_value = "127.0.0.1:9092")]
+            kafka: String,
+            /// The template to run.
+            #[arg(long, env = "STREAMMANAGER_TEMPLATE", value_name = "F", default_value = "infra/template.yaml")]
+            template: PathBuf,
+            #[arg(long, env = "STREAMMANAGER_JSON")]
+            json: bool,
+        },
         /// F1: the whole way against the naive program, on the same broker.
         Orchestrated {
             /// Kafka brokers; a real Kafka for figures that count.

@@ -32,6 +32,12 @@ pub async fn run(command: BenchCommand) -> Result<Exit, Failure> {
         BenchCommand::Express { kafka, template, alerts, json } => express(&kafka, &template, alerts, json).await,
         BenchCommand::Poll { kafka, rows, runs, json } => poll(&kafka, rows, runs.max(1), json).await,
         BenchCommand::Decide { records, json } => decide(records, json),
+        BenchCommand::All { kafka, template, json } => {
+            decide(10_000_000, json)?;
+            poll(&kafka, 500, 21, json).await?;
+            express(&kafka, &template, 1_000, json).await?;
+            orchestrated(&kafka, 10_000, 9, json).await
+        }
     }
 }
 

@@ -151,6 +151,25 @@ mod tests {
     }
 
     #[test]
+    fn what_still_waits_is_exit_code_3() {
+        let exit = |queued, unread_readings| {
+            let totals = Totals { accepted: 3, delivered: [("topic".to_owned(), 2)].into(), ..Totals::default() };
+            Ledger { queued_at_start: Queued::Records(0), queued, totals, unread_readings, drained: false }.exit()
+        };
+        assert_eq!(exit(Queued::Records(1), 0), Exit::Partly);
+        assert_eq!(exit(Queued::Records(0), 0), Exit::Failed);
+        let done = Totals::default();
+        let ledger = |unread_readings| Ledger {
+            queued_at_start: Queued::Records(0),
+            queued: Queued::Records(0),
+            totals: done.clone(),
+            unread_readings,
+            drained: true,
+        };
+        assert_eq!((ledger(0).exit(), ledger(1).exit()), (Exit::Done, Exit::Partly));
+    }
+
+    #[test]
     fn messages_leave_it_open_unless_records_are_missing_for_certain() {
         assert_eq!(verdict(Queued::messages(1), 5, 900, Queued::Records(0)), Verdict::Open);
         assert_eq!(verdict(Queued::messages(1), 5, 4, Queued::Records(0)), Verdict::NotBalanced);

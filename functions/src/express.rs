@@ -96,7 +96,7 @@ fn unavailable(accepted: &[Accepted], problem: &BackendError) -> HttpResponse {
 
 /// An `Err` makes AWS try again and then hand the event to the express-retry queue.
 async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Vec<Accepted>, HandlerError> {
-    let (source, body) = match (source_of(&message.topic), message.payload()) {
+    let (source, body) = match (source_of(&message.topic)?, message.payload()) {
         (Ok(source), Ok(body)) => (source, body),
         (Err(detail), Ok(body)) => return unreadable(app, body, detail).await.map(|()| Vec::new()),
         (_, Err(e)) => {
@@ -158,7 +158,7 @@ fn original(body: Value) -> Option<Original> {
 /// with it [A2]. Its bytes stay for an operator; the sender, without a confirmation, sends again.
 async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
     let unknown = |e: &dyn std::fmt::Display| HandlerError::UnknownEvent(format!("a rule's error action: {e}"));
-    let (source, body) = match (source_of(&error.topic), error.payload()) {
+    let (source, body) = match (source_of(&error.topic)?, error.payload()) {
         (Ok(source), Ok(body)) => (source, body),
         (Err(detail), Ok(body)) => return unreadable(app, body, detail).await,
         (_, Err(e)) => return unreadable(app, error.base64_original_payload.into(), format!("payload: {e}")).await,
@@ -184,8 +184,10 @@ async fn unreadable(app: &App, raw: Bytes, detail: String) -> Result<(), Handler
     Ok(dead::bury_stray(app, raw, detail).await?)
 }
 
-/// Or why the topic names none.
-fn source_of(topic: &str) -> Result<SourceId, String> {
-    let source = topic.strip_prefix("alerts/").and_then(|text| SourceId::new(text).ok());
-    source.ok_or_else(|| format!("topic {topic:?} is not alerts/{{source_id}}"))
+/// Or why the topic names none. Only a wrong rule hands over what is not below `alerts/`: that is no sender's fault.
+fn source_of(topic: &str) -> Result<Result<SourceId, String>, HandlerError> {
+    let Some(id) = topic.strip_prefix("alerts/") else {
+        return Err(HandlerError::UnknownEvent(format!("topic {topic:?} is not alerts/{{source_id}}")));
+    };
+    Ok(SourceId::new(id).map_err(|e| format!("topic {topic:?}: {e}")))
 }

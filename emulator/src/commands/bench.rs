@@ -64,7 +64,7 @@ async fn orchestrated(brokers: &str, rows: usize, runs: usize, as_json: bool) ->
             println!("{:<14} {:>12.0} {:>16.1}", "orchestrated", ours.records_per_s, ours.cpu_us_per_record);
             println!("{:<14} {:>12.0} {:>16.1}", "naive", naive.records_per_s, naive.cpu_us_per_record);
             println!(
-                "orchestrated takes {slower:+.1} % of the naive program's time ({rows} rows, median of {runs} pairs)"
+                "orchestrated is {slower:+.1} % slower than the naive program ({rows} rows, median of {runs} pairs)"
             );
         }
     }

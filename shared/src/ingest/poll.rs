@@ -16,7 +16,7 @@ use crate::limits::SLOW_RESPONSE;
 use crate::schedule::lease;
 use crate::schedule::streams::{self, ConnectorKind, PollState, Registered};
 use crate::schedule::ticks::{Tick, latest_start};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, rfc3339};
 
 /// A poll's lease: longer than a request and its ingest take.
 const LEASE: Duration = Duration::from_secs(60);
@@ -103,7 +103,7 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
             return Ok(PollOutcome::NotModified);
         }
         Err(SourceError::Busy(until)) => {
-            let outcome = failed(state, now, format!("the source asks to wait until {until}"));
+            let outcome = failed(state, now, format!("the source asks to wait until {}", rfc3339(until)));
             state.not_before = state.not_before.max(Some(until));
             return Ok(outcome);
         }

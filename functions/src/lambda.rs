@@ -11,7 +11,7 @@ use serde_json::Value;
 use streammanager::app::App;
 use streammanager::aws::Aws;
 use streammanager::error::BackendError;
-use streammanager::limits::DELIVER_MARGIN;
+use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
 use streammanager::settings::{BadSetting, Secret, Settings};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::time::{Clock, Rng};
@@ -140,7 +140,7 @@ async fn app(aws: &Aws, environment: &Environment) -> Result<App, Error> {
     let rng = Rng::from_os()?;
     Ok(App {
         settings: Arc::new(settings),
-        queue: Arc::new(aws.queue()),
+        queue: Arc::new(aws.queue().bounded(QUEUE_CAPACITY)),
         store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
         blobs: Arc::new(aws.blobs(bucket)),
         sink: Arc::new(KafkaSink::connect(&kafka)?),

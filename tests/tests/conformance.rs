@@ -16,7 +16,7 @@ use bytes::Bytes;
 use streammanager::aws::{QueueShape, TableShape};
 use streammanager::error::BackendError;
 use streammanager::faults::{Fault, Faults, Faulty, Shares};
-use streammanager::queue::{Body, Message, Queue, Settle};
+use streammanager::queue::{Body, Message, Queue, SendError, Settle};
 use streammanager::store::{Expect, Key, Store};
 use streammanager::time::Rng;
 use worlds::{Buckets, Queues, Tables, connect, name, shape};
@@ -102,6 +102,24 @@ async fn trying_again_loses_nothing_through_faulty_aws() {
         }
     }
     assert!(faults.injected() > 20, "{}", faults.injected());
+}
+
+/// Q2 as far as SQS's counts go: what goes beyond is refused, and room is taken again.
+#[tokio::test(flavor = "multi_thread")]
+async fn q2_a_bounded_queue_on_sqs_is_full() {
+    let Some(aws) = connect("capacity on SQS").await else { return };
+    let name = name("bounded");
+    let (at, _) = aws.make_queue(&shape(&name)).await.unwrap();
+    let queue = aws.queue().bounded(5);
+    let messages = |n: usize| vec![Message::now(Body::Text("m".into())); n];
+    assert_eq!(queue.send(&at, &messages(4)).await.unwrap(), [Ok(()), Ok(()), Ok(()), Ok(())]);
+    assert_eq!(queue.send(&at, &messages(2)).await.unwrap(), [Ok(()), Err(SendError::Full)]);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(queue.send(&at, &messages(1)).await.unwrap(), [Err(SendError::Full)], "counted again");
+    let got = queue.receive(&at, 1, Duration::from_secs(2)).await.unwrap();
+    queue.settle(&at, &[(got[0].receipt.clone(), Settle::Forget)]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(queue.send(&at, &messages(2)).await.unwrap(), [Ok(()), Err(SendError::Full)]);
 }
 
 /// What is declared is made once; what is there already is used as it is, and what differs is said.

@@ -11,8 +11,12 @@ use std::process::Command;
 use reqwest::Method;
 use serde_json::{Value, json};
 use streammanager_tests::system::{Start, System};
+use streammanager_tests::upstream::{FakeUpstream, firms_csv};
 use streammanager_tests::{kafka, skip, workspace};
 use tempfile::tempdir;
+
+const DETECTIONS: usize = 60;
+const STREAM: &str = "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    tenant: test\n    interval: 60s\n    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}\n";
 
 fn alert(id: &str, status: &str, msg_type: &str, references: &[&str]) -> String {
     json!({
@@ -45,9 +49,11 @@ fn has_mosquitto() -> bool {
 }
 
 /// `prefix` begins every topic's name.
-async fn alerts_and_readings(start: Start, prefix: &str) {
+async fn the_whole_path(start: Start, prefix: &str) {
     let topic = |name: &str| format!("{prefix}{name}");
-    let system = System::up(&start);
+    let source = FakeUpstream::serve(|_| firms_csv(0, DETECTIONS));
+    std::fs::write(&start.streams, STREAM).unwrap();
+    let system = System::up(&Start { upstream: Some(source.url.clone()), ..start });
     let key = system.sender("butte").await;
     let (status, answer) = system.alert(&key, alert("A1", "Actual", "Alert", &[])).await.unwrap();
     // A broker that is still warming up may lose the race against the queue [E2]; either is durable.
@@ -102,6 +108,9 @@ async fn alerts_and_readings(start: Start, prefix: &str) {
     } else {
         skip("readings over MQTT", "mosquitto_pub is not installed");
     }
+    let detections = system.messages(&topic("wildfire-nasa-firms"), DETECTIONS);
+    validate("wildfire-nasa-firms-1", &detections);
+    assert_eq!(distinct(detections).len(), DETECTIONS);
     let (code, ledger) = system.stop();
     assert_eq!((code, &ledger["ledger"]["balanced"]), (0, &json!(true)), "{ledger}");
 }
@@ -123,13 +132,13 @@ fn validate(schema: &str, messages: &[Value]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_and_readings_on_the_embedded_endpoint() {
+async fn the_whole_path_on_the_embedded_endpoint() {
     let folder = tempdir().unwrap();
-    alerts_and_readings(Start::quiet(folder.path()), "").await;
+    the_whole_path(Start::quiet(folder.path()), "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_and_readings_on_real_kafka() {
+async fn the_whole_path_on_real_kafka() {
     let Some(brokers) = kafka() else { return skip("end to end on real Kafka", "STREAMMANAGER_TEST_KAFKA is not set") };
     let folder = tempdir().unwrap();
     // Topics of its own: other tests use the same brokers.
@@ -141,7 +150,7 @@ async fn alerts_and_readings_on_real_kafka() {
         )],
     );
     let start = Start { kafka: brokers, template, ..Start::quiet(folder.path()) };
-    alerts_and_readings(start, "e2e-").await;
+    the_whole_path(start, "e2e-").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,11 +12,12 @@ use streammanager::express::admit::{NotAdmitted, Proof};
 use streammanager::express::{Accepted, AcknowledgedBy, Incoming, Verdict, express};
 use streammanager::faults::Fault;
 use streammanager::limits::ALERT_BYTES;
-use streammanager::record::{ConnectorId, SourceId, TenantId, Tier};
+use streammanager::record::{ConnectorId, Outgoing, SourceId, TenantId, Tier};
 use streammanager::sink::Lane;
 use streammanager::sink::faulty::Fault as SinkFault;
 use streammanager::store::{Expect, Key};
 use streammanager_tests::simulated::{Simulated, alert};
+use streammanager_tests::{samples, skip};
 use tokio::time::Instant;
 
 const TOPIC: &str = "wildfire-critical-alerts";
@@ -184,6 +185,34 @@ async fn e4_a_mark_without_a_message_delays_nothing() {
     assert_eq!(messages(&sim), [again.event_id.to_string()]);
 }
 
+/// The recorded chain: Alert, Update and Cancel under one key and in order; the Test among the drills only, and its Error under its key.
+#[tokio::test(start_paused = true)]
+async fn e4_the_recorded_chain_keeps_its_order_under_one_key() {
+    let Some(samples) = samples() else { return skip("the recorded evacuation chain", "no samples folder") };
+    let sim = Simulated::new(15);
+    let key = sim.sender("butte").await;
+    for (n, name) in ["1_alert", "2_update", "3_cancel", "4_test", "5_error"].into_iter().enumerate() {
+        // The broker is away for the first two: they wait in the queue.
+        sim.sink.outage(n < 2);
+        let path = samples.join(format!("cap_xml/synthetic_evac_humtest_{name}.cap.xml"));
+        accepted(sim.alert(&key, std::fs::read_to_string(path).unwrap()).await);
+    }
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(90)).await;
+    delivering.stop().await;
+    let header = |record: &Outgoing, wanted: &str| {
+        record.headers().iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_string())
+    };
+    let (chain, others): (Vec<Outgoing>, Vec<Outgoing>) =
+        sim.stored(TOPIC).into_iter().partition(|record| record.key == "oes.test@humboldt.example.invalid,HUMTEST-001");
+    let kinds: Vec<_> = chain.iter().filter_map(|record| header(record, "msgType")).collect();
+    assert_eq!(kinds, ["Alert", "Update", "Cancel"]);
+    let drills = sim.stored("wildfire-alert-drills");
+    assert_eq!(drills.iter().filter_map(|record| header(record, "status")).collect::<Vec<_>>(), ["Test"]);
+    assert_eq!(others.iter().filter_map(|record| header(record, "msgType")).collect::<Vec<_>>(), ["Error"]);
+    assert_eq!(others[0].key, drills[0].key, "the Error belongs to the Test's thread");
+}
+
 /// Two messages of one thread at the same time: the first waits in the queue, the second's copy is void.
 #[tokio::test(start_paused = true)]
 async fn e4_a_void_copy_leaves_its_elders_mark() {
@@ -237,9 +266,8 @@ async fn e4_an_alert_delivered_after_it_expired_says_so() {
     let delivering = sim.deliver();
     sim.drained(Duration::from_secs(90)).await;
     delivering.stop().await;
-    let expired = |record: &streammanager::record::Outgoing| {
-        record.headers().iter().any(|(name, value)| *name == "expired" && value == "true")
-    };
+    let expired =
+        |record: &Outgoing| record.headers().iter().any(|(name, value)| *name == "expired" && value == "true");
     assert_eq!(sim.stored(TOPIC).iter().map(expired).collect::<Vec<_>>(), [false, true]);
 }
 

@@ -1,6 +1,8 @@
 //! The queue on SQS. Batches are cut to what SQS takes; binary bodies, and text that SQS refuses, travel as base64.
-//! Capacity is not enforced here: SQS holds what it is given.
+//! SQS holds what it is given: capacity is kept by its counts, as exact as they are.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,10 +38,21 @@ const DELAY_MAX: Duration = Duration::from_secs(15 * 60);
 const VISIBILITY_MAX: Duration = Duration::from_secs(12 * 3600);
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
+/// A count is good for this long, with what was sent since; pollers wait longer than this for room anyway.
+const COUNTED_FOR: Duration = Duration::from_secs(2);
+
 /// Queues by their URLs; cheap to clone.
 #[derive(Clone)]
 pub struct SqsQueue {
     client: Client,
+    capacity: Option<u64>,
+    rooms: Arc<Mutex<HashMap<QueueRef, Room>>>,
+}
+
+/// Messages that a queue still takes, as it was counted last.
+struct Room {
+    counted_at: Instant,
+    left: u64,
 }
 
 struct Encoded {
@@ -57,7 +70,38 @@ impl Encoded {
 
 impl SqsQueue {
     pub(crate) fn new(config: &SdkConfig) -> SqsQueue {
-        SqsQueue { client: Client::new(config) }
+        SqsQueue { client: Client::new(config), capacity: None, rooms: Arc::default() }
+    }
+
+    /// Refuses what goes beyond `capacity` messages a queue [Q2].
+    pub fn bounded(self, capacity: u64) -> SqsQueue {
+        SqsQueue { capacity: Some(capacity), ..self }
+    }
+
+    /// How many of `wanted` messages the queue has room for. A queue that cannot be counted takes them all: what is to be
+    /// made durable is not refused because a count failed.
+    async fn room(&self, to: &QueueRef, wanted: usize) -> usize {
+        let Some(capacity) = self.capacity else { return wanted };
+        if !self.with_rooms(|rooms| rooms.get(to).is_some_and(|room| room.counted_at.elapsed() < COUNTED_FOR)) {
+            let left = match self.depth(to).await {
+                Ok(depth) => capacity.saturating_sub(depth.total()),
+                Err(problem) => {
+                    tracing::warn!(%problem, "a queue could not be counted");
+                    capacity
+                }
+            };
+            self.with_rooms(|rooms| rooms.insert(to.clone(), Room { counted_at: Instant::now(), left }));
+        }
+        self.with_rooms(|rooms| {
+            let Some(room) = rooms.get_mut(to) else { return wanted };
+            let taken = room.left.min(wanted as u64);
+            room.left -= taken;
+            taken as usize
+        })
+    }
+
+    fn with_rooms<T>(&self, f: impl FnOnce(&mut HashMap<QueueRef, Room>) -> T) -> T {
+        f(&mut self.rooms.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// One batch's outcomes by their entries' positions.
@@ -142,7 +186,12 @@ impl Queue for SqsQueue {
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut batches: Vec<Vec<Encoded>> = Vec::new();
         let mut bytes = 0;
+        let room = self.room(to, messages.len()).await;
         for (at, message) in messages.iter().enumerate() {
+            if at >= room {
+                outcomes.push(Err(SendError::Full));
+                continue;
+            }
             let encoded = match encode(at, message) {
                 Ok(encoded) => encoded,
                 Err(refused) => {

@@ -438,7 +438,7 @@ async fn too_often_received_goes_to_dead_letters(world: &dyn World, name: &str) 
 
 async fn full_is_refused_and_room_taken_again(world: &dyn World, name: &str) {
     if !world.bounded() {
-        println!("SKIPPED {name}: this queue's capacity is enforced elsewhere");
+        println!("SKIPPED {name}: this queue's counts are approximate, and so is its capacity");
         return;
     }
     let (queue, at) = (world.queue(), world.at(name));

@@ -13,7 +13,7 @@ use streammanager_tests::system::{Start, System};
 use streammanager_tests::{aws, kafka, skip};
 use tempfile::tempdir;
 
-use super::{alert, alerts_and_readings, edited, has_mosquitto, publish, reading};
+use super::{alert, edited, has_mosquitto, publish, reading, the_whole_path};
 
 const TOPIC_PREFIX: &str = "  TopicPrefix:\n    Type: String\n    Default: ";
 const STACK_PREFIX: &str = "  StackPrefix:\n    Type: String\n    Default: ";
@@ -45,15 +45,15 @@ fn template(folder: &Path, name: &str, more: &[(&str, &str)]) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_and_readings_with_state_on_aws() {
+async fn the_whole_path_with_state_on_aws() {
     let Some(aws) = aws() else { return skip("end to end on AWS", "STREAMMANAGER_TEST_AWS is not set") };
     let (folder, name) = (tempdir().unwrap(), own_name());
     let template = template(folder.path(), &name, &[]);
-    alerts_and_readings(Start { aws, template, ..Start::quiet(folder.path()) }, &format!("{name}-")).await;
+    the_whole_path(Start { aws, template, ..Start::quiet(folder.path()) }, &format!("{name}-")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_and_readings_with_state_on_aws_and_real_kafka() {
+async fn the_whole_path_with_state_on_aws_and_real_kafka() {
     let (Some(aws), Some(kafka)) = (aws(), kafka()) else {
         return skip(
             "end to end on AWS and real Kafka",
@@ -62,7 +62,7 @@ async fn alerts_and_readings_with_state_on_aws_and_real_kafka() {
     };
     let (folder, name) = (tempdir().unwrap(), own_name());
     let template = template(folder.path(), &name, &[]);
-    alerts_and_readings(Start { aws, kafka, template, ..Start::quiet(folder.path()) }, &format!("{name}-")).await;
+    the_whole_path(Start { aws, kafka, template, ..Start::quiet(folder.path()) }, &format!("{name}-")).await;
 }
 
 /// Two hosts on one state: the second one's start takes no lease from the first, which is alive, and its end does not stop

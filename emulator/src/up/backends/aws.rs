@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use streammanager::aws::{Aws, QueueShape, SqsQueue, TableShape};
 use streammanager::embedded::Embedded;
 use streammanager::error::BackendError;
+use streammanager::limits::QUEUE_CAPACITY;
 use streammanager::queue::{Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
 use streammanager::time::{Clock, Rng};
 
@@ -30,7 +31,7 @@ pub(super) async fn open(
     let (table, bucket) = (named(template, "STATE_TABLE")?, named(template, "BLOBS_BUCKET")?);
     Ok(Backends {
         place: format!("{url} in {region}: {} queues, table {table}, bucket {bucket}", urls.len()),
-        queue: Arc::new(ByName { urls, sqs: aws.queue(), folder: folder.clone() }),
+        queue: Arc::new(ByName { urls, sqs: aws.queue().bounded(QUEUE_CAPACITY), folder: folder.clone() }),
         store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
         blobs: Arc::new(aws.blobs(bucket)),
         folder,

@@ -48,11 +48,15 @@ fn the_thin_command_links_no_broker_no_cloud_and_no_server() {
 }
 
 #[test]
-fn the_whole_command_links_what_a_running_system_needs() {
+fn the_whole_command_links_what_a_running_system_needs_and_aws_only_when_asked() {
     let whole = linked(&["-p", "streammanager-emulator"]);
-    let needed = EMULATOR.into_iter().chain(["rdkafka", "aws-sdk-sqs", "streammanager-functions"]);
+    let needed = EMULATOR.into_iter().chain(["rdkafka", "streammanager-functions"]);
     let missing: Vec<_> = needed.filter(|name| !whole.contains(*name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+    let cloud = among(&whole, |name| name.starts_with("aws-sdk-"));
+    assert!(cloud.is_empty(), "{cloud:?}");
+    let with_aws = linked(&["-p", "streammanager-emulator", "--features", "aws"]);
+    assert!(with_aws.contains("aws-sdk-sqs"), "{with_aws:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use streammanager::dead;
 use streammanager::error::{BackendError, Reason, Reject};
 use streammanager::express::admit::{NotAdmitted, Proof};
 use streammanager::express::{Accepted, Incoming, Verdict, express};
-use streammanager::ingest::{Stream, WhenFull};
+use streammanager::ingest::{IngestError, Stream, WhenFull};
 use streammanager::record::{SourceId, StreamId, TenantId};
 use streammanager::time::Timestamp;
 
@@ -80,7 +80,7 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
         }
         Verdict::NotData(reject) => HttpResponse::error(422, reject.reason.code(), reject.detail),
         Verdict::Full { accepted, tier } => {
-            let detail = format!("the {tier} queue is full");
+            let detail = IngestError::Full(tier).to_string();
             let body = json!({ "error": "too_many_requests", "detail": detail, "accepted": accepted });
             HttpResponse::json(429, &body).with_header("retry-after", RETRY_AFTER)
         }
@@ -96,12 +96,9 @@ fn unavailable(accepted: &[Accepted], problem: &BackendError) -> HttpResponse {
 
 /// An `Err` makes AWS try again and then hand the event to the express-retry queue.
 async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Vec<Accepted>, HandlerError> {
-    let (source, body) = match (source_of(&message.topic)?, message.payload()) {
-        (Ok(source), Ok(body)) => (source, body),
-        (Err(detail), Ok(body)) => return unreadable(app, body, detail).await.map(|()| Vec::new()),
-        (_, Err(e)) => {
-            return unreadable(app, message.payload.into(), format!("payload: {e}")).await.map(|()| Vec::new());
-        }
+    let payload = message.payload();
+    let Some((source, body)) = readable(app, &message.topic, payload, message.payload).await? else {
+        return Ok(Vec::new());
     };
     let received_at =
         message.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
@@ -112,7 +109,7 @@ async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Vec<Accepted>, Hand
         Verdict::NotAdmitted(NotAdmitted::Unknown(_) | NotAdmitted::NotGranted(_)) | Verdict::NotData(_) => {
             Ok(Vec::new())
         }
-        Verdict::Full { tier, .. } => Err(BackendError::Retry(format!("the {tier} queue is full")).into()),
+        Verdict::Full { tier, .. } => Err(BackendError::Retry(IngestError::Full(tier).to_string()).into()),
         Verdict::NotAdmitted(NotAdmitted::Backend(problem)) | Verdict::Unavailable { problem, .. } => {
             Err(problem.into())
         }
@@ -158,10 +155,9 @@ fn original(body: Value) -> Option<Original> {
 /// with it [A2]. Its bytes stay for an operator; the sender, without a confirmation, sends again.
 async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
     let unknown = |e: &dyn std::fmt::Display| HandlerError::UnknownEvent(format!("a rule's error action: {e}"));
-    let (source, body) = match (source_of(&error.topic)?, error.payload()) {
-        (Ok(source), Ok(body)) => (source, body),
-        (Err(detail), Ok(body)) => return unreadable(app, body, detail).await,
-        (_, Err(e)) => return unreadable(app, error.base64_original_payload.into(), format!("payload: {e}")).await,
+    let payload = error.payload();
+    let Some((source, body)) = readable(app, &error.topic, payload, error.base64_original_payload).await? else {
+        return Ok(());
     };
     let stream = Stream {
         id: StreamId::new(source.as_str()).map_err(|e| unknown(&e))?,
@@ -178,16 +174,23 @@ async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
     Ok(audit::write(app, Action::Refused, &actor, source.as_str(), detail).await?)
 }
 
-/// Whatever can be read only as bytes: it would be as unreadable on every further try.
-async fn unreadable(app: &App, raw: Bytes, detail: String) -> Result<(), HandlerError> {
-    tracing::error!(detail, "an alert that cannot be read is kept in the dead letters");
-    Ok(dead::bury_stray(app, raw, detail).await?)
-}
-
-/// Or why the topic names none. Only a wrong rule hands over what is not below `alerts/`: that is no sender's fault.
-fn source_of(topic: &str) -> Result<Result<SourceId, String>, HandlerError> {
+/// Source and body of a publish. `None`: it can be read only as bytes, on every further try too, and is kept as such. Only a
+/// wrong rule hands over what is not below `alerts/`: that is no sender's fault.
+async fn readable(
+    app: &App,
+    topic: &str,
+    payload: Result<Bytes, base64::DecodeError>,
+    encoded: String,
+) -> Result<Option<(SourceId, Bytes)>, HandlerError> {
     let Some(id) = topic.strip_prefix("alerts/") else {
         return Err(HandlerError::UnknownEvent(format!("topic {topic:?} is not alerts/{{source_id}}")));
     };
-    Ok(SourceId::new(id).map_err(|e| format!("topic {topic:?}: {e}")))
+    let (raw, detail) = match (SourceId::new(id), payload) {
+        (Ok(source), Ok(body)) => return Ok(Some((source, body))),
+        (Err(e), Ok(body)) => (body, format!("topic {topic:?}: {e}")),
+        (_, Err(e)) => (encoded.into(), format!("payload: {e}")),
+    };
+    tracing::error!(detail, "an alert that cannot be read is kept in the dead letters");
+    dead::bury_stray(app, raw, detail).await?;
+    Ok(None)
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use aws_sdk_iotdataplane::Client;
 use aws_sdk_iotdataplane::config::Builder;
-use aws_sdk_iotdataplane::error::DisplayErrorContext;
 use aws_sdk_iotdataplane::primitives::Blob;
 use futures::StreamExt;
-use streammanager::aws::Aws;
-use streammanager::settings::BadSetting;
+use streammanager::aws::{Aws, chain};
+use streammanager::settings::{BadSetting, variable};
 use tokio::time::{Instant, timeout_at};
 
 use crate::confirm::Confirmation;
@@ -33,8 +32,7 @@ impl Confirmations {
     /// or a URL. Without it the SDK's own, the region's.
     pub fn connect(aws: &Aws, environment: &BTreeMap<String, String>) -> Result<Confirmations, BadSetting> {
         let mut config = Builder::from(aws.config());
-        let endpoint = environment.get("IOT_ENDPOINT").map(|text| text.trim()).filter(|text| !text.is_empty());
-        config.set_endpoint_url(endpoint.map(url).transpose()?);
+        config.set_endpoint_url(variable(environment, "IOT_ENDPOINT").map(url).transpose()?);
         Ok(Confirmations { client: Client::from_conf(config.build()) })
     }
 
@@ -56,7 +54,7 @@ impl Confirmations {
 
     async fn one(&self, confirmation: Confirmation) -> Result<(), String> {
         let publish = self.client.publish().topic(confirmation.topic).qos(QOS).payload(Blob::new(confirmation.payload));
-        publish.send().await.map(drop).map_err(|e| DisplayErrorContext(&e).to_string())
+        publish.send().await.map(drop).map_err(|e| chain(&e))
     }
 }
 

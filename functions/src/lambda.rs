@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use streammanager::app::App;
-use streammanager::aws::Aws;
+use streammanager::aws::{Aws, chain};
 use streammanager::error::BackendError;
 use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
-use streammanager::settings::{BadSetting, Secret, Settings};
+use streammanager::settings::{BadSetting, Secret, Settings, variable};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
@@ -124,8 +124,7 @@ async fn report(problem: &Error) {
 }
 
 fn needed<'a>(environment: &'a Environment, name: &str) -> Result<&'a str, BadSetting> {
-    let value = environment.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
-    value.ok_or_else(|| BadSetting { name: name.into(), rule: "is not set".into() })
+    variable(environment, name).ok_or_else(|| BadSetting { name: name.into(), rule: "is not set".into() })
 }
 
 /// Parameters and addresses from the environment; the FIRMS key from Secrets Manager, never from the environment.
@@ -133,7 +132,7 @@ async fn app(aws: &Aws, environment: &Environment) -> Result<App, Error> {
     let mut settings = Settings::parse(environment)?;
     let (table, bucket) = (needed(environment, "STATE_TABLE")?, needed(environment, "BLOBS_BUCKET")?);
     let kafka = KafkaSettings::parse(environment)?;
-    if let Ok(secret) = needed(environment, "FIRMS_MAP_KEY_SECRET") {
+    if let Some(secret) = variable(environment, "FIRMS_MAP_KEY_SECRET") {
         settings.firms_map_key = firms_map_key(aws, secret).await;
     }
     let clock = Clock::system();
@@ -159,7 +158,7 @@ async fn firms_map_key(aws: &Aws, secret: &str) -> Secret {
     match secrets.get_secret_value().secret_id(secret).send().await {
         Ok(value) => value.secret_string().map(str::trim).map(Secret::new).unwrap_or_default(),
         Err(e) => {
-            tracing::warn!(error = %aws_sdk_secretsmanager::error::DisplayErrorContext(&e), "no FIRMS map key");
+            tracing::warn!(error = chain(&e), "no FIRMS map key");
             Secret::default()
         }
     }

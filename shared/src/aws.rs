@@ -104,7 +104,7 @@ where
 }
 
 /// An error and its causes, each said once.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut texts: Vec<String> = Vec::new();
     for text in causes.map(ToString::to_string) {

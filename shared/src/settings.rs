@@ -13,6 +13,11 @@ pub struct BadSetting {
     pub rule: String,
 }
 
+/// A variable of an environment without blanks around it; an empty one counts as not set.
+pub fn variable<'a>(environment: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    environment.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
+}
+
 /// A text that is never shown; absent when it was not given.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(Option<String>);
@@ -107,7 +112,7 @@ impl Settings {
 
     /// From a function's environment, as the template sets it.
     pub fn parse(environment: &BTreeMap<String, String>) -> Result<Settings, BadSetting> {
-        let get = |name: &str| environment.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+        let get = |name: &str| variable(environment, name);
         let queue = |name: &str| {
             let rule = || BadSetting { name: name.into(), rule: "is not set; it must name a queue's URL".into() };
             get(name).map(QueueRef::new).ok_or_else(rule)

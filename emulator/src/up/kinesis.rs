@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use streammanager::error::BackendError;
-use streammanager::store::{Expect, Item, Key, PutError, Store};
+use streammanager::store::{self, Expect, Item, Key, Store};
 use streammanager::time::Clock;
 use streammanager_functions::events::BatchResponse;
 use tokio::sync::Notify;
@@ -120,7 +120,7 @@ impl Shard {
                     continue;
                 }
                 // Passed, but a kill came before its deletion.
-                store.delete_if(&item.key, Expect::Any).await.map_err(|e| e.of("a Kinesis record"))?;
+                store::remove(&*store, &item.key).await?;
             }
         }
         let next = stored.last().copied().unwrap_or(read) + 1;
@@ -141,8 +141,7 @@ impl Shard {
                 taken.stored();
                 Ok(())
             }
-            Err(PutError::Backend(e)) => Err(NotPut::Away(e)),
-            Err(e) => Err(NotPut::Away(BackendError::Fatal(e.to_string()))),
+            Err(e) => Err(NotPut::Away(e.of("a Kinesis record"))),
         }
     }
 
@@ -214,12 +213,13 @@ impl Shard {
         Ok((read, items))
     }
 
-    async fn pass(&self, read: u64, done: u64, items: &[Item]) -> Result<(), PutError> {
+    async fn pass(&self, read: u64, done: u64, items: &[Item]) -> Result<(), BackendError> {
         if done <= read {
             return Ok(());
         }
         let value = Bytes::from(done.to_string());
-        self.0.store.put_if(&checkpoint(&self.0.name), value, Expect::Any, None).await?;
+        let moved = self.0.store.put_if(&checkpoint(&self.0.name), value, Expect::Any, None).await;
+        moved.map_err(|e| e.of("a Kinesis checkpoint"))?;
         let passed: Vec<&Item> = items.iter().filter(|item| number(item) <= done).collect();
         {
             let mut numbers = self.0.numbers();
@@ -228,7 +228,7 @@ impl Shard {
                 numbers.stored.remove(&number(item));
             }
         }
-        let deletes = passed.iter().map(|item| self.0.store.delete_if(&item.key, Expect::Any));
+        let deletes = passed.iter().map(|item| store::remove(&*self.0.store, &item.key));
         futures::future::try_join_all(deletes).await.map(|_| ())
     }
 
@@ -279,64 +279,15 @@ fn number(item: &Item) -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use async_trait::async_trait;
     use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
-    use streammanager::store::Version;
-    use streammanager::time::Timestamp;
+    use streammanager::faults::{Fault, Faults, Faulty};
 
     use super::*;
 
-    /// A store whose writes of records beginning with `held` wait, and fail while it is away.
-    struct Gated {
-        inner: Embedded,
-        held: &'static [u8],
-        open: Notify,
-        away: AtomicBool,
-    }
-
-    #[async_trait]
-    impl Store for Gated {
-        async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError> {
-            self.inner.get(key).await
-        }
-
-        async fn list(
-            &self,
-            partition: &str,
-            prefix: &str,
-            after: Option<&str>,
-            max: usize,
-        ) -> Result<Vec<Item>, BackendError> {
-            self.inner.list(partition, prefix, after, max).await
-        }
-
-        async fn put_if(
-            &self,
-            key: &Key,
-            value: Bytes,
-            expect: Expect,
-            expires: Option<Timestamp>,
-        ) -> Result<Version, PutError> {
-            if self.away.load(Ordering::Relaxed) {
-                return Err(BackendError::Retry("away".into()).into());
-            }
-            if value.starts_with(self.held) {
-                self.open.notified().await;
-            }
-            self.inner.put_if(key, value, expect, expires).await
-        }
-
-        async fn delete_if(&self, key: &Key, expect: Expect) -> Result<(), PutError> {
-            self.inner.delete_if(key, expect).await
-        }
-    }
-
-    fn store() -> Arc<Gated> {
+    fn store() -> (Arc<dyn Store>, Faults) {
         let options = Options { commits: Commits::Inline, ..Options::new(Clock::system()) };
-        let inner = Embedded::on_disk(&MemoryDisk::new(), options).unwrap();
-        Arc::new(Gated { inner, held: b"slow", open: Notify::new(), away: AtomicBool::new(false) })
+        let (inner, faults) = (Embedded::on_disk(&MemoryDisk::new(), options).unwrap(), Faults::none());
+        (Arc::new(Faulty::new(inner, faults.clone())), faults)
     }
 
     async fn batch(shard: &Shard) -> (u64, Vec<Item>) {
@@ -347,11 +298,12 @@ mod tests {
         items.iter().map(number).collect()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn nothing_is_read_beyond_a_put_that_is_not_answered() {
-        let store = store();
-        let shard = Shard::open("s", store.clone()).await.unwrap();
+        let (store, faults) = store();
+        let shard = Shard::open("s", store).await.unwrap();
         shard.put("a", b"1").await.unwrap();
+        faults.script([Fault::Late(Duration::from_secs(1))]);
         let slow = tokio::spawn({
             let shard = shard.clone();
             async move { shard.put("slow", b"2").await }
@@ -363,7 +315,6 @@ mod tests {
         shard.pass(read, 1, &items).await.unwrap();
         assert!(batch(&shard).await.1.is_empty());
 
-        store.open.notify_one();
         slow.await.unwrap().unwrap();
         let (read, items) = batch(&shard).await;
         assert_eq!(numbers(&items), [2, 3]);
@@ -371,13 +322,12 @@ mod tests {
         assert_eq!(shard.unread(), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_put_that_failed_or_whose_publisher_left_holds_nothing_up() {
-        let store = store();
-        let shard = Shard::open("s", store.clone()).await.unwrap();
-        store.away.store(true, Ordering::Relaxed);
+        let (store, faults) = store();
+        let shard = Shard::open("s", store).await.unwrap();
+        faults.script([Fault::Before, Fault::Late(Duration::from_secs(1))]);
         assert!(matches!(shard.put("a", b"1").await, Err(NotPut::Away(BackendError::Retry(_)))));
-        store.away.store(false, Ordering::Relaxed);
         let left = tokio::time::timeout(Duration::from_millis(1), shard.put("slow", b"2"));
         assert!(left.await.is_err());
         assert_eq!(shard.unread(), 0);
@@ -387,7 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_kill_left_behind_the_checkpoint_is_deleted_and_the_rest_is_still_unread() {
-        let store = store();
+        let (store, _) = store();
         let shard = Shard::open("s", store.clone()).await.unwrap();
         for data in ["1", "2", "3"] {
             shard.put("a", data.as_bytes()).await.unwrap();

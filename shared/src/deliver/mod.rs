@@ -190,14 +190,21 @@ impl<'a> Lanes<'a> {
         Ok(())
     }
 
-    /// CRITICAL by age, so that of one thread the older message is always found first.
     fn keep(&mut self, held: Held) {
-        let hand = self.hand(held.envelope.tier);
-        // Received again, because it could not be kept hidden: only the latest receipt settles it.
-        if let Some(before) = hand.iter_mut().find(|other| other.envelope.id == held.envelope.id) {
-            before.receipt = held.receipt;
-            return;
+        match self.kept(&held.envelope) {
+            // Received again, because it could not be kept hidden: only the latest receipt settles it.
+            Some(before) => before.receipt = held.receipt,
+            None => self.insert(held),
         }
+    }
+
+    fn kept(&mut self, envelope: &Envelope) -> Option<&mut Held> {
+        self.hand(envelope.tier).iter_mut().find(|held| held.envelope.id == envelope.id)
+    }
+
+    /// CRITICAL by age, so that of one thread the older message is always found first.
+    fn insert(&mut self, held: Held) {
+        let hand = self.hand(held.envelope.tier);
         let at = match held.envelope.tier {
             Tier::Critical => hand.partition_point(|other| other.envelope.id <= held.envelope.id),
             Tier::High | Tier::Normal | Tier::Low => hand.len(),
@@ -218,7 +225,7 @@ impl<'a> Lanes<'a> {
         while self.bulk_has_room() {
             let head = |tier| self.hands.get(&tier)?.front().map(|held| held.envelope.count);
             let [high, normal, low] = Tier::BULK.map(head);
-            let critical = self.next_critical().filter(|_| flooded);
+            let critical = if flooded { self.next_critical() } else { None };
             let tier = match flooded {
                 false => self.calm.next([high, normal, low]).map(|class| Tier::BULK[class]),
                 true => self.flood.next([critical.map(|_| 1), high, normal, low]).map(|class| Tier::ALL[class]),
@@ -271,7 +278,7 @@ impl<'a> Lanes<'a> {
             thread: held.thread.clone(),
         };
         self.in_work.insert(number, in_work);
-        let critical_here = self.critical_here();
+        let critical_here = if tier == Tier::Critical { self.critical_here() } else { 0 };
         self.working.push(Box::pin(async move { Done { number, result: work(app, held, critical_here).await } }));
     }
 
@@ -286,9 +293,8 @@ impl<'a> Lanes<'a> {
         self.in_work.remove(&done.number);
         match done.result {
             // Received again in the meantime, it is in hand already, with the receipt that settles it.
-            Ok(Some(waits))
-                if self.hand(waits.envelope.tier).iter().any(|other| other.envelope.id == waits.envelope.id) => {}
-            Ok(Some(waits)) => self.keep(waits),
+            Ok(Some(waits)) if self.kept(&waits.envelope).is_some() => {}
+            Ok(Some(waits)) => self.insert(waits),
             Ok(None) => {}
             Err(problem) => warn_if_away(Err(problem)),
         }

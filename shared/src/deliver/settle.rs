@@ -38,8 +38,8 @@ pub struct Held {
     pub due: Instant,
 }
 
-/// Sends one envelope and settles it; gives it back when it must wait for another. `critical_here`: messages of the
-/// CRITICAL queue that this process holds. An `Err` means that the queue or the store is away; the envelope comes back by itself.
+/// Sends one envelope and settles it; gives it back when it must wait for another. `critical_here`: of a CRITICAL one, how
+/// many messages of its queue this process holds. An `Err` means that the queue or the store is away; the envelope comes back by itself.
 pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<Held>, BackendError> {
     let queue = app.settings.queues.tier(held.envelope.tier);
     if held.envelope.tier == Tier::Critical && hedge::is_void(&*app.store, held.envelope.id).await {
@@ -54,7 +54,8 @@ pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<
     }
     match held.envelope.unpack() {
         Ok(mut records) => {
-            records.iter_mut().for_each(|record| record.mark_expired(app.clock.now()));
+            let now = app.clock.now();
+            records.iter_mut().for_each(|record| record.mark_expired(now));
             let outcomes = retry::send(app, lane(held.envelope.tier), &records).await;
             settle(app, queue, held, records, outcomes).await?;
         }

@@ -64,7 +64,7 @@ pub async fn clear_all(app: &App) -> Result<(), BackendError> {
 /// For a host that shares its state and may have died before: returns when every lease held now has ended, or was renewed
 /// by somebody alive.
 pub async fn outlive(app: &App) -> Result<(), BackendError> {
-    let held = app.store.list(PARTITION, "", None, 1000).await?;
+    let held = store::list_all(&*app.store, PARTITION, "", usize::MAX).await?;
     if let Some(last) = held.iter().filter_map(|item| item.expires).max() {
         let left = Duration::try_from(last.duration_since(app.clock.now())).unwrap_or_default();
         // Another host's clock may be wrong.

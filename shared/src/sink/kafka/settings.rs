@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 
 use crate::limits::{BULK_IN_FLIGHT_RECORDS, TRY_BULK, TRY_CRITICAL};
-use crate::settings::BadSetting;
+use crate::settings::{BadSetting, variable};
 use crate::sink::Lane;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl KafkaSettings {
     /// From an environment: `KAFKA_BROKERS`, `TOPIC_PREFIX`, `KAFKA_SECURITY` (`plaintext`, `tls`, `scram` over TLS,
     /// `scram_plaintext`), `KAFKA_CA_FILE`, `KAFKA_USER`, `KAFKA_PASSWORD`.
     pub fn parse(environment: &BTreeMap<String, String>) -> Result<KafkaSettings, BadSetting> {
-        let get = |name: &str| environment.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+        let get = |name: &str| variable(environment, name);
         let need = |name: &str, what: &str| {
             get(name).ok_or_else(|| BadSetting { name: name.into(), rule: format!("is not set; it must be {what}") })
         };

@@ -5,6 +5,8 @@ pub mod generate;
 pub mod naive;
 pub(crate) mod poll;
 
+use std::path::{Path, PathBuf};
+
 use streammanager::ingest::{Stream, WhenFull};
 use streammanager::record::ids::BadId;
 use streammanager::record::{SourceId, StreamId, TenantId};
@@ -21,4 +23,26 @@ pub(crate) fn stream() -> Result<Stream, BadId> {
         granted: false,
         when_full: WhenFull::Wait,
     })
+}
+
+/// A folder of one run, which ends with it.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new(benchmark: &str) -> std::io::Result<Scratch> {
+        let folder = std::env::temp_dir().join(format!("streammanager-bench-{benchmark}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        Ok(Scratch(folder))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left over lies among the host's other temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -92,6 +92,20 @@ pub fn kafka_sink(brokers: &str, topic_prefix: &str) -> Result<Arc<dyn Sink>, Fa
     Ok(Arc::new(KafkaSink::connect(&settings)?))
 }
 
+/// Serves `app` on a free port of this host until the process ends; `name` is said when it ends before.
+#[cfg(feature = "up")]
+pub(crate) async fn serve(name: &'static str, app: axum::Router) -> Result<std::net::SocketAddr, Failure> {
+    let failed = |e| Failure::new(format!("{name}: {e}"));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+    let at = listener.local_addr().map_err(failed)?;
+    tokio::spawn(async move {
+        if let Err(e) = axum::serve(listener, app).await {
+            tracing::error!(%e, "{name} ended");
+        }
+    });
+    Ok(at)
+}
+
 /// The sink of `--out` or `--kafka`.
 pub fn sink(out: Option<&Path>, kafka: Option<&str>) -> Result<Arc<dyn Sink>, Failure> {
     match (out, kafka) {

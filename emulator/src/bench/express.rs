@@ -21,13 +21,13 @@ use streammanager::sink::Lane;
 use streammanager::sink::kafka::KafkaSettings;
 use streammanager::time::{Clock, rfc3339};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use crate::bench::PREFIX;
+use crate::bench::{PREFIX, Scratch};
 use crate::commands::operate::client;
 use crate::exit::Failure;
+use crate::host;
 
 /// Alerts that warm up connections and topics, and are not counted.
 const WARM_UP: usize = 50;
@@ -47,35 +47,29 @@ pub(crate) struct Waits {
 /// # Errors
 /// When either refuses an alert or cannot start; the run is worthless then.
 pub(crate) async fn express(brokers: &str, template: &Path, alerts: usize) -> Result<(Waits, Waits), Failure> {
-    let folder = std::env::temp_dir().join(format!("streammanager-bench-express-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).map_err(Failure::new)?;
-    let measured = async {
-        let (_system, ours, key) = system(brokers, template, &folder).await?;
-        let naive = naive(brokers).await?;
-        let client = client();
-        let (mut our_waits, mut naive_waits) = (Recorder::new()?, Recorder::new()?);
-        for number in 0..WARM_UP + alerts {
-            let counted = number >= WARM_UP;
-            for (at, recorder) in [(ours, &mut our_waits), (naive, &mut naive_waits)] {
-                let request = client.post(format!("http://{at}/alerts")).bearer_auth(&key).json(&alert(number));
-                let began = Instant::now();
-                let response = request.send().await.map_err(Failure::new)?;
-                let status = response.status();
-                let answer: Value = response.json().await.map_err(Failure::new)?;
-                if !status.is_success() {
-                    return Err(Failure::new(format!("an alert was refused: {status} {answer}")));
-                }
-                if counted {
-                    recorder.micros.record(began.elapsed().as_micros() as u64).map_err(Failure::new)?;
-                    recorder.by_queue += usize::from(answer["accepted"][0]["acknowledged_by"] == "queue");
-                }
+    let folder = Scratch::new("express").map_err(Failure::new)?;
+    let (_system, ours, key) = system(brokers, template, folder.path()).await?;
+    let naive = naive(brokers).await?;
+    let client = client();
+    let (mut our_waits, mut naive_waits) = (Recorder::new()?, Recorder::new()?);
+    for number in 0..WARM_UP + alerts {
+        let counted = number >= WARM_UP;
+        for (at, recorder) in [(ours, &mut our_waits), (naive, &mut naive_waits)] {
+            let request = client.post(format!("http://{at}/alerts")).bearer_auth(&key).json(&alert(number));
+            let began = Instant::now();
+            let response = request.send().await.map_err(Failure::new)?;
+            let status = response.status();
+            let answer: Value = response.json().await.map_err(Failure::new)?;
+            if !status.is_success() {
+                return Err(Failure::new(format!("an alert was refused: {status} {answer}")));
+            }
+            if counted {
+                recorder.micros.record(began.elapsed().as_micros() as u64).map_err(Failure::new)?;
+                recorder.by_queue += usize::from(answer["accepted"][0]["acknowledged_by"] == "queue");
             }
         }
-        Ok((our_waits.waits(), naive_waits.waits()))
-    };
-    let waits = measured.await;
-    let _ = std::fs::remove_dir_all(&folder);
-    waits
+    }
+    Ok((our_waits.waits(), naive_waits.waits()))
 }
 
 struct Recorder {
@@ -147,14 +141,7 @@ async fn naive(brokers: &str) -> Result<SocketAddr, Failure> {
     let settings = KafkaSettings::plaintext(brokers, "").map_err(Failure::new)?;
     let producer: FutureProducer = settings.producer(Lane::Critical).create().map_err(Failure::new)?;
     let app = Router::new().route("/alerts", post(send_on)).with_state(Arc::new(producer));
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::new)?;
-    let at = listener.local_addr().map_err(Failure::new)?;
-    tokio::spawn(async move {
-        if let Err(e) = axum::serve(listener, app).await {
-            tracing::error!(%e, "the naive program ended");
-        }
-    });
-    Ok(at)
+    host::serve("the naive program", app).await
 }
 
 async fn send_on(State(producer): State<Arc<FutureProducer>>, body: Bytes) -> (StatusCode, String) {

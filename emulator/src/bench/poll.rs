@@ -18,12 +18,12 @@ use streammanager::record::{Draft, Envelope, Tier, Traceparent, route};
 use streammanager::sink::Lane;
 use streammanager::upstream::http::HttpUpstream;
 use streammanager::upstream::{Request, SecretUrl, Upstream};
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::bench;
 use crate::bench::generate::firms_viirs_noaa20;
 use crate::exit::Failure;
+use crate::host;
 
 /// Milliseconds of one poll by step.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -66,7 +66,9 @@ impl Steps {
 pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, Failure> {
     let stream = bench::stream().map_err(Failure::new)?;
     let now = app.clock.now();
-    let url = serve(firms_viirs_noaa20(number, rows, now)).await?;
+    let body = Bytes::from(firms_viirs_noaa20(number, rows, now));
+    let source = Router::new().route("/", get(move || async move { body }));
+    let url = format!("http://{}/", host::serve("the benchmark's source", source).await?);
     let upstream = HttpUpstream::new()?;
     let mut steps = Steps::default();
 
@@ -147,17 +149,4 @@ impl Watch {
         self.0 = Instant::now();
         passed.as_secs_f64() * 1000.0
     }
-}
-
-async fn serve(body: String) -> Result<String, Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::new)?;
-    let at = listener.local_addr().map_err(Failure::new)?;
-    let body = Bytes::from(body);
-    let app = Router::new().route("/", get(move || async move { body }));
-    tokio::spawn(async move {
-        if let Err(e) = axum::serve(listener, app).await {
-            tracing::error!(%e, "the benchmark's source ended");
-        }
-    });
-    Ok(format!("http://{at}/"))
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::generate::firms_viirs_noaa20;
 use crate::bench::naive::{Figures, Headers, cpu_time, naive_firms};
-use crate::bench::{self, PREFIX};
+use crate::bench::{self, PREFIX, Scratch};
 use crate::cli::BenchCommand;
 use crate::exit::{Exit, Failure};
 use crate::host::{self, Host};
@@ -77,37 +77,34 @@ fn median(mut figures: Vec<Figures>) -> Figures {
 }
 
 async fn whole_way(brokers: &str, body: &Bytes) -> Result<Figures, Failure> {
-    let folder = std::env::temp_dir().join(format!("streammanager-bench-{}", std::process::id()));
-    let measured = async {
-        let host = Host::open(&folder, host::kafka_sink(brokers, PREFIX)?).await?;
-        let stop = CancellationToken::new();
-        let delivering = tokio::spawn({
-            let (app, stop) = (host.app.clone(), stop.clone());
-            async move { deliver(&app, &stop).await }
-        });
-        let stream = bench::stream().map_err(Failure::new)?;
-        let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
-        // Connects the producer, as the naive program's is: what is measured is records, not the first handshake.
-        let first = Bytes::from(firms_viirs_noaa20(u64::MAX, 1, host.app.clock.now()));
-        let (mut began, mut cpu) = (Instant::now(), Duration::ZERO);
-        for body in [&first, body] {
-            ledger = Ledger::default();
-            (began, cpu) = (Instant::now(), cpu_time().map_err(Failure::new)?);
-            let context = Context { source: &stream.source, received_at: host.app.clock.now(), topic: None };
-            let rows = Format::Firms.rows(body, context).map_err(Failure::new)?;
-            ingest(&host.app, &stream, &mut seen, &mut ledger, rows).await.map_err(Failure::new)?;
-            while !host.is_drained().await? {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
-        let (elapsed, used) = (began.elapsed(), cpu_time().map_err(Failure::new)? - cpu);
-        stop.cancel();
-        delivering.await.map_err(Failure::new)??;
-        Ok(Figures::of(ledger.accepted, elapsed, used))
-    };
-    let figures = measured.await;
-    let _ = std::fs::remove_dir_all(&folder);
-    figures
+    let folder = Scratch::new("orchestrated").map_err(Failure::new)?;
+    let host = Host::open(folder.path(), host::kafka_sink(brokers, PREFIX)?).await?;
+    let stop = CancellationToken::new();
+    let delivering = tokio::spawn({
+        let (app, stop) = (host.app.clone(), stop.clone());
+        async move { deliver(&app, &stop).await }
+    });
+    // Connects the producer, as the naive program's is: what is measured is records, not the first handshake.
+    through(&host, &Bytes::from(firms_viirs_noaa20(u64::MAX, 1, host.app.clock.now()))).await?;
+    let (began, cpu) = (Instant::now(), cpu_time().map_err(Failure::new)?);
+    let accepted = through(&host, body).await?;
+    let (elapsed, used) = (began.elapsed(), cpu_time().map_err(Failure::new)? - cpu);
+    stop.cancel();
+    delivering.await.map_err(Failure::new)??;
+    Ok(Figures::of(accepted, elapsed, used))
+}
+
+/// Until everything that is accepted of `body` is acknowledged; gives its number.
+async fn through(host: &Host, body: &Bytes) -> Result<u64, Failure> {
+    let stream = bench::stream().map_err(Failure::new)?;
+    let context = Context { source: &stream.source, received_at: host.app.clock.now(), topic: None };
+    let rows = Format::Firms.rows(body, context).map_err(Failure::new)?;
+    let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
+    ingest(&host.app, &stream, &mut seen, &mut ledger, rows).await.map_err(Failure::new)?;
+    while !host.is_drained().await? {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(ledger.accepted)
 }
 
 /// F3: one alert after another, ours and the naive program's turn by turn.
@@ -128,19 +125,14 @@ async fn express(brokers: &str, template: &Path, alerts: usize, as_json: bool) -
 
 /// F11: where the time of one poll goes; the medians of `runs` polls.
 async fn poll(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<Exit, Failure> {
-    let folder = std::env::temp_dir().join(format!("streammanager-bench-poll-{}", std::process::id()));
-    let measured = async {
-        let host = Host::open(&folder, host::kafka_sink(brokers, PREFIX)?).await?;
-        let mut polls = Vec::new();
-        // The first one warms up and is not counted.
-        for number in 0..=runs as u64 {
-            polls.push(bench::poll::poll(&host.app, number, rows).await?);
-        }
-        Ok::<_, Failure>(polls.split_off(1))
-    };
-    let polls = measured.await;
-    let _ = std::fs::remove_dir_all(&folder);
-    let mut polls = polls?;
+    let folder = Scratch::new("poll").map_err(Failure::new)?;
+    let host = Host::open(folder.path(), host::kafka_sink(brokers, PREFIX)?).await?;
+    // The first one warms up and is not counted.
+    bench::poll::poll(&host.app, 0, rows).await?;
+    let mut polls = Vec::new();
+    for number in 1..=runs as u64 {
+        polls.push(bench::poll::poll(&host.app, number, rows).await?);
+    }
     polls.sort_by(|a, b| a.total().total_cmp(&b.total()));
     let median = polls[polls.len() / 2];
     match as_json {

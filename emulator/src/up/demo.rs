@@ -22,13 +22,14 @@ use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
 use streammanager::schedule::streams::{self, Interval};
 use streammanager::time::{Clock, Timestamp, rfc3339};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::commands::operate::client;
 use crate::exit::Failure;
+use crate::host;
 
 /// The key that the demo's upstream takes.
 pub(crate) const MAP_KEY: &str = "demo-key";
@@ -113,12 +114,9 @@ struct Served {
 
 /// Serves FIRMS responses on a port of its own; gives its base URL.
 pub(crate) async fn serve_upstream(clock: Clock) -> Result<String, Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| Failure::new(format!("demo upstream: {e}")))?;
-    let at = listener.local_addr().map_err(Failure::new)?;
     let served = Arc::new(Served { clock, calls: Mutex::default() });
     let app = Router::new().route("/api/area/csv/{key}/{product}/{area}/{days}", get(area)).with_state(served);
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    Ok(format!("http://{at}"))
+    Ok(format!("http://{}", host::serve("demo upstream", app).await?))
 }
 
 async fn area(

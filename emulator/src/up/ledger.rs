@@ -135,10 +135,14 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn verdict(start: Queued, accepted: u64, delivered: u64, end: Queued) -> Verdict {
+    fn ledger(start: Queued, accepted: u64, delivered: u64, end: Queued) -> Ledger {
         let delivered = [("topic".to_owned(), delivered)].into();
         let totals = Totals { accepted, delivered, ..Totals::default() };
-        Ledger { queued_at_start: start, queued: end, totals, unread_readings: 0, drained: true }.verdict()
+        Ledger { queued_at_start: start, queued: end, totals, unread_readings: 0, drained: true }
+    }
+
+    fn verdict(start: Queued, accepted: u64, delivered: u64, end: Queued) -> Verdict {
+        ledger(start, accepted, delivered, end).verdict()
     }
 
     #[test]
@@ -152,21 +156,12 @@ mod tests {
 
     #[test]
     fn what_still_waits_is_exit_code_3() {
-        let exit = |queued, unread_readings| {
-            let totals = Totals { accepted: 3, delivered: [("topic".to_owned(), 2)].into(), ..Totals::default() };
-            Ledger { queued_at_start: Queued::Records(0), queued, totals, unread_readings, drained: false }.exit()
-        };
-        assert_eq!(exit(Queued::Records(1), 0), Exit::Partly);
-        assert_eq!(exit(Queued::Records(0), 0), Exit::Failed);
-        let done = Totals::default();
-        let ledger = |unread_readings| Ledger {
-            queued_at_start: Queued::Records(0),
-            queued: Queued::Records(0),
-            totals: done.clone(),
-            unread_readings,
-            drained: true,
-        };
-        assert_eq!((ledger(0).exit(), ledger(1).exit()), (Exit::Done, Exit::Partly));
+        let none = Queued::Records(0);
+        assert_eq!(ledger(none, 3, 2, Queued::Records(1)).exit(), Exit::Partly);
+        assert_eq!(ledger(none, 3, 2, none).exit(), Exit::Failed);
+        assert_eq!(ledger(none, 0, 0, none).exit(), Exit::Done);
+        let unread = Ledger { unread_readings: 1, ..ledger(none, 0, 0, none) };
+        assert_eq!(unread.exit(), Exit::Partly);
     }
 
     #[test]

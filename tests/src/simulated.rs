@@ -22,6 +22,7 @@ use streammanager::record::{
     ConnectorId, Data, Draft, EventId, Outgoing, SourceId, StreamId, TenantId, Tier, content_hash,
 };
 use streammanager::settings::Settings;
+use streammanager::sink::Lane;
 use streammanager::sink::faulty::FaultySink;
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::faulty::Scripted;
@@ -97,6 +98,13 @@ impl Simulated {
         send_alert(&self.app, key, body).await
     }
 
+    /// As three failed tries in a row open it [R2].
+    pub fn open_breaker(&self, lane: Lane) {
+        for _ in 0..3 {
+            self.app.breakers.lane(lane).record(false, self.app.clock.now());
+        }
+    }
+
     pub async fn depth(&self, tier: Tier) -> Depth {
         self.app.queue.depth(self.app.settings.queues.tier(tier)).await.unwrap()
     }
@@ -149,18 +157,6 @@ impl Delivering {
 pub async fn send_alert(app: &App, key: &str, body: String) -> Verdict {
     let body = Bytes::from(body);
     express(app, Incoming { proof: Proof::Key(key), source: None, body, received_at: app.clock.now() }).await
-}
-
-/// An alert of the published schema. `references` name earlier messages of its thread by their ids.
-pub fn alert(id: &str, status: &str, msg_type: &str, references: &[&str]) -> String {
-    let references: Vec<String> =
-        references.iter().map(|id| format!("test@example.org,{id},2026-09-01T12:00:00-07:00")).collect();
-    json!({
-        "id": id, "sender": "test@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": status,
-        "msgType": msg_type, "event": "Evacuation Immediate", "references": references,
-        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
-    })
-    .to_string()
 }
 
 fn stream(source: &str) -> Stream {

@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+/// A streams file that polls [`firms_csv`]'s product.
+pub const FIRMS_STREAM: &str = "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    tenant: test\n    interval: 60s\n    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}\n";
+
 pub struct FakeUpstream {
     pub url: String,
     requests: Arc<Mutex<Vec<String>>>,

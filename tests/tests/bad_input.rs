@@ -6,20 +6,14 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 use streammanager::limits::{ALERT_BYTES, READING_BYTES};
+use streammanager_tests::bodies::actual;
 use streammanager_tests::mqtt::Publisher;
 use streammanager_tests::system::{Start, System};
-use streammanager_tests::upstream::{FakeUpstream, firms_csv};
+use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
 use tempfile::tempdir;
 
-fn alert(id: &str) -> Value {
-    json!({
-        "id": id, "sender": "test@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": "Actual", "msgType": "Alert",
-        "event": "Evacuation Immediate",
-        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
-    })
-}
-
-fn without(mut alert: Value, field: &str) -> String {
+fn without(field: &str) -> String {
+    let mut alert: Value = serde_json::from_str(&actual("B")).unwrap();
     alert.as_object_mut().unwrap().remove(field);
     alert.to_string()
 }
@@ -44,14 +38,14 @@ async fn refused_alerts_say_why_and_nothing_else_is_lost() {
     let mut sent = 0;
     let mut send_good = async || {
         sent += 1;
-        let (status, answer) = system.alert(&key, alert(&format!("G{sent}")).to_string()).await.unwrap();
+        let (status, answer) = system.alert(&key, actual(&format!("G{sent}"))).await.unwrap();
         assert_eq!(status, 200, "{answer}");
         sent
     };
     send_good().await;
     let large = |bytes: usize| format!("{{\"id\": \"{}\"}}", "x".repeat(bytes));
     let with = |field: &str, value: Value| {
-        let mut alert = alert("B");
+        let mut alert: Value = serde_json::from_str(&actual("B")).unwrap();
         alert[field] = value;
         alert.to_string()
     };
@@ -71,8 +65,8 @@ async fn refused_alerts_say_why_and_nothing_else_is_lost() {
         send_good().await;
     }
     for (body, error, says) in [
-        (without(alert("B"), "sent"), "missing_field", "sent"),
-        (without(alert("B"), "id"), "missing_field", "id"),
+        (without("sent"), "missing_field", "sent"),
+        (without("id"), "missing_field", "id"),
         (with("sent", json!("yesterday")), "bad_time", "yesterday"),
         (with("sent", json!("2200-01-01T00:00:00Z")), "future_time", "2200"),
         (cap("soon", ""), "bad_time", "soon"),
@@ -104,7 +98,7 @@ async fn refused_alerts_say_why_and_nothing_else_is_lost() {
         (Some(key.as_str()), "/alerts?source=evacuation_alert_yuba", 403, "evacuation_alert_yuba"),
         (Some(key.as_str()), "/alerts?source=Bad%20id", 400, "not valid"),
     ] {
-        let mut request = streammanager_tests::system::client().post(system.url(path)).body(alert("F").to_string());
+        let mut request = streammanager_tests::system::client().post(system.url(path)).body(actual("F"));
         if let Some(key) = key {
             request = request.bearer_auth(key);
         }
@@ -177,7 +171,7 @@ async fn bad_rows_of_a_source_are_rejected_alone_and_an_error_text_is_its_own_tr
     });
     let folder = tempdir().unwrap();
     let mut start = Start::quiet(folder.path());
-    let stream = "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    tenant: test\n    interval: 2s\n    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}\n";
+    let stream = FIRMS_STREAM.replace("60s", "2s");
     std::fs::write(&start.streams, stream).unwrap();
     start.upstream = Some(upstream.url.clone());
     let system = System::up(&start);

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use streammanager_tests::bodies::actual;
 use streammanager_tests::system::{Start, System};
+use streammanager_tests::upstream::FIRMS_STREAM;
 use streammanager_tests::{binary, free_port, workspace};
 use tempfile::tempdir;
-
-const STREAM: &str = "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    tenant: test\n    interval: 60s\n    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}\n";
 
 /// The last line of what a command that must fail says on standard error.
 fn failure(command: &mut Command) -> String {
@@ -54,8 +54,8 @@ fn broken_templates_and_streams_are_named_by_file_and_place() {
         ("42.1]", "42.1], days: 99", &["streams[0] (snpp)", "config.days"]),
         ("42.1]", "42.1], map_key: 5ecret", &["`map_key`", "line 8"]),
     ] {
-        assert!(STREAM.contains(from));
-        let says = streams(&STREAM.replace(from, to));
+        assert!(FIRMS_STREAM.contains(from));
+        let says = streams(&FIRMS_STREAM.replace(from, to));
         names(&says, wanted);
         names(&says, &["s.yaml: "]);
         assert!(!says.contains("5ecret"), "a secret is shown: {says}");
@@ -115,7 +115,7 @@ async fn a_data_folder_that_cannot_be_used_is_named_and_left_as_it_was() {
     let says = failure(ingest.arg("--data").arg(&start.data).arg(&rows));
     names(&says, &[start.data.to_str().unwrap(), "in use by process"]);
     let key = system.sender("butte").await;
-    let (status, answer) = system.alert(&key, alert("B1")).await.unwrap();
+    let (status, answer) = system.alert(&key, actual("B1")).await.unwrap();
     assert_eq!(status, 200, "the owner does not go on: {answer}");
     assert_eq!(system.stop().0, 0);
 
@@ -147,16 +147,7 @@ async fn a_data_folder_that_cannot_be_used_is_named_and_left_as_it_was() {
     // The same folder, made good again, has everything.
     let system = System::up(&start);
     assert_eq!(system.messages("wildfire-critical-alerts", 1).len(), 1);
-    assert_eq!(system.alert(&key, alert("B2")).await.unwrap().0, 200);
-}
-
-fn alert(id: &str) -> String {
-    serde_json::json!({
-        "id": id, "sender": "test@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": "Actual", "msgType": "Alert",
-        "event": "Evacuation Immediate",
-        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
-    })
-    .to_string()
+    assert_eq!(system.alert(&key, actual("B2")).await.unwrap().0, 200);
 }
 
 #[test]
@@ -197,7 +188,7 @@ async fn a2_ingest_is_no_back_door_to_critical_ids() {
     let system = System::up(&start);
     let key = system.sender("butte").await;
     system.stop();
-    let body = written(folder.path(), "alert.json", &alert("I1"));
+    let body = written(folder.path(), "alert.json", &actual("I1"));
     let out = folder.path().join("out");
     let ingest = |source: &str, key_file: Option<&str>| {
         let mut command = Command::new(binary());

@@ -12,7 +12,8 @@ use streammanager::record::{EventId, Tier};
 use streammanager::sink::Lane;
 use streammanager::sink::faulty::{Fault as SinkFault, Shares};
 use streammanager::time::Rng;
-use streammanager_tests::simulated::{Simulated, alert, send_alert};
+use streammanager_tests::bodies::{actual, alert};
+use streammanager_tests::simulated::{Simulated, send_alert};
 
 const HIGH: &str = "firms_test";
 const NORMAL: &str = "iot_test";
@@ -87,7 +88,7 @@ async fn p4_critical_does_not_wait_for_bulk_sends() {
     sim.ingest(LOW, 0..20_000).await;
     // The alert reaches the queue because the broker's lane is away for a moment.
     sim.sink.outage(true);
-    assert!(matches!(sim.alert(&key, alert("A", "Actual", "Alert", &[])).await, Verdict::Taken { .. }));
+    assert!(matches!(sim.alert(&key, actual("A")).await, Verdict::Taken { .. }));
     sim.sink.outage(false);
     sim.sink.delay(Duration::from_millis(900));
     let delivering = sim.deliver();
@@ -195,20 +196,13 @@ async fn s12_rows_that_no_queue_took_are_offered_again_and_published() {
 async fn p4_a_flood_of_alerts_goes_out_while_the_bulk_lane_is_away() {
     let sim = Simulated::new(11);
     let key = sim.sender("butte").await;
-    for _ in 0..3 {
-        sim.app.breakers.lane(Lane::Critical).record(false, sim.app.clock.now());
-    }
+    sim.open_breaker(Lane::Critical);
     for n in 0..600 {
-        assert!(matches!(
-            sim.alert(&key, alert(&format!("F{n}"), "Actual", "Alert", &[])).await,
-            Verdict::Taken { .. }
-        ));
+        assert!(matches!(sim.alert(&key, actual(&format!("F{n}"))).await, Verdict::Taken { .. }));
     }
     sim.ingest(HIGH, 0..10).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    for _ in 0..3 {
-        sim.app.breakers.lane(Lane::Bulk).record(false, sim.app.clock.now());
-    }
+    sim.open_breaker(Lane::Bulk);
     let delivering = sim.deliver();
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(sim.stored(CRITICAL_TOPIC).len(), 600);
@@ -333,7 +327,7 @@ impl Run {
         let number = self.threads.get(&thread).copied().unwrap_or(0);
         let (id, first) = (format!("T{thread}-{number}"), format!("T{thread}-0"));
         let body = match number {
-            0 => alert(&id, "Actual", "Alert", &[]),
+            0 => actual(&id),
             _ => alert(&id, "Actual", "Update", &[&first]),
         };
         loop {

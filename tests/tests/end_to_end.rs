@@ -10,23 +10,13 @@ use std::process::Command;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::system::{Start, System};
-use streammanager_tests::upstream::{FakeUpstream, firms_csv};
+use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
 use streammanager_tests::{kafka, skip, workspace};
 use tempfile::tempdir;
 
 const DETECTIONS: usize = 60;
-const STREAM: &str = "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    tenant: test\n    interval: 60s\n    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}\n";
-
-fn alert(id: &str, status: &str, msg_type: &str, references: &[&str]) -> String {
-    json!({
-        "id": id, "sender": "test@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": status, "msgType": msg_type,
-        "event": "Evacuation Immediate", "references": references,
-        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
-    })
-    .to_string()
-}
-
 fn reading(sensor: u32, at: u64) -> String {
     json!({ "sensor_index": sensor, "latitude": 40.7, "longitude": -122.9, "last_seen": at, "humidity": 42, "pm2.5_atm": 12.5 })
         .to_string()
@@ -52,13 +42,13 @@ fn has_mosquitto() -> bool {
 async fn the_whole_path(start: Start, prefix: &str) {
     let topic = |name: &str| format!("{prefix}{name}");
     let source = FakeUpstream::serve(|_| firms_csv(0, DETECTIONS));
-    std::fs::write(&start.streams, STREAM).unwrap();
+    std::fs::write(&start.streams, FIRMS_STREAM).unwrap();
     let system = System::up(&Start { upstream: Some(source.url.clone()), ..start });
     let key = system.sender("butte").await;
-    let (status, answer) = system.alert(&key, alert("A1", "Actual", "Alert", &[])).await.unwrap();
+    let (status, answer) = system.alert(&key, actual("A1")).await.unwrap();
     // A broker that is still warming up may lose the race against the queue [E2]; either is durable.
     assert_eq!((status, answer["accepted"][0]["topic"].as_str()), (200, Some("wildfire-critical-alerts")), "{answer}");
-    let update = alert("A2", "Actual", "Cancel", &["test@example.org,A1,2026-09-01T12:00:00-07:00"]);
+    let update = alert("A2", "Actual", "Cancel", &["A1"]);
     assert_eq!(system.alert(&key, update).await.unwrap().0, 200);
     let (status, answer) = system.alert(&key, alert("D1", "Test", "Alert", &[])).await.unwrap();
     assert_eq!((status, &answer["accepted"][0]["topic"]), (200, &json!("wildfire-alert-drills")));
@@ -160,8 +150,8 @@ async fn a1_a2_refusals_are_named_and_audited() {
     let key = system.sender("butte").await;
     let forged = format!("{}x", &key[..key.len() - 1]);
     for (key, body, status, error) in [
-        (forged.as_str(), alert("A1", "Actual", "Alert", &[]), 401, "unauthorised_source"),
-        ("smk_nobody:AAAA", alert("A1", "Actual", "Alert", &[]), 401, "unauthorised_source"),
+        (forged.as_str(), actual("A1"), 401, "unauthorised_source"),
+        ("smk_nobody:AAAA", actual("A1"), 401, "unauthorised_source"),
         (key.as_str(), "{\"id\":".to_owned(), 422, "bad_json"),
         (
             key.as_str(),
@@ -182,19 +172,11 @@ async fn a1_a2_refusals_are_named_and_audited() {
     assert_eq!(open.status().as_u16(), 401, "operators' routes need the control key");
 
     let (_, rotated) = system.control(Method::POST, "/connectors/butte/rotate", None).await;
-    assert_eq!(
-        system.alert(&key, alert("A9", "Actual", "Alert", &[])).await.unwrap().0,
-        401,
-        "the old key is refused at once"
-    );
+    assert_eq!(system.alert(&key, actual("A9")).await.unwrap().0, 401, "the old key is refused at once");
     let new = rotated["key"].as_str().unwrap();
-    assert_eq!(system.alert(new, alert("A9", "Actual", "Alert", &[])).await.unwrap().0, 200);
+    assert_eq!(system.alert(new, actual("A9")).await.unwrap().0, 200);
     system.control(Method::DELETE, "/connectors/butte", None).await;
-    assert_eq!(
-        system.alert(new, alert("A10", "Actual", "Alert", &[])).await.unwrap().0,
-        401,
-        "a revoked key is refused"
-    );
+    assert_eq!(system.alert(new, actual("A10")).await.unwrap().0, 401, "a revoked key is refused");
 
     let (_, audit) = system.control(Method::GET, "/audit", None).await;
     let actions: BTreeSet<&str> =

@@ -16,7 +16,8 @@ use streammanager::record::{ConnectorId, Outgoing, SourceId, TenantId, Tier};
 use streammanager::sink::Lane;
 use streammanager::sink::faulty::Fault as SinkFault;
 use streammanager::store::{Expect, Key};
-use streammanager_tests::simulated::{Simulated, alert};
+use streammanager_tests::bodies::{actual, alert};
+use streammanager_tests::simulated::Simulated;
 use streammanager_tests::{samples, skip};
 use tokio::time::Instant;
 
@@ -30,10 +31,6 @@ fn accepted(verdict: Verdict) -> Accepted {
         }
         other => panic!("not accepted: {other:?}"),
     }
-}
-
-fn actual(id: &str) -> String {
-    alert(id, "Actual", "Alert", &[])
 }
 
 fn messages(sim: &Simulated) -> Vec<String> {
@@ -89,9 +86,7 @@ async fn e2_a_broker_that_answers_while_the_copy_is_written_wins_and_the_copy_is
 async fn e2_while_the_breaker_is_open_the_queue_takes_it_at_once() {
     let sim = Simulated::new(4);
     let key = sim.sender("butte").await;
-    for _ in 0..3 {
-        sim.app.breakers.lane(Lane::Critical).record(false, sim.app.clock.now());
-    }
+    sim.open_breaker(Lane::Critical);
     let started = Instant::now();
     let one = accepted(sim.alert(&key, actual("A")).await);
     assert_eq!((one.acknowledged_by, started.elapsed()), (AcknowledgedBy::Queue, Duration::ZERO));
@@ -237,9 +232,7 @@ async fn e4_a_void_copy_leaves_its_elders_mark() {
 async fn r2_a_try_without_an_outcome_gives_its_probe_back() {
     let sim = Simulated::new(13);
     let key = sim.sender("butte").await;
-    for _ in 0..3 {
-        sim.app.breakers.lane(Lane::Critical).record(false, sim.app.clock.now());
-    }
+    sim.open_breaker(Lane::Critical);
     tokio::time::sleep(Duration::from_secs(61)).await;
     sim.sink.delay(Duration::from_millis(200));
     assert_eq!(accepted(sim.alert(&key, actual("A")).await).acknowledged_by, AcknowledgedBy::Queue);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use streammanager::limits::{BULK_IN_FLIGHT_ENVELOPES, CRITICAL_PARALLEL};
+use streammanager_tests::bodies::actual;
 use streammanager_tests::kafka_clients::target::Target;
 use streammanager_tests::kafka_clients::tools::kcat;
 use streammanager_tests::mqtt::Publisher;
@@ -62,15 +63,6 @@ fn reading(observed: u64) -> Vec<u8> {
         .into_bytes()
 }
 
-fn alert(id: &str) -> String {
-    json!({
-        "id": id, "sender": "kills@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": "Actual", "msgType": "Alert",
-        "event": "Evacuation Immediate",
-        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
-    })
-    .to_string()
-}
-
 /// The same points in every run.
 fn seeded(kill: u64, salt: u64, below: u64) -> Duration {
     Duration::from_millis((kill.wrapping_mul(7919).wrapping_add(salt.wrapping_mul(104_729))) % below)
@@ -91,7 +83,7 @@ fn publish_readings(port: u16, life: u64) -> BTreeSet<u64> {
 
 async fn send_alerts(system: &System, key: &str, life: u64, seen: &mut Seen, answered: &AtomicU64) {
     for number in 0.. {
-        if let Ok((200, answer)) = system.alert(key, alert(&format!("K{life}-{number}"))).await {
+        if let Ok((200, answer)) = system.alert(key, actual(&format!("K{life}-{number}"))).await {
             let accepted = &answer["accepted"][0];
             seen.alerts.insert(accepted["event_id"].as_str().unwrap().to_owned());
             seen.hedged += usize::from(accepted["acknowledged_by"] == "queue");

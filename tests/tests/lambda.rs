@@ -16,20 +16,12 @@ use outside::Mood;
 use serde_json::{Value, json};
 use stack::{REGION, Stack};
 use streammanager::limits::DELIVER_MARGIN;
+use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::lambda_runtime::{Answer, Function};
 use streammanager_tests::skip;
 use streammanager_tests::system::{Start, System};
 
 const FUNCTIONS: [&str; 8] = ["schedule", "batch", "realtime", "stream", "express", "deliver", "redrive", "control"];
-
-fn alert(id: &str, status: &str) -> String {
-    json!({
-        "id": id, "sender": "test@example.org", "sent": "2026-09-01T12:00:00-07:00", "status": status, "msgType": "Alert",
-        "event": "Evacuation Immediate", "references": [],
-        "area": { "description": "Test Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
-    })
-    .to_string()
-}
 
 fn reading(sensor: u32) -> Value {
     let reading = json!({
@@ -124,15 +116,14 @@ async fn the_whole_story() {
     let batch = events::kinesis(&[("4959", reading(1)), ("4960", cut), ("4961", reading(2))]);
     assert_eq!(function("stream").invoke(batch).await, failures(&[]), "content never fails a batch [Q1]");
 
-    let (status, answer) = http(
-        function("express").invoke(events::http("POST", "/alerts", Some(&key), Some(&alert("A1", "Actual")))).await,
-    );
+    let (status, answer) =
+        http(function("express").invoke(events::http("POST", "/alerts", Some(&key), Some(&actual("A1")))).await);
     assert_eq!((status, &answer["accepted"][0]["topic"]), (200, &json!("wildfire-critical-alerts")), "{answer}");
     assert!(stack.iot.published().is_empty(), "HTTP has its answer [E5]");
     let (status, _) =
         http(function("express").invoke(events::http("POST", "/alerts", Some("smk_butte:x"), Some("{}"))).await);
     assert_eq!(status, 401);
-    let over_mqtt = events::rule_output("alerts/evacuation_alert_butte", "cert-butte", &alert("A2", "Actual"));
+    let over_mqtt = events::rule_output("alerts/evacuation_alert_butte", "cert-butte", &actual("A2"));
     let answer = function("express").invoke(over_mqtt).await.unwrap();
     let event = answer["accepted"][0]["event_id"].as_str().unwrap();
     let published = stack.iot.published();
@@ -230,7 +221,8 @@ async fn e5_alerts_over_mqtt_are_confirmed_through_aws_iot() {
     let express = stack.start("express").await;
     let topic = "alerts/evacuation_alert_butte";
 
-    let answer = express.invoke(events::rule_output(topic, "cert-butte", &alert("A1", "Test"))).await.unwrap();
+    let answer =
+        express.invoke(events::rule_output(topic, "cert-butte", &alert("A1", "Test", "Alert", &[]))).await.unwrap();
     let accepted = &answer["accepted"][0];
     let published = stack.iot.published();
     assert_eq!(published.len(), 1, "{}", express.log());
@@ -248,15 +240,17 @@ async fn e5_alerts_over_mqtt_are_confirmed_through_aws_iot() {
 
     // Nobody who is refused is confirmed.
     for (topic, principal) in [(topic, "cert-nobody"), ("alerts/evacuation_alert_other", "cert-butte")] {
-        let answer = express.invoke(events::rule_output(topic, principal, &alert("A2", "Test"))).await.unwrap();
+        let answer =
+            express.invoke(events::rule_output(topic, principal, &alert("A2", "Test", "Alert", &[]))).await.unwrap();
         assert_eq!(answer, json!({ "accepted": [] }));
     }
     assert_eq!(stack.iot.published().len(), 1);
 
     // From the retry queue: what the function failed on is confirmed now, what the rule could not hand over names nobody.
-    let retried =
-        |id: &str| events::on_failure(events::rule_output(topic, "cert-butte", &alert(id, "Test"))).to_string();
-    let unproved = events::rule_error(topic, &alert("A4", "Test")).to_string();
+    let retried = |id: &str| {
+        events::on_failure(events::rule_output(topic, "cert-butte", &alert(id, "Test", "Alert", &[]))).to_string()
+    };
+    let unproved = events::rule_error(topic, &alert("A4", "Test", "Alert", &[])).to_string();
     let messages = [("m-1", retried("A3")), ("m-2", "{}".into()), ("m-3", unproved), ("m-4", retried("A5"))];
     let answer = express.invoke(events::sqs("express-retry", &messages)).await;
     assert_eq!(answer, failures(&["m-2"]), "{}", express.log());
@@ -277,7 +271,8 @@ async fn e5_a_confirmation_that_cannot_be_published_fails_no_alert() {
         let Some(stack) = Stack::with_iot("confirmations that fail", mood).await else { return };
         register(&stack.start("control").await).await;
         let express = stack.start("express").await;
-        let event = events::rule_output("alerts/evacuation_alert_butte", "cert-butte", &alert("A1", "Test"));
+        let event =
+            events::rule_output("alerts/evacuation_alert_butte", "cert-butte", &alert("A1", "Test", "Alert", &[]));
         // Under the deadline that the template sets.
         let answer = express.invoke_within(event, Duration::from_secs(15)).await.unwrap();
         assert_eq!(answer["accepted"][0]["drill"], true, "{answer}");
@@ -296,7 +291,7 @@ async fn e5_the_emulator_confirms_with_the_same_bytes() {
     let Some(stack) = Stack::create("confirmations of the emulator and of AWS").await else { return };
     register(&stack.start("control").await).await;
     let express = stack.start("express").await;
-    let event = events::rule_output("alerts/evacuation_alert_butte", "cert-butte", &alert("A1", "Test"));
+    let event = events::rule_output("alerts/evacuation_alert_butte", "cert-butte", &alert("A1", "Test", "Alert", &[]));
     express.invoke(event).await.unwrap();
     let published = stack.iot.published();
 
@@ -313,7 +308,7 @@ async fn e5_the_emulator_confirms_with_the_same_bytes() {
     while subscriber.try_wait().unwrap().is_none() {
         let sent = Command::new("mosquitto_pub")
             .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-u", "butte", "-P", &key])
-            .args(["-t", "alerts/evacuation_alert_butte", "-m", &alert("A1", "Test")])
+            .args(["-t", "alerts/evacuation_alert_butte", "-m", &alert("A1", "Test", "Alert", &[])])
             .status();
         assert!(sent.unwrap().success());
         tokio::time::sleep(Duration::from_millis(200)).await;

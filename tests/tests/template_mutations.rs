@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use streammanager_tests::mqtt::Publisher;
 use streammanager_tests::system::{Start, System};
-use streammanager_tests::upstream::{FakeUpstream, firms_csv};
+use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
 use streammanager_tests::{free_port, workspace};
 use tempfile::tempdir;
 
@@ -52,9 +52,8 @@ fn write(folder: &Path, text: &str) -> PathBuf {
 /// One polled stream of FIRMS detections; gives the system and its source.
 fn polling(folder: &Path, template: &str) -> (Start, FakeUpstream) {
     let upstream = FakeUpstream::serve(|_| firms_csv(0, ROWS));
-    let streams = "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    tenant: test\n    interval: 60s\n    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}\n";
     let mut start = Start::quiet(folder);
-    std::fs::write(&start.streams, streams).unwrap();
+    std::fs::write(&start.streams, FIRMS_STREAM).unwrap();
     start.template = write(folder, template);
     start.upstream = Some(upstream.url.clone());
     (start, upstream)

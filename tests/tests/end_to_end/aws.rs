@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use streammanager::aws::Aws;
 use streammanager::store::{Key, Store};
 use streammanager::time::{Clock, Rng};
+use streammanager_tests::bodies::alert;
 use streammanager_tests::system::{Start, System};
 use streammanager_tests::{aws, kafka, skip};
 use tempfile::tempdir;
 
-use super::{alert, edited, has_mosquitto, publish, reading, the_whole_path};
+use super::{edited, has_mosquitto, publish, reading, the_whole_path};
 
 const TOPIC_PREFIX: &str = "  TopicPrefix:\n    Type: String\n    Default: ";
 const STACK_PREFIX: &str = "  StackPrefix:\n    Type: String\n    Default: ";

@@ -5,6 +5,7 @@ pub mod bodies;
 pub mod kafka_clients;
 pub mod lambda_runtime;
 pub mod mqtt;
+pub mod published;
 pub mod simulated;
 pub mod system;
 pub mod upstream;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{binary, free_port, workspace};
+use crate::{binary, free_port, published, workspace};
 
 /// How one system is started.
 #[derive(Clone)]
@@ -115,14 +115,16 @@ impl System {
         Ok((status, response.json().await?))
     }
 
-    /// The messages of a topic as `topics tail --json` shows them, once at least `want` are there.
+    /// The messages of a topic as `topics tail --json` shows them, once at least `want` are there; each is as published.
     pub fn messages(&self, topic: &str, want: usize) -> Vec<Value> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let have = self.count(topic);
             if have >= want || Instant::now() > deadline {
                 assert!(have >= want, "{topic} holds {have} messages, {want} were expected");
-                return self.tail(topic, have);
+                let messages = self.tail(topic, have);
+                messages.iter().for_each(|message| published::assert_valid(topic, &message["value"]));
+                return messages;
             }
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -81,25 +81,20 @@ async fn the_whole_path(start: Start, prefix: &str) {
             assert!(message["headers"][header].is_string(), "{header} is missing: {message}");
         }
     }
-    validate("wildfire-critical-alerts-1", &got);
-    validate("wildfire-alert-drills-1", &drills);
 
     if has_mosquitto() {
         for (sensor, body) in [(1, reading(1, 1_780_000_000)), (1, reading(1, 1_780_000_000)), (2, "{\"cut".to_owned())]
         {
             assert!(publish(&system, &format!("sensors/purpleair/{sensor}/state"), &body), "no PUBACK");
         }
-        let readings = system.messages(&topic("wildfire-iot-sensors"), 1);
-        validate("wildfire-iot-sensors-1", &readings);
+        system.messages(&topic("wildfire-iot-sensors"), 1);
         let announced = system.messages(&topic("wildfire-dead-letters"), 1);
         assert_eq!(announced[0]["value"]["reason"], "bad_json");
-        validate("wildfire-dead-letters-1", &announced);
         assert_eq!(system.count(&topic("wildfire-iot-sensors")), 1, "the same reading twice is published once [S12]");
     } else {
         skip("readings over MQTT", "mosquitto_pub is not installed");
     }
     let detections = system.messages(&topic("wildfire-nasa-firms"), DETECTIONS);
-    validate("wildfire-nasa-firms-1", &detections);
     assert_eq!(distinct(detections).len(), DETECTIONS);
     let (code, ledger) = system.stop();
     assert_eq!((code, &ledger["ledger"]["balanced"]), (0, &json!(true)), "{ledger}");
@@ -109,16 +104,6 @@ async fn the_whole_path(start: Start, prefix: &str) {
 fn distinct(messages: Vec<Value>) -> Vec<Value> {
     let mut seen = BTreeSet::new();
     messages.into_iter().filter(|message| seen.insert(message["value"]["event_id"].to_string())).collect()
-}
-
-fn validate(schema: &str, messages: &[Value]) {
-    let path = workspace().join("infra/schemas").join(format!("{schema}.json"));
-    let schema: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    for message in messages {
-        let problems: Vec<String> = validator.iter_errors(&message["value"]).map(|e| e.to_string()).collect();
-        assert!(problems.is_empty(), "{}: {problems:?}: {message}", path.display());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ use streammanager::sink::Lane;
 use streammanager::sink::faulty::Fault as SinkFault;
 use streammanager::store::{Expect, Key};
 use streammanager_tests::bodies::{actual, alert};
+use streammanager_tests::published::assert_valid;
 use streammanager_tests::simulated::Simulated;
 use streammanager_tests::{samples, skip};
 use tokio::time::Instant;
@@ -34,7 +35,11 @@ fn accepted(verdict: Verdict) -> Accepted {
 }
 
 fn messages(sim: &Simulated) -> Vec<String> {
-    sim.stored(TOPIC).iter().map(|record| record.event.to_string()).collect()
+    let event = |record: &Outgoing| {
+        assert_valid(TOPIC, &serde_json::from_slice(&record.value).unwrap());
+        record.event.to_string()
+    };
+    sim.stored(TOPIC).iter().map(event).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -295,6 +300,25 @@ async fn a2_whoever_is_not_admitted_sends_nothing_and_is_audited() {
     assert_eq!(refused.len(), 5);
     assert!(!format!("{refused:?}").contains(key.split(':').nth(1).unwrap()), "no key in the audit log [A6]");
     assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a5_strangers_cannot_fill_the_audit_log() {
+    let sim = Simulated::new(15);
+    let refusals = async |tries: usize| {
+        for _ in 0..tries {
+            assert!(matches!(sim.alert("smk_x:y", actual("A")).await, Verdict::NotAdmitted(NotAdmitted::Unknown(_))));
+        }
+        let entries = audit::list(&sim.app, sim.app.clock.now(), 1_000).await.unwrap();
+        entries.into_iter().map(|entry| entry.detail).collect::<Vec<_>>()
+    };
+    let listed = refusals(1_000).await;
+    // 60 singly, then the 120th, 240th, 480th and 960th.
+    assert_eq!(listed.len(), 64, "{listed:?}");
+    assert!(listed[63].contains("the 960th refusal of this minute"), "{listed:?}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let listed = refusals(1).await;
+    assert!(listed.len() == 65 && !listed[64].contains("of this minute"), "a new minute is listed again: {listed:?}");
 }
 
 fn registration(id: &str, principal: Option<&str>) -> Registration {

@@ -12,6 +12,7 @@ use streammanager_tests::bodies::actual;
 use streammanager_tests::kafka_clients::target::Target;
 use streammanager_tests::kafka_clients::tools::kcat;
 use streammanager_tests::mqtt::Publisher;
+use streammanager_tests::published::assert_valid;
 use streammanager_tests::system::{Start, System};
 use tempfile::tempdir;
 
@@ -177,10 +178,12 @@ fn read(system: &System, topic: &str) -> Vec<(Value, String)> {
     };
     let message = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap();
+        let value: Value = serde_json::from_str(line["payload"].as_str().unwrap()).unwrap();
+        assert_valid(topic, &value);
         let headers: Vec<&str> =
             line["headers"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
         let ce_id = headers.chunks(2).find(|header| header[0] == "ce_id").unwrap()[1].to_owned();
-        (serde_json::from_str(line["payload"].as_str().unwrap()).unwrap(), ce_id)
+        (value, ce_id)
     };
     lines.lines().map(message).collect()
 }

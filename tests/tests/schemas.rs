@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jsonschema::Validator;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::blobs::embedded::FileBlobs;
@@ -24,11 +23,8 @@ use streammanager::settings::Settings;
 use streammanager::sink::faulty::FaultySink;
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
+use streammanager_tests::published::validator;
 use streammanager_tests::workspace;
-
-fn validator(schema: &Value) -> Validator {
-    jsonschema::draft202012::options().should_validate_formats(true).build(schema).expect("the schema itself is valid")
-}
 
 fn stream(source: &SourceId) -> Stream {
     Stream {

@@ -14,7 +14,7 @@ use streammanager_emulator::template::{self, Template};
 use streammanager_tests::kafka_clients::rd;
 use streammanager_tests::kafka_clients::target::{Embedded, Target};
 use streammanager_tests::lambda_runtime::{Answer, Function};
-use streammanager_tests::{aws, kafka, skip, workspace};
+use streammanager_tests::{aws, kafka, published, skip, workspace};
 use tempfile::TempDir;
 
 use crate::events;
@@ -153,10 +153,12 @@ impl Stack {
         panic!("the state table never held {partition} {sort}");
     }
 
-    /// The values of a topic, read by another client than the sink's.
+    /// The values of a topic, read by another client than the sink's; each is as published.
     pub async fn values(&self, topic: &str) -> Vec<Value> {
         let records = rd::read_all(&self.kafka, &format!("{}-{topic}", self.prefix)).await;
-        records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect()
+        let values: Vec<Value> = records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect();
+        values.iter().for_each(|value| published::assert_valid(topic, value));
+        values
     }
 
     pub async fn partitions(&self, topic: &str) -> usize {

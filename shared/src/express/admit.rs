@@ -17,10 +17,23 @@ const FRESH: Duration = Duration::from_secs(10);
 const VALID_WITHOUT_STORE: Duration = Duration::from_secs(15 * 60);
 /// Cached connectors; far more than there are senders.
 const CACHED: usize = 1_000;
+/// Refusals of strangers in one minute that are written one by one. Beyond them one is written whenever their number has
+/// doubled: whoever holds no key must not be able to fill the audit log [A5, Q2].
+const STRANGERS_A_MINUTE: u64 = 60;
 
-/// Connectors seen lately, so that an alert costs no store read.
+/// Connectors seen lately, so that an alert costs no store read, and strangers refused in this minute.
 #[derive(Debug, Default)]
-pub struct Admission(Mutex<BTreeMap<ConnectorId, (Timestamp, Connector)>>);
+pub struct Admission {
+    connectors: Mutex<BTreeMap<ConnectorId, (Timestamp, Connector)>>,
+    strangers: Mutex<Strangers>,
+}
+
+/// Refusals within one minute since 1970.
+#[derive(Debug, Default)]
+struct Strangers {
+    minute: i64,
+    refused: u64,
+}
 
 impl Admission {
     pub(crate) async fn connector(&self, app: &App, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {
@@ -52,8 +65,32 @@ impl Admission {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<ConnectorId, (Timestamp, Connector)>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.connectors.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// The number of this refusal of a stranger within its minute.
+    fn stranger(&self, now: Timestamp) -> u64 {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let minute = now.as_second().div_euclid(60);
+        if strangers.minute != minute {
+            *strangers = Strangers { minute, refused: 0 };
+        }
+        strangers.refused += 1;
+        strangers.refused
+    }
+}
+
+/// Audits the refusal of someone who is no connector.
+async fn refuse_stranger(app: &App, actor: &str, subject: &str, detail: &str) -> Result<(), BackendError> {
+    let number = app.admission.stranger(app.clock.now());
+    let detail = match number {
+        1..=STRANGERS_A_MINUTE => detail.to_owned(),
+        _ if (number / STRANGERS_A_MINUTE).is_power_of_two() && number.is_multiple_of(STRANGERS_A_MINUTE) => {
+            format!("{detail}; the {number}th refusal of this minute, those since the last entry are not listed")
+        }
+        _ => return Ok(()),
+    };
+    audit::write(app, Action::Refused, actor, subject, &detail).await
 }
 
 /// How a sender proved who it is.
@@ -96,7 +133,7 @@ pub async fn admit(
     let subject = source.map_or("", SourceId::as_str);
     let Some(connector) = found else {
         let detail = format!("{actor} that belongs to no connector");
-        audit::write(app, Action::Refused, &actor, subject, &detail).await?;
+        refuse_stranger(app, &actor, subject, &detail).await?;
         return Err(NotAdmitted::Unknown(Reject::new(Reason::UnauthorisedSource, detail)));
     };
     let refused = match (source, &connector.registration.sources[..]) {
@@ -123,7 +160,8 @@ pub async fn principal(app: &App, user: &str, key: &str) -> Result<Option<String
     match holder.filter(|connector| connector.registration.id.as_str() == user) {
         Some(connector) => Ok(Some(connector.principal().to_owned())),
         None => {
-            audit::write(app, Action::Refused, user, "", "an MQTT connection with a wrong key").await?;
+            let actor = format!("MQTT user {user:.100}");
+            refuse_stranger(app, &actor, "", "a connection with a wrong key").await?;
             Ok(None)
         }
     }

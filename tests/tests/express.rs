@@ -366,6 +366,20 @@ async fn a2_a_principal_names_one_connector_and_an_empty_one_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a2_of_two_that_take_a_principal_at_once_one_at_most_is_registered() {
+    let sim = Simulated::new(16);
+    let register = async |id| connectors::register(&sim.app, registration(id, Some("cert-1")), "a test").await.is_ok();
+    // Each looks before the other has written.
+    let late = Fault::Late(Duration::from_millis(10));
+    sim.store_faults.script([Fault::None, late, Fault::None, late]);
+    let (butte, yuba) = tokio::join!(register("butte"), register("yuba"));
+    let holders = connectors::list(&sim.app).await.unwrap();
+    assert!(!(butte && yuba), "{holders:?}");
+    assert_eq!(holders.len(), usize::from(butte) + usize::from(yuba), "{holders:?}");
+    assert!(butte || yuba || register("yuba").await, "the principal is lost");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a1_rotating_a_revoked_connector_is_refused() {
     let sim = Simulated::new(13);
     let key = sim.sender("butte").await;

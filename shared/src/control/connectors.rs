@@ -138,6 +138,11 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
         }
         other => other.map_err(backend)?,
     }
+    // A principal that another one took at the same time: whoever sees that steps back, in doubt both.
+    if let Some(problem) = principal_problem(app, &connector.registration).await? {
+        store::remove(&*app.store, &Key::new(PARTITION, id.as_str())).await?;
+        return Err(ControlError::Refused(problem));
+    }
     audit::write(app, Action::ConnectorRegistered, by, id.as_str(), &detail).await?;
     Ok(key)
 }

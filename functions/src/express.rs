@@ -138,7 +138,7 @@ async fn retried(app: &App, event: SqsEvent) -> (BatchResponse, Vec<Accepted>) {
 
 /// What a message of the express-retry queue was before.
 enum Original {
-    /// The rule's output, bare or in the wrapping of the function's on-failure destination.
+    /// The rule's output, in the wrapping of the function's on-failure destination.
     Alert(RuleOutput),
     Unproved(RuleError),
 }
@@ -147,8 +147,7 @@ fn original(body: Value) -> Option<Original> {
     if body.get("base64OriginalPayload").is_some() {
         return serde_json::from_value(body).ok().map(Original::Unproved);
     }
-    let output = body.get("requestPayload").cloned().unwrap_or(body);
-    serde_json::from_value(output).ok().map(Original::Alert)
+    serde_json::from_value(body.get("requestPayload")?.clone()).ok().map(Original::Alert)
 }
 
 /// AWS's message of a rule's error action names no principal, and a client's id proves nothing: nobody may ring the siren

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::error::BackendError;
 use streammanager::express::admit;
@@ -104,7 +104,9 @@ impl Rules {
                 Err(NotStarted::Failed(problem)) => {
                     tracing::warn!(rule = rule.logical_id, problem, "a rule's action could not be started");
                     match &rule.error_action {
-                        Some(fallback) => self.start(fallback, &output, message).await?,
+                        Some(fallback) => {
+                            self.start(fallback, &error_event(&rule.name, action, message, &problem), message).await?
+                        }
                         None => return Err(NotStarted::Failed(problem)),
                     }
                 }
@@ -112,6 +114,22 @@ impl Rules {
         }
         Ok(())
     }
+}
+
+/// What AWS IoT gives an error action: the message as it came, without the principal that published it.
+fn error_event(rule: &str, failed: &Action, message: &iot_sql::Message<'_>, problem: &str) -> Value {
+    let (action, resource) = match failed {
+        Action::Kinesis { stream, .. } => ("KinesisAction", stream),
+        Action::Lambda { function } => ("LambdaAction", function),
+        Action::Queue { queue, .. } => ("SqsAction", queue),
+    };
+    json!({
+        "ruleName": rule,
+        "topic": message.topic,
+        "clientId": message.client,
+        "base64OriginalPayload": BASE64.encode(message.payload),
+        "failures": [{ "failedAction": action, "failedResource": resource, "errorMessage": problem }],
+    })
 }
 
 #[async_trait]
@@ -154,8 +172,23 @@ impl Gate for Rules {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn l5_the_error_action_gets_what_aws_iot_sends_and_express_reads_it() {
+        let action = Action::Lambda { function: "ExpressFunction".into() };
+        let payload = Bytes::from_static(b"{\"id\": 1}\xff");
+        let message =
+            iot_sql::Message { topic: "alerts/a", payload: &payload, principal: "cert", client: "c", now_ms: 0 };
+        let event = error_event("alerts", &action, &message, "the queue is away");
+        assert!(!event.to_string().contains("cert"), "AWS names no principal: {event}");
+        assert_eq!(event["failures"][0]["errorMessage"], "the queue is away");
+        let read: streammanager_functions::events::RuleError = serde_json::from_value(event).unwrap();
+        assert_eq!((read.topic.as_str(), read.client_id.as_deref()), ("alerts/a", Some("c")));
+        assert_eq!(read.payload().unwrap(), payload);
+    }
 
     #[test]
     fn a_stream_that_is_away_makes_the_publisher_wait_and_a_broken_one_runs_the_error_action() {

@@ -86,6 +86,16 @@ fn e5_every_recorded_alert_is_a_record_with_its_status_or_refused_by_reason() {
         [
             ("cap_xml/invalid.cap.xml", Reason::MissingField, "scope is missing"),
             ("cap_xml/ny_index.rss.xml", Reason::NotData, "<rss> holds no CAP 1.1 or 1.2 alert"),
+            (
+                "cap_xml/synthetic_nws_active_CA_open.atom.xml",
+                Reason::NotData,
+                "none of the 30 <entry> of this <feed> holds a CAP 1.1 or 1.2 alert"
+            ),
+            (
+                "cap_xml/weather_index.atom.xml",
+                Reason::NotData,
+                "none of the 2 <entry> of this <feed> holds a CAP 1.1 or 1.2 alert"
+            ),
             ("cap_xml/xee.cap.xml", Reason::Doctype, "a document type declaration is refused unread"),
         ]
     );

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -184,5 +184,48 @@ fn s3_purpleair_answers_and_its_local_object_are_read() {
     assert_eq!(data(&many[4])["sensor_name"], "아가페_실내");
     for name in ["error_invalid_api_key_response.json", "error_not_found_response.json", "get_keys_response.json"] {
         assert_eq!(read(name).unwrap_err().reason, Reason::NotData, "{name}");
+    }
+}
+
+/// Counts, places, times and sums that an independent reader found in Synoptic's lists.
+#[test]
+fn s3_synoptics_lists_are_read_to_the_recorders_sums() {
+    let Some(samples) = samples() else { return skip("recorded answers of Synoptic", "no samples folder") };
+    let facts: Value = serde_json::from_slice(&fs::read(samples.join("facts.json")).unwrap()).unwrap();
+    let source = SourceId::new("iot_raws").unwrap();
+    for file in ["synthetic_synoptic_raws_CA.json", "synoptic_BKCU1_fuel_moisture_2018.json.gz"] {
+        let path = samples.join("iot_raws").join(file);
+        let mut body = Vec::new();
+        match file.ends_with(".gz") {
+            true => GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut body).unwrap(),
+            false => fs::File::open(path).unwrap().read_to_end(&mut body).unwrap(),
+        };
+        let (body, context) =
+            (Bytes::from(body), Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None });
+        let readings: Vec<Draft> = Format::Sensor.rows(&body, context).unwrap().map(Result::unwrap).collect();
+        let fact = &facts["files"][format!("iot_raws/{file}")]["facts"];
+        assert_eq!(fact["observations"], readings.len(), "{file}");
+        assert!(readings.iter().all(|reading| reading.quality.is_empty()), "{file}");
+        let events: BTreeSet<_> = readings.iter().map(|reading| reading.event).collect();
+        assert_eq!(events.len(), readings.len(), "{file}: one event a reading");
+        let latitudes = readings.iter().map(|reading| reading.position.unwrap().latitude());
+        assert_eq!(fact["min_lat"], latitudes.fold(f64::MAX, f64::min), "{file}");
+        let latest = readings.iter().map(|reading| reading.observed_at).max().unwrap();
+        assert_eq!(fact["latest_utc"], latest.to_string(), "{file}");
+        for (variable, expected) in fact["variables"].as_object().unwrap() {
+            let measure = match variable.as_str() {
+                "air_temp_set_1" => "temperature_c",
+                "relative_humidity_set_1" => "relative_humidity_percent",
+                "wind_speed_set_1" => "wind_speed_ms",
+                "wind_direction_set_1" => "wind_direction_deg",
+                "wind_gust_set_1" => "wind_gust_ms",
+                "fuel_moisture_set_1" => "fuel_moisture_percent",
+                other => panic!("{file}: {other}"),
+            };
+            let values: Vec<f64> = readings.iter().filter_map(|reading| data(reading)[measure].as_f64()).collect();
+            assert_eq!(expected["valid"], values.len(), "{file}: {variable}");
+            let (sum, wanted) = (values.iter().sum::<f64>(), expected["sum"].as_f64().unwrap());
+            assert!((sum - wanted).abs() < 0.01, "{file}: {variable}: {sum}, the recorder found {wanted}");
+        }
     }
 }

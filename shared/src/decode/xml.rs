@@ -2,6 +2,7 @@
 //! every tag closed. What comes out is a small tree of the elements that were asked for. No format's rules live here.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use quick_xml::NsReader;
@@ -48,6 +49,8 @@ pub(crate) struct Found {
 pub(crate) struct Document {
     /// Local name of the root.
     pub(crate) root: String,
+    /// How many children the root has, by their local names.
+    pub(crate) children: BTreeMap<String, usize>,
     /// In document order; an element inside another found one belongs to that one.
     pub(crate) found: Vec<Found>,
 }
@@ -153,6 +156,7 @@ fn resolved(reference: &BytesRef<'_>, at: usize) -> Result<char, Reject> {
 struct Walk {
     depth: usize,
     root: Option<String>,
+    children: BTreeMap<String, usize>,
     found: Vec<Found>,
     /// The open elements of the found one being read; the found one first.
     open: Vec<Element>,
@@ -179,6 +183,9 @@ impl Walk {
                 return Err(bad(at, "a second root element"));
             }
             self.root = Some(name.to_owned());
+        }
+        if self.depth == 2 {
+            *self.children.entry(name.to_owned()).or_default() += 1;
         }
         let element = || Element { name: name.to_owned(), ..Element::default() };
         if self.open.is_empty() {
@@ -222,7 +229,7 @@ impl Walk {
     fn finish(self) -> Result<Document, Reject> {
         match self.root {
             _ if self.depth > 0 => Err(Reject::new(Reason::BadXml, "the text ends inside an element")),
-            Some(root) => Ok(Document { root, found: self.found }),
+            Some(root) => Ok(Document { root, children: self.children, found: self.found }),
             None => Err(Reject::new(Reason::NotData, "no XML element")),
         }
     }

@@ -11,8 +11,8 @@ use crate::limits::{ALERT_BYTES, RESPONSE_BYTES};
 
 const CAP_1_1: &str = "urn:oasis:names:tc:emergency:cap:1.1";
 const CAP_1_2: &str = "urn:oasis:names:tc:emergency:cap:1.2";
-/// Roots that hold alerts as their content: without any they are data with no rows.
-const ENVELOPES: [&str; 2] = ["feed", "EDXLDistribution"];
+/// What may hold alerts, and the element that holds one: without any of these they are data with no rows.
+const ENVELOPES: [(&str, &str); 2] = [("feed", "entry"), ("EDXLDistribution", "contentObject")];
 
 pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
     let refused = |reject: Reject| reject.with_raw(body.clone());
@@ -21,8 +21,14 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
     }
     let text = xml::text(body).map_err(refused)?;
     let document = xml::read(&text, is_alert).map_err(refused)?;
-    if document.found.is_empty() && !ENVELOPES.contains(&document.root.as_str()) {
-        let problem = format!("<{}> holds no CAP 1.1 or 1.2 alert", document.root);
+    if document.found.is_empty() {
+        let root = &document.root;
+        let envelope = ENVELOPES.iter().find(|(envelope, _)| envelope == root);
+        let problem = match envelope.map(|(_, part)| (part, document.children.get(*part))) {
+            Some((_, None)) => return Ok(Box::new(std::iter::empty())),
+            Some((part, Some(n))) => format!("none of the {n} <{part}> of this <{root}> holds a CAP 1.1 or 1.2 alert"),
+            None => format!("<{root}> holds no CAP 1.1 or 1.2 alert"),
+        };
         return Err(refused(Reject::new(Reason::NotData, problem)));
     }
     let single = document.root == "alert";

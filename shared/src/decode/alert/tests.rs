@@ -199,7 +199,11 @@ fn each_alert_of_an_envelope_is_a_row_and_only_the_bad_one_is_refused() {
     assert_eq!(rows_of_feed.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     let reject = rows_of_feed[1].as_ref().unwrap_err();
     assert_eq!((reject.row, &reject.raw[..]), (Some(2), bad.as_bytes()));
-    assert!(rows("<feed xmlns='http://www.w3.org/2005/Atom'/>").unwrap().is_empty(), "a feed without alerts is data");
+    assert!(rows("<feed xmlns='http://www.w3.org/2005/Atom'/>").unwrap().is_empty(), "a feed without entries is data");
+    let index =
+        rows("<feed xmlns='http://www.w3.org/2005/Atom'><entry><id>1</id></entry><entry/></feed>").err().unwrap();
+    assert_eq!(index.reason, Reason::NotData);
+    assert!(index.detail.contains("none of the 2 <entry>"), "an index of alerts is not taken for none: {index}");
 }
 
 #[test]

@@ -87,6 +87,7 @@ measures! {
         "current_temp_f" Fahrenheit, "air_temp_f" Fahrenheit;
     /// Dew point in °C.
     dew_point_c in -100.0 ..= 60.0: "dew_point_c" Same, "dewpoint_c" Same, "dew_point" Same,
+        "dew_point_temperature" Same, "dew_point_temperature_f" Fahrenheit,
         "current_dewpoint_f" Fahrenheit, "dew_point_f" Fahrenheit;
     /// Relative humidity in percent.
     relative_humidity_percent in 0.0 ..= 100.0: "relative_humidity_percent" Same, "relative_humidity" Same,

@@ -1,5 +1,5 @@
-//! Readings of sensors pushed over MQTT [S3]: PurpleAir's API and local JSON, RAWS-like weather stations and a generic
-//! reading, told apart by their fields. Out comes one normalised form with the source's own object beside it.
+//! Readings of sensors pushed over MQTT [S3]: PurpleAir's API and local JSON, RAWS-like weather stations, Synoptic's answers
+//! for them, and a generic reading, told apart by their fields. Out comes one normalised form with the source's own object beside it.
 //!
 //! A generic reading is a JSON object: `id` (or `sensor_id`, `station`, …), `time` (RFC 3339 or a count since 1970),
 //! `latitude` and `longitude`, and any names of `measures`; all but the id may be missing, and the id may stand in the
@@ -8,6 +8,7 @@
 pub mod measures;
 
 mod stamp;
+mod synoptic;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -68,12 +69,15 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
     let value = serde_json::from_slice(json::bounded(body, most).map_err(refused)?)
         .map_err(|e| refused(Reject::new(Reason::BadJson, e.to_string())))?;
     match value {
+        Value::Object(object) if synoptic::is_answer(&object) => {
+            Ok(Box::new(numbered(synoptic::readings(object).map_err(refused)?, context)))
+        }
         Value::Object(mut object) => match (object.remove("fields"), object.remove("data")) {
             (Some(Value::Array(fields)), Some(Value::Array(data))) => {
                 Ok(Box::new(numbered(columns(fields, data, object), context)))
             }
             (None, None) if object.contains_key("api_version") => {
-                let said = object.get("description").or(object.get("error")).map_or_else(String::new, shown);
+                let said = object.get("description").or(object.get("error")).map_or("it names no error".into(), shown);
                 Err(refused(Reject::new(Reason::NotData, format!("an answer of the API without readings: {said}"))))
             }
             (fields, data) => {
@@ -129,7 +133,9 @@ fn row(reported: Map<String, Value>, context: Context<'_>) -> Row {
         reported.get(name).or_else(|| reported.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v))
     };
     let first = |names: &[&str]| names.iter().find_map(|name| field(name).filter(|value| !value.is_null()));
-    let text = |names| first(names).map(|value| shown(value).trim().to_owned()).filter(|text| !text.is_empty());
+    let scalar = |value: &&Value| !value.is_object() && !value.is_array();
+    let text =
+        |names| first(names).filter(scalar).map(|value| shown(value).trim().to_owned()).filter(|text| !text.is_empty());
 
     let sensor_id = text(&IDS)
         .or_else(|| context.topic.and_then(id_of).map(str::to_owned))
@@ -248,6 +254,36 @@ mod tests {
         ] {
             assert_eq!(one(bad).unwrap_err().reason, reason, "{bad}");
         }
+    }
+
+    #[test]
+    fn synoptics_lists_become_one_reading_a_time_in_the_units_that_it_names() {
+        let answer = r#"{"UNITS": {"air_temp": "Fahrenheit", "wind_speed": "mph", "fuel_moisture": "gm", "elevation": "ft"},
+            "STATION": [
+                {"STID": "TKNC1", "NAME": "KNEELAND", "LATITUDE": "40.72", "LONGITUDE": "-123.93", "ELEVATION": "1000",
+                 "OBSERVATIONS": {"date_time": ["2025-08-14T00:00:00Z", "2025-08-14T01:00:00Z"],
+                    "air_temp_set_1": [68.0, null], "wind_speed_set_1": [10, 20], "fuel_moisture_set_1": [7.8, 6.8],
+                    "fuel_moisture_set_2": [1, 1]}},
+                {"STID": "CUT", "OBSERVATIONS": {"date_time": ["2025-08-14T00:00:00Z"], "air_temp_set_1": []}},
+                {"STID": "NONE"}]}"#;
+        let rows = rows_of(answer, None).unwrap();
+        assert_eq!(rows.len(), 4);
+        let first = rows[0].as_ref().unwrap();
+        let data: Value = serde_json::from_str(first.data.json()).unwrap();
+        assert_eq!((&data["sensor_id"], &data["sensor_name"]), (&"TKNC1".into(), &"KNEELAND".into()));
+        assert_eq!((&data["temperature_c"], &data["wind_speed_ms"]), (&20.0.into(), &4.4704.into()));
+        assert_eq!((&data["fuel_moisture_percent"], &data["elevation_m"]), (&7.8.into(), &304.8.into()));
+        assert_eq!(first.event, EventId::of(&first.source, ["TKNC1", "2025-08-14T00:00:00Z"]));
+        let second: Value = serde_json::from_str(rows[1].as_ref().unwrap().data.json()).unwrap();
+        assert!(second["temperature_c"].is_null() && second.get("temperature_c").is_some());
+        for (row, station) in [(2, "CUT"), (3, "NONE")] {
+            let reject = rows[row].as_ref().unwrap_err();
+            assert_eq!(reject.reason, Reason::ShortRow);
+            assert!(String::from_utf8_lossy(&reject.raw).contains(station), "{reject:?}");
+        }
+        let none = r#"{"SUMMARY": {"RESPONSE_CODE": 2, "RESPONSE_MESSAGE": "No stations found"}}"#;
+        let reject = rows_of(none, None).err().unwrap();
+        assert!(reject.reason == Reason::NotData && reject.detail.contains("No stations found"), "{reject}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::join_all;
+use futures::future::{FutureExt, join_all};
 
 use crate::error::Reason;
 use crate::limits::RECORD_VALUE_BYTES;
@@ -212,14 +212,22 @@ pub async fn a_dropped_send_leaves_others_alone(world: &dyn World) {
     const LAW: &str = "dropped";
     let sink = world.open().await;
     let kept = records(&format!("{LAW}: kept"), 2_000);
-    let given_up = records(&format!("{LAW}: given up"), 2_000);
+    let given_up = records(&format!("{LAW}: given up"), 500);
+    let (beside, after) = kept.split_at(1_000);
+    let beside = join_all(beside.chunks(100).map(|some| async {
+        // Given up while it waits.
+        let _ = sink.send(Lane::Bulk, &given_up[..1], CALM).now_or_never();
+        sink.send(Lane::Bulk, some, CALM).await
+    }));
     let giving_up = async {
-        for _ in 0..5 {
-            let _ = tokio::time::timeout(Duration::from_millis(1), sink.send(Lane::Bulk, &given_up, CALM)).await;
+        // One of them while it is on its way.
+        for millis in 0..10 {
+            let _ = tokio::time::timeout(Duration::from_millis(millis), sink.send(Lane::Bulk, &given_up, CALM)).await;
         }
     };
-    let (outcomes, ()) = tokio::join!(sink.send(Lane::Bulk, &kept, CALM), giving_up);
-    assert_eq!(outcomes, vec![Sent::Acked; kept.len()]);
+    let (mut outcomes, ()) = tokio::join!(beside, giving_up);
+    outcomes.push(sink.send(Lane::Bulk, after, CALM).await);
+    assert_eq!(outcomes.concat(), vec![Sent::Acked; kept.len()]);
     assert!(copies(world, &kept).await.iter().all(|&copies| copies > 0));
 }
 

@@ -1,14 +1,16 @@
 //! An alert as the JSON that `POST /alerts` and MQTT `alerts/{source_id}` take [E5]. The types here are the published
 //! schema `alert-1`; CAP is read elsewhere.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Alert, Area, Beside, Info, Multimap, draft, required, short};
+use crate::decode::sensor::measures::{number, shown};
 use crate::decode::{Context, Row, json};
 use crate::error::{Reason, Reject};
 use crate::limits::ALERT_BYTES;
@@ -32,10 +34,10 @@ use crate::record::Quality;
 }]))]
 pub struct AlertMessage {
     /// Unique among the sender's alerts; no blanks or commas.
-    #[schemars(required)]
+    #[schemars(required, extend("pattern" = NAME))]
     id: Option<String>,
     /// Who issues it: a name that is unique in the world, no blanks or commas.
-    #[schemars(required)]
+    #[schemars(required, extend("pattern" = NAME))]
     sender: Option<String>,
     /// When it is issued: RFC 3339 with an offset.
     #[schemars(required, extend("format" = "date-time"))]
@@ -48,46 +50,45 @@ pub struct AlertMessage {
     msg_type: Option<String>,
     /// What happens, such as `Evacuation Order`.
     event: Option<String>,
-    area: Option<OneOrMany>,
-    place: Option<Place>,
+    area: Option<Told<OneOrMany>>,
+    place: Option<Told<Place>>,
     /// RFC 3339 with an offset; an alert delivered later is marked `expired`, never dropped.
-    expires: Option<String>,
-    effective: Option<String>,
-    onset: Option<String>,
+    expires: Option<Told<String>>,
+    effective: Option<Told<String>>,
+    onset: Option<Told<String>>,
     /// Earlier messages of the thread, oldest first: `sender,id,sent`, or the id alone for one of the same sender.
     #[serde(default)]
     references: Texts,
     /// `event_id` of the record that this alert was made from.
     #[serde(rename = "derived_from")]
-    derived_from: Option<String>,
+    derived_from: Option<Told<String>>,
     /// People in the area.
-    population: Option<u64>,
+    population: Option<Told<u64>>,
     /// Forward rate of spread in chains an hour.
     #[serde(rename = "rate_of_spread")]
-    rate_of_spread: Option<f64>,
+    rate_of_spread: Option<Told<f64>>,
     /// Of the texts; en-US when absent.
-    language: Option<String>,
+    language: Option<Told<String>>,
     #[serde(default)]
     category: Texts,
     /// `Evacuate`, `Shelter`, `AllClear`, …
     #[serde(default)]
     response_type: Texts,
     /// `Immediate`, `Expected`, `Future`, `Past` or `Unknown`.
-    urgency: Option<String>,
+    urgency: Option<Told<String>>,
     /// `Extreme`, `Severe`, `Moderate`, `Minor` or `Unknown`.
-    severity: Option<String>,
+    severity: Option<Told<String>>,
     /// `Observed`, `Likely`, `Possible`, `Unlikely` or `Unknown`.
-    certainty: Option<String>,
-    sender_name: Option<String>,
-    headline: Option<String>,
-    description: Option<String>,
-    instruction: Option<String>,
-    web: Option<String>,
-    contact: Option<String>,
-    note: Option<String>,
+    certainty: Option<Told<String>>,
+    sender_name: Option<Told<String>>,
+    headline: Option<Told<String>>,
+    description: Option<Told<String>>,
+    instruction: Option<Told<String>>,
+    web: Option<Told<String>>,
+    contact: Option<Told<String>>,
+    note: Option<Told<String>>,
     /// Anything else by name; a name may have several values.
-    #[serde(default)]
-    parameter: BTreeMap<String, Texts>,
+    parameter: Option<Told<BTreeMap<String, Texts>>>,
     /// Fields that this schema does not know are reported in the record's `quality`: a misspelt one must not get lost.
     #[serde(flatten)]
     #[schemars(skip)]
@@ -114,7 +115,7 @@ enum OneOrMany {
 /// Where the alert holds. A shape that cannot be read does not stop the alert: the record's `quality` names it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 struct AreaMessage {
-    description: Option<String>,
+    description: Option<Told<String>>,
     #[schemars(with = "Option<Polygon>")]
     polygon: Option<Value>,
     #[schemars(with = "Option<Circle>")]
@@ -123,8 +124,7 @@ struct AreaMessage {
     #[serde(default)]
     zones: Texts,
     /// Code system → codes, such as `SAME` → `006023`.
-    #[serde(default)]
-    geocodes: BTreeMap<String, Texts>,
+    geocodes: Option<Told<BTreeMap<String, Texts>>>,
     /// As in the message.
     #[serde(flatten)]
     #[schemars(skip)]
@@ -133,26 +133,131 @@ struct AreaMessage {
 
 /// A list of texts; a single text is a list of one, null an empty one.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a text or a list of texts")]
+#[serde(untagged)]
 enum Texts {
     #[default]
     None,
     One(String),
     Many(Vec<String>),
+    #[schemars(skip)]
+    Unreadable(Value),
 }
 
-impl Texts {
-    fn list(self) -> Vec<String> {
-        match self {
-            Texts::None => Vec::new(),
-            Texts::One(text) => vec![text],
-            Texts::Many(texts) => texts,
-        }
+/// A field that an alert can do without: unreadable, it costs itself alone, and the record's `quality` names it [S9].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Told<T> {
+    Read(T),
+    Unreadable(Value),
+}
+
+/// What is published is the field as it should be.
+impl<T: JsonSchema> JsonSchema for Told<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
     }
 }
 
-fn multimap(map: BTreeMap<String, Texts>) -> Multimap {
-    map.into_iter().map(|(name, texts)| (name, texts.list())).collect()
+/// Reads fields and lists the faults of those that cannot be read.
+#[derive(Default)]
+struct Reader {
+    quality: Vec<Quality>,
+}
+
+impl Reader {
+    fn fault(&mut self, field: &str, problem: &str, value: &Value) {
+        self.quality.push(Quality::new(field, problem, &shown(value)));
+    }
+
+    fn told<T>(&mut self, field: &str, told: Option<Told<T>>) -> Option<T> {
+        match told? {
+            Told::Read(value) => Some(value),
+            Told::Unreadable(value) => {
+                self.fault(field, "has another type than the schema says", &value);
+                None
+            }
+        }
+    }
+
+    /// A number, also as text.
+    fn number(&mut self, field: &str, told: Option<Told<f64>>) -> Option<f64> {
+        match told? {
+            Told::Read(number) => Some(number),
+            Told::Unreadable(value) => number(&value).unwrap_or_else(|problem| {
+                self.fault(field, problem, &value);
+                None
+            }),
+        }
+    }
+
+    fn count(&mut self, field: &str, told: Option<Told<u64>>) -> Option<u64> {
+        match told? {
+            Told::Read(count) => Some(count),
+            Told::Unreadable(value) => match number(&value) {
+                Ok(None) => None,
+                Ok(Some(number)) if (0.0..1e15).contains(&number) && number.fract() == 0.0 => Some(number as u64),
+                _ => {
+                    self.fault(field, "is no count", &value);
+                    None
+                }
+            },
+        }
+    }
+
+    fn texts(&mut self, field: &str, texts: Texts) -> Vec<String> {
+        match texts {
+            Texts::None => Vec::new(),
+            Texts::One(text) => vec![text],
+            Texts::Many(texts) => texts,
+            Texts::Unreadable(value) => {
+                self.fault(field, "is neither a text nor a list of texts", &value);
+                Vec::new()
+            }
+        }
+    }
+
+    fn multimap(&mut self, field: &str, map: BTreeMap<String, Texts>) -> Multimap {
+        map.into_iter()
+            .map(|(name, texts)| {
+                let texts = self.texts(&format!("{field}.{}", short(&name)), texts);
+                (name, texts)
+            })
+            .collect()
+    }
+
+    fn unknown(&mut self, within: &str, fields: &BTreeMap<String, Value>) {
+        for (field, value) in fields {
+            self.fault(&format!("{within}{}", short(field)), "is no field of an alert", value);
+        }
+    }
+
+    fn area(&mut self, n: usize, area: AreaMessage) -> Area {
+        let within = format!("area[{n}].");
+        let field = |name: &str| format!("{within}{name}");
+        self.unknown(&within, &area.unknown);
+        let geocodes = self.told(&field("geocodes"), area.geocodes).unwrap_or_default();
+        let mut geocode = self.multimap(&field("geocodes"), geocodes);
+        let zones = self.texts(&field("zones"), area.zones);
+        if !zones.is_empty() {
+            geocode.entry("zone".to_owned()).or_default().extend(zones);
+        }
+        Area {
+            area_desc: self.told(&field("description"), area.description),
+            polygon: area.polygon.into_iter().collect(),
+            circle: area.circle.into_iter().collect(),
+            geocode,
+            ..Area::default()
+        }
+    }
 }
 
 /// The three ways to write a polygon.
@@ -200,93 +305,90 @@ pub(super) fn row(message: AlertMessage, context: Context<'_>) -> Row {
 }
 
 fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
-    let sender = required(message.sender.as_deref(), "sender")?;
+    let sender = name(message.sender.as_deref(), "sender")?;
     let msg_type = required(message.msg_type.as_deref(), "msgType")?;
-    let informs = !["Cancel", "Ack", "Error"].iter().any(|known| known.eq_ignore_ascii_case(&msg_type));
-    if informs {
-        required(message.event.as_deref(), "event")?;
-        if message.area.is_none() && message.place.is_none() {
-            return Err(Reject::new(Reason::MissingField, "area or place is missing"));
-        }
-    }
-    let mut quality = unknown("", &message.unknown);
-    let derived_from = match message.derived_from.as_deref().map(str::parse) {
-        Some(Err(_)) => {
-            quality.push(Quality::new("derived_from", "is no event id", message.derived_from.as_deref().unwrap_or("")));
-            None
-        }
-        parsed => parsed.and_then(Result::ok),
-    };
-    let areas = match message.area {
+    let mut reader = Reader::default();
+    reader.unknown("", &message.unknown);
+    let areas = match reader.told("area", message.area) {
         None => Vec::new(),
         Some(OneOrMany::One(area)) => vec![*area],
         Some(OneOrMany::Many(areas)) => areas,
     };
-    quality.extend(areas.iter().enumerate().flat_map(|(n, area)| unknown(&format!("area[{n}]."), &area.unknown)));
+    let place = reader.told("place", message.place);
+    let informs = !["Cancel", "Ack", "Error"].iter().any(|known| known.eq_ignore_ascii_case(&msg_type));
+    if informs {
+        required(message.event.as_deref(), "event")?;
+        if areas.is_empty() && place.is_none() {
+            return Err(Reject::new(Reason::MissingField, "area or place is missing"));
+        }
+    }
+    let derived_from = reader
+        .told("derived_from", message.derived_from)
+        .and_then(|text| text.parse().map_err(|_| reader.fault("derived_from", "is no event id", &text.into())).ok());
+    let parameter = reader.told("parameter", message.parameter).unwrap_or_default();
     let info = Info {
-        language: message.language,
-        category: message.category.list(),
+        language: reader.told("language", message.language),
+        category: reader.texts("category", message.category),
         event: message.event,
-        response_type: message.response_type.list(),
-        urgency: message.urgency,
-        severity: message.severity,
-        certainty: message.certainty,
-        effective: message.effective,
-        onset: message.onset,
-        expires: message.expires,
-        sender_name: message.sender_name,
-        headline: message.headline,
-        description: message.description,
-        instruction: message.instruction,
-        web: message.web,
-        contact: message.contact,
-        parameter: multimap(message.parameter),
-        area: areas.into_iter().map(AreaMessage::published).collect(),
+        response_type: reader.texts("responseType", message.response_type),
+        urgency: reader.told("urgency", message.urgency),
+        severity: reader.told("severity", message.severity),
+        certainty: reader.told("certainty", message.certainty),
+        effective: reader.told("effective", message.effective),
+        onset: reader.told("onset", message.onset),
+        expires: reader.told("expires", message.expires),
+        sender_name: reader.told("senderName", message.sender_name),
+        headline: reader.told("headline", message.headline),
+        description: reader.told("description", message.description),
+        instruction: reader.told("instruction", message.instruction),
+        web: reader.told("web", message.web),
+        contact: reader.told("contact", message.contact),
+        parameter: reader.multimap("parameter", parameter),
+        area: areas.into_iter().enumerate().map(|(n, area)| reader.area(n, area)).collect(),
         ..Info::default()
     };
-    let references = message.references.list();
+    let references = match message.references {
+        // It decides the thread, and with it the order: nothing is guessed.
+        Texts::Unreadable(_) => {
+            return Err(Reject::new(Reason::BadJson, "references is neither a text nor a list of texts"));
+        }
+        texts => reader.texts("references", texts),
+    };
     let alert = Alert {
         format: "json",
-        identifier: required(message.id.as_deref(), "id")?,
+        identifier: name(message.id.as_deref(), "id")?,
         sent: required(message.sent.as_deref(), "sent")?,
         status: required(message.status.as_deref(), "status")?,
         msg_type,
-        note: message.note,
+        note: reader.told("note", message.note),
         references: references
             .iter()
             .flat_map(|text| text.split_whitespace())
             .map(|text| if text.contains(',') { text.to_owned() } else { format!("{sender},{text}") })
             .collect(),
         sender,
-        population: message.population,
-        rate_of_spread: message.rate_of_spread,
-        place: message.place,
+        population: reader.count("population", message.population),
+        rate_of_spread: reader.number("rate_of_spread", message.rate_of_spread),
+        place,
         info: vec![info],
         ..Alert::default()
     };
-    Ok((alert, Beside { derived_from, quality }))
+    Ok((alert, Beside { derived_from, quality: reader.quality }))
 }
 
-fn unknown(within: &str, fields: &BTreeMap<String, Value>) -> Vec<Quality> {
-    let fault = |(field, value): (&String, &Value)| {
-        Quality::new(&format!("{within}{}", short(field)), "is no field of an alert", &value.to_string())
-    };
-    fields.iter().map(fault).collect()
-}
+/// What `references` can name.
+const NAME: &str = r"^[^\s,\x00-\x1f]+$";
 
-impl AreaMessage {
-    fn published(self) -> Area {
-        let mut geocode = multimap(self.geocodes);
-        let zones = self.zones.list();
-        if !zones.is_empty() {
-            geocode.entry("zone".to_owned()).or_default().extend(zones);
-        }
-        Area {
-            area_desc: self.description,
-            polygon: self.polygon.into_iter().collect(),
-            circle: self.circle.into_iter().collect(),
-            geocode,
-            ..Area::default()
-        }
+fn name(text: Option<&str>, field: &str) -> Result<String, Reject> {
+    let name = required(text, field)?;
+    match name.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',') {
+        true => Err(Reject::new(
+            Reason::BadJson,
+            format!(
+                "{field} {:?} has a blank, a comma or a control character: no reference could name it",
+                short(&name)
+            ),
+        )),
+        false => Ok(name),
     }
 }

@@ -219,7 +219,7 @@ fn outside(number: f64, low: f64, high: f64) -> String {
 }
 
 /// A number, also as text; `None` for null and for an empty text, which says no more than null does.
-pub(super) fn number(value: &Value) -> Result<Option<f64>, &'static str> {
+pub(in crate::decode) fn number(value: &Value) -> Result<Option<f64>, &'static str> {
     match value {
         Value::Null => Ok(None),
         Value::Number(number) => Ok(number.as_f64()),
@@ -233,7 +233,7 @@ pub(super) fn number(value: &Value) -> Result<Option<f64>, &'static str> {
 }
 
 /// The value as it came, without the quotes of a text.
-pub(super) fn shown(value: &Value) -> String {
+pub(in crate::decode) fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -43,6 +43,7 @@ impl Host {
             rng: Rng::from_os().map_err(Failure::new)?,
             breakers: Arc::default(),
             admission: Arc::default(),
+            recent: Arc::default(),
             tally: Arc::default(),
         };
         Ok(Host { app, embedded })

@@ -148,6 +148,7 @@ async fn app(aws: &Aws, environment: &Environment) -> Result<App, Error> {
         rng,
         breakers: Arc::default(),
         admission: Arc::default(),
+        recent: Arc::default(),
         tally: Arc::default(),
     })
 }

@@ -6,6 +6,7 @@ use crate::blobs::Blobs;
 use crate::deliver::breaker::Breakers;
 use crate::deliver::tally::Tally;
 use crate::express::admit::Admission;
+use crate::express::recent::Recent;
 use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::sink::Sink;
@@ -26,6 +27,8 @@ pub struct App {
     pub rng: Rng,
     pub breakers: Arc<Breakers>,
     pub admission: Arc<Admission>,
+    /// Alerts that this process accepted lately.
+    pub recent: Arc<Recent>,
     /// What this process has delivered.
     pub tally: Arc<Tally>,
 }

@@ -209,6 +209,7 @@ fn process(
         rng: rng.clone(),
         breakers: Arc::default(),
         admission: Arc::default(),
+        recent: Arc::default(),
         tally: Arc::default(),
     }
 }

@@ -55,6 +55,30 @@ async fn e1_a_broker_that_is_well_acknowledges_and_no_queue_is_touched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s12_an_alert_sent_again_is_one_message_and_a_changed_one_its_next_revision() {
+    let sim = Simulated::new(17);
+    let key = sim.sender("butte").await;
+    let first = accepted(sim.alert(&key, actual("A")).await);
+    assert_eq!(accepted(sim.alert(&key, actual("A")).await), first, "the sender that asks again hears the same");
+    assert_eq!(messages(&sim).len(), 1);
+    let mut changed: serde_json::Value = serde_json::from_str(&actual("A")).unwrap();
+    changed["event"] = "Evacuation Warning".into();
+    for _ in 0..2 {
+        assert_eq!(accepted(sim.alert(&key, changed.to_string()).await).event_id, first.event_id);
+    }
+    let revisions = |sim: &Simulated| sim.stored(TOPIC).iter().map(|record| record.revision).collect::<Vec<_>>();
+    assert_eq!((messages(&sim).len(), revisions(&sim)), (2, vec![0, 1]));
+    // What was refused was not accepted before.
+    sim.sink.script([SinkFault::Refuse]);
+    assert!(matches!(sim.alert(&key, actual("B")).await, Verdict::Taken { rejected, .. } if rejected.len() == 1));
+    accepted(sim.alert(&key, actual("B")).await);
+    assert_eq!(messages(&sim).len(), 3);
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    accepted(sim.alert(&key, actual("A")).await);
+    assert_eq!(messages(&sim)[3], first.event_id.to_string(), "beyond the window best effort, under the same id");
+}
+
+#[tokio::test(start_paused = true)]
 async fn e2_a_slow_broker_loses_to_the_queue_after_50_ms_and_the_alert_arrives_once() {
     let sim = Simulated::new(2);
     let key = sim.sender("butte").await;
@@ -211,6 +235,34 @@ async fn e4_the_recorded_chain_keeps_its_order_under_one_key() {
     assert_eq!(drills.iter().filter_map(|record| header(record, "status")).collect::<Vec<_>>(), ["Test"]);
     assert_eq!(others.iter().filter_map(|record| header(record, "msgType")).collect::<Vec<_>>(), ["Error"]);
     assert_eq!(others[0].key, drills[0].key, "the Error belongs to the Test's thread");
+}
+
+/// Each message refers to the one before it alone; a drill does the same in another thread.
+#[tokio::test(start_paused = true)]
+async fn e4_a_thread_whose_messages_name_only_the_last_one_keeps_its_key() {
+    let sim = Simulated::new(18);
+    let key = sim.sender("butte").await;
+    for (id, status, kind, references) in [
+        ("A", "Actual", "Alert", &[][..]),
+        ("B", "Actual", "Update", &["A"]),
+        ("C", "Actual", "Update", &["B"]),
+        ("T", "Test", "Alert", &[]),
+        ("U", "Test", "Update", &["T"]),
+        ("V", "Test", "Cancel", &["U"]),
+        ("D", "Actual", "Cancel", &["C"]),
+    ] {
+        accepted(sim.alert(&key, alert(id, status, kind, references)).await);
+    }
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(5)).await;
+    delivering.stop().await;
+    let keys = |topic: &str| sim.stored(topic).iter().map(|record| record.key.clone()).collect::<Vec<_>>();
+    assert_eq!(keys(TOPIC), ["test@example.org,A"; 4]);
+    assert_eq!(keys("wildfire-alert-drills"), ["test@example.org,T"; 3]);
+    // Without the state store the alert goes out all the same.
+    sim.store_faults.outage(true);
+    accepted(sim.alert(&key, alert("E", "Actual", "Cancel", &["D"])).await);
+    assert_eq!(keys(TOPIC)[4], "test@example.org,D");
 }
 
 /// Two messages of one thread at the same time: the first waits in the queue, the second's copy is void.

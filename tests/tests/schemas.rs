@@ -172,6 +172,7 @@ async fn k2_a_dead_letters_announcement_validates() {
         rng: Rng::seeded(1),
         breakers: Arc::default(),
         admission: Arc::default(),
+        recent: Arc::default(),
         tally: Arc::default(),
     };
     let source = SourceId::new("iot_purpleair").unwrap();

@@ -86,6 +86,11 @@ impl Breaker {
         })
     }
 
+    /// Whether the last try that ended was a success; so is none at all.
+    pub fn is_well(&self) -> bool {
+        self.with(|inner| matches!(inner, Inner::Closed { failures: 0 }))
+    }
+
     /// From when on the next probe may start; `None` while closed.
     pub fn opens_at(&self) -> Option<Timestamp> {
         self.with(|inner| match *inner {

@@ -3,6 +3,9 @@
 
 pub mod admit;
 pub mod hedge;
+pub mod recent;
+
+mod threads;
 
 use bytes::Bytes;
 
@@ -18,6 +21,7 @@ use crate::record::{Draft, EventId, SourceId, StreamId, Tier, Traceparent};
 use crate::time::Timestamp;
 use admit::{NotAdmitted, Proof};
 use hedge::Durable;
+use recent::Judged;
 
 /// One pushed body: an alert as JSON or CAP, or a feed of several.
 pub struct Incoming<'a> {
@@ -76,7 +80,13 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
     }
     let (connector, source) = match admit::admit(app, incoming.proof, incoming.source).await {
         Ok(admitted) => admitted,
-        Err(refused) => return Verdict::NotAdmitted(refused),
+        Err(refused) => {
+            if let NotAdmitted::Unknown(reject) | NotAdmitted::NotGranted(reject) = &refused {
+                // Whoever is not admitted may write any source id: it is no label.
+                failed("", reject.reason);
+            }
+            return Verdict::NotAdmitted(refused);
+        }
     };
     let stream = match StreamId::new(connector.registration.id.as_str()) {
         Ok(id) => Stream {
@@ -93,6 +103,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
         Ok(rows) => rows.collect(),
         Err(reject) => {
             let reject = reject.with_raw(incoming.body.clone());
+            failed(source.as_str(), reject.reason);
             return match dead::bury_rejects(app, &stream, vec![(stream.source.clone(), reject.clone())]).await {
                 Ok(()) => Verdict::NotData(reject),
                 Err(problem) => Verdict::Unavailable { accepted: Vec::new(), problem },
@@ -112,8 +123,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
                 if let Err(problem) = buried {
                     return Verdict::Unavailable { accepted, problem };
                 }
-                metrics::counter!("stream_records_failed_total", "source_id" => source.to_string(), "error_type" => reject.reason.code())
-                    .increment(1);
+                failed(source.as_str(), reject.reason);
                 rejected.push(reject);
             }
             Err(IngestError::Full(tier)) => return Verdict::Full { accepted, tier },
@@ -123,10 +133,30 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
     Verdict::Taken { accepted, rejected }
 }
 
-async fn one(app: &App, stream: &Stream, draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
+fn failed(source: &str, reason: Reason) {
+    metrics::counter!("stream_records_failed_total", "source_id" => source.to_owned(), "error_type" => reason.code())
+        .increment(1);
+}
+
+async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
     let now = app.clock.now();
-    let event_id = draft.event;
-    let record = match ingest::enrich(draft, 0, stream, now) {
+    let (event_id, content) = (draft.event, draft.content);
+    let revision = match app.recent.judge(&draft, &app.clock) {
+        Judged::New => 0,
+        Judged::Revision(revision) => revision,
+        Judged::Duplicate(accepted) => return Ok(Ok(accepted)),
+    };
+    let mut name_and_root = (String::new(), String::new());
+    if let Some(alert) = &mut draft.alert {
+        threads::find_root(app, alert).await;
+        name_and_root = (alert.name.clone(), alert.thread.clone());
+    }
+    let leave_root = async {
+        if let Err(problem) = threads::leave_root(app, &name_and_root.0, &name_and_root.1).await {
+            tracing::warn!(%problem, "later messages of this thread may get another key");
+        }
+    };
+    let record = match ingest::enrich(draft, revision, stream, now) {
         Ok(record) => record,
         Err(reject) => return Ok(Err(reject)),
     };
@@ -134,7 +164,9 @@ async fn one(app: &App, stream: &Stream, draft: Draft) -> Result<Result<Accepted
     let accepted = |acknowledged_by| Accepted { event_id, acknowledged_by, topic, drill };
     if record.tier != Tier::Critical {
         let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
-        ingest::ingest(app, stream, &mut seen, &mut ledger, std::iter::once(Ok(record.draft))).await?;
+        let drill = std::iter::once(Ok(record.draft));
+        let (taken, ()) = tokio::join!(ingest::ingest(app, stream, &mut seen, &mut ledger, drill), leave_root);
+        taken?;
         return Ok(Ok(accepted(AcknowledgedBy::Queue)));
     }
     let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
@@ -144,17 +176,19 @@ async fn one(app: &App, stream: &Stream, draft: Draft) -> Result<Result<Accepted
     };
     outgoing.mark_expired(now);
     let value = outgoing.value.clone();
-    let durable = hedge::send(app, stream, outgoing).await?;
-    if !matches!(durable, Durable::Refused(..)) {
-        app.tally.accepted(1, 0);
-        metrics::counter!("stream_records_processed_total", "source_id" => stream.source.to_string()).increment(1);
+    let (durable, ()) = tokio::join!(hedge::send(app, stream, outgoing), leave_root);
+    let durable = durable?;
+    let acknowledged_by = match durable {
+        Durable::Broker => AcknowledgedBy::Broker,
+        Durable::Queue => AcknowledgedBy::Queue,
+        Durable::Refused(reason, detail) => return Ok(Err(Reject::new(reason, detail).with_raw(value))),
+    };
+    app.tally.accepted(1, u64::from(revision > 0));
+    metrics::counter!("stream_records_processed_total", "source_id" => stream.source.to_string()).increment(1);
+    if acknowledged_by == AcknowledgedBy::Broker {
+        app.tally.express(topic, app.clock.since(now));
     }
-    match durable {
-        Durable::Broker => {
-            app.tally.express(topic, app.clock.since(now));
-            Ok(Ok(accepted(AcknowledgedBy::Broker)))
-        }
-        Durable::Queue => Ok(Ok(accepted(AcknowledgedBy::Queue))),
-        Durable::Refused(reason, detail) => Ok(Err(Reject::new(reason, detail).with_raw(value))),
-    }
+    let accepted = accepted(acknowledged_by);
+    app.recent.accepted(content, revision, &accepted, &app.clock);
+    Ok(Ok(accepted))
 }

@@ -70,6 +70,12 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
         return Ok(PollOutcome::Dropped("told to wait"));
     }
     let fetched = fetch(app, registered, &mut state).await?;
+    if let PollOutcome::Failed(problem) = &fetched {
+        match state.failures {
+            ..FAILURES => tracing::info!(stream = %tick.stream, problem, "a poll failed"),
+            failures => tracing::warn!(stream = %tick.stream, problem, failures, "polls fail in a row"),
+        }
+    }
     state.last_due = Some(tick.due_at);
     state.last_poll = Some(now);
     streams::save_poll_state(app, &tick.stream, &state).await?;

@@ -143,6 +143,8 @@ pub struct AlertFacts {
     pub sent: Timestamp,
     pub expires: Option<Timestamp>,
     pub references: Vec<String>,
+    /// Sender and identifier, as later messages refer to it.
+    pub name: String,
     /// Sender and first identifier of the thread: the key, so that a thread keeps its order.
     pub thread: String,
     /// People in the area, if told [P7].

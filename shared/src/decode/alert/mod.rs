@@ -178,6 +178,7 @@ fn draft(mut alert: Alert, beside: Beside, context: Context<'_>) -> Row {
         sent,
         expires,
         references: alert.references.clone(),
+        name: format!("{},{}", alert.sender, alert.identifier),
         thread: thread(&alert),
         population: alert.population,
         rate_of_spread: alert.rate_of_spread,
@@ -281,8 +282,8 @@ fn circle(value: &Value) -> Result<Shape, String> {
     }
 }
 
-/// Sender and identifier of the oldest message it refers to, else its own. A sender that refers only to the last
-/// message of a longer thread starts a new key: CAP asks for all earlier ones.
+/// Sender and identifier of the oldest message it refers to, else its own. That message may have been a later one of its
+/// thread, which `express::threads` knows.
 fn thread(alert: &Alert) -> String {
     let oldest = alert
         .references

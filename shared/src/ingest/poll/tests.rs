@@ -64,6 +64,7 @@ impl World {
             rng: Rng::seeded(1),
             breakers: Arc::default(),
             admission: Arc::default(),
+            recent: Arc::default(),
             tally: Arc::default(),
         };
         let file = format!(

@@ -327,6 +327,8 @@ impl ClientContext for Reports {
         match level {
             RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info => tracing::debug!(facility, "librdkafka: {text}"),
             RDKafkaLogLevel::Notice => tracing::info!(facility, "librdkafka: {text}"),
+            // A connection that failed: what comes of it is told by the try that needed it.
+            _ if facility == "FAIL" => tracing::info!(facility, "librdkafka: {text}"),
             _ => tracing::warn!(facility, "librdkafka: {text}"),
         }
     }

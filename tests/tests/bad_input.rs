@@ -11,6 +11,7 @@ use streammanager_tests::mqtt::Publisher;
 use streammanager_tests::system::{Start, System};
 use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
 use tempfile::tempdir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn without(field: &str) -> String {
     let mut alert: Value = serde_json::from_str(&actual("B")).unwrap();
@@ -155,6 +156,60 @@ async fn bad_readings_are_kept_apart_and_an_oversized_packet_ends_its_connection
     let letters = dead_letters(&system).await;
     assert!(letters.iter().all(|letter| letter["stream"] == "iot_purpleair"), "{letters:?}");
     assert_eq!(system.stop().0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_an_alert_over_mqtt_from_nobody_gets_no_puback_and_no_confirmation_can_be_forged() {
+    let folder = tempdir().unwrap();
+    let system = System::up(&Start::quiet(folder.path()));
+    for topic in [
+        "alerts/evacuation_alert_butte",
+        "alerts/ack/28830e2136098655941b7e0102782b71",
+        "$aws/rules/AlertsRule/alerts/x",
+    ] {
+        let mut nobody = Publisher::connect(system.mqtt, "nobody").unwrap();
+        nobody.publish(topic, actual("N").as_bytes()).expect_err(topic);
+    }
+    Publisher::connect(system.mqtt, "nobody")
+        .unwrap()
+        .publish("sensors/smoke/1/state", b"{}")
+        .expect("readings need no name");
+    assert_eq!(system.stop().1["ledger"]["delivered"].get("wildfire-critical-alerts"), None);
+}
+
+/// As on AWS a handler runs to its end, whoever still listens: what it accepted is counted and delivered.
+#[tokio::test(flavor = "multi_thread")]
+async fn q1_a_sender_that_hangs_up_unbalances_nothing() {
+    let folder = tempdir().unwrap();
+    let broker = System::up(&Start::quiet(&folder.path().join("broker")));
+    let start = Start { kafka: broker.kafka.clone(), ..Start::quiet(&folder.path().join("system")) };
+    let system = System::up(&start);
+    let key = system.sender("butte").await;
+    assert_eq!(system.alert(&key, actual("H")).await.unwrap().0, 200);
+    broker.signal("-STOP");
+    let client = streammanager_tests::system::client();
+    for number in 0..40_u64 {
+        let request = client.post(system.url("/alerts")).bearer_auth(&key).body(actual(&format!("H{number}")));
+        // From before the queue is asked until after it has answered.
+        let _ = request.timeout(std::time::Duration::from_millis(20 + number * 2)).send().await;
+    }
+    broker.signal("-CONT");
+    let (code, ledger) = system.stop();
+    assert_eq!((code, &ledger["ledger"]["balanced"]), (0, &json!(true)), "{ledger}");
+    assert!(ledger["ledger"]["accepted"].as_u64() >= Some(20), "few were sent whole, little is proved: {ledger}");
+}
+
+/// A6: a body that does not come is not waited for, and its sender hears so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a6_a_sender_that_stops_in_its_body_is_told_and_let_go() {
+    let folder = tempdir().unwrap();
+    let system = System::up(&Start::quiet(folder.path()));
+    let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", system.http)).await.unwrap();
+    socket.write_all(b"POST /alerts HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(std::time::Duration::from_secs(60), socket.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("did not arrive"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

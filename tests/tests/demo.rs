@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use streammanager_tests::system::{Start, System};
-use streammanager_tests::workspace;
+use streammanager_tests::{free_port, workspace};
 use tempfile::tempdir;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,6 +21,34 @@ async fn the_demo_shows_alerts_detections_readings_and_a_reject() {
             .all(|one| one["value"].to_string().contains("DEMO") || one["value"]["source_id"] == "landsat_nrt")
     );
     assert!(system.count("wildfire-historical") > 0, "the import runs beside the alerts");
-    let (_, ledger) = system.stop();
-    assert_eq!(ledger["ledger"]["balanced"], json!(true), "{ledger}");
+    // In the middle of the import: it stops, and what it has brought in is delivered.
+    let (code, ended) = system.stop();
+    let ledger = &ended["ledger"];
+    assert_eq!((code, &ledger["queued"], &ledger["drained"]), (0, &json!(0), &json!(true)), "{ledger}");
+    assert_eq!(ledger["balanced"], json!(true), "{ledger}");
+}
+
+#[test]
+fn a_demo_keeps_apart_from_real_data_and_from_the_brokers_of_others() {
+    let folder = tempdir().unwrap();
+    let refused = |start: &Start, says: &str| {
+        let ended = start.command(free_port(), free_port()).output().unwrap();
+        let error = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(1), "{error}");
+        assert!(error.contains(says), "{error}");
+    };
+    let (real, demo) = (Start::quiet(&folder.path().join("real")), Start::quiet(&folder.path().join("demo")));
+    let demo = Start { demo: true, ..demo };
+    assert_eq!(System::up(&real).stop().0, 0);
+    refused(&Start { demo: true, ..real.clone() }, "holds real data");
+    assert_eq!(System::up(&real).stop().0, 0, "the refused demo has changed something");
+    for elsewhere in [
+        Start { kafka: format!("127.0.0.1:{}", free_port()), ..demo.clone() },
+        Start { aws: "http://127.0.0.1:9".into(), ..demo.clone() },
+    ] {
+        refused(&elsewhere, "made-up evacuation alerts");
+    }
+    System::up(&demo).kill();
+    refused(&Start { demo: false, ..demo.clone() }, "made-up records of a demo");
+    System::up(&demo).kill();
 }

@@ -23,13 +23,51 @@ use streammanager::schedule::streams::{self, Interval};
 use streammanager::time::{Clock, Timestamp, rfc3339};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cli::UpArgs;
 use crate::commands::operate::client;
 use crate::exit::Failure;
 use crate::host;
+
+/// Marks a data folder that holds made-up records.
+const MARK: &str = "demo";
+
+/// Keeps made-up records and real ones apart: a demo sends alerts that ring sirens, and leaves a sender that may.
+///
+/// # Errors
+/// For a demo with a broker or an endpoint of others, or in a folder with real data, and for real data in a demo's folder.
+pub(crate) fn keep_apart(args: &UpArgs) -> Result<(), Failure> {
+    let mark = args.data.join(MARK);
+    let folder = args.data.display();
+    if !args.demo {
+        return match mark.exists() {
+            true => Err(Failure::new(format!(
+                "{folder} holds the made-up records of a demo; name another folder with --data, or delete this one"
+            ))),
+            false => Ok(()),
+        };
+    }
+    if !args.kafka.starts_with("embedded") || args.aws != "embedded" {
+        return Err(Failure::new(
+            "--demo sends made-up evacuation alerts: it runs with the embedded Kafka endpoint and embedded state alone; leave --kafka HOST:PORT and --aws out",
+        ));
+    }
+    let empty = match std::fs::read_dir(&args.data) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => true,
+    };
+    if !empty && !mark.exists() {
+        return Err(Failure::new(format!(
+            "{folder} holds real data, and --demo would mix made-up records into it; name another folder with --data"
+        )));
+    }
+    let marked = std::fs::create_dir_all(&args.data).and_then(|()| std::fs::write(&mark, ""));
+    marked.map_err(|e| Failure::new(format!("{}: {e}", mark.display())))
+}
 
 /// The key that the demo's upstream takes.
 pub(crate) const MAP_KEY: &str = "demo-key";
@@ -75,8 +113,10 @@ pub(crate) fn start(targets: &Targets, quiet: bool) -> Story {
     let (app, http, mqtt, kafka) = (targets.app.clone(), targets.http, targets.mqtt, targets.kafka.clone());
     tasks.spawn(guarded(stop.clone(), sensors(mqtt, app.clock.clone())));
     tasks.spawn(guarded(stop.clone(), {
+        // Not cut off in the middle of a batch: what is accepted is counted.
+        let importing = tasks.spawn(import(app.clone(), stop.clone()));
         let app = app.clone();
-        async move { import_and_alerts(&app, http, &kafka, teller).await }
+        async move { import_and_alerts(&app, importing, http, &kafka, teller).await }
     }));
     tasks.spawn(guarded(stop.clone(), async move { watch(&app, teller).await }));
     Story { stop, tasks }
@@ -212,12 +252,14 @@ async fn sensors(mqtt: SocketAddr, clock: Clock) -> Result<(), String> {
     Ok(())
 }
 
-async fn import_and_alerts(app: &App, http: SocketAddr, kafka: &str, teller: Teller) -> Result<(), String> {
+async fn import_and_alerts(
+    app: &App,
+    importing: JoinHandle<Result<Ledger, String>>,
+    http: SocketAddr,
+    kafka: &str,
+    teller: Teller,
+) -> Result<(), String> {
     let key = demo_key(app).await?;
-    let importing = tokio::spawn({
-        let app = app.clone();
-        async move { import(&app).await }
-    });
     let client = client();
     for number in 1..=ALERTS {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -266,7 +308,8 @@ async fn demo_key(app: &App) -> Result<ApiKey, String> {
     }
 }
 
-async fn import(app: &App) -> Result<Ledger, String> {
+/// Ends with its rows, or at the next row once it is told to stop.
+async fn import(app: App, stop: CancellationToken) -> Result<Ledger, String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
     let id = |name| StreamId::new(name).map_err(|e| text(&e));
     let source = SourceId::new("historical_firms").map_err(|e| text(&e))?;
@@ -280,8 +323,9 @@ async fn import(app: &App) -> Result<Ledger, String> {
     let body = bytes::Bytes::from(archive());
     let context = Context { source: &source, received_at: app.clock.now(), topic: None };
     let rows = Format::Firms.rows(&body, context).map_err(|e| text(&e))?;
+    let rows = rows.take_while(|_| !stop.is_cancelled());
     let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
-    ingest(app, &stream, &mut seen, &mut ledger, rows).await.map_err(|e| text(&e))?;
+    ingest(&app, &stream, &mut seen, &mut ledger, rows).await.map_err(|e| text(&e))?;
     Ok(ledger)
 }
 

@@ -3,17 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use streammanager::error::Reason;
@@ -21,10 +25,20 @@ use streammanager::limits::ALERT_BYTES;
 use streammanager_functions::events::HttpResponse;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::functions::{Functions, Invocation};
 use super::readiness::Readiness;
+
+/// Open connections; the rest of the system needs descriptors too.
+const CONNECTIONS: usize = 512;
+/// From a connection's start, or its last answer, to the end of the next request's head.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+/// For a body of a quarter of a MiB.
+const BODY_TIME: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// One route of the template.
 #[derive(Debug, Clone)]
@@ -44,16 +58,48 @@ pub(crate) struct Api {
 }
 
 pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-    let app = Router::new()
+    let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/health/live", get(|| async { "ok\n" }))
         .route("/health/ready", get(ready))
         .fallback(api_call)
         .layer(DefaultBodyLimit::max(ALERT_BYTES + 1))
         .with_state(Arc::new(api));
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await
+    let (room, connections) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
+    while let Some(place) = stop.run_until_cancelled(room.clone().acquire_owned()).await {
+        let (socket, from) = match stop.run_until_cancelled(listener.accept()).await {
+            Some(Ok(accepted)) => accepted,
+            // No descriptor is left, or the client has gone again.
+            Some(Err(_)) => {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+            None => break,
+        };
+        let (router, stop) = (router.clone().layer(Extension(ConnectInfo(from))), stop.clone());
+        connections.spawn(async move {
+            let _place = place;
+            // An alert is one small packet each way: it does not wait for the next one.
+            let _ = socket.set_nodelay(true);
+            let mut server = http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+            let connection = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+            let mut connection = pin!(connection);
+            let ended = match stop.run_until_cancelled(connection.as_mut()).await {
+                Some(ended) => ended,
+                None => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(problem) = ended {
+                tracing::debug!(%problem, %from, "an HTTP connection broke off");
+            }
+        });
+    }
+    connections.close();
+    connections.wait().await;
+    Ok(())
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> String {
@@ -73,8 +119,15 @@ async fn api_call(
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Response {
+    let body = match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, &())).await {
+        Ok(body) => body,
+        Err(_) => {
+            let detail = format!("the body did not arrive within {BODY_TIME:?}");
+            return answer(HttpResponse::error(408, "too_slow", detail));
+        }
+    };
     let body = match body {
         Ok(body) => body,
         Err(e) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => {
@@ -101,7 +154,11 @@ async fn api_call(
         return answer(HttpResponse::error(401, "unauthorised", detail));
     }
     let event = event(&method, &uri, &headers, &body, &parameters, from, route);
-    match api.functions.invoke(&route.function, event).await {
+    // In a task of its own: a client that hangs up must not end a handler half-way, as it does not on AWS.
+    let (functions, function) = (api.functions.clone(), route.function.clone());
+    let invoked = tokio::spawn(async move { functions.invoke(&function, event).await });
+    let Ok(invoked) = invoked.await else { return answer(HttpResponse::error(500, "failed", "the function panicked")) };
+    match invoked {
         Ok(value) => match serde_json::from_value::<HttpResponse>(value) {
             Ok(response) => answer(response),
             Err(e) => answer(HttpResponse::error(502, "bad_answer", e)),

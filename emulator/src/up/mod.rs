@@ -21,6 +21,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use streammanager::app::App;
+use streammanager::dead;
 use streammanager::queue::QueueRef;
 use streammanager::record::hex;
 use streammanager::schedule::lease;
@@ -52,11 +53,16 @@ use sources::{AsyncInvocations, QueueSource};
 const DRAIN: Duration = Duration::from_secs(10);
 /// The tries of one send are over by then [R1]: what is in work is settled, and counted once.
 const WORK_ENDS: Duration = Duration::from_secs(15);
+/// The endpoints' connections are bounded below this.
+const DESCRIPTORS: u64 = 65_536;
 /// Default port of the embedded Kafka endpoint.
 const KAFKA_PORT: u16 = 9092;
 
 pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
     let json = args.json;
+    demo::keep_apart(&args)?;
+    // Clients' connections and the topics' files; as many as the system lets us have.
+    let _ = rlimit::increase_nofile_limit(DESCRIPTORS);
     let world = World::start(&args).await?;
     world.announce(json);
     let story = args.demo.then(|| demo::start(&world.demo_targets(), json));
@@ -78,6 +84,8 @@ struct World {
     mqtt: SocketAddr,
     kafka: String,
     streams: usize,
+    /// Streams that cannot be polled, for want of the source's key.
+    keyless: usize,
     topics: Vec<streammanager::sink::TopicReport>,
     /// Takes in nothing new: HTTP, MQTT, schedules.
     intake: CancellationToken,
@@ -118,7 +126,9 @@ impl World {
             // A newcomer sees a revision within seconds, not minutes.
             streams_file.streams.iter_mut().for_each(|spec| spec.interval = demo::interval());
         }
+        let streams = streams_file.streams.len();
         let map_key = if args.demo { Some(demo::MAP_KEY.to_owned()) } else { std::env::var("FIRMS_MAP_KEY").ok() };
+        let keyless = if map_key.is_some() { 0 } else { streams };
         for function in &mut template.functions {
             if let Some(key) = &map_key {
                 function.environment.insert("FIRMS_MAP_KEY".into(), key.clone());
@@ -145,6 +155,7 @@ impl World {
             rng,
             breakers: Arc::default(),
             admission: Arc::default(),
+            recent: Arc::default(),
             tally: Arc::default(),
         };
         let (intake, work) = (CancellationToken::new(), CancellationToken::new());
@@ -164,7 +175,6 @@ impl World {
             lease::clear_all(&app).await?;
         }
         let queued_at_start = backends.queued(&app.settings).await?;
-        let streams = streams_file.streams.len();
         streams::apply(&app, &streams_file, true).await?;
 
         let (intake_tasks, work_tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -173,6 +183,7 @@ impl World {
             .set_buckets(LATENCY_BUCKETS)
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(|e| Failure::new(format!("metrics: {e}")))?;
+        metrics::gauge!("stream_dlq_size").set(dead::patterns(&app).await?.letters as f64);
         let triggers = Triggers {
             functions: &functions,
             app: &app,
@@ -204,6 +215,7 @@ impl World {
             mqtt: mqtt_at,
             kafka,
             streams,
+            keyless,
             topics,
             intake,
             work,
@@ -241,6 +253,9 @@ impl World {
             if let TopicState::Differs { partitions, expected } = topic.state {
                 println!("  topic {} has {partitions} partitions, expected {expected}: used as it is", topic.topic);
             }
+        }
+        if self.keyless > 0 {
+            println!("  FIRMS_MAP_KEY is not set: {} streams cannot be polled", self.keyless);
         }
         match self.queued_at_start {
             Queued::Records(0) => {}

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 use streammanager::app::App;
 use streammanager::deliver::breaker::BreakerState;
 use streammanager::record::Tier;
 use streammanager::schedule::streams;
 use streammanager::sink::Lane;
+use streammanager::store::{Expect, Key};
 
 use super::kinesis::Shard;
 
@@ -22,22 +24,29 @@ pub(crate) struct Readiness {
 pub(crate) struct Report {
     pub(crate) ready: bool,
     pub(crate) queue: String,
+    pub(crate) store: String,
     pub(crate) sink: String,
 }
 
 impl Readiness {
-    /// Ready: the queues answer and the critical lane's breaker is not open.
+    /// Ready: the queues answer, the store takes a write, and the critical lane's last try reached the sink.
     pub(crate) async fn report(&self) -> Report {
-        let queue = match self.app.queue.depth(&self.app.settings.queues.critical).await {
-            Ok(_) => "ok".to_owned(),
-            Err(e) => e.to_string(),
-        };
-        let sink = match self.app.breakers.lane(Lane::Critical).state() {
-            BreakerState::Closed => "ok",
+        let queue = self.app.queue.depth(&self.app.settings.queues.critical).await.map(drop);
+        let expires = self.app.clock.now() + Duration::from_secs(60);
+        // A full disk still reads.
+        let key = Key::new("health", "ready");
+        let written = self.app.store.put_if(&key, Bytes::new(), Expect::Any, Some(expires));
+        let shown = |result: Result<(), String>| result.err().unwrap_or_else(|| "ok".to_owned());
+        let queue = shown(queue.map_err(|e| e.to_string()));
+        let store = shown(written.await.map(drop).map_err(|e| e.to_string()));
+        let critical = self.app.breakers.lane(Lane::Critical);
+        let sink = match critical.state() {
+            BreakerState::Closed if critical.is_well() => "ok",
+            BreakerState::Closed => "the last try failed",
             BreakerState::Open => "the circuit breaker is open",
             BreakerState::HalfOpen => "the circuit breaker is half-open",
         };
-        Report { ready: queue == "ok" && sink == "ok", queue, sink: sink.into() }
+        Report { ready: queue == "ok" && store == "ok" && sink == "ok", queue, store, sink: sink.into() }
     }
 
     /// Sets the gauges.
@@ -55,7 +64,7 @@ impl Readiness {
             };
             metrics::gauge!("stream_circuit_breaker_state", "lane" => name).set(state);
         }
-        let connected = self.app.breakers.lane(Lane::Bulk).state() == BreakerState::Closed;
+        let connected = [Lane::Critical, Lane::Bulk].iter().all(|lane| self.app.breakers.lane(*lane).is_well());
         metrics::gauge!("stream_kafka_connection_status").set(f64::from(u8::from(connected)));
         if let Ok(streams) = streams::list(&self.app).await {
             let active = streams.iter().filter(|stream| stream.started).count();

@@ -55,9 +55,12 @@ pub(crate) struct Api {
     pub(crate) readiness: Readiness,
     /// Operators' key: what changes the system needs it (on AWS these routes need IAM).
     pub(crate) control_key: String,
+    /// Handlers at work, also for clients that have gone.
+    pub(crate) handlers: TaskTracker,
 }
 
-pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) {
+    let handlers = api.handlers.clone();
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/health/live", get(|| async { "ok\n" }))
@@ -99,7 +102,8 @@ pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationTok
     }
     connections.close();
     connections.wait().await;
-    Ok(())
+    handlers.close();
+    handlers.wait().await;
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> String {
@@ -156,7 +160,7 @@ async fn api_call(
     let event = event(&method, &uri, &headers, &body, &parameters, from, route);
     // In a task of its own: a client that hangs up must not end a handler half-way, as it does not on AWS.
     let (functions, function) = (api.functions.clone(), route.function.clone());
-    let invoked = tokio::spawn(async move { functions.invoke(&function, event).await });
+    let invoked = api.handlers.spawn(async move { functions.invoke(&function, event).await });
     let Ok(invoked) = invoked.await else { return answer(HttpResponse::error(500, "failed", "the function panicked")) };
     match invoked {
         Ok(value) => match serde_json::from_value::<HttpResponse>(value) {

@@ -197,13 +197,10 @@ impl World {
         let readiness = Readiness { app: app.clone(), shards: Arc::new(shards.into_values().collect()) };
         let control_key = control_key(&args.data, &app.rng)?;
         let (http_at, mqtt_at) = (http.local_addr().map_err(Failure::new)?, mqtt.local_addr().map_err(Failure::new)?);
-        let api = Api { routes, functions, metrics, readiness: readiness.clone(), control_key };
+        let api =
+            Api { routes, functions, metrics, readiness: readiness.clone(), control_key, handlers: TaskTracker::new() };
         let stop = intake.clone();
-        intake_tasks.spawn(async move {
-            if let Err(e) = http::serve(api, http, stop).await {
-                tracing::error!(%e, "the HTTP endpoint ended");
-            }
-        });
+        intake_tasks.spawn(http::serve(api, http, stop));
         intake_tasks.spawn(endpoint.serve(mqtt, intake.clone()));
         Ok(World {
             app,

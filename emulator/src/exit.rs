@@ -5,12 +5,14 @@ use std::process::ExitCode;
 
 use streammanager::error::BackendError;
 
-/// How a command ended; wrong usage (2) is clap's.
+/// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done and accounted for.
     Done,
     Failed,
+    /// Wrong usage, where clap could not see it.
+    Usage,
     /// Done, but something was rejected or is still queued.
     Partly,
 }
@@ -20,6 +22,7 @@ impl From<Exit> for ExitCode {
         ExitCode::from(match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
+            Exit::Usage => 2,
             Exit::Partly => 3,
         })
     }
@@ -27,17 +30,29 @@ impl From<Exit> for ExitCode {
 
 /// A command failed; the text is one line for a person.
 #[derive(Debug)]
-pub struct Failure(String);
+pub struct Failure {
+    text: String,
+    exit: Exit,
+}
 
 impl Failure {
     pub fn new(text: impl fmt::Display) -> Failure {
-        Failure(text.to_string())
+        Failure { text: text.to_string(), exit: Exit::Failed }
+    }
+
+    /// The caller asked for what can never be done, whatever the state of the system.
+    pub fn usage(text: impl fmt::Display) -> Failure {
+        Failure { text: text.to_string(), exit: Exit::Usage }
+    }
+
+    pub fn exit(&self) -> Exit {
+        self.exit
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

@@ -25,11 +25,18 @@ pub fn read(path: &Path) -> Result<Bytes, Failure> {
     }
 }
 
-/// A key as `connectors register` printed it.
-pub fn key(path: &Path) -> Result<String, Failure> {
+/// A key as `connectors register` gave it; `flag` names another file.
+pub fn key(path: &Path, flag: &str) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path);
-    let text = text.map_err(|e| Failure::new(format!("key file {}: {e}; name it with its flag", path.display())))?;
+    let text = text.map_err(|e| Failure::new(format!("key file {}: {e}; name it with {flag}", path.display())))?;
     Ok(text.trim().to_owned())
+}
+
+/// A new file that its owner alone can read; one that is there already is left as it is.
+#[cfg(feature = "up")]
+pub(crate) fn new_private(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn bounded(from: impl Read) -> io::Result<Vec<u8>> {

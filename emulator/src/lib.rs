@@ -59,5 +59,5 @@ fn log() {
 
 fn failed(failure: &Failure) -> Exit {
     eprintln!("streammanager: {failure}");
-    Exit::Failed
+    failure.exit()
 }

@@ -9,11 +9,19 @@ use streammanager_tests::upstream::FIRMS_STREAM;
 use streammanager_tests::{binary, free_port, workspace};
 use tempfile::tempdir;
 
-/// The last line of what a command that must fail says on standard error.
-fn failure(command: &mut Command) -> String {
+/// All that a command says on standard error when it ends with `code`.
+#[track_caller]
+fn ends(command: &mut Command, code: i32) -> String {
     let ended = command.output().unwrap();
     let error = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert_eq!(ended.status.code(), Some(1), "{command:?}: {error}");
+    assert_eq!(ended.status.code(), Some(code), "{command:?}: {error}");
+    error
+}
+
+/// The last line of what a command that must fail says on standard error.
+#[track_caller]
+fn failure(command: &mut Command) -> String {
+    let error = ends(command, 1);
     let last = error.lines().last().unwrap_or_default();
     last.strip_prefix("streammanager: ").unwrap_or_else(|| panic!("not one line of ours: {error}")).to_owned()
 }
@@ -82,15 +90,23 @@ fn addresses_that_cannot_be_used_are_named_by_their_flag() {
         failure(&mut start.command(free_port(), free_port()))
     };
     names(&kafka(&format!("embedded:{port}")), &["--kafka", &address, "in use", "choose another"]);
-    names(&kafka("embedded:soon"), &["--kafka embedded:soon", "embedded:PORT or HOST:PORT"]);
     let nobody = format!("127.0.0.1:{}", free_port());
     names(&kafka(&nobody), &["Kafka at", &nobody, "does not answer", "--kafka embedded"]);
     let endpoint = format!("http://{nobody}");
     let aws = Start { aws: endpoint.clone(), ..good.clone() };
     names(&failure(&mut aws.command(free_port(), free_port())), &["--aws", &endpoint, "cannot be used"]);
-    let upstream = Start { upstream: Some("nowhere".into()), ..good.clone() };
-    let malformed = failure(&mut upstream.command(free_port(), free_port()));
-    names(&malformed, &["FIRMS_BASE_URL", "nowhere"]);
+    for (flag, text, advice) in [
+        ("--http", "nowhere", "HOST:PORT"),
+        ("--mqtt", "127.0.0.1:mqtt", "HOST:PORT"),
+        ("--kafka", "embedded:soon", "embedded:PORT or HOST:PORT"),
+        ("--kafka", "nowhere", "embedded:PORT or HOST:PORT"),
+        ("--aws", "nowhere", "http://HOST:PORT"),
+        ("--upstream", "nowhere", "http://HOST:PORT"),
+        ("--for", "soon", "60s, 5m or 1h"),
+    ] {
+        let says = ends(Command::new(binary()).args(["up", flag, text]).current_dir(folder.path()), 2);
+        names(&says, &[flag, text, advice]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,26 +172,37 @@ fn commands_on_files_name_what_is_wrong_with_their_arguments() {
     let rows = written(folder.path(), "rows.csv", "latitude\n");
     let file = written(folder.path(), "file", "");
     let nobody = format!("127.0.0.1:{}", free_port());
-    let said = |arguments: &[&str]| {
+    let command = |arguments: &[&str]| {
         let mut command = Command::new(binary());
-        failure(command.args(arguments).arg(&rows).current_dir(folder.path()))
+        command.args(arguments).arg(&rows).current_dir(folder.path());
+        command
     };
     for (arguments, wanted) in [
         (&["ingest", "--source", "tweets", "--out", "o"][..], &["--source tweets", "known are firms_"][..]),
         (&["ingest", "--source", "Bad id", "--out", "o"], &["--source", "\"Bad id\"", "a-z, 0-9 and _"]),
         (&["decode", "--source", "tweets"], &["--source tweets", "known are firms_"]),
-        (&["ingest", "--source", "tweets", "--format", "fax", "--out", "o"], &["--format fax", "use auto"]),
-        (&["ingest", "--source", "firms_modis", "--out", "o", "none.csv"], &["none.csv", "No such file"]),
+        (
+            &["decode", "--source", "firms_modis", "--format", "fax"],
+            &["--format", "'fax'", "auto, firms, sensor, alert"],
+        ),
+        (&["ingest", "--source", "firms_modis"], &["--out <DIR>|--kafka"]),
+        (&["ingest", "--source", "firms_modis", "--out", "o", "--kafka", &nobody], &["--out", "--kafka"]),
+        (&["alerts", "send", "--key-file", "file", "--endpoint", "nowhere"], &["--endpoint", "http://HOST:PORT"]),
+    ] {
+        names(&ends(&mut command(arguments), 2), wanted);
+    }
+    for (arguments, wanted) in [
+        (&["ingest", "--source", "firms_modis", "--out", "o", "none.csv"][..], &["none.csv", "No such file"][..]),
         (&["ingest", "--source", "firms_modis", "--out", "file"], &["file", "name a folder"]),
         (&["ingest", "--source", "firms_modis", "--out", "o", "--data", "file"], &["file", "data folder", "name one"]),
         (&["ingest", "--source", "firms_modis", "--kafka", &nobody], &["Kafka at", &nobody, "name another"]),
-        (&["alerts", "send", "--key-file", "none.key"], &["none.key", "No such file", "its flag"]),
+        (&["alerts", "send", "--key-file", "none.key"], &["none.key", "No such file", "--key-file"]),
         (
             &["alerts", "send", "--key-file", "file", "--endpoint", &format!("http://{nobody}")],
             &["nothing answers at", &nobody, "streammanager up", "--endpoint"],
         ),
     ] {
-        names(&said(arguments), wanted);
+        names(&failure(&mut command(arguments)), wanted);
     }
     assert!(file.is_file());
 }

@@ -11,13 +11,13 @@ use streammanager::settings::Settings;
 use streammanager::time::Clock;
 
 use crate::cli::DecodeArgs;
-use crate::commands::input;
+use crate::commands::format;
 use crate::exit::{Exit, Failure};
 use crate::files;
 
 /// Prints every record's value; a critical id may be decoded by anyone, since nothing is published.
 pub fn run(args: DecodeArgs) -> Result<Exit, Failure> {
-    let (source, format) = input(&args.source, &args.input)?;
+    let (source, format) = (&args.input.source, format(&args.input)?);
     let failed = |e: streammanager::record::ids::BadId| Failure::new(e);
     let stream = Stream {
         id: StreamId::new(source.as_str()).map_err(failed)?,
@@ -31,7 +31,7 @@ pub fn run(args: DecodeArgs) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     for path in &args.input.files {
         let body = files::read(path)?;
-        let context = Context { source: &source, received_at: now, topic: None };
+        let context = Context { source, received_at: now, topic: None };
         let rows = match format.rows(&body, context) {
             Ok(rows) => rows,
             Err(reject) => {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::IngestArgs;
-use crate::commands::input;
+use crate::commands::format;
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::host::{self, Host};
@@ -53,8 +53,8 @@ struct FileReport {
 
 pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
     let started = Instant::now();
-    let (source, format) = input(&args.source, &args.input)?;
-    if route::is_critical(&source) && args.key_file.is_none() {
+    let (source, format) = (&args.input.source, format(&args.input)?);
+    if route::is_critical(source) && args.key_file.is_none() {
         return Err(Failure::new(format!(
             "--source {source}: {}: a critical id is published only for a connector with a critical grant; name its key with --key-file",
             Reason::UnauthorisedSource
@@ -78,7 +78,7 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
             }
         }
     });
-    let stream = stream(&host.app, &source, args.key_file.as_deref()).await?;
+    let stream = stream(&host.app, source, args.key_file.as_deref()).await?;
     let mut seen = Seen::new(&stream.id);
     for path in &args.input.files {
         if interrupted.is_cancelled() {
@@ -124,7 +124,7 @@ async fn stream(app: &App, source: &SourceId, key_file: Option<&Path>) -> Result
     let (tenant, granted) = match key_file {
         None => (TenantId::new("local").map_err(Failure::new)?, false),
         Some(path) => {
-            let key = files::key(path)?;
+            let key = files::key(path, "--key-file")?;
             let refused = |reject: Reject| Failure::new(format!("--key-file {}: {reject}", path.display()));
             match admit(app, Proof::Key(&key), Some(source)).await {
                 Ok((connector, _)) => (connector.registration.tenant, connector.registration.critical),
@@ -179,13 +179,13 @@ fn print(report: &Report) {
     for file in &report.files {
         match &file.error {
             Some(error) => println!("{}: no data: {error}", file.path.display()),
-            None => println!("{}: {} decoded, {} rejected", file.path.display(), file.decoded, file.rejected),
+            None => println!("{}: {} records read, {} rejected", file.path.display(), file.decoded, file.rejected),
         }
     }
     let Ledger { accepted, new, revisions, duplicates, .. } = report.ledger;
     println!("accepted {accepted} (new {new}, revisions {revisions}), duplicates {duplicates}");
     for (reason, n) in &report.ledger.rejected_by_reason {
-        println!("rejected {n}: {reason}");
+        println!("rejected {n}, kept as dead letters: {reason}");
     }
     for (topic, n) in &report.delivered {
         println!("delivered {n} to {topic}");
@@ -193,5 +193,5 @@ fn print(report: &Report) {
     for (tier, ms) in &report.latency_ms {
         println!("latency {tier}: p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms", ms.p50, ms.p95, ms.p99);
     }
-    println!("dead letters {}, still queued {}, {:.2} s", report.dead_lettered, report.queued, report.elapsed_s);
+    println!("undeliverable {}, still queued {}, {:.2} s", report.dead_lettered, report.queued, report.elapsed_s);
 }

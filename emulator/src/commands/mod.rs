@@ -10,22 +10,27 @@ pub mod operate;
 pub mod topics;
 
 use streammanager::decode::Format;
-use streammanager::record::SourceId;
 
 use crate::cli::InputArgs;
 use crate::exit::Failure;
 
-/// The source and the format that `--source` and `--format` name.
-fn input(source: &str, input: &InputArgs) -> Result<(SourceId, Format), Failure> {
-    let source = SourceId::new(source).map_err(|e| Failure::new(format!("--source: {e}")))?;
-    let format = match input.format.as_str() {
-        "auto" => Format::of(&source).ok_or_else(|| {
-            Failure::new(format!(
-                "--source {source}: no decoder reads this source; known are firms_…, landsat_nrt, historical_firms…, iot_… and the critical ids"
-            ))
-        })?,
-        name => Format::named(name)
-            .ok_or_else(|| Failure::new(format!("--format {name}: unknown; use auto, firms, sensor or alert")))?,
-    };
-    Ok((source, format))
+/// The format that `--format` names, else the source's.
+fn format(input: &InputArgs) -> Result<Format, Failure> {
+    Format::named(&input.format).or_else(|| Format::of(&input.source)).ok_or_else(|| {
+        Failure::usage(format!(
+            "--source {}: no decoder reads this source; known are firms_…, landsat_nrt, historical_firms…, iot_… and the critical ids",
+            input.source
+        ))
+    })
+}
+
+/// Prints to standard output; a reader that has seen enough, such as `head`, is no failure.
+#[cfg(feature = "up")]
+fn print(lines: impl IntoIterator<Item = impl std::fmt::Display>) -> Result<(), Failure> {
+    use std::io::{BufWriter, ErrorKind, Write, stdout};
+    let mut out = BufWriter::new(stdout().lock());
+    match lines.into_iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!("standard output: {e}"))),
+        _ => Ok(()),
+    }
 }

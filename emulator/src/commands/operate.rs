@@ -1,10 +1,15 @@
 //! The operator's commands: clients of a running system's HTTP API.
 
+use std::io::Write;
+use std::path::PathBuf;
+
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use streammanager::record::StreamId;
 use streammanager::schedule::streams::StreamsFile;
 
 use crate::cli::{AlertsCommand, ConnectorsCommand, DeadLettersCommand, EndpointArgs, StreamsCommand};
+use crate::commands::print;
 use crate::exit::{Exit, Failure};
 use crate::files;
 
@@ -17,38 +22,30 @@ pub async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
             let diff =
                 call(&endpoint, Method::PUT, path, Some(&serde_json::to_value(&parsed).map_err(Failure::new)?)).await?;
             show(&endpoint, &diff, |diff| {
-                for (change, mark) in [("added", '+'), ("changed", '~'), ("removed", '-'), ("unchanged", '=')] {
-                    texts(&diff[change]).for_each(|id| println!("{mark} {id}"));
-                }
+                let marks = [("added", '+'), ("changed", '~'), ("removed", '-'), ("unchanged", '=')];
+                marks
+                    .iter()
+                    .flat_map(|(change, mark)| texts(&diff[*change]).map(move |id| format!("{mark} {id}")))
+                    .collect()
             })
         }
         StreamsCommand::List { endpoint } => {
             let listed = call(&endpoint, Method::GET, "/streams", None).await?;
             show(&endpoint, &listed, |listed| {
-                println!(
-                    "{:<20} {:<22} {:<10} {:<7} {:>10} {:>8}  last error",
-                    "stream", "source", "mode", "active", "records", "failed"
-                );
-                for stream in listed["streams"].as_array().into_iter().flatten() {
-                    println!(
-                        "{:<20} {:<22} {:<10} {:<7} {:>10} {:>8}  {}",
-                        text(&stream["stream_id"]),
-                        text(&stream["source_id"]),
-                        text(&stream["mode"]),
-                        stream["is_active"],
-                        stream["records_processed"],
-                        stream["records_failed"],
-                        text(&stream["last_error"]),
-                    );
-                }
+                let heads =
+                    ["stream", "source", "mode", "active", "records", "failed", "last error"].map(str::to_owned);
+                let streams = items(&listed["streams"]).iter().map(|stream| {
+                    ["stream_id", "source_id", "mode", "is_active", "records_processed", "records_failed", "last_error"]
+                        .map(|field| cell(&stream[field]))
+                });
+                std::iter::once(heads).chain(streams).map(row).collect()
             })
         }
         StreamsCommand::Status { id, endpoint } => {
             let status = call(&endpoint, Method::GET, &format!("/streams/{id}"), None).await?;
             show(&endpoint, &status, |status| {
-                for (name, value) in status.as_object().into_iter().flatten() {
-                    println!("{name:<18} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-                }
+                let fields = status.as_object().into_iter().flatten();
+                fields.map(|(name, value)| format!("{name:<18} {}", cell(value))).collect()
             })
         }
         StreamsCommand::Start { id, endpoint } => start_or_stop(&endpoint, &id, "start").await,
@@ -56,45 +53,73 @@ pub async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
     }
 }
 
-async fn start_or_stop(endpoint: &EndpointArgs, id: &str, action: &str) -> Result<Exit, Failure> {
+async fn start_or_stop(endpoint: &EndpointArgs, id: &StreamId, action: &str) -> Result<Exit, Failure> {
     let answer = call(endpoint, Method::POST, &format!("/streams/{id}/{action}"), None).await?;
-    show(endpoint, &answer, |_| println!("{id}: {action}"))
+    show(endpoint, &answer, |_| vec![format!("{id}: {action}")])
 }
 
 pub async fn connectors(command: ConnectorsCommand) -> Result<Exit, Failure> {
     match command {
-        ConnectorsCommand::Register { id, tenant, sources, critical, endpoint } => {
+        ConnectorsCommand::Register { id, tenant, sources, critical, key_file, endpoint } => {
             let registration = json!({ "id": id, "tenant": tenant, "sources": sources, "critical": critical });
-            let answer = call(&endpoint, Method::POST, "/connectors", Some(&registration)).await?;
-            show(&endpoint, &answer, |answer| println!("{}", text(&answer["key"])))
+            new_key(&endpoint, key_file, "/connectors", Some(&registration)).await
         }
-        ConnectorsCommand::Rotate { id, endpoint } => {
-            let answer = call(&endpoint, Method::POST, &format!("/connectors/{id}/rotate"), None).await?;
-            show(&endpoint, &answer, |answer| println!("{}", text(&answer["key"])))
+        ConnectorsCommand::Rotate { id, key_file, endpoint } => {
+            new_key(&endpoint, key_file, &format!("/connectors/{id}/rotate"), None).await
         }
         ConnectorsCommand::Revoke { id, endpoint } => {
             let answer = call(&endpoint, Method::DELETE, &format!("/connectors/{id}"), None).await?;
-            show(&endpoint, &answer, |_| println!("{id}: revoked"))
+            show(&endpoint, &answer, |_| vec![format!("{id}: revoked")])
         }
         ConnectorsCommand::List { endpoint } => {
             let listed = call(&endpoint, Method::GET, "/connectors", None).await?;
             show(&endpoint, &listed, |listed| {
-                for connector in listed["connectors"].as_array().into_iter().flatten() {
+                let shown = items(&listed["connectors"]).iter().map(|connector| {
                     let grant = if connector["critical"] == true { "critical grant" } else { "no critical grant" };
                     let state = if connector["revoked"] == true { "revoked" } else { "active" };
                     let sources: Vec<&str> = texts(&connector["sources"]).collect();
-                    println!("{:<20} {state:<8} {grant:<18} {}", text(&connector["id"]), sources.join(" "));
-                }
+                    format!("{:<20} {state:<8} {grant:<18} {}", text(&connector["id"]), sources.join(" "))
+                });
+                shown.collect()
             })
         }
     }
 }
 
+/// Asks for a new key. Its file is made before, so that no key is given out that cannot be kept.
+async fn new_key(
+    endpoint: &EndpointArgs,
+    key_file: Option<PathBuf>,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Exit, Failure> {
+    let Some(file) = key_file else {
+        let answer = call(endpoint, Method::POST, path, body).await?;
+        return show(endpoint, &answer, |answer| vec![text(&answer["key"]).to_owned()]);
+    };
+    let failed = |e| Failure::new(format!("--key-file {}: {e}; name a new file", file.display()));
+    let mut opened = files::new_private(&file).map_err(failed)?;
+    let mut answer = match call(endpoint, Method::POST, path, body).await {
+        Ok(answer) => answer,
+        Err(refused) => {
+            let _ = std::fs::remove_file(&file);
+            return Err(refused);
+        }
+    };
+    let key = answer["key"].take();
+    if let Err(e) = writeln!(opened, "{}", text(&key)).and_then(|()| opened.sync_all()) {
+        println!("{}", text(&key));
+        return Err(Failure::new(format!("{}: {e}; keep the key that is on standard output", file.display())));
+    }
+    answer["key_file"] = file.display().to_string().into();
+    show(endpoint, &answer, |answer| vec![format!("{}: the key is in {}", text(&answer["id"]), file.display())])
+}
+
 pub async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     let AlertsCommand::Send { key_file, source, endpoint, json, file } = command;
-    let key = files::key(&key_file)?;
+    let key = files::key(&key_file, "--key-file")?;
     let body = files::read(&file)?;
-    let mut url = format!("{}/alerts", endpoint.trim_end_matches('/'));
+    let mut url = format!("{endpoint}/alerts");
     if let Some(source) = source {
         url.push_str(&format!("?source={source}"));
     }
@@ -102,7 +127,14 @@ pub async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     if json {
         println!("{answer}");
     }
-    for accepted in answer["accepted"].as_array().into_iter().flatten().filter(|_| !json) {
+    let (accepted, mut rejected) = (items(&answer["accepted"]), items(&answer["rejected"]));
+    // What the alert holds was refused: here whole, there one alert of several.
+    let by_content = [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
+    let by_content = by_content.contains(&status);
+    if by_content && answer.get("rejected").is_none() {
+        rejected = std::slice::from_ref(&answer);
+    }
+    for accepted in accepted.iter().filter(|_| !json) {
         println!(
             "{} acknowledged by the {} for {}",
             text(&accepted["event_id"]),
@@ -110,14 +142,16 @@ pub async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
             text(&accepted["topic"])
         );
     }
-    for rejected in answer["rejected"].as_array().into_iter().flatten() {
+    for rejected in rejected {
         eprintln!("{}: rejected: {}: {}", file.display(), text(&rejected["error"]), text(&rejected["detail"]));
     }
-    match status {
-        _ if status.is_success() => Ok(Exit::Done),
-        StatusCode::UNPROCESSABLE_ENTITY if answer.get("rejected").is_some() => Ok(Exit::Partly),
-        _ => Err(refused(status, &answer)),
+    if !status.is_success() && !by_content {
+        return Err(refused(status, &answer));
     }
+    if accepted.is_empty() && rejected.is_empty() {
+        eprintln!("{}: nothing was accepted: no alert was found in it", file.display());
+    }
+    Ok(if rejected.is_empty() && !accepted.is_empty() { Exit::Done } else { Exit::Partly })
 }
 
 pub async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> {
@@ -125,8 +159,8 @@ pub async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> 
     let path = stream.map_or("/dead-letters".to_owned(), |stream| format!("/dead-letters?stream={stream}"));
     let listed = call(&endpoint, Method::GET, &path, None).await?;
     show(&endpoint, &listed, |listed| {
-        for letter in listed["dead_letters"].as_array().into_iter().flatten() {
-            println!(
+        let shown = items(&listed["dead_letters"]).iter().map(|letter| {
+            format!(
                 "{} {:<16} {:<20} seen {}×, last {}: {}",
                 text(&letter["id"]),
                 text(&letter["reason"]),
@@ -134,8 +168,9 @@ pub async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> 
                 letter["attempts"],
                 text(&letter["last_seen"]),
                 text(&letter["detail"]),
-            );
-        }
+            )
+        });
+        shown.collect()
     })
 }
 
@@ -147,8 +182,8 @@ pub(crate) fn client() -> Client {
 }
 
 async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-    let key = files::key(&endpoint.control_key_file)?;
-    let url = format!("{}{path}", endpoint.endpoint.trim_end_matches('/'));
+    let key = files::key(&endpoint.control_key_file(), "--control-key-file, or its folder with --data")?;
+    let url = format!("{}{path}", endpoint.endpoint);
     let mut request = client().request(method, url).bearer_auth(key);
     if let Some(body) = body {
         request = request.json(body);
@@ -180,12 +215,27 @@ fn refused(status: StatusCode, answer: &Value) -> Failure {
     ))
 }
 
-fn show(endpoint: &EndpointArgs, answer: &Value, table: impl FnOnce(&Value)) -> Result<Exit, Failure> {
-    match endpoint.json {
-        true => println!("{answer}"),
-        false => table(answer),
-    }
+fn show(endpoint: &EndpointArgs, answer: &Value, table: impl FnOnce(&Value) -> Vec<String>) -> Result<Exit, Failure> {
+    print(if endpoint.json { vec![answer.to_string()] } else { table(answer) })?;
     Ok(Exit::Done)
+}
+
+/// A line of `streams list`.
+fn row(cells: [String; 7]) -> String {
+    let [id, source, mode, active, records, failed, error] = cells;
+    format!("{id:<20} {source:<22} {mode:<10} {active:<7} {records:>10} {failed:>8}  {error}")
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 fn text(value: &Value) -> &str {
@@ -193,5 +243,5 @@ fn text(value: &Value) -> &str {
 }
 
 fn texts(value: &Value) -> impl Iterator<Item = &str> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str)
+    items(value).iter().filter_map(Value::as_str)
 }

@@ -9,6 +9,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
 use crate::cli::{BrokerArgs, TopicsCommand};
+use crate::commands::print;
 use crate::exit::{Exit, Failure};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +38,7 @@ fn unreachable(broker: &BrokerArgs, e: &rdkafka::error::KafkaError) -> Failure {
 fn list(broker: &BrokerArgs) -> Result<Exit, Failure> {
     let consumer = consumer(broker)?;
     let metadata = consumer.fetch_metadata(None, TIMEOUT).map_err(|e| unreachable(broker, &e))?;
+    let mut lines = Vec::new();
     for topic in metadata.topics().iter().filter(|topic| !topic.name().starts_with("__")) {
         let mut messages = 0;
         for partition in topic.partitions() {
@@ -46,11 +48,12 @@ fn list(broker: &BrokerArgs) -> Result<Exit, Failure> {
             messages += high - low;
         }
         let partitions = topic.partitions().len();
-        match broker.json {
-            true => println!("{}", json!({ "topic": topic.name(), "partitions": partitions, "messages": messages })),
-            false => println!("{:<32} {partitions:>3} partitions {messages:>10} messages", topic.name()),
-        }
+        lines.push(match broker.json {
+            true => json!({ "topic": topic.name(), "partitions": partitions, "messages": messages }).to_string(),
+            false => format!("{:<32} {partitions:>3} partitions {messages:>10} messages", topic.name()),
+        });
     }
+    print(lines)?;
     Ok(Exit::Done)
 }
 

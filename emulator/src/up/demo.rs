@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cli::UpArgs;
+use crate::cli::{Kafka, UpArgs};
 use crate::commands::operate::client;
 use crate::exit::Failure;
 use crate::host;
@@ -51,7 +51,7 @@ pub(crate) fn keep_apart(args: &UpArgs) -> Result<(), Failure> {
             false => Ok(()),
         };
     }
-    if !args.kafka.starts_with("embedded") || args.aws != "embedded" {
+    if matches!(args.kafka, Kafka::Brokers(_)) || args.aws != "embedded" {
         return Err(Failure::new(
             "--demo sends made-up evacuation alerts: it runs with the embedded Kafka endpoint and embedded state alone; leave --kafka HOST:PORT and --aws out",
         ));

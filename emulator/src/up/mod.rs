@@ -34,8 +34,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cli::UpArgs;
+use crate::cli::{Kafka, UpArgs};
 use crate::exit::{Exit, Failure};
+use crate::files;
 use crate::host;
 use crate::kafka::Broker;
 use crate::mqtt::Endpoint;
@@ -55,8 +56,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 const WORK_ENDS: Duration = Duration::from_secs(15);
 /// The endpoints' connections are bounded below this.
 const DESCRIPTORS: u64 = 65_536;
-/// Default port of the embedded Kafka endpoint.
-const KAFKA_PORT: u16 = 9092;
 
 pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
     let json = args.json;
@@ -100,8 +99,8 @@ struct World {
 
 impl World {
     async fn start(args: &UpArgs) -> Result<World, Failure> {
-        let http = listen(&args.http, "--http").await?;
-        let mqtt = listen(&args.mqtt, "--mqtt").await?;
+        let http = listen(&args.http, "--http HOST:PORT").await?;
+        let mqtt = listen(&args.mqtt, "--mqtt HOST:PORT").await?;
         let (broker, broker_tasks) = (CancellationToken::new(), TaskTracker::new());
         let clock = Clock::system();
         // The parameters decide nothing that opening the folder needs: queues have the same names with any broker.
@@ -365,14 +364,10 @@ impl Triggers<'_> {
     }
 }
 
+/// `flag` names another address.
 async fn listen(address: &str, flag: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|e| {
-        let advice = match e.kind() {
-            std::io::ErrorKind::InvalidInput => "write it as HOST:PORT".to_owned(),
-            _ => format!("is another program on this port? choose another with {flag} HOST:PORT"),
-        };
-        Failure::new(format!("{flag} {address}: {e}; {advice}"))
-    })
+    let listening = TcpListener::bind(address).await;
+    listening.map_err(|e| Failure::new(format!("cannot listen on {address}: {e}; choose another with {flag}")))
 }
 
 fn read_streams(path: &Path) -> Result<StreamsFile, Failure> {
@@ -388,22 +383,18 @@ async fn outlive_leases(app: &App) {
     }
 }
 
-/// `embedded`, `embedded:PORT`, or brokers that run already.
+/// Gives the brokers' addresses.
 async fn start_kafka(
-    flag: &str,
+    kafka: &Kafka,
     data: &Path,
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<String, Failure> {
-    let port = match flag.strip_prefix("embedded") {
-        Some("") => KAFKA_PORT,
-        Some(rest) => rest
-            .strip_prefix(':')
-            .and_then(|port| port.parse().ok())
-            .ok_or_else(|| Failure::new(format!("--kafka {flag}: write embedded, embedded:PORT or HOST:PORT")))?,
-        None => return Ok(flag.to_owned()),
+    let port = match kafka {
+        Kafka::Embedded(port) => port,
+        Kafka::Brokers(brokers) => return Ok(brokers.clone()),
     };
-    let listener = listen(&format!("127.0.0.1:{port}"), "--kafka embedded:PORT on").await?;
+    let listener = listen(&format!("127.0.0.1:{port}"), "--kafka embedded:PORT").await?;
     let at = listener.local_addr().map_err(Failure::new)?;
     let broker = Broker::open(&data.join("kafka"), at).map_err(Failure::new)?;
     let stop = stop.clone();
@@ -418,7 +409,6 @@ async fn start_kafka(
 /// The operators' key of this data folder, made at the first start and readable by its owner only.
 fn control_key(data: &Path, rng: &Rng) -> Result<String, Failure> {
     use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
     let path = data.join("control.key");
     let failed = |e: std::io::Error| Failure::new(format!("{}: {e}", path.display()));
     match std::fs::read_to_string(&path) {
@@ -426,8 +416,7 @@ fn control_key(data: &Path, rng: &Rng) -> Result<String, Failure> {
         Ok(_) => Err(Failure::new(format!("{}: is empty; delete it to have a new key made", path.display()))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let key = hex(&rng.bytes::<32>());
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+            let mut file = files::new_private(&path).map_err(failed)?;
             writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(failed)?;
             Ok(key)
         }

@@ -134,7 +134,9 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
     let connector = Connector { registration, key_hash, revoked: false, registered_at: now, key_changed_at: now };
     match put(app, &connector, Expect::Absent).await {
         Err(PutError::Conflict) => {
-            return Err(ControlError::Refused(format!("connector {id} is registered already; rotate its key instead")));
+            let revoked = get(app, &id).await?.is_some_and(|there| there.revoked);
+            let instead = if revoked { "and revoked; register another id" } else { "already; rotate its key instead" };
+            return Err(ControlError::Refused(format!("connector {id} is registered {instead}")));
         }
         other => other.map_err(backend)?,
     }

@@ -1,0 +1,339 @@
+//! Arguments of the commands that run or operate a whole system. How a running one is reached are the same flags and
+//! variables everywhere; a connector's key and grants are named by flags alone.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, Subcommand};
+use reqwest::Url;
+use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
+use streammanager::schedule::streams::Interval;
+
+use super::values::{Kafka, brokers, is_address};
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Generated FIRMS detections, sensors, alerts and a bulk import; labelled, nothing leaves this host.
+    #[arg(long, env = "STREAMMANAGER_DEMO", value_parser = FalseyValueParser::new())]
+    pub demo: bool,
+    /// The template to run.
+    #[arg(long, env = "STREAMMANAGER_TEMPLATE", value_name = "FILE", default_value = "infra/template.yaml")]
+    pub template: PathBuf,
+    /// The streams to poll.
+    #[arg(long, env = "STREAMMANAGER_STREAMS", value_name = "FILE", default_value = "infra/streams.yaml")]
+    pub streams: PathBuf,
+    /// Data folder: queues, state, dead letters, the embedded Kafka endpoint's topics.
+    #[arg(long, env = "STREAMMANAGER_DATA", value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+    /// Address of the HTTP API.
+    #[arg(long, env = "STREAMMANAGER_HTTP", value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
+    pub http: String,
+    /// Address of the MQTT endpoint.
+    #[arg(long, env = "STREAMMANAGER_MQTT", value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = address)]
+    pub mqtt: String,
+    /// Kafka: embedded, embedded:PORT, or brokers as HOST:PORT with commas between.
+    #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "embedded")]
+    pub kafka: Kafka,
+    /// Queues, state and stored bytes: embedded, or the URL of an AWS endpoint (SQS, DynamoDB, S3).
+    #[arg(long, env = "STREAMMANAGER_AWS", value_name = "URL", default_value = "embedded", value_parser = backends)]
+    pub aws: String,
+    /// Base URL of the FIRMS service, instead of the template's.
+    #[arg(long, env = "STREAMMANAGER_UPSTREAM", value_name = "URL", value_parser = url)]
+    pub upstream: Option<String>,
+    /// Begins every topic's name, where several systems share a broker; the template's if not set.
+    #[arg(long, env = "STREAMMANAGER_TOPIC_PREFIX", value_name = "TEXT")]
+    pub topic_prefix: Option<String>,
+    /// Stops by itself after this time, such as 30s.
+    #[arg(long = "for", env = "STREAMMANAGER_FOR", value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// One JSON object at the start and one at the end, each on a line.
+    #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    Interval::parse(text).map(Interval::get)
+}
+
+fn address(text: &str) -> Result<String, &'static str> {
+    if is_address(text) { Ok(text.to_owned()) } else { Err("write it as HOST:PORT") }
+}
+
+fn backends(text: &str) -> Result<String, &'static str> {
+    if text == "embedded" { Ok(text.to_owned()) } else { url(text).map_err(|_| "write embedded or http://HOST:PORT") }
+}
+
+/// Without the slash at its end.
+fn url(text: &str) -> Result<String, &'static str> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("write it as http://HOST:PORT"),
+    }
+}
+
+// No doc comment: clap would show it as the description of the command. How a running system is reached.
+#[derive(Debug, Args)]
+pub struct EndpointArgs {
+    /// HTTP address of the running system.
+    #[arg(long, env = "STREAMMANAGER_ENDPOINT", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = url)]
+    pub endpoint: String,
+    /// Data folder of `up`: its control.key is the operators' key.
+    #[arg(long, env = "STREAMMANAGER_DATA", value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// File with the operators' key, instead of the data folder's.
+    #[arg(long, env = "STREAMMANAGER_CONTROL_KEY_FILE", value_name = "FILE")]
+    control_key_file: Option<PathBuf>,
+    /// The answer as JSON.
+    #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+impl EndpointArgs {
+    pub fn control_key_file(&self) -> PathBuf {
+        self.control_key_file.clone().unwrap_or_else(|| self.data.join("control.key"))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StreamsCommand {
+    /// Loads a streams file; applying it twice changes nothing the second time.
+    #[command(after_help = "Example:\n  streammanager streams apply infra/streams.yaml")]
+    Apply {
+        /// Streams file (YAML); `-` is standard input.
+        #[arg(default_value = "infra/streams.yaml")]
+        file: PathBuf,
+        /// Also removes the streams that the file does not name.
+        #[arg(long)]
+        prune: bool,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+    /// All streams with mode, records and last error.
+    #[command(after_help = "Example:\n  streammanager streams list")]
+    List {
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+    /// One stream, whole.
+    #[command(after_help = "Example:\n  streammanager streams status viirs-snpp")]
+    Status {
+        /// Stream id, as `streams list` shows it.
+        id: StreamId,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+    /// Polls a stopped stream again.
+    #[command(after_help = "Example:\n  streammanager streams start viirs-snpp")]
+    Start {
+        /// Stream id, as `streams list` shows it.
+        id: StreamId,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+    /// Polls a stream no more until it is started.
+    #[command(after_help = "Example:\n  streammanager streams stop viirs-snpp")]
+    Stop {
+        /// Stream id, as `streams list` shows it.
+        id: StreamId,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConnectorsCommand {
+    /// Registers a sender and gives its key, which is shown only once.
+    #[command(
+        after_help = "Example:\n  streammanager connectors register butte --tenant butte --critical \\\n    --source evacuation_alert_butte --key-file butte.key"
+    )]
+    Register {
+        /// Id of the new connector; over MQTT it is the user name.
+        id: ConnectorId,
+        /// Agency or unit that its records belong to.
+        #[arg(long)]
+        tenant: TenantId,
+        /// Source id that it may publish under; may be repeated.
+        #[arg(long = "source", value_name = "SOURCE", required = true)]
+        sources: Vec<SourceId>,
+        /// The critical grant: critical source ids need it.
+        #[arg(long)]
+        critical: bool,
+        /// New file for the key, readable by its owner only; without it the key goes to standard output.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+    /// Replaces a key at once and gives the new one, which is shown only once.
+    #[command(after_help = "Example:\n  streammanager connectors rotate butte --key-file butte-2.key")]
+    Rotate {
+        /// Connector id, as `connectors list` shows it.
+        id: ConnectorId,
+        /// New file for the key, readable by its owner only; without it the key goes to standard output.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+    /// Refuses a connector's key from now on.
+    #[command(after_help = "Example:\n  streammanager connectors revoke butte")]
+    Revoke {
+        /// Connector id, as `connectors list` shows it.
+        id: ConnectorId,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+    /// All connectors with their grants and source ids, without keys.
+    #[command(after_help = "Example:\n  streammanager connectors list")]
+    List {
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// Sends one file: JSON (infra/schemas/alert-1.json) or CAP 1.1 / 1.2.
+    #[command(after_help = "Example:\n  streammanager alerts send --key-file butte.key alert.cap.xml")]
+    Send {
+        /// File with the connector's key.
+        #[arg(long, env = "STREAMMANAGER_KEY_FILE", value_name = "FILE")]
+        key_file: PathBuf,
+        /// Source id; a connector with one need not name it.
+        #[arg(long)]
+        source: Option<SourceId>,
+        /// HTTP address of the running system.
+        #[arg(long, env = "STREAMMANAGER_ENDPOINT", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = url)]
+        endpoint: String,
+        /// The answer as JSON.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+        /// The alert; `-` is standard input.
+        #[arg(value_name = "ALERT")]
+        file: PathBuf,
+    },
+}
+
+// No doc comment: clap would show it as the description of the command.
+#[derive(Debug, Args)]
+pub struct BrokerArgs {
+    /// Kafka brokers, HOST:PORT with commas between; embedded:PORT is the endpoint of `up` on this host.
+    #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
+    pub kafka: String,
+    /// JSON lines.
+    #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicsCommand {
+    /// Topics with partitions and messages.
+    #[command(after_help = "Example:\n  streammanager topics list")]
+    List {
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+    /// Prints a topic's keys and values as they arrive; with --json also its headers.
+    #[command(after_help = "Example:\n  streammanager topics tail wildfire-nasa-firms --from-beginning --max 1 --json")]
+    Tail {
+        /// Topic, as `topics list` shows it.
+        topic: String,
+        /// From the oldest message on, not only new ones.
+        #[arg(long)]
+        from_beginning: bool,
+        /// Ends after so many messages.
+        #[arg(long, value_name = "N")]
+        max: Option<u64>,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// All of them, one after another.
+    #[command(after_help = "Example:\n  streammanager bench all --kafka 127.0.0.1:9092")]
+    All {
+        /// Kafka brokers; a real Kafka for figures that count.
+        #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
+        kafka: String,
+        /// The template to run.
+        #[arg(long, env = "STREAMMANAGER_TEMPLATE", value_name = "FILE", default_value = "infra/template.yaml")]
+        template: PathBuf,
+        /// JSON lines.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
+    /// Rows decoded, queued and delivered, against a naive program on the same broker.
+    #[command(after_help = "Example:\n  streammanager bench orchestrated --kafka 127.0.0.1:9092")]
+    Orchestrated {
+        /// Kafka brokers; a real Kafka for figures that count.
+        #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
+        kafka: String,
+        /// Rows of a run.
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        rows: usize,
+        /// Pairs of runs; the medians are compared.
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        runs: usize,
+        /// JSON lines.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
+    /// The time from an alert to its reply, one after another, against a naive program.
+    #[command(after_help = "Example:\n  streammanager bench express --kafka 127.0.0.1:9092")]
+    Express {
+        /// Kafka brokers; a real Kafka for figures that count.
+        #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
+        kafka: String,
+        /// The template to run.
+        #[arg(long, env = "STREAMMANAGER_TEMPLATE", value_name = "FILE", default_value = "infra/template.yaml")]
+        template: PathBuf,
+        /// Alerts to send.
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        alerts: usize,
+        /// JSON lines.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
+    /// Where the time of one poll goes, step by step.
+    #[command(after_help = "Example:\n  streammanager bench poll --kafka 127.0.0.1:9092")]
+    Poll {
+        /// Kafka brokers; a real Kafka for figures that count.
+        #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
+        kafka: String,
+        /// Rows of a poll.
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        rows: usize,
+        /// Polls; the median is shown.
+        #[arg(long, value_name = "N", default_value_t = 21)]
+        runs: usize,
+        /// JSON lines.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
+    /// The time to decide a record's tier, topic and throttle.
+    #[command(after_help = "Example:\n  streammanager bench decide")]
+    Decide {
+        /// Records to decide.
+        #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+        records: u64,
+        /// JSON lines.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Rejected records, each with its reason, how often it was seen and when last.
+    #[command(after_help = "Example:\n  streammanager dead-letters list --stream modis")]
+    List {
+        /// Only this stream's.
+        #[arg(long, value_name = "ID")]
+        stream: Option<StreamId>,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+}

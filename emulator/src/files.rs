@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
@@ -13,16 +13,26 @@ use crate::exit::Failure;
 const FILE_BYTES: u64 = 1 << 30;
 
 /// Reads `path`, unpacked if it is gzip by content; `-` is standard input.
-pub fn read(path: &Path) -> Result<Bytes, Failure> {
-    let failed = |e: io::Error| Failure::new(format!("{}: {e}", path.display()));
+///
+/// # Errors
+/// What cannot be read or unpacked, without the path.
+pub fn read(path: &Path) -> io::Result<Bytes> {
     let raw = match path.as_os_str() == "-" {
-        true => bounded(io::stdin().lock()).map_err(failed)?,
-        false => bounded(File::open(path).map_err(failed)?).map_err(failed)?,
+        true => bounded(io::stdin().lock())?,
+        false => bounded(File::open(path)?)?,
     };
     match raw.starts_with(&[0x1f, 0x8b]) {
-        true => Ok(bounded(MultiGzDecoder::new(&raw[..])).map_err(failed)?.into()),
+        true => Ok(bounded(MultiGzDecoder::new(&raw[..]))?.into()),
         false => Ok(raw.into()),
     }
+}
+
+/// Whether every file can be opened, before anything is done with the first.
+pub fn all_there(paths: &[PathBuf]) -> Result<(), Failure> {
+    for path in paths.iter().filter(|path| path.as_os_str() != "-") {
+        File::open(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+    }
+    Ok(())
 }
 
 /// A key as `connectors register` gave it; `flag` names another file.

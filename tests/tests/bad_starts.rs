@@ -1,11 +1,14 @@
 //! What cannot work ends at once with one line that names what, where and what to do; nothing that was there is touched.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use streammanager_tests::bodies::actual;
 use streammanager_tests::system::{Start, System};
-use streammanager_tests::upstream::FIRMS_STREAM;
+use streammanager_tests::upstream::{FIRMS_STREAM, firms_csv};
 use streammanager_tests::{binary, free_port, workspace};
 use tempfile::tempdir;
 
@@ -205,6 +208,36 @@ fn commands_on_files_name_what_is_wrong_with_their_arguments() {
         names(&failure(&mut command(arguments)), wanted);
     }
     assert!(file.is_file());
+}
+
+/// A file that cannot be unpacked costs itself alone, wherever it stands.
+#[test]
+fn a_broken_file_among_good_ones_is_named_and_the_others_are_done() {
+    let folder = tempdir().unwrap();
+    let first = written(folder.path(), "first.csv", &firms_csv(0, 5));
+    let last = written(folder.path(), "last.csv", &firms_csv(5, 5));
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(firms_csv(10, 50).as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let cut = folder.path().join("cut.csv.gz");
+    std::fs::write(&cut, &packed[..packed.len() / 2]).unwrap();
+    let run = |command: &str, more: &[&str]| {
+        let mut program = Command::new(binary());
+        program.args([command, "--source", "firms_viirs_snpp"]).args(more).args([&first, &cut, &last]);
+        let ended = program.current_dir(folder.path()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(ended.status.code(), Some(3), "{}", text(&ended.stderr));
+        (text(&ended.stdout), text(&ended.stderr))
+    };
+    let (records, problems) = run("decode", &[]);
+    assert_eq!(records.lines().count(), 10, "{problems}");
+    assert!(problems.contains("cut.csv.gz: not_data"), "{problems}");
+    let (said, _) = run("ingest", &["--out", "sink", "--data", "data", "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["accepted"], &said["queued"]), (&10.into(), &0.into()), "{said}");
+    assert!(said["files"][1]["error"].is_string() && said["files"][2]["error"].is_null(), "{said}");
+    let published = std::fs::read_to_string(folder.path().join("sink/wildfire-nasa-firms.ndjson")).unwrap();
+    assert_eq!(published.lines().count(), 10);
 }
 
 /// `ingest` takes critical ids as the HTTP API does, by the key of a connector that holds the grant, and in no other way.

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
 
 use streammanager::decode::Context;
-use streammanager::error::Reject;
+use streammanager::error::{Reason, Reject};
 use streammanager::ingest::{self, Stream, WhenFull, validate};
 use streammanager::record::{StreamId, TenantId, value};
 use streammanager::settings::Settings;
@@ -26,13 +26,15 @@ pub fn run(args: DecodeArgs) -> Result<Exit, Failure> {
         granted: true,
         when_full: WhenFull::Wait,
     };
+    files::all_there(&args.input.files)?;
     let (now, settings) = (Clock::system().now(), Settings::local());
     let mut out = BufWriter::new(io::stdout().lock());
     let mut exit = Exit::Done;
     for path in &args.input.files {
-        let body = files::read(path)?;
+        let body = files::read(path).map_err(|e| Reject::new(Reason::NotData, e.to_string()));
         let context = Context { source, received_at: now, topic: None };
-        let rows = match format.rows(&body, context) {
+        // What cannot be unpacked costs that file alone.
+        let rows = match body.as_ref().map_err(Reject::clone).and_then(|body| format.rows(body, context)) {
             Ok(rows) => rows,
             Err(reject) => {
                 report(path, &reject, args.json);
@@ -64,12 +66,16 @@ pub fn run(args: DecodeArgs) -> Result<Exit, Failure> {
     }
 }
 
+/// A line of a terminal or a log; what is longer is seen in the file.
+const SHOWN_BYTES: usize = 16 * 1024;
+
 fn report(path: &Path, reject: &Reject, json: bool) {
+    let raw = &reject.raw[..reject.raw.len().min(SHOWN_BYTES)];
     match json {
         true => {
             let reject = serde_json::json!({
                 "path": path.display().to_string(), "row": reject.row, "reason": reject.reason,
-                "detail": reject.detail, "raw": String::from_utf8_lossy(&reject.raw),
+                "detail": reject.detail, "raw": String::from_utf8_lossy(raw), "raw_bytes": reject.raw.len(),
             });
             eprintln!("{}", serde_json::json!({ "reject": reject }));
         }

@@ -60,6 +60,7 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
             Reason::UnauthorisedSource
         )));
     }
+    files::all_there(&args.input.files)?;
     let host = Host::open(&args.data, host::sink(args.out.as_deref(), args.kafka.as_deref())?).await?;
     let queued_at_start = host.queued_records().await?;
     let stop = CancellationToken::new();
@@ -144,15 +145,20 @@ async fn one_file(
     format: Format,
     path: &Path,
 ) -> Result<(FileReport, Ledger), Failure> {
-    let body = files::read(path)?;
+    let body = files::read(path);
     let context = Context { source: &stream.source, received_at: app.clock.now(), topic: None };
     let mut ledger = Ledger::default();
-    let error = match format.rows(&body, context) {
+    // What cannot be unpacked costs that file alone.
+    let rows = match &body {
+        Ok(body) => format.rows(body, context).map_err(|reject| reject.to_string()),
+        Err(e) => Err(e.to_string()),
+    };
+    let error = match rows {
         Ok(rows) => ingest::ingest(app, stream, seen, &mut ledger, rows)
             .await
             .map(|()| None)
             .map_err(|e| Failure::new(format!("{}: {e}", path.display())))?,
-        Err(reject) => Some(reject.to_string()),
+        Err(problem) => Some(problem),
     };
     let report = FileReport {
         path: path.to_owned(),

@@ -14,6 +14,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Says that a whole test did not run, and why. `tests/run` counts these lines, and with `--strict` fails on them.
 /// Use as `return skip("kafka conformance", "STREAMMANAGER_TEST_KAFKA is not set")`.
@@ -89,10 +90,19 @@ fn built(program: PathBuf) -> PathBuf {
     program
 }
 
-/// A TCP port of 127.0.0.1 that nobody holds at this moment.
+/// A TCP port of 127.0.0.1 that nobody holds at this moment, and that no outgoing connection takes before it is used: it lies
+/// below the range from which the system gives those theirs.
 pub fn free_port() -> u16 {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("127.0.0.1 has a free port");
-    socket.local_addr().expect("a bound socket has an address").port()
+    const PORTS: std::ops::Range<u32> = 10_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test programs run at the same time: each begins elsewhere.
+    let begin = std::process::id().wrapping_mul(7_919);
+    let ports = std::iter::repeat_with(|| {
+        let offset = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        (PORTS.start + offset) as u16
+    });
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.take(PORTS.len()).find(free).expect("127.0.0.1 has a free port")
 }
 
 fn set(name: &str) -> Option<String> {

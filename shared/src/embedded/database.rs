@@ -2,9 +2,11 @@
 //! redb demands. What the rows mean is the business of the queue and the store.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
@@ -31,6 +33,9 @@ pub(crate) const EXPIRIES: TableDefinition<(Moment, &str, &str), ()> = TableDefi
 /// Named counters.
 const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 
+/// What is made in a data folder only after its database: where one of these is, the folder is not new.
+const MADE_LATER: [&str; 3] = ["blobs", "kafka", "control.key"];
+
 /// The layout of the tables above; a folder of another layout is refused.
 const LAYOUT: u64 = 1;
 
@@ -49,10 +54,13 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn open(medium: Medium, cache_bytes: usize) -> Result<Database, BackendError> {
+        if let Medium::File(path) = &medium {
+            create_if_new(path)?;
+        }
         let database = Database { medium, cache_bytes, open: RwLock::new(None) };
         database.reopen().map_err(|e| {
             BackendError::Fatal(format!(
-                "{e}; take another data folder, or bring this file back from a copy (moved away, its queues begin empty)"
+                "{e}; take another data folder, or bring this file back from a copy (its folder moved away, all begins anew)"
             ))
         })?;
         database.write(|tx| {
@@ -160,15 +168,15 @@ impl Database {
         *open = None;
         let mut builder = redb::Builder::new();
         builder.set_cache_size(self.cache_bytes);
-        let create = || match &self.medium {
-            Medium::File(path) => builder.create(path),
+        let opening = || match &self.medium {
+            Medium::File(path) => builder.open(path),
             #[cfg(feature = "testing")]
             Medium::Memory(disk) => builder.create_with_backend(disk.clone()),
         };
         // redb panics on some damaged pages.
-        let database = match catch_unwind(AssertUnwindSafe(create)) {
-            Ok(created) => created.map_err(|e| e.to_string()),
-            Err(_) => Err("the file is damaged".to_owned()),
+        let database = match without_panic(opening) {
+            Some(opened) => opened.map_err(|e| e.to_string()),
+            None => Err("the file is damaged".to_owned()),
         };
         *open = Some(database.map_err(|e| BackendError::Retry(format!("cannot open {}: {e}", self.name())))?);
         Ok(())
@@ -189,6 +197,56 @@ impl Database {
             Medium::Memory(_) => "the disk in memory".into(),
         }
     }
+}
+
+/// Makes the database of a new folder. An empty file is none, and a folder that is not new has lost its own: made anew,
+/// nobody would see what is gone.
+fn create_if_new(path: &Path) -> Result<(), BackendError> {
+    let failed = |e: io::Error| BackendError::Fatal(format!("cannot create {}: {e}", path.display()));
+    let missing = match std::fs::metadata(path) {
+        Ok(file) if file.len() > 0 => return Ok(()),
+        Ok(_) => "is empty",
+        Err(e) if e.kind() == io::ErrorKind::NotFound => "is missing",
+        Err(e) => return Err(failed(e)),
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    if let Some(other) = MADE_LATER.iter().find(|other| folder.join(other).exists()) {
+        return Err(BackendError::Fatal(format!(
+            "{} {missing}, but {other} beside it shows that the folder is not new: bring the file back from a copy, or \
+             take another data folder to begin anew",
+            path.display()
+        )));
+    }
+    create(path, folder).map_err(failed)
+}
+
+/// Whole before it has its name: what a crash leaves of the making is begun again, and is never taken for a damaged file.
+fn create(path: &Path, folder: &Path) -> io::Result<()> {
+    let unfinished = path.with_extension("redb.new");
+    File::create(&unfinished)?;
+    drop(redb::Database::create(&unfinished).map_err(io::Error::other)?);
+    std::fs::rename(&unfinished, path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// `None` if `work` panics, of which nothing is printed. Other threads' panics are reported as ever.
+fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    // The hook is the process's: two at once would put back each other's.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (before, here) = (Arc::new(take_hook()), std::thread::current().id());
+    let others = before.clone();
+    set_hook(Box::new(move |panic| {
+        if std::thread::current().id() != here {
+            others(panic);
+        }
+    }));
+    let outcome = catch_unwind(AssertUnwindSafe(work)).ok();
+    drop(take_hook());
+    if let Ok(before) = Arc::try_unwrap(before) {
+        set_hook(before);
+    }
+    outcome
 }
 
 /// Takes `count` numbers of the counter `name` and gives the first; the counter starts at 1.

@@ -252,6 +252,46 @@ async fn a_folder_has_one_owner_and_says_who() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_lost_is_not_made_anew() {
+    let at = QueueRef::new("q");
+    for other in ["blobs/", "kafka/", "control.key"] {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Embedded::open(folder.path(), Options::new(Clock::system()));
+        open().unwrap().send(&at, &[Message::now(Body::Text("kept".into()))]).await.unwrap();
+        let path = folder.path().join(other);
+        match other.strip_suffix('/') {
+            Some(_) => std::fs::create_dir(path).unwrap(),
+            None => std::fs::write(path, "key").unwrap(),
+        }
+        let store = folder.path().join("state.redb");
+        let sound = std::fs::read(&store).unwrap();
+        for lose in [|store: &PathBuf| std::fs::write(store, ""), |store: &PathBuf| std::fs::remove_file(store)] {
+            lose(&store).unwrap();
+            let refused = open().err().expect("refused");
+            assert!(matches!(refused, BackendError::Fatal(_)), "{refused}");
+            let says = refused.to_string();
+            for part in [store.to_str().unwrap(), other.trim_end_matches('/'), "not new", "copy", "another"] {
+                assert!(says.contains(part), "{part:?} is not in {says:?}");
+            }
+            assert!(!std::fs::metadata(&store).is_ok_and(|file| file.len() > 0), "it was made anew");
+        }
+        std::fs::write(&store, sound).unwrap();
+        assert_eq!(open().unwrap().depth(&at).await.unwrap().visible, 1);
+    }
+}
+
+#[test]
+fn a_first_start_that_was_interrupted_is_begun_again() {
+    for (left, bytes) in [("LOCK", 0), ("state.redb", 0), ("state.redb.new", 0), ("state.redb.new", 8192)] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(left), vec![0; bytes]).unwrap();
+        drop(Embedded::open(folder.path(), Options::new(Clock::system())).unwrap());
+        Embedded::open(folder.path(), Options::new(Clock::system())).unwrap();
+        assert!(!folder.path().join("state.redb.new").exists());
+    }
+}
+
+#[tokio::test]
 async fn dropping_waits_for_what_was_submitted() {
     let folder = tempfile::tempdir().unwrap();
     let at = QueueRef::new("q");

@@ -169,6 +169,54 @@ async fn a_data_folder_that_cannot_be_used_is_named_and_left_as_it_was() {
     assert_eq!(system.alert(&key, actual("B2")).await.unwrap().0, 200);
 }
 
+/// The whole of what a start that must fail says on standard error.
+fn said(start: &Start) -> String {
+    let ended = start.command(free_port(), free_port()).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    said
+}
+
+/// What is gone is said, never made anew beside what is left; and damage is one line, not a stack trace.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_and_damaged_files_of_a_data_folder_are_one_line_and_what_is_left_stays() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let system = System::up(&start);
+    let key = system.sender("butte").await;
+    assert_eq!(system.alert(&key, actual("L1")).await.unwrap().0, 200);
+    assert_eq!(system.stop().0, 0);
+
+    for (name, other) in [("state.redb", "blobs"), ("kafka/meta.redb", "kafka/logs")] {
+        let file = start.data.join(name);
+        let sound = std::fs::read(&file).unwrap();
+        for emptied in [true, false] {
+            if emptied {
+                std::fs::write(&file, "").unwrap();
+            } else {
+                std::fs::remove_file(&file).unwrap();
+            }
+            let says = said(&start);
+            names(&says, &[file.to_str().unwrap(), other, if emptied { "empty" } else { "missing" }, "copy", "anew"]);
+            assert_eq!(says.lines().count(), 1, "{says}");
+        }
+        // Damaged in the middle of a page, and all over.
+        for from in [64, 4096, sound.len() / 2] {
+            let mut damaged = sound.clone();
+            damaged[from..].iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 37 + 11) as u8);
+            std::fs::write(&file, &damaged).unwrap();
+            let says = said(&start);
+            names(&says, &[file.to_str().unwrap(), "copy"]);
+            assert_eq!(says.lines().count(), 1, "from byte {from}: {says}");
+        }
+        std::fs::write(&file, sound).unwrap();
+    }
+
+    let system = System::up(&start);
+    assert_eq!(system.messages("wildfire-critical-alerts", 1).len(), 1);
+    assert_eq!(system.alert(&key, actual("L2")).await.unwrap().0, 200, "the sender is still known");
+}
+
 #[test]
 fn commands_on_files_name_what_is_wrong_with_their_arguments() {
     let folder = tempdir().unwrap();

@@ -1,7 +1,10 @@
 //! What the endpoint remembers beside the logs, in one redb file: topics, committed offsets, log starts, producer ids.
+//! The file is made once; where it is missing or empty later it was lost, and whoever opens it must say so.
 //! Every write is durable when it returns. Calls block; they are made off the async threads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -17,6 +20,8 @@ const TOPICS: TableDefinition<&str, (u128, i32, &str)> = TableDefinition::new("t
 const OFFSETS: TableDefinition<(&str, &str, i32), (i64, &str)> = TableDefinition::new("offsets");
 /// (topic id, partition) → first offset that DeleteRecords left
 const STARTS: TableDefinition<(u128, i32), i64> = TableDefinition::new("starts");
+/// Ids of deleted topics whose logs may still stand.
+const DELETED: TableDefinition<u128, ()> = TableDefinition::new("deleted");
 const COUNTERS: TableDefinition<&str, i64> = TableDefinition::new("counters");
 const NEXT_PRODUCER: &str = "next-producer-id";
 
@@ -43,12 +48,33 @@ pub(super) struct Committed {
 pub(super) type PartitionKey = (String, i32);
 
 impl Meta {
+    /// An empty file is none: nothing here ever leaves one.
+    pub(super) fn is_there(path: &Path) -> io::Result<bool> {
+        match std::fs::metadata(path) {
+            Ok(file) => Ok(file.len() > 0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whole before it has its name: what a crash leaves of the making is begun again, and is never taken for a damaged
+    /// file.
+    pub(super) fn create(path: &Path) -> Result<(), redb::Error> {
+        let unfinished = path.with_extension("redb.new");
+        File::options().create(true).write(true).truncate(true).open(&unfinished)?;
+        drop(Database::create(&unfinished)?);
+        std::fs::rename(&unfinished, path)?;
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
+        Ok(())
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self, redb::Error> {
         let meta = Self { path: path.to_owned(), open: Mutex::new(Some(open(path)?)) };
         meta.write(|w| {
             w.open_table(TOPICS)?;
             w.open_table(OFFSETS)?;
             w.open_table(STARTS)?;
+            w.open_table(DELETED)?;
             w.open_table(COUNTERS)?;
             Ok(())
         })?;
@@ -81,11 +107,28 @@ impl Meta {
         })
     }
 
+    /// The topic counts as deleted until [`Meta::forget_deleted`], so that its logs go also after a crash.
     pub(super) fn delete_topic(&self, name: &str, id: Uuid) -> Result<(), redb::Error> {
         self.write(|w| {
             w.open_table(TOPICS)?.remove(name)?;
+            w.open_table(DELETED)?.insert(id.as_u128(), ())?;
             w.open_table(STARTS)?.retain(|(of, _), _| of != id.as_u128())?;
             w.open_table(OFFSETS)?.retain(|(_, topic, _), _| topic != name)?;
+            Ok(())
+        })
+    }
+
+    pub(super) fn deleted(&self) -> Result<Vec<Uuid>, redb::Error> {
+        self.read(|r| {
+            let table = r.open_table(DELETED)?;
+            let ids = table.iter()?.map(|row| Ok(Uuid::from_u128(row?.0.value())));
+            ids.collect()
+        })
+    }
+
+    pub(super) fn forget_deleted(&self, id: Uuid) -> Result<(), redb::Error> {
+        self.write(|w| {
+            w.open_table(DELETED)?.remove(id.as_u128())?;
             Ok(())
         })
     }
@@ -193,5 +236,5 @@ impl Meta {
 }
 
 fn open(path: &Path) -> Result<Database, redb::Error> {
-    Ok(Database::builder().set_cache_size(META_CACHE).create(path)?)
+    Ok(Database::builder().set_cache_size(META_CACHE).open(path)?)
 }

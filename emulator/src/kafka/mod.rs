@@ -32,6 +32,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
+use streammanager::embedded::without_panic;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
@@ -54,7 +55,12 @@ pub enum BrokerError {
     Folder { path: PathBuf, cause: io::Error },
     #[error("Kafka endpoint: {path} is in use by another process: stop it, or take another data folder")]
     InUse { path: PathBuf },
-    #[error("Kafka endpoint: {path}: {cause}")]
+    #[error(
+        "Kafka endpoint: {path} is missing or empty, but {logs} has the topics' records: bring it back from a copy, or move \
+         {folder} away to begin anew"
+    )]
+    Lost { path: PathBuf, logs: PathBuf, folder: PathBuf },
+    #[error("Kafka endpoint: {path}: {cause}; bring it back from a copy, or move its folder away to begin anew")]
     Store { path: PathBuf, cause: Box<redb::Error> },
     #[error("Kafka endpoint: cannot serve: {0}")]
     Serve(io::Error),
@@ -87,12 +93,24 @@ impl Broker {
             redb::Error::Io(cause) => BrokerError::Folder { path: store.clone(), cause },
             cause => BrokerError::Store { path: store.clone(), cause: Box::new(cause) },
         };
-        let meta = Meta::open(&store).map_err(store_error)?;
-        let rows = meta.topics().map_err(store_error)?;
         let logs = folder.join("logs");
-        let topics = Topics::open(&logs, rows, |id, partition| meta.log_start(id, partition).map_err(io::Error::other))
-            .map_err(at(&logs))?;
-        Ok(Self(Arc::new(Node {
+        if !Meta::is_there(&store).map_err(at(&store))? {
+            // The first topic's logs are made after this file: where there are some, it was there.
+            if holds_anything(&logs).map_err(at(&logs))? {
+                return Err(BrokerError::Lost { path: store, logs, folder: folder.to_owned() });
+            }
+            Meta::create(&store).map_err(store_error)?;
+        }
+        let open = || {
+            let meta = Meta::open(&store)?;
+            let (rows, deleted) = (meta.topics()?, meta.deleted()?);
+            Ok((meta, rows, deleted))
+        };
+        let damaged = || Err(redb::Error::Corrupted("the file is damaged".to_owned()));
+        let (meta, rows, deleted) = without_panic(open).unwrap_or_else(damaged).map_err(store_error)?;
+        let log_start = |id, partition| meta.log_start(id, partition).map_err(io::Error::other);
+        let topics = Topics::open(&logs, rows, &deleted, log_start).map_err(at(&logs))?;
+        let node = Node {
             advertised,
             meta,
             topics,
@@ -102,7 +120,9 @@ impl Broker {
             request_room: Arc::new(Semaphore::new(limits::REQUEST_ROOM_KIB as usize)),
             answer_room: Arc::new(Semaphore::new(limits::ANSWER_ROOM_KIB as usize)),
             stop: CancellationToken::new(),
-        })))
+        };
+        deleted.into_iter().for_each(|id| node.finish_deletion(id));
+        Ok(Self(Arc::new(node)))
     }
 
     /// Serves clients until `stop`; then everything acknowledged is durable. Once only. The endpoint reads and writes
@@ -119,6 +139,14 @@ impl Broker {
         let result = finished.await.unwrap_or_else(|_| Err(io::Error::other("the endpoint's thread panicked")));
         drop(stop_with_caller);
         result.map_err(BrokerError::Serve)
+    }
+}
+
+fn holds_anything(folder: &Path) -> io::Result<bool> {
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -221,3 +249,6 @@ fn code(result: Result<(), ResponseError>) -> i16 {
 fn text(value: impl Into<String>) -> StrBytes {
     StrBytes::from_string(value.into())
 }
+
+#[cfg(test)]
+mod open_tests;

@@ -2,6 +2,7 @@
 //! What is in a log, and what a setting means, stands elsewhere.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -49,18 +50,25 @@ pub(super) struct Topics {
 }
 
 impl Topics {
+    /// `rows` are the topics there are, `deleted` those whose deletion may be unfinished.
     pub(super) fn open(
         folder: &Path,
         rows: Vec<TopicRow>,
+        deleted: &[Uuid],
         log_start: impl Fn(Uuid, i32) -> io::Result<i64>,
     ) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        // A crash after a topic's row was deleted leaves its folder.
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            let known = |row: &TopicRow| path.file_name().is_some_and(|name| *name == *row.id.simple().to_string());
-            if !rows.iter().any(known) {
-                std::fs::remove_dir_all(&path)?;
+            let id = path.file_name().and_then(|name| Uuid::try_parse(name.to_str()?).ok());
+            if rows.iter().any(|row| Some(row.id) == id) {
+                continue;
+            }
+            // A crash may have come before a deleted topic's logs were gone, or before a created topic had its row: nobody
+            // could write to that yet. Anything else is somebody's, whatever became of its row.
+            match id {
+                Some(id) if deleted.contains(&id) || !has_content(&path)? => std::fs::remove_dir_all(&path)?,
+                _ => tracing::warn!(path = %path.display(), "this belongs to no topic and is left alone"),
             }
         }
         let topics = Self { folder: folder.to_owned(), by_name: RwLock::default(), changing: Mutex::default() };
@@ -108,8 +116,34 @@ impl Topics {
     }
 
     fn partition_folder(&self, id: Uuid, partition: i32) -> PathBuf {
-        self.folder.join(id.simple().to_string()).join(partition.to_string())
+        self.topic_folder(id).join(partition.to_string())
     }
+
+    fn topic_folder(&self, id: Uuid) -> PathBuf {
+        self.folder.join(id.simple().to_string())
+    }
+
+    /// The logs of a deleted topic: when this returns they stay away.
+    fn remove_logs(&self, id: Uuid) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.topic_folder(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => File::open(&self.folder)?.sync_all(),
+        }
+    }
+}
+
+/// Whether a byte is stored here or below.
+fn has_content(path: &Path) -> io::Result<bool> {
+    let found = std::fs::symlink_metadata(path)?;
+    if !found.is_dir() {
+        return Ok(found.len() > 0);
+    }
+    for entry in std::fs::read_dir(path)? {
+        if has_content(&entry?.path())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// An error for the client: its code, and a sentence where the answer has room for one.
@@ -319,11 +353,16 @@ impl Node {
         self.meta.delete_topic(name, topic.row.id).map_err(store_failed)?;
         self.topics.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         topic.partitions.iter().for_each(|partition| partition.close());
-        let folder = self.topics.folder.join(topic.row.id.simple().to_string());
-        if let Err(error) = std::fs::remove_dir_all(&folder) {
-            tracing::warn!(folder = %folder.display(), %error, "the deleted topic's files go at the next start");
-        }
+        self.finish_deletion(topic.row.id);
         Ok(())
+    }
+
+    /// What cannot be removed now goes at the next start.
+    pub(super) fn finish_deletion(&self, id: Uuid) {
+        let removed = self.topics.remove_logs(id);
+        if let Err(error) = removed.and_then(|()| self.meta.forget_deleted(id).map_err(io::Error::other)) {
+            tracing::warn!(topic = %id, %error, "a deleted topic's files are not gone yet");
+        }
     }
 
     pub(super) fn delete_records(&self, request: DeleteRecordsRequest) -> DeleteRecordsResponse {

@@ -229,8 +229,9 @@ fn create(path: &Path, folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// `None` if `work` panics, of which nothing is printed. Other threads' panics are reported as ever.
-fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+/// `None` if `work` panics, as redb does on some damaged pages; nothing of it is printed. Other threads' panics are reported
+/// as ever.
+pub fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     // The hook is the process's: two at once would put back each other's.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,6 +21,7 @@ use crate::queue::QueueRef;
 use crate::queue::embedded::Queues;
 use crate::time::Clock;
 
+pub use database::without_panic;
 pub(crate) use database::{BODIES, EXPIRIES, ITEMS, Moment, QUEUED, Queued, RECEIVED, next_number};
 use database::{Database, Medium};
 #[cfg(feature = "testing")]

@@ -6,7 +6,7 @@ use kafka_protocol::ResponseError;
 
 /// Bytes before the first record.
 pub(super) const HEAD: usize = 61;
-const MAGIC_AT: usize = 16;
+pub(super) const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
 const SUMMED_FROM: usize = 21;
 

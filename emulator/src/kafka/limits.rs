@@ -47,6 +47,9 @@ pub(super) const RETENTION_TICK: Duration = Duration::from_secs(10);
 pub(super) const INDEX_INTERVAL: u64 = 16 << 10;
 /// Bytes of one partition that may await their sync; also how much of its end is checked by checksum after a crash.
 pub(super) const MAX_UNSYNCED: u64 = 8 << 20;
+/// Bytes summed in search of good batches behind damage: a quarter of a second's work. Only a log made to mislead holds more
+/// that looks like batches and is none.
+pub(super) const MAX_SEARCH_SUMMED: u64 = 256 << 20;
 /// Batches of one producer remembered for deduplication (Kafka's fixed number; clients keep at most 5 in flight).
 pub(super) const REMEMBERED_BATCHES: usize = 5;
 /// Producers remembered in one partition; the ones that wrote longest ago are forgotten first.

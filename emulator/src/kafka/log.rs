@@ -75,7 +75,16 @@ impl Log {
             let segment = Segment::open(path.clone(), base, checked_tail, &mut producers)?;
             let torn = std::fs::metadata(&path)?.len() - segment.len;
             if torn > 0 && nth == last {
-                tracing::warn!(path = %path.display(), bytes = torn, "cutting off a write that a crash left unfinished");
+                let (at, bytes) = (segment.len, torn);
+                match segment.keep_damaged()? {
+                    Some(kept) => tracing::error!(
+                        path = %path.display(), at, bytes, kept = %kept.display(),
+                        "segment is damaged: cutting off the rest of it, a copy is kept"
+                    ),
+                    None => {
+                        tracing::warn!(path = %path.display(), at, bytes, "cutting off a write that a crash left unfinished");
+                    }
+                }
                 segment.cut()?;
                 segment.sync()?;
             } else if torn > 0 {

@@ -126,6 +126,66 @@ fn a_torn_or_damaged_tail_is_cut_off_and_the_rest_stays() {
     }
 }
 
+/// The files that opening kept of damaged ends, in the order they were made.
+fn kept(folder: &Path) -> Vec<Vec<u8>> {
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.to_string_lossy().contains(".log.damaged."));
+    files.sort();
+    files.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn good_batches_behind_a_damaged_one_are_kept_beside_the_segment() {
+    // Of the third batch: its offset, its size, its magic, a record.
+    for damaged in [7, 11, 16, 70] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(folder.path(), 0).unwrap();
+        let fill = |log: &mut Log| {
+            (0..6).for_each(|time| _ = log.append(&plain(&[time]), &ALL).unwrap());
+            sync(log);
+        };
+        fill(&mut log);
+        drop(log);
+        let path = folder.path().join("00000000000000000000.log");
+        let third = 2 * path.metadata().unwrap().len() / 6;
+        let damage = || {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[third as usize + damaged] ^= 4;
+            std::fs::write(&path, &bytes).unwrap();
+            bytes.split_off(third as usize)
+        };
+        let first = damage();
+        let mut log = reopened(folder.path());
+        assert_eq!(kept(folder.path()), [first.clone()], "byte {damaged}");
+        assert_eq!((bases(&log), path.metadata().unwrap().len()), (vec![0, 1], third), "byte {damaged}");
+        fill(&mut log);
+        drop(log);
+        let second = damage();
+        drop(reopened(folder.path()));
+        assert_eq!(kept(folder.path()), [first, second], "byte {damaged}");
+    }
+}
+
+#[test]
+fn good_batches_are_found_wherever_damage_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), 0).unwrap();
+    (0..2).for_each(|time| _ = log.append(&plain(&[time]), &ALL).unwrap());
+    sync(&mut log);
+    let good = std::fs::read(active_file(folder.path())).unwrap();
+    let second = good[good.len() / 2..].to_vec();
+    let path = folder.path().join("garbage");
+    // Around the end of what is read at once.
+    for garbage in [1, (1 << 20) - 62, (1 << 20) - 61, (1 << 20) - 1, 1 << 20, (1 << 20) + 1] {
+        std::fs::write(&path, [&vec![2; garbage][..], &second].concat()).unwrap();
+        let file = File::open(&path).unwrap();
+        assert!(super::super::damage::has_batches(&file, 0, 1).unwrap(), "after {garbage} bytes");
+        assert!(!super::super::damage::has_batches(&file, 0, 2).unwrap(), "of an earlier offset");
+        std::fs::write(&path, [&vec![2; garbage][..], &second[..second.len() - 1]].concat()).unwrap();
+        assert!(!super::super::damage::has_batches(&File::open(&path).unwrap(), 0, 1).unwrap(), "an unfinished one");
+    }
+}
+
 #[test]
 fn segments_roll_and_are_read_as_one_log_before_and_after_opening() {
     let folder = tempfile::tempdir().unwrap();

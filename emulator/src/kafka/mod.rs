@@ -5,6 +5,7 @@
 mod apis;
 mod batch;
 mod configs;
+mod damage;
 mod fetch;
 mod group;
 mod groups;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch::{HEAD, Head, intact, whole};
+use super::damage;
 use super::limits::INDEX_INTERVAL;
 use super::producers::Producers;
 
@@ -68,7 +69,8 @@ impl Segment {
         let mut heads = Heads::new(&file, 0, size, 1 << 20);
         while let Some((at, head)) = heads.next()? {
             let end = at + head.size as u64;
-            if head.base < self.next || end > size {
+            // The offset is not under the checksum, but the log leaves no gaps.
+            if head.base != self.next || end > size {
                 break;
             }
             if end > check_from && !intact(&self.bytes(at, head.size)?) {
@@ -164,6 +166,14 @@ impl Segment {
         let mut bytes = vec![0; size];
         self.file.read_exact_at(&mut bytes, at)?;
         Ok(bytes)
+    }
+
+    /// Keeps a copy of what is not part of the segment if good batches are in it, and answers where.
+    pub(super) fn keep_damaged(&self) -> io::Result<Option<PathBuf>> {
+        match damage::has_batches(&self.file, self.len, self.base)? {
+            true => damage::set_aside(&self.file, self.len, &self.path).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// Removes from the file what is not part of the segment.

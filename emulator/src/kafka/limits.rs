@@ -12,8 +12,10 @@ pub(super) const MAX_FRAME: usize = 100 << 20;
 pub(super) const MAX_PLAIN_FRAME: usize = 8 << 20;
 /// Elements in all arrays of one request: what decoding may reserve memory for.
 pub(super) const MAX_ELEMENTS: usize = 100_000;
-/// Request bytes held by all connections together, in KiB (256 MiB: two of the largest frames and everybody else's small ones).
-pub(super) const REQUEST_ROOM_KIB: u32 = 256 << 10;
+/// Request bytes held by all connections together, in KiB; with the one frame that may go on without, 256 MiB.
+pub(super) const REQUEST_ROOM_KIB: u32 = 156 << 10;
+/// Room is taken in steps of this many bytes: what a client holds that announced a frame and sends nothing, 16 MiB for all.
+pub(super) const REQUEST_STEP: usize = 64 << 10;
 /// Fetched bytes on their way to all connections together, in KiB.
 pub(super) const ANSWER_ROOM_KIB: u32 = 256 << 10;
 /// One fetch answer; clients ask again at once, so a smaller bound than Kafka's 55 MiB costs a round trip, not throughput.
@@ -32,6 +34,8 @@ pub(super) const MAX_OFFSET_METADATA: usize = 4096;
 
 /// A frame must arrive, and an answer must be taken, within this time: a stalled peer holds shared room.
 pub(super) const PEER_STALL: Duration = Duration::from_secs(30);
+/// While others wait for room, a step of a frame must arrive within this time.
+pub(super) const WANTED_STALL: Duration = Duration::from_secs(2);
 /// Kafka's `connections.max.idle.ms`.
 pub(super) const IDLE: Duration = Duration::from_secs(600);
 pub(super) const MAX_FETCH_WAIT: Duration = Duration::from_secs(60);

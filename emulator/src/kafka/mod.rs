@@ -18,6 +18,7 @@ mod offsets;
 mod partition;
 mod produce;
 mod producers;
+mod room;
 #[cfg(test)]
 mod sample_requests;
 mod segment;
@@ -43,6 +44,7 @@ use tokio_util::task::TaskTracker;
 use self::groups::Groups;
 use self::meta::Meta;
 use self::partition::Syncer;
+use self::room::Room;
 use self::topics::Topics;
 
 /// A cheap clone.
@@ -75,7 +77,7 @@ struct Node {
     syncer: Arc<Syncer>,
     /// Producer ids taken from the store and not given out yet.
     producer_ids: Mutex<std::ops::Range<i64>>,
-    request_room: Arc<Semaphore>,
+    request_room: Room,
     answer_room: Arc<Semaphore>,
     stop: CancellationToken,
 }
@@ -118,7 +120,7 @@ impl Broker {
             groups: Groups::default(),
             syncer: Arc::default(),
             producer_ids: Mutex::new(0..0),
-            request_room: Arc::new(Semaphore::new(limits::REQUEST_ROOM_KIB as usize)),
+            request_room: Room::new(limits::REQUEST_ROOM_KIB),
             answer_room: Arc::new(Semaphore::new(limits::ANSWER_ROOM_KIB as usize)),
             stop: CancellationToken::new(),
         };

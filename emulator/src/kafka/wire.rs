@@ -10,15 +10,16 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, RequestKind, ResponseHeader, ResponseKind};
 use kafka_protocol::protocol::Encodable;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::apis::{APIS, Api, Header, find};
-use super::limits::{IDLE, MAX_FRAME, MAX_PIPELINED, MAX_PLAIN_FRAME, PEER_STALL};
+use super::limits::{IDLE, MAX_FRAME, MAX_PIPELINED, MAX_PLAIN_FRAME, PEER_STALL, REQUEST_STEP, WANTED_STALL};
 use super::produce::Appended;
+use super::room::{Held, Room};
 use super::{Node, blocking};
 
 /// What a connection owes its client.
@@ -30,11 +31,11 @@ struct Owed {
 
 enum Work {
     Appended(Appended),
-    /// Not begun yet; the permit stands for the frame that it still refers to.
+    /// Not begun yet; the room stands for the frame that it still refers to.
     Request {
         header: Header,
         request: Box<RequestKind>,
-        _room: OwnedSemaphorePermit,
+        _room: Held,
     },
     /// The client asked in a version of ApiVersions that only a newer broker knows.
     Versions,
@@ -61,7 +62,7 @@ pub(super) async fn serve(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) 
 async fn read_requests(node: &Arc<Node>, mut reader: OwnedReadHalf, owe: mpsc::Sender<Owed>) -> io::Result<()> {
     loop {
         let next = tokio::select! {
-            next = read_frame(node, &mut reader) => next?,
+            next = read_frame(&node.request_room, &mut reader) => next?,
             () = node.stop.cancelled() => return Ok(()),
         };
         let Some((frame, room)) = next else { return Ok(()) };
@@ -73,7 +74,7 @@ async fn read_requests(node: &Arc<Node>, mut reader: OwnedReadHalf, owe: mpsc::S
 }
 
 /// `None` when the client is done.
-async fn read_frame(node: &Arc<Node>, reader: &mut OwnedReadHalf) -> io::Result<Option<(Bytes, OwnedSemaphorePermit)>> {
+async fn read_frame(room: &Room, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<(Bytes, Held)>> {
     let mut head = [0; 6];
     match timeout(IDLE, reader.read_exact(&mut head)).await {
         Ok(Ok(_)) => {}
@@ -86,17 +87,49 @@ async fn read_frame(node: &Arc<Node>, reader: &mut OwnedReadHalf) -> io::Result<
     let bound = if key == ApiKey::Produce as i16 { MAX_FRAME } else { MAX_PLAIN_FRAME };
     let size = usize::try_from(size).ok().filter(|size| (8..=bound).contains(size));
     let size = size.ok_or_else(|| broken("a frame of impossible size"))?;
-    let room = node.request_room.clone().acquire_many_owned((size >> 10) as u32 + 1).await.map_err(io::Error::other)?;
     // The buffer grows with what arrives, not with what the client announced.
-    let mut frame = BytesMut::with_capacity(size.min(64 << 10));
+    let mut frame = BytesMut::with_capacity(size.min(REQUEST_STEP));
     frame.put_i16(key);
-    let mut rest = reader.take((size - frame.len()) as u64);
+    let (mut held, mut left) = (Held::default(), PEER_STALL);
+    while frame.len() < size {
+        let step = (size - frame.len()).min(REQUEST_STEP);
+        room.take(&mut held, step).await?;
+        // Waiting for room is not the client's delay.
+        let asked = Instant::now();
+        if !arrive(room, reader, &mut frame, step, asked + left).await? {
+            return Ok(None);
+        }
+        left = left.saturating_sub(asked.elapsed());
+    }
+    Ok(Some((frame.freeze(), held)))
+}
+
+/// The next `step` bytes of a frame; `false` if the client left. A client that does not bring them is given up at `until`,
+/// and earlier if others wait for the room that it holds.
+async fn arrive(
+    room: &Room,
+    reader: &mut (impl AsyncRead + Unpin),
+    frame: &mut BytesMut,
+    step: usize,
+    until: Instant,
+) -> io::Result<bool> {
+    let mut rest = reader.take(step as u64);
     let filling = async {
-        while frame.len() < size && rest.read_buf(&mut frame).await? > 0 {}
-        Ok::<_, io::Error>(())
+        while rest.limit() > 0 {
+            if rest.read_buf(frame).await? == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     };
-    timeout(PEER_STALL, filling).await??;
-    if frame.len() < size { Ok(None) } else { Ok(Some((frame.freeze(), room))) }
+    tokio::pin!(filling);
+    loop {
+        match timeout_at(until.min(Instant::now() + WANTED_STALL), &mut filling).await {
+            Ok(arrived) => return arrived,
+            Err(late) if room.is_wanted() || Instant::now() >= until => return Err(late.into()),
+            Err(_) => {}
+        }
+    }
 }
 
 fn broken(what: &str) -> io::Error {
@@ -104,7 +137,7 @@ fn broken(what: &str) -> io::Error {
 }
 
 /// Takes a request up. A produce request is carried out here, in the order of arrival.
-fn begin(node: &Node, frame: &Bytes, room: OwnedSemaphorePermit) -> io::Result<Option<Owed>> {
+fn begin(node: &Node, frame: &Bytes, room: Held) -> io::Result<Option<Owed>> {
     let header = Header::parse(frame).ok_or_else(|| broken("an unreadable header"))?;
     let (correlation, version) = (header.correlation, header.version);
     let api = find(header.key).ok_or_else(|| broken("an unknown request"))?;

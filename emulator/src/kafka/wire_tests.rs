@@ -235,6 +235,81 @@ async fn what_breaks_the_protocol_closes_only_its_own_connection() {
 }
 
 #[tokio::test]
+async fn announced_frames_that_do_not_come_hold_up_nobody() {
+    let folder = folder();
+    let endpoint = start(folder.path()).await;
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        let mut client = endpoint.connect().await;
+        client.0.write_all(&(MAX_FRAME as i32).to_be_bytes()).await.unwrap();
+        client.0.write_all(&[0, 0, 0, 7, 0, 0, 0, 1, 0xff, 0xff, 0]).await.unwrap();
+        silent.push(client);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut bystander = endpoint.connect().await;
+    bystander.call(ApiKey::Metadata, 4, &sample(ApiKey::Metadata, 4)).await;
+    let produced = bystander.call(ApiKey::Produce, 7, &RequestKind::Produce(produce(-1))).await;
+    assert_eq!(error_of(&produced), 0);
+    for client in silent {
+        let open = client.0.try_read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(open, Err(io::ErrorKind::WouldBlock), "others had to wait until it was given up");
+    }
+    endpoint.stop().await;
+}
+
+/// The first `sent` bytes of a produce request's frame of `size`.
+fn frame_of(size: usize, sent: usize) -> Vec<u8> {
+    let mut bytes = (size as i32).to_be_bytes().to_vec();
+    bytes.resize(4 + sent, 0);
+    bytes
+}
+
+/// Reads one frame from a client that sends `bytes` and then nothing more, without leaving.
+async fn frame_from(room: &Room, bytes: Vec<u8>) -> io::Result<usize> {
+    let (mut client, mut reader) = tokio::io::duplex(1 << 10);
+    let (_, frame) = tokio::join!(
+        async {
+            let _ = client.write_all(&bytes).await;
+        },
+        read_frame(room, &mut reader)
+    );
+    drop(client);
+    let (frame, _room) = frame?.expect("the client has not left");
+    Ok(frame.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_frames_that_need_each_other_s_room_all_arrive() {
+    let room = Room::new(500);
+    let large = frame_of(400 << 10, 400 << 10);
+    let all = futures::future::join_all((0..6).map(|_| frame_from(&room, large.clone())));
+    let arrived = tokio::time::timeout(Duration::from_secs(600), all).await.expect("one of them always goes on");
+    arrived.into_iter().for_each(|size| assert_eq!(size.unwrap(), 400 << 10));
+    assert!(!room.is_wanted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stalled_frames_are_given_up_once_others_wait_for_their_room() {
+    let room = Room::new(256);
+    let stalled = || frame_from(&room, frame_of(1 << 20, 200 << 10));
+    let began = Instant::now();
+    let alone = stalled().await.unwrap_err();
+    assert_eq!((alone.kind(), began.elapsed()), (io::ErrorKind::TimedOut, PEER_STALL));
+
+    let began = Instant::now();
+    let honest = async {
+        // When the others hold all the room, and the turn to go on without.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let size = frame_from(&room, frame_of(100, 100)).await.unwrap();
+        (size, began.elapsed())
+    };
+    let (first, second, (size, after)) = tokio::join!(stalled(), stalled(), honest);
+    assert_eq!([first.unwrap_err().kind(), second.unwrap_err().kind()], [io::ErrorKind::TimedOut; 2]);
+    assert_eq!(size, 100);
+    assert!(after < PEER_STALL, "{after:?}, of the paused clock");
+}
+
+#[tokio::test]
 async fn a_newer_client_is_told_the_versions_in_the_oldest_form() {
     let folder = folder();
     let endpoint = start(folder.path()).await;

@@ -27,10 +27,10 @@ pub fn read(path: &Path) -> io::Result<Bytes> {
     }
 }
 
-/// Whether every file can be opened, before anything is done with the first.
+/// Whether every file is there, before anything is done with the first.
 pub fn all_there(paths: &[PathBuf]) -> Result<(), Failure> {
     for path in paths.iter().filter(|path| path.as_os_str() != "-") {
-        File::open(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+        std::fs::metadata(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
     }
     Ok(())
 }

@@ -24,9 +24,35 @@ pub struct Host {
     embedded: Embedded,
 }
 
+/// Marks a data folder that holds the made-up records of a demo.
+const DEMO: &str = "demo";
+
+pub(crate) fn is_demo(data: &Path) -> bool {
+    data.join(DEMO).exists()
+}
+
+/// # Errors
+/// For a demo's folder: what is queued there must not reach real brokers, nor real records its topics.
+pub(crate) fn refuse_demo(data: &Path) -> Result<(), Failure> {
+    match is_demo(data) {
+        true => Err(Failure::new(format!(
+            "{} holds the made-up records of a demo; name another folder with --data, or delete this one",
+            data.display()
+        ))),
+        false => Ok(()),
+    }
+}
+
+#[cfg(feature = "up")]
+pub(crate) fn mark_demo(data: &Path) -> Result<(), Failure> {
+    let mark = data.join(DEMO);
+    std::fs::write(&mark, "").map_err(|e| Failure::new(format!("{}: {e}", mark.display())))
+}
+
 impl Host {
     /// Opens the data folder for a run without a template: local queues, no sources to poll.
     pub async fn open(data: &Path, sink: Arc<dyn Sink>) -> Result<Host, Failure> {
+        refuse_demo(data)?;
         sink.check().await.map_err(|e| {
             Failure::new(format!("the sink cannot be reached: {e}; start it, or name another with --out or --kafka"))
         })?;

@@ -73,6 +73,14 @@ pub const ALERT_BYTES: usize = 256 * 1024;
 pub const READING_BYTES: usize = 128 * 1024;
 /// A polled response, unpacked.
 pub const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+/// What lists of values may become as one object a row: what describes them all is repeated in each.
+pub const EXPANDED_BYTES: usize = 4 * RESPONSE_BYTES;
+/// Repeats and revisions of alerts are known so long: the window of push sources [S12].
+pub const ALERT_KNOWN: Duration = Duration::from_secs(5 * 60);
+/// Alerts known at once; an agency sends few.
+pub const ALERTS_KNOWN: usize = 5_000;
+/// A thread's first message is found as long as its topic keeps it [K2].
+pub const THREAD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Nesting of XML and JSON input.
 pub const INPUT_DEPTH: usize = 64;
 /// Original bytes kept inline with a dead letter; the rest goes to blobs.

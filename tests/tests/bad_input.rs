@@ -174,6 +174,9 @@ async fn a2_an_alert_over_mqtt_from_nobody_gets_no_puback_and_no_confirmation_ca
         .unwrap()
         .publish("sensors/smoke/1/state", b"{}")
         .expect("readings need no name");
+    let (_, audit) = system.control(Method::GET, "/audit", None).await;
+    let refused = audit["audit"].as_array().unwrap().iter().filter(|entry| entry["action"] == "refused").count();
+    assert_eq!(refused, 3, "{audit}");
     assert_eq!(system.stop().1["ledger"]["delivered"].get("wildfire-critical-alerts"), None);
 }
 
@@ -187,16 +190,22 @@ async fn q1_a_sender_that_hangs_up_unbalances_nothing() {
     let key = system.sender("butte").await;
     assert_eq!(system.alert(&key, actual("H")).await.unwrap().0, 200);
     broker.signal("-STOP");
-    let client = streammanager_tests::system::client();
-    for number in 0..40_u64 {
-        let request = client.post(system.url("/alerts")).bearer_auth(&key).body(actual(&format!("H{number}")));
+    // Not so long that a try fails and the breaker opens.
+    for number in 0..20_u64 {
+        let body = actual(&format!("H{number}"));
+        let head = format!(
+            "POST /alerts HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", system.http)).await.unwrap();
+        socket.write_all((head + &body).as_bytes()).await.unwrap();
         // From before the queue is asked until after it has answered.
-        let _ = request.timeout(std::time::Duration::from_millis(20 + number * 2)).send().await;
+        tokio::time::sleep(std::time::Duration::from_millis(number * 5)).await;
     }
     broker.signal("-CONT");
     let (code, ledger) = system.stop();
     assert_eq!((code, &ledger["ledger"]["balanced"]), (0, &json!(true)), "{ledger}");
-    assert!(ledger["ledger"]["accepted"].as_u64() >= Some(20), "few were sent whole, little is proved: {ledger}");
+    assert!(ledger["ledger"]["accepted"].as_u64() >= Some(15), "little is proved: {ledger}");
 }
 
 /// A6: a body that does not come is not waited for, and its sender hears so.

@@ -1,8 +1,11 @@
 //! `up --demo` tells its story: everything enters through the real doors, and the ledger balances.
 
+use std::process::Command;
+
 use serde_json::json;
 use streammanager_tests::system::{Start, System};
-use streammanager_tests::{free_port, workspace};
+use streammanager_tests::upstream::firms_csv;
+use streammanager_tests::{binary, free_port, workspace};
 use tempfile::tempdir;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,5 +53,12 @@ fn a_demo_keeps_apart_from_real_data_and_from_the_brokers_of_others() {
     }
     System::up(&demo).kill();
     refused(&Start { demo: false, ..demo.clone() }, "made-up records of a demo");
+    let rows = folder.path().join("rows.csv");
+    std::fs::write(&rows, firms_csv(0, 1)).unwrap();
+    let mut ingest = Command::new(binary());
+    ingest.args(["ingest", "--source", "firms_viirs_snpp", "--data"]).arg(&demo.data).arg("--out").arg(folder.path());
+    let ended = ingest.arg(&rows).output().unwrap();
+    let error = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && error.contains("made-up records of a demo"), "{error}");
     System::up(&demo).kill();
 }

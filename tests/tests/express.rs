@@ -76,6 +76,18 @@ async fn s12_an_alert_sent_again_is_one_message_and_a_changed_one_its_next_revis
     tokio::time::sleep(Duration::from_secs(301)).await;
     accepted(sim.alert(&key, actual("A")).await);
     assert_eq!(messages(&sim)[3], first.event_id.to_string(), "beyond the window best effort, under the same id");
+    // At the same time: two contents never have the same revision.
+    sim.sink.delay(Duration::from_millis(20));
+    let [one, other] = ["Evacuation Order", "Evacuation Warning"].map(|event| {
+        let mut body: serde_json::Value = serde_json::from_str(&actual("C")).unwrap();
+        body["event"] = event.into();
+        body.to_string()
+    });
+    let (one, other) = tokio::join!(sim.alert(&key, one), sim.alert(&key, other));
+    assert_eq!(accepted(one).event_id, accepted(other).event_id);
+    let mut both = revisions(&sim)[4..].to_vec();
+    both.sort();
+    assert_eq!(both, [0, 1]);
 }
 
 #[tokio::test(start_paused = true)]

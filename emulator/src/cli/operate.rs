@@ -1,5 +1,5 @@
 //! Arguments of the commands that run or operate a whole system. How a running one is reached are the same flags and
-//! variables everywhere; a connector's key and grants are named by flags alone.
+//! variables everywhere; a connector's grants are named by flags alone.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -254,12 +254,7 @@ impl Connection {
     }
 
     fn answer_refused(&mut self, packet_id: Option<u16>, refused: &Refused) -> Result<(), Fault> {
-        match refused {
-            Refused::Busy => tracing::debug!(client = %self.peer.client_id, "publish refused for now"),
-            Refused::NotAuthorized | Refused::Invalid(_) => {
-                tracing::warn!(client = %self.peer.client_id, ?refused, "publish refused");
-            }
-        }
+        tracing::debug!(client = %self.peer.client_id, ?refused, "publish refused");
         let Some(packet_id) = packet_id else { return Ok(()) };
         let (reason, closing) = match refused {
             Refused::Busy => (PubackReasonCode::QuotaExceeded, DisconnectReasonCode::QuotaExceeded),

@@ -33,23 +33,13 @@ use crate::commands::operate::client;
 use crate::exit::Failure;
 use crate::host;
 
-/// Marks a data folder that holds made-up records.
-const MARK: &str = "demo";
-
 /// Keeps made-up records and real ones apart: a demo sends alerts that ring sirens, and leaves a sender that may.
 ///
 /// # Errors
 /// For a demo with a broker or an endpoint of others, or in a folder with real data, and for real data in a demo's folder.
 pub(crate) fn keep_apart(args: &UpArgs) -> Result<(), Failure> {
-    let mark = args.data.join(MARK);
-    let folder = args.data.display();
     if !args.demo {
-        return match mark.exists() {
-            true => Err(Failure::new(format!(
-                "{folder} holds the made-up records of a demo; name another folder with --data, or delete this one"
-            ))),
-            false => Ok(()),
-        };
+        return host::refuse_demo(&args.data);
     }
     if matches!(args.kafka, Kafka::Brokers(_)) || args.aws != "embedded" {
         return Err(Failure::new(
@@ -60,13 +50,13 @@ pub(crate) fn keep_apart(args: &UpArgs) -> Result<(), Failure> {
         Ok(mut entries) => entries.next().is_none(),
         Err(_) => true,
     };
-    if !empty && !mark.exists() {
-        return Err(Failure::new(format!(
-            "{folder} holds real data, and --demo would mix made-up records into it; name another folder with --data"
-        )));
+    match empty || host::is_demo(&args.data) {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "{} holds real data, and --demo would mix made-up records into it; name another folder with --data",
+            args.data.display()
+        ))),
     }
-    let marked = std::fs::create_dir_all(&args.data).and_then(|()| std::fs::write(&mark, ""));
-    marked.map_err(|e| Failure::new(format!("{}: {e}", mark.display())))
 }
 
 /// The key that the demo's upstream takes.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -25,7 +25,7 @@ use streammanager::limits::ALERT_BYTES;
 use streammanager_functions::events::HttpResponse;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +39,15 @@ const HEADER_TIME: Duration = Duration::from_secs(30);
 /// For a body of a quarter of a MiB.
 const BODY_TIME: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// For the answers under way when the system stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// The other end of a connection, and its place among them.
+#[derive(Clone)]
+struct Client {
+    from: SocketAddr,
+    place: Arc<OwnedSemaphorePermit>,
+}
 
 /// One route of the template.
 #[derive(Debug, Clone)]
@@ -69,7 +78,7 @@ pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationTok
         .layer(DefaultBodyLimit::max(ALERT_BYTES + 1))
         .with_state(Arc::new(api));
     let (room, connections) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
-    while let Some(place) = stop.run_until_cancelled(room.clone().acquire_owned()).await {
+    while let Some(Ok(place)) = stop.run_until_cancelled(room.clone().acquire_owned()).await {
         let (socket, from) = match stop.run_until_cancelled(listener.accept()).await {
             Some(Ok(accepted)) => accepted,
             // No descriptor is left, or the client has gone again.
@@ -79,9 +88,10 @@ pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationTok
             }
             None => break,
         };
-        let (router, stop) = (router.clone().layer(Extension(ConnectInfo(from))), stop.clone());
+        // A handler keeps the place of a client that has gone: hanging up makes no room for more work.
+        let client = Client { from, place: Arc::new(place) };
+        let (router, stop) = (router.clone().layer(Extension(client)), stop.clone());
         connections.spawn(async move {
-            let _place = place;
             // An alert is one small packet each way: it does not wait for the next one.
             let _ = socket.set_nodelay(true);
             let mut server = http1::Builder::new();
@@ -101,7 +111,8 @@ pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationTok
         });
     }
     connections.close();
-    connections.wait().await;
+    // One that neither sends nor reads does not hold up the end.
+    let _ = tokio::time::timeout(LAST_ANSWERS, connections.wait()).await;
     handlers.close();
     handlers.wait().await;
 }
@@ -119,7 +130,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
 
 async fn api_call(
     State(api): State<Arc<Api>>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(client): Extension<Client>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -157,10 +168,13 @@ async fn api_call(
         let detail = "send the control key as Authorization: Bearer KEY; it stands in control.key of the data folder";
         return answer(HttpResponse::error(401, "unauthorised", detail));
     }
-    let event = event(&method, &uri, &headers, &body, &parameters, from, route);
+    let event = event(&method, &uri, &headers, &body, &parameters, client.from, route);
     // In a task of its own: a client that hangs up must not end a handler half-way, as it does not on AWS.
     let (functions, function) = (api.functions.clone(), route.function.clone());
-    let invoked = api.handlers.spawn(async move { functions.invoke(&function, event).await });
+    let invoked = api.handlers.spawn(async move {
+        let _place = client.place;
+        functions.invoke(&function, event).await
+    });
     let Ok(invoked) = invoked.await else { return answer(HttpResponse::error(500, "failed", "the function panicked")) };
     match invoked {
         Ok(value) => match serde_json::from_value::<HttpResponse>(value) {

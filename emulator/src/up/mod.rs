@@ -127,6 +127,7 @@ impl World {
         }
         let streams = streams_file.streams.len();
         let map_key = if args.demo { Some(demo::MAP_KEY.to_owned()) } else { std::env::var("FIRMS_MAP_KEY").ok() };
+        let map_key = map_key.filter(|key| !key.trim().is_empty());
         let keyless = if map_key.is_some() { 0 } else { streams };
         for function in &mut template.functions {
             if let Some(key) = &map_key {
@@ -136,6 +137,9 @@ impl World {
 
         let rng = Rng::from_os().map_err(Failure::new)?;
         let backends = Backends::open(&args.aws, &args.data, &template, &clock, &rng).await?;
+        if args.demo {
+            host::mark_demo(&args.data)?;
+        }
         let kafka = start_kafka(&args.kafka, &args.data, &broker, &broker_tasks).await?;
         let prefix =
             template.functions.first().and_then(|f| f.environment.get("TOPIC_PREFIX").cloned()).unwrap_or_default();
@@ -182,7 +186,13 @@ impl World {
             .set_buckets(LATENCY_BUCKETS)
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(|e| Failure::new(format!("metrics: {e}")))?;
-        metrics::gauge!("stream_dlq_size").set(dead::patterns(&app).await?.letters as f64);
+        let letters_of = app.clone();
+        intake_tasks.spawn(async move {
+            // Beside the start: there may be many. Those that come meanwhile are counted by themselves.
+            if let Ok(report) = dead::patterns(&letters_of).await {
+                metrics::gauge!("stream_dlq_size").increment(report.letters as f64);
+            }
+        });
         let triggers = Triggers {
             functions: &functions,
             app: &app,
@@ -193,7 +203,7 @@ impl World {
         };
         let routes = triggers.start(&template, &intake_tasks, &work_tasks)?;
 
-        let readiness = Readiness { app: app.clone(), shards: Arc::new(shards.into_values().collect()) };
+        let readiness = Readiness::new(app.clone(), shards.into_values().collect());
         let control_key = control_key(&args.data, &app.rng)?;
         let (http_at, mqtt_at) = (http.local_addr().map_err(Failure::new)?, mqtt.local_addr().map_err(Failure::new)?);
         let api =

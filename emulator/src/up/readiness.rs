@@ -11,13 +11,20 @@ use streammanager::record::Tier;
 use streammanager::schedule::streams;
 use streammanager::sink::Lane;
 use streammanager::store::{Expect, Key};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::kinesis::Shard;
 
+/// Anyone may ask; the store is written to once in this time.
+const TRUE_FOR: Duration = Duration::from_secs(1);
+
 #[derive(Clone)]
 pub(crate) struct Readiness {
-    pub(crate) app: App,
+    app: App,
     pub(crate) shards: Arc<Vec<Shard>>,
+    /// How the last write went, and when; held while one is under way.
+    written: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -29,16 +36,17 @@ pub(crate) struct Report {
 }
 
 impl Readiness {
+    pub(crate) fn new(app: App, shards: Vec<Shard>) -> Readiness {
+        Readiness { app, shards: Arc::new(shards), written: Arc::default() }
+    }
+
     /// Ready: the queues answer, the store takes a write, and the critical lane's last try reached the sink.
     pub(crate) async fn report(&self) -> Report {
-        let queue = self.app.queue.depth(&self.app.settings.queues.critical).await.map(drop);
-        let expires = self.app.clock.now() + Duration::from_secs(60);
-        // A full disk still reads.
-        let key = Key::new("health", "ready");
-        let written = self.app.store.put_if(&key, Bytes::new(), Expect::Any, Some(expires));
-        let shown = |result: Result<(), String>| result.err().unwrap_or_else(|| "ok".to_owned());
-        let queue = shown(queue.map_err(|e| e.to_string()));
-        let store = shown(written.await.map(drop).map_err(|e| e.to_string()));
+        let queue = match self.app.queue.depth(&self.app.settings.queues.critical).await {
+            Ok(_) => "ok".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        let store = self.store().await;
         let critical = self.app.breakers.lane(Lane::Critical);
         let sink = match critical.state() {
             BreakerState::Closed if critical.is_well() => "ok",
@@ -47,6 +55,21 @@ impl Readiness {
             BreakerState::HalfOpen => "the circuit breaker is half-open",
         };
         Report { ready: queue == "ok" && store == "ok" && sink == "ok", queue, store, sink: sink.into() }
+    }
+
+    /// Whether the store takes a write: a full disk still reads.
+    async fn store(&self) -> String {
+        let mut written = self.written.lock().await;
+        if let Some((_, how)) = written.as_ref().filter(|(at, _)| at.elapsed() < TRUE_FOR) {
+            return how.clone();
+        }
+        let (key, expires) = (Key::new("health", "ready"), self.app.clock.now() + Duration::from_secs(60));
+        let how = match self.app.store.put_if(&key, Bytes::new(), Expect::Any, Some(expires)).await {
+            Ok(_) => "ok".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        *written = Some((Instant::now(), how.clone()));
+        how
     }
 
     /// Sets the gauges.

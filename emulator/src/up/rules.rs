@@ -155,7 +155,12 @@ impl Gate for Rules {
         let topic = publish.topic.as_str();
         let named = publish.principal.is_some();
         if OURS.iter().any(|ours| topic.starts_with(ours)) || (!named && topic.starts_with(NAMED_ONLY)) {
-            return Err(Refused::NotAuthorized);
+            let actor = format!("MQTT client {:.100}", publish.client_id);
+            let detail = "a publish without a name, or on a topic that is not a client's";
+            return match admit::refuse_stranger(&self.app, &actor, &format!("{topic:.100}"), detail).await {
+                Ok(()) => Err(Refused::NotAuthorized),
+                Err(_) => Err(Refused::Busy),
+            };
         }
         let now_ms = self.app.clock.now().as_millisecond().unsigned_abs();
         let payload: &Bytes = &publish.payload;

@@ -81,7 +81,7 @@ impl Admission {
 }
 
 /// Audits the refusal of someone who is no connector.
-async fn refuse_stranger(app: &App, actor: &str, subject: &str, detail: &str) -> Result<(), BackendError> {
+pub async fn refuse_stranger(app: &App, actor: &str, subject: &str, detail: &str) -> Result<(), BackendError> {
     let number = app.admission.stranger(app.clock.now());
     let detail = match number {
         1..=STRANGERS_A_MINUTE => detail.to_owned(),

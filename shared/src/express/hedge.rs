@@ -135,7 +135,7 @@ async fn queue(app: &App, envelope: &Envelope, thread: &str, delay: Duration) ->
     sent
 }
 
-fn thread_hash(thread: &str) -> String {
+pub(super) fn thread_hash(thread: &str) -> String {
     hex(&Sha256::digest(thread)[..16])
 }
 

@@ -142,18 +142,19 @@ async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Acce
     let now = app.clock.now();
     let (event_id, content) = (draft.event, draft.content);
     let revision = match app.recent.judge(&draft, &app.clock) {
-        Judged::New => 0,
         Judged::Revision(revision) => revision,
         Judged::Duplicate(accepted) => return Ok(Ok(accepted)),
     };
-    let mut name_and_root = (String::new(), String::new());
-    if let Some(alert) = &mut draft.alert {
-        threads::find_root(app, alert).await;
-        name_and_root = (alert.name.clone(), alert.thread.clone());
+    let source = draft.source.clone();
+    let mut in_thread = None;
+    if let Some(alert) = &mut draft.alert
+        && threads::find_root(app, &source, alert).await
+    {
+        in_thread = Some((alert.name.clone(), alert.thread.clone()));
     }
     let leave_root = async {
-        if let Err(problem) = threads::leave_root(app, &name_and_root.0, &name_and_root.1).await {
-            tracing::warn!(%problem, "later messages of this thread may get another key");
+        if let Some((name, root)) = &in_thread {
+            threads::leave_root(app, &source, name, root).await;
         }
     };
     let record = match ingest::enrich(draft, revision, stream, now) {
@@ -189,6 +190,6 @@ async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Acce
         app.tally.express(topic, app.clock.since(now));
     }
     let accepted = accepted(acknowledged_by);
-    app.recent.accepted(content, revision, &accepted, &app.clock);
+    app.recent.accepted(content, &accepted);
     Ok(Ok(accepted))
 }

@@ -1,41 +1,51 @@
 //! Which thread an alert belongs to whose sender refers only to a later message of it [E4]. Every message that refers to
-//! others leaves its root here; a first one is its own root and costs nothing.
+//! others leaves its root here; a first one is its own root and costs nothing. No alert waits for this longer than a hedge
+//! does: without an answer order is best effort, and the alert goes out.
 
-use std::time::Duration;
+use tokio::time::timeout;
 
+use super::hedge::thread_hash;
 use crate::app::App;
-use crate::error::BackendError;
-use crate::record::AlertFacts;
+use crate::limits::{HEDGE, THREAD_KEPT};
+use crate::record::{AlertFacts, SourceId};
 use crate::store::{Expect, Key};
 
-const PARTITION: &str = "express/thread";
-/// A root is found for as long as the topic keeps the messages.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// One sender's message names mean nothing under another source id.
+fn key(source: &SourceId, message: &str) -> Key {
+    Key::new("express/thread", format!("{source}/{}", thread_hash(message)))
+}
 
-/// Puts the alert into the thread of the message that it refers to. With the state store away it stays in that message's
-/// own: order is best effort then, the alert goes out.
-pub(super) async fn find_root(app: &App, alert: &mut AlertFacts) {
+/// Puts the alert into the thread of the message that it refers to. `false`: it could not be looked up.
+pub(super) async fn find_root(app: &App, source: &SourceId, alert: &mut AlertFacts) -> bool {
     if alert.references.is_empty() {
-        return;
+        return true;
     }
-    match app.store.get(&Key::new(PARTITION, &*alert.thread)).await {
-        Ok(Some(item)) => match String::from_utf8(item.value.to_vec()) {
-            Ok(root) => alert.thread = root,
-            Err(e) => tracing::warn!(%e, thread = alert.thread, "a thread's root cannot be read"),
-        },
-        Ok(None) => {}
-        Err(problem) => tracing::warn!(%problem, thread = alert.thread, "a thread's root cannot be looked up"),
+    let key = key(source, &alert.thread);
+    match timeout(HEDGE, app.store.get(&key)).await {
+        Ok(Ok(Some(item))) => alert.thread = String::from_utf8_lossy(&item.value).into_owned(),
+        Ok(Ok(None)) => {}
+        Ok(Err(problem)) => {
+            tracing::warn!(%problem, thread = alert.thread, "a thread's root cannot be looked up");
+            return false;
+        }
+        Err(_) => {
+            tracing::warn!(thread = alert.thread, "a thread's root was not found in time");
+            return false;
+        }
     }
+    true
 }
 
 /// Later messages may refer to this one alone.
-pub(super) async fn leave_root(app: &App, message: &str, root: &str) -> Result<(), BackendError> {
+pub(super) async fn leave_root(app: &App, source: &SourceId, message: &str, root: &str) {
     if message == root {
-        return Ok(());
+        return;
     }
-    let (key, expires) = (Key::new(PARTITION, message), app.clock.now() + KEPT);
-    match app.store.put_if(&key, root.as_bytes().to_vec().into(), Expect::Any, Some(expires)).await {
-        Ok(_) => Ok(()),
-        Err(e) => Err(e.of("an alert's thread")),
+    let (key, expires) = (key(source, message), app.clock.now() + THREAD_KEPT);
+    let put = app.store.put_if(&key, root.as_bytes().to_vec().into(), Expect::Any, Some(expires));
+    match timeout(HEDGE, put).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(problem)) => tracing::warn!(%problem, message, "later messages of this thread may get another key"),
+        Err(_) => tracing::warn!(message, "a thread's root was not stored in time"),
     }
 }

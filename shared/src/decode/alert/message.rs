@@ -109,7 +109,7 @@ pub struct Place {
 #[serde(untagged, expecting = "expected an area or a list of areas")]
 enum OneOrMany {
     One(Box<AreaMessage>),
-    Many(Vec<AreaMessage>),
+    Many(Vec<Told<AreaMessage>>),
 }
 
 /// Where the alert holds. A shape that cannot be read does not stop the alert: the record's `quality` names it.
@@ -312,14 +312,17 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
     let areas = match reader.told("area", message.area) {
         None => Vec::new(),
         Some(OneOrMany::One(area)) => vec![*area],
-        Some(OneOrMany::Many(areas)) => areas,
+        Some(OneOrMany::Many(areas)) => {
+            let read = |(n, area)| reader.told(&format!("area[{n}]"), Some(area));
+            areas.into_iter().enumerate().filter_map(read).collect()
+        }
     };
     let place = reader.told("place", message.place);
     let informs = !["Cancel", "Ack", "Error"].iter().any(|known| known.eq_ignore_ascii_case(&msg_type));
     if informs {
         required(message.event.as_deref(), "event")?;
         if areas.is_empty() && place.is_none() {
-            return Err(Reject::new(Reason::MissingField, "area or place is missing"));
+            return Err(Reject::new(Reason::MissingField, "area or place is missing, or cannot be read"));
         }
     }
     let derived_from = reader

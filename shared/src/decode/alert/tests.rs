@@ -167,6 +167,7 @@ fn s9_an_unreadable_optional_field_is_null_with_a_reason_and_the_alert_stands() 
         (json!({"category": 3}), Some("category"), json!([])),
         (json!({"expires": 5}), Some("expires"), Value::Null),
         (json!({"area": "zone 12"}), Some("area"), json!([])),
+        (json!({"area": ["zone 13", {"description": "Zone 12"}]}), Some("area[0]"), json!(1)),
         (json!({"area": {"description": 1}}), Some("area[0].description"), Value::Null),
         (json!({"parameter": {"EvacZone": {"a": 1}}}), Some("parameter.EvacZone"), json!([])),
         (json!({"parameter": 1}), Some("parameter"), json!({})),
@@ -179,6 +180,7 @@ fn s9_an_unreadable_optional_field_is_null_with_a_reason_and_the_alert_stands() 
         let read = match (name.as_str(), field) {
             (_, Some("place")) => &data["place"],
             ("population" | "rate_of_spread", _) => &data[name],
+            (_, Some("area[0]")) => &json!(data["info"][0]["area"].as_array().unwrap().len()),
             (_, Some("area[0].description")) => &data["info"][0]["area"][0]["areaDesc"],
             (_, Some("parameter.EvacZone")) => &data["info"][0]["parameter"]["EvacZone"],
             _ => &data["info"][0][name],

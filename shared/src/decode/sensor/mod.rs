@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::decode::{Context, Row, Rows, json};
 use crate::error::{Reason, Reject};
-use crate::limits::{READING_BYTES, RESPONSE_BYTES};
+use crate::limits::{EXPANDED_BYTES, READING_BYTES, RESPONSE_BYTES};
 use crate::record::{Data, Draft, EventId, Geometry, Position, Quality, SourceId, content_hash};
 use measures::{Measures, number, shown};
 
@@ -74,6 +74,8 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
         }
         Value::Object(mut object) => match (object.remove("fields"), object.remove("data")) {
             (Some(Value::Array(fields)), Some(Value::Array(data))) => {
+                let names: usize = fields.iter().map(|name| shown(name).len()).sum();
+                expandable([(data.len(), names)].into_iter()).map_err(refused)?;
                 Ok(Box::new(numbered(columns(fields, data, object), context)))
             }
             (None, None) if object.contains_key("api_version") => {
@@ -106,6 +108,20 @@ fn columns(fields: Vec<Value>, data: Vec<Value>, mut head: Map<String, Value>) -
         }
         other => other,
     })
+}
+
+/// Whether lists may become objects: `(rows, bytes that each of them repeats)`. A short message can name few things many times.
+///
+/// # Errors
+/// `too_large`.
+fn expandable(lists: impl Iterator<Item = (usize, usize)>) -> Result<(), Reject> {
+    let bytes = lists.fold(0_usize, |sum, (rows, repeated)| sum.saturating_add(rows.saturating_mul(repeated)));
+    match bytes > EXPANDED_BYTES {
+        true => {
+            Err(Reject::new(Reason::TooLarge, format!("{bytes} bytes as single readings, {EXPANDED_BYTES} at most")))
+        }
+        false => Ok(()),
+    }
 }
 
 fn numbered<'a>(
@@ -263,7 +279,7 @@ mod tests {
                 {"STID": "TKNC1", "NAME": "KNEELAND", "LATITUDE": "40.72", "LONGITUDE": "-123.93", "ELEVATION": "1000",
                  "OBSERVATIONS": {"date_time": ["2025-08-14T00:00:00Z", "2025-08-14T01:00:00Z"],
                     "air_temp_set_1": [68.0, null], "wind_speed_set_1": [10, 20], "fuel_moisture_set_1": [7.8, 6.8],
-                    "fuel_moisture_set_2": [1, 1]}},
+                    "wind_speed_set_1d": [99, 99], "fuel_moisture_set_2": [1, 1]}},
                 {"STID": "CUT", "OBSERVATIONS": {"date_time": ["2025-08-14T00:00:00Z"], "air_temp_set_1": []}},
                 {"STID": "NONE"}]}"#;
         let rows = rows_of(answer, None).unwrap();
@@ -280,6 +296,19 @@ mod tests {
             let reject = rows[row].as_ref().unwrap_err();
             assert_eq!(reject.reason, Reason::ShortRow);
             assert!(String::from_utf8_lossy(&reject.raw).contains(station), "{reject:?}");
+        }
+        let large = format!(
+            r#"{{"STATION": [{{"NAME": "{}", "OBSERVATIONS": {{"date_time": [{}0]}}}}]}}"#,
+            "x".repeat(60_000),
+            "0,".repeat(30_000)
+        );
+        let columns = format!(r#"{{"fields": ["{}"], "data": [{}[0]]}}"#, "x".repeat(60_000), "[0],".repeat(15_000));
+        for body in [large, columns] {
+            assert_eq!(
+                rows_of(&body, None).err().unwrap().reason,
+                Reason::TooLarge,
+                "a short message fills the memory"
+            );
         }
         let none = r#"{"SUMMARY": {"RESPONSE_CODE": 2, "RESPONSE_MESSAGE": "No stations found"}}"#;
         let reject = rows_of(none, None).err().unwrap();

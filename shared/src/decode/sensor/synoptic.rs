@@ -6,8 +6,10 @@ use serde_json::{Map, Value};
 use super::measures::shown;
 use crate::error::{Reason, Reject};
 
-/// The first sensor of a variable, measured or derived from others; further ones keep their names and stand in `reported`.
-const FIRST_SETS: [&str; 2] = ["_set_1", "_set_1d"];
+/// The first sensor of a variable, and where it has none what is derived from others; all else keeps its name and stands in
+/// `reported`.
+const MEASURED: &str = "_set_1";
+const DERIVED: &str = "_set_1d";
 /// What of a station describes every reading of it.
 const OF_THE_STATION: [&str; 6] = ["STID", "NAME", "LATITUDE", "LONGITUDE", "STATE", "MNET_ID"];
 
@@ -18,11 +20,18 @@ pub(super) fn is_answer(object: &Map<String, Value>) -> bool {
 /// One object a reading; of a station whose lists differ in length the station itself, as a list, which is no reading.
 ///
 /// # Errors
-/// `not_data` for an answer without stations.
+/// `not_data` for an answer without stations, `too_large` for one that would become too much.
 pub(super) fn readings(mut answer: Map<String, Value>) -> Result<impl Iterator<Item = Value> + Send, Reject> {
     let units = answer.remove("UNITS").unwrap_or_default();
     match answer.remove("STATION") {
         Some(Value::Array(stations)) if !stations.is_empty() => {
+            super::expandable(stations.iter().map(|station| {
+                let observations = station.get("OBSERVATIONS").and_then(Value::as_object);
+                let names: usize = observations.into_iter().flatten().map(|(name, _)| name.len()).sum();
+                let times = observations.and_then(|lists| lists.get("date_time")?.as_array()).map_or(0, Vec::len);
+                let own: usize = OF_THE_STATION.iter().filter_map(|name| Some(shown(station.get(*name)?).len())).sum();
+                (times, own + names)
+            }))?;
             Ok(stations.into_iter().flat_map(move |station| of_station(station, &units)))
         }
         _ => {
@@ -34,7 +43,15 @@ pub(super) fn readings(mut answer: Map<String, Value>) -> Result<impl Iterator<I
 
 fn of_station(station: Value, units: &Value) -> Vec<Value> {
     let lists = station.get("OBSERVATIONS").and_then(Value::as_object).and_then(|observations| {
-        let list = |(name, values): (&String, &Value)| Some((named(name, units), values.as_array()?.clone()));
+        let measured = |name: &str| observations.contains_key(&format!("{name}{MEASURED}"));
+        let list = |(name, values): (&String, &Value)| {
+            let variable = match (name.strip_suffix(MEASURED), name.strip_suffix(DERIVED)) {
+                (Some(variable), _) => variable,
+                (None, Some(variable)) if !measured(variable) => variable,
+                _ => name,
+            };
+            Some((named(variable, units), values.as_array()?.clone()))
+        };
         observations.iter().map(list).collect::<Option<Vec<(String, Vec<Value>)>>>()
     });
     let times = lists.iter().flatten().find(|(name, _)| name == "date_time").map_or(0, |(_, times)| times.len());
@@ -54,9 +71,8 @@ fn of_station(station: Value, units: &Value) -> Vec<Value> {
     (0..times).map(reading).collect()
 }
 
-/// A variable's name with its unit, as `measures` knows them: `wind_speed_set_1` in mph is `wind_speed_mph`.
-fn named(variable: &str, units: &Value) -> String {
-    let name = FIRST_SETS.iter().find_map(|set| variable.strip_suffix(set)).unwrap_or(variable);
+/// A variable's name with its unit, as `measures` knows them: `wind_speed` in mph is `wind_speed_mph`.
+fn named(name: &str, units: &Value) -> String {
     let unit = units.get(name).map(shown).unwrap_or_default().to_ascii_lowercase();
     let suffix = match unit.as_str() {
         "" | "celsius" | "m/s" | "%" | "gm" | "degrees" | "w/m**2" => "",
@@ -65,7 +81,8 @@ fn named(variable: &str, units: &Value) -> String {
         "kph" | "km/h" => "_kmh",
         "kts" | "kt" | "knots" => "_kt",
         "pascals" => "_pa",
-        // Of another unit nothing is guessed: under this name it is reported, not measured.
+        "ft" => "_ft",
+        // Nothing is guessed of another unit: the name says it, and `measures` knows it or not.
         other => return format!("{name}_{other}"),
     };
     format!("{name}{suffix}")

@@ -50,7 +50,7 @@ pub(super) struct Topics {
 }
 
 impl Topics {
-    /// `rows` are the topics there are, `deleted` those whose deletion may be unfinished.
+    /// `rows` are the topics there are; the logs of `deleted` ones, if any are left, are not looked at.
     pub(super) fn open(
         folder: &Path,
         rows: Vec<TopicRow>,
@@ -61,13 +61,13 @@ impl Topics {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
             let id = path.file_name().and_then(|name| Uuid::try_parse(name.to_str()?).ok());
-            if rows.iter().any(|row| Some(row.id) == id) {
+            if rows.iter().any(|row| Some(row.id) == id) || deleted.iter().any(|deleted| Some(*deleted) == id) {
                 continue;
             }
-            // A crash may have come before a deleted topic's logs were gone, or before a created topic had its row: nobody
-            // could write to that yet. Anything else is somebody's, whatever became of its row.
+            // A crash may have come before a created topic had its row: nobody could write to it yet. Anything else is
+            // somebody's, whatever became of its row.
             match id {
-                Some(id) if deleted.contains(&id) || !has_content(&path)? => std::fs::remove_dir_all(&path)?,
+                Some(_) if !has_content(&path)? => std::fs::remove_dir_all(&path)?,
                 _ => tracing::warn!(path = %path.display(), "this belongs to no topic and is left alone"),
             }
         }

@@ -240,6 +240,7 @@ impl Reader {
         }
     }
 
+    /// `n`: its place in the sender's list.
     fn area(&mut self, n: usize, area: AreaMessage) -> Area {
         let within = format!("area[{n}].");
         let field = |name: &str| format!("{within}{name}");
@@ -311,9 +312,9 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
     reader.unknown("", &message.unknown);
     let areas = match reader.told("area", message.area) {
         None => Vec::new(),
-        Some(OneOrMany::One(area)) => vec![*area],
+        Some(OneOrMany::One(area)) => vec![(0, *area)],
         Some(OneOrMany::Many(areas)) => {
-            let read = |(n, area)| reader.told(&format!("area[{n}]"), Some(area));
+            let read = |(n, area)| Some((n, reader.told(&format!("area[{n}]"), Some(area))?));
             areas.into_iter().enumerate().filter_map(read).collect()
         }
     };
@@ -347,7 +348,7 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
         web: reader.told("web", message.web),
         contact: reader.told("contact", message.contact),
         parameter: reader.multimap("parameter", parameter),
-        area: areas.into_iter().enumerate().map(|(n, area)| reader.area(n, area)).collect(),
+        area: areas.into_iter().map(|(n, area)| reader.area(n, area)).collect(),
         ..Info::default()
     };
     let references = match message.references {

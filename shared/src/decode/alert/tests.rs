@@ -187,6 +187,9 @@ fn s9_an_unreadable_optional_field_is_null_with_a_reason_and_the_alert_stands() 
         };
         assert_eq!(*read, published, "{sent}");
     }
+    let second = one(message(json!({"area": ["zone 13", {"description": 1}]}))).unwrap();
+    let fields: Vec<_> = second.quality.iter().map(|quality| quality.field.as_str()).collect();
+    assert_eq!(fields, ["area[0]", "area[1].description"], "named as the sender counts them");
     let nowhere = rows(message(json!({"place": "here", "area": "zone 12"}))).unwrap().remove(0).unwrap_err();
     assert_eq!(nowhere.reason, Reason::MissingField);
 }

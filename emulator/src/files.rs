@@ -30,9 +30,14 @@ pub fn read(path: &Path) -> io::Result<Bytes> {
 /// Whether every file is there, before anything is done with the first.
 pub fn all_there(paths: &[PathBuf]) -> Result<(), Failure> {
     for path in paths.iter().filter(|path| path.as_os_str() != "-") {
-        std::fs::metadata(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+        std::fs::metadata(path).map_err(unreadable(path))?;
     }
     Ok(())
+}
+
+/// The failure of a command that needs this file.
+pub fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    move |e| Failure::new(format!("{}: {e}", path.display()))
 }
 
 /// A key as `connectors register` gave it; `flag` names another file.

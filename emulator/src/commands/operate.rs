@@ -1,7 +1,7 @@
 //! The operator's commands: clients of a running system's HTTP API.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::files;
 pub async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
     match command {
         StreamsCommand::Apply { file, prune, endpoint } => {
-            let text = String::from_utf8_lossy(&files::read(&file).map_err(unreadable(&file))?).into_owned();
+            let text = String::from_utf8_lossy(&files::read(&file).map_err(files::unreadable(&file))?).into_owned();
             let parsed = StreamsFile::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", file.display())))?;
             let path = if prune { "/streams?prune=true" } else { "/streams" };
             let diff =
@@ -118,7 +118,7 @@ async fn new_key(
 pub async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     let AlertsCommand::Send { key_file, source, endpoint, json, file } = command;
     let key = files::key(&key_file, "--key-file")?;
-    let body = files::read(&file).map_err(unreadable(&file))?;
+    let body = files::read(&file).map_err(files::unreadable(&file))?;
     let mut url = format!("{endpoint}/alerts");
     if let Some(source) = source {
         url.push_str(&format!("?source={source}"));
@@ -244,8 +244,4 @@ fn text(value: &Value) -> &str {
 
 fn texts(value: &Value) -> impl Iterator<Item = &str> {
     items(value).iter().filter_map(Value::as_str)
-}
-
-fn unreadable(file: &Path) -> impl FnOnce(std::io::Error) -> Failure {
-    move |e| Failure::new(format!("{}: {e}", file.display()))
 }

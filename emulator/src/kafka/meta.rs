@@ -3,8 +3,6 @@
 //! Every write is durable when it returns. Calls block; they are made off the async threads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -48,26 +46,6 @@ pub(super) struct Committed {
 pub(super) type PartitionKey = (String, i32);
 
 impl Meta {
-    /// An empty file is none: nothing here ever leaves one.
-    pub(super) fn is_there(path: &Path) -> io::Result<bool> {
-        match std::fs::metadata(path) {
-            Ok(file) => Ok(file.len() > 0),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whole before it has its name: what a crash leaves of the making is begun again, and is never taken for a damaged
-    /// file.
-    pub(super) fn create(path: &Path) -> Result<(), redb::Error> {
-        let unfinished = path.with_extension("redb.new");
-        File::options().create(true).write(true).truncate(true).open(&unfinished)?;
-        drop(Database::create(&unfinished)?);
-        std::fs::rename(&unfinished, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
-        Ok(())
-    }
-
     pub(super) fn open(path: &Path) -> Result<Self, redb::Error> {
         let meta = Self { path: path.to_owned(), open: Mutex::new(Some(open(path)?)) };
         meta.write(|w| {

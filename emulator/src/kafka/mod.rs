@@ -34,7 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
-use streammanager::embedded::without_panic;
+use streammanager::embedded::{create_whole, missing, without_panic};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
@@ -97,12 +97,12 @@ impl Broker {
             cause => BrokerError::Store { path: store.clone(), cause: Box::new(cause) },
         };
         let logs = folder.join("logs");
-        if !Meta::is_there(&store).map_err(at(&store))? {
+        if missing(&store).map_err(at(&store))?.is_some() {
             // The first topic's logs are made after this file: where there are some, it was there.
             if holds_anything(&logs).map_err(at(&logs))? {
                 return Err(BrokerError::Lost { path: store, logs, folder: folder.to_owned() });
             }
-            Meta::create(&store).map_err(store_error)?;
+            create_whole(&store).map_err(|e| store_error(e.into()))?;
         }
         let open = || {
             let meta = Meta::open(&store)?;

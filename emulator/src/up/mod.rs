@@ -21,7 +21,6 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use streammanager::app::App;
-use streammanager::dead;
 use streammanager::queue::QueueRef;
 use streammanager::record::hex;
 use streammanager::schedule::lease;
@@ -186,13 +185,6 @@ impl World {
             .set_buckets(LATENCY_BUCKETS)
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(|e| Failure::new(format!("metrics: {e}")))?;
-        let letters_of = app.clone();
-        intake_tasks.spawn(async move {
-            // Beside the start: there may be many. Those that come meanwhile are counted by themselves.
-            if let Ok(report) = dead::patterns(&letters_of).await {
-                metrics::gauge!("stream_dlq_size").increment(report.letters as f64);
-            }
-        });
         let triggers = Triggers {
             functions: &functions,
             app: &app,

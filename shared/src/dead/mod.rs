@@ -100,7 +100,7 @@ async fn bury(app: &App, stream: &StreamId, tenant: &TenantId, burials: Vec<Buri
             futures::future::try_join_all(chunk.iter().map(|burial| store(app, stream, tenant, burial))).await?;
         first_time.extend(stored.into_iter().flatten());
     }
-    // Set once an hour, and by a process that starts; in between it is counted.
+    // The report of every hour and start sets it; in between it is counted.
     metrics::gauge!("stream_dlq_size").increment(first_time.len() as f64);
     if app.settings.announce_dead_letters && !first_time.is_empty() {
         announce(app, stream, tenant, &first_time).await?;

@@ -203,12 +203,7 @@ impl Database {
 /// nobody would see what is gone.
 fn create_if_new(path: &Path) -> Result<(), BackendError> {
     let failed = |e: io::Error| BackendError::Fatal(format!("cannot create {}: {e}", path.display()));
-    let missing = match std::fs::metadata(path) {
-        Ok(file) if file.len() > 0 => return Ok(()),
-        Ok(_) => "is empty",
-        Err(e) if e.kind() == io::ErrorKind::NotFound => "is missing",
-        Err(e) => return Err(failed(e)),
-    };
+    let Some(missing) = missing(path).map_err(failed)? else { return Ok(()) };
     let folder = path.parent().unwrap_or(Path::new("."));
     if let Some(other) = MADE_LATER.iter().find(|other| folder.join(other).exists()) {
         return Err(BackendError::Fatal(format!(
@@ -217,16 +212,27 @@ fn create_if_new(path: &Path) -> Result<(), BackendError> {
             path.display()
         )));
     }
-    create(path, folder).map_err(failed)
+    create_whole(path).map_err(failed)
 }
 
-/// Whole before it has its name: what a crash leaves of the making is begun again, and is never taken for a damaged file.
-fn create(path: &Path, folder: &Path) -> io::Result<()> {
+/// How a database's file is missing; `None` when it is there. An empty one is none: `create_whole` never leaves one.
+pub fn missing(path: &Path) -> io::Result<Option<&'static str>> {
+    match std::fs::metadata(path) {
+        Ok(file) if file.len() > 0 => Ok(None),
+        Ok(_) => Ok(Some("is empty")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Some("is missing")),
+        Err(e) => Err(e),
+    }
+}
+
+/// A new redb file, whole before it has its name: what a crash leaves of the making is begun again, and is never taken for
+/// a damaged file.
+pub fn create_whole(path: &Path) -> io::Result<()> {
     let unfinished = path.with_extension("redb.new");
     File::create(&unfinished)?;
     drop(redb::Database::create(&unfinished).map_err(io::Error::other)?);
     std::fs::rename(&unfinished, path)?;
-    File::open(folder)?.sync_all()
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// `None` if `work` panics, as redb does on some damaged pages; nothing of it is printed. Other threads' panics are reported

@@ -21,9 +21,9 @@ use crate::queue::QueueRef;
 use crate::queue::embedded::Queues;
 use crate::time::Clock;
 
-pub use database::without_panic;
 pub(crate) use database::{BODIES, EXPIRIES, ITEMS, Moment, QUEUED, Queued, RECEIVED, next_number};
 use database::{Database, Medium};
+pub use database::{create_whole, missing, without_panic};
 #[cfg(feature = "testing")]
 pub use disk::MemoryDisk;
 use lock::FolderLock;

@@ -83,7 +83,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
         Err(refused) => {
             if let NotAdmitted::Unknown(reject) | NotAdmitted::NotGranted(reject) = &refused {
                 // Whoever is not admitted may write any source id: it is no label.
-                failed("", reject.reason);
+                ingest::count_failed("", reject.reason, 1);
             }
             return Verdict::NotAdmitted(refused);
         }
@@ -103,7 +103,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
         Ok(rows) => rows.collect(),
         Err(reject) => {
             let reject = reject.with_raw(incoming.body.clone());
-            failed(source.as_str(), reject.reason);
+            ingest::count_failed(source.as_str(), reject.reason, 1);
             return match dead::bury_rejects(app, &stream, vec![(stream.source.clone(), reject.clone())]).await {
                 Ok(()) => Verdict::NotData(reject),
                 Err(problem) => Verdict::Unavailable { accepted: Vec::new(), problem },
@@ -123,7 +123,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
                 if let Err(problem) = buried {
                     return Verdict::Unavailable { accepted, problem };
                 }
-                failed(source.as_str(), reject.reason);
+                ingest::count_failed(source.as_str(), reject.reason, 1);
                 rejected.push(reject);
             }
             Err(IngestError::Full(tier)) => return Verdict::Full { accepted, tier },
@@ -131,11 +131,6 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
         }
     }
     Verdict::Taken { accepted, rejected }
-}
-
-fn failed(source: &str, reason: Reason) {
-    metrics::counter!("stream_records_failed_total", "source_id" => source.to_owned(), "error_type" => reason.code())
-        .increment(1);
 }
 
 async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {

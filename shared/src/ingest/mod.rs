@@ -241,12 +241,16 @@ async fn send_chunk<'a>(
     app.queue.send(app.settings.queues.tier(tier), &messages).await
 }
 
+pub(crate) fn count_failed(source: &str, reason: Reason, records: u64) {
+    metrics::counter!("stream_records_failed_total", "source_id" => source.to_owned(), "error_type" => reason.code())
+        .increment(records);
+}
+
 fn count(stream: &Stream, ledger: &Ledger) {
     let source = stream.source.to_string();
     metrics::counter!("stream_records_processed_total", "source_id" => source.clone()).increment(ledger.accepted);
     for (reason, n) in &ledger.rejected_by_reason {
-        metrics::counter!("stream_records_failed_total", "source_id" => source.clone(), "error_type" => reason.code())
-            .increment(*n);
+        count_failed(&source, *reason, *n);
     }
     metrics::histogram!("stream_batch_size").record(ledger.decoded as f64);
 }

@@ -7,9 +7,8 @@ pub(crate) mod poll;
 
 use std::path::{Path, PathBuf};
 
-use streammanager::ingest::{Stream, WhenFull};
 use streammanager::record::ids::BadId;
-use streammanager::record::{SourceId, StreamId, TenantId};
+use streammanager::record::{SourceId, Stream, StreamId, TenantId, WhenFull};
 
 /// Begins the benchmarks' topics, so that they never write among real records.
 pub(crate) const PREFIX: &str = "bench-";

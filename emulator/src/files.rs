@@ -17,14 +17,8 @@ const FILE_BYTES: u64 = 1 << 30;
 /// # Errors
 /// What cannot be read or unpacked, without the path.
 pub fn read(path: &Path) -> io::Result<Bytes> {
-    let raw = match path.as_os_str() == "-" {
-        true => bounded(io::stdin().lock())?,
-        false => bounded(File::open(path)?)?,
-    };
-    match raw.starts_with(&[0x1f, 0x8b]) {
-        true => Ok(bounded(MultiGzDecoder::new(&raw[..]))?.into()),
-        false => Ok(raw.into()),
-    }
+    let raw = if path.as_os_str() == "-" { bounded(io::stdin().lock())? } else { bounded(File::open(path)?)? };
+    if raw.starts_with(&[0x1f, 0x8b]) { Ok(bounded(MultiGzDecoder::new(&raw[..]))?.into()) } else { Ok(raw.into()) }
 }
 
 /// Whether every file is there, before anything is done with the first.
@@ -57,8 +51,9 @@ pub(crate) fn new_private(path: &Path) -> io::Result<File> {
 fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > FILE_BYTES {
-        true => Err(io::Error::other(format!("larger than {FILE_BYTES} bytes unpacked: split it"))),
-        false => Ok(bytes),
+    if bytes.len() as u64 > FILE_BYTES {
+        Err(io::Error::other(format!("larger than {FILE_BYTES} bytes unpacked: split it")))
+    } else {
+        Ok(bytes)
     }
 }

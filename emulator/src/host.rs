@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use streammanager::app::App;
-use streammanager::blobs::embedded::FileBlobs;
+use streammanager::app::{App, Seams};
+use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options};
-use streammanager::express::hedge;
+use streammanager::express::marks;
 use streammanager::record::{Envelope, Tier};
 use streammanager::settings::Settings;
 use streammanager::sink::{FileSink, Sink};
@@ -34,12 +34,13 @@ pub(crate) fn is_demo(data: &Path) -> bool {
 /// # Errors
 /// For a demo's folder: what is queued there must not reach real brokers, nor real records its topics.
 pub(crate) fn refuse_demo(data: &Path) -> Result<(), Failure> {
-    match is_demo(data) {
-        true => Err(Failure::new(format!(
+    if is_demo(data) {
+        Err(Failure::new(format!(
             "{} holds the made-up records of a demo; name another folder with --data, or delete this one",
             data.display()
-        ))),
-        false => Ok(()),
+        )))
+    } else {
+        Ok(())
     }
 }
 
@@ -58,20 +59,18 @@ impl Host {
         })?;
         let clock = Clock::system();
         let embedded = Embedded::open(data, Options::new(clock.clone()))?;
-        let app = App {
-            settings: Arc::new(Settings::local()),
-            queue: Arc::new(embedded.clone()),
-            store: Arc::new(embedded.clone()),
-            blobs: Arc::new(FileBlobs::open(data, Commits::Grouped)?),
-            sink,
-            upstream: Arc::new(NoUpstream),
+        let app = App::new(
+            Settings::local(),
+            Seams {
+                queue: Arc::new(embedded.clone()),
+                store: Arc::new(embedded.clone()),
+                blobs: Arc::new(FileBlobs::open(data, Commits::Grouped)?),
+                sink,
+                upstream: Arc::new(NoUpstream),
+            },
             clock,
-            rng: Rng::from_os().map_err(Failure::new)?,
-            breakers: Arc::default(),
-            admission: Arc::default(),
-            recent: Arc::default(),
-            tally: Arc::default(),
-        };
+            Rng::from_os().map_err(Failure::new)?,
+        );
         Ok(Host { app, embedded })
     }
 
@@ -105,7 +104,7 @@ pub async fn queued_records(embedded: &Embedded, settings: &Settings) -> Result<
     }
     // A CRITICAL envelope holds one alert.
     for id in copies {
-        records += u64::from(!hedge::is_void(embedded, id).await);
+        records += u64::from(!marks::is_void(embedded, id).await);
     }
     Ok(records)
 }

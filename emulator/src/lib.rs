@@ -9,10 +9,6 @@ pub mod exit;
 pub mod files;
 pub mod host;
 #[cfg(feature = "up")]
-pub mod kafka;
-#[cfg(feature = "up")]
-pub mod mqtt;
-#[cfg(feature = "up")]
 pub mod template;
 #[cfg(feature = "up")]
 mod up;

@@ -74,9 +74,10 @@ async fn answer(app: &App, request: &HttpRequest) -> Result<HttpResponse, Contro
         }
         ("POST", ["streams", id, action @ ("start" | "stop")]) => {
             let id: StreamId = named(id)?;
-            match streams::set_started(app, &id, *action == "start", &by).await? {
-                true => Ok(HttpResponse::json(200, &json!({ "id": id, "started": *action == "start" }))),
-                false => Err(ControlError::Unknown(format!("stream {id}"))),
+            if streams::set_started(app, &id, *action == "start", &by).await? {
+                Ok(HttpResponse::json(200, &json!({ "id": id, "started": *action == "start" })))
+            } else {
+                Err(ControlError::Unknown(format!("stream {id}")))
             }
         }
         ("GET", ["dead-letters"]) => {

@@ -8,8 +8,8 @@ use streammanager::dead;
 use streammanager::error::{BackendError, Reason, Reject};
 use streammanager::express::admit::{NotAdmitted, Proof};
 use streammanager::express::{Accepted, Incoming, Verdict, express};
-use streammanager::ingest::{IngestError, Stream, WhenFull};
-use streammanager::record::{SourceId, StreamId, TenantId};
+use streammanager::ingest::IngestError;
+use streammanager::record::{SourceId, Stream, StreamId, TenantId, WhenFull};
 use streammanager::time::Timestamp;
 
 use crate::HandlerError;

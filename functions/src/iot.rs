@@ -61,11 +61,12 @@ impl Confirmations {
 fn url(endpoint: &str) -> Result<String, BadSetting> {
     let url = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") };
     let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    match host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace)) {
-        true => Ok(url),
-        false => Err(BadSetting {
+    if host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace)) {
+        Ok(url)
+    } else {
+        Err(BadSetting {
             name: "IOT_ENDPOINT".into(),
             rule: format!("{endpoint:?} is neither a host name nor an http or https URL"),
-        }),
+        })
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::Value;
-use streammanager::app::App;
+use streammanager::app::{App, Seams};
 use streammanager::aws::{Aws, chain};
 use streammanager::error::BackendError;
 use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
@@ -137,20 +137,18 @@ async fn app(aws: &Aws, environment: &Environment) -> Result<App, Error> {
     }
     let clock = Clock::system();
     let rng = Rng::from_os()?;
-    Ok(App {
-        settings: Arc::new(settings),
-        queue: Arc::new(aws.queue().bounded(QUEUE_CAPACITY)),
-        store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
-        blobs: Arc::new(aws.blobs(bucket)),
-        sink: Arc::new(KafkaSink::connect(&kafka)?),
-        upstream: Arc::new(HttpUpstream::new()?),
+    Ok(App::new(
+        settings,
+        Seams {
+            queue: Arc::new(aws.queue().bounded(QUEUE_CAPACITY)),
+            store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
+            blobs: Arc::new(aws.blobs(bucket)),
+            sink: Arc::new(KafkaSink::connect(&kafka)?),
+            upstream: Arc::new(HttpUpstream::new()?),
+        },
         clock,
         rng,
-        breakers: Arc::default(),
-        admission: Arc::default(),
-        recent: Arc::default(),
-        tally: Arc::default(),
-    })
+    ))
 }
 
 /// Only polling needs it, and says so when it does: without it pushed readings go on.

@@ -7,9 +7,9 @@ use streammanager::app::App;
 use streammanager::decode::{Context, Format, Row, sensor};
 use streammanager::error::{Reason, Reject};
 use streammanager::ingest::dedup::Seen;
-use streammanager::ingest::{self, Ledger, Stream, WhenFull};
+use streammanager::ingest::{self, Ledger};
 use streammanager::limits::READING_BYTES;
-use streammanager::record::{SourceId, StreamId, TenantId};
+use streammanager::record::{SourceId, Stream, StreamId, TenantId, WhenFull};
 use streammanager::time::Timestamp;
 
 use crate::HandlerError;
@@ -19,9 +19,10 @@ use crate::realtime;
 /// A Kinesis batch or a batch of ticks; the answer names what has to come back.
 pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
     let from_kinesis = event.pointer("/Records/0/kinesis").is_some();
-    match from_kinesis {
-        true => Ok(serde_json::to_value(readings(app, serde_json::from_value(event)?).await)?),
-        false => realtime::handle(app, event).await,
+    if from_kinesis {
+        Ok(serde_json::to_value(readings(app, serde_json::from_value(event)?).await)?)
+    } else {
+        realtime::handle(app, event).await
     }
 }
 

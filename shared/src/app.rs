@@ -14,6 +14,16 @@ use crate::store::Store;
 use crate::time::{Clock, Rng};
 use crate::upstream::Upstream;
 
+/// The outermost edge: where records wait, where state is kept, where records go, and who is asked for data.
+#[derive(Clone)]
+pub struct Seams {
+    pub queue: Arc<dyn Queue>,
+    pub store: Arc<dyn Store>,
+    pub blobs: Arc<dyn Blobs>,
+    pub sink: Arc<dyn Sink>,
+    pub upstream: Arc<dyn Upstream>,
+}
+
 /// Cheap to clone; built in one place per binary.
 #[derive(Clone)]
 pub struct App {
@@ -31,4 +41,25 @@ pub struct App {
     pub recent: Arc<Recent>,
     /// What this process has delivered.
     pub tally: Arc<Tally>,
+}
+
+impl App {
+    /// A process that has delivered and admitted nothing yet.
+    pub fn new(settings: Settings, seams: Seams, clock: Clock, rng: Rng) -> App {
+        let Seams { queue, store, blobs, sink, upstream } = seams;
+        App {
+            settings: Arc::new(settings),
+            queue,
+            sink,
+            store,
+            blobs,
+            upstream,
+            clock,
+            rng,
+            breakers: Arc::default(),
+            admission: Arc::default(),
+            recent: Arc::default(),
+            tally: Arc::default(),
+        }
+    }
 }

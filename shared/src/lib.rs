@@ -22,6 +22,7 @@ pub mod express;
 
 pub mod control;
 pub mod dead;
+pub mod schemas;
 
 pub mod blobs;
 pub mod queue;

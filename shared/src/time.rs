@@ -2,8 +2,10 @@
 //! is banned by clippy, so that a paused clock and a seed decide a run.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 pub use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -92,7 +94,7 @@ impl Rng {
     }
 
     fn with<T>(&self, draw: impl FnOnce(&mut State) -> T) -> T {
-        draw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        draw(&mut self.0.lock())
     }
 }
 

@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -14,6 +14,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -128,7 +129,7 @@ impl Function {
                 return Ok(function);
             }
             if let Some(status) = function.child.try_wait().unwrap() {
-                let reported = function.state.init_error.lock().unwrap().take();
+                let reported = function.state.init_error.lock().take();
                 return Err(NotInitialised { reported, status, log: function.log() });
             }
             assert!(Instant::now() < until, "{name} neither asks for an event nor ends: {}", function.log());
@@ -166,7 +167,7 @@ impl Function {
         assert!(sent.success());
         let status = self.child.wait().unwrap();
         // Who waits for its answer hears that none comes.
-        self.state.current.lock().unwrap().take();
+        self.state.current.lock().take();
         status
     }
 
@@ -184,7 +185,7 @@ impl Drop for Function {
 }
 
 async fn next(State(state): State<Arc<Shared>>) -> Response {
-    if state.current.lock().unwrap().is_some() {
+    if state.current.lock().is_some() {
         return refused(StatusCode::FORBIDDEN, "InvalidStateTransition");
     }
     state.asked.send_modify(|asked| *asked += 1);
@@ -192,7 +193,7 @@ async fn next(State(state): State<Arc<Shared>>) -> Response {
     let Some(Invocation { id, event, deadline_ms, answer }) = received else {
         return refused(StatusCode::INTERNAL_SERVER_ERROR, "Shutdown");
     };
-    *state.current.lock().unwrap() = Some((id.clone(), answer));
+    *state.current.lock() = Some((id.clone(), answer));
     let headers = [
         ("content-type", "application/json".to_owned()),
         ("lambda-runtime-aws-request-id", id),
@@ -217,12 +218,12 @@ async fn error(State(state): State<Arc<Shared>>, Path(id): Path<String>, body: B
 async fn init_error(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let kind = headers.get("lambda-runtime-function-error-type").and_then(|kind| kind.to_str().ok());
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    *state.init_error.lock().unwrap() = Some((kind.unwrap_or_default().to_owned(), body));
+    *state.init_error.lock() = Some((kind.unwrap_or_default().to_owned(), body));
     accepted()
 }
 
 fn answered(state: &Shared, id: &str, answer: Answer) -> Response {
-    let Some((_, waiting)) = state.current.lock().unwrap().take_if(|(current, _)| current == id) else {
+    let Some((_, waiting)) = state.current.lock().take_if(|(current, _)| current == id) else {
         return refused(StatusCode::BAD_REQUEST, "InvalidRequestID");
     };
     let _ = waiting.send(answer);

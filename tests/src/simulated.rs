@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use streammanager::app::App;
-use streammanager::blobs::embedded::FileBlobs;
+use streammanager::app::{App, Seams};
 use streammanager::control::connectors::{self, Registration};
 use streammanager::deliver::deliver;
+use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
 use streammanager::error::BackendError;
 use streammanager::express::admit::Proof;
 use streammanager::express::{Incoming, Verdict, express};
+use streammanager::faults::sink::FaultySink;
+use streammanager::faults::upstream::Scripted;
 use streammanager::faults::{Faults, Faulty};
 use streammanager::ingest::dedup::Seen;
-use streammanager::ingest::{IngestError, Ledger, Stream, WhenFull, ingest};
+use streammanager::ingest::{IngestError, Ledger, ingest};
 use streammanager::queue::Depth;
 use streammanager::record::{
-    ConnectorId, Data, Draft, EventId, Outgoing, SourceId, StreamId, TenantId, Tier, content_hash,
+    ConnectorId, Data, Draft, EventId, Outgoing, SourceId, Stream, StreamId, TenantId, Tier, WhenFull, content_hash,
 };
 use streammanager::settings::Settings;
 use streammanager::sink::Lane;
-use streammanager::sink::faulty::FaultySink;
 use streammanager::time::{Clock, Rng, Timestamp};
-use streammanager::upstream::faulty::Scripted;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -198,18 +198,16 @@ fn process(
 ) -> App {
     let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
     let embedded = Embedded::on_disk(disk, options).unwrap();
-    App {
-        settings: Arc::new(Settings::local()),
-        queue: Arc::new(Faulty::new(embedded.clone(), queue_faults.clone())),
-        store: Arc::new(Faulty::new(embedded, store_faults.clone())),
-        blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
-        sink: sink.clone(),
-        upstream: Arc::new(Scripted::new([])),
+    App::new(
+        Settings::local(),
+        Seams {
+            queue: Arc::new(Faulty::new(embedded.clone(), queue_faults.clone())),
+            store: Arc::new(Faulty::new(embedded, store_faults.clone())),
+            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+            sink: sink.clone(),
+            upstream: Arc::new(Scripted::new([])),
+        },
         clock,
-        rng: rng.clone(),
-        breakers: Arc::default(),
-        admission: Arc::default(),
-        recent: Arc::default(),
-        tally: Arc::default(),
-    }
+        rng.clone(),
+    )
 }

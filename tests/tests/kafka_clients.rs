@@ -540,9 +540,10 @@ impl SmallDisk {
             .arg(folder.path())
             .output()
             .map_err(|error| format!("mount: {error}"))?;
-        match mounted.status.success() {
-            true => Ok(Self(folder)),
-            false => Err(format!("it needs root: {}", String::from_utf8_lossy(&mounted.stderr).trim())),
+        if mounted.status.success() {
+            Ok(Self(folder))
+        } else {
+            Err(format!("it needs root: {}", String::from_utf8_lossy(&mounted.stderr).trim()))
         }
     }
 

@@ -9,18 +9,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use streammanager::app::App;
-use streammanager::blobs::embedded::FileBlobs;
+use streammanager::app::{App, Seams};
 use streammanager::dead;
 use streammanager::decode::{Context, Format};
+use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options};
 use streammanager::error::{Reason, Reject};
-use streammanager::ingest::{self, Stream, WhenFull};
+use streammanager::faults::sink::FaultySink;
+use streammanager::ingest;
 use streammanager::queue::Body;
 use streammanager::record::route::Topic;
-use streammanager::record::{Envelope, SourceId, StreamId, TenantId, schema, value};
+use streammanager::record::{Envelope, SourceId, Stream, StreamId, TenantId, WhenFull, value};
+use streammanager::schemas;
 use streammanager::settings::Settings;
-use streammanager::sink::faulty::FaultySink;
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
 use streammanager_tests::published::validator;
@@ -90,7 +91,7 @@ fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
 fn k5_the_checked_in_schemas_are_the_generated_ones() {
     let folder = workspace().join("infra/schemas");
     let update = std::env::var_os("UPDATE_SCHEMAS").is_some();
-    for (name, schema) in schema::published() {
+    for (name, schema) in schemas::published() {
         let path = folder.join(&name);
         let generated = serde_json::to_string_pretty(&schema).unwrap() + "\n";
         if update {
@@ -110,7 +111,7 @@ fn k5_real_records_validate_and_broken_ones_do_not() {
         ["wildfire-alert-drills", "wildfire-critical-alerts", "wildfire-iot-sensors", "wildfire-nasa-firms"]
     );
     for (topic, values) in records {
-        let validator = validator(&schema::schema_for(Topic::named(topic).unwrap()).unwrap());
+        let validator = validator(&schemas::schema_for(Topic::named(topic).unwrap()).unwrap());
         for value in &values {
             let problems: Vec<_> =
                 validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
@@ -161,27 +162,25 @@ async fn k2_a_dead_letters_announcement_validates() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::system();
     let embedded = Embedded::open(folder.path(), Options::new(clock.clone())).unwrap();
-    let app = App {
-        settings: Arc::new(Settings { announce_dead_letters: true, ..Settings::local() }),
-        queue: Arc::new(embedded.clone()),
-        store: Arc::new(embedded),
-        blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Grouped).unwrap()),
-        sink: Arc::new(FaultySink::memory()),
-        upstream: Arc::new(NoUpstream),
+    let app = App::new(
+        Settings { announce_dead_letters: true, ..Settings::local() },
+        Seams {
+            queue: Arc::new(embedded.clone()),
+            store: Arc::new(embedded),
+            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Grouped).unwrap()),
+            sink: Arc::new(FaultySink::memory()),
+            upstream: Arc::new(NoUpstream),
+        },
         clock,
-        rng: Rng::seeded(1),
-        breakers: Arc::default(),
-        admission: Arc::default(),
-        recent: Arc::default(),
-        tally: Arc::default(),
-    };
+        Rng::seeded(1),
+    );
     let source = SourceId::new("iot_purpleair").unwrap();
     let reject = Reject::new(Reason::BadJson, "line 1").at_row(3).with_raw("{");
     dead::bury_rejects(&app, &stream(&source), vec![(source, reject)]).await.unwrap();
     let received = app.queue.receive(&app.settings.queues.low, 1, Duration::ZERO).await.unwrap();
     let Body::Binary(bytes) = &received[0].body else { panic!("an envelope is binary") };
     let records = Envelope::decode(bytes).unwrap().unpack().unwrap();
-    let validator = validator(&schema::schema_for(Topic::DEAD_LETTERS).unwrap());
+    let validator = validator(&schemas::schema_for(Topic::DEAD_LETTERS).unwrap());
     let mut value: Value = serde_json::from_slice(&records[0].value).unwrap();
     assert_eq!((records[0].topic.as_str(), &value["reason"]), ("wildfire-dead-letters", &json!("bad_json")));
     assert!(validator.is_valid(&value), "{value:#}");
@@ -191,7 +190,7 @@ async fn k2_a_dead_letters_announcement_validates() {
 
 #[test]
 fn a_sensor_value_outside_its_range_is_no_record() {
-    let validator = validator(&schema::schema_for(Topic::IOT_SENSORS).unwrap());
+    let validator = validator(&schemas::schema_for(Topic::IOT_SENSORS).unwrap());
     let mut value = real_records().remove("wildfire-iot-sensors").unwrap().remove(0);
     assert_eq!(value["data"]["relative_humidity_percent"], Value::Null);
     assert!(validator.is_valid(&value));
@@ -201,7 +200,7 @@ fn a_sensor_value_outside_its_range_is_no_record() {
 
 #[test]
 fn e5_what_the_alert_schema_takes_the_decoder_takes() {
-    let schema = schema::alert_message();
+    let schema = schemas::alert_message();
     let validator = validator(&schema);
     let mut messages: Vec<Value> = schema["examples"].as_array().unwrap().clone();
     messages.push(serde_json::from_str::<Value>(ALERT).unwrap());

@@ -196,9 +196,10 @@ fn s3_synoptics_lists_are_read_to_the_recorders_sums() {
     for file in ["synthetic_synoptic_raws_CA.json", "synoptic_BKCU1_fuel_moisture_2018.json.gz"] {
         let path = samples.join("iot_raws").join(file);
         let mut body = Vec::new();
-        match file.ends_with(".gz") {
-            true => GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut body).unwrap(),
-            false => fs::File::open(path).unwrap().read_to_end(&mut body).unwrap(),
+        if file.ends_with(".gz") {
+            GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut body).unwrap()
+        } else {
+            fs::File::open(path).unwrap().read_to_end(&mut body).unwrap()
         };
         let (body, context) =
             (Bytes::from(body), Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None });

@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use streammanager::upstream::conformance::{self, Answer, LARGEST, Served, World};
 use streammanager::upstream::http::HttpUpstream;
 use streammanager::upstream::{Request, SecretUrl, Unreachable, Upstream};
@@ -28,7 +29,7 @@ impl Server {
         let asked = self.asked.clone();
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
-                *asked.lock().unwrap() = read_head(&mut socket).await;
+                *asked.lock() = read_head(&mut socket).await;
                 tokio::time::sleep(after).await;
                 // The client may have hung up: an answer too large, a time limit.
                 let _ = socket.write_all(head.as_bytes()).await;
@@ -68,7 +69,7 @@ impl World for Server {
         Served { upstream: Arc::new(HttpUpstream::new().unwrap()), base }
     }
     async fn asked(&self) -> (String, Vec<(String, String)>) {
-        let asked = self.asked.lock().unwrap().clone();
+        let asked = self.asked.lock().clone();
         let mut lines = asked.lines();
         let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
         let header = |line: &str| line.split_once(": ").map(|(k, v)| (k.to_lowercase(), v.to_owned()));
@@ -98,9 +99,10 @@ async fn a_packed_answer_is_unpacked_and_bounded_unpacked() {
         assert!(body.len() < LARGEST, "the bound is met by the unpacked size alone");
         let served = server.serve(head(200, &[("content-encoding", "gzip")], body.len()), body, Duration::ZERO).await;
         let outcome = served.upstream.call(&get(&served.base), Duration::from_secs(10)).await;
-        match fits {
-            true => assert_eq!(outcome.map(|response| response.body.len()), Ok(plain)),
-            false => assert_eq!(outcome, Err(Unreachable::TooLarge(LARGEST))),
+        if fits {
+            assert_eq!(outcome.map(|response| response.body.len()), Ok(plain))
+        } else {
+            assert_eq!(outcome, Err(Unreachable::TooLarge(LARGEST)))
         }
     }
 }

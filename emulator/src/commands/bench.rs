@@ -57,16 +57,13 @@ async fn orchestrated(brokers: &str, rows: usize, runs: usize, as_json: bool) ->
     }
     let (ours, naive) = (median(ours), median(naive));
     let slower = (ours.elapsed_s / naive.elapsed_s - 1.0) * 100.0;
-    match as_json {
-        true => println!("{}", json!({ "orchestrated": ours, "naive": naive, "slower_percent": slower })),
-        false => {
-            println!("{:<14} {:>12} {:>16}", "", "records/s", "CPU µs a record");
-            println!("{:<14} {:>12.0} {:>16.1}", "orchestrated", ours.records_per_s, ours.cpu_us_per_record);
-            println!("{:<14} {:>12.0} {:>16.1}", "naive", naive.records_per_s, naive.cpu_us_per_record);
-            println!(
-                "orchestrated is {slower:+.1} % slower than the naive program ({rows} rows, median of {runs} pairs)"
-            );
-        }
+    if as_json {
+        println!("{}", json!({ "orchestrated": ours, "naive": naive, "slower_percent": slower }))
+    } else {
+        println!("{:<14} {:>12} {:>16}", "", "records/s", "CPU µs a record");
+        println!("{:<14} {:>12.0} {:>16.1}", "orchestrated", ours.records_per_s, ours.cpu_us_per_record);
+        println!("{:<14} {:>12.0} {:>16.1}", "naive", naive.records_per_s, naive.cpu_us_per_record);
+        println!("orchestrated is {slower:+.1} % slower than the naive program ({rows} rows, median of {runs} pairs)");
     }
     Ok(Exit::Done)
 }
@@ -110,15 +107,14 @@ async fn through(host: &Host, body: &Bytes) -> Result<u64, Failure> {
 /// F3: one alert after another, ours and the naive program's turn by turn.
 async fn express(brokers: &str, template: &Path, alerts: usize, as_json: bool) -> Result<Exit, Failure> {
     let (ours, naive) = bench::express::express(brokers, template, alerts).await?;
-    match as_json {
-        true => println!("{}", json!({ "alerts": alerts, "express": ours, "naive": naive })),
-        false => {
-            println!("{:<14} {:>9} {:>9} {:>9}", "", "p50 ms", "p99 ms", "max ms");
-            for (name, waits) in [("express", &ours), ("naive", &naive)] {
-                println!("{name:<14} {:>9.2} {:>9.2} {:>9.2}", waits.p50_ms, waits.p99_ms, waits.max_ms);
-            }
-            println!("{alerts} alerts each, from request to reply; {} were taken by the queue", ours.by_queue);
+    if as_json {
+        println!("{}", json!({ "alerts": alerts, "express": ours, "naive": naive }))
+    } else {
+        println!("{:<14} {:>9} {:>9} {:>9}", "", "p50 ms", "p99 ms", "max ms");
+        for (name, waits) in [("express", &ours), ("naive", &naive)] {
+            println!("{name:<14} {:>9.2} {:>9.2} {:>9.2}", waits.p50_ms, waits.p99_ms, waits.max_ms);
         }
+        println!("{alerts} alerts each, from request to reply; {} were taken by the queue", ours.by_queue);
     }
     Ok(Exit::Done)
 }
@@ -135,14 +131,13 @@ async fn poll(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<
     }
     polls.sort_by(|a, b| a.total().total_cmp(&b.total()));
     let median = polls[polls.len() / 2];
-    match as_json {
-        true => println!("{}", json!({ "rows": rows, "runs": runs, "steps_ms": median, "total_ms": median.total() })),
-        false => {
-            for (step, ms) in median.named() {
-                println!("{step:<10} {ms:>8.2} ms {:>5.1} %", 100.0 * ms / median.total());
-            }
-            println!("one poll of {rows} rows: {:.2} ms (the median of {runs})", median.total());
+    if as_json {
+        println!("{}", json!({ "rows": rows, "runs": runs, "steps_ms": median, "total_ms": median.total() }))
+    } else {
+        for (step, ms) in median.named() {
+            println!("{step:<10} {ms:>8.2} ms {:>5.1} %", 100.0 * ms / median.total());
         }
+        println!("one poll of {rows} rows: {:.2} ms (the median of {runs})", median.total());
     }
     Ok(Exit::Done)
 }
@@ -161,9 +156,10 @@ fn decide(records: u64, as_json: bool) -> Result<Exit, Failure> {
         served += u64::from(admitted && class.is_some() && routed.topic.partitions() > 0);
     }
     let nanos = began.elapsed().as_nanos() as f64 / records.max(1) as f64;
-    match as_json {
-        true => println!("{}", json!({ "records": served, "ns_per_record": nanos })),
-        false => println!("tier, route and throttle decision: {nanos:.0} ns a record ({served} records)"),
+    if as_json {
+        println!("{}", json!({ "records": served, "ns_per_record": nanos }))
+    } else {
+        println!("tier, route and throttle decision: {nanos:.0} ns a record ({served} records)")
     }
     Ok(Exit::Done)
 }

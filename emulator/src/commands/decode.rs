@@ -5,8 +5,8 @@ use std::path::Path;
 
 use streammanager::decode::Context;
 use streammanager::error::{Reason, Reject};
-use streammanager::ingest::{self, Stream, WhenFull, validate};
-use streammanager::record::{StreamId, TenantId, value};
+use streammanager::ingest::{self, validate};
+use streammanager::record::{Stream, StreamId, TenantId, WhenFull, value};
 use streammanager::settings::Settings;
 use streammanager::time::Clock;
 
@@ -71,14 +71,13 @@ const SHOWN_BYTES: usize = 16 * 1024;
 
 fn report(path: &Path, reject: &Reject, json: bool) {
     let raw = &reject.raw[..reject.raw.len().min(SHOWN_BYTES)];
-    match json {
-        true => {
-            let reject = serde_json::json!({
-                "path": path.display().to_string(), "row": reject.row, "reason": reject.reason,
-                "detail": reject.detail, "raw": String::from_utf8_lossy(raw), "raw_bytes": reject.raw.len(),
-            });
-            eprintln!("{}", serde_json::json!({ "reject": reject }));
-        }
-        false => eprintln!("{}: {reject}", path.display()),
+    if json {
+        let reject = serde_json::json!({
+            "path": path.display().to_string(), "row": reject.row, "reason": reject.reason,
+            "detail": reject.detail, "raw": String::from_utf8_lossy(raw), "raw_bytes": reject.raw.len(),
+        });
+        eprintln!("{}", serde_json::json!({ "reject": reject }));
+    } else {
+        eprintln!("{}: {reject}", path.display())
     }
 }

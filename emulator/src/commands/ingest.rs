@@ -13,8 +13,8 @@ use streammanager::deliver::tally::{Percentiles, Totals};
 use streammanager::error::{Reason, Reject};
 use streammanager::express::admit::{NotAdmitted, Proof, admit};
 use streammanager::ingest::dedup::Seen;
-use streammanager::ingest::{self, Ledger, Stream, WhenFull};
-use streammanager::record::{SourceId, StreamId, TenantId, Tier, route};
+use streammanager::ingest::{self, Ledger};
+use streammanager::record::{SourceId, Stream, StreamId, TenantId, Tier, WhenFull, route};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -109,9 +109,10 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
         elapsed_s: started.elapsed().as_secs_f64(),
         latency_ms,
     };
-    match args.json {
-        true => println!("{}", serde_json::to_string(&report).map_err(Failure::new)?),
-        false => print(&report),
+    if args.json {
+        println!("{}", serde_json::to_string(&report).map_err(Failure::new)?)
+    } else {
+        print(&report)
     }
     let clean = report.ledger.rejected == 0
         && report.queued == 0

@@ -189,10 +189,7 @@ async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: Option<
         request = request.json(body);
     }
     let (status, answer) = send(request, &endpoint.endpoint).await?;
-    match status.is_success() {
-        true => Ok(answer),
-        false => Err(refused(status, &answer)),
-    }
+    if status.is_success() { Ok(answer) } else { Err(refused(status, &answer)) }
 }
 
 async fn send(request: RequestBuilder, endpoint: &str) -> Result<(StatusCode, Value), Failure> {

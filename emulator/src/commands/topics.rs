@@ -48,9 +48,10 @@ fn list(broker: &BrokerArgs) -> Result<Exit, Failure> {
             messages += high - low;
         }
         let partitions = topic.partitions().len();
-        lines.push(match broker.json {
-            true => json!({ "topic": topic.name(), "partitions": partitions, "messages": messages }).to_string(),
-            false => format!("{:<32} {partitions:>3} partitions {messages:>10} messages", topic.name()),
+        lines.push(if broker.json {
+            json!({ "topic": topic.name(), "partitions": partitions, "messages": messages }).to_string()
+        } else {
+            format!("{:<32} {partitions:>3} partitions {messages:>10} messages", topic.name())
         });
     }
     print(lines)?;

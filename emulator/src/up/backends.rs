@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use streammanager::blobs::Blobs;
-use streammanager::blobs::embedded::FileBlobs;
+use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options, QueueOptions};
 use streammanager::queue::{Queue, QueueRef};
 use streammanager::record::Tier;

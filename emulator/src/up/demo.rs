@@ -4,21 +4,22 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use jiff::tz::Offset;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::connectors::{self, ApiKey, ControlError, Registration};
 use streammanager::dead;
 use streammanager::decode::{Context, Format};
 use streammanager::ingest::dedup::Seen;
-use streammanager::ingest::{Ledger, Stream, WhenFull, ingest};
-use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
+use streammanager::ingest::{Ledger, ingest};
+use streammanager::record::{ConnectorId, SourceId, Stream, StreamId, TenantId, WhenFull};
 use streammanager::schedule::streams::{self, Interval};
 use streammanager::time::{Clock, Timestamp, rfc3339};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,12 +51,13 @@ pub(crate) fn keep_apart(args: &UpArgs) -> Result<(), Failure> {
         Ok(mut entries) => entries.next().is_none(),
         Err(_) => true,
     };
-    match empty || host::is_demo(&args.data) {
-        true => Ok(()),
-        false => Err(Failure::new(format!(
+    if empty || host::is_demo(&args.data) {
+        Ok(())
+    } else {
+        Err(Failure::new(format!(
             "{} holds real data, and --demo would mix made-up records into it; name another folder with --data",
             args.data.display()
-        ))),
+        )))
     }
 }
 
@@ -157,7 +159,7 @@ async fn area(
         return "Invalid MAP_KEY.".into();
     }
     let call = {
-        let mut calls = served.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = served.calls.lock();
         let call = calls.entry(product.clone()).or_default();
         *call += 1;
         *call
@@ -180,11 +182,12 @@ fn csv(product: &str, now: Timestamp, call: u32) -> String {
         "VIIRS_NOAA21_NRT" => ("bright_ti4", "bright_ti5", "N21", "n"),
         _ => ("bright_ti4", "bright_ti5", "N", "n"),
     };
-    let mut text = match landsat {
-        true => "latitude,longitude,path,row,scan,track,acq_date,acq_time,satellite,confidence,daynight\n".to_owned(),
-        false => format!(
+    let mut text = if landsat {
+        "latitude,longitude,path,row,scan,track,acq_date,acq_time,satellite,confidence,daynight\n".to_owned()
+    } else {
+        format!(
             "latitude,longitude,{brightness},scan,track,acq_date,acq_time,satellite,instrument,confidence,version,{other},frp,daynight\n"
-        ),
+        )
     };
     // The window's start is fixed by the hour, so that the same rows come again.
     let hour = now.as_second().div_euclid(3600) * 3600 - 3600;
@@ -197,12 +200,13 @@ fn csv(product: &str, now: Timestamp, call: u32) -> String {
         let latitude = if product == "MODIS_NRT" && row == 7 { 95.0 } else { latitude };
         let longitude = -120.9 - (row / 10) as f64 * 0.043;
         let revised = if row == 0 && call >= 2 { 55.5 } else { 3.4 + row as f64 };
-        let _ = match landsat {
-            true => writeln!(text, "{latitude:.5},{longitude:.5},43,33,{row},{row},{date},{time},L8,H,D"),
-            false => writeln!(
+        let _ = if landsat {
+            writeln!(text, "{latitude:.5},{longitude:.5},43,33,{row},{row},{date},{time},L8,H,D")
+        } else {
+            writeln!(
                 text,
                 "{latitude:.5},{longitude:.5},331.2,0.4,0.4,{date},{time},{satellite},DEMO,{confidence},2.0DEMO,290.1,{revised:.1},D"
-            ),
+            )
         };
     }
     text

@@ -12,8 +12,8 @@ use streammanager_functions::{HandlerError, batch, control, deliver, express, re
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
-use crate::mqtt::Endpoint;
 use crate::template;
+use streammanager_mqtt_endpoint::Endpoint;
 
 /// One function of the template.
 pub(crate) struct Function {

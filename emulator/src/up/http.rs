@@ -157,11 +157,10 @@ async fn api_call(
     });
     let Some((route, parameters)) = matched else {
         let known = api.routes.iter().any(|route| match_path(&route.path, uri.path()).is_some());
-        return match known {
-            true => answer(HttpResponse::error(405, "method_not_allowed", format!("{method} {}", uri.path()))),
-            false => {
-                answer(HttpResponse::error(404, "not_found", format!("the template has no route for {}", uri.path())))
-            }
+        return if known {
+            answer(HttpResponse::error(405, "method_not_allowed", format!("{method} {}", uri.path())))
+        } else {
+            answer(HttpResponse::error(404, "not_found", format!("the template has no route for {}", uri.path())))
         };
     };
     if is_operators(route, &method) && !api.holds_control_key(&headers) {

@@ -2,12 +2,13 @@
 //! function's event source. What the checkpoint has passed is deleted: the event source is the only reader here.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use streammanager::error::BackendError;
 use streammanager::store::{self, Expect, Item, Key, Store};
@@ -78,7 +79,7 @@ impl Drop for Taken<'_> {
 
 impl Inner {
     fn numbers(&self) -> MutexGuard<'_, Numbers> {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.numbers.lock()
     }
 
     fn take(&self) -> Option<Taken<'_>> {

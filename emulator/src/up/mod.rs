@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
-use streammanager::app::App;
+use streammanager::app::{App, Seams};
 use streammanager::queue::QueueRef;
 use streammanager::record::hex;
 use streammanager::schedule::lease;
@@ -37,8 +37,6 @@ use crate::cli::{Kafka, UpArgs};
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::host;
-use crate::kafka::Broker;
-use crate::mqtt::Endpoint;
 use crate::template::{self, Template, Trigger};
 use backends::Backends;
 use functions::Functions;
@@ -48,6 +46,8 @@ use ledger::{Ledger, Queued};
 use readiness::Readiness;
 use rules::Rules;
 use sources::{AsyncInvocations, QueueSource};
+use streammanager_kafka_endpoint::Broker;
+use streammanager_mqtt_endpoint::Endpoint;
 
 /// What is still queued when the system is told to stop may take this long; the rest waits durably for the next start.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -146,20 +146,18 @@ impl World {
         let topics =
             sink.check().await.map_err(|e| Failure::new(format!("{e}; start it, or run with --kafka embedded")))?;
 
-        let world = App {
-            settings: Arc::new(Settings::local()),
-            queue: backends.queue.clone(),
-            store: backends.store.clone(),
-            blobs: backends.blobs.clone(),
-            sink,
-            upstream: Arc::new(HttpUpstream::new()?),
+        let world = App::new(
+            Settings::local(),
+            Seams {
+                queue: backends.queue.clone(),
+                store: backends.store.clone(),
+                blobs: backends.blobs.clone(),
+                sink,
+                upstream: Arc::new(HttpUpstream::new()?),
+            },
             clock,
             rng,
-            breakers: Arc::default(),
-            admission: Arc::default(),
-            recent: Arc::default(),
-            tally: Arc::default(),
-        };
+        );
         let (intake, work) = (CancellationToken::new(), CancellationToken::new());
         let mut shards = BTreeMap::new();
         for stream in &template.streams {

@@ -16,9 +16,9 @@ use streammanager::queue::{Body, Message, QueueRef, SendError};
 use super::kinesis::{NotPut, Shard};
 use super::sources::AsyncInvocations;
 use crate::exit::Failure;
-use crate::mqtt::{Filter, Gate, Publish, Refused};
 use crate::template::iot_sql;
 use crate::template::{Action, TopicRule};
+use streammanager_mqtt_endpoint::{Filter, Gate, Publish, Refused};
 
 /// AWS IoT lets nobody in without a certificate. Here sensors may come without a name, but whoever rings a siren says who
 /// it is: else the PUBACK would promise what express then refuses [A2].

@@ -14,7 +14,6 @@ use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use serde_json::{Value, json};
 
 use super::{Aws, failed};
-use crate::blobs;
 use crate::error::BackendError;
 use crate::queue::QueueRef;
 
@@ -111,7 +110,7 @@ impl Aws {
     }
 
     pub async fn make_bucket(&self, name: &str) -> Result<(), BackendError> {
-        let s3 = blobs::aws::client(&self.config, self.endpoint);
+        let s3 = super::s3::client(&self.config, self.endpoint);
         match s3.head_bucket().bucket(name).send().await {
             Ok(_) => return Ok(()),
             Err(SdkError::ServiceError(e)) if e.err().is_not_found() => {}
@@ -179,9 +178,10 @@ async fn create(dynamodb: &aws_sdk_dynamodb::Client, shape: &TableShape<'_>) -> 
 fn check_keys(shape: &TableShape<'_>, table: &TableDescription) -> Result<(), BackendError> {
     let key =
         |kind: KeyType| table.key_schema().iter().find(|key| key.key_type == kind).map(|key| &*key.attribute_name);
-    match (key(KeyType::Hash), key(KeyType::Range)) == (Some(shape.partition_key), shape.sort_key) {
-        true => Ok(()),
-        false => Err(BackendError::Fatal(format!("DynamoDB table {}: it has other keys than it needs", shape.name))),
+    if (key(KeyType::Hash), key(KeyType::Range)) == (Some(shape.partition_key), shape.sort_key) {
+        Ok(())
+    } else {
+        Err(BackendError::Fatal(format!("DynamoDB table {}: it has other keys than it needs", shape.name)))
     }
 }
 

@@ -1,13 +1,7 @@
 //! The blobs seam: bytes too large for an item, by content: dead letters' originals, quarantine, claim checks.
 
-#[cfg(feature = "aws")]
-pub(crate) mod aws;
 #[cfg(feature = "testing")]
 pub mod conformance;
-#[cfg(feature = "embedded")]
-pub mod embedded;
-#[cfg(feature = "testing")]
-mod faulty;
 
 use std::fmt;
 use std::str::FromStr;
@@ -38,9 +32,10 @@ impl BlobRef {
 impl FromStr for BlobRef {
     type Err = String;
     fn from_str(text: &str) -> Result<BlobRef, String> {
-        match text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            true => Ok(BlobRef(text.into())),
-            false => Err(format!("{text:?} is no blob reference: 64 lower-case hex digits")),
+        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            Ok(BlobRef(text.into()))
+        } else {
+            Err(format!("{text:?} is no blob reference: 64 lower-case hex digits"))
         }
     }
 }

@@ -67,9 +67,10 @@ impl Config {
         if west >= east || south >= north {
             return Err("area: west must be less than east and south less than north".into());
         }
-        match (1..=DAYS_MAX).contains(&self.days) {
-            true => Ok(()),
-            false => Err(format!("days: {} is not in 1..{DAYS_MAX}", self.days)),
+        if (1..=DAYS_MAX).contains(&self.days) {
+            Ok(())
+        } else {
+            Err(format!("days: {} is not in 1..{DAYS_MAX}", self.days))
         }
     }
 }
@@ -128,9 +129,10 @@ impl Connector for Firms {
         if let Some(wait) = retry_after(&response, now) {
             return Err(SourceError::Busy(wait));
         }
-        match text.contains("Invalid MAP_KEY") {
-            true => Err(SourceError::Refused(format!("status {}: {text:?}: check the FIRMS map key", response.status))),
-            false => Err(SourceError::Failed(format!("status {}: no detections but {text:?}", response.status))),
+        if text.contains("Invalid MAP_KEY") {
+            Err(SourceError::Refused(format!("status {}: {text:?}: check the FIRMS map key", response.status)))
+        } else {
+            Err(SourceError::Failed(format!("status {}: no detections but {text:?}", response.status)))
         }
     }
 }

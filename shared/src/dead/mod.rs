@@ -12,13 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::blobs::BlobRef;
 use crate::error::{BackendError, Reason, Reject};
-use crate::ingest::Stream;
 use crate::limits::{DEAD_LETTER_INLINE_BYTES, ENVELOPE_ZSTD_LEVEL};
 use crate::queue::{Body, Message};
 use crate::record::ids;
 use crate::record::route::Topic;
 use crate::record::schema;
-use crate::record::{Envelope, EventId, Outgoing, SourceId, StreamId, TenantId, Tier, Traceparent};
+use crate::record::{Envelope, EventId, Outgoing, SourceId, Stream, StreamId, TenantId, Tier, Traceparent};
 use crate::store::{self, Expect, Key, PutError};
 use crate::time::Timestamp;
 
@@ -127,9 +126,10 @@ async fn store(
                 (DeadLetter { last_seen: now, attempts: before.attempts + 1, ..before }, Expect::Version(item.version))
             }
             None => {
-                let raw = match reject.raw.len() <= DEAD_LETTER_INLINE_BYTES {
-                    true => Raw::Inline(BASE64.encode(&reject.raw)),
-                    false => Raw::Blob(app.blobs.put(reject.raw.clone()).await?),
+                let raw = if reject.raw.len() <= DEAD_LETTER_INLINE_BYTES {
+                    Raw::Inline(BASE64.encode(&reject.raw))
+                } else {
+                    Raw::Blob(app.blobs.put(reject.raw.clone()).await?)
                 };
                 let letter = DeadLetter {
                     id,

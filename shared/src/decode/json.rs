@@ -14,9 +14,10 @@ pub(crate) fn bounded(body: &Bytes, bytes: usize) -> Result<&[u8], Reject> {
         return Err(Reject::new(Reason::TooLarge, format!("{} bytes, {bytes} at most", body.len())));
     }
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    match depth(text) <= INPUT_DEPTH {
-        true => Ok(text),
-        false => Err(Reject::new(Reason::BadJson, format!("nested deeper than {INPUT_DEPTH}"))),
+    if depth(text) <= INPUT_DEPTH {
+        Ok(text)
+    } else {
+        Err(Reject::new(Reason::BadJson, format!("nested deeper than {INPUT_DEPTH}")))
     }
 }
 

@@ -1,7 +1,6 @@
 //! The circuit breaker of one sink and lane [R2], within one process. Failed tries count, refused records never do.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::limits::{BREAKER_FAILURES, BREAKER_OPEN};
@@ -100,7 +99,7 @@ impl Breaker {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.0.lock())
     }
 }
 

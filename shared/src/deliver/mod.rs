@@ -226,9 +226,10 @@ impl<'a> Lanes<'a> {
             let head = |tier| self.hands.get(&tier)?.front().map(|held| held.envelope.count);
             let [high, normal, low] = Tier::BULK.map(head);
             let critical = if flooded { self.next_critical() } else { None };
-            let tier = match flooded {
-                false => self.calm.next([high, normal, low]).map(|class| Tier::BULK[class]),
-                true => self.flood.next([critical.map(|_| 1), high, normal, low]).map(|class| Tier::ALL[class]),
+            let tier = if flooded {
+                self.flood.next([critical.map(|_| 1), high, normal, low]).map(|class| Tier::ALL[class])
+            } else {
+                self.calm.next([high, normal, low]).map(|class| Tier::BULK[class])
             };
             match tier {
                 Some(Tier::Critical) => self.start(Tier::Critical, critical.unwrap_or_default()),

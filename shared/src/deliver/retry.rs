@@ -26,12 +26,11 @@ pub async fn send(app: &App, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
         if !breaker.admit(app.clock.now()) {
             break;
         }
-        let sent = match open.len() == records.len() {
-            true => app.sink.send(lane, records, within).await,
-            false => {
-                let rest: Vec<Outgoing> = open.iter().map(|&i| records[i].clone()).collect();
-                app.sink.send(lane, &rest, within).await
-            }
+        let sent = if open.len() == records.len() {
+            app.sink.send(lane, records, within).await
+        } else {
+            let rest: Vec<Outgoing> = open.iter().map(|&i| records[i].clone()).collect();
+            app.sink.send(lane, &rest, within).await
         };
         let failed = sent.iter().any(|outcome| matches!(outcome, Sent::Retry(_)));
         breaker.record(!failed, app.clock.now());

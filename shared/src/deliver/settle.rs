@@ -12,7 +12,7 @@ use crate::deliver::breaker::BreakerState;
 use crate::deliver::retry;
 use crate::deliver::tally::Settled;
 use crate::error::BackendError;
-use crate::express::hedge;
+use crate::express::marks;
 use crate::limits::ENVELOPE_ZSTD_LEVEL;
 use crate::queue::{Body, Message, QueueRef, Receipt, Settle, send_one};
 use crate::record::{Envelope, Outgoing, Tier};
@@ -42,12 +42,12 @@ pub struct Held {
 /// many messages of its queue this process holds. An `Err` means that the queue or the store is away; the envelope comes back by itself.
 pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<Held>, BackendError> {
     let queue = app.settings.queues.tier(held.envelope.tier);
-    if held.envelope.tier == Tier::Critical && hedge::is_void(&*app.store, held.envelope.id).await {
+    if held.envelope.tier == Tier::Critical && marks::is_void(&*app.store, held.envelope.id).await {
         return app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await.map(|()| None);
     }
     if let Some(thread) = &held.thread
         && held.taken_at.elapsed() < ORDER_PATIENCE
-        && let Some(elder) = hedge::elder(app, thread, held.envelope.id).await
+        && let Some(elder) = marks::elder(app, thread, held.envelope.id).await
         && !is_gone(app, queue, elder, critical_here).await
     {
         return Ok(Some(Held { due: Instant::now() + ORDER_WAIT, ..held }));
@@ -119,7 +119,7 @@ async fn settle(
     let repeated = held.receives > 1;
     app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
     match &held.thread {
-        Some(thread) => hedge::left_queue(app, thread, held.envelope.id).await,
+        Some(thread) => marks::left_queue(app, thread, held.envelope.id).await,
         None => Ok(()),
     }
 }

@@ -1,10 +1,10 @@
 //! What was delivered, counted once a record: the second half of the ledger.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::record::Tier;
@@ -64,7 +64,7 @@ pub struct Settled<'a> {
 
 impl Tally {
     pub fn add(&self, settled: &Settled<'_>) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.0.lock();
         let acknowledged: u64 = settled.topics.values().sum();
         for (topic, n) in settled.topics {
             *inner.totals.delivered.entry((*topic).to_owned()).or_default() += n;
@@ -84,14 +84,14 @@ impl Tally {
 
     /// Records that the queue, or for an alert the broker, has acknowledged at the entrance.
     pub fn accepted(&self, records: u64, revisions: u64) {
-        let totals = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).totals;
+        let totals = &mut self.0.lock().totals;
         totals.accepted += records;
         totals.revisions += revisions;
     }
 
     /// Announcements of dead letters that the queue has acknowledged.
     pub fn announced(&self, records: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).totals.announced += records;
+        self.0.lock().totals.announced += records;
     }
 
     /// One alert that the broker acknowledged directly.
@@ -101,7 +101,7 @@ impl Tally {
     }
 
     pub fn totals(&self) -> Totals {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.0.lock();
         let ms = |histogram: &Histogram<u64>, q| histogram.value_at_quantile(q) as f64 / 1000.0;
         let percentiles =
             |h| Percentiles { p50: ms(h, 0.5), p95: ms(h, 0.95), p99: ms(h, 0.99), max: h.max() as f64 / 1000.0 };

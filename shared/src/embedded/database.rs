@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use redb::{Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 #[cfg(feature = "testing")]
@@ -144,16 +145,17 @@ impl Database {
                 let mut tx = database.begin_write()?;
                 tx.set_durability(Durability::Immediate)?;
                 tx.set_quick_repair(true);
-                match write(&tx)? {
-                    true => tx.commit()?,
-                    false => tx.abort()?,
+                if write(&tx)? {
+                    tx.commit()?
+                } else {
+                    tx.abort()?
                 }
                 Ok(())
             };
             run()
         };
         outcome.map_err(|e| {
-            *self.open.write().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.open.write() = None;
             BackendError::Retry(format!("cannot write {}: {e}", self.name()))
         })
     }
@@ -163,7 +165,7 @@ impl Database {
     }
 
     pub(crate) fn reopen(&self) -> Result<(), BackendError> {
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.write();
         // The file is locked by redb itself: close before opening.
         *open = None;
         let mut builder = redb::Builder::new();
@@ -183,7 +185,7 @@ impl Database {
     }
 
     fn opened(&self) -> RwLockReadGuard<'_, Option<redb::Database>> {
-        self.open.read().unwrap_or_else(PoisonError::into_inner)
+        self.open.read()
     }
 
     fn closed(&self) -> BackendError {
@@ -240,7 +242,7 @@ pub fn create_whole(path: &Path) -> io::Result<()> {
 pub fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     // The hook is the process's: two at once would put back each other's.
     static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = ALONE.lock();
     let (before, here) = (Arc::new(take_hook()), std::thread::current().id());
     let others = before.clone();
     set_hook(Box::new(move |panic| {

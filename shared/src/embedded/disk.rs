@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use redb::StorageBackend;
 
 use crate::time::Rng;
@@ -67,7 +68,7 @@ impl MemoryDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -98,9 +99,10 @@ pub(crate) struct Attached {
 impl Attached {
     fn state(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.disk.state();
-        match state.generation == self.generation {
-            true => Ok(state),
-            false => Err(io::Error::other("the disk crashed since it was opened")),
+        if state.generation == self.generation {
+            Ok(state)
+        } else {
+            Err(io::Error::other("the disk crashed since it was opened"))
         }
     }
 }

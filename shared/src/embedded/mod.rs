@@ -1,10 +1,13 @@
 //! The durable backends of one host: a data folder with one redb database that queue and store share, written by one
-//! group-committing writer. The seams themselves are implemented in `queue::embedded` and `store::embedded`.
+//! group-committing writer. The seams that they fill are here too: `queue`, `store`, `blobs`.
 
+mod blobs;
 mod database;
 #[cfg(feature = "testing")]
 mod disk;
 mod lock;
+pub(crate) mod queue;
+mod store;
 #[cfg(all(test, feature = "testing"))]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -18,15 +21,16 @@ use std::time::Duration;
 use crate::error::BackendError;
 use crate::limits;
 use crate::queue::QueueRef;
-use crate::queue::embedded::Queues;
 use crate::time::Clock;
 
+pub use blobs::FileBlobs;
 pub(crate) use database::{BODIES, EXPIRIES, ITEMS, Moment, QUEUED, Queued, RECEIVED, next_number};
 use database::{Database, Medium};
 pub use database::{create_whole, missing, without_panic};
 #[cfg(feature = "testing")]
 pub use disk::MemoryDisk;
 use lock::FolderLock;
+use queue::Queues;
 pub(crate) use writer::Op;
 use writer::Writer;
 

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::{Commits, Embedded, MemoryDisk, Options, QueueOptions};
 use crate::blobs;
-use crate::blobs::embedded::FileBlobs;
+use crate::embedded::FileBlobs;
 use crate::error::BackendError;
 use crate::faults::{Fault, Faults, Faulty, Shares};
 use crate::queue::{self, Body, Message, Queue, QueueRef, SendError, Settle};
@@ -41,11 +42,11 @@ impl World {
             Place::Disk(disk, _) => Embedded::on_disk(disk, self.options.clone()),
             Place::Folder(folder) => Embedded::open(folder, self.options.clone()),
         };
-        *self.current.lock().unwrap() = Some(opened.unwrap());
+        *self.current.lock() = Some(opened.unwrap());
     }
 
     fn current(&self) -> Embedded {
-        self.current.lock().unwrap().clone().unwrap()
+        self.current.lock().clone().unwrap()
     }
 
     fn crash(&self) -> bool {
@@ -54,7 +55,7 @@ impl World {
             // A folder is only closed; a process is killed elsewhere.
             Place::Folder(_) => {}
         }
-        *self.current.lock().unwrap() = None;
+        *self.current.lock() = None;
         self.start();
         true
     }

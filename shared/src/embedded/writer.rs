@@ -1,9 +1,10 @@
 //! The one writer of a data folder: whatever waits goes into one transaction, and everybody is answered after its
 //! commit. A failed commit answers each of its operations and the writer goes on.
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use redb::WriteTransaction;
 
 use super::{Commits, Shared};
@@ -55,7 +56,7 @@ impl Writer {
     pub(crate) fn submit(&self, op: Box<dyn Op>) {
         match &self.thread {
             None => {
-                let _alone = self.inline.lock().unwrap_or_else(PoisonError::into_inner);
+                let _alone = self.inline.lock();
                 commit(&self.shared, vec![op]);
             }
             Some(thread) => {
@@ -91,10 +92,7 @@ fn run(shared: &Shared, waiting: &mpsc::Receiver<Box<dyn Op>>) {
 }
 
 fn commit(shared: &Shared, mut group: Vec<Box<dyn Op>>) {
-    let ready = match shared.database.is_open() {
-        true => Ok(()),
-        false => recover(shared),
-    };
+    let ready = if shared.database.is_open() { Ok(()) } else { recover(shared) };
     let outcome = ready.and_then(|()| {
         shared.database.write(|tx| {
             let mut changed = false;

@@ -1,8 +1,9 @@
 //! Who may ring the siren [A1, A2]: key or principal → connector → grant, checked at every publish; refusals are audited.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::app::App;
 use crate::control::audit::{self, Action};
@@ -65,12 +66,12 @@ impl Admission {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<ConnectorId, (Timestamp, Connector)>) -> T) -> T {
-        f(&mut self.connectors.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.connectors.lock())
     }
 
     /// The number of this refusal of a stranger within its minute.
     fn stranger(&self, now: Timestamp) -> u64 {
-        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut strangers = self.strangers.lock();
         let minute = now.as_second().div_euclid(60);
         if strangers.minute != minute {
             *strangers = Strangers { minute, refused: 0 };

@@ -2,7 +2,8 @@
 //! "accepted" on the first durable acknowledgement. Drills go the NORMAL way [E4].
 
 pub mod admit;
-pub mod hedge;
+mod hedge;
+pub mod marks;
 pub mod recent;
 
 mod threads;
@@ -14,10 +15,10 @@ use crate::dead;
 use crate::decode::{Context, Format};
 use crate::error::{BackendError, Reason, Reject};
 use crate::ingest::dedup::Seen;
-use crate::ingest::{self, IngestError, Ledger, Stream, WhenFull, pack, validate};
+use crate::ingest::{self, IngestError, Ledger, pack, validate};
 use crate::limits::ALERT_BYTES;
 use crate::record::route::Topic;
-use crate::record::{Draft, EventId, SourceId, StreamId, Tier, Traceparent};
+use crate::record::{Draft, EventId, SourceId, Stream, StreamId, Tier, Traceparent, WhenFull};
 use crate::time::Timestamp;
 use admit::{NotAdmitted, Proof};
 use hedge::Durable;

@@ -3,7 +3,8 @@
 //! what another process or an earlier one took is published again, under the same `event_id`.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Accepted;
 use crate::limits::{ALERT_KNOWN, ALERTS_KNOWN};
@@ -61,6 +62,6 @@ impl Recent {
     }
 
     fn alerts(&self) -> MutexGuard<'_, BTreeMap<EventId, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

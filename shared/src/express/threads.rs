@@ -4,7 +4,7 @@
 
 use tokio::time::timeout;
 
-use super::hedge::thread_hash;
+use super::marks::thread_hash;
 use crate::app::App;
 use crate::limits::{HEDGE, THREAD_KEPT};
 use crate::record::{AlertFacts, SourceId};

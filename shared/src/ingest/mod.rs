@@ -20,29 +20,9 @@ use crate::error::{BackendError, Reason, Reject};
 use crate::limits::{BATCH_RECORDS, QUEUE_BATCH};
 use crate::queue::{Body, Message, SendError};
 use crate::record::route::{self, DRILL};
-use crate::record::{Draft, Envelope, Record, SourceId, StreamId, TenantId, Tier, Traceparent};
+use crate::record::{Draft, Envelope, Record, SourceId, Stream, Tier, Traceparent, WhenFull};
 use crate::time::Timestamp;
 use dedup::{Judged, Seen};
-
-/// What happens when a tier's queue is at capacity [Q2].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// The poller waits for room.
-    Wait,
-    /// The pusher is told to come back: [`IngestError::Full`].
-    Refuse,
-}
-
-/// The running stream that rows come from.
-#[derive(Debug, Clone)]
-pub struct Stream {
-    pub id: StreamId,
-    pub source: SourceId,
-    pub tenant: TenantId,
-    /// Its connector holds a critical grant [A2].
-    pub granted: bool,
-    pub when_full: WhenFull,
-}
 
 /// What became of a body's rows. Laws: `decoded = accepted + duplicates + rejected`, `accepted = new + revisions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -4,10 +4,9 @@ use ulid::Ulid;
 
 use crate::app::App;
 use crate::error::{Reason, Reject};
-use crate::ingest::Stream;
 use crate::ingest::dedup::Mark;
 use crate::limits::{ENVELOPE_MAX_BYTES, ENVELOPE_TARGET_BYTES, ENVELOPE_ZSTD_LEVEL, largest_send};
-use crate::record::{Envelope, Outgoing, Record, SourceId, Tier, Traceparent, value};
+use crate::record::{Envelope, Outgoing, Record, SourceId, Stream, Tier, Traceparent, value};
 use crate::time::{Timestamp, rfc3339};
 
 /// An envelope with the marks of its records, in the same order.

@@ -35,10 +35,7 @@ fn california(latitude: f64, longitude: f64) -> California {
     if BORDER.iter().any(|ring| contains(ring, latitude, longitude)) {
         return California::Inside;
     }
-    match BORDER.iter().any(|ring| is_near(ring, latitude, longitude)) {
-        true => California::Near,
-        false => California::Outside,
-    }
+    if BORDER.iter().any(|ring| is_near(ring, latitude, longitude)) { California::Near } else { California::Outside }
 }
 
 /// Even-odd rule: counts the edges that a ray to the east crosses.

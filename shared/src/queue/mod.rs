@@ -1,14 +1,8 @@
 //! The queue seam: SQS's semantics (at least once, visibility, receive counts, delay) as a small trait over messages.
 //! Envelopes, ticks and alerts to be tried again all travel through it; what a body means is the caller's business.
 
-#[cfg(feature = "aws")]
-pub(crate) mod aws;
 #[cfg(feature = "testing")]
 pub mod conformance;
-#[cfg(feature = "embedded")]
-pub(crate) mod embedded;
-#[cfg(feature = "testing")]
-mod faulty;
 
 use std::fmt;
 use std::sync::Arc;

@@ -182,9 +182,10 @@ impl Envelope {
                 extra: packed.extra.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             });
         }
-        match records.len() == self.count as usize {
-            true => Ok(records),
-            false => Err(bad(&format_args!("{} records, the head says {}", records.len(), self.count))),
+        if records.len() == self.count as usize {
+            Ok(records)
+        } else {
+            Err(bad(&format_args!("{} records, the head says {}", records.len(), self.count)))
         }
     }
 

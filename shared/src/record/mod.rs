@@ -4,12 +4,14 @@ pub mod envelope;
 pub mod ids;
 pub mod route;
 pub mod schema;
+mod stream;
 pub mod value;
 
 use serde::{Deserialize, Serialize};
 
 pub use envelope::{Envelope, Outgoing};
 pub use ids::{ConnectorId, EventId, SourceId, StreamId, TenantId, content_hash, hex};
+pub use stream::{Stream, WhenFull};
 
 use crate::error::{Reason, Reject};
 use crate::time::Timestamp;

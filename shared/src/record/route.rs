@@ -95,18 +95,18 @@ pub fn is_critical(source: &SourceId) -> bool {
 pub fn route(source: &SourceId, granted: bool) -> Result<Route, Reject> {
     let id = source.as_str();
     if is_critical(source) {
-        return match granted {
-            true => Ok(Route { tier: Tier::Critical, topic: Topic::CRITICAL_ALERTS, audited: false }),
-            false => Err(Reject::new(
+        return if granted {
+            Ok(Route { tier: Tier::Critical, topic: Topic::CRITICAL_ALERTS, audited: false })
+        } else {
+            Err(Reject::new(
                 Reason::UnauthorisedSource,
                 format!("{id} is a critical id: its connector holds no critical grant"),
-            )),
+            ))
         };
     }
-    let known = TABLE.iter().find(|(pattern, ..)| match pattern.ends_with('_') {
-        true => id.starts_with(pattern),
-        false => id == *pattern,
-    });
+    let known = TABLE
+        .iter()
+        .find(|(pattern, ..)| if pattern.ends_with('_') { id.starts_with(pattern) } else { id == *pattern });
     let sounds_critical = CRITICAL_WORDS.iter().any(|word| id.contains(word));
     match known {
         Some((_, _, _)) if sounds_critical && granted => {

@@ -114,12 +114,10 @@ pub fn json(record: &Record, producer_id: &str) -> Result<String, Reject> {
         data: raw(draft.data.json())?,
     };
     let text = serde_json::to_string(&value).map_err(|e| Reject::new(Reason::BadJson, e.to_string()))?;
-    match text.len() <= RECORD_VALUE_BYTES {
-        true => Ok(text),
-        false => Err(Reject::new(
-            Reason::TooLarge,
-            format!("the value has {} bytes, {RECORD_VALUE_BYTES} at most", text.len()),
-        )),
+    if text.len() <= RECORD_VALUE_BYTES {
+        Ok(text)
+    } else {
+        Err(Reject::new(Reason::TooLarge, format!("the value has {} bytes, {RECORD_VALUE_BYTES} at most", text.len())))
     }
 }
 

@@ -141,10 +141,7 @@ impl StreamsFile {
 /// The parser names no place for what is wrong at the very first one.
 fn placed(problem: &yaml_serde::Error) -> String {
     let text = problem.to_string();
-    match text.contains(" at line ") {
-        true => text,
-        false => format!("{text} at line 1 column 1"),
-    }
+    if text.contains(" at line ") { text } else { format!("{text} at line 1 column 1") }
 }
 
 /// A registered stream.

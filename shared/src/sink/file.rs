@@ -337,20 +337,16 @@ mod tests {
         }
 
         fn cut(&mut self, length: u64) -> io::Result<()> {
-            match self.stuck {
-                true => Err(io::ErrorKind::Other.into()),
-                false => {
-                    self.bytes.truncate(length as usize);
-                    Ok(())
-                }
+            if self.stuck {
+                Err(io::ErrorKind::Other.into())
+            } else {
+                self.bytes.truncate(length as usize);
+                Ok(())
             }
         }
 
         fn sync(&mut self) -> io::Result<()> {
-            match self.sick {
-                true => Err(io::ErrorKind::Other.into()),
-                false => Ok(()),
-            }
+            if self.sick { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
         }
     }
 

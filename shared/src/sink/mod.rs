@@ -2,8 +2,6 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
-#[cfg(feature = "testing")]
-pub mod faulty;
 mod file;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -56,7 +54,7 @@ pub trait Sink: Send + Sync {
 }
 
 /// What no sink takes: a value beyond the contract's size, a topic that Kafka would not have either.
-fn refusal(record: &Outgoing) -> Option<Sent> {
+pub(crate) fn refusal(record: &Outgoing) -> Option<Sent> {
     if record.value.len() > RECORD_VALUE_BYTES {
         let detail = format!("the value has {} bytes, {RECORD_VALUE_BYTES} at most", record.value.len());
         return Some(Sent::Refused(Reason::TooLarge, detail));

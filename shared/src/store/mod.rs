@@ -1,14 +1,8 @@
 //! The store seam: small items under a partition and a sort key with conditional writes, as DynamoDB has them. Cursors,
 //! seen-sets, leases, breakers, connectors, audit entries and dead letters live here. Every write is a condition.
 
-#[cfg(feature = "aws")]
-pub(crate) mod aws;
 #[cfg(feature = "testing")]
 pub mod conformance;
-#[cfg(feature = "embedded")]
-mod embedded;
-#[cfg(feature = "testing")]
-mod faulty;
 
 use async_trait::async_trait;
 use bytes::Bytes;

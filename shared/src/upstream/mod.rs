@@ -2,8 +2,6 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
-#[cfg(feature = "testing")]
-pub mod faulty;
 #[cfg(feature = "http")]
 pub mod http;
 

@@ -1,8 +1,9 @@
 //! An AWS endpoint that answers as it is told: with canned responses, as the real one, or not at all although the real one
 //! did what was asked. One request a connection, one connection at a time.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use streammanager::aws::Aws;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,7 +36,7 @@ impl Stub {
             for at in 0.. {
                 let (connection, _) = listener.accept().await.unwrap();
                 let request = serve(connection, answers[at.min(answers.len() - 1)]).await;
-                requests.lock().unwrap().push(request);
+                requests.lock().push(request);
             }
         });
         Stub { aws: Aws::connect(Some(&endpoint), REGION).await, asked }
@@ -43,7 +44,7 @@ impl Stub {
 
     /// Every request so far, head and body.
     pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 }
 

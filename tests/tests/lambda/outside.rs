@@ -1,13 +1,14 @@
 //! Services that the functions call over HTTP: NASA FIRMS, and the data plane of AWS IoT.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::{get, post};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 pub const MAP_KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -27,7 +28,7 @@ impl Firms {
     }
 
     pub fn calls(&self, product: &str) -> usize {
-        self.calls.lock().unwrap().get(product).copied().unwrap_or_default()
+        self.calls.lock().get(product).copied().unwrap_or_default()
     }
 }
 
@@ -38,7 +39,7 @@ async fn area(
     if key != MAP_KEY {
         return "Invalid MAP_KEY.".into();
     }
-    *firms.calls.lock().unwrap().entry(product.clone()).or_default() += 1;
+    *firms.calls.lock().entry(product.clone()).or_default() += 1;
     rows(&product)
 }
 
@@ -96,7 +97,7 @@ impl Iot {
     }
 
     pub fn published(&self) -> Vec<Published> {
-        self.published.lock().unwrap().clone()
+        self.published.lock().clone()
     }
 }
 
@@ -109,7 +110,7 @@ async fn publish(
     payload: Bytes,
 ) -> StatusCode {
     let authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    iot.published.lock().unwrap().push(Published {
+    iot.published.lock().push(Published {
         raw_path: uri.path().to_owned(),
         topic,
         qos: query.get("qos").cloned(),

@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use streammanager::faults::sink::FaultySink;
 use streammanager::record::Outgoing;
 use streammanager::record::route::Topic;
 use streammanager::sink::conformance::{Breakable, Stored, World};
-use streammanager::sink::faulty::FaultySink;
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sink::{FileSink, Sink};
 use streammanager_tests::{kafka, kafka_libs, skip, workspace};
@@ -95,10 +96,7 @@ impl Breakable for Files {
     /// A folder in a file's place can't be written: root may write everything else.
     async fn outage(&self, out: bool) {
         for (_, path) in self.topics() {
-            match out {
-                true => fs::create_dir(path).unwrap(),
-                false => fs::remove_dir(path).unwrap(),
-            }
+            if out { fs::create_dir(path).unwrap() } else { fs::remove_dir(path).unwrap() }
         }
     }
 }
@@ -294,7 +292,7 @@ fn broker_port() -> u16 {
 
 impl Drop for OwnKafka {
     fn drop(&mut self) {
-        if let Some(mut broker) = self.broker.lock().unwrap().take() {
+        if let Some(mut broker) = self.broker.lock().take() {
             let _ = broker.kill();
             let _ = broker.wait();
         }
@@ -316,7 +314,7 @@ impl World for OwnKafka {
 impl Breakable for OwnKafka {
     async fn outage(&self, out: bool) {
         if out {
-            let mut broker = self.broker.lock().unwrap().take().expect("the broker runs");
+            let mut broker = self.broker.lock().take().expect("the broker runs");
             broker.kill().unwrap();
             broker.wait().unwrap();
             return;
@@ -326,11 +324,11 @@ impl Breakable for OwnKafka {
             command.arg("run").arg(self.folder.path()).arg(self.port.to_string());
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         };
-        *self.broker.lock().unwrap() = Some(spawn());
+        *self.broker.lock() = Some(spawn());
         for _ in 0..900 {
             // One that ended at once, for a port that was not free yet, is started again.
             {
-                let mut broker = self.broker.lock().unwrap();
+                let mut broker = self.broker.lock();
                 if broker.as_mut().is_some_and(|broker| broker.try_wait().unwrap().is_some()) {
                     *broker = Some(spawn());
                 }

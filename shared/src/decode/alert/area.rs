@@ -84,10 +84,7 @@ pub(super) fn geojson(geometry: &Value) -> Result<Shape, String> {
         Some("MultiPolygon") => list(&geometry["coordinates"])?.iter().map(rings).collect::<Result<_, _>>()?,
         _ => return Err("is neither a GeoJSON Polygon nor a MultiPolygon".into()),
     };
-    match polygons.is_empty() {
-        true => Err("has no polygon".into()),
-        false => Ok(Shape::Rings(polygons)),
-    }
+    if polygons.is_empty() { Err("has no polygon".into()) } else { Ok(Shape::Rings(polygons)) }
 }
 
 fn rings(coordinates: &Value) -> Result<Vec<Vec<Position>>, String> {
@@ -100,10 +97,7 @@ fn rings(coordinates: &Value) -> Result<Vec<Vec<Position>>, String> {
     };
     let mut rings = list(coordinates)?.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     rings.iter_mut().skip(1).for_each(|hole| hole.reverse());
-    match rings.is_empty() {
-        true => Err("has no ring".into()),
-        false => Ok(rings),
-    }
+    if rings.is_empty() { Err("has no ring".into()) } else { Ok(rings) }
 }
 
 fn list(value: &Value) -> Result<&Vec<Value>, String> {

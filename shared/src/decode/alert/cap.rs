@@ -37,9 +37,12 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
         .iter()
         .enumerate()
         .map(|(n, found)| {
-            row(found, context).map_err(|reject| match single {
-                true => reject.with_raw(body.clone()),
-                false => reject.at_row(n as u64 + 1).with_raw(text[found.span.clone()].as_bytes().to_vec()),
+            row(found, context).map_err(|reject| {
+                if single {
+                    reject.with_raw(body.clone())
+                } else {
+                    reject.at_row(n as u64 + 1).with_raw(text[found.span.clone()].as_bytes().to_vec())
+                }
             })
         })
         .collect();

@@ -385,14 +385,15 @@ const NAME: &str = r"^[^\s,\x00-\x1f]+$";
 
 fn name(text: Option<&str>, field: &str) -> Result<String, Reject> {
     let name = required(text, field)?;
-    match name.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',') {
-        true => Err(Reject::new(
+    if name.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',') {
+        Err(Reject::new(
             Reason::BadJson,
             format!(
                 "{field} {:?} has a blank, a comma or a control character: no reference could name it",
                 short(&name)
             ),
-        )),
-        false => Ok(name),
+        ))
+    } else {
+        Ok(name)
     }
 }

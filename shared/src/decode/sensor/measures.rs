@@ -190,9 +190,10 @@ pub(super) fn read<'a>(
                 read[field] = Some(number);
                 let (low, high) = RANGES[field];
                 let converted = (unit.convert(number) * 1e4).round() / 1e4;
-                match (low..=high).contains(&converted) {
-                    true => measures[field] = Some(Some(converted)),
-                    false => quality.push(Quality::new(NAMES[field], &outside(number, low, high), &shown(value))),
+                if (low..=high).contains(&converted) {
+                    measures[field] = Some(Some(converted))
+                } else {
+                    quality.push(Quality::new(NAMES[field], &outside(number, low, high), &shown(value)))
                 }
             }
             Err(problem) => quality.push(Quality::new(NAMES[field], problem, &shown(value))),
@@ -212,10 +213,7 @@ pub(super) fn read<'a>(
 }
 
 fn outside(number: f64, low: f64, high: f64) -> String {
-    match FAULT_CODES.contains(&number) {
-        true => "is a fault code".into(),
-        false => format!("is not in {low}..{high}"),
-    }
+    if FAULT_CODES.contains(&number) { "is a fault code".into() } else { format!("is not in {low}..{high}") }
 }
 
 /// A number, also as text; `None` for null and for an empty text, which says no more than null does.

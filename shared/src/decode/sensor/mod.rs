@@ -116,11 +116,10 @@ fn columns(fields: Vec<Value>, data: Vec<Value>, mut head: Map<String, Value>) -
 /// `too_large`.
 fn expandable(lists: impl Iterator<Item = (usize, usize)>) -> Result<(), Reject> {
     let bytes = lists.fold(0_usize, |sum, (rows, repeated)| sum.saturating_add(rows.saturating_mul(repeated)));
-    match bytes > EXPANDED_BYTES {
-        true => {
-            Err(Reject::new(Reason::TooLarge, format!("{bytes} bytes as single readings, {EXPANDED_BYTES} at most")))
-        }
-        false => Ok(()),
+    if bytes > EXPANDED_BYTES {
+        Err(Reject::new(Reason::TooLarge, format!("{bytes} bytes as single readings, {EXPANDED_BYTES} at most")))
+    } else {
+        Ok(())
     }
 }
 

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::blobs::embedded::FileBlobs;
-use crate::embedded::{Commits, Embedded, MemoryDisk, Options, QueueOptions};
+use crate::app::Seams;
+use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options, QueueOptions};
+use crate::faults::sink::FaultySink;
+use crate::faults::upstream::Scripted;
 use crate::queue::{Body, QueueRef};
 use crate::record::{StreamId, Tier};
 use crate::schedule::streams::StreamsFile;
 use crate::schedule::ticks;
 use crate::settings::{Secret, Settings};
-use crate::sink::faulty::FaultySink;
 use crate::time::{Clock, Rng};
-use crate::upstream::faulty::Scripted;
 use crate::upstream::{Response, Unreachable};
 
 const HEADER: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight";
@@ -53,20 +53,18 @@ impl World {
         let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::default(), options).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let source = Arc::new(Scripted::new(answers));
-        let app = App {
-            settings: Arc::new(Settings { firms_map_key: Secret::new("k3y"), ..Settings::local() }),
-            queue: embedded.clone(),
-            sink: Arc::new(FaultySink::memory()),
-            store: embedded,
-            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
-            upstream: source.clone(),
+        let app = App::new(
+            Settings { firms_map_key: Secret::new("k3y"), ..Settings::local() },
+            Seams {
+                queue: embedded.clone(),
+                store: embedded,
+                blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+                sink: Arc::new(FaultySink::memory()),
+                upstream: source.clone(),
+            },
             clock,
-            rng: Rng::seeded(1),
-            breakers: Arc::default(),
-            admission: Arc::default(),
-            recent: Arc::default(),
-            tally: Arc::default(),
-        };
+            Rng::seeded(1),
+        );
         let file = format!(
             "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    \
              tenant: cal-fire\n    interval: {interval}\n    \

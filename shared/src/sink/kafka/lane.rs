@@ -6,10 +6,11 @@
 //! other calls whose records it held hand them to the next one. What the kernel or the broker already has can't be called
 //! back: that is R1's possible duplicate.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -93,7 +94,7 @@ impl LaneProducer {
 
     /// The producer in use; a new one after the last was retired or failed for good.
     fn client(&self) -> Result<Arc<Client>, String> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         if let Some((code, text)) = current.producer().client().fatal_error() {
             tracing::warn!(%code, text, "the Kafka producer failed for good: a new one takes over");
             current.retire();
@@ -229,9 +230,10 @@ impl Client {
     }
 
     fn outcome(&self, code: RDKafkaErrorCode, within: Duration) -> Sent {
-        let mut text = match is_purged(code) {
-            true => format!("Kafka did not acknowledge within {within:?}"),
-            false => format!("Kafka: {code}"),
+        let mut text = if is_purged(code) {
+            format!("Kafka did not acknowledge within {within:?}")
+        } else {
+            format!("Kafka: {code}")
         };
         if let Some(problem) = self.producer().context().last_problem() {
             text = format!("{text}; last problem: {problem}");
@@ -279,7 +281,7 @@ impl Call {
     }
 
     fn fail(&self, index: usize, failure: Failure) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((index, failure));
+        self.failures.lock().push((index, failure));
     }
 
     async fn finished(&self) {
@@ -289,7 +291,7 @@ impl Call {
     }
 
     fn take_failures(&self) -> Vec<(usize, Failure)> {
-        std::mem::take(&mut self.failures.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.failures.lock())
     }
 }
 
@@ -306,7 +308,7 @@ struct Reports {
 
 impl Reports {
     fn last_problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.problem.lock().clone()
     }
 }
 
@@ -339,6 +341,6 @@ impl ClientContext for Reports {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             return;
         }
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+        *self.problem.lock() = Some(text.to_owned());
     }
 }

@@ -70,12 +70,13 @@ impl KafkaSettings {
             Some((host, port)) => !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0),
             None => false,
         };
-        match settings.brokers.split(',').all(is_address) {
-            true => Ok(settings),
-            false => Err(BadSetting {
+        if settings.brokers.split(',').all(is_address) {
+            Ok(settings)
+        } else {
+            Err(BadSetting {
                 name: "KAFKA_BROKERS".into(),
                 rule: format!("{brokers:?} is not HOST:PORT or a list of them separated by commas"),
-            }),
+            })
         }
     }
 

@@ -81,10 +81,7 @@ async fn create(
         .map(|(name, topic)| {
             let replication = TopicReplication::Fixed(REPLICATION.min(nodes));
             let new = NewTopic::new(name, topic.partitions(), replication).set("retention.ms", RETENTION_MS);
-            match nodes >= REPLICATION {
-                true => new.set("min.insync.replicas", "2"),
-                false => new,
-            }
+            if nodes >= REPLICATION { new.set("min.insync.replicas", "2") } else { new }
         })
         .collect();
     let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));

@@ -1,0 +1,242 @@
+//! From what is to be said to bytes, for 3.1.1 and 5. When to say it is decided in `connection` and `handshake`.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use mqtt_protocol_core::mqtt::packet::prelude::GenericPacketTrait;
+use mqtt_protocol_core::mqtt::packet::{
+    self, AssignedClientIdentifier, MaximumPacketSize, MaximumQos, MessageExpiryInterval, Property, ReasonString,
+    ReceiveMaximum, ServerKeepAlive, SessionExpiryInterval, SharedSubscriptionAvailable,
+    SubscriptionIdentifierAvailable, TopicAliasMaximum, v3_1_1, v5_0,
+};
+use mqtt_protocol_core::mqtt::result_code::{
+    ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError, PubackReasonCode, SubackReasonCode,
+    SubackReturnCode, UnsubackReasonCode,
+};
+
+use super::decode::{Refusal, Version};
+use super::frame::{Fault, fault};
+use super::limits::{Limits, REASON_BYTES, TOPIC_ALIASES};
+use super::message::{Delivery, Qos};
+
+/// What a version 5 CONNACK tells beside success.
+pub(super) struct Accepted<'a> {
+    pub(super) version: Version,
+    pub(super) session_present: bool,
+    /// Set when the server named the client.
+    pub(super) assigned_id: Option<&'a str>,
+    /// Set when it differs from what the client asked for.
+    pub(super) keep_alive: Option<Duration>,
+    pub(super) expiry: Duration,
+}
+
+pub(super) fn connack(out: &mut BytesMut, accepted: &Accepted<'_>, limits: &Limits) -> Result<(), Fault> {
+    if accepted.version == Version::V311 {
+        let connack = v3_1_1::Connack::builder()
+            .session_present(accepted.session_present)
+            .return_code(ConnectReturnCode::Accepted)
+            .build();
+        return put(out, connack);
+    }
+    let packet = connack_properties(accepted, limits).and_then(|properties| {
+        v5_0::Connack::builder()
+            .session_present(accepted.session_present)
+            .reason_code(ConnectReasonCode::Success)
+            .props(properties)
+            .build()
+    });
+    put(out, packet)
+}
+
+fn connack_properties(accepted: &Accepted<'_>, limits: &Limits) -> Result<Vec<Property>, MqttError> {
+    let mut properties = vec![
+        SessionExpiryInterval::new(seconds(accepted.expiry))?.into(),
+        ReceiveMaximum::new(limits.window)?.into(),
+        MaximumQos::new(1)?.into(),
+        MaximumPacketSize::new(u32::try_from(limits.packet_bytes).unwrap_or(u32::MAX))?.into(),
+        TopicAliasMaximum::new(TOPIC_ALIASES)?.into(),
+        SubscriptionIdentifierAvailable::new(0)?.into(),
+        SharedSubscriptionAvailable::new(0)?.into(),
+    ];
+    if let Some(keep_alive) = accepted.keep_alive {
+        properties.push(ServerKeepAlive::new(keep_alive.as_secs() as u16)?.into());
+    }
+    if let Some(id) = accepted.assigned_id {
+        properties.push(AssignedClientIdentifier::new(id)?.into());
+    }
+    Ok(properties)
+}
+
+/// Writes the refusal of a CONNECT; nothing where the version has no word for it, then the connection just closes.
+pub(super) fn refuse(out: &mut BytesMut, refusal: &Refusal) -> Result<(), Fault> {
+    match refusal.version {
+        None => Ok(()),
+        Some(Version::V5) => {
+            put(out, v5_0::Connack::builder().session_present(false).reason_code(refusal.reason).build())
+        }
+        Some(Version::V311) => {
+            let code = match refusal.reason {
+                ConnectReasonCode::UnsupportedProtocolVersion => ConnectReturnCode::UnacceptableProtocolVersion,
+                ConnectReasonCode::ClientIdentifierNotValid => ConnectReturnCode::IdentifierRejected,
+                ConnectReasonCode::ServerBusy => ConnectReturnCode::ServerUnavailable,
+                ConnectReasonCode::BadUserNameOrPassword => ConnectReturnCode::BadUserNameOrPassword,
+                ConnectReasonCode::NotAuthorized => ConnectReturnCode::NotAuthorized,
+                _ => return Ok(()),
+            };
+            put(out, v3_1_1::Connack::builder().session_present(false).return_code(code).build())
+        }
+    }
+}
+
+pub(super) fn puback(out: &mut BytesMut, version: Version, packet_id: u16) -> Result<(), Fault> {
+    match version {
+        Version::V311 => put(out, v3_1_1::Puback::builder().packet_id(packet_id).build()),
+        Version::V5 => put(out, v5_0::Puback::builder().packet_id(packet_id).build()),
+    }
+}
+
+/// The negative acknowledgement, which only version 5 has.
+pub(super) fn puback_refused(
+    out: &mut BytesMut,
+    packet_id: u16,
+    reason: PubackReasonCode,
+    text: Option<&str>,
+) -> Result<(), Fault> {
+    let mut builder = v5_0::Puback::builder().packet_id(packet_id).reason_code(reason);
+    if let Some(text) = text {
+        let shortened = &text[..text.floor_char_boundary(REASON_BYTES)];
+        let reason = ReasonString::new(shortened)
+            .map_err(|_| fault(DisconnectReasonCode::UnspecifiedError, "a reason that cannot be encoded"))?;
+        builder = builder.props(vec![reason.into()]);
+    }
+    put(out, builder.build())
+}
+
+/// Why a subscription was not made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NotSubscribed {
+    Shared,
+    TooMany,
+}
+
+pub(super) fn suback(
+    out: &mut BytesMut,
+    version: Version,
+    packet_id: u16,
+    results: &[Result<Qos, NotSubscribed>],
+) -> Result<(), Fault> {
+    match version {
+        Version::V311 => {
+            let code = |result: &Result<Qos, NotSubscribed>| match result {
+                Ok(Qos::AtMostOnce) => SubackReturnCode::SuccessMaximumQos0,
+                Ok(Qos::AtLeastOnce) => SubackReturnCode::SuccessMaximumQos1,
+                Err(_) => SubackReturnCode::Failure,
+            };
+            let codes = results.iter().map(code).collect();
+            put(out, v3_1_1::Suback::builder().packet_id(packet_id).return_codes(codes).build())
+        }
+        Version::V5 => {
+            let code = |result: &Result<Qos, NotSubscribed>| match result {
+                Ok(Qos::AtMostOnce) => SubackReasonCode::GrantedQos0,
+                Ok(Qos::AtLeastOnce) => SubackReasonCode::GrantedQos1,
+                Err(NotSubscribed::Shared) => SubackReasonCode::SharedSubscriptionsNotSupported,
+                Err(NotSubscribed::TooMany) => SubackReasonCode::QuotaExceeded,
+            };
+            let codes = results.iter().map(code).collect();
+            put(out, v5_0::Suback::builder().packet_id(packet_id).reason_codes(codes).build())
+        }
+    }
+}
+
+pub(super) fn unsuback(out: &mut BytesMut, version: Version, packet_id: u16, existed: &[bool]) -> Result<(), Fault> {
+    match version {
+        Version::V311 => put(out, v3_1_1::Unsuback::builder().packet_id(packet_id).build()),
+        Version::V5 => {
+            let code = |existed: &bool| {
+                if *existed { UnsubackReasonCode::Success } else { UnsubackReasonCode::NoSubscriptionExisted }
+            };
+            let codes = existed.iter().map(code).collect();
+            put(out, v5_0::Unsuback::builder().packet_id(packet_id).reason_codes(codes).build())
+        }
+    }
+}
+
+pub(super) fn pingresp(out: &mut BytesMut, version: Version) -> Result<(), Fault> {
+    match version {
+        Version::V311 => put(out, v3_1_1::Pingresp::builder().build()),
+        Version::V5 => put(out, v5_0::Pingresp::builder().build()),
+    }
+}
+
+/// Only version 5 has a DISCONNECT from the server.
+pub(super) fn disconnect(out: &mut BytesMut, reason: DisconnectReasonCode) -> Result<(), Fault> {
+    put(out, v5_0::Disconnect::builder().reason_code(reason).build())
+}
+
+/// Writes a delivery unless it is larger than the client takes; tells whether it did.
+pub(super) fn publish(
+    out: &mut BytesMut,
+    version: Version,
+    delivery: &Delivery,
+    packet_id: Option<u16>,
+    dup: bool,
+    packet_maximum: usize,
+) -> Result<bool, Fault> {
+    let message = &delivery.message;
+    let qos = match delivery.qos {
+        Qos::AtMostOnce => packet::Qos::AtMostOnce,
+        Qos::AtLeastOnce => packet::Qos::AtLeastOnce,
+    };
+    match version {
+        Version::V311 => {
+            let packet = v3_1_1::Publish::builder().topic_name(&*message.topic).and_then(|builder| {
+                let builder = builder.qos(qos).retain(delivery.retain).dup(dup).payload(&message.payload[..]);
+                match packet_id {
+                    Some(id) => builder.packet_id(id).build(),
+                    None => builder.build(),
+                }
+            });
+            put_within(out, packet, packet_maximum)
+        }
+        Version::V5 => {
+            let mut properties = message.properties.clone();
+            if let Some(left) = message.expires_in() {
+                let left = MessageExpiryInterval::new(seconds(left))
+                    .map_err(|_| fault(DisconnectReasonCode::UnspecifiedError, "an expiry that cannot be encoded"))?;
+                properties.push(left.into());
+            }
+            let packet = v5_0::Publish::builder().topic_name(&*message.topic).and_then(|builder| {
+                let builder = builder.qos(qos).retain(delivery.retain).dup(dup).payload(&message.payload[..]);
+                let builder = builder.props(properties);
+                match packet_id {
+                    Some(id) => builder.packet_id(id).build(),
+                    None => builder.build(),
+                }
+            });
+            put_within(out, packet, packet_maximum)
+        }
+    }
+}
+
+/// Whole seconds, for fields where the largest value means "for ever".
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn put<P: GenericPacketTrait>(out: &mut BytesMut, packet: Result<P, MqttError>) -> Result<(), Fault> {
+    put_within(out, packet, usize::MAX).map(|_| ())
+}
+
+fn put_within<P: GenericPacketTrait>(
+    out: &mut BytesMut,
+    packet: Result<P, MqttError>,
+    maximum: usize,
+) -> Result<bool, Fault> {
+    let packet =
+        packet.map_err(|_| fault(DisconnectReasonCode::UnspecifiedError, "an answer that cannot be encoded"))?;
+    let fits = packet.size() <= maximum;
+    if fits {
+        out.extend_from_slice(&packet.to_continuous_buffer());
+    }
+    Ok(fits)
+}

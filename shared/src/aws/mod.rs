@@ -1,0 +1,140 @@
+//! The connection to AWS, or to an endpoint that speaks like it: configuration of the SDK's clients and what its errors
+//! mean for the caller. The seams that they fill are here too: `sqs`, `dynamo`, `s3`.
+
+mod dynamo;
+mod provision;
+mod s3;
+mod sqs;
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::Credentials;
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+use crate::error::BackendError;
+use crate::time::{Clock, Rng};
+pub use dynamo::DynamoStore;
+pub use provision::{QueueShape, TableShape};
+pub use s3::S3Blobs;
+pub use sqs::SqsQueue;
+
+/// Within a region a connection takes milliseconds.
+const CONNECT: Duration = Duration::from_secs(2);
+/// One try of a call that does not wait; a MiB to SQS or S3 takes well under a second.
+pub(crate) const TRY: Duration = Duration::from_secs(5);
+/// The SDK's own tries of one call, jittered; who calls has a plan for longer outages.
+const TRIES: u32 = 3;
+const BACKOFF: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// One configuration, from which the clients of all seams are made.
+#[derive(Clone)]
+pub struct Aws {
+    config: SdkConfig,
+    /// Somebody's stand-in rather than AWS itself.
+    endpoint: bool,
+}
+
+impl Aws {
+    /// Credentials come from where the SDK looks for them, except for an `http://` endpoint: that is a stand-in, and no
+    /// real credentials go over it.
+    pub async fn connect(endpoint: Option<&str>, region: &str) -> Aws {
+        let client =
+            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let retries = RetryConfig::standard()
+            .with_max_attempts(TRIES)
+            .with_initial_backoff(BACKOFF)
+            .with_max_backoff(BACKOFF_MAX);
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(TRY).build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(client)
+            .region(Region::new(region.to_owned()))
+            .retry_config(retries)
+            .timeout_config(timeouts);
+        if let Some(endpoint) = endpoint {
+            loader = loader.endpoint_url(endpoint);
+            if endpoint.starts_with("http://") {
+                loader = loader.credentials_provider(Credentials::new("local", "local", None, None, "local"));
+            }
+        }
+        Aws { config: loader.load().await, endpoint: endpoint.is_some() }
+    }
+
+    /// The SDK's configuration, for clients of other services.
+    pub fn config(&self) -> &SdkConfig {
+        &self.config
+    }
+
+    pub fn queue(&self) -> SqsQueue {
+        SqsQueue::new(&self.config)
+    }
+
+    pub fn store(&self, table: &str, clock: Clock, rng: Rng) -> DynamoStore {
+        DynamoStore::new(&self.config, table, clock, rng)
+    }
+
+    pub fn blobs(&self, bucket: &str) -> S3Blobs {
+        S3Blobs::new(s3::client(&self.config, self.endpoint), bucket)
+    }
+}
+
+/// What a failed call of `service` on `resource` means: what may pass by itself is to be tried again, the rest is wrong
+/// configuration.
+pub(crate) fn failed<E>(service: &str, resource: &str, error: SdkError<E, HttpResponse>) -> BackendError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let text = format!("{service} {resource}: {}", chain(&error));
+    match &error {
+        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
+            BackendError::Retry(text)
+        }
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status().as_u16();
+            if status >= 500 || status == 429 || service.err().code().is_some_and(passes) {
+                BackendError::Retry(text)
+            } else {
+                BackendError::Fatal(text)
+            }
+        }
+        _ => BackendError::Fatal(text),
+    }
+}
+
+/// An error and its causes, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut texts: Vec<String> = Vec::new();
+    for text in causes.map(ToString::to_string) {
+        if texts.last().is_none_or(|last| !last.ends_with(&text)) {
+            texts.push(text);
+        }
+    }
+    texts.join(": ")
+}
+
+/// Error codes with a status of 4xx that speak of load or of a moment, not of the request.
+pub(crate) fn passes(code: &str) -> bool {
+    let code = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
+    code.contains("Throttl")
+        || matches!(
+            code,
+            "OverLimit"
+                | "RequestLimitExceeded"
+                | "ProvisionedThroughputExceededException"
+                | "TransactionConflictException"
+                | "ConditionalRequestConflict"
+                | "RequestTimeout"
+                | "SlowDown"
+                | "ServiceUnavailable"
+                | "InternalError"
+                | "ExpiredToken"
+                | "ExpiredTokenException"
+                | "KmsThrottled"
+        )
+}

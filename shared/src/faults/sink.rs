@@ -1,0 +1,222 @@
+//! A sink for tests that fails as told: over memory, or around another sink. It knows everything that it stored.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::error::{BackendError, Reason};
+use crate::record::Outgoing;
+use crate::record::route::Topic;
+use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, refusal};
+use crate::time::Rng;
+
+/// What befalls one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Stored, but the acknowledgement is lost: `Retry`.
+    LostAck,
+    /// Not stored: `Retry`.
+    Retry,
+    /// Not stored: `Refused`.
+    Refuse,
+}
+
+/// Shares of 256 of the records that a seeded sink fails.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shares {
+    pub lost_ack: u8,
+    pub retry: u8,
+}
+
+#[derive(Default)]
+pub struct FaultySink {
+    inner: Option<Arc<dyn Sink>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    stored: Vec<Outgoing>,
+    sends: Vec<(Lane, usize)>,
+    script: VecDeque<Fault>,
+    seeded: Option<(Rng, Shares)>,
+    refused_keys: BTreeSet<String>,
+    away_topics: BTreeSet<String>,
+    delay: Duration,
+    out: bool,
+}
+
+impl FaultySink {
+    /// Keeps its records in memory.
+    pub fn memory() -> FaultySink {
+        FaultySink::default()
+    }
+
+    pub fn around(inner: Arc<dyn Sink>) -> FaultySink {
+        FaultySink { inner: Some(inner), ..FaultySink::default() }
+    }
+
+    /// The faults of the next records, one each, in the order in which they are sent.
+    pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state().script.extend(faults);
+    }
+
+    /// From now on a share of the records fails, drawn from `rng`.
+    pub fn seed(&self, rng: Rng, shares: Shares) {
+        self.state().seeded = Some((rng, shares));
+    }
+
+    /// Records with this key are refused from now on.
+    pub fn refuse_key(&self, key: &str) {
+        self.state().refused_keys.insert(key.to_owned());
+    }
+
+    /// No record of this topic is stored from now on.
+    pub fn away_topic(&self, topic: &str) {
+        self.state().away_topics.insert(topic.to_owned());
+    }
+
+    /// Every send takes this long from now on.
+    pub fn delay(&self, delay: Duration) {
+        self.state().delay = delay;
+    }
+
+    /// While out, every send waits its time and answers `Retry` for all.
+    pub fn outage(&self, out: bool) {
+        self.state().out = out;
+    }
+
+    /// Everything stored, in order, repeats included.
+    pub fn stored(&self) -> Vec<Outgoing> {
+        self.state().stored.clone()
+    }
+
+    /// Lane and size of every send so far.
+    pub fn sends(&self) -> Vec<(Lane, usize)> {
+        self.state().sends.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+impl State {
+    fn fault(&mut self, record: &Outgoing) -> Fault {
+        if self.refused_keys.contains(&record.key) {
+            return Fault::Refuse;
+        }
+        if self.away_topics.contains(&record.topic) {
+            return Fault::Retry;
+        }
+        if let Some(fault) = self.script.pop_front() {
+            return fault;
+        }
+        match &self.seeded {
+            None => Fault::None,
+            Some((rng, shares)) => {
+                let [drawn] = rng.bytes();
+                match drawn {
+                    _ if drawn < shares.lost_ack => Fault::LostAck,
+                    _ if drawn < shares.lost_ack.saturating_add(shares.retry) => Fault::Retry,
+                    _ => Fault::None,
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for FaultySink {
+    async fn send(&self, lane: Lane, records: &[Outgoing], within: Duration) -> Vec<Sent> {
+        let (delay, out) = {
+            let mut state = self.state();
+            state.sends.push((lane, records.len()));
+            (state.delay, state.out)
+        };
+        tokio::time::sleep(if out { within } else { delay.min(within) }).await;
+        if out || delay > within {
+            return vec![Sent::Retry("the sink is away".into()); records.len()];
+        }
+        let faults: Vec<Fault> = records.iter().map(|record| self.state().fault(record)).collect();
+        let passed = |index: &usize| matches!(faults[*index], Fault::None | Fault::LostAck);
+        let passed: Vec<usize> = (0..records.len()).filter(passed).collect();
+        let kept: Vec<Outgoing> = passed.iter().map(|&index| records[index].clone()).collect();
+        let kept_outcomes = match &self.inner {
+            Some(inner) => inner.send(lane, &kept, within - delay).await,
+            None => kept.iter().map(|record| refusal(record).unwrap_or(Sent::Acked)).collect(),
+        };
+        let mut outcomes: Vec<Sent> = faults
+            .iter()
+            .map(|fault| match fault {
+                Fault::Refuse => Sent::Refused(Reason::SinkRefused, "refused as told".into()),
+                _ => Sent::Retry("failed as told".into()),
+            })
+            .collect();
+        for ((index, record), outcome) in passed.into_iter().zip(kept).zip(kept_outcomes) {
+            if outcome == Sent::Acked {
+                self.state().stored.push(record);
+            }
+            if faults[index] == Fault::None || outcome != Sent::Acked {
+                outcomes[index] = outcome;
+            }
+        }
+        outcomes
+    }
+
+    async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
+        if self.state().out {
+            return Err(BackendError::Retry("the sink is away".into()));
+        }
+        match &self.inner {
+            Some(inner) => inner.check().await,
+            None => Ok(Topic::ALL
+                .iter()
+                .map(|topic| TopicReport { topic: topic.name().into(), state: TopicState::Ready })
+                .collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::conformance::record;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_script_decides_record_by_record() {
+        let sink = FaultySink::memory();
+        sink.refuse_key("bad");
+        sink.script([Fault::None, Fault::LostAck, Fault::Retry]);
+        let mut records: Vec<Outgoing> = (0..5).map(|n| record("scripted", n)).collect();
+        records[4].key = "bad".into();
+        let outcomes = sink.send(Lane::Bulk, &records, SECOND).await;
+        let short = |sent: &Sent| match sent {
+            Sent::Acked => 'a',
+            Sent::Retry(_) => 't',
+            Sent::Refused(..) => 'r',
+        };
+        assert_eq!(outcomes.iter().map(short).collect::<String>(), "attar");
+        assert_eq!(sink.stored(), [records[0].clone(), records[1].clone(), records[3].clone()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_seed_fails_the_same_records() {
+        let run = || async {
+            let sink = FaultySink::memory();
+            sink.seed(Rng::seeded(7), Shares { lost_ack: 40, retry: 40 });
+            let records: Vec<Outgoing> = (0..200).map(|n| record("seeded", n)).collect();
+            (sink.send(Lane::Bulk, &records, SECOND).await, sink.stored().len())
+        };
+        let (outcomes, stored) = run().await;
+        let acked = outcomes.iter().filter(|sent| **sent == Sent::Acked).count();
+        assert!(acked < stored && stored < 200, "{acked} acknowledged, {stored} stored");
+        assert_eq!(run().await, (outcomes, stored));
+    }
+}

@@ -1,0 +1,66 @@
+//! The published JSON Schemas (draft 2020-12) [K5], generated from the types that are serialised. They are checked in
+//! under `infra/schemas`; nothing is described here that a type can say itself.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::Value;
+
+use crate::dead::Announcement;
+use crate::decode::alert::Alert;
+use crate::decode::alert::message::AlertMessage;
+use crate::decode::firms::Detection;
+use crate::decode::sensor::Reading;
+use crate::record::route::Topic;
+use crate::record::value;
+use crate::schedule::streams::StreamsFile;
+
+/// The schema of a topic's values; `None` for a topic that nothing writes to yet.
+pub fn schema_for(topic: Topic) -> Option<Value> {
+    match topic {
+        Topic::NASA_FIRMS | Topic::HISTORICAL => Some(record::<Detection<'static>>(topic)),
+        Topic::IOT_SENSORS => Some(record::<Reading>(topic)),
+        Topic::CRITICAL_ALERTS | Topic::ALERT_DRILLS => Some(record::<Alert>(topic)),
+        Topic::DEAD_LETTERS => Some(root::<Announcement<'static>>(topic.schema(), writing())),
+        _ => None,
+    }
+}
+
+/// The schema of what `POST /alerts` and MQTT `alerts/{source_id}` take as JSON [E5].
+pub fn alert_message() -> Value {
+    root::<AlertMessage>("alert/1", SchemaSettings::draft2020_12().for_deserialize().into_generator())
+}
+
+/// The schema of `streams.yaml`.
+pub fn streams_file() -> Value {
+    root::<StreamsFile>("streams/1", SchemaSettings::draft2020_12().for_deserialize().into_generator())
+}
+
+/// Every published schema with its file name under `infra/schemas`.
+pub fn published() -> Vec<(String, Value)> {
+    let topics = Topic::ALL.iter().filter_map(|&topic| schema_for(topic).map(|schema| (topic.schema(), schema)));
+    topics
+        .chain([("alert/1", alert_message()), ("streams/1", streams_file())])
+        .map(|(id, schema)| (id.replace('/', "-") + ".json", schema))
+        .collect()
+}
+
+/// A schema of what we write: every field that is always written is required.
+fn writing() -> SchemaGenerator {
+    SchemaSettings::draft2020_12().for_serialize().into_generator()
+}
+
+/// A record whose `data` is a `D`.
+fn record<D: JsonSchema>(topic: Topic) -> Value {
+    let mut generator = writing();
+    let data = generator.subschema_for::<D>();
+    let mut schema = root::<value::Value<'static>>(topic.schema(), generator);
+    schema["properties"]["data"] = data.to_value();
+    schema
+}
+
+fn root<T: JsonSchema>(id: &str, generator: SchemaGenerator) -> Value {
+    let mut schema = generator.into_root_schema_for::<T>();
+    schema.insert("$id".into(), id.into());
+    schema.insert("title".into(), id.into());
+    schema.to_value()
+}

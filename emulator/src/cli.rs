@@ -13,7 +13,6 @@ use streammanager::record::SourceId;
 
 #[cfg(feature = "up")]
 pub use operate::*;
-pub use values::Kafka;
 
 #[derive(Debug, Parser)]
 #[command(

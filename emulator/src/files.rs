@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 
-use crate::exit::Failure;
+use streammanager_host::exit::Failure;
 
 /// One file's content, unpacked; larger archives are split by their year or region anyway.
 const FILE_BYTES: u64 = 1 << 30;
@@ -39,13 +39,6 @@ pub fn key(path: &Path, flag: &str) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|e| Failure::new(format!("key file {}: {e}; name it with {flag}", path.display())))?;
     Ok(text.trim().to_owned())
-}
-
-/// A new file that its owner alone can read; one that is there already is left as it is.
-#[cfg(feature = "up")]
-pub(crate) fn new_private(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn bounded(from: impl Read) -> io::Result<Vec<u8>> {

@@ -5,16 +5,10 @@
 pub mod bench;
 pub mod cli;
 pub mod commands;
-pub mod exit;
 pub mod files;
-pub mod host;
-#[cfg(feature = "up")]
-pub mod template;
-#[cfg(feature = "up")]
-mod up;
 
 use cli::{Cli, Command};
-use exit::{Exit, Failure};
+use streammanager_host::exit::{Exit, Failure};
 
 /// Runs one command on a runtime of its own; a failure is printed as one line.
 pub fn run(cli: Cli) -> Exit {
@@ -30,7 +24,7 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Ingest(args) => commands::ingest::run(args).await,
         #[cfg(feature = "up")]
-        Command::Up(args) => up::run(args).await,
+        Command::Up(args) => streammanager_host::up::run(args.into()).await,
         #[cfg(feature = "up")]
         Command::Streams(command) => commands::operate::streams(command).await,
         #[cfg(feature = "up")]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// What only a running emulator or its durable folder needs.
-const EMULATOR: [&str; 6] = ["streammanager-emulator", "redb", "axum", "mqtt-protocol-core", "kafka-protocol", "clap"];
+const EMULATOR: [&str; 6] = ["streammanager-host", "redb", "axum", "mqtt-protocol-core", "kafka-protocol", "clap"];
 
 /// The names of the crates that `arguments` link on this host, themselves included.
 fn linked(arguments: &[&str]) -> BTreeSet<String> {
@@ -28,7 +28,7 @@ fn among(crates: &BTreeSet<String>, forbidden: impl Fn(&str) -> bool) -> Vec<&St
 #[test]
 fn lambda_functions_link_nothing_of_the_emulator() {
     let functions = linked(&["-p", "streammanager-functions", "--features", "lambda"]);
-    for needed in ["lambda_runtime", "rdkafka", "aws-sdk-sqs", "aws-sdk-dynamodb"] {
+    for needed in ["lambda_runtime", "rdkafka", "openssl-sys", "aws-sdk-sqs", "aws-sdk-dynamodb"] {
         assert!(functions.contains(needed), "{needed} is missing: {functions:?}");
     }
     let emulator = among(&functions, |name| EMULATOR.contains(&name));
@@ -48,13 +48,17 @@ fn the_thin_command_links_no_broker_no_cloud_and_no_server() {
 }
 
 #[test]
-fn the_whole_command_links_what_a_running_system_needs_and_aws_only_when_asked() {
+fn the_whole_command_links_what_a_running_system_needs_and_aws_or_openssl_only_when_asked() {
     let whole = linked(&["-p", "streammanager-emulator"]);
     let needed = EMULATOR.into_iter().chain(["rdkafka", "streammanager-functions"]);
     let missing: Vec<_> = needed.filter(|name| !whole.contains(*name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
     let cloud = among(&whole, |name| name.starts_with("aws-sdk-"));
     assert!(cloud.is_empty(), "{cloud:?}");
+    let openssl = among(&whole, |name| name.starts_with("openssl-s"));
+    assert!(openssl.is_empty(), "only --features kafka-tls may build OpenSSL: {openssl:?}");
+    let with_tls = linked(&["-p", "streammanager-emulator", "--features", "kafka-tls"]);
+    assert!(with_tls.contains("openssl-sys"), "{with_tls:?}");
     let with_aws = linked(&["-p", "streammanager-emulator", "--features", "aws"]);
     assert!(with_aws.contains("aws-sdk-sqs"), "{with_aws:?}");
 }

@@ -18,16 +18,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use streammanager::record::route::Topic;
 use streammanager::sink::Lane;
-use streammanager::sink::kafka::KafkaSettings;
 use streammanager::time::{Clock, rfc3339};
+use streammanager_host::exit::Failure;
+use streammanager_host::host::{self, http_client, kafka_settings};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::bench::{PREFIX, Scratch};
-use crate::commands::operate::client;
-use crate::exit::Failure;
-use crate::host;
 
 /// Alerts that warm up connections and topics, and are not counted.
 const WARM_UP: usize = 50;
@@ -50,7 +48,7 @@ pub(crate) async fn express(brokers: &str, template: &Path, alerts: usize) -> Re
     let folder = Scratch::new("express").map_err(Failure::new)?;
     let (_system, ours, key) = system(brokers, template, folder.path()).await?;
     let naive = naive(brokers).await?;
-    let client = client();
+    let client = http_client();
     let (mut our_waits, mut naive_waits) = (Recorder::new()?, Recorder::new()?);
     for number in 0..WARM_UP + alerts {
         let counted = number >= WARM_UP;
@@ -128,7 +126,8 @@ async fn system(brokers: &str, template: &Path, folder: &Path) -> Result<(Child,
     let control_key = std::fs::read_to_string(data.join("control.key")).map_err(Failure::new)?;
     let registration =
         json!({ "id": "bench", "tenant": "bench", "sources": ["evacuation_alert_bench"], "critical": true });
-    let request = client().post(format!("http://{at}/connectors")).bearer_auth(control_key.trim()).json(&registration);
+    let request =
+        http_client().post(format!("http://{at}/connectors")).bearer_auth(control_key.trim()).json(&registration);
     let answer: Value = request.send().await.map_err(Failure::new)?.json().await.map_err(Failure::new)?;
     match answer["key"].as_str() {
         Some(key) => Ok((child, at, key.to_owned())),
@@ -138,7 +137,7 @@ async fn system(brokers: &str, template: &Path, folder: &Path) -> Result<(Child,
 
 /// The baseline: a body that is sent on as it came, answered after the broker's acknowledgement. It checks nothing.
 async fn naive(brokers: &str) -> Result<SocketAddr, Failure> {
-    let settings = KafkaSettings::plaintext(brokers, "").map_err(Failure::new)?;
+    let settings = kafka_settings(brokers, "")?;
     let producer: FutureProducer = settings.producer(Lane::Critical).create().map_err(Failure::new)?;
     let app = Router::new().route("/alerts", post(send_on)).with_state(Arc::new(producer));
     host::serve("the naive program", app).await

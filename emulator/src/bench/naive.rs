@@ -15,8 +15,8 @@ use streammanager::ingest::pack::outgoing;
 use streammanager::record::{Traceparent, value};
 use streammanager::settings::Settings;
 use streammanager::sink::Lane;
-use streammanager::sink::kafka::KafkaSettings;
 use streammanager::time::Clock;
+use streammanager_host::host::kafka_settings;
 use tokio::time::Instant;
 
 use crate::bench;
@@ -60,7 +60,7 @@ impl Figures {
 /// # Errors
 /// A text that names the row, the setting or the broker's answer; the run is worthless then.
 pub async fn naive_firms(brokers: &str, topic: &str, body: &Bytes, headers: Headers) -> Result<Figures, String> {
-    let settings = KafkaSettings::plaintext(brokers, "").map_err(|e| e.to_string())?;
+    let settings = kafka_settings(brokers, "").map_err(|e| e.to_string())?;
     let producer: FutureProducer = settings.producer(Lane::Bulk).create().map_err(|e| e.to_string())?;
     let stream = bench::stream().map_err(|e| e.to_string())?;
     let producer_id = Settings::local().producer_id;

@@ -18,12 +18,12 @@ use streammanager::record::{Draft, Envelope, Tier, Traceparent, route};
 use streammanager::sink::Lane;
 use streammanager::upstream::http::HttpUpstream;
 use streammanager::upstream::{Request, SecretUrl, Upstream};
+use streammanager_host::exit::Failure;
+use streammanager_host::host;
 use tokio::time::Instant;
 
 use crate::bench;
 use crate::bench::generate::firms_viirs_noaa20;
-use crate::exit::Failure;
-use crate::host;
 
 /// Milliseconds of one poll by step.
 #[derive(Debug, Clone, Copy, Default, Serialize)]

@@ -9,8 +9,9 @@ use clap::{Args, Subcommand};
 use reqwest::Url;
 use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
 use streammanager::schedule::streams::Interval;
+use streammanager_host::up::{Kafka, Options};
 
-use super::values::{Kafka, brokers, is_address};
+use super::values::{brokers, is_address, kafka};
 
 #[derive(Debug, Args)]
 pub struct UpArgs {
@@ -33,7 +34,7 @@ pub struct UpArgs {
     #[arg(long, env = "STREAMMANAGER_MQTT", value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = address)]
     pub mqtt: String,
     /// Kafka: embedded, embedded:PORT, or brokers as HOST:PORT with commas between.
-    #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "embedded")]
+    #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "embedded", value_parser = kafka)]
     pub kafka: Kafka,
     /// Queues, state and stored bytes: embedded, or the URL of an AWS endpoint (SQS, DynamoDB, S3).
     #[arg(long, env = "STREAMMANAGER_AWS", value_name = "URL", default_value = "embedded", value_parser = backends)]
@@ -50,6 +51,14 @@ pub struct UpArgs {
     /// One JSON object at the start and one at the end, each on a line.
     #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
+}
+
+impl From<UpArgs> for Options {
+    fn from(args: UpArgs) -> Options {
+        let UpArgs { demo, template, streams, data, http, mqtt, kafka, aws, upstream, topic_prefix, duration, json } =
+            args;
+        Options { demo, template, streams, data, http, mqtt, kafka, aws, upstream, topic_prefix, duration, json }
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

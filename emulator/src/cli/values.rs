@@ -1,39 +1,34 @@
 //! Values of flags, checked as they are read: a wrong one is wrong usage. Nothing here opens or reaches anything.
 
-use std::str::FromStr;
-
 /// The embedded Kafka endpoint listens here if no port is named.
 const KAFKA_PORT: u16 = 9092;
+const WRONG_KAFKA: &str = "write embedded, embedded:PORT or HOST:PORT, several with commas between";
 
-/// Which Kafka `--kafka` names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kafka {
-    /// The endpoint built into `up`, on this port of 127.0.0.1.
-    Embedded(u16),
-    /// Brokers that run already: HOST:PORT with commas between.
-    Brokers(String),
-}
-
-impl FromStr for Kafka {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Kafka, &'static str> {
-        let wrong = "write embedded, embedded:PORT or HOST:PORT, several with commas between";
-        match text.strip_prefix("embedded") {
-            Some("") => Ok(Kafka::Embedded(KAFKA_PORT)),
-            Some(rest) if rest.starts_with(':') => rest[1..].parse().map(Kafka::Embedded).map_err(|_| wrong),
-            _ if text.split(',').all(is_address) => Ok(Kafka::Brokers(text.to_owned())),
-            _ => Err(wrong),
-        }
+/// The port of `embedded` or `embedded:PORT`; `None` for any other text.
+fn embedded_port(text: &str) -> Option<Result<u16, &'static str>> {
+    match text.strip_prefix("embedded")? {
+        "" => Some(Ok(KAFKA_PORT)),
+        rest => Some(rest.strip_prefix(':')?.parse().map_err(|_| WRONG_KAFKA)),
     }
 }
 
 /// Brokers as a client needs them: what is embedded in `up` is reached on this host.
 pub(super) fn brokers(text: &str) -> Result<String, &'static str> {
-    Ok(match text.parse()? {
-        Kafka::Embedded(port) => format!("127.0.0.1:{port}"),
-        Kafka::Brokers(brokers) => brokers,
-    })
+    match embedded_port(text) {
+        Some(port) => Ok(format!("127.0.0.1:{}", port?)),
+        None if text.split(',').all(is_address) => Ok(text.to_owned()),
+        None => Err(WRONG_KAFKA),
+    }
+}
+
+/// The Kafka that `up` writes to.
+#[cfg(feature = "up")]
+pub(super) fn kafka(text: &str) -> Result<streammanager_host::up::Kafka, &'static str> {
+    use streammanager_host::up::Kafka;
+    match embedded_port(text) {
+        Some(port) => port.map(Kafka::Embedded),
+        None => brokers(text).map(Kafka::Brokers),
+    }
 }
 
 pub(super) fn is_address(text: &str) -> bool {

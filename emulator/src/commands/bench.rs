@@ -16,6 +16,8 @@ use streammanager::record::SourceId;
 use streammanager::record::route::{Topic, route};
 use streammanager::sink::Lane;
 use streammanager::time::Clock;
+use streammanager_host::exit::{Exit, Failure};
+use streammanager_host::host::{self, Host};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +25,6 @@ use crate::bench::generate::firms_viirs_noaa20;
 use crate::bench::naive::{Figures, Headers, cpu_time, naive_firms};
 use crate::bench::{self, PREFIX, Scratch};
 use crate::cli::BenchCommand;
-use crate::exit::{Exit, Failure};
-use crate::host::{self, Host};
 
 pub async fn run(command: BenchCommand) -> Result<Exit, Failure> {
     match command {

@@ -9,10 +9,10 @@ use streammanager::ingest::{self, validate};
 use streammanager::record::{Stream, StreamId, TenantId, WhenFull, value};
 use streammanager::settings::Settings;
 use streammanager::time::Clock;
+use streammanager_host::exit::{Exit, Failure};
 
 use crate::cli::DecodeArgs;
 use crate::commands::format;
-use crate::exit::{Exit, Failure};
 use crate::files;
 
 /// Prints every record's value; a critical id may be decoded by anyone, since nothing is published.

@@ -15,14 +15,14 @@ use streammanager::express::admit::{NotAdmitted, Proof, admit};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{self, Ledger};
 use streammanager::record::{SourceId, Stream, StreamId, TenantId, Tier, WhenFull, route};
+use streammanager_host::exit::{Exit, Failure};
+use streammanager_host::host::{self, Host};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::IngestArgs;
 use crate::commands::format;
-use crate::exit::{Exit, Failure};
 use crate::files;
-use crate::host::{self, Host};
 
 /// The ledger's one line [DESIGN "Command surface"].
 #[derive(Debug, Serialize)]

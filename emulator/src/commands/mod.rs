@@ -10,9 +10,9 @@ pub mod operate;
 pub mod topics;
 
 use streammanager::decode::Format;
+use streammanager_host::exit::Failure;
 
 use crate::cli::InputArgs;
-use crate::exit::Failure;
 
 /// The format that `--format` names, else the source's.
 fn format(input: &InputArgs) -> Result<Format, Failure> {

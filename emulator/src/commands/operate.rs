@@ -3,14 +3,16 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use streammanager::record::StreamId;
 use streammanager::schedule::streams::StreamsFile;
+use streammanager_host::exit::{Exit, Failure};
+use streammanager_host::folder;
+use streammanager_host::host::http_client;
 
 use crate::cli::{AlertsCommand, ConnectorsCommand, DeadLettersCommand, EndpointArgs, StreamsCommand};
 use crate::commands::print;
-use crate::exit::{Exit, Failure};
 use crate::files;
 
 pub async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
@@ -98,7 +100,7 @@ async fn new_key(
         return show(endpoint, &answer, |answer| vec![text(&answer["key"]).to_owned()]);
     };
     let failed = |e| Failure::new(format!("--key-file {}: {e}; name a new file", file.display()));
-    let mut opened = files::new_private(&file).map_err(failed)?;
+    let mut opened = folder::new_private(&file).map_err(failed)?;
     let mut answer = match call(endpoint, Method::POST, path, body).await {
         Ok(answer) => answer,
         Err(refused) => {
@@ -123,7 +125,7 @@ pub async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     if let Some(source) = source {
         url.push_str(&format!("?source={source}"));
     }
-    let (status, answer) = send(client().post(&url).bearer_auth(key).body(body), &endpoint).await?;
+    let (status, answer) = send(http_client().post(&url).bearer_auth(key).body(body), &endpoint).await?;
     if json {
         println!("{answer}");
     }
@@ -174,17 +176,10 @@ pub async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> 
     })
 }
 
-/// An HTTP client of this host.
-pub(crate) fn client() -> Client {
-    // Either provider serves; one may be there already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::new()
-}
-
 async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
     let key = files::key(&endpoint.control_key_file(), "--control-key-file, or its folder with --data")?;
     let url = format!("{}{path}", endpoint.endpoint);
-    let mut request = client().request(method, url).bearer_auth(key);
+    let mut request = http_client().request(method, url).bearer_auth(key);
     if let Some(body) = body {
         request = request.json(body);
     }

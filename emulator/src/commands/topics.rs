@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
+use streammanager_host::exit::{Exit, Failure};
+use streammanager_host::host::kafka_settings;
 
 use crate::cli::{BrokerArgs, TopicsCommand};
 use crate::commands::print;
-use crate::exit::{Exit, Failure};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -23,11 +24,8 @@ pub async fn run(command: TopicsCommand) -> Result<Exit, Failure> {
 }
 
 fn consumer(broker: &BrokerArgs) -> Result<BaseConsumer, Failure> {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", &broker.kafka)
-        .set("group.id", "streammanager-topics")
-        .set("enable.auto.commit", "false");
+    let mut config = kafka_settings(&broker.kafka, "")?.client();
+    config.set("group.id", "streammanager-topics").set("enable.auto.commit", "false");
     config.create().map_err(|e| Failure::new(format!("--kafka {}: {e}", broker.kafka)))
 }
 

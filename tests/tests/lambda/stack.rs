@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::Value;
 use streammanager::aws::Aws;
-use streammanager_emulator::template::{self, Template};
+use streammanager_host::template::{self, Template};
 use streammanager_tests::kafka_clients::rd;
 use streammanager_tests::kafka_clients::target::{Embedded, Target};
 use streammanager_tests::lambda_runtime::{Answer, Function};

@@ -58,6 +58,8 @@ impl fmt::Debug for Password {
 }
 
 impl KafkaSettings {
+    /// Brokers that need neither TLS nor a password.
+    ///
     /// # Errors
     /// When `brokers` is not a list of `HOST:PORT`.
     pub fn plaintext(brokers: &str, topic_prefix: &str) -> Result<KafkaSettings, BadSetting> {
@@ -80,24 +82,37 @@ impl KafkaSettings {
         }
     }
 
-    /// From an environment: `KAFKA_BROKERS`, `TOPIC_PREFIX`, `KAFKA_SECURITY` (`plaintext`, `tls`, `scram` over TLS,
-    /// `scram_plaintext`), `KAFKA_CA_FILE`, `KAFKA_USER`, `KAFKA_PASSWORD`.
+    /// From an environment: `KAFKA_BROKERS`, `TOPIC_PREFIX`, and what `at` reads.
+    ///
+    /// # Errors
+    /// For a setting that is missing or wrong.
     pub fn parse(environment: &BTreeMap<String, String>) -> Result<KafkaSettings, BadSetting> {
+        let brokers = need(environment, "KAFKA_BROKERS", "HOST:PORT of the brokers, separated by commas")?;
+        KafkaSettings::at(brokers, variable(environment, "TOPIC_PREFIX").unwrap_or_default(), environment)
+    }
+
+    /// These brokers, and from an environment how they are spoken to: `KAFKA_SECURITY` (`plaintext`, `tls`, `scram` over
+    /// TLS, `scram_plaintext`), `KAFKA_CA_FILE`, `KAFKA_USER`, `KAFKA_PASSWORD`.
+    ///
+    /// # Errors
+    /// For a setting that is missing or wrong, or that this build has no code for.
+    pub fn at(
+        brokers: &str,
+        topic_prefix: &str,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<KafkaSettings, BadSetting> {
         let get = |name: &str| variable(environment, name);
-        let need = |name: &str, what: &str| {
-            get(name).ok_or_else(|| BadSetting { name: name.into(), rule: format!("is not set; it must be {what}") })
-        };
-        let brokers = need("KAFKA_BROKERS", "HOST:PORT of the brokers, separated by commas")?;
-        let plain = KafkaSettings::plaintext(brokers, get("TOPIC_PREFIX").unwrap_or_default())?;
+        let plain = KafkaSettings::plaintext(brokers, topic_prefix)?;
         let ca = get("KAFKA_CA_FILE").map(PathBuf::from);
         let scram = |tls| -> Result<Security, BadSetting> {
             Ok(Security::ScramSha512 {
-                user: need("KAFKA_USER", "the SCRAM user")?.to_owned(),
-                password: Password::new(need("KAFKA_PASSWORD", "the SCRAM user's password")?),
+                user: need(environment, "KAFKA_USER", "the SCRAM user")?.to_owned(),
+                password: Password::new(need(environment, "KAFKA_PASSWORD", "the SCRAM user's password")?),
                 tls,
             })
         };
-        let security = match get("KAFKA_SECURITY").unwrap_or("plaintext") {
+        let name = get("KAFKA_SECURITY").unwrap_or("plaintext");
+        let security = match name {
             "plaintext" => Security::Plaintext,
             "tls" => Security::Tls { ca },
             "scram" => scram(Some(Tls { ca }))?,
@@ -107,6 +122,7 @@ impl KafkaSettings {
                 return Err(BadSetting { name: "KAFKA_SECURITY".into(), rule });
             }
         };
+        supported(&security, name, cfg!(feature = "kafka-tls"))?;
         Ok(KafkaSettings { security, ..plain })
     }
 
@@ -126,13 +142,16 @@ impl KafkaSettings {
             .set("socket.connection.setup.timeout.ms", "2000");
         let (protocol, tls) = match &self.security {
             Security::Plaintext => ("plaintext", None),
-            Security::Tls { ca } => ("ssl", ca.as_ref()),
+            Security::Tls { ca } => ("ssl", Some(ca)),
             Security::ScramSha512 { tls: None, .. } => ("sasl_plaintext", None),
-            Security::ScramSha512 { tls: Some(tls), .. } => ("sasl_ssl", tls.ca.as_ref()),
+            Security::ScramSha512 { tls: Some(tls), .. } => ("sasl_ssl", Some(&tls.ca)),
         };
         config.set("security.protocol", protocol);
         if let Some(ca) = tls {
-            config.set("ssl.ca.location", ca.to_string_lossy());
+            // Without a file of its own the client looks in every place where systems keep their authorities: OpenSSL's
+            // built-in place is this build's, which no Lambda environment has.
+            let location = ca.as_ref().map_or("probe".into(), |file| file.to_string_lossy());
+            config.set("ssl.ca.location", location);
         }
         if let Security::ScramSha512 { user, password, .. } = &self.security {
             config.set("sasl.mechanism", "SCRAM-SHA-512").set("sasl.username", user).set("sasl.password", &password.0);
@@ -173,6 +192,20 @@ impl KafkaSettings {
     }
 }
 
+fn need<'a>(environment: &'a BTreeMap<String, String>, name: &str, what: &str) -> Result<&'a str, BadSetting> {
+    variable(environment, name)
+        .ok_or_else(|| BadSetting { name: name.into(), rule: format!("is not set; it must be {what}") })
+}
+
+/// SCRAM needs OpenSSL too, also where the connection is not encrypted.
+fn supported(security: &Security, name: &str, with_tls: bool) -> Result<(), BadSetting> {
+    if with_tls || *security == Security::Plaintext {
+        return Ok(());
+    }
+    let rule = format!("{name:?} needs a build with the feature kafka-tls (cargo build --features kafka-tls)");
+    Err(BadSetting { name: "KAFKA_SECURITY".into(), rule })
+}
+
 fn milliseconds(time: Duration) -> String {
     time.as_millis().to_string()
 }
@@ -200,6 +233,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "kafka-tls")]
     #[test]
     fn a6_a_password_reaches_the_client_and_no_text() {
         let settings = parse(&[
@@ -215,6 +249,25 @@ mod tests {
         assert_eq!(config.get("ssl.ca.location"), Some("/etc/ca.pem"));
         assert_eq!(config.get("sasl.password"), Some("hunter2"));
         assert!(!format!("{settings:?} {config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_build_without_tls_refuses_every_setting_that_needs_it_and_names_the_feature() {
+        let scram = Security::ScramSha512 { user: "u".into(), password: Password::new("p"), tls: None };
+        for security in [Security::Tls { ca: None }, scram] {
+            let refused = supported(&security, "as written", false).unwrap_err().to_string();
+            assert!(refused.contains("KAFKA_SECURITY") && refused.contains("kafka-tls"), "{refused}");
+            assert_eq!(supported(&security, "as written", true), Ok(()));
+        }
+        assert_eq!(supported(&Security::Plaintext, "plaintext", false), Ok(()));
+    }
+
+    #[cfg(feature = "kafka-tls")]
+    #[test]
+    fn tls_without_a_file_looks_for_the_authorities_of_the_host() {
+        let tls = [("KAFKA_BROKERS", "a:1"), ("KAFKA_SECURITY", "tls")];
+        assert_eq!(parse(&tls).unwrap().client().get("ssl.ca.location"), Some("probe"));
+        assert_eq!(parse(&tls[..1]).unwrap().client().get("ssl.ca.location"), None);
     }
 
     #[test]

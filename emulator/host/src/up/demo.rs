@@ -29,18 +29,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cli::{Kafka, UpArgs};
-use crate::commands::operate::client;
+use super::{Kafka, Options};
 use crate::exit::Failure;
-use crate::host;
+use crate::folder;
+use crate::host::{self, http_client};
 
 /// Keeps made-up records and real ones apart: a demo sends alerts that ring sirens, and leaves a sender that may.
 ///
 /// # Errors
 /// For a demo with a broker or an endpoint of others, or in a folder with real data, and for real data in a demo's folder.
-pub(crate) fn keep_apart(args: &UpArgs) -> Result<(), Failure> {
+pub(crate) fn keep_apart(args: &Options) -> Result<(), Failure> {
     if !args.demo {
-        return host::refuse_demo(&args.data);
+        return folder::refuse_demo(&args.data);
     }
     if matches!(args.kafka, Kafka::Brokers(_)) || args.aws != "embedded" {
         return Err(Failure::new(
@@ -51,7 +51,7 @@ pub(crate) fn keep_apart(args: &UpArgs) -> Result<(), Failure> {
         Ok(mut entries) => entries.next().is_none(),
         Err(_) => true,
     };
-    if empty || host::is_demo(&args.data) {
+    if empty || folder::is_demo(&args.data) {
         Ok(())
     } else {
         Err(Failure::new(format!(
@@ -254,7 +254,7 @@ async fn import_and_alerts(
     teller: Teller,
 ) -> Result<(), String> {
     let key = demo_key(app).await?;
-    let client = client();
+    let client = http_client();
     for number in 1..=ALERTS {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let mut waiting = 0;

@@ -19,7 +19,7 @@ use streammanager::time::{Clock, Rng};
 
 use super::ledger::Queued;
 use crate::exit::Failure;
-use crate::host;
+use crate::folder;
 use crate::template::Template;
 
 const EMBEDDED: &str = "embedded";
@@ -78,7 +78,7 @@ impl Backends {
     /// What waits in the tiers' queues.
     pub(crate) async fn queued(&self, settings: &Settings) -> Result<Queued, Failure> {
         if !self.shared {
-            return Ok(Queued::Records(host::queued_records(&self.folder, settings).await?));
+            return Ok(Queued::Records(folder::queued_records(&self.folder, settings).await?));
         }
         let mut messages = 0;
         for tier in Tier::ALL {

@@ -7,6 +7,7 @@ mod functions;
 mod http;
 mod kinesis;
 mod ledger;
+mod options;
 mod readiness;
 mod rules;
 mod schedules;
@@ -33,9 +34,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cli::{Kafka, UpArgs};
 use crate::exit::{Exit, Failure};
-use crate::files;
+use crate::folder;
 use crate::host;
 use crate::template::{self, Template, Trigger};
 use backends::Backends;
@@ -43,6 +43,7 @@ use functions::Functions;
 use http::{Api, Route};
 use kinesis::Shard;
 use ledger::{Ledger, Queued};
+pub use options::{Kafka, Options};
 use readiness::Readiness;
 use rules::Rules;
 use sources::{AsyncInvocations, QueueSource};
@@ -56,7 +57,8 @@ const WORK_ENDS: Duration = Duration::from_secs(15);
 /// The endpoints' connections are bounded below this.
 const DESCRIPTORS: u64 = 65_536;
 
-pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
+/// Runs the system until it is told to stop.
+pub async fn run(args: Options) -> Result<Exit, Failure> {
     let json = args.json;
     demo::keep_apart(&args)?;
     // Clients' connections and the topics' files; as many as the system lets us have.
@@ -97,7 +99,7 @@ struct World {
 }
 
 impl World {
-    async fn start(args: &UpArgs) -> Result<World, Failure> {
+    async fn start(args: &Options) -> Result<World, Failure> {
         let http = listen(&args.http, "--http HOST:PORT").await?;
         let mqtt = listen(&args.mqtt, "--mqtt HOST:PORT").await?;
         let (broker, broker_tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -137,12 +139,15 @@ impl World {
         let rng = Rng::from_os().map_err(Failure::new)?;
         let backends = Backends::open(&args.aws, &args.data, &template, &clock, &rng).await?;
         if args.demo {
-            host::mark_demo(&args.data)?;
+            folder::mark_demo(&args.data)?;
         }
         let kafka = start_kafka(&args.kafka, &args.data, &broker, &broker_tasks).await?;
         let prefix =
             template.functions.first().and_then(|f| f.environment.get("TOPIC_PREFIX").cloned()).unwrap_or_default();
-        let sink = host::kafka_sink(&kafka, &prefix)?;
+        let sink = match &args.kafka {
+            Kafka::Embedded(_) => host::embedded_sink(&kafka, &prefix)?,
+            Kafka::Brokers(_) => host::kafka_sink(&kafka, &prefix)?,
+        };
         let topics =
             sink.check().await.map_err(|e| Failure::new(format!("{e}; start it, or run with --kafka embedded")))?;
 
@@ -416,7 +421,7 @@ fn control_key(data: &Path, rng: &Rng) -> Result<String, Failure> {
         Ok(_) => Err(Failure::new(format!("{}: is empty; delete it to have a new key made", path.display()))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let key = hex(&rng.bytes::<32>());
-            let mut file = files::new_private(&path).map_err(failed)?;
+            let mut file = folder::new_private(&path).map_err(failed)?;
             writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(failed)?;
             Ok(key)
         }

@@ -1,22 +1,23 @@
-//! The world of this host: the embedded backends in a data folder and the sink that the flags name.
+//! An App on this host: the embedded backends in a data folder and the sink that the flags name.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use streammanager::app::{App, Seams};
 use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options};
-use streammanager::express::marks;
-use streammanager::record::{Envelope, Tier};
+use streammanager::record::Tier;
 use streammanager::settings::Settings;
+#[cfg(feature = "up")]
+use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sink::{FileSink, Sink};
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
 
 use crate::exit::Failure;
+use crate::folder;
 
 /// An App on this host, and the data folder's queues for counting.
 pub struct Host {
@@ -24,36 +25,10 @@ pub struct Host {
     embedded: Embedded,
 }
 
-/// Marks a data folder that holds the made-up records of a demo.
-const DEMO: &str = "demo";
-
-pub(crate) fn is_demo(data: &Path) -> bool {
-    data.join(DEMO).exists()
-}
-
-/// # Errors
-/// For a demo's folder: what is queued there must not reach real brokers, nor real records its topics.
-pub(crate) fn refuse_demo(data: &Path) -> Result<(), Failure> {
-    if is_demo(data) {
-        Err(Failure::new(format!(
-            "{} holds the made-up records of a demo; name another folder with --data, or delete this one",
-            data.display()
-        )))
-    } else {
-        Ok(())
-    }
-}
-
-#[cfg(feature = "up")]
-pub(crate) fn mark_demo(data: &Path) -> Result<(), Failure> {
-    let mark = data.join(DEMO);
-    std::fs::write(&mark, "").map_err(|e| Failure::new(format!("{}: {e}", mark.display())))
-}
-
 impl Host {
     /// Opens the data folder for a run without a template: local queues, no sources to poll.
     pub async fn open(data: &Path, sink: Arc<dyn Sink>) -> Result<Host, Failure> {
-        refuse_demo(data)?;
+        folder::refuse_demo(data)?;
         sink.check().await.map_err(|e| {
             Failure::new(format!("the sink cannot be reached: {e}; start it, or name another with --out or --kafka"))
         })?;
@@ -76,7 +51,7 @@ impl Host {
 
     /// Records that wait in the tiers' queues.
     pub async fn queued_records(&self) -> Result<u64, Failure> {
-        queued_records(&self.embedded, &self.app.settings).await
+        folder::queued_records(&self.embedded, &self.app.settings).await
     }
 
     pub async fn is_drained(&self) -> Result<bool, Failure> {
@@ -89,38 +64,28 @@ impl Host {
     }
 }
 
-/// Counted from the envelopes' heads: a counter beside the queue could differ from it. The copy of an alert that the broker
-/// acknowledged is no record more.
-pub async fn queued_records(embedded: &Embedded, settings: &Settings) -> Result<u64, Failure> {
-    let (mut records, mut copies) = (0, Vec::new());
-    for tier in Tier::ALL {
-        embedded.each_body(settings.queues.tier(tier), |body| {
-            match Envelope::decode(&Bytes::copy_from_slice(body)) {
-                Ok(envelope) if tier == Tier::Critical => copies.push(envelope.id),
-                Ok(envelope) => records += u64::from(envelope.count),
-                Err(_) => records += 1,
-            }
-        })?;
-    }
-    // A CRITICAL envelope holds one alert.
-    for id in copies {
-        records += u64::from(!marks::is_void(embedded, id).await);
-    }
-    Ok(records)
+/// Brokers of others; how they are spoken to is in the environment, as for the functions.
+#[cfg(feature = "up")]
+pub fn kafka_settings(brokers: &str, topic_prefix: &str) -> Result<KafkaSettings, Failure> {
+    KafkaSettings::at(brokers, topic_prefix, &std::env::vars().collect()).map_err(Failure::new)
 }
 
-/// The Kafka sink, its topics prefixed.
+/// The sink of such brokers, its topics prefixed.
 #[cfg(feature = "up")]
 pub fn kafka_sink(brokers: &str, topic_prefix: &str) -> Result<Arc<dyn Sink>, Failure> {
-    use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
-    let settings =
-        KafkaSettings::plaintext(brokers, topic_prefix).map_err(|e| Failure::new(format!("--kafka: {e}")))?;
+    Ok(Arc::new(KafkaSink::connect(&kafka_settings(brokers, topic_prefix)?)?))
+}
+
+/// The Kafka endpoint of this host, its topics prefixed.
+#[cfg(feature = "up")]
+pub fn embedded_sink(broker: &str, topic_prefix: &str) -> Result<Arc<dyn Sink>, Failure> {
+    let settings = KafkaSettings::plaintext(broker, topic_prefix).map_err(Failure::new)?;
     Ok(Arc::new(KafkaSink::connect(&settings)?))
 }
 
 /// Serves `app` on a free port of this host until the process ends; `name` is said when it ends before.
 #[cfg(feature = "up")]
-pub(crate) async fn serve(name: &'static str, app: axum::Router) -> Result<std::net::SocketAddr, Failure> {
+pub async fn serve(name: &'static str, app: axum::Router) -> Result<std::net::SocketAddr, Failure> {
     let failed = |e| Failure::new(format!("{name}: {e}"));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
     let at = listener.local_addr().map_err(failed)?;
@@ -130,6 +95,14 @@ pub(crate) async fn serve(name: &'static str, app: axum::Router) -> Result<std::
         }
     });
     Ok(at)
+}
+
+/// An HTTP client of this host.
+#[cfg(feature = "up")]
+pub fn http_client() -> reqwest::Client {
+    // Either provider serves; one may be there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
 }
 
 /// The sink of `--out` or `--kafka`.

@@ -1,0 +1,41 @@
+//! What `up` is told; the command line parses it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which Kafka the system writes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kafka {
+    /// The endpoint built into `up`, on this port of 127.0.0.1.
+    Embedded(u16),
+    /// Brokers that run already: HOST:PORT with commas between.
+    Brokers(String),
+}
+
+/// How the system of this host is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Made-up sources, sensors and senders.
+    pub demo: bool,
+    /// The SAM template.
+    pub template: PathBuf,
+    /// The streams file.
+    pub streams: PathBuf,
+    /// Data folder: queues, state, dead letters, the embedded Kafka endpoint's topics.
+    pub data: PathBuf,
+    /// HOST:PORT of the HTTP API.
+    pub http: String,
+    /// HOST:PORT of the MQTT endpoint.
+    pub mqtt: String,
+    pub kafka: Kafka,
+    /// `embedded`, or the URL of an AWS endpoint for queues, state and stored bytes.
+    pub aws: String,
+    /// Base URL of the FIRMS service, instead of the template's.
+    pub upstream: Option<String>,
+    /// Begins every topic's name, instead of the template's.
+    pub topic_prefix: Option<String>,
+    /// The system stops by itself after this time.
+    pub duration: Option<Duration>,
+    /// One JSON object at the start and one at the end, each on a line.
+    pub json: bool,
+}

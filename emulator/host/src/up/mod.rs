@@ -41,7 +41,7 @@ use crate::template::{self, Template, Trigger};
 use backends::Backends;
 use functions::Functions;
 use http::{Api, Route};
-use kinesis::Shard;
+use kinesis::KinesisStream;
 use ledger::{Ledger, Queued};
 pub use options::{Kafka, Options};
 use readiness::Readiness;
@@ -164,11 +164,12 @@ impl World {
             rng,
         );
         let (intake, work) = (CancellationToken::new(), CancellationToken::new());
-        let mut shards = BTreeMap::new();
+        let mut kinesis = BTreeMap::new();
         for stream in &template.streams {
-            shards.insert(stream.name.clone(), Shard::open(&stream.name, Arc::new(backends.folder.clone())).await?);
+            let store = Arc::new(backends.folder.clone());
+            kinesis.insert(stream.name.clone(), KinesisStream::open(&stream.name, stream.shards, store).await?);
         }
-        let rules = Arc::new(Rules::new(world.clone(), &template.rules, shards.clone())?);
+        let rules = Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone())?);
         let endpoint = Endpoint::new(rules);
         let functions = Functions::build(&template, &world, endpoint.clone(), work.clone())?;
         let operator = template.functions.iter().find(|f| f.binary == "control").or(template.functions.first());
@@ -192,13 +193,13 @@ impl World {
             functions: &functions,
             app: &app,
             backends: &backends,
-            shards: &shards,
+            kinesis: &kinesis,
             intake: &intake,
             work: &work,
         };
         let routes = triggers.start(&template, &intake_tasks, &work_tasks)?;
 
-        let readiness = Readiness::new(app.clone(), shards.into_values().collect());
+        let readiness = Readiness::new(app.clone(), kinesis.into_values().collect());
         let control_key = control_key(&args.data, &app.rng)?;
         let (http_at, mqtt_at) = (http.local_addr().map_err(Failure::new)?, mqtt.local_addr().map_err(Failure::new)?);
         let api =
@@ -286,7 +287,7 @@ impl World {
             queued_at_start: self.queued_at_start,
             queued,
             totals,
-            unread_readings: self.readiness.shards.iter().map(Shard::unread).sum(),
+            unread_readings: self.readiness.kinesis.iter().map(KinesisStream::unread).sum(),
             drained,
         };
         ledger.print(json);
@@ -303,7 +304,7 @@ struct Triggers<'a> {
     functions: &'a Functions,
     app: &'a App,
     backends: &'a Backends,
-    shards: &'a BTreeMap<String, Shard>,
+    kinesis: &'a BTreeMap<String, KinesisStream>,
     intake: &'a CancellationToken,
     work: &'a CancellationToken,
 }
@@ -342,14 +343,13 @@ impl Triggers<'_> {
                         work.spawn(sources::run(source, work.clone(), self.work.clone()));
                     }
                     Trigger::Stream { stream, batch_size, .. } => {
-                        let shard = self.shards.get(stream).ok_or_else(|| {
+                        let stream = self.kinesis.get(stream).ok_or_else(|| {
                             Failure::new(format!(
                                 "template: {name} reads the stream {stream}, which is not in the template"
                             ))
                         })?;
-                        let (functions, clock, stop) =
-                            (self.functions.clone(), self.app.clock.clone(), self.work.clone());
-                        work.spawn(shard.clone().run(functions, name.clone(), *batch_size as usize, clock, stop));
+                        let (functions, clock) = (self.functions, &self.app.clock);
+                        stream.start(functions, &name, *batch_size as usize, clock, work, self.work);
                     }
                     Trigger::Http { method, path } => {
                         routes.push(Route { method: method.clone(), path: path.clone(), function: name.clone() });

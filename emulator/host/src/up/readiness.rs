@@ -14,7 +14,7 @@ use streammanager::store::{Expect, Key};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::kinesis::Shard;
+use super::kinesis::KinesisStream;
 
 /// Anyone may ask; the store is written to once in this time.
 const TRUE_FOR: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const TRUE_FOR: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct Readiness {
     app: App,
-    pub(crate) shards: Arc<Vec<Shard>>,
+    pub(crate) kinesis: Arc<Vec<KinesisStream>>,
     /// How the last write went, and when; held while one is under way.
     written: Arc<Mutex<Option<(Instant, String)>>>,
 }
@@ -36,8 +36,8 @@ pub(crate) struct Report {
 }
 
 impl Readiness {
-    pub(crate) fn new(app: App, shards: Vec<Shard>) -> Readiness {
-        Readiness { app, shards: Arc::new(shards), written: Arc::default() }
+    pub(crate) fn new(app: App, kinesis: Vec<KinesisStream>) -> Readiness {
+        Readiness { app, kinesis: Arc::new(kinesis), written: Arc::default() }
     }
 
     /// Ready: the queues answer, the store takes a write, and the critical lane's last try reached the sink.
@@ -93,7 +93,7 @@ impl Readiness {
             let active = streams.iter().filter(|stream| stream.started).count();
             metrics::gauge!("stream_active_streams").set(active as f64);
         }
-        let unread: u64 = self.shards.iter().map(Shard::unread).sum();
+        let unread: u64 = self.kinesis.iter().map(KinesisStream::unread).sum();
         metrics::gauge!("stream_unread_readings").set(unread as f64);
     }
 
@@ -101,7 +101,7 @@ impl Readiness {
     pub(crate) async fn drained(&self, within: Duration) -> bool {
         let drained = async {
             loop {
-                let mut waiting: u64 = self.shards.iter().map(Shard::unread).sum();
+                let mut waiting: u64 = self.kinesis.iter().map(KinesisStream::unread).sum();
                 for tier in Tier::ALL {
                     waiting += self.app.queue.depth(self.app.settings.queues.tier(tier)).await.map_or(1, |d| d.total());
                 }

@@ -13,7 +13,7 @@ use streammanager::error::BackendError;
 use streammanager::express::admit;
 use streammanager::queue::{Body, Message, QueueRef, SendError};
 
-use super::kinesis::{NotPut, Shard};
+use super::kinesis::{KinesisStream, NotPut};
 use super::sources::AsyncInvocations;
 use crate::exit::Failure;
 use crate::template::iot_sql;
@@ -29,7 +29,7 @@ const OURS: [&str; 2] = ["alerts/ack/", "$"];
 pub(crate) struct Rules {
     app: App,
     rules: Vec<(Filter, TopicRule)>,
-    shards: BTreeMap<String, Shard>,
+    streams: BTreeMap<String, KinesisStream>,
 }
 
 /// Why an action could not be started.
@@ -54,7 +54,11 @@ impl From<NotPut> for NotStarted {
 }
 
 impl Rules {
-    pub(crate) fn new(app: App, rules: &[TopicRule], shards: BTreeMap<String, Shard>) -> Result<Rules, Failure> {
+    pub(crate) fn new(
+        app: App,
+        rules: &[TopicRule],
+        streams: BTreeMap<String, KinesisStream>,
+    ) -> Result<Rules, Failure> {
         let rules = rules.iter().filter(|rule| rule.enabled);
         let parsed = rules.map(|rule| match Filter::parse(&rule.filter) {
             Ok(filter) => Ok((filter, rule.clone())),
@@ -62,20 +66,20 @@ impl Rules {
                 Err(Failure::new(format!("template: rule {}: topic filter {:?}: {e}", rule.logical_id, rule.filter)))
             }
         });
-        Ok(Rules { app, rules: parsed.collect::<Result<_, _>>()?, shards })
+        Ok(Rules { app, rules: parsed.collect::<Result<_, _>>()?, streams })
     }
 
     async fn start(&self, action: &Action, output: &Value, message: &iot_sql::Message<'_>) -> Result<(), NotStarted> {
         match action {
             Action::Kinesis { stream, partition_key } => {
-                let Some(shard) = self.shards.get(stream) else {
+                let Some(stream) = self.streams.get(stream) else {
                     return Err(NotStarted::Failed(format!("there is no stream {stream}")));
                 };
                 let key = match partition_key {
                     Some(text) => text.evaluate(message),
                     None => self.app.rng.ulid(self.app.clock.now()).to_string(),
                 };
-                Ok(shard.put(&key, output.to_string().as_bytes()).await?)
+                Ok(stream.put(&key, output.to_string().as_bytes()).await?)
             }
             Action::Lambda { function } => self.send(&AsyncInvocations::queue(function), output.to_string()).await,
             Action::Queue { queue, base64 } => {

@@ -1,4 +1,4 @@
-//! A Kinesis stream of one shard on this host: records durable in the store, read in order from a durable checkpoint by the
+//! One shard of a Kinesis stream on this host: records durable in the store, read in order from a durable checkpoint by the
 //! function's event source. What the checkpoint has passed is deleted: the event source is the only reader here.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use futures::future::join_all;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use streammanager::error::BackendError;
@@ -17,20 +18,26 @@ use streammanager_functions::events::BatchResponse;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::functions::Functions;
+use super::NotPut;
+use crate::up::functions::Functions;
 
-/// Unread records that a stream holds; a publisher beyond that is told to wait.
-const CAPACITY: usize = 200_000;
+/// Unread records that a shard holds; a publisher beyond that is told to wait.
+const CAPACITY: usize = 50_000;
+/// Shards that a template can ask for.
+const SHARDS_MOST: u64 = 10_000;
 /// A failed batch is tried again after this.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
-const SHARD: &str = "shardId-000000000000";
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Shard(Arc<Inner>);
+pub(super) struct Shard(Arc<Inner>);
 
 struct Inner {
-    name: String,
+    stream: String,
+    /// Its place among the stream's shards.
+    nth: usize,
+    /// Such as `shardId-000000000000`.
+    id: String,
     store: Arc<dyn Store>,
     numbers: Mutex<Numbers>,
     arrived: Notify,
@@ -78,6 +85,19 @@ impl Drop for Taken<'_> {
 }
 
 impl Inner {
+    fn records(&self) -> String {
+        records(&self.stream, &self.id)
+    }
+
+    /// As the function sees it: no two records of a stream have one number, as in Kinesis.
+    fn published(&self, sequence: u64) -> String {
+        (sequence * SHARDS_MOST + self.nth as u64).to_string()
+    }
+
+    fn own(&self, published: &str) -> Option<u64> {
+        published.parse::<u64>().ok().map(|number| number / SHARDS_MOST)
+    }
+
     fn numbers(&self) -> MutexGuard<'_, Numbers> {
         self.numbers.lock()
     }
@@ -94,19 +114,12 @@ impl Inner {
     }
 }
 
-/// Why a record was not taken.
-#[derive(Debug)]
-pub(crate) enum NotPut {
-    /// At capacity: try again when the reader has caught up.
-    Full,
-    Away(BackendError),
-}
-
 impl Shard {
     /// Continues where an earlier run stopped.
-    pub(crate) async fn open(name: &str, store: Arc<dyn Store>) -> Result<Shard, BackendError> {
-        let partition = records(name);
-        let read = match store.get(&checkpoint(name)).await? {
+    pub(super) async fn open(stream: &str, nth: usize, store: Arc<dyn Store>) -> Result<Shard, BackendError> {
+        let id = format!("shardId-{nth:012}");
+        let partition = records(stream, &id);
+        let read = match store.get(&checkpoint(stream, &id)).await? {
             Some(item) => String::from_utf8_lossy(&item.value).parse().unwrap_or(0),
             None => 0,
         };
@@ -116,8 +129,8 @@ impl Shard {
             let Some(end) = items.last() else { break };
             last = Some(end.key.sort.clone());
             for item in items {
-                if number(&item) > read {
-                    stored.insert(number(&item));
+                if sequence_of(&item) > read {
+                    stored.insert(sequence_of(&item));
                     continue;
                 }
                 // Passed, but a kill came before its deletion.
@@ -126,17 +139,17 @@ impl Shard {
         }
         let next = stored.last().copied().unwrap_or(read) + 1;
         let numbers = Mutex::new(Numbers { next, read, stored, unanswered: BTreeSet::new() });
-        Ok(Shard(Arc::new(Inner { name: name.into(), store, numbers, arrived: Notify::new() })))
+        Ok(Shard(Arc::new(Inner { stream: stream.into(), nth, id, store, numbers, arrived: Notify::new() })))
     }
 
     /// Durable when it returns.
-    pub(crate) async fn put(&self, partition_key: &str, data: &[u8]) -> Result<(), NotPut> {
+    pub(super) async fn put(&self, partition_key: &str, data: &[u8]) -> Result<(), NotPut> {
         let taken = self.0.take().ok_or(NotPut::Full)?;
         let mut value = Vec::with_capacity(partition_key.len() + 1 + data.len());
         value.extend_from_slice(partition_key.as_bytes());
         value.push(0);
         value.extend_from_slice(data);
-        let key = Key::new(records(&self.0.name), sequence(taken.number));
+        let key = Key::new(self.0.records(), sequence(taken.number));
         match self.0.store.put_if(&key, Bytes::from(value), Expect::Absent, None).await {
             Ok(_) => {
                 taken.stored();
@@ -147,12 +160,12 @@ impl Shard {
     }
 
     /// Records put, or being put, and not yet passed by the checkpoint.
-    pub(crate) fn unread(&self) -> u64 {
+    pub(super) fn unread(&self) -> u64 {
         self.0.numbers().unread() as u64
     }
 
     /// The event source: batches in order, the checkpoint after each.
-    pub(crate) async fn run(
+    pub(super) async fn run(
         self,
         functions: Functions,
         function: String,
@@ -160,9 +173,10 @@ impl Shard {
         clock: Clock,
         stop: CancellationToken,
     ) {
+        let mut passed = Vec::new();
         loop {
             let arrived = self.0.arrived.notified();
-            match self.one_batch(&functions, &function, batch_size, &clock).await {
+            match self.one_batch(&functions, &function, batch_size, &clock, &mut passed).await {
                 Ok(true) => {}
                 Ok(false) => tokio::select! { biased;
                     () = stop.cancelled() => return,
@@ -180,22 +194,27 @@ impl Shard {
         }
     }
 
-    /// `false`: nothing to read.
+    /// `false`: nothing to read. `passed`: records that the checkpoint has passed and that are still stored; they are
+    /// deleted beside the function's work, so that no batch waits for it.
     async fn one_batch(
         &self,
         functions: &Functions,
         function: &str,
         batch_size: usize,
         clock: &Clock,
+        passed: &mut Vec<Key>,
     ) -> Result<bool, String> {
         let (read, items) = self.next_batch(batch_size).await.map_err(|e| e.to_string())?;
-        let Some(last) = items.last().map(number) else { return Ok(false) };
-        let answer = functions.invoke(function, self.event(&items, clock)).await.map_err(|e| e.to_string())?;
+        let Some(last) = items.last().map(sequence_of) else {
+            self.delete(passed).await;
+            return Ok(false);
+        };
+        let (answer, ()) = tokio::join!(functions.invoke(function, self.event(&items, clock)), self.delete(passed));
+        let answer = answer.map_err(|e| e.to_string())?;
         let response: BatchResponse = serde_json::from_value(answer).map_err(|e| e.to_string())?;
-        let failed =
-            response.batch_item_failures.iter().filter_map(|item| item.item_identifier.parse::<u64>().ok()).min();
+        let failed = response.batch_item_failures.iter().filter_map(|item| self.0.own(&item.item_identifier)).min();
         let done = failed.map_or(last, |failed| failed.saturating_sub(1));
-        self.pass(read, done, &items).await.map_err(|e| e.to_string())?;
+        passed.extend(self.pass(read, done, &items).await.map_err(|e| e.to_string())?);
         match failed {
             None => Ok(true),
             Some(from) => Err(format!("records from {from} on failed")),
@@ -208,29 +227,39 @@ impl Shard {
             let numbers = self.0.numbers();
             (numbers.read, numbers.end())
         };
-        let partition = records(&self.0.name);
+        let partition = self.0.records();
         let mut items = self.0.store.list(&partition, "", Some(&sequence(read)), batch_size).await?;
-        items.retain(|item| number(item) < end);
+        items.retain(|item| sequence_of(item) < end);
         Ok((read, items))
     }
 
-    async fn pass(&self, read: u64, done: u64, items: &[Item]) -> Result<(), BackendError> {
+    /// Moves the checkpoint; the records that it has passed now.
+    async fn pass(&self, read: u64, done: u64, items: &[Item]) -> Result<Vec<Key>, BackendError> {
         if done <= read {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let value = Bytes::from(done.to_string());
-        let moved = self.0.store.put_if(&checkpoint(&self.0.name), value, Expect::Any, None).await;
+        let moved = self.0.store.put_if(&checkpoint(&self.0.stream, &self.0.id), value, Expect::Any, None).await;
         moved.map_err(|e| e.of("a Kinesis checkpoint"))?;
-        let passed: Vec<&Item> = items.iter().filter(|item| number(item) <= done).collect();
-        {
-            let mut numbers = self.0.numbers();
-            numbers.read = done;
-            for item in &passed {
-                numbers.stored.remove(&number(item));
+        let passed: Vec<&Item> = items.iter().filter(|item| sequence_of(item) <= done).collect();
+        let mut numbers = self.0.numbers();
+        numbers.read = done;
+        for item in &passed {
+            numbers.stored.remove(&sequence_of(item));
+        }
+        Ok(passed.into_iter().map(|item| item.key.clone()).collect())
+    }
+
+    /// What cannot be deleted now stays in `passed` for the next time, or is deleted when the shard is opened again.
+    async fn delete(&self, passed: &mut Vec<Key>) {
+        let keys = std::mem::take(passed);
+        let removed = join_all(keys.iter().map(|key| store::remove(&*self.0.store, key))).await;
+        for (key, removed) in keys.into_iter().zip(removed) {
+            if let Err(problem) = removed {
+                tracing::warn!(%problem, shard = self.0.id, "a record that was read could not be deleted");
+                passed.push(key);
             }
         }
-        let deletes = passed.iter().map(|item| store::remove(&*self.0.store, &item.key));
-        futures::future::try_join_all(deletes).await.map(|_| ())
     }
 
     fn event(&self, items: &[Item], clock: &Clock) -> Value {
@@ -239,7 +268,7 @@ impl Shard {
             .iter()
             .map(|item| {
                 let split = item.value.iter().position(|&byte| byte == 0).unwrap_or(0);
-                let sequence_number = number(item).to_string();
+                let sequence_number = self.0.published(sequence_of(item));
                 json!({
                     "kinesis": {
                         "kinesisSchemaVersion": "1.0",
@@ -250,10 +279,10 @@ impl Shard {
                     },
                     "eventSource": "aws:kinesis",
                     "eventVersion": "1.0",
-                    "eventID": format!("{SHARD}:{sequence_number}"),
+                    "eventID": format!("{}:{sequence_number}", self.0.id),
                     "eventName": "aws:kinesis:record",
                     "awsRegion": "us-west-2",
-                    "eventSourceARN": format!("arn:aws:kinesis:us-west-2:000000000000:stream/{}", self.0.name),
+                    "eventSourceARN": format!("arn:aws:kinesis:us-west-2:000000000000:stream/{}", self.0.stream),
                 })
             })
             .collect();
@@ -261,19 +290,19 @@ impl Shard {
     }
 }
 
-fn records(stream: &str) -> String {
-    format!("kinesis/{stream}/{SHARD}")
+fn records(stream: &str, shard: &str) -> String {
+    format!("kinesis/{stream}/{shard}")
 }
 
-fn checkpoint(stream: &str) -> Key {
-    Key::new(format!("kinesis/{stream}"), format!("checkpoint/{SHARD}"))
+fn checkpoint(stream: &str, shard: &str) -> Key {
+    Key::new(format!("kinesis/{stream}"), format!("checkpoint/{shard}"))
 }
 
 fn sequence(number: u64) -> String {
     format!("{number:020}")
 }
 
-fn number(item: &Item) -> u64 {
+fn sequence_of(item: &Item) -> u64 {
     item.key.sort.parse().unwrap_or(0)
 }
 
@@ -284,6 +313,8 @@ mod tests {
     use streammanager::faults::{Fault, Faults, Faulty};
 
     use super::*;
+
+    const FIRST: &str = "shardId-000000000000";
 
     fn store() -> (Arc<dyn Store>, Faults) {
         let options = Options { commits: Commits::Inline, ..Options::new(Clock::system()) };
@@ -296,13 +327,13 @@ mod tests {
     }
 
     fn numbers(items: &[Item]) -> Vec<u64> {
-        items.iter().map(number).collect()
+        items.iter().map(sequence_of).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_read_beyond_a_put_that_is_not_answered() {
         let (store, faults) = store();
-        let shard = Shard::open("s", store).await.unwrap();
+        let shard = Shard::open("s", 0, store).await.unwrap();
         shard.put("a", b"1").await.unwrap();
         faults.script([Fault::Late(Duration::from_secs(1))]);
         let slow = tokio::spawn({
@@ -313,7 +344,9 @@ mod tests {
         shard.put("a", b"3").await.unwrap();
         let (read, items) = batch(&shard).await;
         assert_eq!((numbers(&items), shard.unread()), (vec![1], 3));
-        shard.pass(read, 1, &items).await.unwrap();
+        let mut passed = shard.pass(read, 1, &items).await.unwrap();
+        shard.delete(&mut passed).await;
+        assert!(passed.is_empty());
         assert!(batch(&shard).await.1.is_empty());
 
         slow.await.unwrap().unwrap();
@@ -326,7 +359,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_put_that_failed_or_whose_publisher_left_holds_nothing_up() {
         let (store, faults) = store();
-        let shard = Shard::open("s", store).await.unwrap();
+        let shard = Shard::open("s", 0, store).await.unwrap();
         faults.script([Fault::Before, Fault::Late(Duration::from_secs(1))]);
         assert!(matches!(shard.put("a", b"1").await, Err(NotPut::Away(BackendError::Retry(_)))));
         let left = tokio::time::timeout(Duration::from_millis(1), shard.put("slow", b"2"));
@@ -339,13 +372,13 @@ mod tests {
     #[tokio::test]
     async fn what_a_kill_left_behind_the_checkpoint_is_deleted_and_the_rest_is_still_unread() {
         let (store, _) = store();
-        let shard = Shard::open("s", store.clone()).await.unwrap();
+        let shard = Shard::open("s", 0, store.clone()).await.unwrap();
         for data in ["1", "2", "3"] {
             shard.put("a", data.as_bytes()).await.unwrap();
         }
-        store.put_if(&checkpoint("s"), Bytes::from_static(b"2"), Expect::Any, None).await.unwrap();
-        let shard = Shard::open("s", store.clone()).await.unwrap();
-        assert_eq!(numbers(&store.list(&records("s"), "", None, 10).await.unwrap()), [3]);
+        store.put_if(&checkpoint("s", FIRST), Bytes::from_static(b"2"), Expect::Any, None).await.unwrap();
+        let shard = Shard::open("s", 0, store.clone()).await.unwrap();
+        assert_eq!(numbers(&store.list(&records("s", FIRST), "", None, 10).await.unwrap()), [3]);
         assert_eq!(shard.unread(), 1);
         shard.put("a", b"4").await.unwrap();
         assert_eq!(numbers(&batch(&shard).await.1), [3, 4]);

@@ -1,0 +1,122 @@
+//! A Kinesis stream on this host: as many shards as the template says, a record's shard chosen by its partition key as
+//! Kinesis does it, so that one sensor's readings keep their order while the shards are read side by side.
+
+mod shard;
+
+use std::sync::Arc;
+
+use md5::{Digest, Md5};
+use streammanager::error::BackendError;
+use streammanager::store::Store;
+use streammanager::time::Clock;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::functions::Functions;
+use shard::Shard;
+
+/// What AWS gives a new stream on demand.
+const SHARDS_ON_DEMAND: u32 = 4;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct KinesisStream {
+    shards: Arc<[Shard]>,
+}
+
+/// Why a record was not taken.
+#[derive(Debug)]
+pub(crate) enum NotPut {
+    /// Its shard is at capacity: try again when the reader has caught up.
+    Full,
+    Away(BackendError),
+}
+
+impl KinesisStream {
+    /// Continues where an earlier run stopped. `shards`: as the template says; none for a stream on demand.
+    ///
+    /// # Errors
+    /// `Fatal` when the data folder holds unread records of more shards than the template has now.
+    pub(crate) async fn open(
+        name: &str,
+        shards: Option<u32>,
+        store: Arc<dyn Store>,
+    ) -> Result<KinesisStream, BackendError> {
+        let mut opened = Vec::new();
+        for number in 0..shards.unwrap_or(SHARDS_ON_DEMAND) as usize {
+            opened.push(Shard::open(name, number, store.clone()).await?);
+        }
+        if Shard::open(name, opened.len(), store).await?.unread() > 0 {
+            return Err(BackendError::Fatal(format!(
+                "the stream {name} holds unread records of more than {} shards: start once with as many as before",
+                opened.len()
+            )));
+        }
+        Ok(KinesisStream { shards: opened.into() })
+    }
+
+    /// Durable when it returns.
+    pub(crate) async fn put(&self, partition_key: &str, data: &[u8]) -> Result<(), NotPut> {
+        self.shards[shard_of(partition_key, self.shards.len())].put(partition_key, data).await
+    }
+
+    /// Records put, or being put, and not yet passed by the checkpoints.
+    pub(crate) fn unread(&self) -> u64 {
+        self.shards.iter().map(Shard::unread).sum()
+    }
+
+    /// The event source: every shard by itself, its batches in order.
+    pub(crate) fn start(
+        &self,
+        functions: &Functions,
+        function: &str,
+        batch_size: usize,
+        clock: &Clock,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        for shard in self.shards.iter() {
+            let (functions, clock, stop) = (functions.clone(), clock.clone(), stop.clone());
+            tasks.spawn(shard.clone().run(functions, function.to_owned(), batch_size, clock, stop));
+        }
+    }
+}
+
+/// Kinesis splits the 128 bits of a key's MD5 evenly among the shards of a new stream.
+fn shard_of(partition_key: &str, shards: usize) -> usize {
+    let hash = u128::from_be_bytes(Md5::digest(partition_key).into());
+    let width = u128::MAX / shards as u128;
+    ((hash / width) as usize).min(shards - 1)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
+
+    use super::*;
+
+    fn store() -> Arc<dyn Store> {
+        let options = Options { commits: Commits::Inline, ..Options::new(Clock::system()) };
+        Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap())
+    }
+
+    #[test]
+    fn l5_a_key_has_the_shard_that_kinesis_gives_it() {
+        // md5("a") = 0cc1…, md5("b") = 92eb…, md5("c") = 4a8a…, md5("d") = 8277…, md5("e") = e167…
+        assert_eq!(["a", "b", "c", "d", "e"].map(|key| shard_of(key, 4)), [0, 2, 1, 2, 3]);
+        assert_eq!(shard_of("a", 1), 0);
+    }
+
+    #[tokio::test]
+    async fn shards_that_still_hold_records_are_not_given_up() {
+        let store = store();
+        let stream = KinesisStream::open("s", None, store.clone()).await.unwrap();
+        for key in ["a", "b", "c", "e"] {
+            stream.put(key, b"1").await.unwrap();
+        }
+        assert_eq!(stream.unread(), 4);
+        assert!(matches!(KinesisStream::open("s", Some(2), store.clone()).await, Err(BackendError::Fatal(_))));
+        assert_eq!(KinesisStream::open("s", Some(4), store).await.unwrap().unread(), 4);
+    }
+}

@@ -75,11 +75,10 @@ pub enum Command {
 // No doc comment: clap would show it as the description of the command.
 #[derive(Debug, Args)]
 pub struct InputArgs {
-    /// Source id of the records, such as firms_viirs_noaa20.
-    #[arg(long)]
+    #[arg(long, help = values::source_help())]
     pub source: SourceId,
     /// Format of the files; auto goes by the source id.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "firms", "sensor", "alert"])]
+    #[arg(long, default_value = "auto", value_parser = values::formats())]
     pub format: String,
     /// Files to read; `.gz` too, `-` is standard input.
     #[arg(required = true, value_name = "FILE")]

@@ -14,6 +14,7 @@ use streammanager::error::BackendError;
 use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
 use streammanager::settings::{BadSetting, Secret, Settings, variable};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
+use streammanager::sources;
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
 use tokio_util::sync::CancellationToken;
@@ -127,13 +128,15 @@ fn needed<'a>(environment: &'a Environment, name: &str) -> Result<&'a str, BadSe
     variable(environment, name).ok_or_else(|| BadSetting { name: name.into(), rule: "is not set".into() })
 }
 
-/// Parameters and addresses from the environment; the FIRMS key from Secrets Manager, never from the environment.
+/// Parameters and addresses from the environment; the services' keys from Secrets Manager, never from the environment.
 async fn app(aws: &Aws, environment: &Environment) -> Result<App, Error> {
     let mut settings = Settings::parse(environment)?;
     let (table, bucket) = (needed(environment, "STATE_TABLE")?, needed(environment, "BLOBS_BUCKET")?);
     let kafka = KafkaSettings::parse(environment)?;
-    if let Some(secret) = variable(environment, "FIRMS_MAP_KEY_SECRET") {
-        settings.firms_map_key = firms_map_key(aws, secret).await;
+    for key in sources::services().filter_map(|service| service.key_setting) {
+        if let Some(secret) = variable(environment, &format!("{key}_SECRET")) {
+            settings.services.set_key(key, service_key(aws, key, secret).await);
+        }
     }
     let clock = Clock::system();
     let rng = Rng::from_os()?;
@@ -152,12 +155,12 @@ async fn app(aws: &Aws, environment: &Environment) -> Result<App, Error> {
 }
 
 /// Only polling needs it, and says so when it does: without it pushed readings go on.
-async fn firms_map_key(aws: &Aws, secret: &str) -> Secret {
+async fn service_key(aws: &Aws, key: &str, secret: &str) -> Secret {
     let secrets = aws_sdk_secretsmanager::Client::new(aws.config());
     match secrets.get_secret_value().secret_id(secret).send().await {
         Ok(value) => value.secret_string().map(str::trim).map(Secret::new).unwrap_or_default(),
         Err(e) => {
-            tracing::warn!(error = chain(&e), "no FIRMS map key");
+            tracing::warn!(error = chain(&e), key, "the secret that holds a service's key cannot be read");
             Secret::default()
         }
     }

@@ -98,7 +98,7 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
         return rejected(source, Reject::new(Reason::TooLarge, detail).with_raw(payload));
     }
     let context = Context { source: &source, received_at, topic: Some(&output.topic) };
-    let decoded = Format::Sensor.rows(&payload, context).map(|rows| rows.collect::<Vec<Row>>());
+    let decoded = Format::SENSOR.rows(&payload, context).map(|rows| rows.collect::<Vec<Row>>());
     let rows = decoded.unwrap_or_else(|reject| {
         let reject = if reject.raw.is_empty() { reject.with_raw(payload.clone()) } else { reject };
         vec![Err(reject)]

@@ -12,6 +12,7 @@ pub mod record;
 
 pub mod connect;
 pub mod decode;
+pub mod sources;
 
 pub mod ingest;
 pub mod schedule;

@@ -6,23 +6,19 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::Value;
 
 use crate::dead::Announcement;
-use crate::decode::alert::Alert;
 use crate::decode::alert::message::AlertMessage;
-use crate::decode::firms::Detection;
-use crate::decode::sensor::Reading;
-use crate::record::route::Topic;
-use crate::record::value;
+use crate::record::{Topic, value};
 use crate::schedule::streams::StreamsFile;
+use crate::sources::{self, Records};
 
 /// The schema of a topic's values; `None` for a topic that nothing writes to yet.
 pub fn schema_for(topic: Topic) -> Option<Value> {
-    match topic {
-        Topic::NASA_FIRMS | Topic::HISTORICAL => Some(record::<Detection<'static>>(topic)),
-        Topic::IOT_SENSORS => Some(record::<Reading>(topic)),
-        Topic::CRITICAL_ALERTS | Topic::ALERT_DRILLS => Some(record::<Alert>(topic)),
-        Topic::DEAD_LETTERS => Some(root::<Announcement<'static>>(topic.schema(), writing())),
-        _ => None,
+    if topic == Topic::DEAD_LETTERS {
+        return Some(root::<Announcement<'static>>(topic.schema(), writing()));
     }
+    let mut records = sources::records_of(topic).peekable();
+    records.peek()?;
+    Some(record(topic, records))
 }
 
 /// The schema of what `POST /alerts` and MQTT `alerts/{source_id}` take as JSON [E5].
@@ -49,12 +45,12 @@ fn writing() -> SchemaGenerator {
     SchemaSettings::draft2020_12().for_serialize().into_generator()
 }
 
-/// A record whose `data` is a `D`.
-fn record<D: JsonSchema>(topic: Topic) -> Value {
+/// A record whose `data` is that of one of `sources`.
+fn record(topic: Topic, sources: impl Iterator<Item = &'static Records>) -> Value {
     let mut generator = writing();
-    let data = generator.subschema_for::<D>();
+    let mut data: Vec<Value> = sources.map(|records| (records.data)(&mut generator).to_value()).collect();
     let mut schema = root::<value::Value<'static>>(topic.schema(), generator);
-    schema["properties"]["data"] = data.to_value();
+    schema["properties"]["data"] = if data.len() == 1 { data.remove(0) } else { serde_json::json!({ "anyOf": data }) };
     schema
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::queue::QueueRef;
 use crate::record::Tier;
+use crate::sources::Services;
 
 /// A setting that is missing or wrong: names the variable and the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,15 +87,11 @@ pub struct Settings {
     pub queues: Queues,
     /// Put before every topic's name [K2].
     pub topic_prefix: String,
-    /// Key of the FIRMS service, resolved by `main` from where it is kept.
-    pub firms_map_key: Secret,
-    /// Base of the FIRMS service, without a slash at the end.
-    pub firms_base_url: String,
+    /// Addresses and keys of the polled services.
+    pub services: Services,
     /// Whether rejects are also announced on `wildfire-dead-letters` (metadata only) [K2].
     pub announce_dead_letters: bool,
 }
-
-pub const FIRMS_BASE_URL: &str = "https://firms.modaps.eosdis.nasa.gov";
 
 impl Settings {
     /// Settings of a host without a template: `streammanager ingest`.
@@ -104,8 +101,7 @@ impl Settings {
             producer_id: producer_id("local"),
             queues: Queues::local(),
             topic_prefix: String::new(),
-            firms_map_key: Secret::default(),
-            firms_base_url: FIRMS_BASE_URL.into(),
+            services: Services::default(),
             announce_dead_letters: false,
         }
     }
@@ -118,13 +114,6 @@ impl Settings {
             get(name).map(QueueRef::new).ok_or_else(rule)
         };
         let stage = get("STAGE").unwrap_or("dev").to_owned();
-        let firms_base_url = get("FIRMS_BASE_URL").unwrap_or(FIRMS_BASE_URL).trim_end_matches('/').to_owned();
-        if !firms_base_url.starts_with("https://") && !firms_base_url.starts_with("http://") {
-            return Err(BadSetting {
-                name: "FIRMS_BASE_URL".into(),
-                rule: format!("{firms_base_url:?} is no http or https URL"),
-            });
-        }
         Ok(Settings {
             producer_id: producer_id(&stage),
             stage,
@@ -139,8 +128,7 @@ impl Settings {
                 express_retry: queue("EXPRESS_RETRY_QUEUE_URL")?,
             },
             topic_prefix: get("TOPIC_PREFIX").unwrap_or_default().to_owned(),
-            firms_map_key: Secret(get("FIRMS_MAP_KEY").map(str::to_owned)),
-            firms_base_url,
+            services: Services::parse(environment)?,
             announce_dead_letters: true,
         })
     }

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use serde_json::Value;
-use streammanager::record::route::Topic;
+use streammanager::record::Topic;
 
 use crate::workspace;
 

@@ -18,7 +18,7 @@ fn rows(path: &Path) -> Result<Vec<Row>, Reject> {
     let source = SourceId::new("evacuation_alert_sample").unwrap();
     let body = Bytes::from(fs::read(path).unwrap());
     let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
-    Format::Alert.rows(&body, context).map(Iterator::collect)
+    Format::ALERT.rows(&body, context).map(Iterator::collect)
 }
 
 fn data(draft: &Draft) -> Value {

@@ -6,10 +6,10 @@ use std::io::Read;
 use std::path::Path;
 
 use bytes::Bytes;
-use streammanager::decode::firms;
-use streammanager::decode::{Context, Format};
+use streammanager::decode::Context;
 use streammanager::error::{Reason, Reject};
 use streammanager::record::{Draft, SourceId};
+use streammanager::sources::firms;
 use streammanager::time::{Timestamp, rfc3339};
 use streammanager_tests::{samples, skip};
 
@@ -25,7 +25,7 @@ fn read(path: &Path) -> Bytes {
 fn decode(body: &Bytes) -> Result<Vec<Result<Draft, Reject>>, Reject> {
     let source = SourceId::new("firms_modis").unwrap();
     let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
-    Format::Firms.rows(body, context).map(Iterator::collect)
+    firms::FORMAT.rows(body, context).map(Iterator::collect)
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn mutated_files_never_panic() {
                 bytes[at] = draw(256) as u8;
             }
             let body = Bytes::from(bytes);
-            let judged = firms::check_header(&body).is_ok();
+            let judged = firms::rows::check_header(&body).is_ok();
             assert_eq!(decode(&body).is_ok(), judged, "{file}");
         }
     }

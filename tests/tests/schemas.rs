@@ -18,10 +18,11 @@ use streammanager::error::{Reason, Reject};
 use streammanager::faults::sink::FaultySink;
 use streammanager::ingest;
 use streammanager::queue::Body;
-use streammanager::record::route::Topic;
+use streammanager::record::Topic;
 use streammanager::record::{Envelope, SourceId, Stream, StreamId, TenantId, WhenFull, value};
 use streammanager::schemas;
 use streammanager::settings::Settings;
+use streammanager::sources::firms;
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
 use streammanager_tests::published::validator;
@@ -75,10 +76,10 @@ const FIRMS: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,
 fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
     let mut by_topic: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for (topic, value) in [
-        values(Format::Firms, "firms_viirs_noaa20", FIRMS),
-        values(Format::Alert, "evacuation_alert_x", ALERT),
-        values(Format::Alert, "evacuation_alert_x", CAP),
-        values(Format::Sensor, "iot_purpleair", READINGS),
+        values(firms::FORMAT, "firms_viirs_noaa20", FIRMS),
+        values(Format::ALERT, "evacuation_alert_x", ALERT),
+        values(Format::ALERT, "evacuation_alert_x", CAP),
+        values(Format::SENSOR, "iot_purpleair", READINGS),
     ]
     .concat()
     {
@@ -211,7 +212,7 @@ fn e5_what_the_alert_schema_takes_the_decoder_takes() {
             "{:?}",
             validator.iter_errors(message).map(|e| e.to_string()).collect::<Vec<_>>()
         );
-        assert_eq!(values(Format::Alert, "evacuation_alert_x", &message.to_string())[0].1["quality"], json!([]));
+        assert_eq!(values(Format::ALERT, "evacuation_alert_x", &message.to_string())[0].1["quality"], json!([]));
     }
     for (field, wrong) in [
         ("id", Value::Null),

@@ -36,7 +36,7 @@ fn capture(samples: &Path) -> Vec<Message> {
             let received_at = line["received"].as_str().unwrap().parse().unwrap();
             let body = Bytes::from(line["payload"].as_str().unwrap().to_owned());
             let context = Context { source: &source, received_at, topic: Some(topic) };
-            let row = match Format::Sensor.rows(&body, context) {
+            let row = match Format::SENSOR.rows(&body, context) {
                 Ok(mut rows) => rows.next().unwrap(),
                 Err(reject) => Err(reject),
             };
@@ -157,7 +157,7 @@ fn s3_purpleair_answers_and_its_local_object_are_read() {
     let read = |name: &str| -> Result<Vec<Row>, Reject> {
         let body = Bytes::from(fs::read(samples.join("iot_purpleair").join(name)).unwrap());
         let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
-        Format::Sensor.rows(&body, context).map(Iterator::collect)
+        Format::SENSOR.rows(&body, context).map(Iterator::collect)
     };
     let local = read("local_json_smoke.json").unwrap().remove(0).unwrap();
     assert_eq!(local.observed_at, "2021-08-20T03:15:12Z".parse().unwrap());
@@ -203,7 +203,7 @@ fn s3_synoptics_lists_are_read_to_the_recorders_sums() {
         };
         let (body, context) =
             (Bytes::from(body), Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None });
-        let readings: Vec<Draft> = Format::Sensor.rows(&body, context).unwrap().map(Result::unwrap).collect();
+        let readings: Vec<Draft> = Format::SENSOR.rows(&body, context).unwrap().map(Result::unwrap).collect();
         let fact = &facts["files"][format!("iot_raws/{file}")]["facts"];
         assert_eq!(fact["observations"], readings.len(), "{file}");
         assert!(readings.iter().all(|reading| reading.quality.is_empty()), "{file}");

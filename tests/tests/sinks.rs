@@ -9,7 +9,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use streammanager::error::{BackendError, Reason};
-use streammanager::record::route::Topic;
+use streammanager::record::Topic;
 use streammanager::sink::conformance::{self, World, record};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sink::{FileSink, Lane, Sent, Sink, TopicState};

@@ -16,7 +16,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use serde::Serialize;
 use serde_json::{Value, json};
-use streammanager::record::route::Topic;
+use streammanager::record::Topic;
 use streammanager::sink::Lane;
 use streammanager::time::{Clock, rfc3339};
 use streammanager_host::exit::Failure;

@@ -105,9 +105,10 @@ mod tests {
     use std::collections::HashSet;
 
     use bytes::Bytes;
-    use streammanager::decode::{Context, Format};
+    use streammanager::decode::Context;
     use streammanager::ingest::{place, validate};
     use streammanager::record::{California, SourceId};
+    use streammanager::sources::firms;
 
     use super::*;
 
@@ -118,7 +119,7 @@ mod tests {
         let source = SourceId::new("firms_viirs_noaa20").unwrap();
         let context = Context { source: &source, received_at: now, topic: None };
         let mut events = HashSet::new();
-        for row in Format::Firms.rows(&body, context).unwrap() {
+        for row in firms::FORMAT.rows(&body, context).unwrap() {
             let draft = validate::check(row.unwrap(), now).unwrap();
             assert_eq!(draft.source, source);
             assert!(draft.quality.is_empty(), "{:?}", draft.quality);

@@ -9,12 +9,13 @@ use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use serde::Serialize;
-use streammanager::decode::{Context, Format};
+use streammanager::decode::Context;
 use streammanager::ingest::enrich;
 use streammanager::ingest::pack::outgoing;
 use streammanager::record::{Traceparent, value};
 use streammanager::settings::Settings;
 use streammanager::sink::Lane;
+use streammanager::sources::firms;
 use streammanager::time::Clock;
 use streammanager_host::host::kafka_settings;
 use tokio::time::Instant;
@@ -73,7 +74,7 @@ pub async fn naive_firms(brokers: &str, topic: &str, body: &Bytes, headers: Head
 
     let (started, cpu_before) = (Instant::now(), cpu_time()?);
     let context = Context { source: &stream.source, received_at: now, topic: None };
-    let rows = Format::Firms.rows(body, context).map_err(|e| e.to_string())?;
+    let rows = firms::FORMAT.rows(body, context).map_err(|e| e.to_string())?;
     let mut in_flight: VecDeque<DeliveryFuture> = VecDeque::with_capacity(IN_FLIGHT);
     let mut records = 0;
     for row in rows {

@@ -7,15 +7,16 @@ use axum::routing::get;
 use bytes::Bytes;
 use serde::Serialize;
 use streammanager::app::App;
-use streammanager::decode::{Context, Format};
+use streammanager::decode::Context;
 use streammanager::deliver::drr::Drr;
 use streammanager::deliver::retry;
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::pack::Packer;
 use streammanager::ingest::{enrich, validate};
 use streammanager::queue::{Body, Message, Settle};
-use streammanager::record::{Draft, Envelope, Tier, Traceparent, route};
+use streammanager::record::{Draft, Envelope, Tier, Traceparent};
 use streammanager::sink::Lane;
+use streammanager::sources::{self, firms};
 use streammanager::upstream::http::HttpUpstream;
 use streammanager::upstream::{Request, SecretUrl, Upstream};
 use streammanager_host::exit::Failure;
@@ -78,7 +79,7 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
     steps.fetch = watch.lap();
 
     let context = Context { source: &stream.source, received_at: now, topic: None };
-    let decoded = Format::Firms.rows(&body, context).map_err(Failure::new)?;
+    let decoded = firms::FORMAT.rows(&body, context).map_err(Failure::new)?;
     let drafts: Vec<Draft> = decoded
         .map(|row| row.and_then(|draft| validate::check(draft, now)))
         .collect::<Result<_, _>>()
@@ -108,7 +109,7 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
 
     let mut drr = Drr::new([3, 2, 1]);
     for _ in 0..rows {
-        std::hint::black_box(route::route(&stream.source, false).map_err(Failure::new)?);
+        std::hint::black_box(sources::route(&stream.source, false).map_err(Failure::new)?);
         std::hint::black_box(app.breakers.lane(Lane::Bulk).admit(app.clock.now()));
         std::hint::black_box(drr.next([Some(1), None, None]));
     }

@@ -1,5 +1,8 @@
 //! Values of flags, checked as they are read: a wrong one is wrong usage. Nothing here opens or reaches anything.
 
+use clap::builder::PossibleValuesParser;
+use streammanager::sources;
+
 /// The embedded Kafka endpoint listens here if no port is named.
 const KAFKA_PORT: u16 = 9092;
 const WRONG_KAFKA: &str = "write embedded, embedded:PORT or HOST:PORT, several with commas between";
@@ -33,4 +36,13 @@ pub(super) fn kafka(text: &str) -> Result<streammanager_host::up::Kafka, &'stati
 
 pub(super) fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// The formats of the table of sources, and `auto`.
+pub(super) fn formats() -> PossibleValuesParser {
+    PossibleValuesParser::new(std::iter::once("auto").chain(sources::formats().into_iter().map(|format| format.name)))
+}
+
+pub(super) fn source_help() -> String {
+    format!("Source id of the records, such as firms_viirs_noaa20; known are {}", sources::readable_ids())
 }

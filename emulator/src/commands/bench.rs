@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use streammanager::decode::{Context, Format};
+use streammanager::decode::Context;
 use streammanager::deliver::breaker::Breakers;
 use streammanager::deliver::deliver;
 use streammanager::deliver::drr::Drr;
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{Ledger, ingest};
-use streammanager::record::SourceId;
-use streammanager::record::route::{Topic, route};
+use streammanager::record::{SourceId, Topic};
 use streammanager::sink::Lane;
+use streammanager::sources::{firms, route};
 use streammanager::time::Clock;
 use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::host::{self, Host};
@@ -95,7 +95,7 @@ async fn whole_way(brokers: &str, body: &Bytes) -> Result<Figures, Failure> {
 async fn through(host: &Host, body: &Bytes) -> Result<u64, Failure> {
     let stream = bench::stream().map_err(Failure::new)?;
     let context = Context { source: &stream.source, received_at: host.app.clock.now(), topic: None };
-    let rows = Format::Firms.rows(body, context).map_err(Failure::new)?;
+    let rows = firms::FORMAT.rows(body, context).map_err(Failure::new)?;
     let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
     ingest(&host.app, &stream, &mut seen, &mut ledger, rows).await.map_err(Failure::new)?;
     while !host.is_drained().await? {

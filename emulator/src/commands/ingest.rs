@@ -14,7 +14,8 @@ use streammanager::error::{Reason, Reject};
 use streammanager::express::admit::{NotAdmitted, Proof, admit};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{self, Ledger};
-use streammanager::record::{SourceId, Stream, StreamId, TenantId, Tier, WhenFull, route};
+use streammanager::record::{SourceId, Stream, StreamId, TenantId, Tier, WhenFull};
+use streammanager::sources;
 use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::host::{self, Host};
 use tokio::time::Instant;
@@ -54,7 +55,7 @@ struct FileReport {
 pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
     let started = Instant::now();
     let (source, format) = (&args.input.source, format(&args.input)?);
-    if route::is_critical(source) && args.key_file.is_none() {
+    if sources::is_critical(source) && args.key_file.is_none() {
         return Err(Failure::new(format!(
             "--source {source}: {}: a critical id is published only for a connector with a critical grant; name its key with --key-file",
             Reason::UnauthorisedSource
@@ -163,7 +164,7 @@ async fn one_file(
     };
     let report = FileReport {
         path: path.to_owned(),
-        format: format.name(),
+        format: format.name,
         decoded: ledger.decoded,
         rejected: ledger.rejected,
         rejected_by_reason: ledger.rejected_by_reason.clone(),

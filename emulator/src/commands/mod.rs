@@ -10,16 +10,19 @@ pub mod operate;
 pub mod topics;
 
 use streammanager::decode::Format;
+use streammanager::sources;
 use streammanager_host::exit::Failure;
 
 use crate::cli::InputArgs;
 
 /// The format that `--format` names, else the source's.
 fn format(input: &InputArgs) -> Result<Format, Failure> {
-    Format::named(&input.format).or_else(|| Format::of(&input.source)).ok_or_else(|| {
+    let named = sources::formats().into_iter().find(|format| format.name == input.format);
+    named.or_else(|| sources::format_of(&input.source)).ok_or_else(|| {
         Failure::usage(format!(
-            "--source {}: no decoder reads this source; known are firms_…, landsat_nrt, historical_firms…, iot_… and the critical ids",
-            input.source
+            "--source {}: no decoder reads this source; known are {}",
+            input.source,
+            sources::readable_ids()
         ))
     })
 }

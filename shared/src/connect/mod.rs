@@ -1,12 +1,11 @@
 //! Connectors: pure state machines that say what to fetch next and what a response means. No I/O, no clock of their own.
 
-pub mod firms;
 pub mod politeness;
 
 use bytes::Bytes;
 
-use crate::decode::Format;
-use crate::record::SourceId;
+use crate::decode::{Context, Rows};
+use crate::error::Reject;
 use crate::time::Timestamp;
 use crate::upstream::{Request, Response};
 
@@ -14,25 +13,12 @@ use crate::upstream::{Request, Response};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor(pub String);
 
-/// What a connector wants now.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    Fetch(Request),
-    /// Nothing before this time: a rate limit, a `Retry-After`.
-    NotBefore(Timestamp),
-    /// A bounded range is read to its end [M1].
-    Done,
-}
-
 /// A response that is data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fetched {
     pub body: Bytes,
-    pub format: Format,
-    pub source: SourceId,
+    /// Remembered once the body's records are in the queue.
     pub cursor: Cursor,
-    /// The same invocation asks `next` again at once [M2].
-    pub more: bool,
 }
 
 /// A response that is no data; the cursor does not move.
@@ -53,6 +39,15 @@ pub enum SourceError {
 }
 
 pub trait Connector: Send + Sync {
-    fn next(&self, cursor: &Cursor, now: Timestamp) -> Step;
-    fn absorb(&self, cursor: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError>;
+    /// The request of the next poll.
+    fn next(&self, cursor: &Cursor) -> Request;
+
+    /// Judges an answer.
+    fn absorb(&self, response: Response, now: Timestamp) -> Result<Fetched, SourceError>;
+
+    /// The rows of a body that `absorb` took.
+    ///
+    /// # Errors
+    /// When the body as a whole turns out to be no data.
+    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject>;
 }

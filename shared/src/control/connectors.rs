@@ -11,7 +11,8 @@ use crate::app::App;
 use crate::control::audit::{self, Action};
 use crate::error::BackendError;
 use crate::record::ids::hex;
-use crate::record::{ConnectorId, SourceId, TenantId, route};
+use crate::record::{ConnectorId, SourceId, TenantId};
+use crate::sources;
 use crate::store::{self, Expect, Item, Key, PutError};
 use crate::time::Timestamp;
 
@@ -117,7 +118,7 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
         return Err(ControlError::Refused("a connector needs at least one source id".into()));
     }
     for source in &registration.sources {
-        if let Err(reject) = route::route(source, registration.critical) {
+        if let Err(reject) = sources::route(source, registration.critical) {
             let (actor, subject) = (registration.id.as_str(), source.as_str());
             audit::write(app, Action::Refused, actor, subject, &reject.detail).await?;
             return Err(ControlError::Refused(reject.to_string()));

@@ -154,7 +154,7 @@ fn cap(n: usize) -> String {
 
 #[test]
 fn a6_cap_never_panics() {
-    survives(Format::Alert, "evacuation_alert_x", 1, &[cap(0), cap(1), cap(2)]);
+    survives(Format::ALERT, "evacuation_alert_x", 1, &[cap(0), cap(1), cap(2)]);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a6_alert_json_never_panics() {
             "parameter": {{"k": ["v"]}}, "derived_from": "28830e2136098655941b7e0102782b71", "rate_of_spread": 1.5}}"#
         )
     });
-    survives(Format::Alert, "evacuation_alert_x", 2, &bodies);
+    survives(Format::ALERT, "evacuation_alert_x", 2, &bodies);
 }
 
 #[test]
@@ -183,5 +183,5 @@ fn a6_sensors_never_panic() {
         r#"{"fields": ["sensor_index", "latitude", "longitude"], "data": [[1, 33.5, -117.6], [2, null, null]]}"#,
         r#"[{"id": 1, "ts": 1755151200000}, {"id": "b", "datetime": "2021/08/20T03:15:12z", "name": "B"}]"#,
     ];
-    survives(Format::Sensor, "iot_x", 3, &bodies.map(str::to_owned));
+    survives(Format::SENSOR, "iot_x", 3, &bodies.map(str::to_owned));
 }

@@ -9,7 +9,8 @@ use crate::app::App;
 use crate::control::audit::{self, Action};
 use crate::control::connectors::{self, Connector};
 use crate::error::{BackendError, Reason, Reject};
-use crate::record::{ConnectorId, SourceId, route};
+use crate::record::{ConnectorId, SourceId};
+use crate::sources;
 use crate::time::Timestamp;
 
 /// A cached connector is asked for anew after this, so that a rotation elsewhere is noticed.
@@ -139,13 +140,13 @@ pub async fn admit(
     };
     let refused = match (source, &connector.registration.sources[..]) {
         (Some(source), _) if connector.may_publish(source) => {
-            match route::route(source, connector.registration.critical) {
+            match sources::route(source, connector.registration.critical) {
                 Ok(_) => return Ok((connector.clone(), source.clone())),
                 Err(reject) => reject.detail,
             }
         }
         (Some(source), _) => format!("connector {} may not publish under {source}", connector.registration.id),
-        (None, [only]) => match route::route(only, connector.registration.critical) {
+        (None, [only]) => match sources::route(only, connector.registration.critical) {
             Ok(_) => return Ok((connector.clone(), only.clone())),
             Err(reject) => reject.detail,
         },

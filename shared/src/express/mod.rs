@@ -17,7 +17,7 @@ use crate::error::{BackendError, Reason, Reject};
 use crate::ingest::dedup::Seen;
 use crate::ingest::{self, IngestError, Ledger, pack, validate};
 use crate::limits::ALERT_BYTES;
-use crate::record::route::Topic;
+use crate::record::Topic;
 use crate::record::{Draft, EventId, SourceId, Stream, StreamId, Tier, Traceparent, WhenFull};
 use crate::time::Timestamp;
 use admit::{NotAdmitted, Proof};
@@ -100,7 +100,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
         Err(e) => return Verdict::NotData(Reject::new(Reason::UnauthorisedSource, e.to_string())),
     };
     let context = Context { source: &source, received_at: incoming.received_at, topic: None };
-    let rows: Vec<_> = match Format::Alert.rows(&incoming.body, context) {
+    let rows: Vec<_> = match Format::ALERT.rows(&incoming.body, context) {
         Ok(rows) => rows.collect(),
         Err(reject) => {
             let reject = reject.with_raw(incoming.body.clone());

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{BackendError, Reason};
 use crate::record::Outgoing;
-use crate::record::route::Topic;
+use crate::record::Topic;
 use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, refusal};
 use crate::time::Rng;
 

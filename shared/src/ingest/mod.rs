@@ -19,8 +19,8 @@ use crate::decode::Row;
 use crate::error::{BackendError, Reason, Reject};
 use crate::limits::{BATCH_RECORDS, QUEUE_BATCH};
 use crate::queue::{Body, Message, SendError};
-use crate::record::route::{self, DRILL};
 use crate::record::{Draft, Envelope, Record, SourceId, Stream, Tier, Traceparent, WhenFull};
+use crate::sources::{self, DRILL};
 use crate::time::Timestamp;
 use dedup::{Judged, Seen};
 
@@ -78,7 +78,7 @@ pub async fn ingest(
     rows: impl Iterator<Item = Row>,
 ) -> Result<(), IngestError> {
     let mut rows = rows.peekable();
-    if rows.peek().is_some() && route::route(&stream.source, stream.granted).is_ok_and(|route| route.audited) {
+    if rows.peek().is_some() && sources::route(&stream.source, stream.granted).is_ok_and(|route| route.audited) {
         let detail = "its connector holds no critical grant";
         audit::write(app, Action::ServedAsHigh, stream.id.as_str(), stream.source.as_str(), detail).await?;
     }
@@ -160,7 +160,7 @@ async fn batch(
 
 /// Enriches and routes: the tier is decided here, once [P3].
 pub fn enrich(draft: Draft, revision: u32, stream: &Stream, now: Timestamp) -> Result<Record, Reject> {
-    let granted = route::route(&draft.source, stream.granted)?;
+    let granted = sources::route(&draft.source, stream.granted)?;
     let route = match &draft.alert {
         Some(alert) if alert.is_drill() => DRILL,
         _ => granted,

@@ -6,8 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::connect::firms::Firms;
-use crate::connect::{Connector, Cursor, SourceError, Step};
+use crate::connect::{Cursor, SourceError};
 use crate::decode::Context;
 use crate::error::BackendError;
 use crate::ingest::dedup::Seen;
@@ -15,7 +14,7 @@ use crate::ingest::{IngestError, Ledger, ingest};
 use crate::limits::SLOW_RESPONSE;
 use crate::record::{Stream, WhenFull};
 use crate::schedule::lease;
-use crate::schedule::streams::{self, ConnectorKind, PollState, Registered};
+use crate::schedule::streams::{self, PollState, Registered};
 use crate::schedule::ticks::{Tick, latest_start};
 use crate::time::{Timestamp, rfc3339};
 
@@ -85,25 +84,17 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
 
 async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Result<PollOutcome, BackendError> {
     let spec = &registered.spec;
-    let connector = match connector(app, registered) {
+    let connector = match spec.polled.connector(&spec.source_id, &app.settings.services) {
         Ok(connector) => connector,
         Err(problem) => return Ok(failed(state, app.clock.now(), problem)),
     };
     let cursor = Cursor(state.cursor.clone());
-    let request = match connector.next(&cursor, app.clock.now()) {
-        Step::Fetch(request) => request,
-        Step::NotBefore(until) => {
-            state.not_before = Some(until);
-            return Ok(PollOutcome::Dropped("told to wait"));
-        }
-        Step::Done => return Ok(PollOutcome::Dropped("read to its end")),
-    };
-    let response = match app.upstream.call(&request, SLOW_RESPONSE).await {
+    let response = match app.upstream.call(&connector.next(&cursor), SLOW_RESPONSE).await {
         Ok(response) => response,
         Err(e) => return Ok(failed(state, app.clock.now(), e.to_string())),
     };
     let now = app.clock.now();
-    let fetched = match connector.absorb(&cursor, response, now) {
+    let fetched = match connector.absorb(response, now) {
         Ok(fetched) => fetched,
         Err(SourceError::NotModified) => {
             succeeded(state, now);
@@ -123,8 +114,8 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
         granted: false,
         when_full: WhenFull::Refuse,
     };
-    let context = Context { source: &fetched.source, received_at: now, topic: None };
-    let rows = match fetched.format.rows(&fetched.body, context) {
+    let context = Context { source: &spec.source_id, received_at: now, topic: None };
+    let rows = match connector.rows(&fetched.body, context) {
         Ok(rows) => rows,
         Err(reject) => return Ok(failed(state, now, reject.to_string())),
     };
@@ -146,18 +137,6 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
     state.records_failed += ledger.rejected;
     succeeded(state, now);
     Ok(PollOutcome::Polled(ledger))
-}
-
-fn connector(app: &App, registered: &Registered) -> Result<impl Connector + use<>, String> {
-    let spec = &registered.spec;
-    match spec.connector {
-        ConnectorKind::Firms => Ok(Firms {
-            source: spec.source_id.clone(),
-            config: spec.config.clone(),
-            base_url: app.settings.firms_base_url.clone(),
-            map_key: app.settings.firms_map_key.reveal().ok_or("FIRMS_MAP_KEY is not set")?.to_owned(),
-        }),
-    }
 }
 
 fn succeeded(state: &mut PollState, now: Timestamp) {

@@ -2,9 +2,9 @@
 
 pub mod envelope;
 pub mod ids;
-pub mod route;
 pub mod schema;
 mod stream;
+mod topic;
 pub mod value;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use envelope::{Envelope, Outgoing};
 pub use ids::{ConnectorId, EventId, SourceId, StreamId, TenantId, content_hash, hex};
 pub use stream::{Stream, WhenFull};
+pub use topic::Topic;
 
 use crate::error::{Reason, Reject};
 use crate::time::Timestamp;
@@ -204,7 +205,7 @@ pub struct Record {
     pub revision: u32,
     pub tenant: TenantId,
     pub tier: Tier,
-    pub topic: route::Topic,
+    pub topic: Topic,
     pub place: Option<Place>,
     pub ingested_at: Timestamp,
 }

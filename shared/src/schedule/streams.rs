@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
+use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::app::App;
-use crate::connect::firms;
 use crate::control::audit::{self, Action};
 use crate::error::BackendError;
-use crate::record::{SourceId, StreamId, TenantId, route};
+use crate::record::{SourceId, StreamId, TenantId};
 use crate::schedule::mode::Mode;
+use crate::sources::{self, ConnectorKind, Polled};
 use crate::store::{self, Expect, Item, Key};
 use crate::time::Timestamp;
 
@@ -33,25 +34,92 @@ pub struct StreamsFile {
     pub streams: Vec<StreamSpec>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConnectorKind {
-    /// NASA FIRMS area CSV.
-    Firms,
-}
-
 /// One polled stream.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct StreamSpec {
     pub id: StreamId,
     /// What its records are published under, unless a row decides otherwise.
     pub source_id: SourceId,
-    pub connector: ConnectorKind,
+    #[serde(flatten)]
+    pub polled: Polled,
     pub tenant: TenantId,
     /// Time between polls as text: `60s`, `5m`, `1h`.
     pub interval: Interval,
-    pub config: firms::Config,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    Id,
+    SourceId,
+    Connector,
+    Tenant,
+    Interval,
+    Config,
+}
+
+/// By hand, because a `config` must be read by its own connector's type while the parser still knows the line.
+impl<'de> Deserialize<'de> for StreamSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StreamSpec, D::Error> {
+        deserializer.deserialize_map(SpecVisitor)
+    }
+}
+
+struct SpecVisitor;
+
+impl<'de> Visitor<'de> for SpecVisitor {
+    type Value = StreamSpec;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a stream with id, source_id, connector, tenant, interval and config")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StreamSpec, A::Error> {
+        let (mut id, mut source_id, mut tenant, mut interval) = (None, None, None, None);
+        let (mut connector, mut polled, mut unread) = (None, None, None);
+        while let Some(field) = map.next_key()? {
+            let repeated = match field {
+                Field::Id => id.replace(map.next_value()?).is_some(),
+                Field::SourceId => source_id.replace(map.next_value()?).is_some(),
+                Field::Tenant => tenant.replace(map.next_value()?).is_some(),
+                Field::Interval => interval.replace(map.next_value()?).is_some(),
+                Field::Connector => connector.replace(map.next_value()?).is_some(),
+                Field::Config => match connector {
+                    Some(kind) => polled.replace(map.next_value_seed(ConfigOf(kind))?).is_some(),
+                    // It stands before its connector: kept until that is known.
+                    None => unread.replace(map.next_value::<serde_json::Value>()?).is_some(),
+                },
+            };
+            if repeated {
+                return Err(A::Error::custom("a field of the stream stands twice"));
+            }
+        }
+        let kind: ConnectorKind = connector.ok_or_else(|| A::Error::missing_field("connector"))?;
+        let polled = match (polled, unread) {
+            (Some(polled), None) => polled,
+            (None, Some(unread)) => kind.read(unread).map_err(A::Error::custom)?,
+            (None, None) => return Err(A::Error::missing_field("config")),
+            (Some(_), Some(_)) => return Err(A::Error::duplicate_field("config")),
+        };
+        Ok(StreamSpec {
+            id: id.ok_or_else(|| A::Error::missing_field("id"))?,
+            source_id: source_id.ok_or_else(|| A::Error::missing_field("source_id"))?,
+            polled,
+            tenant: tenant.ok_or_else(|| A::Error::missing_field("tenant"))?,
+            interval: interval.ok_or_else(|| A::Error::missing_field("interval"))?,
+        })
+    }
+}
+
+struct ConfigOf(ConnectorKind);
+
+impl<'de> DeserializeSeed<'de> for ConfigOf {
+    type Value = Polled;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Polled, D::Error> {
+        self.0.read(deserializer)
+    }
 }
 
 /// A duration as text, from a second to a year.
@@ -131,8 +199,7 @@ impl StreamsFile {
             if self.streams[..at].iter().any(|other| other.id == spec.id) {
                 return Err(wrong("id: another stream has it already".into()));
             }
-            route::route(&spec.source_id, false).map_err(|e| wrong(format!("source_id: {}", e.detail)))?;
-            spec.config.check().map_err(|e| wrong(format!("config.{e}")))?;
+            sources::route(&spec.source_id, false).map_err(|e| wrong(format!("source_id: {}", e.detail)))?;
         }
         Ok(())
     }
@@ -241,7 +308,7 @@ pub async fn status(app: &App, registered: &Registered) -> Result<Status, Backen
     let spec = &registered.spec;
     let interval = spec.interval.get();
     let mode = Mode::of(interval);
-    let tier = route::route(&spec.source_id, false).map(|route| route.tier.name()).unwrap_or("none");
+    let tier = sources::route(&spec.source_id, false).map(|route| route.tier.name()).unwrap_or("none");
     Ok(Status {
         stream_id: spec.id.clone(),
         source_id: spec.source_id.clone(),
@@ -300,7 +367,8 @@ streams:
     fn a_good_file_is_read_and_bad_ones_say_where() {
         let file = StreamsFile::parse(GOOD).unwrap();
         assert_eq!(file.streams[0].interval.get(), Duration::from_secs(60));
-        assert_eq!(file.streams[0].config.days, 1);
+        let Polled::Firms(config) = &file.streams[0].polled;
+        assert_eq!(config.days, 1);
         for (from, to, says) in [
             ("interval: 60s", "interval: 60", "interval"),
             ("interval: 60s", "interval: 0s", "at least 1s"),

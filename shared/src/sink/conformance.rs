@@ -10,7 +10,7 @@ use futures::future::{FutureExt, join_all};
 
 use crate::error::Reason;
 use crate::limits::RECORD_VALUE_BYTES;
-use crate::record::route::Topic;
+use crate::record::Topic;
 use crate::record::{EventId, Outgoing, SourceId, TenantId, Tier, Traceparent};
 use crate::sink::{Lane, Sent, Sink, TopicState};
 use crate::time::{Clock, Timestamp};

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::BackendError;
 use crate::record::Outgoing;
-use crate::record::route::Topic;
+use crate::record::Topic;
 use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, refusal};
 
 /// Sends that wait for the writer; more wait for a place, within their own time.

@@ -16,7 +16,7 @@ use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use streammanager::faults::sink::FaultySink;
 use streammanager::record::Outgoing;
-use streammanager::record::route::Topic;
+use streammanager::record::Topic;
 use streammanager::sink::conformance::{Breakable, Stored, World};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sink::{FileSink, Sink};

@@ -28,6 +28,7 @@ use streammanager::schedule::lease;
 use streammanager::schedule::streams::{self, StreamsFile};
 use streammanager::settings::Settings;
 use streammanager::sink::TopicState;
+use streammanager::sources as source_table;
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
 use tokio::net::TcpListener;
@@ -84,8 +85,8 @@ struct World {
     mqtt: SocketAddr,
     kafka: String,
     streams: usize,
-    /// Streams that cannot be polled, for want of the source's key.
-    keyless: usize,
+    /// Streams that cannot be polled for want of their service's key, by the setting that is missing.
+    keyless: BTreeMap<&'static str, usize>,
     topics: Vec<streammanager::sink::TopicReport>,
     /// Takes in nothing new: HTTP, MQTT, schedules.
     intake: CancellationToken,
@@ -115,7 +116,8 @@ impl World {
             ("KafkaSecurity".to_owned(), "plaintext".to_owned()),
         ]);
         if let Some(url) = upstream {
-            parameters.insert("FirmsBaseUrl".to_owned(), url);
+            let addresses = source_table::services().map(|service| service.address_parameter.to_owned());
+            parameters.extend(addresses.map(|parameter| (parameter, url.clone())));
         }
         if let Some(prefix) = &args.topic_prefix {
             parameters.insert("TopicPrefix".to_owned(), prefix.clone());
@@ -127,14 +129,11 @@ impl World {
             streams_file.streams.iter_mut().for_each(|spec| spec.interval = demo::interval());
         }
         let streams = streams_file.streams.len();
-        let map_key = if args.demo { Some(demo::MAP_KEY.to_owned()) } else { std::env::var("FIRMS_MAP_KEY").ok() };
-        let map_key = map_key.filter(|key| !key.trim().is_empty());
-        let keyless = if map_key.is_some() { 0 } else { streams };
+        let keys = service_keys(args.demo);
         for function in &mut template.functions {
-            if let Some(key) = &map_key {
-                function.environment.insert("FIRMS_MAP_KEY".into(), key.clone());
-            }
+            function.environment.extend(keys.iter().map(|(setting, key)| ((*setting).to_owned(), key.clone())));
         }
+        let keyless = keyless(&streams_file, &keys);
 
         let rng = Rng::from_os().map_err(Failure::new)?;
         let backends = Backends::open(&args.aws, &args.data, &template, &clock, &rng).await?;
@@ -256,8 +255,8 @@ impl World {
                 println!("  topic {} has {partitions} partitions, expected {expected}: used as it is", topic.topic);
             }
         }
-        if self.keyless > 0 {
-            println!("  FIRMS_MAP_KEY is not set: {} streams cannot be polled", self.keyless);
+        for (setting, streams) in &self.keyless {
+            println!("  {setting} is not set: {streams} streams cannot be polled");
         }
         match self.queued_at_start {
             Queued::Records(0) => {}
@@ -379,6 +378,24 @@ fn read_streams(path: &Path) -> Result<StreamsFile, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failure::new(format!("{}: {e}; name it with --streams", path.display())))?;
     StreamsFile::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}
+
+/// The services' keys by their settings, from this process's environment.
+fn service_keys(demo: bool) -> BTreeMap<&'static str, String> {
+    let settings = source_table::services().filter_map(|service| service.key_setting);
+    let key = |setting| if demo { Some(demo::MAP_KEY.to_owned()) } else { std::env::var(setting).ok() };
+    let keys = settings.filter_map(|setting| Some((setting, key(setting)?)));
+    keys.filter(|(_, key)| !key.trim().is_empty()).collect()
+}
+
+/// How many streams want for which key.
+fn keyless(file: &StreamsFile, keys: &BTreeMap<&'static str, String>) -> BTreeMap<&'static str, usize> {
+    let mut keyless = BTreeMap::new();
+    let wanted = file.streams.iter().filter_map(|spec| spec.polled.service().key_setting);
+    for setting in wanted.filter(|setting| !keys.contains_key(setting)) {
+        *keyless.entry(setting).or_default() += 1;
+    }
+    keyless
 }
 
 /// An earlier process of this host may have died with both leases of delivery, and who then comes first would leave at once.

@@ -14,6 +14,7 @@ use crate::record::{StreamId, Tier};
 use crate::schedule::streams::StreamsFile;
 use crate::schedule::ticks;
 use crate::settings::{Secret, Settings};
+use crate::sources::{Polled, Services};
 use crate::time::{Clock, Rng};
 use crate::upstream::{Response, Unreachable};
 
@@ -53,8 +54,10 @@ impl World {
         let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::default(), options).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let source = Arc::new(Scripted::new(answers));
+        let mut services = Services::default();
+        services.set_key("FIRMS_MAP_KEY", Secret::new("k3y"));
         let app = App::new(
-            Settings { firms_map_key: Secret::new("k3y"), ..Settings::local() },
+            Settings { services, ..Settings::local() },
             Seams {
                 queue: embedded.clone(),
                 store: embedded,
@@ -232,11 +235,13 @@ async fn a_stream_that_is_applied_again_changes_only_what_the_file_changes() {
     let again = streams::apply(&world.app, &file, true).await.unwrap();
     assert_eq!((again.unchanged.len(), again.added.len(), again.changed.len()), (1, 0, 0));
     streams::set_started(&world.app, &world.stream, false, "test").await.unwrap();
-    file.streams[0].config.days = 3;
+    let Polled::Firms(config) = &mut file.streams[0].polled;
+    config.days = 3;
     let changed = streams::apply(&world.app, &file, true).await.unwrap();
     assert_eq!(changed.changed, std::slice::from_ref(&world.stream));
     let now = streams::get(&world.app, &world.stream).await.unwrap().unwrap();
-    assert_eq!((now.started, now.spec.config.days), (false, 3), "a stopped stream stays stopped");
+    let Polled::Firms(config) = &now.spec.polled;
+    assert_eq!((now.started, config.days), (false, 3), "a stopped stream stays stopped");
     file.streams.clear();
     assert!(streams::apply(&world.app, &file, false).await.unwrap().removed.is_empty(), "only --prune removes");
     assert_eq!(streams::apply(&world.app, &file, true).await.unwrap().removed.len(), 1);

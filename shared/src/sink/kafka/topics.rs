@@ -10,7 +10,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 
 use crate::error::BackendError;
-use crate::record::route::Topic;
+use crate::record::Topic;
 use crate::sink::{TopicReport, TopicState};
 
 /// One question to the cluster.

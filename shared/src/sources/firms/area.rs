@@ -1,12 +1,15 @@
 //! NASA FIRMS area CSV [S1, S11]: one product over one box, re-read each poll because its window keeps growing. Whether a
 //! response is data is judged by its header line, never by its status alone.
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rows;
 use crate::connect::politeness::retry_after;
-use crate::connect::{Connector, Cursor, Fetched, SourceError, Step};
-use crate::decode::{Format, firms};
+use crate::connect::{Connector, Cursor, Fetched, SourceError};
+use crate::decode::{Context, Rows};
+use crate::error::Reject;
 use crate::record::SourceId;
 use crate::time::Timestamp;
 use crate::upstream::{Request, Response, SecretUrl};
@@ -43,6 +46,7 @@ impl Product {
 /// A FIRMS stream's `config`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "FirmsConfig")]
 pub struct Config {
     pub product: Product,
     /// West, south, east, north in degrees.
@@ -91,7 +95,7 @@ struct Validators {
 }
 
 impl Connector for Firms {
-    fn next(&self, cursor: &Cursor, _now: Timestamp) -> Step {
+    fn next(&self, cursor: &Cursor) -> Request {
         let [west, south, east, north] = self.config.area;
         let (base, key, product, days) = (&self.base_url, &self.map_key, self.config.product.name(), self.config.days);
         // Commas stay literal: the service refuses percent-encoded ones.
@@ -104,21 +108,20 @@ impl Connector for Firms {
         if let Some(modified) = validators.last_modified {
             headers.push(("if-modified-since".to_owned(), modified));
         }
-        Step::Fetch(Request { url: SecretUrl::new(url, Some(&self.map_key)), headers })
+        Request { url: SecretUrl::new(url, Some(&self.map_key)), headers }
     }
 
-    fn absorb(&self, _cursor: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError> {
+    fn absorb(&self, response: Response, now: Timestamp) -> Result<Fetched, SourceError> {
         if response.status == 304 {
             return Err(SourceError::NotModified);
         }
-        if firms::check_header(&response.body).is_ok() {
+        if rows::check_header(&response.body).is_ok() {
             let validators = Validators {
                 etag: response.header("etag").map(str::to_owned),
                 last_modified: response.header("last-modified").map(str::to_owned),
             };
             let cursor = Cursor(serde_json::to_string(&validators).unwrap_or_default());
-            let source = self.source.clone();
-            return Ok(Fetched { body: response.body, format: Format::Firms, source, cursor, more: false });
+            return Ok(Fetched { body: response.body, cursor });
         }
         // A page may repeat the URL; its key is gone before the text is cut, so that no half of it stays.
         let start = String::from_utf8_lossy(&response.body[..response.body.len().min(4096)]);
@@ -135,12 +138,15 @@ impl Connector for Firms {
             Err(SourceError::Failed(format!("status {}: no detections but {text:?}", response.status)))
         }
     }
+
+    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+        rows::rows(body, context)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use std::time::Duration;
 
     fn connector() -> Firms {
@@ -155,16 +161,14 @@ mod tests {
     fn answer(status: u16, headers: &[(&str, &str)], body: &'static str) -> Result<Fetched, SourceError> {
         let headers = headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let response = Response { status, headers, body: Bytes::from_static(body.as_bytes()), elapsed: Duration::ZERO };
-        connector().absorb(&Cursor::default(), response, Timestamp::UNIX_EPOCH)
+        connector().absorb(response, Timestamp::UNIX_EPOCH)
     }
 
     const HEADER: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight\n";
 
     #[test]
     fn s1_the_url_has_literal_commas_and_never_shows_its_key() {
-        let Step::Fetch(request) = connector().next(&Cursor::default(), Timestamp::UNIX_EPOCH) else {
-            panic!("no fetch")
-        };
+        let request = connector().next(&Cursor::default());
         let url = "https://example.test/api/area/csv/k3y/VIIRS_SNPP_NRT/-124.5,32.5,-114.1,42.1/2";
         assert_eq!(request.url.reveal(), url);
         assert!(!format!("{request:?} {}", request.url).contains("k3y"));
@@ -193,7 +197,7 @@ mod tests {
     fn s11_validators_come_back_as_a_conditional_request_and_retry_after_is_obeyed() {
         let fetched =
             answer(200, &[("etag", "\"a\""), ("last-modified", "Tue, 24 Nov 2026 00:00:00 GMT")], HEADER).unwrap();
-        let Step::Fetch(request) = connector().next(&fetched.cursor, Timestamp::UNIX_EPOCH) else { panic!("no fetch") };
+        let request = connector().next(&fetched.cursor);
         assert_eq!(request.headers[0], ("if-none-match".to_owned(), "\"a\"".to_owned()));
         assert_eq!(request.headers[1].0, "if-modified-since");
         assert_eq!(answer(304, &[], ""), Err(SourceError::NotModified));

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::decode::Format;
+use crate::sources;
 use crate::time::rfc3339;
 
 const VIIRS: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight\n";
@@ -123,7 +123,7 @@ fn s1_the_rows_satellite_decides_the_source() {
     assert_eq!(of("firms_viirs_noaa20", "GOES-18"), Ok(("firms_viirs_noaa20".to_owned(), 1)));
     assert_eq!(of("firms_viirs_noaa20", ""), Ok(("firms_viirs_noaa20".to_owned(), 1)));
     assert_eq!(of("historical_firms", "N"), Ok(("historical_firms".to_owned(), 0)));
-    assert_eq!(Format::of(&SourceId::new("historical_firms").unwrap()), Some(Format::Firms));
+    assert_eq!(sources::format_of(&SourceId::new("historical_firms").unwrap()).unwrap().name, "firms");
     assert_eq!(of("iot_smoke", "GOES-18").unwrap_err().reason, Reason::MissingField);
 }
 

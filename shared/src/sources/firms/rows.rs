@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use super::{Context, Rows};
+use crate::decode::{Context, Rows};
 use crate::error::{Reason, Reject};
 use crate::record::{Data, Draft, EventId, Geometry, Position, Quality, SourceId, content_hash};
 use crate::time::Timestamp;

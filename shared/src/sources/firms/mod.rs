@@ -1,0 +1,45 @@
+//! NASA FIRMS: fire detections of five satellites, polled as area CSV, or read from daily text files and archives [S1, S6].
+
+mod area;
+pub mod rows;
+
+pub use area::{Config, Firms, Product};
+
+use super::{Id, Records, Service, Services, Source};
+use crate::decode::Format;
+use crate::record::{SourceId, Tier, Topic};
+
+pub static SERVICE: Service = Service {
+    name: "NASA FIRMS",
+    address: "https://firms.modaps.eosdis.nasa.gov",
+    address_setting: "FIRMS_BASE_URL",
+    address_parameter: "FirmsBaseUrl",
+    key_setting: Some("FIRMS_MAP_KEY"),
+};
+
+pub static SOURCE: Source = Source {
+    ids: &[
+        detections("firms_viirs_snpp", "NASA FIRMS VIIRS S-NPP"),
+        detections("firms_viirs_noaa20", "NASA FIRMS VIIRS NOAA-20"),
+        detections("firms_viirs_noaa21", "NASA FIRMS VIIRS NOAA-21"),
+        detections("firms_modis_terra", "NASA FIRMS MODIS Terra"),
+        detections("firms_modis_aqua", "NASA FIRMS MODIS Aqua"),
+        detections("landsat_nrt", "NASA FIRMS Landsat"),
+        detections("firms_*", "NASA FIRMS"),
+        Id { pattern: "historical_firms*", name: "NASA FIRMS archive", tier: Tier::Low, topic: Topic::HISTORICAL },
+    ],
+    records: Some(Records { format: FORMAT, data: |generator| generator.subschema_for::<rows::Detection<'static>>() }),
+    service: Some(&SERVICE),
+};
+
+/// NASA FIRMS CSV of any product.
+pub const FORMAT: Format = Format::new("firms", rows::rows);
+
+const fn detections(pattern: &'static str, name: &'static str) -> Id {
+    Id { pattern, name, tier: Tier::High, topic: Topic::NASA_FIRMS }
+}
+
+pub(super) fn connector(config: Config, source: SourceId, services: &Services) -> Result<Firms, String> {
+    let (base_url, map_key) = (services.address(&SERVICE).to_owned(), services.key(&SERVICE)?.to_owned());
+    Ok(Firms { source, config, base_url, map_key })
+}

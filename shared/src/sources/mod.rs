@@ -1,0 +1,170 @@
+//! The one table of sources: which ids exist, what they are in words, where their records go, who reads and who polls them.
+//! One file or folder a source. Routes, the command line's values and help, schemas, settings, the checks of `streams.yaml`
+//! and `docs/sources.md` derive from it: a new source is its own module here and one line of the table.
+
+pub mod alerts;
+pub mod firms;
+mod planned;
+mod route;
+pub mod sensors;
+mod service;
+
+use schemars::{Schema, SchemaGenerator};
+
+use crate::decode::Format;
+use crate::record::{SourceId, Tier, Topic};
+
+pub use route::{DRILL, Route, is_critical, route};
+pub use service::{Service, Services};
+
+/// What one provider's ids share.
+pub struct Source {
+    pub ids: &'static [Id],
+    /// `None`: only the ids' place is fixed, nothing reads their records yet.
+    pub records: Option<Records>,
+    /// The service that is polled for them; `None` for what is pushed to us or comes in files.
+    pub service: Option<&'static Service>,
+}
+
+/// An id, or all ids that begin alike, and where their records go [P2].
+pub struct Id {
+    /// An exact id, or a prefix with `*` behind it.
+    pub pattern: &'static str,
+    /// In words, as records say it in `source_name`.
+    pub name: &'static str,
+    pub tier: Tier,
+    pub topic: Topic,
+}
+
+/// How a source's bytes become records, and what these look like.
+pub struct Records {
+    pub format: Format,
+    /// The JSON Schema of a record's `data`.
+    pub data: fn(&mut SchemaGenerator) -> Schema,
+}
+
+macro_rules! table {
+    ($($module:ident $(polled by $connector:ident)?,)*) => {
+        /// Every source. Where several patterns fit an id, the longest decides.
+        pub const TABLE: &[&Source] = &[$(&$module::SOURCE),*];
+
+        /// What `streams.yaml` says of a polled stream beside its name, tenant and interval: which connector reads it, and how.
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, schemars::JsonSchema)]
+        #[serde(tag = "connector", content = "config", rename_all = "snake_case")]
+        pub enum Polled {
+            $($($connector($module::Config),)?)*
+        }
+
+        /// The connectors' names, as `streams.yaml` has them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum ConnectorKind {
+            $($($connector,)?)*
+        }
+
+        impl ConnectorKind {
+            pub const ALL: &[ConnectorKind] = &[$($(ConnectorKind::$connector,)?)*];
+
+            /// Reads the connector's own `config`, so that an error knows its line.
+            pub(crate) fn read<'de, D: serde::Deserializer<'de>>(self, config: D) -> Result<Polled, D::Error> {
+                match self {
+                    $($(ConnectorKind::$connector => {
+                        let config: $module::Config = serde::Deserialize::deserialize(config)?;
+                        config.check().map_err(|e| serde::de::Error::custom(format!("config.{e}")))?;
+                        Ok(Polled::$connector(config))
+                    })?)*
+                }
+            }
+        }
+
+        impl Polled {
+            /// The connector of one stream.
+            ///
+            /// # Errors
+            /// A setting that is missing, for a person to mend.
+            pub fn connector(
+                &self,
+                source: &SourceId,
+                services: &Services,
+            ) -> Result<Box<dyn crate::connect::Connector>, String> {
+                match self {
+                    $($(Polled::$connector(config) => {
+                        Ok(Box::new($module::connector(config.clone(), source.clone(), services)?))
+                    })?)*
+                }
+            }
+
+            /// The service that it asks.
+            pub fn service(&self) -> &'static Service {
+                match self {
+                    $($(Polled::$connector(_) => &$module::SERVICE,)?)*
+                }
+            }
+        }
+    };
+}
+
+table! {
+    alerts,
+    firms polled by Firms,
+    sensors,
+    planned,
+}
+
+impl Id {
+    pub fn fits(&self, id: &str) -> bool {
+        match self.pattern.strip_suffix('*') {
+            Some(prefix) => id.starts_with(prefix),
+            None => id == self.pattern,
+        }
+    }
+}
+
+/// The source of an id, and the id's line.
+pub fn find(source: &SourceId) -> Option<(&'static Source, &'static Id)> {
+    let fitting = ids().filter(|(_, id)| id.fits(source.as_str()));
+    // An exact id is as long as a prefix of all its letters with its `*`, and wins.
+    fitting.max_by_key(|(_, id)| (id.pattern.trim_end_matches('*').len(), !id.pattern.ends_with('*')))
+}
+
+/// Every id with its source, in the table's order.
+pub fn ids() -> impl Iterator<Item = (&'static Source, &'static Id)> {
+    TABLE.iter().flat_map(|source| source.ids.iter().map(move |id| (*source, id)))
+}
+
+/// The format that a source's bodies have; `None` for a source that nothing reads.
+pub fn format_of(source: &SourceId) -> Option<Format> {
+    find(source).and_then(|(source, _)| source.records.as_ref()).map(|records| records.format)
+}
+
+/// Every format, once.
+pub fn formats() -> Vec<Format> {
+    let mut formats: Vec<Format> = Vec::new();
+    for records in TABLE.iter().filter_map(|source| source.records.as_ref()) {
+        if formats.iter().all(|format| format.name != records.format.name) {
+            formats.push(records.format);
+        }
+    }
+    formats
+}
+
+/// What can stand in a topic: its sources' records; drills look like the alerts that they are no drill of.
+pub fn records_of(topic: Topic) -> impl Iterator<Item = &'static Records> {
+    let ids_topic = if topic == DRILL.topic { Topic::CRITICAL_ALERTS } else { topic };
+    let writes = move |source: &&&Source| source.ids.iter().any(|id| id.topic == ids_topic);
+    TABLE.iter().filter(writes).filter_map(|source| source.records.as_ref())
+}
+
+/// Every polled service.
+pub fn services() -> impl Iterator<Item = &'static Service> {
+    TABLE.iter().filter_map(|source| source.service)
+}
+
+/// The patterns of all ids that something reads, with commas between: for messages and help.
+pub fn readable_ids() -> String {
+    let readable = ids().filter(|(source, _)| source.records.is_some());
+    readable.map(|(_, id)| id.pattern).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;

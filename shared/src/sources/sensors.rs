@@ -1,0 +1,16 @@
+//! Sensors that push their readings over MQTT [S3].
+
+use super::{Id, Records, Source};
+use crate::decode::Format;
+use crate::decode::sensor::Reading;
+use crate::record::{Tier, Topic};
+
+pub static SOURCE: Source = Source {
+    ids: &[sensor("iot_purpleair", "PurpleAir"), sensor("iot_*", "IoT sensor")],
+    records: Some(Records { format: Format::SENSOR, data: |generator| generator.subschema_for::<Reading>() }),
+    service: None,
+};
+
+const fn sensor(pattern: &'static str, name: &'static str) -> Id {
+    Id { pattern, name, tier: Tier::Normal, topic: Topic::IOT_SENSORS }
+}

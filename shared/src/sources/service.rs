@@ -1,0 +1,67 @@
+//! Where the polled services are and with which keys they are asked: names of settings from the table, values from an
+//! environment. A key is never shown.
+
+use std::collections::BTreeMap;
+
+use super::services;
+use crate::settings::{BadSetting, Secret, variable};
+
+/// A provider's service, and the names under which its settings are found.
+#[derive(Debug)]
+pub struct Service {
+    /// In words.
+    pub name: &'static str,
+    /// Its base address, without a slash at the end.
+    pub address: &'static str,
+    /// The variable that names another address.
+    pub address_setting: &'static str,
+    /// The template's parameter that does.
+    pub address_parameter: &'static str,
+    /// The variable that holds its key; `None`: it asks for none. `{key_setting}_SECRET` names the secret that holds it on AWS.
+    pub key_setting: Option<&'static str>,
+}
+
+/// The services' settings as they were found, by their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Services {
+    addresses: BTreeMap<&'static str, String>,
+    keys: BTreeMap<&'static str, Secret>,
+}
+
+impl Services {
+    /// # Errors
+    /// An address that is not one.
+    pub fn parse(environment: &BTreeMap<String, String>) -> Result<Services, BadSetting> {
+        let mut found = Services::default();
+        for service in services() {
+            if let Some(address) = variable(environment, service.address_setting) {
+                if !address.starts_with("https://") && !address.starts_with("http://") {
+                    let rule = format!("{address:?} is not an address that begins with https:// or http://");
+                    return Err(BadSetting { name: service.address_setting.into(), rule });
+                }
+                found.addresses.insert(service.address_setting, address.trim_end_matches('/').to_owned());
+            }
+            if let Some(setting) = service.key_setting
+                && let Some(key) = variable(environment, setting)
+            {
+                found.keys.insert(setting, Secret::new(key));
+            }
+        }
+        Ok(found)
+    }
+
+    pub fn set_key(&mut self, setting: &'static str, key: Secret) {
+        self.keys.insert(setting, key);
+    }
+
+    pub fn address(&self, service: &Service) -> &str {
+        self.addresses.get(service.address_setting).map_or(service.address, String::as_str)
+    }
+
+    /// # Errors
+    /// Names the setting that is missing.
+    pub fn key(&self, service: &Service) -> Result<&str, String> {
+        let setting = service.key_setting.unwrap_or_default();
+        self.keys.get(setting).and_then(Secret::reveal).ok_or_else(|| format!("{setting} is not set"))
+    }
+}

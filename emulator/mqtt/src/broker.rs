@@ -8,20 +8,24 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
+use super::Gate;
+use super::encode::NotSubscribed;
 use super::limits::Limits;
 use super::message::{Delivery, Message, Qos};
 use super::routes::{Routes, Subscription};
-use super::session::Session;
+use super::session::{Owner, Session};
 use super::topic::{Filter, matches};
 
 pub(super) struct Broker {
     limits: Limits,
-    state: Mutex<State>,
+    gate: Arc<dyn Gate>,
+    registry: Mutex<Registry>,
 }
 
+/// Who is known, who subscribed to what, and what is retained.
 #[derive(Default)]
-struct State {
-    sessions: BTreeMap<Arc<str>, Arc<Session>>,
+struct Registry {
+    sessions: BTreeMap<Arc<Owner>, Arc<Session>>,
     routes: Routes,
     retained: BTreeMap<Arc<str>, Arc<Message>>,
     last_serial: u64,
@@ -57,101 +61,111 @@ pub(super) enum RetainedWish {
 }
 
 impl Broker {
-    pub(super) fn new(limits: Limits) -> Broker {
-        Broker { limits, state: Mutex::default() }
+    pub(super) fn new(gate: Arc<dyn Gate>, limits: Limits) -> Broker {
+        Broker { limits, gate, registry: Mutex::default() }
     }
 
     /// Finds or makes the client's session and gives it to a new connection.
-    pub(super) fn attach(&self, client_id: &str, clean: bool, expiry: Duration) -> Attached {
-        let mut state = self.lock();
-        state.sweep();
-        if let Some(former) = state.sessions.get(client_id).filter(|former| clean || former.is_over()).cloned() {
+    pub(super) fn attach(&self, owner: &Owner, clean: bool, expiry: Duration) -> Attached {
+        let mut registry = self.lock();
+        registry.sweep();
+        if let Some(former) = registry.sessions.get(owner).filter(|former| clean || former.is_over()).cloned() {
             former.dismiss();
-            state.discard(&former);
+            registry.discard(&former);
         }
-        let present = state.sessions.contains_key(client_id);
-        let session = match state.sessions.get(client_id) {
+        let present = registry.sessions.contains_key(owner);
+        let session = match registry.sessions.get(owner) {
             Some(session) => session.clone(),
             None => {
-                let session = Arc::new(Session::new(client_id));
-                state.sessions.insert(session.client_id.clone(), session.clone());
+                let session = Arc::new(Session::new(Arc::new(owner.clone())));
+                registry.sessions.insert(session.owner.clone(), session.clone());
                 session
             }
         };
-        state.last_serial += 1;
-        let serial = state.last_serial;
+        registry.last_serial += 1;
+        let serial = registry.last_serial;
         let kicked = session.attach(serial, expiry.min(self.limits.session_expiry));
         Attached { session, serial, present, kicked }
     }
 
     /// Ends a connection's hold; the session goes too unless it is to outlive it.
     pub(super) fn detach(&self, attached: &Attached) {
-        let mut state = self.lock();
+        let mut registry = self.lock();
         if !attached.session.detach(attached.serial) {
             return;
         }
         if attached.session.is_over() {
-            state.discard(&attached.session);
+            registry.discard(&attached.session);
         }
-        state.keep_within(self.limits.sessions);
+        registry.keep_within(self.limits.sessions);
     }
 
     /// Hands a message to every subscriber, and keeps it when it is to be retained. `origin` is the publishing client.
-    pub(super) fn publish(&self, origin: Option<&str>, message: Message) {
-        let mut state = self.lock();
+    /// Gives the number of subscribers.
+    pub(super) fn publish(&self, origin: Option<&Owner>, message: Message) -> usize {
+        let mut registry = self.lock();
         let message = Arc::new(message);
         if message.retain {
-            state.retain(&message, &self.limits);
+            registry.retain(&message, &self.limits);
         }
-        let mut deliveries: BTreeMap<&str, (&Arc<Session>, Delivery)> = BTreeMap::new();
-        state.routes.covering(&message.topic, &mut |subscription| {
-            let client_id: &str = &subscription.session.client_id;
-            if subscription.no_local && origin == Some(client_id) {
+        let mut deliveries: BTreeMap<&Owner, (&Arc<Session>, Delivery)> = BTreeMap::new();
+        registry.routes.covering(&message.topic, &mut |subscription| {
+            let owner = &*subscription.session.owner;
+            if subscription.no_local && origin == Some(owner) {
+                return;
+            }
+            if !self.gate.may_receive(owner.identity.as_ref(), &message.topic) {
                 return;
             }
             let qos = subscription.qos.min(message.qos);
             let retain = subscription.retain_as_published && message.retain;
             let (_, delivery) = deliveries
-                .entry(client_id)
+                .entry(owner)
                 .or_insert_with(|| (&subscription.session, Delivery { message: message.clone(), qos, retain }));
             delivery.qos = delivery.qos.max(qos);
             delivery.retain |= retain;
         });
+        let subscribers = deliveries.len();
         for (session, delivery) in deliveries.into_values() {
             session.offer(delivery, &self.limits);
         }
+        subscribers
     }
 
-    /// Subscribes and queues the retained messages asked for. The answer has the granted QoS for each wish, `None` for
-    /// those beyond the bound.
-    pub(super) fn subscribe(&self, session: &Arc<Session>, wishes: Vec<Wish>) -> Vec<Option<Qos>> {
-        let mut state = self.lock();
+    /// Subscribes and queues the retained messages asked for; gives the granted QoS for each wish.
+    pub(super) fn subscribe(&self, session: &Arc<Session>, wishes: Vec<Wish>) -> Vec<Result<Qos, NotSubscribed>> {
+        let mut registry = self.lock();
         // A connection that has been replaced may not leave routes to a session that is no longer known.
-        let known = state.sessions.get(&session.client_id).is_some_and(|current| Arc::ptr_eq(current, session));
-        let mut grant = |wish| if known { state.subscribe(session, &wish, &self.limits) } else { None };
+        let known = registry.sessions.get(&session.owner).is_some_and(|current| Arc::ptr_eq(current, session));
+        let mut grant = |wish: Wish| {
+            if !self.gate.may_subscribe(session.owner.identity.as_ref(), &wish.filter) {
+                return Err(NotSubscribed::NotAuthorized);
+            }
+            if known { registry.subscribe(session, &wish, self) } else { Err(NotSubscribed::TooMany) }
+        };
         wishes.into_iter().map(&mut grant).collect()
     }
 
     /// Unsubscribes; tells for each filter whether there was such a subscription.
     pub(super) fn unsubscribe(&self, session: &Arc<Session>, filters: &[Filter]) -> Vec<bool> {
-        let mut state = self.lock();
+        let mut registry = self.lock();
         filters
             .iter()
             .map(|filter| {
-                state.routes.remove(filter.as_str(), &session.client_id);
+                registry.routes.remove(filter.as_str(), &session.owner);
                 session.remove_filter(filter.as_str())
             })
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock()
     }
 }
 
-impl State {
-    fn subscribe(&mut self, session: &Arc<Session>, wish: &Wish, limits: &Limits) -> Option<Qos> {
-        let new = session.add_filter(wish.filter.as_str(), limits)?;
+impl Registry {
+    fn subscribe(&mut self, session: &Arc<Session>, wish: &Wish, broker: &Broker) -> Result<Qos, NotSubscribed> {
+        let new = session.add_filter(wish.filter.as_str(), &broker.limits).ok_or(NotSubscribed::TooMany)?;
         self.routes.insert(
             &wish.filter,
             Subscription {
@@ -167,12 +181,16 @@ impl State {
             RetainedWish::Never => false,
         };
         if wanted {
-            for message in self.retained.values().filter(|message| matches(wish.filter.as_str(), &message.topic)) {
+            let identity = session.owner.identity.as_ref();
+            let fits = |message: &&Arc<Message>| {
+                matches(wish.filter.as_str(), &message.topic) && broker.gate.may_receive(identity, &message.topic)
+            };
+            for message in self.retained.values().filter(fits) {
                 let qos = wish.qos.min(message.qos);
-                session.offer(Delivery { message: message.clone(), qos, retain: true }, limits);
+                session.offer(Delivery { message: message.clone(), qos, retain: true }, &broker.limits);
             }
         }
-        Some(wish.qos)
+        Ok(wish.qos)
     }
 
     /// An empty payload clears the topic. At the bound a new topic is not retained: its message is still delivered.
@@ -192,10 +210,10 @@ impl State {
 
     fn discard(&mut self, session: &Arc<Session>) {
         for filter in session.take_filters() {
-            self.routes.remove(&filter, &session.client_id);
+            self.routes.remove(&filter, &session.owner);
         }
-        if self.sessions.get(&session.client_id).is_some_and(|current| Arc::ptr_eq(current, session)) {
-            self.sessions.remove(&session.client_id);
+        if self.sessions.get(&session.owner).is_some_and(|current| Arc::ptr_eq(current, session)) {
+            self.sessions.remove(&session.owner);
         }
     }
 
@@ -212,7 +230,7 @@ impl State {
         let surplus = away.len().saturating_sub(bound);
         away.sort_by_key(|(since, _)| *since);
         for (_, session) in away.into_iter().take(surplus) {
-            tracing::warn!(client = %session.client_id, "too many sessions of clients that are away: this one is forgotten");
+            tracing::warn!(client = %session.owner.client_id, "too many sessions of clients that are away: this one is forgotten");
             self.discard(&session);
         }
     }

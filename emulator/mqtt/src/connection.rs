@@ -13,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::broker::Attached;
 use super::decode::{self, Packet, Version, Will};
-use super::encode::{self, NotSubscribed};
+use super::encode::{self, NotSubscribed, Reached};
 use super::frame::{self, Fault, fault};
 use super::handshake::{self, Arrival, Peer};
 use super::limits::TOPIC_ALIASES;
 use super::message::Message;
 use super::session::Next;
 use super::window::{Settled, Window, offer};
-use super::{Publish, Refused, Shared, Socket, hang_up};
+use super::{Publish, Refused, Shared, Socket, Taken, hang_up};
 
 /// Room made for each read once the first buffer is used up.
 const READ_BYTES: usize = 16 * 1024;
@@ -36,7 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut socket: impl Socket, stop: Canc
     let aliases = vec![None; usize::from(TOPIC_ALIASES)];
     let mut connection = Connection { shared, peer, attached, inbox, outbox, window, aliases };
     let Err(end) = connection.exchange(&mut socket, &stop).await;
-    tracing::debug!(client = %connection.peer.client_id, ?end, "connection ends");
+    tracing::debug!(client = %connection.peer.owner.client_id, ?end, "connection ends");
     connection.finish(end, socket, will, &stop).await;
 }
 
@@ -167,7 +167,7 @@ impl Connection {
                         if shared {
                             Err(NotSubscribed::Shared)
                         } else {
-                            granted.next().flatten().ok_or(NotSubscribed::TooMany)
+                            granted.next().unwrap_or(Err(NotSubscribed::TooMany))
                         }
                     })
                     .collect();
@@ -222,8 +222,8 @@ impl Connection {
         let publish = Publish {
             topic: publish.topic,
             payload: publish.payload,
-            client_id: self.peer.client_id.to_string(),
-            principal: self.peer.principal.clone(),
+            client_id: self.peer.owner.client_id.to_string(),
+            identity: self.peer.owner.identity.clone(),
             qos: publish.qos.into(),
             retain: publish.retain,
             dup: publish.dup,
@@ -237,9 +237,9 @@ impl Connection {
         while let Some(settled) = next {
             let packet_id = settled.packet_id;
             match self.spread(settled) {
-                Ok(()) => {
+                Ok(reached) => {
                     if let Some(packet_id) = packet_id {
-                        encode::puback(&mut self.outbox, self.peer.version, packet_id)?;
+                        encode::puback(&mut self.outbox, self.peer.version, packet_id, reached)?;
                     }
                 }
                 Err(refused) => self.answer_refused(packet_id, &refused)?,
@@ -249,15 +249,23 @@ impl Connection {
         Ok(())
     }
 
-    /// Hands a message on to subscribers, once the gate has said yes.
-    fn spread(&self, settled: Settled) -> Result<(), Refused> {
-        settled.answer?;
-        self.shared.broker.publish(Some(&self.peer.client_id), settled.message);
-        Ok(())
+    /// Hands a message on to subscribers, once the gate has said yes. Tells whether it reached anybody.
+    fn spread(&self, settled: Settled) -> Result<Reached, Refused> {
+        let taken = settled.answer?;
+        if taken == Taken::Withheld {
+            return Ok(Reached::Somebody);
+        }
+        let topic = settled.message.topic.clone();
+        let subscribers = self.shared.broker.publish(Some(&self.peer.owner), settled.message);
+        if taken == Taken::Stored {
+            return Ok(Reached::Somebody);
+        }
+        self.shared.unrouted.note(&self.peer.owner.client_id, &topic, subscribers);
+        Ok(if subscribers == 0 { Reached::Nobody } else { Reached::Somebody })
     }
 
     fn answer_refused(&mut self, packet_id: Option<u16>, refused: &Refused) -> Result<(), Fault> {
-        tracing::debug!(client = %self.peer.client_id, ?refused, "publish refused");
+        tracing::debug!(client = %self.peer.owner.client_id, ?refused, "publish refused");
         let Some(packet_id) = packet_id else { return Ok(()) };
         let (reason, closing) = match refused {
             Refused::Busy => (PubackReasonCode::QuotaExceeded, DisconnectReasonCode::QuotaExceeded),
@@ -347,7 +355,7 @@ impl Connection {
             if acknowledge {
                 acknowledge = self.answer(settled).is_ok();
             } else if let Err(refused) = self.spread(settled) {
-                tracing::debug!(client = %self.peer.client_id, ?refused, "publish refused");
+                tracing::debug!(client = %self.peer.owner.client_id, ?refused, "publish refused");
             }
         }
     }
@@ -373,7 +381,7 @@ impl Connection {
         };
         let settled = Settled { packet_id: None, message, answer };
         if let Err(refused) = self.spread(settled) {
-            tracing::warn!(client = %self.peer.client_id, ?refused, "last will not published");
+            tracing::warn!(client = %self.peer.owner.client_id, ?refused, "last will not published");
         }
     }
 }

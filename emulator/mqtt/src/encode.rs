@@ -88,10 +88,21 @@ pub(super) fn refuse(out: &mut BytesMut, refusal: &Refusal) -> Result<(), Fault>
     }
 }
 
-pub(super) fn puback(out: &mut BytesMut, version: Version, packet_id: u16) -> Result<(), Fault> {
-    match version {
-        Version::V311 => put(out, v3_1_1::Puback::builder().packet_id(packet_id).build()),
-        Version::V5 => put(out, v5_0::Puback::builder().packet_id(packet_id).build()),
+/// Whether a publish that was taken reached a rule or a subscriber. Only version 5 can be told that it did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    Somebody,
+    Nobody,
+}
+
+pub(super) fn puback(out: &mut BytesMut, version: Version, packet_id: u16, reached: Reached) -> Result<(), Fault> {
+    match (version, reached) {
+        (Version::V311, _) => put(out, v3_1_1::Puback::builder().packet_id(packet_id).build()),
+        (Version::V5, Reached::Somebody) => put(out, v5_0::Puback::builder().packet_id(packet_id).build()),
+        (Version::V5, Reached::Nobody) => {
+            let reason = PubackReasonCode::NoMatchingSubscribers;
+            put(out, v5_0::Puback::builder().packet_id(packet_id).reason_code(reason).build())
+        }
     }
 }
 
@@ -115,6 +126,7 @@ pub(super) fn puback_refused(
 /// Why a subscription was not made.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NotSubscribed {
+    NotAuthorized,
     Shared,
     TooMany,
 }
@@ -139,6 +151,7 @@ pub(super) fn suback(
             let code = |result: &Result<Qos, NotSubscribed>| match result {
                 Ok(Qos::AtMostOnce) => SubackReasonCode::GrantedQos0,
                 Ok(Qos::AtLeastOnce) => SubackReasonCode::GrantedQos1,
+                Err(NotSubscribed::NotAuthorized) => SubackReasonCode::NotAuthorized,
                 Err(NotSubscribed::Shared) => SubackReasonCode::SharedSubscriptionsNotSupported,
                 Err(NotSubscribed::TooMany) => SubackReasonCode::QuotaExceeded,
             };

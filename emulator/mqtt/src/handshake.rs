@@ -11,13 +11,13 @@ use super::broker::Attached;
 use super::decode::{self, Connect, Refusal, Version, Will};
 use super::encode::{self, Accepted};
 use super::limits::SEND_WINDOW;
+use super::session::Owner;
 use super::{Refused, Shared, Socket, frame, hang_up};
 
 /// Who is at the other end, and what was agreed with it.
 pub(super) struct Peer {
     pub(super) version: Version,
-    pub(super) client_id: Arc<str>,
-    pub(super) principal: Option<String>,
+    pub(super) owner: Arc<Owner>,
     pub(super) keep_alive: Duration,
     /// QoS 1 deliveries that it takes without acknowledging.
     pub(super) send_window: u16,
@@ -77,7 +77,7 @@ async fn admit(shared: &Shared, connect: Connect, inbox: BytesMut) -> Result<Arr
     let named = connect.client_id.is_empty();
     let client_id = if named { format!("auto-{}", uuid::Uuid::new_v4().simple()) } else { connect.client_id.clone() };
     let refuse = |reason| Refusal { version: Some(connect.version), reason };
-    let principal =
+    let identity =
         shared.gate.connect(&client_id, connect.user.as_deref(), connect.password.as_deref()).await.map_err(
             |refused| {
                 refuse(match refused {
@@ -89,7 +89,8 @@ async fn admit(shared: &Shared, connect: Connect, inbox: BytesMut) -> Result<Arr
         )?;
     let longest = shared.limits.keep_alive;
     let keep_alive = if connect.keep_alive.is_zero() { longest } else { connect.keep_alive.min(longest) };
-    let attached = shared.broker.attach(&client_id, connect.clean, connect.expiry);
+    let owner = Owner { client_id: client_id.as_str().into(), identity };
+    let attached = shared.broker.attach(&owner, connect.clean, connect.expiry);
     let accepted = Accepted {
         version: connect.version,
         session_present: attached.present,
@@ -104,8 +105,7 @@ async fn admit(shared: &Shared, connect: Connect, inbox: BytesMut) -> Result<Arr
     }
     let peer = Peer {
         version: connect.version,
-        client_id: attached.session.client_id.clone(),
-        principal,
+        owner: attached.session.owner.clone(),
         keep_alive,
         send_window: connect.receive_maximum.min(SEND_WINDOW),
         packet_maximum: connect.packet_maximum,

@@ -18,6 +18,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod unrouted;
 mod window;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use broker::Broker;
 pub use limits::Limits;
 use message::{Message, Qos};
 pub use topic::{BadTopic, Filter, matches};
+use unrouted::Unrouted;
 
 /// How long a leaving client is given to take the last bytes.
 const LAST_BYTES: Duration = Duration::from_secs(1);
@@ -45,12 +47,33 @@ pub struct Publish {
     pub topic: String,
     pub payload: Bytes,
     pub client_id: String,
-    /// What `Gate::connect` said: the user name.
-    pub principal: Option<String>,
+    /// What `Gate::connect` said; `None` for a client without a name.
+    pub identity: Option<Identity>,
     pub qos: u8,
     pub retain: bool,
     /// The client says that it sent this before.
     pub dup: bool,
+}
+
+/// Under which name a client acts, as its gate knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The user name that it proved.
+    pub user: Arc<str>,
+    /// What rules and functions see as the publisher.
+    pub principal: Arc<str>,
+}
+
+/// What the gate did with a publish that it took. Either way the publish is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The actions of its rules are stored; subscribers get it now.
+    Stored,
+    /// Its actions are stored; subscribers do not get it from here, but what comes of it by `Endpoint::publish`.
+    Withheld,
+    /// No rule takes its topic: subscribers get it now and nobody else ever will. A version 5 publisher is told so when
+    /// there are no subscribers either.
+    NoRule,
 }
 
 /// Why the gate says no.
@@ -66,19 +89,27 @@ pub enum Refused {
 /// What stands between clients and the system.
 #[async_trait::async_trait]
 pub trait Gate: Send + Sync + 'static {
-    /// Checks the user name and password of CONNECT; gives the principal under which the client publishes.
+    /// Checks the user name and password of CONNECT; gives the name under which the client acts, `None` when it needs
+    /// none.
     async fn connect(
         &self,
         client_id: &str,
         user: Option<&str>,
         password: Option<&[u8]>,
-    ) -> Result<Option<String>, Refused>;
+    ) -> Result<Option<Identity>, Refused>;
 
     /// Returns once every rule's action on this publish is durably stored: only then the PUBACK goes out.
     ///
     /// Many publishes of one connection are in here at the same time, begun in the order in which they came; a gate
     /// that must keep that order enqueues before it first waits. May be dropped half-way when the endpoint stops.
-    async fn publish(&self, publish: Publish) -> Result<(), Refused>;
+    async fn publish(&self, publish: Publish) -> Result<Taken, Refused>;
+
+    /// Whether a client may subscribe to the filter at all. Called often and under a lock: decides from its arguments.
+    fn may_subscribe(&self, identity: Option<&Identity>, filter: &Filter) -> bool;
+
+    /// Whether messages of this topic may be handed to a client, whose wildcards cover more than it may see. Called
+    /// for every delivery and under a lock: decides from its arguments.
+    fn may_receive(&self, identity: Option<&Identity>, topic: &str) -> bool;
 }
 
 /// The endpoint. Clones share connections, sessions and retained messages.
@@ -93,6 +124,7 @@ struct Shared {
     limits: Limits,
     /// One permit for each connection that may still be opened.
     vacancies: Arc<Semaphore>,
+    unrouted: Unrouted,
 }
 
 /// What a connection runs on.
@@ -107,7 +139,8 @@ impl Endpoint {
 
     pub fn with_limits(gate: Arc<dyn Gate>, limits: Limits) -> Endpoint {
         let vacancies = Arc::new(Semaphore::new(limits.connections));
-        Endpoint { shared: Arc::new(Shared { gate, broker: Broker::new(limits.clone()), limits, vacancies }) }
+        let broker = Broker::new(gate.clone(), limits.clone());
+        Endpoint { shared: Arc::new(Shared { gate, broker, limits, vacancies, unrouted: Unrouted::default() }) }
     }
 
     /// Accepts connections until `stop`; returns when each of them has settled what it had in flight, for a short

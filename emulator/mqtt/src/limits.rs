@@ -12,6 +12,11 @@ pub(super) const CLIENT_ID_BYTES: usize = 256;
 pub(super) const TOPIC_ALIASES: u16 = 16;
 /// QoS 1 deliveries without acknowledgement to one client, whatever larger receive maximum it states.
 pub(super) const SEND_WINDOW: u16 = 100;
+/// Clients named in the log, within `UNROUTED_MEMORY`, for publishing where no rule listens: a fleet's typing error is one
+/// cause, not ten thousand lines.
+pub(super) const UNROUTED_CLIENTS: usize = 256;
+/// After a day such a client is named again: who reads the log today does not read yesterday's.
+pub(super) const UNROUTED_MEMORY: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of the reason text sent with a refusal: a log line, not a document.
 pub(super) const REASON_BYTES: usize = 200;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::message::Qos;
-use super::session::Session;
+use super::session::{Owner, Session};
 use super::topic::Filter;
 
 /// A client's wish for one filter.
@@ -22,7 +22,7 @@ pub(super) struct Subscription {
 #[derive(Default)]
 pub(super) struct Routes {
     below: BTreeMap<String, Routes>,
-    here: BTreeMap<Arc<str>, Subscription>,
+    here: BTreeMap<Arc<Owner>, Subscription>,
 }
 
 impl Routes {
@@ -32,19 +32,19 @@ impl Routes {
         for level in filter.as_str().split('/') {
             node = node.below.entry(level.to_owned()).or_default();
         }
-        node.here.insert(subscription.session.client_id.clone(), subscription);
+        node.here.insert(subscription.session.owner.clone(), subscription);
     }
 
-    pub(super) fn remove(&mut self, filter: &str, client_id: &str) {
+    pub(super) fn remove(&mut self, filter: &str, owner: &Owner) {
         let (level, rest) = match filter.split_once('/') {
             Some((level, rest)) => (level, Some(rest)),
             None => (filter, None),
         };
         let Some(node) = self.below.get_mut(level) else { return };
         match rest {
-            Some(rest) => node.remove(rest, client_id),
+            Some(rest) => node.remove(rest, owner),
             None => {
-                node.here.remove(client_id);
+                node.here.remove(owner);
             }
         }
         if node.below.is_empty() && node.here.is_empty() {
@@ -107,7 +107,8 @@ mod tests {
             if rng.random_bool(0.3) {
                 text.push_str("/#");
             }
-            let session = Arc::new(Session::new(&format!("c{client:03}")));
+            let owner = Owner { client_id: format!("c{client:03}").into(), identity: None };
+            let session = Arc::new(Session::new(Arc::new(owner)));
             let subscription = Subscription {
                 session: session.clone(),
                 qos: Qos::AtLeastOnce,
@@ -118,25 +119,25 @@ mod tests {
             model.push((text, session));
         }
         for (text, session) in model.split_off(200) {
-            routes.remove(&text, &session.client_id);
+            routes.remove(&text, &session.owner);
         }
         let mut total = 0;
         for _ in 0..500 {
             let topic = path(&mut rng, &["a", "b", "", "$x"]);
             let mut found = Vec::new();
-            routes.covering(&topic, &mut |subscription| found.push(subscription.session.client_id.to_string()));
+            routes.covering(&topic, &mut |subscription| found.push(subscription.session.owner.client_id.to_string()));
             found.sort();
             let expected: Vec<String> = model
                 .iter()
                 .filter(|(filter, _)| matches(filter, &topic))
-                .map(|(_, session)| session.client_id.to_string())
+                .map(|(_, session)| session.owner.client_id.to_string())
                 .collect();
             assert_eq!(found, expected, "{topic}");
             total += found.len();
         }
         assert!(total > 1000, "the topics are covered often enough to mean something");
         for (text, session) in model {
-            routes.remove(&text, &session.client_id);
+            routes.remove(&text, &session.owner);
         }
         assert!(routes.below.is_empty(), "nothing is left behind");
     }

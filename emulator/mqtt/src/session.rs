@@ -10,17 +10,27 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Identity;
 use super::limits::Limits;
 use super::message::{Delivery, Qos};
 
-pub(super) struct Session {
+/// Whose a session is: a client id alone proves nothing, so the name that the client proved belongs to it [E5].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Owner {
     pub(super) client_id: Arc<str>,
-    /// Rung when something is to be sent.
-    pub(super) wake: Notify,
-    state: Mutex<State>,
+    /// `None` for a client without a name.
+    pub(super) identity: Option<Identity>,
 }
 
-struct State {
+pub(super) struct Session {
+    pub(super) owner: Arc<Owner>,
+    /// Rung when something is to be sent.
+    pub(super) wake: Notify,
+    account: Mutex<Account>,
+}
+
+/// What the client is owed, and who serves it.
+struct Account {
     attachment: Attachment,
     /// How long the session outlives its connection.
     expiry: Duration,
@@ -52,11 +62,11 @@ pub(super) enum Next {
 }
 
 impl Session {
-    pub(super) fn new(client_id: &str) -> Session {
+    pub(super) fn new(owner: Arc<Owner>) -> Session {
         Session {
-            client_id: client_id.into(),
+            owner,
             wake: Notify::new(),
-            state: Mutex::new(State {
+            account: Mutex::new(Account {
                 attachment: Attachment::Away { serial: 0, since: Instant::now() },
                 expiry: Duration::ZERO,
                 filters: BTreeSet::new(),
@@ -72,12 +82,12 @@ impl Session {
     /// Gives the session to connection `serial` and tells the one before, if any, to go.
     pub(super) fn attach(&self, serial: u64, expiry: Duration) -> CancellationToken {
         let kick = CancellationToken::new();
-        let mut state = self.lock();
-        state.dismiss();
-        state.attachment = Attachment::Connected { serial, kick: kick.clone() };
-        state.expiry = expiry;
-        state.sent = 0;
-        state.overflowed = false;
+        let mut account = self.lock();
+        account.dismiss();
+        account.attachment = Attachment::Connected { serial, kick: kick.clone() };
+        account.expiry = expiry;
+        account.sent = 0;
+        account.overflowed = false;
         kick
     }
 
@@ -88,10 +98,10 @@ impl Session {
 
     /// Ends connection `serial`. False when another connection has taken the session over.
     pub(super) fn detach(&self, serial: u64) -> bool {
-        let mut state = self.lock();
-        let ours = state.is_connected(serial);
+        let mut account = self.lock();
+        let ours = account.is_connected(serial);
         if ours {
-            state.attachment = Attachment::Away { serial, since: Instant::now() };
+            account.attachment = Attachment::Away { serial, since: Instant::now() };
         }
         ours
     }
@@ -110,10 +120,10 @@ impl Session {
 
     /// Whether the session ends with its connection, or its client has been away too long.
     pub(super) fn is_over(&self) -> bool {
-        let state = self.lock();
-        match state.attachment {
-            Attachment::Connected { .. } => state.expiry.is_zero(),
-            Attachment::Away { since, .. } => since.elapsed() >= state.expiry,
+        let account = self.lock();
+        match account.attachment {
+            Attachment::Connected { .. } => account.expiry.is_zero(),
+            Attachment::Away { since, .. } => since.elapsed() >= account.expiry,
         }
     }
 
@@ -127,14 +137,14 @@ impl Session {
 
     /// Notes a subscription. `None` when the session has as many as it may; else whether it is new.
     pub(super) fn add_filter(&self, filter: &str, limits: &Limits) -> Option<bool> {
-        let mut state = self.lock();
-        if state.filters.contains(filter) {
+        let mut account = self.lock();
+        if account.filters.contains(filter) {
             return Some(false);
         }
-        if state.filters.len() >= limits.subscriptions {
+        if account.filters.len() >= limits.subscriptions {
             return None;
         }
-        Some(state.filters.insert(filter.to_owned()))
+        Some(account.filters.insert(filter.to_owned()))
     }
 
     pub(super) fn remove_filter(&self, filter: &str) -> bool {
@@ -148,18 +158,18 @@ impl Session {
     /// Queues a message. Without room a QoS 0 message is dropped; a QoS 1 message ends the connection of a slow
     /// client, and is dropped for a client that is away: the newest goes, as what came first is owed first.
     pub(super) fn offer(&self, delivery: Delivery, limits: &Limits) {
-        let mut state = self.lock();
-        let connected = matches!(state.attachment, Attachment::Connected { .. });
+        let mut account = self.lock();
+        let connected = matches!(account.attachment, Attachment::Connected { .. });
         if !connected && delivery.qos == Qos::AtMostOnce {
             return;
         }
-        if state.waiting.has_room(&delivery, limits) {
-            state.waiting.push(delivery);
+        if account.waiting.has_room(&delivery, limits) {
+            account.waiting.push(delivery);
         } else if delivery.qos == Qos::AtLeastOnce {
-            tracing::debug!(client = %self.client_id, topic = %delivery.message.topic, connected, "queue full: dropped");
-            state.overflowed = connected;
+            tracing::debug!(client = %self.owner.client_id, topic = %delivery.message.topic, connected, "queue full: dropped");
+            account.overflowed = connected;
         }
-        drop(state);
+        drop(account);
         if connected {
             self.wake.notify_one();
         }
@@ -167,56 +177,56 @@ impl Session {
 
     /// The next message for connection `serial`, at most `window` of them without acknowledgement.
     pub(super) fn next(&self, serial: u64, window: u16) -> Next {
-        let mut state = self.lock();
-        if !state.is_connected(serial) {
+        let mut account = self.lock();
+        if !account.is_connected(serial) {
             return Next::Nothing;
         }
-        if state.overflowed {
+        if account.overflowed {
             return Next::Overflowed;
         }
         let window = usize::from(window);
-        if let Some((id, delivery)) = state.in_flight.get(state.sent) {
-            if state.sent >= window {
+        if let Some((id, delivery)) = account.in_flight.get(account.sent) {
+            if account.sent >= window {
                 return Next::Nothing;
             }
             let again = Next::Send { packet_id: Some(*id), dup: true, delivery: delivery.clone() };
-            state.sent += 1;
+            account.sent += 1;
             return again;
         }
         loop {
-            let Some(first) = state.waiting.first() else { return Next::Nothing };
-            if first.qos == Qos::AtLeastOnce && state.in_flight.len() >= window {
+            let Some(first) = account.waiting.first() else { return Next::Nothing };
+            if first.qos == Qos::AtLeastOnce && account.in_flight.len() >= window {
                 return Next::Nothing;
             }
-            let Some(delivery) = state.waiting.pop() else { return Next::Nothing };
+            let Some(delivery) = account.waiting.pop() else { return Next::Nothing };
             if delivery.message.is_expired() {
                 continue;
             }
-            let packet_id = (delivery.qos == Qos::AtLeastOnce).then(|| state.send_in_flight(delivery.clone()));
+            let packet_id = (delivery.qos == Qos::AtLeastOnce).then(|| account.send_in_flight(delivery.clone()));
             return Next::Send { packet_id, dup: false, delivery };
         }
     }
 
     /// The client has acknowledged a message, or it can never be sent to it.
     pub(super) fn acknowledged(&self, serial: u64, packet_id: u16) {
-        let mut state = self.lock();
-        if !state.is_connected(serial) {
+        let mut account = self.lock();
+        if !account.is_connected(serial) {
             return;
         }
-        if let Some(at) = state.in_flight.iter().position(|(id, _)| *id == packet_id) {
-            state.in_flight.remove(at);
-            if at < state.sent {
-                state.sent -= 1;
+        if let Some(at) = account.in_flight.iter().position(|(id, _)| *id == packet_id) {
+            account.in_flight.remove(at);
+            if at < account.sent {
+                account.sent -= 1;
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+    fn lock(&self) -> MutexGuard<'_, Account> {
+        self.account.lock()
     }
 }
 
-impl State {
+impl Account {
     fn is_connected(&self, serial: u64) -> bool {
         matches!(self.attachment, Attachment::Connected { serial: current, .. } if current == serial)
     }

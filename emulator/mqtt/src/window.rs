@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::limits::Limits;
 use super::message::Message;
-use super::{Gate, Publish, Refused};
+use super::{Gate, Publish, Refused, Taken};
 
 /// First pause before a busy gate is asked again; it doubles up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -30,7 +30,7 @@ pub(super) struct Window {
 pub(super) struct Settled {
     pub(super) packet_id: Option<u16>,
     pub(super) message: Message,
-    pub(super) answer: Result<(), Refused>,
+    pub(super) answer: Result<Taken, Refused>,
 }
 
 impl Window {
@@ -87,7 +87,7 @@ pub(super) async fn offer(
     publish: Publish,
     patience: Duration,
     held: &AtomicUsize,
-) -> Result<(), Refused> {
+) -> Result<Taken, Refused> {
     let mut answer = gate.publish(publish.clone()).await;
     if answer != Err(Refused::Busy) {
         return answer;

@@ -33,6 +33,9 @@ pub struct UpArgs {
     /// Address of the MQTT endpoint.
     #[arg(long, env = "STREAMMANAGER_MQTT", value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = address)]
     pub mqtt: String,
+    /// Alerts and their confirmations may be read over MQTT by anybody, not by named connectors alone.
+    #[arg(long, env = "STREAMMANAGER_MQTT_OPEN_ALERTS", value_parser = FalseyValueParser::new())]
+    pub mqtt_open_alerts: bool,
     /// Kafka: embedded, embedded:PORT, or brokers as HOST:PORT with commas between.
     #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "embedded", value_parser = kafka)]
     pub kafka: Kafka,
@@ -55,9 +58,36 @@ pub struct UpArgs {
 
 impl From<UpArgs> for Options {
     fn from(args: UpArgs) -> Options {
-        let UpArgs { demo, template, streams, data, http, mqtt, kafka, aws, upstream, topic_prefix, duration, json } =
-            args;
-        Options { demo, template, streams, data, http, mqtt, kafka, aws, upstream, topic_prefix, duration, json }
+        let UpArgs {
+            demo,
+            template,
+            streams,
+            data,
+            http,
+            mqtt,
+            mqtt_open_alerts,
+            kafka,
+            aws,
+            upstream,
+            topic_prefix,
+            duration,
+            json,
+        } = args;
+        Options {
+            demo,
+            template,
+            streams,
+            data,
+            http,
+            mqtt,
+            mqtt_open_alerts,
+            kafka,
+            aws,
+            upstream,
+            topic_prefix,
+            duration,
+            json,
+        }
     }
 }
 

@@ -168,7 +168,7 @@ impl World {
             let store = Arc::new(backends.folder.clone());
             kinesis.insert(stream.name.clone(), KinesisStream::open(&stream.name, stream.shards, store).await?);
         }
-        let rules = Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone())?);
+        let rules = Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), args.mqtt_open_alerts)?);
         let endpoint = Endpoint::new(rules);
         let functions = Functions::build(&template, &world, endpoint.clone(), work.clone())?;
         let operator = template.functions.iter().find(|f| f.binary == "control").or(template.functions.first());

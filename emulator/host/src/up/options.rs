@@ -27,6 +27,8 @@ pub struct Options {
     pub http: String,
     /// HOST:PORT of the MQTT endpoint.
     pub mqtt: String,
+    /// Alerts and their confirmations may be read over MQTT without a name.
+    pub mqtt_open_alerts: bool,
     pub kafka: Kafka,
     /// `embedded`, or the URL of an AWS endpoint for queues, state and stored bytes.
     pub aws: String,

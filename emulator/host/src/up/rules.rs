@@ -18,18 +18,22 @@ use super::sources::AsyncInvocations;
 use crate::exit::Failure;
 use crate::template::iot_sql;
 use crate::template::{Action, TopicRule};
-use streammanager_mqtt_endpoint::{Filter, Gate, Publish, Refused};
+use streammanager_mqtt_endpoint::{Filter, Gate, Identity, Publish, Refused, Taken};
 
 /// AWS IoT lets nobody in without a certificate. Here sensors may come without a name, but whoever rings a siren says who
 /// it is: else the PUBACK would promise what express then refuses [A2].
 const NAMED_ONLY: &str = "alerts/";
 /// Nobody else confirms an alert [E5], and nothing here listens to AWS's own topics.
 const OURS: [&str; 2] = ["alerts/ack/", "$"];
+/// What was refused to a connector is published below this, under its id [E5].
+const REFUSALS: &str = "alerts/refused/";
 
 pub(crate) struct Rules {
     app: App,
     rules: Vec<(Filter, TopicRule)>,
     streams: BTreeMap<String, KinesisStream>,
+    /// Alerts and confirmations may be read without a name.
+    alerts_open_to_all: bool,
 }
 
 /// Why an action could not be started.
@@ -58,6 +62,7 @@ impl Rules {
         app: App,
         rules: &[TopicRule],
         streams: BTreeMap<String, KinesisStream>,
+        alerts_open_to_all: bool,
     ) -> Result<Rules, Failure> {
         let rules = rules.iter().filter(|rule| rule.enabled);
         let parsed = rules.map(|rule| match Filter::parse(&rule.filter) {
@@ -66,7 +71,7 @@ impl Rules {
                 Err(Failure::new(format!("template: rule {}: topic filter {:?}: {e}", rule.logical_id, rule.filter)))
             }
         });
-        Ok(Rules { app, rules: parsed.collect::<Result<_, _>>()?, streams })
+        Ok(Rules { app, rules: parsed.collect::<Result<_, _>>()?, streams, alerts_open_to_all })
     }
 
     async fn start(&self, action: &Action, output: &Value, message: &iot_sql::Message<'_>) -> Result<(), NotStarted> {
@@ -145,19 +150,19 @@ fn error_event(rule: &str, failed: &Action, message: &iot_sql::Message<'_>, prob
 #[async_trait]
 impl Gate for Rules {
     /// A user name is a connector's id and its password that connector's key; sensors may come without either.
-    async fn connect(&self, _: &str, user: Option<&str>, password: Option<&[u8]>) -> Result<Option<String>, Refused> {
+    async fn connect(&self, _: &str, user: Option<&str>, password: Option<&[u8]>) -> Result<Option<Identity>, Refused> {
         let Some(user) = user else { return Ok(None) };
         let key = String::from_utf8_lossy(password.unwrap_or_default());
         match admit::principal(&self.app, user, &key).await {
-            Ok(Some(principal)) => Ok(Some(principal)),
+            Ok(Some(principal)) => Ok(Some(Identity { user: user.into(), principal: principal.into() })),
             Ok(None) => Err(Refused::NotAuthorized),
             Err(_) => Err(Refused::Busy),
         }
     }
 
-    async fn publish(&self, publish: Publish) -> Result<(), Refused> {
+    async fn publish(&self, publish: Publish) -> Result<Taken, Refused> {
         let topic = publish.topic.as_str();
-        let named = publish.principal.is_some();
+        let named = publish.identity.is_some();
         if OURS.iter().any(|ours| topic.starts_with(ours)) || (!named && topic.starts_with(NAMED_ONLY)) {
             let actor = format!("MQTT client {:.100}", publish.client_id);
             let detail = "a publish without a name, or on a topic that is not a client's";
@@ -171,12 +176,14 @@ impl Gate for Rules {
         let message = iot_sql::Message {
             topic: &publish.topic,
             payload,
-            principal: publish.principal.as_deref().unwrap_or_default(),
+            principal: publish.identity.as_ref().map_or("", |identity| &identity.principal),
             client: &publish.client_id,
             now_ms,
         };
+        let mut taken = Taken::NoRule;
         for (filter, rule) in &self.rules {
             if filter.matches(&publish.topic) {
+                taken = Taken::Stored;
                 match self.one(rule, &message).await {
                     Ok(()) => {}
                     Err(NotStarted::Busy) => return Err(Refused::Busy),
@@ -187,7 +194,29 @@ impl Gate for Rules {
                 }
             }
         }
-        Ok(())
+        Ok(taken)
+    }
+
+    /// Alerts, confirmations and refusals are for named clients [E5]: who acts on an alert must be somebody.
+    fn may_subscribe(&self, identity: Option<&Identity>, filter: &Filter) -> bool {
+        let mut levels = filter.as_str().split('/');
+        match (identity, levels.next(), levels.next(), levels.next()) {
+            (None, Some("alerts"), ..) => self.alerts_open_to_all && !filter.as_str().starts_with(REFUSALS),
+            (Some(identity), Some("alerts"), Some("refused"), Some(addressee)) => {
+                matches!(addressee, "+" | "#") || *addressee == *identity.user
+            }
+            _ => true,
+        }
+    }
+
+    /// A refusal is for the connector that it is addressed to, and for nobody else.
+    fn may_receive(&self, identity: Option<&Identity>, topic: &str) -> bool {
+        match (topic.strip_prefix(REFUSALS), identity) {
+            (Some(addressee), Some(identity)) => *addressee == *identity.user,
+            (Some(_), None) => false,
+            (None, Some(_)) => true,
+            (None, None) => self.alerts_open_to_all || !(topic == "alerts" || topic.starts_with(NAMED_ONLY)),
+        }
     }
 }
 

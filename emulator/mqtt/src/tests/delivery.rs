@@ -220,3 +220,69 @@ async fn subscriptions_beyond_the_bound_and_shared_ones_are_refused_alone() {
     client.send(&packet(0x82, &with_identifier)).await;
     assert_eq!(client.receive().await, Packet { first: 0xe0, body: vec![0xa1] });
 }
+
+#[tokio::test(start_paused = true)]
+async fn e5_the_gate_says_who_may_subscribe_and_who_is_handed_what() {
+    for (version, refused) in [(V311, 0x80), (V5, 0x87)] {
+        let bench = Bench::new();
+        let named = |user: &str| {
+            let mut hello = hello(version, user);
+            hello.login = Some((user.to_owned(), "secret".to_owned()));
+            hello
+        };
+        let mut publisher = bench.connect(named("publisher")).await;
+        publisher.send(&publish_with(version, 1, "secret/kept", "kept", 1, &[])).await;
+        publisher.receive().await;
+        let mut stranger = bench.connect(hello(version, "stranger")).await;
+        assert_eq!(stranger.subscribe(&[("secret/#", 1), ("#", 1), ("+/kept", 1)]).await, [refused, 1, 1]);
+        stranger.ping().await;
+        let (mut butte, mut yuba) = (bench.connect(named("butte")).await, bench.connect(named("yuba")).await);
+        for client in [&mut butte, &mut yuba] {
+            assert_eq!(client.subscribe(&[("secret/#", 1)]).await, [1]);
+            assert_eq!(client.delivery().await.payload, "kept");
+        }
+        publisher.publish("secret/for-butte", "refused", 2).await;
+        publisher.publish("open", "for all", 3).await;
+        assert_eq!(seen(&butte.delivery().await), ("secret/for-butte", "refused", 1));
+        assert_eq!(seen(&stranger.delivery().await), ("open", "for all", 1), "and nothing before it");
+        yuba.ping().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_no_rule_takes_is_told_to_version_5_unless_somebody_subscribed_to_it() {
+    use super::Taken;
+    let bench = Bench::new();
+    bench.gate.taken.lock().insert("sensor/a/1/state".into(), Taken::NoRule);
+    let (mut newer, mut older) = (bench.connect(hello(V5, "newer")).await, bench.connect(hello(V311, "older")).await);
+    for (id, reason) in [(1, Some(0x10)), (2, None)] {
+        newer.publish("sensor/a/1/state", "x", id).await;
+        let body = [&id.to_be_bytes()[..], reason.as_slice()].concat();
+        assert_eq!(newer.receive().await, Packet { first: 0x40, body });
+        older.publish("sensor/a/1/state", "x", id).await;
+        assert_eq!(older.receive().await.acknowledged(), id, "3.1.1 has no word for it");
+        if id == 1 {
+            bench.connect(hello(V5, "s").persistent()).await.subscribe(&[("sensor/#", 1)]).await;
+        }
+    }
+    newer.publish("sensors/a/1/state", "x", 3).await;
+    assert_eq!(newer.receive().await.acknowledged(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_gate_withholds_is_acknowledged_and_reaches_subscribers_only_from_the_system() {
+    use super::Taken;
+    let bench = Bench::new();
+    bench.gate.taken.lock().insert("alerts/a".into(), Taken::Withheld);
+    let mut subscriber = bench.connect(hello(V5, "s")).await;
+    subscriber.subscribe(&[("alerts/#", 1)]).await;
+    let mut publisher = bench.connect(hello(V5, "p")).await;
+    publisher.send(&publish_with(V5, 1, "alerts/a", "unjudged", 1, &[])).await;
+    assert_eq!(publisher.receive().await.acknowledged(), 1);
+    subscriber.ping().await;
+    bench.endpoint.publish("alerts/a", Bytes::from_static(b"accepted")).await;
+    assert_eq!(subscriber.delivery().await.payload, "accepted");
+    let mut late = bench.connect(hello(V5, "late")).await;
+    late.subscribe(&[("alerts/#", 1)]).await;
+    late.ping().await;
+}

@@ -28,7 +28,10 @@ async fn the_gate_decides_who_may_connect_and_names_the_principal() {
         client.send(&super::client::publish(version, "t", "1", 1)).await;
         assert_eq!(client.receive().await.acknowledged(), 1);
         let stored = bench.gate.stored.lock();
-        assert_eq!((stored[0].client_id.as_str(), stored[0].principal.as_deref()), ("c", Some("dev")));
+        assert_eq!(
+            (stored[0].client_id.as_str(), stored[0].identity.as_ref().map(|of| &*of.principal)),
+            ("c", Some("dev"))
+        );
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Endpoint, Gate, Limits, Publish, Refused, connection};
+use super::{Endpoint, Filter, Gate, Identity, Limits, Publish, Refused, Taken, connection};
 use client::{Client, Hello};
 
 /// A gate that holds, refuses or is busy on demand.
@@ -37,6 +37,8 @@ struct TestGate {
     busy_answers: AtomicUsize,
     /// Topics refused, and why.
     refusals: Mutex<BTreeMap<String, Refused>>,
+    /// What is said of the topics taken, where it is not `Stored`.
+    taken: Mutex<BTreeMap<String, Taken>>,
 }
 
 #[async_trait::async_trait]
@@ -46,17 +48,17 @@ impl Gate for TestGate {
         client_id: &str,
         user: Option<&str>,
         password: Option<&[u8]>,
-    ) -> Result<Option<String>, Refused> {
+    ) -> Result<Option<Identity>, Refused> {
         match (client_id, user, password) {
             ("busy", _, _) => Err(Refused::Busy),
             ("banned", _, _) => Err(Refused::Invalid("banned".into())),
             (_, None, None) => Ok(None),
-            (_, Some(user), Some(b"secret")) => Ok(Some(user.to_owned())),
+            (_, Some(user), Some(b"secret")) => Ok(Some(Identity { user: user.into(), principal: user.into() })),
             _ => Err(Refused::NotAuthorized),
         }
     }
 
-    async fn publish(&self, publish: Publish) -> Result<(), Refused> {
+    async fn publish(&self, publish: Publish) -> Result<Taken, Refused> {
         if self.busy.load(Ordering::SeqCst) {
             self.busy_answers.fetch_add(1, Ordering::SeqCst);
             return Err(Refused::Busy);
@@ -64,6 +66,7 @@ impl Gate for TestGate {
         if let Some(refused) = self.refusals.lock().get(&publish.topic) {
             return Err(refused.clone());
         }
+        let taken = self.taken.lock().get(&publish.topic).copied().unwrap_or(Taken::Stored);
         let payload = publish.payload.clone();
         self.stored.lock().push(publish);
         if self.holding.load(Ordering::SeqCst) {
@@ -71,7 +74,18 @@ impl Gate for TestGate {
             self.held.lock().insert(payload, release);
             released.await.expect("the gate is dropped after the endpoint");
         }
-        Ok(())
+        Ok(taken)
+    }
+
+    fn may_subscribe(&self, identity: Option<&Identity>, filter: &Filter) -> bool {
+        identity.is_some() || !filter.as_str().starts_with("secret/")
+    }
+
+    /// Below `secret/` for named clients, below `secret/USER` for that user alone.
+    fn may_receive(&self, identity: Option<&Identity>, topic: &str) -> bool {
+        let Some(below) = topic.strip_prefix("secret/") else { return true };
+        identity
+            .is_some_and(|identity| !below.starts_with("for-") || below.strip_prefix("for-") == Some(&*identity.user))
     }
 }
 

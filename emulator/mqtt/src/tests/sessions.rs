@@ -203,3 +203,35 @@ async fn a_delayed_will_is_dropped_when_its_client_comes_back_in_time() {
         back.ping().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn e5_a_session_belongs_to_the_name_and_the_client_id_together() {
+    for version in [V311, V5] {
+        let bench = Bench::new();
+        let mut named = hello(version, "station").persistent();
+        named.login = Some(("butte".into(), "secret".into()));
+        let mut station = bench.connect(named.clone()).await;
+        assert_eq!(station.subscribe(&[("secret/ack", 1)]).await, [1]);
+        let (mut stranger, _) = bench.dial();
+        let answer = stranger.connect(&hello(version, "station").persistent()).await;
+        assert_eq!((answer.code(), answer.session_present()), (0, false), "a session of its own");
+        station.ping().await;
+        drop(station);
+        idle().await;
+        bench.endpoint.publish("secret/ack", "confirmed".into()).await;
+        drop(stranger);
+        let (mut stranger, _) = bench.dial();
+        stranger.connect(&hello(version, "station").persistent()).await;
+        stranger.ping().await;
+        let (mut clean, _) = bench.dial();
+        assert!(!clean.connect(&hello(version, "station")).await.session_present());
+        let mut other = named.clone();
+        other.login = Some(("yuba".into(), "secret".into()));
+        let (mut other_name, _) = bench.dial();
+        assert!(!other_name.connect(&other).await.session_present(), "another name is another client");
+        other_name.ping().await;
+        let (mut station, _) = bench.dial();
+        assert!(station.connect(&named).await.session_present(), "nobody took or cleared it");
+        assert_eq!(station.delivery().await.payload, "confirmed");
+    }
+}

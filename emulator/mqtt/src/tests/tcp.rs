@@ -107,5 +107,5 @@ async fn mosquitto_clients_publish_and_subscribe() {
     }
     let stored = server.gate.stored.lock();
     assert_eq!(stored.len(), 8);
-    assert!(stored.iter().all(|publish| publish.principal.as_deref() == Some("dev")));
+    assert!(stored.iter().all(|publish| publish.identity.as_ref().is_some_and(|of| &*of.user == "dev")));
 }

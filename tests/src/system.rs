@@ -52,6 +52,8 @@ impl Start {
         if self.demo {
             command.arg("--demo");
         }
+        // The user of these tests has other systems: they are not to be found by what is started here.
+        command.env("XDG_STATE_HOME", self.data.parent().unwrap());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

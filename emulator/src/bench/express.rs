@@ -44,9 +44,9 @@ pub(crate) struct Waits {
 ///
 /// # Errors
 /// When either refuses an alert or cannot start; the run is worthless then.
-pub(crate) async fn express(brokers: &str, template: &Path, alerts: usize) -> Result<(Waits, Waits), Failure> {
+pub(crate) async fn express(brokers: &str, alerts: usize) -> Result<(Waits, Waits), Failure> {
     let folder = Scratch::new("express").map_err(Failure::new)?;
-    let (_system, ours, key) = system(brokers, template, folder.path()).await?;
+    let (_system, ours, key) = system(brokers, folder.path()).await?;
     let naive = naive(brokers).await?;
     let client = http_client();
     let (mut our_waits, mut naive_waits) = (Recorder::new()?, Recorder::new()?);
@@ -101,19 +101,18 @@ fn alert(number: usize) -> Value {
 }
 
 /// `up` as a process of its own, its address, and the key of a sender that holds a critical grant.
-async fn system(brokers: &str, template: &Path, folder: &Path) -> Result<(Child, SocketAddr, String), Failure> {
+async fn system(brokers: &str, folder: &Path) -> Result<(Child, SocketAddr, String), Failure> {
     let streams = folder.join("no-streams.yaml");
     std::fs::write(&streams, "version: 1\nstreams: []\n").map_err(Failure::new)?;
     let data = folder.join("data");
     let mut child = Command::new(std::env::current_exe().map_err(Failure::new)?)
         .args(["up", "--json", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--kafka", brokers])
         .args(["--topic-prefix", PREFIX])
-        .arg("--template")
-        .arg(template)
         .arg("--streams")
         .arg(&streams)
         .arg("--data")
         .arg(&data)
+        .env("XDG_STATE_HOME", folder)
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

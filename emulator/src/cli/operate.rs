@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use reqwest::Url;
 use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
 use streammanager::schedule::streams::Interval;
+use streammanager_host::running;
 use streammanager_host::up::{Kafka, Options};
 
 use super::values::{brokers, is_address, kafka};
@@ -18,12 +19,12 @@ pub struct UpArgs {
     /// Generated FIRMS detections, sensors, alerts and a bulk import; labelled, nothing leaves this host.
     #[arg(long, env = "STREAMMANAGER_DEMO", value_parser = FalseyValueParser::new())]
     pub demo: bool,
-    /// The template to run.
-    #[arg(long, env = "STREAMMANAGER_TEMPLATE", value_name = "FILE", default_value = "infra/template.yaml")]
-    pub template: PathBuf,
-    /// The streams to poll.
-    #[arg(long, env = "STREAMMANAGER_STREAMS", value_name = "FILE", default_value = "infra/streams.yaml")]
-    pub streams: PathBuf,
+    /// The template to run, instead of the one in this program (infra/template.yaml).
+    #[arg(long, env = "STREAMMANAGER_TEMPLATE", value_name = "FILE")]
+    pub template: Option<PathBuf>,
+    /// The streams to poll, instead of those in this program (infra/streams.yaml).
+    #[arg(long, env = "STREAMMANAGER_STREAMS", value_name = "FILE")]
+    pub streams: Option<PathBuf>,
     /// Data folder: queues, state, dead letters, the embedded Kafka endpoint's topics.
     #[arg(long, env = "STREAMMANAGER_DATA", value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
@@ -114,12 +115,12 @@ fn url(text: &str) -> Result<String, &'static str> {
 // No doc comment: clap would show it as the description of the command. How a running system is reached.
 #[derive(Debug, Args)]
 pub struct EndpointArgs {
-    /// HTTP address of the running system.
-    #[arg(long, env = "STREAMMANAGER_ENDPOINT", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = url)]
-    pub endpoint: String,
-    /// Data folder of `up`: its control.key is the operators' key.
-    #[arg(long, env = "STREAMMANAGER_DATA", value_name = "DIR", default_value = "data")]
-    data: PathBuf,
+    /// HTTP address of the running system; without it the one that this user started last, else http://127.0.0.1:8080.
+    #[arg(long, env = "STREAMMANAGER_ENDPOINT", value_name = "URL", value_parser = url)]
+    endpoint: Option<String>,
+    /// Data folder of `up`, whose control.key is the operators' key; without it that of the running system, else data.
+    #[arg(long, env = "STREAMMANAGER_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
     /// File with the operators' key, instead of the data folder's.
     #[arg(long, env = "STREAMMANAGER_CONTROL_KEY_FILE", value_name = "FILE")]
     control_key_file: Option<PathBuf>,
@@ -129,9 +130,24 @@ pub struct EndpointArgs {
 }
 
 impl EndpointArgs {
-    pub fn control_key_file(&self) -> PathBuf {
-        self.control_key_file.clone().unwrap_or_else(|| self.data.join("control.key"))
+    pub fn url(&self) -> String {
+        endpoint(self.endpoint.as_deref())
     }
+
+    pub fn control_key_file(&self) -> PathBuf {
+        if let Some(file) = &self.control_key_file {
+            return file.clone();
+        }
+        // The noted folder belongs to the noted system alone.
+        let noted = running::last().filter(|noted| noted.endpoint == self.url()).map(|noted| noted.data);
+        self.data.clone().or(noted).unwrap_or_else(|| "data".into()).join("control.key")
+    }
+}
+
+/// The address that a flag names, else that of the system which this user started last.
+pub fn endpoint(named: Option<&str>) -> String {
+    let noted = || running::last().map(|noted| noted.endpoint);
+    named.map(str::to_owned).or_else(noted).unwrap_or_else(|| "http://127.0.0.1:8080".into())
 }
 
 #[derive(Debug, Subcommand)]
@@ -242,9 +258,9 @@ pub enum AlertsCommand {
         /// Source id; a connector with one need not name it.
         #[arg(long)]
         source: Option<SourceId>,
-        /// HTTP address of the running system.
-        #[arg(long, env = "STREAMMANAGER_ENDPOINT", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = url)]
-        endpoint: String,
+        /// HTTP address of the running system; without it the one that this user started last, else http://127.0.0.1:8080.
+        #[arg(long, env = "STREAMMANAGER_ENDPOINT", value_name = "URL", value_parser = url)]
+        endpoint: Option<String>,
         /// The answer as JSON.
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
@@ -257,12 +273,20 @@ pub enum AlertsCommand {
 // No doc comment: clap would show it as the description of the command.
 #[derive(Debug, Args)]
 pub struct BrokerArgs {
-    /// Kafka brokers, HOST:PORT with commas between; embedded:PORT is the endpoint of `up` on this host.
-    #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
-    pub kafka: String,
+    /// Kafka brokers, HOST:PORT with commas between; embedded:PORT is the endpoint of `up` on this host. Without it those of
+    /// the system that this user started last, else 127.0.0.1:9092.
+    #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", value_parser = brokers)]
+    kafka: Option<String>,
     /// JSON lines.
     #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
+}
+
+impl BrokerArgs {
+    pub fn brokers(&self) -> String {
+        let noted = || running::last().map(|noted| noted.kafka);
+        self.kafka.clone().or_else(noted).unwrap_or_else(|| "127.0.0.1:9092".into())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -297,9 +321,6 @@ pub enum BenchCommand {
         /// Kafka brokers; a real Kafka for figures that count.
         #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
         kafka: String,
-        /// The template to run.
-        #[arg(long, env = "STREAMMANAGER_TEMPLATE", value_name = "FILE", default_value = "infra/template.yaml")]
-        template: PathBuf,
         /// JSON lines.
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
@@ -326,9 +347,6 @@ pub enum BenchCommand {
         /// Kafka brokers; a real Kafka for figures that count.
         #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
         kafka: String,
-        /// The template to run.
-        #[arg(long, env = "STREAMMANAGER_TEMPLATE", value_name = "FILE", default_value = "infra/template.yaml")]
-        template: PathBuf,
         /// Alerts to send.
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         alerts: usize,

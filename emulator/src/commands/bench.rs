@@ -1,6 +1,5 @@
 //! `bench`: the figures, each beside its baseline in one run, since only ratios travel between machines.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,13 +28,13 @@ use crate::cli::BenchCommand;
 pub async fn run(command: BenchCommand) -> Result<Exit, Failure> {
     match command {
         BenchCommand::Orchestrated { kafka, rows, runs, json } => orchestrated(&kafka, rows, runs, json).await,
-        BenchCommand::Express { kafka, template, alerts, json } => express(&kafka, &template, alerts, json).await,
+        BenchCommand::Express { kafka, alerts, json } => express(&kafka, alerts, json).await,
         BenchCommand::Poll { kafka, rows, runs, json } => poll(&kafka, rows, runs.max(1), json).await,
         BenchCommand::Decide { records, json } => decide(records, json),
-        BenchCommand::All { kafka, template, json } => {
+        BenchCommand::All { kafka, json } => {
             decide(10_000_000, json)?;
             poll(&kafka, 500, 21, json).await?;
-            express(&kafka, &template, 1_000, json).await?;
+            express(&kafka, 1_000, json).await?;
             orchestrated(&kafka, 10_000, 9, json).await
         }
     }
@@ -105,8 +104,8 @@ async fn through(host: &Host, body: &Bytes) -> Result<u64, Failure> {
 }
 
 /// F3: one alert after another, ours and the naive program's turn by turn.
-async fn express(brokers: &str, template: &Path, alerts: usize, as_json: bool) -> Result<Exit, Failure> {
-    let (ours, naive) = bench::express::express(brokers, template, alerts).await?;
+async fn express(brokers: &str, alerts: usize, as_json: bool) -> Result<Exit, Failure> {
+    let (ours, naive) = bench::express::express(brokers, alerts).await?;
     if as_json {
         println!("{}", json!({ "alerts": alerts, "express": ours, "naive": naive }))
     } else {

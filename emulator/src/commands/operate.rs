@@ -11,7 +11,7 @@ use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::folder;
 use streammanager_host::host::http_client;
 
-use crate::cli::{AlertsCommand, ConnectorsCommand, DeadLettersCommand, EndpointArgs, StreamsCommand};
+use crate::cli::{self, AlertsCommand, ConnectorsCommand, DeadLettersCommand, EndpointArgs, StreamsCommand};
 use crate::commands::print;
 use crate::files;
 
@@ -24,10 +24,17 @@ pub async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
             let diff =
                 call(&endpoint, Method::PUT, path, Some(&serde_json::to_value(&parsed).map_err(Failure::new)?)).await?;
             show(&endpoint, &diff, |diff| {
-                let marks = [("added", '+'), ("changed", '~'), ("removed", '-'), ("unchanged", '=')];
+                let marks = [
+                    ("added", "+", "new, polled from now on"),
+                    ("changed", "~", "changed, the next poll goes by it"),
+                    ("removed", "-", "removed, polled no more"),
+                    ("unchanged", "=", "unchanged"),
+                ];
                 marks
                     .iter()
-                    .flat_map(|(change, mark)| texts(&diff[*change]).map(move |id| format!("{mark} {id}")))
+                    .flat_map(|(change, mark, words)| {
+                        texts(&diff[*change]).map(move |id| format!("{mark} {id:<20} {words}"))
+                    })
                     .collect()
             })
         }
@@ -121,6 +128,7 @@ pub async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     let AlertsCommand::Send { key_file, source, endpoint, json, file } = command;
     let key = files::key(&key_file, "--key-file")?;
     let body = files::read(&file).map_err(files::unreadable(&file))?;
+    let endpoint = cli::endpoint(endpoint.as_deref());
     let mut url = format!("{endpoint}/alerts");
     if let Some(source) = source {
         url.push_str(&format!("?source={source}"));
@@ -178,12 +186,13 @@ pub async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> 
 
 async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
     let key = files::key(&endpoint.control_key_file(), "--control-key-file, or its folder with --data")?;
-    let url = format!("{}{path}", endpoint.endpoint);
+    let address = endpoint.url();
+    let url = format!("{address}{path}");
     let mut request = http_client().request(method, url).bearer_auth(key);
     if let Some(body) = body {
         request = request.json(body);
     }
-    let (status, answer) = send(request, &endpoint.endpoint).await?;
+    let (status, answer) = send(request, &address).await?;
     if status.is_success() { Ok(answer) } else { Err(refused(status, &answer)) }
 }
 

@@ -24,13 +24,13 @@ pub async fn run(command: TopicsCommand) -> Result<Exit, Failure> {
 }
 
 fn consumer(broker: &BrokerArgs) -> Result<BaseConsumer, Failure> {
-    let mut config = kafka_settings(&broker.kafka, "")?.client();
+    let mut config = kafka_settings(&broker.brokers(), "")?.client();
     config.set("group.id", "streammanager-topics").set("enable.auto.commit", "false");
-    config.create().map_err(|e| Failure::new(format!("--kafka {}: {e}", broker.kafka)))
+    config.create().map_err(|e| Failure::new(format!("--kafka {}: {e}", broker.brokers())))
 }
 
 fn unreachable(broker: &BrokerArgs, e: &rdkafka::error::KafkaError) -> Failure {
-    Failure::new(format!("Kafka at {}: {e}; is it running? name it with --kafka HOST:PORT", broker.kafka))
+    Failure::new(format!("Kafka at {}: {e}; is it running? name it with --kafka HOST:PORT", broker.brokers()))
 }
 
 fn list(broker: &BrokerArgs) -> Result<Exit, Failure> {

@@ -37,6 +37,14 @@ use self::unsupported::Gathered;
 
 const SAM: &str = "AWS::Serverless-2016-10-31";
 
+/// The template that was deployed when this program was built, for hosts without its source.
+const BUILT_IN: &str = include_str!("../../../../infra/template.yaml");
+
+/// Reads the template in this program.
+pub fn built_in(parameters: &BTreeMap<String, String>) -> Result<Template, TemplateError> {
+    parse(BUILT_IN, Path::new("the built-in template"), parameters)
+}
+
 /// Reads the template at `path`; `parameters` stand over the template's own defaults.
 pub fn load(path: &Path, parameters: &BTreeMap<String, String>) -> Result<Template, TemplateError> {
     let text = std::fs::read_to_string(path).map_err(|cause| TemplateError::Unreadable { file: path.into(), cause })?;

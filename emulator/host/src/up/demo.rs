@@ -82,7 +82,6 @@ pub(crate) struct Targets {
     pub(crate) app: App,
     pub(crate) http: SocketAddr,
     pub(crate) mqtt: SocketAddr,
-    pub(crate) kafka: String,
 }
 
 /// The running demo.
@@ -103,13 +102,13 @@ impl Story {
 pub(crate) fn start(targets: &Targets, quiet: bool) -> Story {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let teller = Teller { began: Instant::now(), quiet };
-    let (app, http, mqtt, kafka) = (targets.app.clone(), targets.http, targets.mqtt, targets.kafka.clone());
+    let (app, http, mqtt) = (targets.app.clone(), targets.http, targets.mqtt);
     tasks.spawn(guarded(stop.clone(), sensors(mqtt, app.clock.clone())));
     tasks.spawn(guarded(stop.clone(), {
         // Not cut off in the middle of a batch: what is accepted is counted.
         let importing = tasks.spawn(import(app.clone(), stop.clone()));
         let app = app.clone();
-        async move { import_and_alerts(&app, importing, http, &kafka, teller).await }
+        async move { import_and_alerts(&app, importing, http, teller).await }
     }));
     tasks.spawn(guarded(stop.clone(), async move { watch(&app, teller).await }));
     Story { stop, tasks }
@@ -251,7 +250,6 @@ async fn import_and_alerts(
     app: &App,
     importing: JoinHandle<Result<Ledger, String>>,
     http: SocketAddr,
-    kafka: &str,
     teller: Teller,
 ) -> Result<(), String> {
     let key = demo_key(app).await?;
@@ -277,16 +275,18 @@ async fn import_and_alerts(
         let took = began.elapsed().as_secs_f64() * 1000.0;
         match answer.pointer("/accepted/0") {
             Some(accepted) => teller.say(format_args!(
-                "evacuation alert {} acknowledged by the {} in {took:.1} ms, beside an import with {waiting} LOW envelopes on their way",
-                accepted["event_id"].as_str().unwrap_or_default(),
-                accepted["acknowledged_by"].as_str().unwrap_or_default(),
+                "CRITICAL  evacuation order for Demo Canyon, 1,200 people: {} {took:.1} ms after it was sent, past {waiting} batches of a bulk import that were waiting",
+                if accepted["acknowledged_by"] == "broker" { "in Kafka for every agency" } else { "durable in the queue" },
             )),
-            None => teller.say(format_args!("evacuation alert refused: {answer}")),
+            None => teller.say(format_args!("CRITICAL  evacuation order refused: {answer}")),
         }
     }
     let ledger = importing.await.map_err(|e| e.to_string())??;
-    teller.say(format_args!("bulk import (LOW): {} rows accepted, {} duplicates", ledger.accepted, ledger.duplicates));
-    teller.say(format_args!("see the alerts: kcat -b {kafka} -t wildfire-critical-alerts -C -o beginning -e"));
+    teller.say(format_args!(
+        "LOW       bulk import of last season's archive: {} rows accepted, {} duplicates",
+        ledger.accepted, ledger.duplicates
+    ));
+    teller.say("see the alerts:  streammanager topics tail wildfire-critical-alerts --from-beginning --max 5");
     Ok(())
 }
 
@@ -350,26 +350,29 @@ async fn watch(app: &App, teller: Teller) -> Result<(), String> {
         for registered in streams::list(app).await.map_err(|e| e.to_string())? {
             let status = streams::status(app, &registered).await.map_err(|e| e.to_string())?;
             let line = match (&status.poll.last_error, status.poll.records_processed) {
-                (Some(problem), _) => format!("source in trouble, others go on: {problem}"),
+                (Some(problem), _) => format!("this source is in trouble, the others go on: {problem}"),
                 (None, 0) => continue,
                 (None, _) if told.get(status.stream_id.as_str()).is_some_and(|line| line.starts_with("polled")) => {
                     continue;
                 }
-                (None, n) => format!("polled: {n} detections accepted ({})", status.current_priority),
+                (None, n) => format!("polled: {n} fire detections accepted"),
             };
             if told.get(status.stream_id.as_str()) != Some(&line) {
-                teller.say(format_args!("{}: {line}", status.stream_id));
+                teller.say(format_args!("{:<9} stream {}: {line}", status.current_priority, status.stream_id));
                 told.insert(status.stream_id.to_string(), line);
             }
         }
         let totals = app.tally.totals();
         if totals.revisions > 0 && !revised {
             revised = true;
-            teller.say("a re-read row had changed: published again with revision 1");
+            teller.say("          a detection that was read again had changed: published again as revision 1");
         }
         if !rejected && let Some(letter) = dead::list(app, None, 1).await.map_err(|e| e.to_string())?.first() {
             rejected = true;
-            teller.say(format_args!("one bad row rejected, the rest went on: {}: {}", letter.reason, letter.detail));
+            teller.say(format_args!(
+                "          one bad row was set aside ({}: {}), the rest went on; see it: streammanager dead-letters list",
+                letter.reason, letter.detail
+            ));
         }
     }
 }

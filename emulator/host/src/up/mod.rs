@@ -38,6 +38,7 @@ use tokio_util::task::TaskTracker;
 use crate::exit::{Exit, Failure};
 use crate::folder;
 use crate::host;
+use crate::running::{self, Running};
 use crate::template::{self, Template, Trigger};
 use backends::Backends;
 use functions::Functions;
@@ -65,7 +66,11 @@ pub async fn run(args: Options) -> Result<Exit, Failure> {
     // Clients' connections and the topics' files; as many as the system lets us have.
     let _ = rlimit::increase_nofile_limit(DESCRIPTORS);
     let world = World::start(&args).await?;
-    world.announce(json);
+    world.announce(args.demo, json);
+    let noted = running::note(world.running(&args.data)?);
+    if let Err(problem) = &noted {
+        tracing::warn!(%problem, "operator's commands must name this system: it could not be noted as running");
+    }
     let story = args.demo.then(|| demo::start(&world.demo_targets(), json));
     until_told_to_stop(args.duration).await?;
     if let Some(story) = story {
@@ -122,8 +127,12 @@ impl World {
         if let Some(prefix) = &args.topic_prefix {
             parameters.insert("TopicPrefix".to_owned(), prefix.clone());
         }
-        let mut template = template::load(&args.template, &parameters).map_err(Failure::new)?;
-        let mut streams_file = read_streams(&args.streams)?;
+        let mut template = match &args.template {
+            Some(path) => template::load(path, &parameters),
+            None => template::built_in(&parameters),
+        }
+        .map_err(Failure::new)?;
+        let mut streams_file = read_streams(args.streams.as_deref())?;
         if args.demo {
             // A newcomer sees a revision within seconds, not minutes.
             streams_file.streams.iter_mut().for_each(|spec| spec.interval = demo::interval());
@@ -174,7 +183,7 @@ impl World {
         let operator = template.functions.iter().find(|f| f.binary == "control").or(template.functions.first());
         let app = operator
             .and_then(|function| functions.app_of(&function.logical_id).cloned())
-            .ok_or_else(|| Failure::new(format!("{}: no function to run", args.template.display())))?;
+            .ok_or_else(|| Failure::new("the template has no function to run"))?;
         if !backends.shared {
             // The folder's lock proves that every earlier holder is dead.
             lease::clear_all(&app).await?;
@@ -227,12 +236,17 @@ impl World {
         })
     }
 
+    fn running(&self, data: &Path) -> Result<Running, Failure> {
+        let data = data.canonicalize().map_err(|e| Failure::new(format!("{}: {e}", data.display())))?;
+        Ok(Running { endpoint: format!("http://{}", self.http), data, kafka: self.kafka.clone() })
+    }
+
     fn demo_targets(&self) -> demo::Targets {
-        demo::Targets { app: self.app.clone(), http: self.http, mqtt: self.mqtt, kafka: self.kafka.clone() }
+        demo::Targets { app: self.app.clone(), http: self.http, mqtt: self.mqtt }
     }
 
     /// The first screen: where everything is, and what of the template this host does not do.
-    fn announce(&self, as_json: bool) {
+    fn announce(&self, demo: bool, as_json: bool) {
         if as_json {
             let started = json!({
                 "http": self.http.to_string(), "mqtt": self.mqtt.to_string(), "kafka": self.kafka,
@@ -263,10 +277,18 @@ impl World {
             Queued::Records(n) => println!("  {n} records of an earlier run wait in the queues and go on now"),
             queued => println!("  {queued} of earlier runs wait in the queues and go on now"),
         }
-        for unsupported in &self.template.unsupported {
-            println!("  not honoured here: {unsupported}");
+        if demo {
+            // The story comes first; who runs it for real is told line by line.
+            let unsupported = self.template.unsupported.len();
+            println!(
+                "  {unsupported} properties of the template are not honoured here: `up` without --demo lists them"
+            );
+        } else {
+            for unsupported in &self.template.unsupported {
+                println!("  not honoured here: {unsupported}");
+            }
         }
-        println!("Watch: kcat -b {} -t wildfire-nasa-firms -C -o beginning -f '%k %s\\n'", self.kafka);
+        println!("Watch: streammanager topics tail wildfire-nasa-firms --from-beginning");
     }
 
     async fn stop(self, json: bool) -> Result<Exit, Failure> {
@@ -374,7 +396,13 @@ async fn listen(address: &str, flag: &str) -> Result<TcpListener, Failure> {
     listening.map_err(|e| Failure::new(format!("cannot listen on {address}: {e}; choose another with {flag}")))
 }
 
-fn read_streams(path: &Path) -> Result<StreamsFile, Failure> {
+/// The streams that a host without a streams file polls.
+const BUILT_IN_STREAMS: &str = include_str!("../../../../infra/streams.yaml");
+
+fn read_streams(path: Option<&Path>) -> Result<StreamsFile, Failure> {
+    let Some(path) = path else {
+        return StreamsFile::parse(BUILT_IN_STREAMS).map_err(|e| Failure::new(format!("the built-in streams: {e}")));
+    };
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failure::new(format!("{}: {e}; name it with --streams", path.display())))?;
     StreamsFile::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))

@@ -17,10 +17,10 @@ pub enum Kafka {
 pub struct Options {
     /// Made-up sources, sensors and senders.
     pub demo: bool,
-    /// The SAM template.
-    pub template: PathBuf,
-    /// The streams file.
-    pub streams: PathBuf,
+    /// The SAM template, instead of the one in this program.
+    pub template: Option<PathBuf>,
+    /// The streams file, instead of the one in this program.
+    pub streams: Option<PathBuf>,
     /// Data folder: queues, state, dead letters, the embedded Kafka endpoint's topics.
     pub data: PathBuf,
     /// HOST:PORT of the HTTP API.

@@ -8,7 +8,7 @@ use crate::template::iot_sql::{Message, Text};
 use crate::template::{Action, StartAt, Template, TemplateError, Trigger, load, parse, queue_name};
 
 fn path() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/template.yaml"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/template.yaml"))
 }
 
 fn parameters() -> BTreeMap<String, String> {

@@ -1,13 +1,16 @@
-//! control: what operators ask and decide, over the HTTP API.
+//! control: what operators ask and decide, over the HTTP API. Every route is one line of `ROUTES`; the API in front of it has
+//! matched the path and found out who asks.
 
+use std::pin::Pin;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::audit;
-use streammanager::control::connectors::{self, ControlError, Registration};
+use streammanager::control::caller::Caller;
+use streammanager::control::connector::{Connector, Registration};
+use streammanager::control::connectors::{self, ControlError};
 use streammanager::dead;
-use streammanager::error::BackendError;
 use streammanager::record::{ConnectorId, StreamId, Tier};
 use streammanager::schedule::streams::{self, StreamsFile};
 use streammanager::sink::Lane;
@@ -18,6 +21,80 @@ use crate::events::{HttpRequest, HttpResponse};
 /// Items of one answer.
 const LISTED: usize = 1_000;
 
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Whoever signs the request with AWS IAM; on a host whoever shows its control key.
+    Operator,
+}
+
+/// One operation of the control API. The template names the same routes, each with the same `Auth`.
+pub struct Route {
+    pub method: &'static str,
+    /// As in the template, such as `/streams/{id}`.
+    pub path: &'static str,
+    pub auth: Auth,
+    handler: Handler,
+}
+
+type Answer = Result<HttpResponse, ControlError>;
+type Handler = for<'a> fn(Asked<'a>) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// Every operator route.
+pub static ROUTES: [Route; 12] = [
+    operators("GET", "/status", |asked| Box::pin(status(asked))),
+    operators("GET", "/connectors", |asked| Box::pin(list_connectors(asked))),
+    operators("POST", "/connectors", |asked| Box::pin(register_connector(asked))),
+    operators("POST", "/connectors/{id}/rotate", |asked| Box::pin(rotate_key(asked))),
+    operators("DELETE", "/connectors/{id}", |asked| Box::pin(revoke_connector(asked))),
+    operators("GET", "/streams", |asked| Box::pin(list_streams(asked))),
+    operators("PUT", "/streams", |asked| Box::pin(apply_streams(asked))),
+    operators("GET", "/streams/{id}", |asked| Box::pin(read_stream(asked))),
+    operators("POST", "/streams/{id}/start", |asked| Box::pin(set_started(asked, true))),
+    operators("POST", "/streams/{id}/stop", |asked| Box::pin(set_started(asked, false))),
+    operators("GET", "/dead-letters", |asked| Box::pin(list_dead_letters(asked))),
+    operators("GET", "/audit", |asked| Box::pin(read_audit(asked))),
+];
+
+const fn operators(method: &'static str, path: &'static str, handler: Handler) -> Route {
+    Route { method, path, auth: Auth::Operator, handler }
+}
+
+/// One request and who makes it.
+struct Asked<'a> {
+    app: &'a App,
+    request: &'a HttpRequest,
+    caller: &'a Caller,
+}
+
+impl Asked<'_> {
+    /// Whom an audit entry names.
+    fn by(&self) -> String {
+        format!("{} at {}", self.caller.proof(), self.request.request_context.http.source_ip)
+    }
+
+    /// The `{id}` of the route's path.
+    fn id<T: FromStr>(&self) -> Result<T, ControlError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        named(self.request.path_parameters.get("id").map(String::as_str).unwrap_or_default())
+    }
+
+    fn body<T: serde::de::DeserializeOwned>(&self) -> Result<T, ControlError> {
+        let body = self.request.body().map_err(|e| ControlError::Refused(format!("body: {e}")))?;
+        serde_json::from_slice(&body).map_err(|e| ControlError::Refused(format!("body: {e}")))
+    }
+
+    fn query(&self, name: &str) -> Option<&str> {
+        self.request.query_string_parameters.get(name).map(String::as_str)
+    }
+}
+
+/// Answers one request of the HTTP API.
+///
+/// # Errors
+/// For an event that is not one of the API's.
 pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
     let request: HttpRequest = serde_json::from_value(event)?;
     let response = answer(app, &request).await.unwrap_or_else(|problem| match problem {
@@ -28,72 +105,88 @@ pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
     Ok(serde_json::to_value(response)?)
 }
 
-async fn answer(app: &App, request: &HttpRequest) -> Result<HttpResponse, ControlError> {
-    let by = format!("operator at {}", request.request_context.http.source_ip);
-    let path = request.raw_path.trim_matches('/');
-    let parts: Vec<&str> = path.split('/').collect();
-    match (request.request_context.http.method.as_str(), &parts[..]) {
-        ("GET", ["status"]) => Ok(HttpResponse::json(200, &status(app).await?)),
-        ("GET", ["connectors"]) => {
-            let listed: Vec<Value> = connectors::list(app).await?.iter().map(shown).collect();
-            Ok(HttpResponse::json(200, &json!({ "connectors": listed })))
+async fn answer(app: &App, request: &HttpRequest) -> Answer {
+    let matches = |route: &&Route| request.route_key.split_once(' ') == Some((route.method, route.path));
+    let Some(route) = ROUTES.iter().find(matches) else {
+        let detail = format!("{:?} is not a route of the control API", request.route_key);
+        return Ok(HttpResponse::error(404, "not_found", detail));
+    };
+    let caller = match (route.auth, request.signed_by()) {
+        (Auth::Operator, Some(identity)) => Caller::operator(identity),
+        (Auth::Operator, None) => {
+            let detail = "this route answers signed requests only";
+            return Ok(HttpResponse::error(403, "forbidden", detail));
         }
-        ("POST", ["connectors"]) => {
-            let registration: Registration = parse(request)?;
-            let id = registration.id.clone();
-            let key = connectors::register(app, registration, &by).await?;
-            Ok(HttpResponse::json(201, &json!({ "id": id, "key": key.reveal() })))
-        }
-        ("POST", ["connectors", id, "rotate"]) => {
-            let id: ConnectorId = named(id)?;
-            let key = connectors::rotate(app, &id, &by).await?;
-            Ok(HttpResponse::json(200, &json!({ "id": id, "key": key.reveal() })))
-        }
-        ("DELETE", ["connectors", id]) => {
-            let id: ConnectorId = named(id)?;
-            connectors::revoke(app, &id, &by).await?;
-            Ok(HttpResponse::json(200, &json!({ "id": id, "revoked": true })))
-        }
-        ("GET", ["streams"]) => {
-            let mut statuses = Vec::new();
-            for registered in streams::list(app).await? {
-                statuses.push(streams::status(app, &registered).await?);
-            }
-            Ok(HttpResponse::json(200, &json!({ "streams": statuses })))
-        }
-        ("PUT", ["streams"]) => {
-            let file: StreamsFile = parse(request)?;
-            file.check().map_err(ControlError::Refused)?;
-            let prune = request.query_string_parameters.get("prune").is_some_and(|text| text == "true");
-            Ok(HttpResponse::json(200, &streams::apply(app, &file, prune).await?))
-        }
-        ("GET", ["streams", id]) => {
-            let id: StreamId = named(id)?;
-            let registered = streams::get(app, &id).await?.ok_or(ControlError::Unknown(format!("stream {id}")))?;
-            Ok(HttpResponse::json(200, &streams::status(app, &registered).await?))
-        }
-        ("POST", ["streams", id, action @ ("start" | "stop")]) => {
-            let id: StreamId = named(id)?;
-            if streams::set_started(app, &id, *action == "start", &by).await? {
-                Ok(HttpResponse::json(200, &json!({ "id": id, "started": *action == "start" })))
-            } else {
-                Err(ControlError::Unknown(format!("stream {id}")))
-            }
-        }
-        ("GET", ["dead-letters"]) => {
-            let stream = request.query_string_parameters.get("stream").map(|id| named(id)).transpose()?;
-            let letters = dead::list(app, stream.as_ref(), LISTED).await?;
-            Ok(HttpResponse::json(200, &json!({ "dead_letters": letters })))
-        }
-        ("GET", ["audit"]) => {
-            let entries = audit::list(app, app.clock.now(), LISTED).await?;
-            Ok(HttpResponse::json(200, &json!({ "audit": entries })))
-        }
-        (method, _) => Ok(HttpResponse::error(404, "not_found", format!("{method} /{path} is no route of control"))),
+    };
+    (route.handler)(Asked { app, request, caller: &caller }).await
+}
+
+async fn list_connectors(asked: Asked<'_>) -> Answer {
+    let listed: Vec<Value> = connectors::list(asked.app).await?.iter().map(shown).collect();
+    Ok(HttpResponse::json(200, &json!({ "connectors": listed })))
+}
+
+async fn register_connector(asked: Asked<'_>) -> Answer {
+    let registration: Registration = asked.body()?;
+    let id = registration.id.clone();
+    let key = connectors::register(asked.app, registration, &asked.by()).await?;
+    Ok(HttpResponse::json(201, &json!({ "id": id, "key": key.reveal() })))
+}
+
+async fn rotate_key(asked: Asked<'_>) -> Answer {
+    let id: ConnectorId = asked.id()?;
+    let key = connectors::rotate(asked.app, &id, &asked.by()).await?;
+    Ok(HttpResponse::json(200, &json!({ "id": id, "key": key.reveal() })))
+}
+
+async fn revoke_connector(asked: Asked<'_>) -> Answer {
+    let id: ConnectorId = asked.id()?;
+    connectors::revoke(asked.app, &id, &asked.by()).await?;
+    Ok(HttpResponse::json(200, &json!({ "id": id, "revoked": true })))
+}
+
+async fn list_streams(asked: Asked<'_>) -> Answer {
+    let mut statuses = Vec::new();
+    for registered in streams::list(asked.app).await? {
+        statuses.push(streams::status(asked.app, &registered).await?);
+    }
+    Ok(HttpResponse::json(200, &json!({ "streams": statuses })))
+}
+
+async fn apply_streams(asked: Asked<'_>) -> Answer {
+    let file: StreamsFile = asked.body()?;
+    file.check().map_err(ControlError::Refused)?;
+    let prune = asked.query("prune") == Some("true");
+    Ok(HttpResponse::json(200, &streams::apply(asked.app, &file, prune).await?))
+}
+
+async fn read_stream(asked: Asked<'_>) -> Answer {
+    let id: StreamId = asked.id()?;
+    let registered = streams::get(asked.app, &id).await?.ok_or(ControlError::Unknown(format!("stream {id}")))?;
+    Ok(HttpResponse::json(200, &streams::status(asked.app, &registered).await?))
+}
+
+async fn set_started(asked: Asked<'_>, started: bool) -> Answer {
+    let id: StreamId = asked.id()?;
+    if streams::set_started(asked.app, &id, started, &asked.by()).await? {
+        Ok(HttpResponse::json(200, &json!({ "id": id, "started": started })))
+    } else {
+        Err(ControlError::Unknown(format!("stream {id}")))
     }
 }
 
-fn shown(connector: &connectors::Connector) -> Value {
+async fn list_dead_letters(asked: Asked<'_>) -> Answer {
+    let stream = asked.query("stream").map(named).transpose()?;
+    let letters = dead::list(asked.app, stream.as_ref(), LISTED).await?;
+    Ok(HttpResponse::json(200, &json!({ "dead_letters": letters })))
+}
+
+async fn read_audit(asked: Asked<'_>) -> Answer {
+    let entries = audit::list(asked.app, asked.app.clock.now(), LISTED).await?;
+    Ok(HttpResponse::json(200, &json!({ "audit": entries })))
+}
+
+fn shown(connector: &Connector) -> Value {
     json!({
         "id": connector.registration.id,
         "tenant": connector.registration.tenant,
@@ -105,11 +198,6 @@ fn shown(connector: &connectors::Connector) -> Value {
     })
 }
 
-fn parse<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, ControlError> {
-    let body = request.body().map_err(|e| ControlError::Refused(format!("body: {e}")))?;
-    serde_json::from_slice(&body).map_err(|e| ControlError::Refused(format!("body: {e}")))
-}
-
 fn named<T: FromStr>(text: &str) -> Result<T, ControlError>
 where
     T::Err: std::fmt::Display,
@@ -117,7 +205,8 @@ where
     text.parse().map_err(|e: T::Err| ControlError::Refused(e.to_string()))
 }
 
-async fn status(app: &App) -> Result<Value, BackendError> {
+async fn status(asked: Asked<'_>) -> Answer {
+    let app = asked.app;
     let mut queues = serde_json::Map::new();
     for tier in Tier::ALL {
         let depth = app.queue.depth(app.settings.queues.tier(tier)).await?;
@@ -126,12 +215,13 @@ async fn status(app: &App) -> Result<Value, BackendError> {
     }
     let breaker = |lane| app.breakers.lane(lane).state();
     let registered = streams::list(app).await?;
-    Ok(json!({
+    let status = json!({
         "stage": app.settings.stage,
         "producer_id": app.settings.producer_id,
         "queues": queues,
         "circuit_breaker": { "critical": breaker(Lane::Critical), "bulk": breaker(Lane::Bulk) },
         "streams": { "registered": registered.len(), "active": registered.iter().filter(|r| r.started).count() },
         "delivered_by_this_process": app.tally.totals(),
-    }))
+    });
+    Ok(HttpResponse::json(200, &status))
 }

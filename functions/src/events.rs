@@ -110,6 +110,8 @@ impl RuleError {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRequest {
+    /// `GET /streams/{id}`: the route that the API matched.
+    pub route_key: String,
     pub raw_path: String,
     #[serde(default)]
     pub raw_query_string: String,
@@ -130,6 +132,22 @@ pub struct HttpRequest {
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RequestContext {
     pub http: RequestHttp,
+    /// What the API's authorizer found out; absent on a route without one.
+    #[serde(default)]
+    pub authorizer: Option<Authorizer>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Authorizer {
+    #[serde(default)]
+    pub iam: Option<IamIdentity>,
+}
+
+/// Who signed the request.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IamIdentity {
+    pub user_arn: String,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -148,6 +166,11 @@ impl HttpRequest {
             (Some(text), false) => Ok(Bytes::copy_from_slice(text.as_bytes())),
             (Some(text), true) => BASE64.decode(text).map(Bytes::from),
         }
+    }
+
+    /// The identity that signed the request, checked by the API before it called us.
+    pub fn signed_by(&self) -> Option<&str> {
+        self.request_context.authorizer.as_ref()?.iam.as_ref().map(|identity| identity.user_arn.as_str())
     }
 
     /// `Authorization: Bearer …` or `X-Api-Key: …`.

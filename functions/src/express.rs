@@ -4,9 +4,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::audit::{self, Action};
+use streammanager::control::caller;
 use streammanager::dead;
 use streammanager::error::{BackendError, Reason, Reject};
-use streammanager::express::admit::{NotAdmitted, Proof};
+use streammanager::express::admit::NotAdmitted;
 use streammanager::express::{Accepted, Incoming, Verdict, express};
 use streammanager::ingest::IngestError;
 use streammanager::record::{SourceId, Stream, StreamId, TenantId, WhenFull};
@@ -60,8 +61,12 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
         Ok(source) => source,
         Err(e) => return HttpResponse::error(400, "bad_source", e),
     };
+    let caller = match caller::by_key(app, key).await {
+        Ok(caller) => caller,
+        Err(problem) => return unavailable(&[], &problem),
+    };
     let received_at = app.clock.now();
-    match express(app, Incoming { proof: Proof::Key(key), source: source.as_ref(), body, received_at }).await {
+    match express(app, Incoming { caller: &caller, source: source.as_ref(), body, received_at }).await {
         Verdict::Taken { accepted, rejected } => {
             let status = if rejected.is_empty() { 200 } else { 422 };
             let rejected: Vec<Value> =
@@ -102,8 +107,8 @@ async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Vec<Accepted>, Hand
     };
     let received_at =
         message.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
-    let proof = Proof::Principal(message.principal.as_deref().unwrap_or_default());
-    match express(app, Incoming { proof, source: Some(&source), body, received_at }).await {
+    let caller = caller::by_principal(app, message.principal.as_deref().unwrap_or_default()).await?;
+    match express(app, Incoming { caller: &caller, source: Some(&source), body, received_at }).await {
         Verdict::Taken { accepted, .. } => Ok(accepted),
         // Refused and audited, or kept in the dead letters: trying again would not help.
         Verdict::NotAdmitted(NotAdmitted::Unknown(_) | NotAdmitted::NotGranted(_)) | Verdict::NotData(_) => {

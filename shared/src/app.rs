@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::blobs::Blobs;
+use crate::control::admission::Admission;
 use crate::deliver::breaker::Breakers;
 use crate::deliver::tally::Tally;
-use crate::express::admit::Admission;
 use crate::express::recent::Recent;
 use crate::queue::Queue;
 use crate::settings::Settings;

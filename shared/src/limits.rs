@@ -102,3 +102,15 @@ pub const LEASE: Duration = Duration::from_secs(5);
 pub const DELIVER_MARGIN: Duration = Duration::from_secs(30);
 /// Sub-minute ticks are planned this far ahead [M4].
 pub const TICK_HORIZON: Duration = Duration::from_secs(120);
+
+// ---- Who asks ----
+
+/// A cached connector is read anew after this, so that a rotation elsewhere is noticed.
+pub const CONNECTOR_FRESH: Duration = Duration::from_secs(10);
+/// With the state store away a cached connector stays valid this long [A3].
+pub const CONNECTOR_VALID_WITHOUT_STORE: Duration = Duration::from_secs(15 * 60);
+/// Connectors that a process caches; far more than there are senders.
+pub const CONNECTORS_CACHED: usize = 1_000;
+/// Refusals of strangers in one minute that are written one by one. Beyond them one is written whenever their number has
+/// doubled: whoever holds no key must not be able to fill the audit log [A5, Q2].
+pub const STRANGERS_A_MINUTE: u64 = 60;

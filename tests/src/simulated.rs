@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 use streammanager::app::{App, Seams};
-use streammanager::control::connectors::{self, Registration};
+use streammanager::control::connector::Registration;
+use streammanager::control::{caller, connectors};
 use streammanager::deliver::deliver;
 use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
 use streammanager::error::BackendError;
-use streammanager::express::admit::Proof;
+use streammanager::express::admit::NotAdmitted;
 use streammanager::express::{Incoming, Verdict, express};
 use streammanager::faults::sink::FaultySink;
 use streammanager::faults::upstream::Scripted;
@@ -155,8 +156,11 @@ impl Delivering {
 }
 
 pub async fn send_alert(app: &App, key: &str, body: String) -> Verdict {
-    let body = Bytes::from(body);
-    express(app, Incoming { proof: Proof::Key(key), source: None, body, received_at: app.clock.now() }).await
+    let (body, received_at) = (Bytes::from(body), app.clock.now());
+    match caller::by_key(app, key).await {
+        Ok(caller) => express(app, Incoming { caller: &caller, source: None, body, received_at }).await,
+        Err(problem) => Verdict::NotAdmitted(NotAdmitted::Backend(problem)),
+    }
 }
 
 fn stream(source: &str) -> Stream {

@@ -151,9 +151,9 @@ impl System {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// A page that needs no key, such as `/status`.
+    /// A page that is not JSON or needs no key, such as `/metrics`; the control key goes along.
     pub async fn page(&self, path: &str) -> reqwest::Result<String> {
-        client().get(self.url(path)).send().await?.error_for_status()?.text().await
+        client().get(self.url(path)).bearer_auth(self.control_key()).send().await?.error_for_status()?.text().await
     }
 
     /// Sends the process a signal: `-STOP` and `-CONT` make it a backend that stands still for a while.

@@ -153,8 +153,11 @@ async fn a1_a2_refusals_are_named_and_audited() {
     assert_eq!(status, 422, "a critical id without the grant is refused at registration [A2]: {answer}");
     let unknown = system.control(Method::POST, "/streams/none/start", None).await;
     assert_eq!(unknown.0, 404);
-    let open = streammanager_tests::system::client().get(system.url("/connectors")).send().await.unwrap();
-    assert_eq!(open.status().as_u16(), 401, "operators' routes need the control key");
+    for route in &streammanager_functions::control::ROUTES {
+        let (method, url) = (route.method.parse::<Method>().unwrap(), system.url(&route.path.replace("{id}", "modis")));
+        let open = streammanager_tests::system::client().request(method, url).send().await.unwrap();
+        assert_eq!(open.status().as_u16(), 401, "{} {} without the control key", route.method, route.path);
+    }
 
     let (_, rotated) = system.control(Method::POST, "/connectors/butte/rotate", None).await;
     assert_eq!(system.alert(&key, actual("A9")).await.unwrap().0, 401, "the old key is refused at once");

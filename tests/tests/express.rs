@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use streammanager::control::audit::{self, Action};
-use streammanager::control::connectors::{self, ControlError, Registration};
+use streammanager::control::caller;
+use streammanager::control::connector::Registration;
+use streammanager::control::connectors::{self, ControlError};
 use streammanager::dead;
 use streammanager::error::Reason;
-use streammanager::express::admit::{NotAdmitted, Proof};
+use streammanager::express::admit::NotAdmitted;
 use streammanager::express::{Accepted, AcknowledgedBy, Incoming, Verdict, express};
 use streammanager::faults::Fault;
 use streammanager::faults::sink::Fault as SinkFault;
@@ -424,7 +426,8 @@ async fn a2_a_principal_names_one_connector_and_an_empty_one_nobody() {
     let source = SourceId::new("evacuation_alert_butte").unwrap();
     let body = actual("A").into();
     let received_at = sim.app.clock.now();
-    let incoming = Incoming { proof: Proof::Principal(""), source: Some(&source), body, received_at };
+    let caller = caller::by_principal(&sim.app, "").await.unwrap();
+    let incoming = Incoming { caller: &caller, source: Some(&source), body, received_at };
     assert!(matches!(express(&sim.app, incoming).await, Verdict::NotAdmitted(NotAdmitted::Unknown(_))));
     assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 0));
 }

@@ -48,7 +48,7 @@ async fn register(control: &Function) -> String {
         "id": "butte", "tenant": "test", "sources": ["evacuation_alert_butte"], "critical": true, "principal": "cert-butte",
     });
     let (status, answer) =
-        http(control.invoke(events::http("POST", "/connectors", None, Some(&connector.to_string()))).await);
+        http(control.invoke(events::signed("POST", "/connectors", Some(&connector.to_string()))).await);
     assert_eq!(status, 201, "{answer}");
     answer["key"].as_str().unwrap().to_owned()
 }
@@ -86,7 +86,7 @@ async fn the_whole_story() {
         stream("viirs", "firms_viirs_snpp", "60s", "VIIRS_SNPP_NRT"),
         stream("modis", "firms_modis_terra", "2h", "MODIS_NRT"),
     ]});
-    let apply = events::http("PUT", "/streams?prune=true", None, Some(&streams.to_string()));
+    let apply = events::signed("PUT", "/streams?prune=true", Some(&streams.to_string()));
     let (status, diff) = http(function("control").invoke(apply).await);
     assert_eq!((status, &diff["added"]), (200, &json!(["viirs", "modis"])), "{diff}");
 
@@ -101,7 +101,7 @@ async fn the_whole_story() {
         assert_eq!(stack.firms.calls(product), 1, "{}", function(name).log());
     }
     assert!(stack.waiting("high").await >= 2, "detections wait in their tier's queue");
-    let (_, listed) = http(function("control").invoke(events::http("GET", "/streams", None, None)).await);
+    let (_, listed) = http(function("control").invoke(events::signed("GET", "/streams", None)).await);
     let modes: BTreeMap<&str, (&str, u64)> = listed["streams"]
         .as_array()
         .unwrap()
@@ -151,9 +151,9 @@ async fn the_whole_story() {
     let report = function("redrive").invoke(events::schedule()).await.unwrap();
     assert_eq!(report["letters"], 1, "{report}");
     assert_eq!(report["patterns"][0]["reason"], "bad_json", "{report}");
-    let (_, letters) = http(function("control").invoke(events::http("GET", "/dead-letters", None, None)).await);
+    let (_, letters) = http(function("control").invoke(events::signed("GET", "/dead-letters", None)).await);
     assert_eq!(letters["dead_letters"][0]["source"], "iot_purpleair", "{letters}");
-    let (_, audit) = http(function("control").invoke(events::http("GET", "/audit", None, None)).await);
+    let (_, audit) = http(function("control").invoke(events::signed("GET", "/audit", None)).await);
     let by: Vec<&Value> = audit["audit"].as_array().unwrap().iter().map(|entry| &entry["actor"]).collect();
     assert!(by.contains(&&json!("operator at 203.0.113.7")), "{audit}");
 
@@ -257,7 +257,7 @@ async fn e5_alerts_over_mqtt_are_confirmed_through_aws_iot() {
     let published = stack.iot.published();
     let topics: BTreeSet<&str> = published.iter().map(|published| published.topic.as_str()).collect();
     assert_eq!((published.len(), topics.len()), (3, 3), "A1, A3 and A5: {topics:?}");
-    let (_, letters) = http(control.invoke(events::http("GET", "/dead-letters", None, None)).await);
+    let (_, letters) = http(control.invoke(events::signed("GET", "/dead-letters", None)).await);
     let kept: Vec<&Value> = letters["dead_letters"].as_array().unwrap().iter().map(|l| &l["reason"]).collect();
     assert_eq!(kept, ["unauthorised_source"], "an operator finds the alert that nobody can vouch for: {letters}");
 

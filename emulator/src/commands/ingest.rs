@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 use streammanager::app::App;
+use streammanager::control::caller;
 use streammanager::decode::{Context, Format};
 use streammanager::deliver::deliver;
 use streammanager::deliver::tally::{Percentiles, Totals};
 use streammanager::error::{Reason, Reject};
-use streammanager::express::admit::{NotAdmitted, Proof, admit};
+use streammanager::express::admit::{NotAdmitted, admit};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{self, Ledger};
 use streammanager::record::{SourceId, Stream, StreamId, TenantId, Tier, WhenFull};
@@ -129,7 +130,7 @@ async fn stream(app: &App, source: &SourceId, key_file: Option<&Path>) -> Result
         Some(path) => {
             let key = files::key(path, "--key-file")?;
             let refused = |reject: Reject| Failure::new(format!("--key-file {}: {reject}", path.display()));
-            match admit(app, Proof::Key(&key), Some(source)).await {
+            match admit(app, &caller::by_key(app, &key).await?, Some(source)).await {
                 Ok((connector, _)) => (connector.registration.tenant, connector.registration.critical),
                 Err(NotAdmitted::Unknown(reject) | NotAdmitted::NotGranted(reject)) => return Err(refused(reject)),
                 Err(NotAdmitted::Backend(e)) => return Err(e.into()),

@@ -1,104 +1,14 @@
-//! Registered connectors [A1, A2]: who may publish what. A key is shown once and stored as a hash; it names its
-//! connector, so that one lookup and one constant-time comparison decide.
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+//! The register of connectors [A1, A2]: what an operator registers, rotates and revokes, and how it is looked up.
 
 use crate::app::App;
 use crate::control::audit::{self, Action};
+use crate::control::connector::{ApiKey, Connector, Registration};
 use crate::error::BackendError;
-use crate::record::ids::hex;
-use crate::record::{ConnectorId, SourceId, TenantId};
+use crate::record::ConnectorId;
 use crate::sources;
 use crate::store::{self, Expect, Item, Key, PutError};
-use crate::time::Timestamp;
 
 const PARTITION: &str = "connectors";
-/// Marks our keys for secret scanners.
-const KEY_PREFIX: &str = "smk_";
-
-/// What an operator registers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Registration {
-    pub id: ConnectorId,
-    pub tenant: TenantId,
-    /// Source ids that it may publish under.
-    pub sources: Vec<SourceId>,
-    /// The critical grant: without it no critical id is accepted [A2].
-    #[serde(default)]
-    pub critical: bool,
-    /// What names this connector on an MQTT connection, such as a certificate's id [E5]; its own id if not set.
-    #[serde(default)]
-    pub principal: Option<String>,
-}
-
-impl Registration {
-    fn principal(&self) -> &str {
-        self.principal.as_deref().unwrap_or(self.id.as_str())
-    }
-}
-
-/// A registered connector as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connector {
-    #[serde(flatten)]
-    pub registration: Registration,
-    /// SHA-256 of the key's secret, hex. The secret has 256 random bits: a slow hash would add nothing.
-    key_hash: String,
-    pub revoked: bool,
-    #[serde(serialize_with = "crate::time::serialize")]
-    pub registered_at: Timestamp,
-    #[serde(serialize_with = "crate::time::serialize")]
-    pub key_changed_at: Timestamp,
-}
-
-impl Connector {
-    pub fn may_publish(&self, source: &SourceId) -> bool {
-        self.registration.sources.contains(source)
-    }
-
-    pub fn principal(&self) -> &str {
-        self.registration.principal()
-    }
-
-    fn matches(&self, secret: &str) -> bool {
-        !self.revoked && bool::from(self.key_hash.as_bytes().ct_eq(hash(secret).as_bytes()))
-    }
-}
-
-/// A key's text, shown once; its `Debug` shows nothing.
-#[derive(Clone)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    fn new(app: &App, id: &ConnectorId) -> ApiKey {
-        ApiKey(format!("{KEY_PREFIX}{id}:{}", URL_SAFE_NO_PAD.encode(app.rng.bytes::<32>())))
-    }
-
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// The connector that a key's text names, and its secret; `None` for a text that is no key.
-    fn split(text: &str) -> Option<(ConnectorId, &str)> {
-        let (id, secret) = text.trim().strip_prefix(KEY_PREFIX)?.split_once(':')?;
-        Some((ConnectorId::new(id).ok()?, secret))
-    }
-}
-
-impl std::fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ApiKey(***)")
-    }
-}
-
-fn hash(secret: &str) -> String {
-    hex(&Sha256::digest(secret))
-}
 
 /// Why an operator's wish was not done.
 #[derive(Debug, thiserror::Error)]
@@ -127,11 +37,11 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
     if let Some(problem) = principal_problem(app, &registration).await? {
         return Err(ControlError::Refused(problem));
     }
-    let key = ApiKey::new(app, &registration.id);
+    let key = ApiKey::new(&app.rng, &registration.id);
     let now = app.clock.now();
     let detail = format!("sources {:?}, critical grant {}", registration.sources, registration.critical);
     let id = registration.id.clone();
-    let key_hash = key_hash(&key);
+    let key_hash = key.stored();
     let connector = Connector { registration, key_hash, revoked: false, registered_at: now, key_changed_at: now };
     match put(app, &connector, Expect::Absent).await {
         Err(PutError::Conflict) => {
@@ -141,7 +51,8 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
         }
         other => other.map_err(backend)?,
     }
-    // A principal that another one took at the same time: whoever sees that steps back, in doubt both.
+    // Another registration may have taken the principal at the same time: whoever sees that steps back, and if it is
+    // unclear which one was first, both do.
     if let Some(problem) = principal_problem(app, &connector.registration).await? {
         store::remove(&*app.store, &Key::new(PARTITION, id.as_str())).await?;
         return Err(ControlError::Refused(problem));
@@ -171,8 +82,8 @@ pub async fn rotate(app: &App, id: &ConnectorId, by: &str) -> Result<ApiKey, Con
     if connector.revoked {
         return Err(ControlError::Refused(format!("connector {id} is revoked; register one with another id")));
     }
-    let key = ApiKey::new(app, id);
-    connector.key_hash = key_hash(&key);
+    let key = ApiKey::new(&app.rng, id);
+    connector.key_hash = key.stored();
     connector.key_changed_at = app.clock.now();
     put(app, &connector, Expect::Version(item.version)).await.map_err(backend)?;
     app.admission.forget(id);
@@ -191,25 +102,9 @@ pub async fn revoke(app: &App, id: &ConnectorId, by: &str) -> Result<(), Control
     Ok(())
 }
 
+/// All of them, revoked ones too.
 pub async fn list(app: &App) -> Result<Vec<Connector>, BackendError> {
     store::list_all(&*app.store, PARTITION, "", usize::MAX).await?.iter().map(parse).collect()
-}
-
-/// The connector that holds `key`; `None` for an unknown, wrong or revoked key.
-pub(crate) async fn holder(app: &App, key: &str) -> Result<Option<Connector>, BackendError> {
-    let Some((id, secret)) = ApiKey::split(key) else { return Ok(None) };
-    let connector = app.admission.connector(app, &id).await?;
-    Ok(connector.filter(|connector| connector.matches(secret)))
-}
-
-/// The connector that a principal names. An empty one is nobody's: a message of an anonymous MQTT connection has it.
-pub(crate) async fn of_principal(app: &App, principal: &str) -> Result<Option<Connector>, BackendError> {
-    if principal.is_empty() {
-        return Ok(None);
-    }
-    // Principals are few and looked up only for alerts: a scan needs no second index to keep true.
-    let connectors = list(app).await?;
-    Ok(connectors.into_iter().find(|connector| !connector.revoked && connector.principal() == principal))
 }
 
 pub(crate) async fn get(app: &App, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {
@@ -231,10 +126,6 @@ async fn put(app: &App, connector: &Connector, expect: Expect) -> Result<(), Put
     let value = serde_json::to_vec(connector).map_err(|e| BackendError::Fatal(format!("connector: {e}")))?;
     let key = Key::new(PARTITION, connector.registration.id.as_str());
     app.store.put_if(&key, value.into(), expect, None).await.map(|_| ())
-}
-
-fn key_hash(key: &ApiKey) -> String {
-    ApiKey::split(key.reveal()).map(|(_, secret)| hash(secret)).unwrap_or_default()
 }
 
 fn backend(e: PutError) -> ControlError {

@@ -55,8 +55,10 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn open(medium: Medium, cache_bytes: usize) -> Result<Database, BackendError> {
-        if let Medium::File(path) = &medium {
-            create_if_new(path)?;
+        match &medium {
+            Medium::File(path) => create_if_new(path)?,
+            #[cfg(feature = "testing")]
+            Medium::Memory(_) => {}
         }
         let database = Database { medium, cache_bytes, open: RwLock::new(None) };
         database.reopen().map_err(|e| {

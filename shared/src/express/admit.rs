@@ -1,86 +1,13 @@
 //! Who may ring the siren [A1, A2]: key or principal → connector → grant, checked at every publish; refusals are audited.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use parking_lot::Mutex;
-
 use crate::app::App;
 use crate::control::audit::{self, Action};
-use crate::control::connectors::{self, Connector};
+use crate::control::caller::{self, Caller};
+use crate::control::connector::Connector;
 use crate::error::{BackendError, Reason, Reject};
-use crate::record::{ConnectorId, SourceId};
+use crate::limits::STRANGERS_A_MINUTE;
+use crate::record::SourceId;
 use crate::sources;
-use crate::time::Timestamp;
-
-/// A cached connector is asked for anew after this, so that a rotation elsewhere is noticed.
-const FRESH: Duration = Duration::from_secs(10);
-/// With the state store away a cached connector stays valid this long [A3].
-const VALID_WITHOUT_STORE: Duration = Duration::from_secs(15 * 60);
-/// Cached connectors; far more than there are senders.
-const CACHED: usize = 1_000;
-/// Refusals of strangers in one minute that are written one by one. Beyond them one is written whenever their number has
-/// doubled: whoever holds no key must not be able to fill the audit log [A5, Q2].
-const STRANGERS_A_MINUTE: u64 = 60;
-
-/// Connectors seen lately, so that an alert costs no store read, and strangers refused in this minute.
-#[derive(Debug, Default)]
-pub struct Admission {
-    connectors: Mutex<BTreeMap<ConnectorId, (Timestamp, Connector)>>,
-    strangers: Mutex<Strangers>,
-}
-
-/// Refusals within one minute since 1970.
-#[derive(Debug, Default)]
-struct Strangers {
-    minute: i64,
-    refused: u64,
-}
-
-impl Admission {
-    pub(crate) async fn connector(&self, app: &App, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {
-        let cached = self.with(|cache| cache.get(id).cloned());
-        let age = |read: Timestamp| app.clock.since(read);
-        if let Some((read, connector)) = &cached
-            && age(*read) < FRESH
-        {
-            return Ok(Some(connector.clone()));
-        }
-        match (connectors::get(app, id).await, cached) {
-            (Ok(Some(connector)), _) => {
-                self.with(|cache| {
-                    if cache.len() >= CACHED {
-                        cache.clear();
-                    }
-                    cache.insert(id.clone(), (app.clock.now(), connector.clone()));
-                });
-                Ok(Some(connector))
-            }
-            (Ok(None), _) => Ok(None),
-            (Err(_), Some((read, connector))) if age(read) < VALID_WITHOUT_STORE => Ok(Some(connector)),
-            (Err(e), _) => Err(e),
-        }
-    }
-
-    pub(crate) fn forget(&self, id: &ConnectorId) {
-        self.with(|cache| cache.remove(id));
-    }
-
-    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<ConnectorId, (Timestamp, Connector)>) -> T) -> T {
-        f(&mut self.connectors.lock())
-    }
-
-    /// The number of this refusal of a stranger within its minute.
-    fn stranger(&self, now: Timestamp) -> u64 {
-        let mut strangers = self.strangers.lock();
-        let minute = now.as_second().div_euclid(60);
-        if strangers.minute != minute {
-            *strangers = Strangers { minute, refused: 0 };
-        }
-        strangers.refused += 1;
-        strangers.refused
-    }
-}
 
 /// Audits the refusal of someone who is no connector.
 pub async fn refuse_stranger(app: &App, actor: &str, subject: &str, detail: &str) -> Result<(), BackendError> {
@@ -93,15 +20,6 @@ pub async fn refuse_stranger(app: &App, actor: &str, subject: &str, detail: &str
         _ => return Ok(()),
     };
     audit::write(app, Action::Refused, actor, subject, &detail).await
-}
-
-/// How a sender proved who it is.
-#[derive(Clone, Copy)]
-pub enum Proof<'a> {
-    /// An API key, from a header or a file.
-    Key(&'a str),
-    /// The principal of an MQTT connection [E5].
-    Principal(&'a str),
 }
 
 /// Why a sender was not admitted.
@@ -123,17 +41,12 @@ impl From<BackendError> for NotAdmitted {
 /// The connector and the source id that it publishes under. `source`: as asked for; without it the connector's only one.
 pub async fn admit(
     app: &App,
-    proof: Proof<'_>,
+    caller: &Caller,
     source: Option<&SourceId>,
 ) -> Result<(Connector, SourceId), NotAdmitted> {
-    let (found, actor) = match proof {
-        Proof::Key(key) => (connectors::holder(app, key).await?, "an API key".to_owned()),
-        Proof::Principal(principal) => {
-            (connectors::of_principal(app, principal).await?, format!("principal {principal}"))
-        }
-    };
     let subject = source.map_or("", SourceId::as_str);
-    let Some(connector) = found else {
+    let Some(connector) = caller.connector() else {
+        let actor = caller.proof().to_string();
         let detail = format!("{actor} that belongs to no connector");
         refuse_stranger(app, &actor, subject, &detail).await?;
         return Err(NotAdmitted::Unknown(Reject::new(Reason::UnauthorisedSource, detail)));
@@ -158,8 +71,8 @@ pub async fn admit(
 
 /// The principal of an MQTT connection whose user name is a connector's id and whose password is that connector's key.
 pub async fn principal(app: &App, user: &str, key: &str) -> Result<Option<String>, BackendError> {
-    let holder = connectors::holder(app, key).await?;
-    match holder.filter(|connector| connector.registration.id.as_str() == user) {
+    let caller = caller::by_key(app, key).await?;
+    match caller.connector().filter(|connector| connector.registration.id.as_str() == user) {
         Some(connector) => Ok(Some(connector.principal().to_owned())),
         None => {
             let actor = format!("MQTT user {user:.100}");

@@ -11,6 +11,7 @@ mod threads;
 use bytes::Bytes;
 
 use crate::app::App;
+use crate::control::caller::Caller;
 use crate::dead;
 use crate::decode::{Context, Format};
 use crate::error::{BackendError, Reason, Reject};
@@ -20,13 +21,13 @@ use crate::limits::ALERT_BYTES;
 use crate::record::Topic;
 use crate::record::{Draft, EventId, SourceId, Stream, StreamId, Tier, Traceparent, WhenFull};
 use crate::time::Timestamp;
-use admit::{NotAdmitted, Proof};
+use admit::NotAdmitted;
 use hedge::Durable;
 use recent::Judged;
 
 /// One pushed body: an alert as JSON or CAP, or a feed of several.
 pub struct Incoming<'a> {
-    pub proof: Proof<'a>,
+    pub caller: &'a Caller,
     /// As the sender asked; a connector with one source id need not.
     pub source: Option<&'a SourceId>,
     pub body: Bytes,
@@ -79,7 +80,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
         let detail = format!("the body has {} bytes, {ALERT_BYTES} at most", incoming.body.len());
         return Verdict::NotData(Reject::new(Reason::TooLarge, detail));
     }
-    let (connector, source) = match admit::admit(app, incoming.proof, incoming.source).await {
+    let (connector, source) = match admit::admit(app, incoming.caller, incoming.source).await {
         Ok(admitted) => admitted,
         Err(refused) => {
             if let NotAdmitted::Unknown(reject) | NotAdmitted::NotGranted(reject) = &refused {

@@ -47,6 +47,16 @@ pub fn http(method: &str, path: &str, key: Option<&str>, body: Option<&str>) -> 
     event
 }
 
+/// A request of the control API, which AWS IAM let in.
+pub fn signed(method: &str, path: &str, body: Option<&str>) -> Value {
+    let mut event = http(method, path, None, body);
+    event["requestContext"]["authorizer"] = json!({ "iam": {
+        "accessKey": "AKIAIOSFODNN7EXAMPLE", "accountId": "123456789012", "callerId": "AIDACKCEVSQ6C2EXAMPLE", "cognitoIdentity": null,
+        "principalOrgId": "aws:PrincipalOrgID", "userArn": "arn:aws:iam::123456789012:user/operator", "userId": "AIDACKCEVSQ6C2EXAMPLE",
+    }});
+    event
+}
+
 /// What the topic rules' SELECT gives of one message.
 pub fn rule_output(topic: &str, principal: &str, payload: &str) -> Value {
     json!({

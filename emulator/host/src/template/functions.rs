@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::Fault;
-use super::model::{Action, Function, StartAt, TopicRule, Trigger, queue_name};
+use super::model::{Action, Auth, Function, StartAt, TopicRule, Trigger, queue_name};
 use super::properties::Properties;
 use super::resources::queue_named;
 use super::rules::query;
@@ -60,7 +60,7 @@ pub(super) fn function(
                 "Schedule" => function.triggers.extend(event.schedule("Schedule", gathered)?),
                 "SQS" => function.triggers.extend(event.queue(function.timeout, gathered)?),
                 "Kinesis" => function.triggers.extend(event.stream(gathered)?),
-                "HttpApi" => function.triggers.push(event.http(gathered)?),
+                "HttpApi" => function.triggers.extend(event.http(gathered)?),
                 "IoTRule" => rules.push(event.rule()?),
                 other => gathered.say(id, &format!("Events.{name}"), format!("{other} events do not start it here")),
             }
@@ -219,7 +219,7 @@ impl Event<'_> {
         Ok(self.enabled()?.then_some(trigger))
     }
 
-    fn http(&self, gathered: &mut Gathered) -> Result<Trigger, Fault> {
+    fn http(&self, gathered: &mut Gathered) -> Result<Option<Trigger>, Fault> {
         const METHODS: [&str; 8] = ["ANY", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
         let at = self.settings;
         self.gather(gathered, known::HTTP_EVENT);
@@ -231,7 +231,37 @@ impl Event<'_> {
         if !path.starts_with('/') {
             return Err(at.fault("Path", format!("must begin with /, not be {path:?}")));
         }
-        Ok(Trigger::Http { method, path })
+        let auth = match self.authorizer()?.as_deref() {
+            None | Some("NONE") => Auth::Open,
+            Some("AWS_IAM") => Auth::Signed,
+            Some(other) => {
+                let instead = format!("the authorizer {other} does not run here, and the route is not served");
+                gathered.say(self.id, &self.path("Auth"), instead);
+                return Ok(None);
+            }
+        };
+        Ok(Some(Trigger::Http { method, path, auth }))
+    }
+
+    /// The event's own authorizer, else its API's default.
+    fn authorizer(&self) -> Result<Option<String>, Fault> {
+        let at = self.settings;
+        if let Some(own) = at.inner("Auth")?
+            && let Some(named) = own.text("Authorizer")?
+        {
+            return Ok(Some(named));
+        }
+        let api = match at.text("ApiId")? {
+            None => self.scope.implicit_api(),
+            Some(named) => match self.scope.named(kind::HTTP_API, &named)? {
+                Some(id) => self.scope.resources[id].properties.clone(),
+                None => return Err(at.fault("ApiId", format!("{named:?} is not an HTTP API of this template"))),
+            },
+        };
+        match Properties::new(self.scope, format!("{}.ApiId", self.path("")), api).inner("Auth")? {
+            Some(auth) => auth.text("DefaultAuthorizer"),
+            None => Ok(None),
+        }
     }
 
     fn rule(&self) -> Result<TopicRule, Fault> {

@@ -25,8 +25,8 @@ use serde_json::{Map, Value};
 
 pub use self::error::TemplateError;
 pub use self::model::{
-    Action, Bucket, DeadLetter, Function, Queue, StartAt, Stream, Table, Template, TopicRule, Trigger, Unsupported,
-    queue_name,
+    Action, Auth, Bucket, DeadLetter, Function, Queue, StartAt, Stream, Table, Template, TopicRule, Trigger,
+    Unsupported, queue_name,
 };
 pub use self::scope::{ACCOUNT, REGION, STACK};
 
@@ -144,7 +144,7 @@ fn one_function_a_route(template: &Template) -> Result<(), Fault> {
     let mut seen = BTreeMap::new();
     for function in &template.functions {
         for trigger in &function.triggers {
-            if let Trigger::Http { method, path } = trigger
+            if let Trigger::Http { method, path, .. } = trigger
                 && let Some(other) = seen.insert((method, path), &function.logical_id)
             {
                 let at = format!("Resources.{}.Properties.Events", function.logical_id);

@@ -93,7 +93,17 @@ pub enum Trigger {
         method: String,
         /// Such as `/streams/{id}/start`.
         path: String,
+        auth: Auth,
     },
+}
+
+/// Whom a route answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Everybody: what lies behind it looks at the caller itself.
+    Open,
+    /// Whoever signs the request (`AWS_IAM`).
+    Signed,
 }
 
 /// Where a stream's reader begins when it has no checkpoint.

@@ -45,6 +45,8 @@ pub(super) struct Scope<'d> {
     pub(super) conditions: BTreeMap<&'d str, bool>,
     pub(super) mappings: Option<&'d Map<String, Value>>,
     pub(super) resources: BTreeMap<&'d str, Declared>,
+    /// What `Globals` says of the API that SAM adds for events that name none.
+    api_globals: Map<String, Value>,
 }
 
 impl<'d> Scope<'d> {
@@ -56,7 +58,9 @@ impl<'d> Scope<'d> {
         if let Some(globals) = globals {
             globals::check(globals)?;
         }
+        let api_globals = globals.map(|globals| globals::merged(globals, kind::HTTP_API, &Map::new()));
         let mut scope = Scope {
+            api_globals: api_globals.unwrap_or_default(),
             parameters: parameters(section(template, "Parameters")?, overrides)?,
             conditions: BTreeMap::new(),
             mappings: section(template, "Mappings")?,
@@ -211,6 +215,11 @@ impl<'d> Scope<'d> {
             }
         }
         Ok(None)
+    }
+
+    /// The properties of the API that SAM adds for events that name none.
+    pub(super) fn implicit_api(&self) -> Map<String, Value> {
+        self.resources.get(IMPLICIT_API).map_or(&self.api_globals, |declared| &declared.properties).clone()
     }
 
     fn existing(&self, at: &str, id: &str) -> Result<&Declared, Fault> {

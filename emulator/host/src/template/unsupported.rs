@@ -84,7 +84,7 @@ pub(super) const STREAM_EVENT: &Known = &[
 ];
 pub(super) const HTTP_EVENT: &Known = &[
     ("ApiId", Quiet),
-    ("Auth", Security),
+    ("Auth", Quiet),
     ("Method", Quiet),
     ("Path", Quiet),
     ("PayloadFormatVersion", Instead("requests have format version 2.0")),
@@ -138,7 +138,7 @@ pub(super) const BUCKET: &Known = &[
     ("VersioningConfiguration", Security),
 ];
 pub(super) const HTTP_API: &Known = &[
-    ("Auth", Security),
+    ("Auth", Instead("the control key stands for a request that IAM signed")),
     ("DefaultRouteSettings", Instead("requests are not throttled")),
     ("Description", Quiet),
     ("FailOnWarnings", Quiet),
@@ -207,7 +207,7 @@ impl Gathered {
             let count = self.security.len();
             all.push(Unsupported {
                 resources: Vec::new(),
-                property: "permissions, encryption, request signing, backups and log retention".into(),
+                property: "permissions, encryption, backups and log retention".into(),
                 instead: format!("not enforced here ({count} properties and resources)"),
             });
         }

@@ -31,7 +31,11 @@ use tokio_util::task::TaskTracker;
 
 use super::functions::{Functions, Invocation};
 use super::readiness::Readiness;
+use super::routes::{Found, Route, Routes};
+use crate::template::{ACCOUNT, Auth};
 
+/// The holder of the control key, in AWS's words.
+const CONTROL_KEY_HOLDER: &str = "arn:aws:iam::000000000000:user/control-key";
 /// Open connections; the rest of the system needs descriptors too.
 const CONNECTIONS: usize = 512;
 /// From a connection's start, or its last answer, to the end of the next request's head.
@@ -49,20 +53,12 @@ struct Client {
     place: Arc<OwnedSemaphorePermit>,
 }
 
-/// One route of the template.
-#[derive(Debug, Clone)]
-pub(crate) struct Route {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) function: String,
-}
-
 pub(crate) struct Api {
-    pub(crate) routes: Vec<Route>,
+    pub(crate) routes: Routes,
     pub(crate) functions: Functions,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) readiness: Readiness,
-    /// Operators' key: what changes the system needs it (on AWS these routes need IAM).
+    /// Operators' key: on this host it stands for the request that the template wants signed.
     pub(crate) control_key: String,
     /// Handlers at work, also for clients that have gone.
     pub(crate) handlers: TaskTracker,
@@ -151,19 +147,17 @@ async fn api_call(
         }
         Err(e) => return answer(HttpResponse::error(400, "bad_body", e)),
     };
-    let matched = api.routes.iter().find_map(|route| {
-        let same_method = route.method == "ANY" || route.method == method.as_str();
-        same_method.then(|| match_path(&route.path, uri.path())).flatten().map(|parameters| (route, parameters))
-    });
-    let Some((route, parameters)) = matched else {
-        let known = api.routes.iter().any(|route| match_path(&route.path, uri.path()).is_some());
-        return if known {
-            answer(HttpResponse::error(405, "method_not_allowed", format!("{method} {}", uri.path())))
-        } else {
-            answer(HttpResponse::error(404, "not_found", format!("the template has no route for {}", uri.path())))
-        };
+    let (route, parameters) = match api.routes.find(method.as_str(), uri.path()) {
+        Found::Route(route, parameters) => (route, parameters),
+        Found::OtherMethod => {
+            return answer(HttpResponse::error(405, "method_not_allowed", format!("{method} {}", uri.path())));
+        }
+        Found::Nothing => {
+            let detail = format!("the template has no route for {}", uri.path());
+            return answer(HttpResponse::error(404, "not_found", detail));
+        }
     };
-    if is_operators(route, &method) && !api.holds_control_key(&headers) {
+    if route.auth == Auth::Signed && !api.holds_control_key(&headers) {
         let detail = "send the control key as Authorization: Bearer KEY; it stands in control.key of the data folder";
         return answer(HttpResponse::error(401, "unauthorised", detail));
     }
@@ -188,36 +182,11 @@ async fn api_call(
     }
 }
 
-/// Alerts carry their own key; everything else that changes or shows operators' data is theirs.
-fn is_operators(route: &Route, method: &Method) -> bool {
-    route.path != "/alerts" && !(method == Method::GET && route.path == "/status")
-}
-
 impl Api {
     fn holds_control_key(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         bool::from(given.trim().as_bytes().ct_eq(self.control_key.as_bytes()))
-    }
-}
-
-/// `/streams/{id}/start` against `/streams/modis/start`.
-fn match_path(pattern: &str, path: &str) -> Option<BTreeMap<String, String>> {
-    let (mut wanted, mut given) = (pattern.trim_matches('/').split('/'), path.trim_matches('/').split('/'));
-    let mut parameters = BTreeMap::new();
-    loop {
-        match (wanted.next(), given.next()) {
-            (None, None) => return Some(parameters),
-            (Some(part), Some(text)) => match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
-                Some(name) if !text.is_empty() => {
-                    parameters.insert(name.to_owned(), text.to_owned());
-                }
-                Some(_) => return None,
-                None if part == text => {}
-                None => return None,
-            },
-            _ => return None,
-        }
     }
 }
 
@@ -238,7 +207,7 @@ fn event(
         Ok(text) => (text.to_owned(), false),
         Err(_) => (BASE64.encode(body), true),
     };
-    json!({
+    let mut event = json!({
         "version": "2.0",
         "routeKey": format!("{} {}", route.method, route.path),
         "rawPath": uri.path(),
@@ -249,7 +218,12 @@ fn event(
         "requestContext": { "http": { "method": method.as_str(), "path": uri.path(), "sourceIp": from.ip().to_string() } },
         "body": body,
         "isBase64Encoded": encoded,
-    })
+    });
+    if route.auth == Auth::Signed {
+        event["requestContext"]["authorizer"] =
+            json!({ "iam": { "accountId": ACCOUNT, "userArn": CONTROL_KEY_HOLDER } });
+    }
+    event
 }
 
 /// Values are ids here: percent-encoding is not needed and left as it is.
@@ -266,19 +240,4 @@ fn answer(response: HttpResponse) -> Response {
         }
     }
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_matches_its_template_and_names_its_parameters() {
-        let matched = match_path("/streams/{id}/start", "/streams/modis/start").unwrap();
-        assert_eq!(matched["id"], "modis");
-        assert_eq!(match_path("/alerts", "/alerts/"), Some(BTreeMap::new()));
-        for other in ["/streams/modis", "/streams//start", "/streams/modis/stop", "/streams/modis/start/x"] {
-            assert_eq!(match_path("/streams/{id}/start", other), None, "{other}");
-        }
-    }
 }

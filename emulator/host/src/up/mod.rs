@@ -9,6 +9,7 @@ mod kinesis;
 mod ledger;
 mod options;
 mod readiness;
+mod routes;
 mod rules;
 mod schedules;
 mod sources;
@@ -42,11 +43,12 @@ use crate::running::{self, Running};
 use crate::template::{self, Template, Trigger};
 use backends::Backends;
 use functions::Functions;
-use http::{Api, Route};
+use http::Api;
 use kinesis::KinesisStream;
 use ledger::{Ledger, Queued};
 pub use options::{Kafka, Options};
 use readiness::Readiness;
+use routes::{Route, Routes};
 use rules::Rules;
 use sources::{AsyncInvocations, QueueSource};
 use streammanager_kafka_endpoint::Broker;
@@ -331,7 +333,7 @@ struct Triggers<'a> {
 }
 
 impl Triggers<'_> {
-    fn start(&self, template: &Template, intake: &TaskTracker, work: &TaskTracker) -> Result<Vec<Route>, Failure> {
+    fn start(&self, template: &Template, intake: &TaskTracker, work: &TaskTracker) -> Result<Routes, Failure> {
         let mut routes = Vec::new();
         for function in &template.functions {
             let name = function.logical_id.clone();
@@ -372,8 +374,9 @@ impl Triggers<'_> {
                         let (functions, clock) = (self.functions, &self.app.clock);
                         stream.start(functions, &name, *batch_size as usize, clock, work, self.work);
                     }
-                    Trigger::Http { method, path } => {
-                        routes.push(Route { method: method.clone(), path: path.clone(), function: name.clone() });
+                    Trigger::Http { method, path, auth } => {
+                        let (method, path) = (method.clone(), path.clone());
+                        routes.push(Route { method, path, auth: *auth, function: name.clone() });
                     }
                 }
             }
@@ -386,7 +389,7 @@ impl Triggers<'_> {
             };
             work.spawn(invocations.run(work.clone(), self.work.clone()));
         }
-        Ok(routes)
+        Routes::new(routes)
     }
 }
 

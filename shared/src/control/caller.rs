@@ -1,0 +1,133 @@
+//! Who asks [A1, A2]: every door makes its `Caller` once, from what the door was shown; what lies behind it asks the caller
+//! alone, and never looks at a key again.
+
+use std::fmt;
+
+use crate::app::App;
+use crate::control::connector::{ApiKey, Connector};
+use crate::control::connectors;
+use crate::error::BackendError;
+use crate::limits::{CONNECTOR_FRESH, CONNECTOR_VALID_WITHOUT_STORE};
+use crate::record::{ConnectorId, TenantId};
+
+/// What the door was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// An API key, from a header or a file.
+    Key,
+    /// The principal of an MQTT connection [E5].
+    Principal(String),
+    /// The identity that signed a request (AWS IAM); on a host the holder of the control key.
+    Signed(String),
+}
+
+/// As an audit entry names it.
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Proof::Key => f.write_str("an API key"),
+            Proof::Principal(principal) => write!(f, "principal {principal}"),
+            Proof::Signed(identity) => write!(f, "operator {identity}"),
+        }
+    }
+}
+
+/// What the caller may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Grants {
+    /// A stranger: the proof belongs to nobody, or to a connector that is revoked.
+    Nothing,
+    /// What its connector was registered for.
+    Sender(Box<Connector>),
+    /// Everything that the control API offers.
+    Operator,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    proof: Proof,
+    grants: Grants,
+}
+
+impl Caller {
+    /// Whoever signed a request of the control API.
+    pub fn operator(identity: impl Into<String>) -> Caller {
+        Caller { proof: Proof::Signed(identity.into()), grants: Grants::Operator }
+    }
+
+    fn sender(proof: Proof, connector: Option<Connector>) -> Caller {
+        let grants = connector.map_or(Grants::Nothing, |connector| Grants::Sender(Box::new(connector)));
+        Caller { proof, grants }
+    }
+
+    /// What the door was shown.
+    pub fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// The connector whose key or principal was shown; `None` for a stranger and for an operator.
+    pub fn connector(&self) -> Option<&Connector> {
+        match &self.grants {
+            Grants::Sender(connector) => Some(connector),
+            Grants::Nothing | Grants::Operator => None,
+        }
+    }
+
+    /// Whose records the caller sends.
+    pub fn tenant(&self) -> Option<&TenantId> {
+        self.connector().map(|connector| &connector.registration.tenant)
+    }
+
+    /// Whether the control API answers the caller.
+    pub fn is_operator(&self) -> bool {
+        self.grants == Grants::Operator
+    }
+}
+
+/// The holder of an API key; a stranger for an unknown, wrong or revoked one.
+///
+/// # Errors
+/// When the store is away and the connector was not seen lately.
+pub async fn by_key(app: &App, key: &str) -> Result<Caller, BackendError> {
+    let connector = match ApiKey::split(key) {
+        Some((id, secret)) => connector(app, &id).await?.filter(|connector| connector.matches(secret)),
+        None => None,
+    };
+    Ok(Caller::sender(Proof::Key, connector))
+}
+
+/// Whom a principal names. An empty one names nobody: a message of an anonymous MQTT connection has it.
+///
+/// # Errors
+/// When the store is away.
+pub async fn by_principal(app: &App, principal: &str) -> Result<Caller, BackendError> {
+    let mut found = None;
+    if !principal.is_empty() {
+        // Principals are few and looked up only for alerts: a scan needs no second index to keep true.
+        let connectors = connectors::list(app).await?;
+        found = connectors.into_iter().find(|connector| !connector.revoked && connector.principal() == principal);
+    }
+    Ok(Caller::sender(Proof::Principal(principal.to_owned()), found))
+}
+
+/// From the cache while it is fresh, and with the store away as long as A3 lets it.
+async fn connector(app: &App, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {
+    let cached = app.admission.cached(id);
+    if let Some((read, connector)) = &cached
+        && app.clock.since(*read) < CONNECTOR_FRESH
+    {
+        return Ok(Some(connector.clone()));
+    }
+    match (connectors::get(app, id).await, cached) {
+        (Ok(Some(connector)), _) => {
+            app.admission.keep(&connector, app.clock.now());
+            Ok(Some(connector))
+        }
+        (Ok(None), _) => Ok(None),
+        (Err(_), Some((read, connector))) if app.clock.since(read) < CONNECTOR_VALID_WITHOUT_STORE => {
+            Ok(Some(connector))
+        }
+        (Err(e), _) => Err(e),
+    }
+}

@@ -5,6 +5,7 @@ use streammanager::app::App;
 
 use crate::{HandlerError, realtime};
 
+/// A batch of ticks; the answer names those that are to come back.
 pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
     realtime::handle(app, event).await
 }

@@ -14,6 +14,7 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
+    /// The confirmation of this alert.
     pub fn of(accepted: &Accepted) -> Confirmation {
         let payload = serde_json::json!(accepted).to_string();
         Confirmation { topic: format!("alerts/ack/{}", accepted.event_id), payload: payload.into() }

@@ -1,4 +1,4 @@
-//! deliver: started every minute, holds the lanes' lease for as long as its time allows (DESIGN 2).
+//! deliver: started every minute, holds the lanes' lease for as long as its time allows.
 
 use serde_json::{Value, json};
 use streammanager::app::App;

@@ -15,6 +15,7 @@ pub struct SqsEvent {
     pub records: Vec<SqsMessage>,
 }
 
+/// One message of the batch.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SqsMessage {
@@ -31,6 +32,7 @@ pub struct KinesisEvent {
     pub records: Vec<KinesisRecord>,
 }
 
+/// One record of the batch.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KinesisRecord {
@@ -40,6 +42,7 @@ pub struct KinesisRecord {
     pub kinesis: KinesisData,
 }
 
+/// What was put into the stream, and where it stands there.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KinesisData {
@@ -56,6 +59,7 @@ pub struct BatchResponse {
     pub batch_item_failures: Vec<BatchItemFailure>,
 }
 
+/// One item that is to come back.
 #[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchItemFailure {
@@ -64,12 +68,13 @@ pub struct BatchItemFailure {
 }
 
 impl BatchResponse {
+    /// This item comes back.
     pub fn fail(&mut self, item_identifier: impl Into<String>) {
         self.batch_item_failures.push(BatchItemFailure { item_identifier: item_identifier.into() });
     }
 }
 
-/// What the topic rules' SELECT gives of one MQTT message (DESIGN 11).
+/// What the topic rules' SELECT gives of one MQTT message.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RuleOutput {
     /// Base64 of the message.
@@ -85,6 +90,7 @@ pub struct RuleOutput {
 }
 
 impl RuleOutput {
+    /// The message's bytes.
     pub fn payload(&self) -> Result<Bytes, base64::DecodeError> {
         BASE64.decode(&self.payload).map(Bytes::from)
     }
@@ -101,6 +107,7 @@ pub struct RuleError {
 }
 
 impl RuleError {
+    /// The message's bytes.
     pub fn payload(&self) -> Result<Bytes, base64::DecodeError> {
         BASE64.decode(&self.base64_original_payload).map(Bytes::from)
     }
@@ -129,6 +136,7 @@ pub struct HttpRequest {
     pub request_context: RequestContext,
 }
 
+/// How the request reached the API.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RequestContext {
     pub http: RequestHttp,
@@ -137,6 +145,7 @@ pub struct RequestContext {
     pub authorizer: Option<Authorizer>,
 }
 
+/// What an authorizer adds to a request.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Authorizer {
     #[serde(default)]
@@ -150,6 +159,7 @@ pub struct IamIdentity {
     pub user_arn: String,
 }
 
+/// The request line and where it came from.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestHttp {
@@ -160,6 +170,7 @@ pub struct RequestHttp {
 }
 
 impl HttpRequest {
+    /// The body as bytes; empty without one.
     pub fn body(&self) -> Result<Bytes, base64::DecodeError> {
         match (&self.body, self.is_base64_encoded) {
             (None, _) => Ok(Bytes::new()),
@@ -180,6 +191,7 @@ impl HttpRequest {
     }
 }
 
+/// The answer, in payload format 2.0.
 #[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpResponse {
@@ -189,6 +201,7 @@ pub struct HttpResponse {
 }
 
 impl HttpResponse {
+    /// An answer whose body is this value as JSON.
     pub fn json(status_code: u16, body: &impl Serialize) -> HttpResponse {
         let headers = BTreeMap::from([("content-type".to_owned(), "application/json".to_owned())]);
         match serde_json::to_string(body) {
@@ -202,6 +215,7 @@ impl HttpResponse {
         HttpResponse::json(status_code, &serde_json::json!({ "error": error, "detail": detail.to_string() }))
     }
 
+    /// The same answer with one header more.
     pub fn with_header(mut self, name: &str, value: impl Into<String>) -> HttpResponse {
         self.headers.insert(name.to_owned(), value.into());
         self

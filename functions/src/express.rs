@@ -28,6 +28,7 @@ pub struct Answer {
     pub confirmations: Vec<Confirmation>,
 }
 
+/// One event of any of the three triggers.
 pub async fn handle(app: &App, event: Value) -> Result<Answer, HandlerError> {
     if event.get("requestContext").is_some() {
         let response = serde_json::to_value(over_http(app, serde_json::from_value(event)?).await)?;

@@ -41,7 +41,7 @@ impl Confirmations {
         let until = Instant::now() + TIME;
         let publishing = |confirmation: Confirmation| async move {
             let topic = confirmation.topic.clone();
-            let problem = match timeout_at(until, self.one(confirmation)).await {
+            let problem = match timeout_at(until, self.publish_one(confirmation)).await {
                 Ok(Ok(())) => return,
                 Ok(Err(problem)) => problem,
                 Err(_) => format!("not done in {TIME:?}"),
@@ -52,7 +52,7 @@ impl Confirmations {
         futures::stream::iter(confirmations).for_each_concurrent(CONCURRENT, publishing).await;
     }
 
-    async fn one(&self, confirmation: Confirmation) -> Result<(), String> {
+    async fn publish_one(&self, confirmation: Confirmation) -> Result<(), String> {
         let publish = self.client.publish().topic(confirmation.topic).qos(QOS).payload(Blob::new(confirmation.payload));
         publish.send().await.map(drop).map_err(|e| chain(&e))
     }

@@ -8,6 +8,7 @@ use streammanager::schedule::ticks::Tick;
 use crate::HandlerError;
 use crate::events::{BatchResponse, SqsEvent};
 
+/// A batch of ticks; the answer names those that are to come back.
 pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
     let event: SqsEvent = serde_json::from_value(event)?;
     let mut response = BatchResponse::default();
@@ -16,7 +17,7 @@ pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
             Ok(tick) => tick,
             Err(e) => {
                 // It goes to the ticks' dead-letter queue after its receives; the next tick comes by itself.
-                tracing::error!(%e, message = message.message_id, "a message of the ticks queue is no tick");
+                tracing::error!(%e, message = message.message_id, "a message of the ticks queue is not a tick");
                 response.fail(message.message_id);
                 continue;
             }

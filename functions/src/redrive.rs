@@ -6,6 +6,7 @@ use streammanager::dead;
 
 use crate::HandlerError;
 
+/// Reports the dead letters by pattern.
 pub async fn handle(app: &App, _event: Value) -> Result<Value, HandlerError> {
     let report = dead::patterns(app).await?;
     for pattern in &report.patterns {

@@ -6,6 +6,7 @@ use streammanager::schedule::ticks;
 
 use crate::HandlerError;
 
+/// Plans the ticks; answers how many.
 pub async fn handle(app: &App, _event: Value) -> Result<Value, HandlerError> {
     let planned = ticks::plan(app).await?;
     Ok(json!({ "ticks": planned }))

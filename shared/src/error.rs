@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// The whole body is no data: an error text, a log-in page.
+    /// The body as a whole holds no data: an error text, a log-in page.
     NotData,
     BadJson,
     BadXml,
@@ -72,15 +72,18 @@ pub struct Reject {
 }
 
 impl Reject {
+    /// A reject without row and bytes.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Reject {
         Reject { reason, detail: detail.into(), row: None, raw: Bytes::new() }
     }
 
+    /// The same reject, of this row.
     pub fn at_row(mut self, row: u64) -> Reject {
         self.row = Some(row);
         self
     }
 
+    /// The same reject with the bytes that it came in.
     pub fn with_raw(mut self, raw: impl Into<Bytes>) -> Reject {
         self.raw = raw.into();
         self

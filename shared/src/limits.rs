@@ -36,8 +36,6 @@ pub const MESSAGE_BYTES: usize = 1024 * 1024;
 pub const QUEUE_BATCH: usize = 10;
 /// A received message stays hidden this long unless extended [Q5].
 pub const VISIBILITY: Duration = Duration::from_secs(30);
-/// A queue's own redrive happens only after this many receives: deliver isolates poison itself [R2].
-pub const MAX_RECEIVES: u32 = 1_000;
 
 /// Envelopes of one bulk tier in hand: enough to keep the sink busy while the next receive is under way.
 pub const HAND_ENVELOPES: usize = 64;
@@ -48,7 +46,7 @@ pub const CRITICAL_PARALLEL: usize = 4;
 /// More CRITICAL waiting than this puts all four tiers into shares of 6 : 3 : 2 : 1 [P4].
 pub const CRITICAL_FLOOD: u64 = 500;
 /// Records given to the sink and not yet settled, over the bulk tiers: the bound of duplicates after a crash [K6], and
-/// small enough that CRITICAL finds the broker responsive (DESIGN 10).
+/// small enough that CRITICAL finds the broker responsive.
 pub const BULK_IN_FLIGHT_RECORDS: usize = 8_000;
 /// Envelopes in flight, the other half of K6's bound.
 pub const BULK_IN_FLIGHT_ENVELOPES: usize = 8;
@@ -96,9 +94,9 @@ pub const SEEN_PAGE_BYTES: usize = 256 * 1024;
 /// How long past its observation hour a seen-set hour is kept: longer than any window a source re-reads.
 pub const SEEN_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// A lane's lease; fenced by its epoch (DESIGN 2).
+/// A lane's lease; fenced by its epoch.
 pub const LEASE: Duration = Duration::from_secs(5);
-/// A deliver invocation stops taking work this long before its end (DESIGN 2).
+/// A deliver invocation stops taking work this long before its end.
 pub const DELIVER_MARGIN: Duration = Duration::from_secs(30);
 /// Sub-minute ticks are planned this far ahead [M4].
 pub const TICK_HORIZON: Duration = Duration::from_secs(120);

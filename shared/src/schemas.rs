@@ -58,5 +58,36 @@ fn root<T: JsonSchema>(id: &str, generator: SchemaGenerator) -> Value {
     let mut schema = generator.into_root_schema_for::<T>();
     schema.insert("$id".into(), id.into());
     schema.insert("title".into(), id.into());
-    schema.to_value()
+    let mut schema = schema.to_value();
+    without_rule_ids(&mut schema);
+    schema
+}
+
+/// Types' descriptions name our rules, as `[S12]`; whoever reads a schema does not know them.
+fn without_rule_ids(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(description)) = fields.get_mut("description") {
+                while let Some((start, end)) = rule_ids(description) {
+                    description.replace_range(start..end, "");
+                }
+            }
+            fields.values_mut().for_each(without_rule_ids);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_rule_ids),
+        _ => {}
+    }
+}
+
+/// Where ` [S12]` or ` [A1, A2]` stands in the text.
+fn rule_ids(text: &str) -> Option<(usize, usize)> {
+    let is_id = |id: &str| {
+        id.starts_with(|letter: char| letter.is_ascii_uppercase())
+            && id.len() > 1
+            && id.chars().skip(1).all(|digit| digit.is_ascii_digit())
+    };
+    text.match_indices(" [").find_map(|(start, _)| {
+        let length = text[start..].find(']')?;
+        text[start + 2..start + length].split(", ").all(is_id).then_some((start, start + length + 1))
+    })
 }

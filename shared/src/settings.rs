@@ -24,10 +24,12 @@ pub fn variable<'a>(environment: &'a BTreeMap<String, String>, name: &str) -> Op
 pub struct Secret(Option<String>);
 
 impl Secret {
+    /// A secret that was given.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(Some(text.into()))
     }
 
+    /// The text, for whoever sends it.
     pub fn reveal(&self) -> Option<&str> {
         self.0.as_deref()
     }
@@ -53,6 +55,7 @@ pub struct Queues {
 }
 
 impl Queues {
+    /// The queue of a tier.
     pub fn tier(&self, tier: Tier) -> &QueueRef {
         match tier {
             Tier::Critical => &self.critical,
@@ -78,6 +81,7 @@ impl Queues {
     }
 }
 
+/// What a process is told, once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Deployment stage; part of `producer_id`.

@@ -31,6 +31,7 @@ impl Clock {
         Clock(Arc::new(move || start + origin.elapsed()))
     }
 
+    /// The time of day.
     pub fn now(&self) -> Timestamp {
         (self.0)()
     }
@@ -49,15 +50,16 @@ impl fmt::Debug for Clock {
 
 /// Seeded randomness, shared by clones.
 #[derive(Clone, Debug)]
-pub struct Rng(Arc<Mutex<State>>);
+pub struct Rng(Arc<Mutex<Draws>>);
 
 #[derive(Debug)]
-struct State {
+struct Draws {
     rng: StdRng,
     last: Ulid,
 }
 
 impl Rng {
+    /// The same numbers for the same seed.
     pub fn seeded(seed: u64) -> Rng {
         Rng::of(StdRng::seed_from_u64(seed))
     }
@@ -70,9 +72,10 @@ impl Rng {
     }
 
     fn of(rng: StdRng) -> Rng {
-        Rng(Arc::new(Mutex::new(State { rng, last: Ulid::nil() })))
+        Rng(Arc::new(Mutex::new(Draws { rng, last: Ulid::nil() })))
     }
 
+    /// Random bytes.
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         self.with(|state| state.rng.random())
     }
@@ -93,7 +96,7 @@ impl Rng {
         base + base.mul_f64(self.with(|state| state.rng.random_range(0.0..0.25)))
     }
 
-    fn with<T>(&self, draw: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, draw: impl FnOnce(&mut Draws) -> T) -> T {
         draw(&mut self.0.lock())
     }
 }

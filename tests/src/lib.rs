@@ -4,7 +4,6 @@
 pub mod bodies;
 pub mod kafka_clients;
 pub mod lambda_runtime;
-pub mod mqtt;
 pub mod published;
 pub mod simulated;
 pub mod system;

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 use streammanager::limits::{ALERT_BYTES, READING_BYTES};
+use streammanager_host::publisher::Publisher;
 use streammanager_tests::bodies::actual;
-use streammanager_tests::mqtt::Publisher;
 use streammanager_tests::system::{Start, System};
 use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
 use tempfile::tempdir;
@@ -135,8 +135,10 @@ async fn bad_readings_are_kept_apart_and_an_oversized_packet_ends_its_connection
     let folder = tempdir().unwrap();
     let system = System::up(&Start::quiet(folder.path()));
     let topic = "sensors/purpleair/7/state";
-    let (mut good, mut bad) =
-        (Publisher::connect(system.mqtt, "good").unwrap(), Publisher::connect(system.mqtt, "bad").unwrap());
+    let (mut good, mut bad) = (
+        Publisher::connect(("127.0.0.1", system.mqtt), "good").unwrap(),
+        Publisher::connect(("127.0.0.1", system.mqtt), "bad").unwrap(),
+    );
     good.publish(topic, &reading(1_780_000_000)).unwrap();
     for payload in [&b"{\"cut"[..], b"\xff\xfe", b"", b"offline", b"[1,2]"] {
         bad.publish(topic, payload).unwrap();
@@ -145,7 +147,7 @@ async fn bad_readings_are_kept_apart_and_an_oversized_packet_ends_its_connection
     bad.publish(topic, &vec![b'x'; READING_BYTES]).expect_err("a packet over the limit got its PUBACK");
     bad.publish(topic, &reading(1_780_000_120)).expect_err("the connection outlived its fault");
     good.publish(topic, &reading(1_780_000_180)).unwrap();
-    let mut again = Publisher::connect(system.mqtt, "bad").unwrap();
+    let mut again = Publisher::connect(("127.0.0.1", system.mqtt), "bad").unwrap();
     again.publish(topic, &reading(1_780_000_240)).unwrap();
 
     let readings = system.messages("wildfire-iot-sensors", 4);
@@ -167,10 +169,10 @@ async fn a2_an_alert_over_mqtt_from_nobody_gets_no_puback_and_no_confirmation_ca
         "alerts/ack/28830e2136098655941b7e0102782b71",
         "$aws/rules/AlertsRule/alerts/x",
     ] {
-        let mut nobody = Publisher::connect(system.mqtt, "nobody").unwrap();
+        let mut nobody = Publisher::connect(("127.0.0.1", system.mqtt), "nobody").unwrap();
         nobody.publish(topic, actual("N").as_bytes()).expect_err(topic);
     }
-    Publisher::connect(system.mqtt, "nobody")
+    Publisher::connect(("127.0.0.1", system.mqtt), "nobody")
         .unwrap()
         .publish("sensors/smoke/1/state", b"{}")
         .expect("readings need no name");

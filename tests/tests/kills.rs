@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use streammanager::limits::{BULK_IN_FLIGHT_ENVELOPES, CRITICAL_PARALLEL};
+use streammanager_host::publisher::Publisher;
 use streammanager_tests::bodies::actual;
 use streammanager_tests::kafka_clients::target::Target;
 use streammanager_tests::kafka_clients::tools::kcat;
-use streammanager_tests::mqtt::Publisher;
 use streammanager_tests::published::assert_valid;
 use streammanager_tests::system::{Start, System};
 use tempfile::tempdir;
@@ -72,7 +72,7 @@ fn seeded(kill: u64, salt: u64, below: u64) -> Duration {
 /// Publishes bursts until the system is gone; gives what was acknowledged.
 fn publish_readings(port: u16, life: u64) -> BTreeSet<u64> {
     let mut acknowledged = BTreeSet::new();
-    let Ok(mut publisher) = Publisher::connect(port, "kills") else { return acknowledged };
+    let Ok(mut publisher) = Publisher::connect(("127.0.0.1", port), "kills") else { return acknowledged };
     for first in (0..READINGS).step_by(ENVELOPE_READINGS) {
         let burst: Vec<u64> = (first..first + ENVELOPE_READINGS as u64).map(|number| observed(life, number)).collect();
         let acks = publisher.publish_all("sensors/purpleair/7/state", burst.iter().map(|at| reading(*at)));

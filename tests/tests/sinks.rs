@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use streammanager::error::{BackendError, Reason};
 use streammanager::record::Topic;
-use streammanager::sink::conformance::{self, World, record};
+use streammanager::sink::conformance::{self, TestSink, record};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sink::{FileSink, Lane, Sent, Sink, TopicState};
 use worlds::{Files, KafkaWorld, Memory, OwnKafka};

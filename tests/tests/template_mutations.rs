@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use streammanager_tests::mqtt::Publisher;
+use streammanager_host::publisher::Publisher;
 use streammanager_tests::system::{Start, System};
 use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
 use streammanager_tests::{free_port, workspace};
@@ -67,7 +67,7 @@ fn reading(at: u64) -> Vec<u8> {
 
 /// Readings of two kinds of sensors.
 fn publish_readings(system: &System) {
-    let mut publisher = Publisher::connect(system.mqtt, "template").unwrap();
+    let mut publisher = Publisher::connect(("127.0.0.1", system.mqtt), "template").unwrap();
     publisher.publish("sensors/smoke/1/state", &reading(1_780_000_000)).unwrap();
     publisher.publish("sensors/purpleair/2/state", &reading(1_780_000_060)).unwrap();
 }
@@ -175,7 +175,10 @@ async fn l2_a_queue_renamed_wherever_it_stands_works_under_its_new_name() {
     start.template = write(folder.path(), &other);
     let system = System::up(&start);
     assert_eq!(system.started["started"]["queued_at_start"], 0, "the renamed queue is not a new one");
-    Publisher::connect(system.mqtt, "new").unwrap().publish("sensors/smoke/3/state", &reading(1_780_000_120)).unwrap();
+    Publisher::connect(("127.0.0.1", system.mqtt), "new")
+        .unwrap()
+        .publish("sensors/smoke/3/state", &reading(1_780_000_120))
+        .unwrap();
     assert_eq!(system.messages(SENSORS, 1).len(), 1);
     assert_eq!(
         system.stop().1["ledger"]["delivered"][SENSORS],

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use streammanager::upstream::conformance::{self, Answer, LARGEST, Served, World};
+use streammanager::upstream::conformance::{self, Answer, LARGEST, Served, TestUpstream};
 use streammanager::upstream::http::HttpUpstream;
 use streammanager::upstream::{Request, SecretUrl, Unreachable, Upstream};
 use streammanager_tests::free_port;
@@ -59,7 +59,7 @@ fn head(status: u16, headers: &[(&str, &str)], length: usize) -> String {
 }
 
 #[async_trait::async_trait]
-impl World for Server {
+impl TestUpstream for Server {
     async fn answering(&self, answer: Answer) -> Served {
         let head = head(answer.status, &answer.headers, answer.body.len());
         self.serve(head, answer.body, answer.after).await

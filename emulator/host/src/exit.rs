@@ -36,6 +36,7 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure of the system; exit code 1.
     pub fn new(text: impl fmt::Display) -> Failure {
         Failure { text: text.to_string(), exit: Exit::Failed }
     }
@@ -45,6 +46,7 @@ impl Failure {
         Failure { text: text.to_string(), exit: Exit::Usage }
     }
 
+    /// How the command ends for it.
     pub fn exit(&self) -> Exit {
         self.exit
     }

@@ -54,6 +54,7 @@ impl Host {
         folder::queued_records(&self.embedded, &self.app.settings).await
     }
 
+    /// Whether nothing waits in the tiers' queues.
     pub async fn is_drained(&self) -> Result<bool, Failure> {
         for tier in Tier::ALL {
             if self.app.queue.depth(self.app.settings.queues.tier(tier)).await?.total() > 0 {

@@ -5,6 +5,8 @@ pub mod exit;
 pub mod folder;
 pub mod host;
 #[cfg(feature = "up")]
+pub mod publisher;
+#[cfg(feature = "up")]
 pub mod running;
 #[cfg(feature = "up")]
 pub mod template;

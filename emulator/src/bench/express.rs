@@ -1,4 +1,4 @@
-//! F3: alerts one after another over HTTP, from request to the reply after the broker's acknowledgement; turn by turn to a
+//! [F3]: alerts one after another over HTTP, from request to the reply after the broker's acknowledgement; turn by turn to a
 //! system of its own and to the naive program on the same broker, so that both see the same noise.
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! F11's second half: where the time of one polled response goes, step by step through the functions that do it.
+//! [F11]'s second half: where the time of one polled response goes, step by step through the functions that do it.
 
 use std::time::Duration;
 

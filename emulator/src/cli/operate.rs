@@ -186,7 +186,7 @@ pub enum StreamsCommand {
         #[command(flatten)]
         endpoint: EndpointArgs,
     },
-    /// Polls a stream no more until it is started.
+    /// Stops polling a stream until it is started again.
     #[command(after_help = "Example:\n  streammanager streams stop viirs-snpp")]
     Stop {
         /// Stream id, as `streams list` shows it.

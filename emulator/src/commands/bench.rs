@@ -40,7 +40,7 @@ pub async fn run(command: BenchCommand) -> Result<Exit, Failure> {
     }
 }
 
-/// F1: queue, dedup, tiers and accounting against the naive program; same rows, same JSON, same headers, same topic.
+/// [F1]: queue, dedup, tiers and accounting against the naive program; same rows, same JSON, same headers, same topic.
 async fn orchestrated(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<Exit, Failure> {
     let topic = format!("{PREFIX}{}", Topic::NASA_FIRMS.name());
     let (mut ours, mut naive) = (Vec::new(), Vec::new());
@@ -103,7 +103,7 @@ async fn through(host: &Host, body: &Bytes) -> Result<u64, Failure> {
     Ok(ledger.accepted)
 }
 
-/// F3: one alert after another, ours and the naive program's turn by turn.
+/// [F3]: one alert after another, ours and the naive program's turn by turn.
 async fn express(brokers: &str, alerts: usize, as_json: bool) -> Result<Exit, Failure> {
     let (ours, naive) = bench::express::express(brokers, alerts).await?;
     if as_json {
@@ -118,7 +118,7 @@ async fn express(brokers: &str, alerts: usize, as_json: bool) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// F11: where the time of one poll goes; the medians of `runs` polls.
+/// [F11]: where the time of one poll goes; the medians of `runs` polls.
 async fn poll(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<Exit, Failure> {
     let folder = Scratch::new("poll").map_err(Failure::new)?;
     let host = Host::open(folder.path(), host::kafka_sink(brokers, PREFIX)?).await?;
@@ -141,7 +141,7 @@ async fn poll(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<
     Ok(Exit::Done)
 }
 
-/// F11: route, breaker and the scheduler's choice for every record, one by one.
+/// [F11]: route, breaker and the scheduler's choice for every record, one by one.
 fn decide(records: u64, as_json: bool) -> Result<Exit, Failure> {
     let sources = ["firms_viirs_noaa20", "iot_purpleair", "copernicus_era5"].map(SourceId::new);
     let sources = sources.into_iter().collect::<Result<Vec<_>, _>>().map_err(Failure::new)?;

@@ -26,7 +26,7 @@ use crate::cli::IngestArgs;
 use crate::commands::format;
 use crate::files;
 
-/// The ledger's one line [DESIGN "Command surface"].
+/// The ledger's one line, which scripts read.
 #[derive(Debug, Serialize)]
 struct Report {
     files: Vec<FileReport>,
@@ -49,7 +49,7 @@ struct FileReport {
     decoded: u64,
     rejected: u64,
     rejected_by_reason: BTreeMap<Reason, u64>,
-    /// Set when the file is no data at all.
+    /// Set when the file holds no data at all.
     error: Option<String>,
 }
 

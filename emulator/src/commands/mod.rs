@@ -27,7 +27,7 @@ fn format(input: &InputArgs) -> Result<Format, Failure> {
     })
 }
 
-/// Prints to standard output; a reader that has seen enough, such as `head`, is no failure.
+/// Prints to standard output; a reader that has seen enough, such as `head`, does not make it fail.
 #[cfg(feature = "up")]
 fn print(lines: impl IntoIterator<Item = impl std::fmt::Display>) -> Result<(), Failure> {
     use std::io::{BufWriter, ErrorKind, Write, stdout};

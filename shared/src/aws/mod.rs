@@ -70,14 +70,17 @@ impl Aws {
         &self.config
     }
 
+    /// Queues on SQS.
     pub fn queue(&self) -> SqsQueue {
         SqsQueue::new(&self.config)
     }
 
+    /// A store on one DynamoDB table.
     pub fn store(&self, table: &str, clock: Clock, rng: Rng) -> DynamoStore {
         DynamoStore::new(&self.config, table, clock, rng)
     }
 
+    /// Blobs in one S3 bucket.
     pub fn blobs(&self, bucket: &str) -> S3Blobs {
         S3Blobs::new(s3::client(&self.config, self.endpoint), bucket)
     }

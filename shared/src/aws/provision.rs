@@ -109,6 +109,7 @@ impl Aws {
         Err(BackendError::Retry(format!("DynamoDB table {}: it does not become active", shape.name)))
     }
 
+    /// Makes a private bucket; one that is there already is used.
     pub async fn make_bucket(&self, name: &str) -> Result<(), BackendError> {
         let s3 = super::s3::client(&self.config, self.endpoint);
         match s3.head_bucket().bucket(name).send().await {

@@ -334,7 +334,7 @@ fn decode(text: String, encoding: Option<&str>) -> Body {
     }
 }
 
-/// An entry refused for its receipt is stale, which is no error; one that SQS could not do now is to be tried again.
+/// An entry refused for its receipt is stale, which settles it; one that SQS could not do now is to be tried again.
 fn unless_stale(from: &QueueRef, failed: &[BatchResultErrorEntry]) -> Result<(), BackendError> {
     match failed.iter().find(|entry| !entry.sender_fault || aws::passes(&entry.code)) {
         Some(entry) => Err(BackendError::Retry(format!("SQS {from}: {}", text_of(entry)))),

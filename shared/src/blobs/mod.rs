@@ -20,10 +20,12 @@ use crate::record::ids::hex;
 pub struct BlobRef(String);
 
 impl BlobRef {
+    /// The reference of these bytes: their SHA-256.
     pub fn of(bytes: &[u8]) -> BlobRef {
         BlobRef(hex(&Sha256::digest(bytes)))
     }
 
+    /// 64 lower-case hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -35,7 +37,7 @@ impl FromStr for BlobRef {
         if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
             Ok(BlobRef(text.into()))
         } else {
-            Err(format!("{text:?} is no blob reference: 64 lower-case hex digits"))
+            Err(format!("{text:?} is not a blob reference: 64 lower-case hex digits"))
         }
     }
 }
@@ -59,6 +61,7 @@ impl fmt::Display for BlobRef {
     }
 }
 
+/// Bytes stored under their own hash.
 #[async_trait]
 pub trait Blobs: Send + Sync {
     /// Durable once it returns; putting the same bytes again is cheap and gives the same reference.

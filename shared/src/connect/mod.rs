@@ -21,7 +21,7 @@ pub struct Fetched {
     pub cursor: Cursor,
 }
 
-/// A response that is no data; the cursor does not move.
+/// A response without data; the cursor does not move.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SourceError {
     /// Not modified since the last fetch [S11]: no fault.
@@ -38,6 +38,7 @@ pub enum SourceError {
     Refused(String),
 }
 
+/// One kind of source as a pure state machine: what to ask next, and what an answer means.
 pub trait Connector: Send + Sync {
     /// The request of the next poll.
     fn next(&self, cursor: &Cursor) -> Request;

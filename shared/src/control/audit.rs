@@ -7,6 +7,7 @@ use crate::error::BackendError;
 use crate::store::{self, Expect, Key};
 use crate::time::{Timestamp, rfc3339};
 
+/// What was done or refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -20,6 +21,7 @@ pub enum Action {
     StreamStopped,
 }
 
+/// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     #[serde(serialize_with = "crate::time::serialize")]

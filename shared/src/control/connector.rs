@@ -85,7 +85,7 @@ impl ApiKey {
         ApiKey::split(self.reveal()).map(|(_, secret)| hash(secret)).unwrap_or_default()
     }
 
-    /// The connector that a key's text names, and its secret; `None` for a text that is no key.
+    /// The connector that a key's text names, and its secret; `None` for a text that is not a key.
     pub(crate) fn split(text: &str) -> Option<(ConnectorId, &str)> {
         let (id, secret) = text.trim().strip_prefix(KEY_PREFIX)?.split_once(':')?;
         Some((ConnectorId::new(id).ok()?, secret))

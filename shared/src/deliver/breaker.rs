@@ -31,6 +31,7 @@ enum Inner {
     },
 }
 
+/// One lane's breaker.
 #[derive(Debug)]
 pub struct Breaker(Mutex<Inner>);
 
@@ -77,6 +78,7 @@ impl Breaker {
         });
     }
 
+    /// Its state now.
     pub fn state(&self) -> BreakerState {
         self.with(|inner| match inner {
             Inner::Closed { .. } => BreakerState::Closed,
@@ -111,6 +113,7 @@ pub struct Breakers {
 }
 
 impl Breakers {
+    /// The lane's own breaker.
     pub fn lane(&self, lane: Lane) -> &Breaker {
         match lane {
             Lane::Critical => &self.critical,

@@ -15,6 +15,7 @@ pub struct Drr<const N: usize> {
 }
 
 impl<const N: usize> Drr<N> {
+    /// A scheduler whose classes have these weights.
     pub fn new(weights: [u64; N]) -> Drr<N> {
         assert!(weights.iter().all(|&weight| weight > 0), "a weight of zero would starve its class");
         Drr { weights, credits: [0; N], at: 0, visited: false }

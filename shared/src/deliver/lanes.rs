@@ -1,4 +1,4 @@
-//! Who delivers (DESIGN 2): the scheduler starts an invocation every minute, anywhere in it. One holds the lanes' lease, one
+//! Who delivers: the scheduler starts an invocation every minute, anywhere in it. One holds the lanes' lease, one
 //! stands by and takes over when it ends or dies, any other leaves at once.
 
 use std::time::Duration;

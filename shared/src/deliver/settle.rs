@@ -75,6 +75,7 @@ async fn is_gone(app: &App, queue: &QueueRef, elder: Timestamp, critical_here: u
         && app.queue.depth(queue).await.is_ok_and(|depth| depth.total() <= critical_here as u64)
 }
 
+/// The lane that serves a tier.
 pub fn lane(tier: Tier) -> Lane {
     match tier {
         Tier::Critical => Lane::Critical,

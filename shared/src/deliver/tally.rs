@@ -18,6 +18,7 @@ pub struct Percentiles {
     pub max: f64,
 }
 
+/// What this process has done since its start.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Totals {
     /// Records that this process has accepted.
@@ -36,6 +37,7 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Records delivered to any topic.
     pub fn delivered_in_all(&self) -> u64 {
         self.delivered.values().sum()
     }
@@ -63,6 +65,7 @@ pub struct Settled<'a> {
 }
 
 impl Tally {
+    /// Counts one settled envelope.
     pub fn add(&self, settled: &Settled<'_>) {
         let mut inner = self.0.lock();
         let acknowledged: u64 = settled.topics.values().sum();
@@ -100,6 +103,7 @@ impl Tally {
         self.add(&Settled { tier: Tier::Critical, topics: &topics, refused: 0, repeated: false, latency });
     }
 
+    /// The counts so far.
     pub fn totals(&self) -> Totals {
         let inner = self.0.lock();
         let ms = |histogram: &Histogram<u64>, q| histogram.value_at_quantile(q) as f64 / 1000.0;

@@ -32,6 +32,7 @@ struct State {
 }
 
 impl MemoryDisk {
+    /// An empty disk.
     pub fn new() -> MemoryDisk {
         MemoryDisk::default()
     }

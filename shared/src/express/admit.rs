@@ -9,7 +9,7 @@ use crate::limits::STRANGERS_A_MINUTE;
 use crate::record::SourceId;
 use crate::sources;
 
-/// Audits the refusal of someone who is no connector.
+/// Audits the refusal of a caller that is not a connector.
 pub async fn refuse_stranger(app: &App, actor: &str, subject: &str, detail: &str) -> Result<(), BackendError> {
     let number = app.admission.stranger(app.clock.now());
     let detail = match number {

@@ -42,6 +42,7 @@ pub enum AcknowledgedBy {
     Queue,
 }
 
+/// An alert that is durable.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Accepted {
     pub event_id: EventId,

@@ -11,6 +11,7 @@ use crate::limits::{ALERT_KNOWN, ALERTS_KNOWN};
 use crate::record::{Draft, EventId};
 use crate::time::{Clock, Timestamp};
 
+/// The alerts of one process; cheap to ask.
 #[derive(Debug, Default)]
 pub struct Recent(Mutex<BTreeMap<EventId, Known>>);
 

@@ -42,10 +42,10 @@ pub struct Shares {
 
 /// Says what befalls the next call; clones are the same, so that several seams fail by one script.
 #[derive(Clone, Default)]
-pub struct Faults(Arc<Mutex<State>>);
+pub struct Faults(Arc<Mutex<Planned>>);
 
 #[derive(Default)]
-struct State {
+struct Planned {
     script: VecDeque<Fault>,
     seeded: Option<(Rng, Shares)>,
     out: bool,
@@ -53,6 +53,7 @@ struct State {
 }
 
 impl Faults {
+    /// No call fails.
     pub fn none() -> Faults {
         Faults::default()
     }
@@ -75,7 +76,7 @@ impl Faults {
     /// No faults from now on.
     pub fn quiet(&self) {
         let mut state = self.state();
-        *state = State { injected: state.injected, ..State::default() };
+        *state = Planned { injected: state.injected, ..Planned::default() };
     }
 
     /// How many calls failed or were late so far.
@@ -105,7 +106,7 @@ impl Faults {
         fault
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Planned> {
         self.0.lock()
     }
 }
@@ -118,6 +119,7 @@ pub struct Faulty<T> {
 }
 
 impl<T> Faulty<T> {
+    /// `inner`, failing as `faults` says.
     pub fn new(inner: T, faults: Faults) -> Faulty<T> {
         Faulty { inner, faults }
     }

@@ -32,14 +32,15 @@ pub struct Shares {
     pub retry: u8,
 }
 
+/// A sink that loses, delays and refuses as it is told.
 #[derive(Default)]
 pub struct FaultySink {
     inner: Option<Arc<dyn Sink>>,
-    state: Mutex<State>,
+    state: Mutex<Behaviour>,
 }
 
 #[derive(Default)]
-struct State {
+struct Behaviour {
     stored: Vec<Outgoing>,
     sends: Vec<(Lane, usize)>,
     script: VecDeque<Fault>,
@@ -56,6 +57,7 @@ impl FaultySink {
         FaultySink::default()
     }
 
+    /// Passes on what it does not lose.
     pub fn around(inner: Arc<dyn Sink>) -> FaultySink {
         FaultySink { inner: Some(inner), ..FaultySink::default() }
     }
@@ -100,12 +102,12 @@ impl FaultySink {
         self.state().sends.clone()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Behaviour> {
         self.state.lock()
     }
 }
 
-impl State {
+impl Behaviour {
     fn fault(&mut self, record: &Outgoing) -> Fault {
         if self.refused_keys.contains(&record.key) {
             return Fault::Refuse;

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::upstream::{Request, Response, Unreachable, Upstream};
 
+/// A source whose answers are written down before.
 pub struct Scripted {
     answers: Mutex<VecDeque<(Duration, Result<Response, Unreachable>)>>,
     asked: Mutex<Vec<Request>>,
@@ -19,6 +20,7 @@ impl Scripted {
         Scripted { answers: Mutex::new(answers.into_iter().collect()), asked: Mutex::default() }
     }
 
+    /// Every request so far.
     pub fn asked(&self) -> Vec<Request> {
         self.asked.lock().clone()
     }
@@ -50,7 +52,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::upstream::conformance::{self, Answer, LARGEST, Served, World};
+    use crate::upstream::conformance::{self, Answer, LARGEST, Served, TestUpstream};
 
     const BASE: &str = "http://127.0.0.1:1";
 
@@ -66,7 +68,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl World for Script {
+    impl TestUpstream for Script {
         async fn answering(&self, answer: Answer) -> Served {
             let headers = answer.headers.iter().map(|(k, v)| (k.to_lowercase(), (*v).to_owned())).collect();
             let response = Response { status: answer.status, headers, body: answer.body, elapsed: answer.after };

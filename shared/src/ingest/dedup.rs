@@ -34,6 +34,7 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// This record's mark.
     pub fn of(draft: &Draft, revision: u32) -> Mark {
         Mark { hour: hour_of(draft.observed_at), key: draft.event.short(), content: draft.content, revision }
     }
@@ -78,6 +79,7 @@ impl Hour {
 }
 
 impl Seen {
+    /// An empty view of what was seen.
     pub fn new(stream: &StreamId) -> Seen {
         Seen { partition: format!("seen/{stream}"), hours: HashMap::new(), pending: BTreeMap::new(), held: 0 }
     }

@@ -38,6 +38,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Adds the counts of another run.
     pub fn add(&mut self, other: &Ledger) {
         self.decoded += other.decoded;
         self.accepted += other.accepted;

@@ -15,6 +15,7 @@ pub struct Packed {
     pub ids: Vec<Mark>,
 }
 
+/// Fills envelopes, one a tier at a time.
 pub struct Packer<'a> {
     app: &'a App,
     stream: &'a Stream,
@@ -25,6 +26,7 @@ pub struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
+    /// An empty packer.
     pub fn new(app: &'a App, stream: &'a Stream, trace: Traceparent, accepted_at: Timestamp) -> Packer<'a> {
         Packer { app, stream, trace, accepted_at, tiers: Default::default() }
     }

@@ -26,7 +26,7 @@ const CALL: Duration = Duration::from_secs(7);
 
 /// An implementation under test.
 #[async_trait]
-pub trait World: Send + Sync {
+pub trait TestQueues: Send + Sync {
     fn queue(&self) -> Arc<dyn Queue>;
 
     /// The queue of this name, made as its [`Spec`] says and used by nobody else.
@@ -64,7 +64,7 @@ pub struct Spec {
 }
 
 pub type Run<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-pub type Law = (&'static str, for<'a> fn(&'a dyn World) -> Run<'a>);
+pub type Law = (&'static str, for<'a> fn(&'a dyn TestQueues) -> Run<'a>);
 
 macro_rules! laws {
     ($($name:ident),+ $(,)?) => {
@@ -120,7 +120,7 @@ pub fn specs() -> Vec<Spec> {
 }
 
 /// Runs every law; side by side, for most of a law is waiting.
-pub async fn run(world: &dyn World) {
+pub async fn run(world: &dyn TestQueues) {
     // Those that crash the world come last and alone.
     let (crashing, others): (Vec<Law>, Vec<Law>) = LAWS.iter().partition(|(name, _)| name.starts_with("a_crash"));
     join_all(others.iter().map(|(name, law)| named(name, law(world)))).await;
@@ -134,7 +134,7 @@ async fn named(name: &str, law: Run<'_>) {
     println!("ok: {name}");
 }
 
-async fn sent_is_received_once_with_its_data(world: &dyn World, name: &str) {
+async fn sent_is_received_once_with_its_data(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["one"]).await;
     let got = receive(&*queue, &at, 1).await;
@@ -145,7 +145,7 @@ async fn sent_is_received_once_with_its_data(world: &dyn World, name: &str) {
     assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), [], "it was there twice");
 }
 
-async fn binary_and_text_come_back_exactly(world: &dyn World, name: &str) {
+async fn binary_and_text_come_back_exactly(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let every_byte: Vec<u8> = (0..=255).collect();
     let bodies = [
@@ -163,7 +163,7 @@ async fn binary_and_text_come_back_exactly(world: &dyn World, name: &str) {
     }
 }
 
-async fn order_is_roughly_kept(world: &dyn World, name: &str) {
+async fn order_is_roughly_kept(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let sent: Vec<String> = (0..60).map(|n| format!("{n:02}")).collect();
     for ten in sent.chunks(10) {
@@ -175,14 +175,14 @@ async fn order_is_roughly_kept(world: &dyn World, name: &str) {
     assert!(astray / got.len() <= 10, "{got:?}");
 }
 
-async fn a_receive_hides(world: &dyn World, name: &str) {
+async fn a_receive_hides(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["one"]).await;
     receive(&*queue, &at, 1).await;
     assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
 }
 
-async fn visibility_ends_and_receives_count(world: &dyn World, name: &str) {
+async fn visibility_ends_and_receives_count(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["one"]).await;
     let first = receive(&*queue, &at, 1).await;
@@ -195,7 +195,7 @@ async fn visibility_ends_and_receives_count(world: &dyn World, name: &str) {
     }
 }
 
-async fn extend_keeps_hidden(world: &dyn World, name: &str) {
+async fn extend_keeps_hidden(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["one"]).await;
     let got = receive(&*queue, &at, 1).await;
@@ -206,7 +206,7 @@ async fn extend_keeps_hidden(world: &dyn World, name: &str) {
     assert_eq!(texts(&receive(&*queue, &at, 1).await), ["one"]);
 }
 
-async fn extend_by_nothing_shows(world: &dyn World, name: &str) {
+async fn extend_by_nothing_shows(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["one"]).await;
     let got = receive(&*queue, &at, 1).await;
@@ -215,7 +215,7 @@ async fn extend_by_nothing_shows(world: &dyn World, name: &str) {
     assert_eq!(receive(&*queue, &at, 1).await[0].receives, 2);
 }
 
-async fn release_shows_at_once(world: &dyn World, name: &str) {
+async fn release_shows_at_once(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["one"]).await;
     let got = receive(&*queue, &at, 1).await;
@@ -225,7 +225,7 @@ async fn release_shows_at_once(world: &dyn World, name: &str) {
     assert_eq!((texts(&again), again[0].receives), (vec!["one".to_owned()], 2));
 }
 
-async fn forgotten_is_forgotten(world: &dyn World, name: &str) {
+async fn forgotten_is_forgotten(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["one", "two"]).await;
     let got = receive(&*queue, &at, 2).await;
@@ -238,7 +238,7 @@ async fn forgotten_is_forgotten(world: &dyn World, name: &str) {
     assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
 }
 
-async fn a_stale_receipt_changes_nothing(world: &dyn World, name: &str) {
+async fn a_stale_receipt_changes_nothing(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["one"]).await;
     let stale = receive(&*queue, &at, 1).await;
@@ -263,7 +263,7 @@ async fn a_stale_receipt_changes_nothing(world: &dyn World, name: &str) {
     assert_eq!(queue.receive(&at, 10, LATE).await.expect("receive"), [], "it came back from the forgotten");
 }
 
-async fn nonsense_receipts_are_no_error(world: &dyn World, name: &str) {
+async fn nonsense_receipts_are_no_error(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["one"]).await;
     for what in [Settle::Forget, Settle::Release, Settle::Extend(VISIBILITY)] {
@@ -274,7 +274,7 @@ async fn nonsense_receipts_are_no_error(world: &dyn World, name: &str) {
     assert_eq!(texts(&receive(&*queue, &at, 1).await), ["one"]);
 }
 
-async fn mixed_settling_does_each(world: &dyn World, name: &str) {
+async fn mixed_settling_does_each(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["a", "b", "c"]).await;
     let got = receive(&*queue, &at, 3).await;
@@ -299,7 +299,7 @@ async fn mixed_settling_does_each(world: &dyn World, name: &str) {
     assert_eq!(texts(&receive(&*queue, &at, 1).await), ["c"]);
 }
 
-async fn a_delay_hides(world: &dyn World, name: &str) {
+async fn a_delay_hides(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let delayed = Message { body: Body::Text("late".into()), delay: VISIBILITY };
     all_taken(queue.send(&at, &[delayed, Message::now(Body::Text("now".into()))]).await);
@@ -312,21 +312,21 @@ async fn a_delay_hides(world: &dyn World, name: &str) {
     woken(began);
 }
 
-async fn an_empty_receive_waits(world: &dyn World, name: &str) {
+async fn an_empty_receive_waits(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let began = Instant::now();
     assert_eq!(queue.receive(&at, 10, CALL).await.expect("receive"), []);
     assert!(began.elapsed() >= CALL - Duration::from_millis(50), "came back after {:?}", began.elapsed());
 }
 
-async fn an_empty_receive_without_wait_returns(world: &dyn World, name: &str) {
+async fn an_empty_receive_without_wait_returns(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let began = Instant::now();
     assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
     assert!(began.elapsed() < CALL, "came back after {:?}", began.elapsed());
 }
 
-async fn a_send_wakes_a_receive(world: &dyn World, name: &str) {
+async fn a_send_wakes_a_receive(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let began = Instant::now();
     let (got, ()) = tokio::join!(queue.receive(&at, 10, PATIENCE), async {
@@ -337,7 +337,7 @@ async fn a_send_wakes_a_receive(world: &dyn World, name: &str) {
     woken(began);
 }
 
-async fn a_release_wakes_a_receive(world: &dyn World, name: &str) {
+async fn a_release_wakes_a_receive(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["one"]).await;
     let got = receive(&*queue, &at, 1).await;
@@ -351,7 +351,7 @@ async fn a_release_wakes_a_receive(world: &dyn World, name: &str) {
     woken(began);
 }
 
-async fn an_ended_visibility_wakes_a_receive(world: &dyn World, name: &str) {
+async fn an_ended_visibility_wakes_a_receive(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     // The waiter comes first: it must learn of the hidden message from the receive that hid it.
     let began = Instant::now();
@@ -375,7 +375,7 @@ async fn an_ended_visibility_wakes_a_receive(world: &dyn World, name: &str) {
     woken(began);
 }
 
-async fn receive_gives_ten_at_most(world: &dyn World, name: &str) {
+async fn receive_gives_ten_at_most(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let sent: Vec<String> = (0..12).map(|n| n.to_string()).collect();
     send(&*queue, &at, &sent).await;
@@ -385,7 +385,7 @@ async fn receive_gives_ten_at_most(world: &dyn World, name: &str) {
     assert_eq!(got.len(), 1);
 }
 
-async fn many_in_one_send(world: &dyn World, name: &str) {
+async fn many_in_one_send(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     assert_eq!(queue.send(&at, &[]).await.expect("an empty send is no error"), []);
     // More messages than a batch of SQS holds, and ten of them have more bytes.
@@ -396,7 +396,7 @@ async fn many_in_one_send(world: &dyn World, name: &str) {
     assert!(got == sent, "{} came back", got.len());
 }
 
-async fn too_large_is_refused_alone(world: &dyn World, name: &str) {
+async fn too_large_is_refused_alone(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let large = "x".repeat(limits::MESSAGE_BYTES + 1);
     let messages = ["one", &large, "two"].map(|text| Message::now(Body::Text(text.into())));
@@ -409,7 +409,7 @@ async fn too_large_is_refused_alone(world: &dyn World, name: &str) {
     assert_eq!(got, ["one", "two"]);
 }
 
-async fn the_largest_is_taken(world: &dyn World, name: &str) {
+async fn the_largest_is_taken(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let text = "x".repeat(limits::MESSAGE_BYTES);
     send(&*queue, &at, &[&text]).await;
@@ -419,7 +419,7 @@ async fn the_largest_is_taken(world: &dyn World, name: &str) {
     assert!(receive(&*queue, &at, 1).await[0].body == binary);
 }
 
-async fn depth_counts(world: &dyn World, name: &str) {
+async fn depth_counts(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["a", "b", "c"]).await;
     let delayed = Message { body: Body::Text("late".into()), delay: Duration::from_secs(600) };
@@ -431,7 +431,7 @@ async fn depth_counts(world: &dyn World, name: &str) {
     depth_becomes(world, &at, Depth { visible: 2, in_flight: 0, delayed: 1 }).await;
 }
 
-async fn two_receivers_share(world: &dyn World, name: &str) {
+async fn two_receivers_share(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let sent: Vec<String> = (0..20).map(|n| n.to_string()).collect();
     send(&*queue, &at, &sent).await;
@@ -441,7 +441,7 @@ async fn two_receivers_share(world: &dyn World, name: &str) {
     assert_eq!(both.len(), one.len() + two.len(), "one message went to both");
 }
 
-async fn too_often_received_goes_to_dead_letters(world: &dyn World, name: &str) {
+async fn too_often_received_goes_to_dead_letters(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     send(&*queue, &at, &["poison"]).await;
     for receives in 1..=2 {
@@ -455,7 +455,7 @@ async fn too_often_received_goes_to_dead_letters(world: &dyn World, name: &str) 
     depth_becomes(world, &at, Depth::default()).await;
 }
 
-async fn full_is_refused_and_room_taken_again(world: &dyn World, name: &str) {
+async fn full_is_refused_and_room_taken_again(world: &dyn TestQueues, name: &str) {
     if !world.bounded() {
         println!("SKIPPED {name}: this queue's counts are approximate, and so is its capacity");
         return;
@@ -475,7 +475,7 @@ async fn full_is_refused_and_room_taken_again(world: &dyn World, name: &str) {
     assert_eq!(racing.iter().flatten().flatten().filter(|outcome| outcome.is_ok()).count(), 1, "{racing:?}");
 }
 
-async fn a_crash_loses_nothing_and_revives_nothing(world: &dyn World, name: &str) {
+async fn a_crash_loses_nothing_and_revives_nothing(world: &dyn TestQueues, name: &str) {
     let at = world.at(name);
     let queue = world.queue();
     let sent: Vec<String> = (0..12).map(|n| format!("{n:02}")).collect();
@@ -514,7 +514,7 @@ async fn a_crash_loses_nothing_and_revives_nothing(world: &dyn World, name: &str
     assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
 }
 
-async fn a_crash_keeps_a_delay(world: &dyn World, name: &str) {
+async fn a_crash_keeps_a_delay(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
     let late = Message { body: Body::Text("late".into()), delay: VISIBILITY };
     all_taken(queue.send(&at, &[late]).await);
@@ -554,7 +554,7 @@ fn woken(began: Instant) {
     assert!(began.elapsed() < PATIENCE, "nothing woke the receive before its time was over");
 }
 
-async fn depth_becomes(world: &dyn World, at: &QueueRef, want: Depth) {
+async fn depth_becomes(world: &dyn TestQueues, at: &QueueRef, want: Depth) {
     let began = Instant::now();
     loop {
         let depth = world.queue().depth(at).await.expect("depth");

@@ -19,10 +19,12 @@ use crate::time::Timestamp;
 pub struct QueueRef(Arc<str>);
 
 impl QueueRef {
+    /// A queue as its backend addresses it.
     pub fn new(text: &str) -> QueueRef {
         QueueRef(text.into())
     }
 
+    /// The address.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,6 +50,7 @@ pub enum Body {
 }
 
 impl Body {
+    /// Bytes of the body.
     pub fn len(&self) -> usize {
         match self {
             Body::Text(text) => text.len(),
@@ -55,11 +58,13 @@ impl Body {
         }
     }
 
+    /// Whether the body has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
+/// What is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub body: Body,
@@ -68,6 +73,7 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message that is visible at once.
     pub fn now(body: Body) -> Message {
         Message { body, delay: Duration::ZERO }
     }
@@ -77,6 +83,7 @@ impl Message {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Receipt(pub String);
 
+/// What was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     pub id: String,
@@ -87,6 +94,7 @@ pub struct Delivery {
     pub sent_at: Timestamp,
 }
 
+/// What becomes of a received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settle {
     /// Done: never seen again.
@@ -106,6 +114,7 @@ pub struct Depth {
 }
 
 impl Depth {
+    /// Everything that the queue holds.
     pub fn total(self) -> u64 {
         self.visible + self.in_flight + self.delayed
     }
@@ -132,6 +141,7 @@ pub async fn send_one(queue: &dyn Queue, to: &QueueRef, message: Message) -> Res
     }
 }
 
+/// A durable queue with the semantics of SQS.
 #[async_trait]
 pub trait Queue: Send + Sync {
     /// One outcome a message, in order. An `Ok` is durable: it survives `kill -9` [Q1].
@@ -141,7 +151,7 @@ pub trait Queue: Send + Sync {
     /// first; an empty answer means none came.
     async fn receive(&self, from: &QueueRef, max: usize, wait: Duration) -> Result<Vec<Delivery>, BackendError>;
 
-    /// A stale receipt changes nothing and is no error.
+    /// A stale receipt changes nothing, and the call succeeds.
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError>;
 
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError>;

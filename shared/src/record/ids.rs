@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// A text that is no valid id, and why.
+/// A text that is not a valid id, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {text:?} is not valid: {rule}")]
 pub struct BadId {
@@ -115,10 +115,12 @@ impl EventId {
         EventId(id)
     }
 
+    /// An id from its 16 bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> EventId {
         EventId(bytes)
     }
 
+    /// The 16 bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

@@ -50,7 +50,7 @@ pub(crate) struct Value<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<f64>", range(min = -180, max = 180))]
     longitude: Option<f64>,
-    /// H3 cell of resolution 5, the Kafka key of records that are no alerts; null without a place.
+    /// H3 cell of resolution 5, the Kafka key of records other than alerts; null without a place.
     #[schemars(regex(pattern = "^[0-9a-f]{15}$"))]
     h3: Option<String>,
     /// Null without a place.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+/// How a stream is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {

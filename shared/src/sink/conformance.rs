@@ -1,4 +1,4 @@
-//! The laws of `Sink`, written once and run on every implementation. A `World` is a place that a sink writes to and that
+//! The laws of `Sink`, written once and run on every implementation. A `TestSink` is a place that a sink writes to and that
 //! can be read around the sink.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub struct Stored {
 }
 
 #[async_trait]
-pub trait World: Send + Sync {
+pub trait TestSink: Send + Sync {
     /// A new sink over the same place: what a restarted process would have.
     async fn open(&self) -> Arc<dyn Sink>;
 
@@ -37,7 +37,7 @@ pub trait World: Send + Sync {
 
 /// A world whose place can be away: a broker stopped, a disk that refuses.
 #[async_trait]
-pub trait Breakable: World {
+pub trait Breakable: TestSink {
     async fn outage(&self, out: bool);
 }
 
@@ -79,7 +79,7 @@ fn records(law: &str, count: usize) -> Vec<Outgoing> {
 }
 
 /// How often each of `sent` lies there.
-async fn copies(world: &dyn World, sent: &[Outgoing]) -> Vec<usize> {
+async fn copies(world: &dyn TestSink, sent: &[Outgoing]) -> Vec<usize> {
     let mut counts: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for stored in world.read().await {
         *counts.entry(stored.value).or_default() += 1;
@@ -99,7 +99,7 @@ async fn until_acked(sink: &dyn Sink, lane: Lane, law: &str) {
 
 /// An acknowledged record lies there once, byte for byte, with key, headers and time where the sink keeps them; the
 /// records of one key in the order in which they were sent.
-pub async fn acked_records_are_there(world: &dyn World) {
+pub async fn acked_records_are_there(world: &dyn TestSink) {
     const LAW: &str = "acked records are there";
     let sink = world.open().await;
     let mut sent = records(LAW, 300);
@@ -144,7 +144,7 @@ pub async fn acked_records_are_there(world: &dyn World) {
 }
 
 /// One outcome a record, in order: what is refused is refused in its place and alone, and is not there.
-pub async fn a_refused_record_is_refused_alone(world: &dyn World) {
+pub async fn a_refused_record_is_refused_alone(world: &dyn TestSink) {
     const LAW: &str = "refused alone";
     let sink = world.open().await;
     for lane in [Lane::Bulk, Lane::Critical] {
@@ -166,7 +166,7 @@ pub async fn a_refused_record_is_refused_alone(world: &dyn World) {
 }
 
 /// The largest value that the contract allows is taken.
-pub async fn the_largest_record_is_taken(world: &dyn World) {
+pub async fn the_largest_record_is_taken(world: &dyn TestSink) {
     let sink = world.open().await;
     let mut sent = record("largest", 0);
     let filler = (0..RECORD_VALUE_BYTES).map(|n| b'a' + (n * n % 23) as u8);
@@ -176,7 +176,7 @@ pub async fn the_largest_record_is_taken(world: &dyn World) {
 }
 
 /// Nothing to send is answered at once, whatever time there is.
-pub async fn an_empty_send_is_nothing(world: &dyn World) {
+pub async fn an_empty_send_is_nothing(world: &dyn TestSink) {
     let sink = world.open().await;
     for (lane, within) in [(Lane::Bulk, CALM), (Lane::Critical, Duration::ZERO)] {
         let outcomes = tokio::time::timeout(HANGS, sink.send(lane, &[], within)).await.expect("the send returns");
@@ -185,7 +185,7 @@ pub async fn an_empty_send_is_nothing(world: &dyn World) {
 }
 
 /// Sends of both lanes at once: each gets its own outcomes, every record is there once.
-pub async fn sends_at_once_keep_apart(world: &dyn World) {
+pub async fn sends_at_once_keep_apart(world: &dyn TestSink) {
     const LAW: &str = "at once";
     let sink = world.open().await;
     let mut batches: Vec<(Lane, Vec<Outgoing>)> =
@@ -208,7 +208,7 @@ pub async fn sends_at_once_keep_apart(world: &dyn World) {
 }
 
 /// A send that its caller gives up costs the others nothing: each of their records is acknowledged and there.
-pub async fn a_dropped_send_leaves_others_alone(world: &dyn World) {
+pub async fn a_dropped_send_leaves_others_alone(world: &dyn TestSink) {
     const LAW: &str = "dropped";
     let sink = world.open().await;
     let kept = records(&format!("{LAW}: kept"), 2_000);
@@ -232,7 +232,7 @@ pub async fn a_dropped_send_leaves_others_alone(world: &dyn World) {
 }
 
 /// `check` reports every topic of K2 once; what it made, it finds ready the next time.
-pub async fn check_reports_every_topic(world: &dyn World) {
+pub async fn check_reports_every_topic(world: &dyn TestSink) {
     let sink = world.open().await;
     for state in [None, Some(TopicState::Ready)] {
         let reports = sink.check().await.expect("the place is there");
@@ -248,7 +248,7 @@ pub async fn check_reports_every_topic(world: &dyn World) {
 }
 
 /// What was acknowledged is there for who comes after a restart.
-pub async fn acked_records_outlive_the_sink(world: &dyn World) {
+pub async fn acked_records_outlive_the_sink(world: &dyn TestSink) {
     const LAW: &str = "outlives";
     let first = records(&format!("{LAW} first"), 50);
     let second = records(&format!("{LAW} second"), 50);

@@ -17,7 +17,7 @@ use crate::record::Outgoing;
 pub use crate::record::envelope::Sent;
 pub use file::FileSink;
 
-/// A sink keeps its lanes apart, so that bulk never stands before an alert (DESIGN 10).
+/// A sink keeps its lanes apart, so that bulk never stands before an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
     Critical,
@@ -31,6 +31,7 @@ pub struct TopicReport {
     pub state: TopicState,
 }
 
+/// What was found of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TopicState {
@@ -43,6 +44,7 @@ pub enum TopicState {
     },
 }
 
+/// Where records finally go; one outcome a record.
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// One outcome a record, in order, within `within`. When it returns, nothing is left in flight: what was not
@@ -62,9 +64,9 @@ pub(crate) fn refusal(record: &Outgoing) -> Option<Sent> {
     let topic = record.topic.as_str();
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if !(1..=200).contains(&topic.len()) || !topic.bytes().all(legal) || topic.starts_with('.') {
-        return Some(Sent::Refused(Reason::SinkRefused, format!("{topic:?} is no topic name")));
+        return Some(Sent::Refused(Reason::SinkRefused, format!("{topic:?} is not a valid topic name")));
     }
     // A name that ends early would be another name, or a panic, in librdkafka.
     let (name, _) = record.extra.iter().find(|(name, _)| name.contains('\0'))?;
-    Some(Sent::Refused(Reason::SinkRefused, format!("{name:?} is no header name")))
+    Some(Sent::Refused(Reason::SinkRefused, format!("{name:?} is not a valid header name")))
 }

@@ -19,7 +19,7 @@ const LIFE: Duration = Duration::from_secs(2);
 
 /// An implementation under test.
 #[async_trait]
-pub trait World: Send + Sync {
+pub trait TestStores: Send + Sync {
     fn store(&self) -> Arc<dyn Store>;
 
     /// The clock that the store goes by.
@@ -32,7 +32,7 @@ pub trait World: Send + Sync {
 }
 
 pub type Run<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-pub type Law = (&'static str, for<'a> fn(&'a dyn World) -> Run<'a>);
+pub type Law = (&'static str, for<'a> fn(&'a dyn TestStores) -> Run<'a>);
 
 macro_rules! laws {
     ($($name:ident),+ $(,)?) => {
@@ -60,7 +60,7 @@ laws![
 ];
 
 /// Runs every law side by side; those that crash the world come last and alone.
-pub async fn run(world: &dyn World) {
+pub async fn run(world: &dyn TestStores) {
     let (crashing, others): (Vec<Law>, Vec<Law>) = LAWS.iter().partition(|(name, _)| name.starts_with("a_crash"));
     join_all(others.iter().map(|(name, law)| named(name, law(world)))).await;
     for (name, law) in crashing {
@@ -73,13 +73,13 @@ async fn named(name: &str, law: Run<'_>) {
     println!("ok: {name}");
 }
 
-async fn absent_is_none(world: &dyn World, name: &str) {
+async fn absent_is_none(world: &dyn TestStores, name: &str) {
     let store = world.store();
     assert_eq!(store.get(&Key::new(name, "nothing")).await.expect("get"), None);
     assert_eq!(store.list(name, "", None, 10).await.expect("list"), []);
 }
 
-async fn what_is_put_is_got(world: &dyn World, name: &str) {
+async fn what_is_put_is_got(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let every_byte: Bytes = (0..=255).collect::<Vec<u8>>().into();
     for (sort, value) in [("bytes", every_byte), ("empty", Bytes::new()), ("schlüssel/火 #1", Bytes::from_static(b"v"))]
@@ -94,7 +94,7 @@ async fn what_is_put_is_got(world: &dyn World, name: &str) {
     }
 }
 
-async fn any_always_writes(world: &dyn World, name: &str) {
+async fn any_always_writes(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let key = Key::new(name, "k");
     let first = put(&*store, &key, "1", Expect::Any, None).await.expect("any");
@@ -103,7 +103,7 @@ async fn any_always_writes(world: &dyn World, name: &str) {
     assert_eq!(value(&*store, &key).await.as_deref(), Some(&b"2"[..]));
 }
 
-async fn absent_writes_once(world: &dyn World, name: &str) {
+async fn absent_writes_once(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let key = Key::new(name, "k");
     put(&*store, &key, "1", Expect::Absent, None).await.expect("absent");
@@ -111,7 +111,7 @@ async fn absent_writes_once(world: &dyn World, name: &str) {
     assert_eq!(value(&*store, &key).await.as_deref(), Some(&b"1"[..]));
 }
 
-async fn version_writes_only_over_it(world: &dyn World, name: &str) {
+async fn version_writes_only_over_it(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let key = Key::new(name, "k");
     let absent = put(&*store, &key, "0", Expect::Version(Version(7)), None).await;
@@ -126,7 +126,7 @@ async fn version_writes_only_over_it(world: &dyn World, name: &str) {
     assert_eq!(store.get(&key).await.expect("get").map(|item| item.version), Some(third));
 }
 
-async fn of_many_writers_one_wins(world: &dyn World, name: &str) {
+async fn of_many_writers_one_wins(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let key = Key::new(name, "k");
     let mut expect = Expect::Absent;
@@ -144,7 +144,7 @@ async fn of_many_writers_one_wins(world: &dyn World, name: &str) {
     }
 }
 
-async fn increments_by_version_lose_none(world: &dyn World, name: &str) {
+async fn increments_by_version_lose_none(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let key = Key::new(name, "k");
     put(&*store, &key, "0", Expect::Absent, None).await.expect("absent");
@@ -165,7 +165,7 @@ async fn increments_by_version_lose_none(world: &dyn World, name: &str) {
     assert_eq!(value(&*store, &key).await.as_deref(), Some(&b"20"[..]));
 }
 
-async fn delete_takes_its_condition(world: &dyn World, name: &str) {
+async fn delete_takes_its_condition(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let key = Key::new(name, "k");
     store.delete_if(&key, Expect::Any).await.expect("nothing to delete is no conflict");
@@ -183,7 +183,7 @@ async fn delete_takes_its_condition(world: &dyn World, name: &str) {
     assert_eq!(value(&*store, &key).await, None);
 }
 
-async fn a_recreated_item_has_another_version(world: &dyn World, name: &str) {
+async fn a_recreated_item_has_another_version(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let key = Key::new(name, "k");
     let first = put(&*store, &key, "1", Expect::Absent, None).await.expect("absent");
@@ -194,7 +194,7 @@ async fn a_recreated_item_has_another_version(world: &dyn World, name: &str) {
     assert!(matches!(store.delete_if(&key, Expect::Version(first)).await, Err(PutError::Conflict)));
 }
 
-async fn list_is_ordered_and_bounded(world: &dyn World, name: &str) {
+async fn list_is_ordered_and_bounded(world: &dyn TestStores, name: &str) {
     let store = world.store();
     // Bytewise: digits before capitals before small letters before what is beyond ASCII.
     for sort in ["b", "a", "é", "B", "a/1", "a/10", "a/2", "0"] {
@@ -218,7 +218,7 @@ async fn list_is_ordered_and_bounded(world: &dyn World, name: &str) {
     assert_eq!(paged, all);
 }
 
-async fn list_keeps_to_partition_and_prefix(world: &dyn World, name: &str) {
+async fn list_keeps_to_partition_and_prefix(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let (before, beyond) = (format!("{name}!"), format!("{name}~"));
     for (partition, sort) in [
@@ -242,7 +242,7 @@ async fn list_keeps_to_partition_and_prefix(world: &dyn World, name: &str) {
     assert_eq!(sorts(store.list(name, "", None, 10).await.expect("list")).len(), 6);
 }
 
-async fn list_pages_over_large_items(world: &dyn World, name: &str) {
+async fn list_pages_over_large_items(world: &dyn TestStores, name: &str) {
     let store = world.store();
     // More than the 1 MB that one page of DynamoDB holds.
     let large = Bytes::from(vec![7; 300 * 1024]);
@@ -254,7 +254,7 @@ async fn list_pages_over_large_items(world: &dyn World, name: &str) {
     assert_eq!(sorts(store.list(name, "", None, 5).await.expect("list")), names[..5]);
 }
 
-async fn expired_counts_as_absent(world: &dyn World, name: &str) {
+async fn expired_counts_as_absent(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let soon = Some(world.clock().now() + LIFE);
     let names = ["get", "absent", "version", "delete", "delete-absent"];
@@ -284,7 +284,7 @@ async fn expired_counts_as_absent(world: &dyn World, name: &str) {
     assert_eq!(sorts(store.list(name, "", None, 100).await.expect("list")), ["absent", "stays"]);
 }
 
-async fn a_later_put_may_end_the_expiry(world: &dyn World, name: &str) {
+async fn a_later_put_may_end_the_expiry(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let key = Key::new(name, "k");
     let soon = Some(world.clock().now() + LIFE);
@@ -299,7 +299,7 @@ async fn a_later_put_may_end_the_expiry(world: &dyn World, name: &str) {
     assert_eq!((&item.value[..], item.expires), (&b"2"[..], None));
 }
 
-async fn too_large_is_refused(world: &dyn World, name: &str) {
+async fn too_large_is_refused(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let key = Key::new(name, "k");
     let largest = Bytes::from(vec![1; VALUE_BYTES]);
@@ -309,7 +309,7 @@ async fn too_large_is_refused(world: &dyn World, name: &str) {
     assert!(value(&*store, &key).await == Some(largest));
 }
 
-async fn a_crash_keeps_every_write(world: &dyn World, name: &str) {
+async fn a_crash_keeps_every_write(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let mut versions = Vec::new();
     for n in 0..5 {

@@ -18,6 +18,7 @@ pub struct Key {
 }
 
 impl Key {
+    /// A key of two texts.
     pub fn new(partition: impl Into<String>, sort: impl Into<String>) -> Key {
         Key { partition: partition.into(), sort: sort.into() }
     }
@@ -27,6 +28,7 @@ impl Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version(pub u64);
 
+/// What a key holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     pub key: Key,
@@ -36,6 +38,7 @@ pub struct Item {
     pub expires: Option<Timestamp>,
 }
 
+/// The condition of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     Any,
@@ -43,6 +46,7 @@ pub enum Expect {
     Version(Version),
 }
 
+/// Why a write was not done.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PutError {
     /// The condition did not hold: somebody else wrote.
@@ -92,6 +96,7 @@ pub async fn list_all(store: &dyn Store, partition: &str, prefix: &str, max: usi
 /// Largest value; DynamoDB's item bound is 400 KB with its keys.
 pub const VALUE_BYTES: usize = 380 * 1024;
 
+/// Keys and values with conditional writes.
 #[async_trait]
 pub trait Store: Send + Sync {
     async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError>;

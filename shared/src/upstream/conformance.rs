@@ -34,7 +34,7 @@ pub struct Served {
 
 /// An implementation under test.
 #[async_trait]
-pub trait World: Send + Sync {
+pub trait TestUpstream: Send + Sync {
     async fn answering(&self, answer: Answer) -> Served;
 
     /// Nobody is at the address.
@@ -45,7 +45,7 @@ pub trait World: Send + Sync {
 }
 
 /// Runs every law.
-pub async fn run(world: &dyn World) {
+pub async fn run(world: &dyn TestUpstream) {
     answers_come_back_whole_whatever_their_status(world).await;
     the_request_arrives_as_written(world).await;
     a_late_answer_is_timed_out(world).await;
@@ -62,12 +62,12 @@ fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
     Answer { status, headers: Vec::new(), body: body.into(), after: Duration::ZERO }
 }
 
-async fn get(world: &dyn World, answer: Answer) -> Result<Response, Unreachable> {
+async fn get(world: &dyn TestUpstream, answer: Answer) -> Result<Response, Unreachable> {
     let served = world.answering(answer).await;
     served.upstream.call(&request(&served.base, "/x"), AMPLE).await
 }
 
-async fn answers_come_back_whole_whatever_their_status(world: &dyn World) {
+async fn answers_come_back_whole_whatever_their_status(world: &dyn TestUpstream) {
     for status in [200, 400, 403, 429, 500, 503] {
         let body = Bytes::from_static(b"latitude,longitude\n\xff\0\n");
         let headers = vec![("ETag", "\"a\""), ("Retry-After", "30")];
@@ -78,7 +78,7 @@ async fn answers_come_back_whole_whatever_their_status(world: &dyn World) {
     assert_eq!(get(world, answer(304, "")).await.map(|r| (r.status, r.body.len())), Ok((304, 0)));
 }
 
-async fn the_request_arrives_as_written(world: &dyn World) {
+async fn the_request_arrives_as_written(world: &dyn TestUpstream) {
     let served = world.answering(answer(200, "")).await;
     let path = format!("/api/area/csv/{SECRET}/MODIS_NRT/-124.5,32.5,-114.1,42.1/1");
     let headers = vec![("if-none-match".to_owned(), "\"a\"".to_owned())];
@@ -89,28 +89,28 @@ async fn the_request_arrives_as_written(world: &dyn World) {
     assert!(sent.contains(&headers[0]), "{sent:?}");
 }
 
-async fn a_late_answer_is_timed_out(world: &dyn World) {
+async fn a_late_answer_is_timed_out(world: &dyn TestUpstream) {
     let within = Duration::from_millis(200);
     let served = world.answering(Answer { after: AMPLE, ..answer(200, "late") }).await;
     let outcome = served.upstream.call(&request(&served.base, "/x"), within).await;
     assert_eq!(outcome, Err(Unreachable::TimedOut(within)));
 }
 
-async fn what_is_too_large_is_refused(world: &dyn World) {
+async fn what_is_too_large_is_refused(world: &dyn TestUpstream) {
     let body = |bytes| Bytes::from(vec![b'x'; bytes]);
     assert_eq!(get(world, answer(200, body(LARGEST))).await.map(|r| r.body.len()), Ok(LARGEST));
     assert_eq!(get(world, answer(200, body(LARGEST + 1))).await, Err(Unreachable::TooLarge(LARGEST)));
 }
 
 /// A redirect could carry the key in the path to another host.
-async fn a_redirect_is_an_answer_and_not_followed(world: &dyn World) {
+async fn a_redirect_is_an_answer_and_not_followed(world: &dyn TestUpstream) {
     let headers = vec![("Location", "/elsewhere")];
     let response = get(world, Answer { headers, ..answer(302, "") }).await.expect("an answer");
     assert_eq!((response.status, response.header("location")), (302, Some("/elsewhere")));
     assert_eq!(world.asked().await.0, "/x");
 }
 
-async fn an_error_never_shows_the_secret(world: &dyn World) {
+async fn an_error_never_shows_the_secret(world: &dyn TestUpstream) {
     let served = world.nobody().await;
     let outcome = served.upstream.call(&request(&served.base, &format!("/{SECRET}/x")), AMPLE).await;
     let Err(problem @ Unreachable::Failed(_)) = outcome else { panic!("nobody answered {outcome:?}") };

@@ -13,12 +13,14 @@ use crate::limits::RESPONSE_BYTES;
 
 const USER_AGENT: &str = concat!("StreamManager/", env!("CARGO_PKG_VERSION"), " (wildfire data ingestion)");
 
+/// Sources over HTTPS.
 pub struct HttpUpstream {
     client: reqwest::Client,
     largest: usize,
 }
 
 impl HttpUpstream {
+    /// A client with its own connections.
     pub fn new() -> Result<HttpUpstream, BackendError> {
         HttpUpstream::with_largest(RESPONSE_BYTES)
     }

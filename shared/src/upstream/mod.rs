@@ -19,6 +19,7 @@ pub struct SecretUrl {
 }
 
 impl SecretUrl {
+    /// `secret` is the part that is never shown.
     pub fn new(url: String, secret: Option<&str>) -> SecretUrl {
         let shown = match secret {
             Some(secret) if !secret.is_empty() => url.replace(secret, "***"),
@@ -27,6 +28,7 @@ impl SecretUrl {
         SecretUrl { url, shown }
     }
 
+    /// The whole URL, for the call.
     pub fn reveal(&self) -> &str {
         &self.url
     }
@@ -51,6 +53,7 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
 }
 
+/// What the source answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
@@ -61,6 +64,7 @@ pub struct Response {
 }
 
 impl Response {
+    /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -77,6 +81,7 @@ pub enum Unreachable {
     Failed(String),
 }
 
+/// One HTTP call to a source.
 #[async_trait]
 pub trait Upstream: Send + Sync {
     async fn call(&self, request: &Request, within: Duration) -> Result<Response, Unreachable>;

@@ -71,13 +71,13 @@ impl Queues {
         Some(Queues { aws, refs })
     }
 
-    pub async fn keep(&self, law: for<'a> fn(&'a dyn queue::conformance::World) -> queue::conformance::Run<'a>) {
+    pub async fn keep(&self, law: for<'a> fn(&'a dyn queue::conformance::TestQueues) -> queue::conformance::Run<'a>) {
         law(self).await;
     }
 }
 
 #[async_trait]
-impl queue::conformance::World for Queues {
+impl queue::conformance::TestQueues for Queues {
     fn queue(&self) -> Arc<dyn Queue> {
         Arc::new(self.aws.queue())
     }
@@ -118,13 +118,13 @@ impl Tables {
         self.aws.store(&self.table, Clock::system(), Rng::from_os().unwrap())
     }
 
-    pub async fn keep(&self, law: for<'a> fn(&'a dyn store::conformance::World) -> store::conformance::Run<'a>) {
+    pub async fn keep(&self, law: for<'a> fn(&'a dyn store::conformance::TestStores) -> store::conformance::Run<'a>) {
         law(self).await;
     }
 }
 
 #[async_trait]
-impl store::conformance::World for Tables {
+impl store::conformance::TestStores for Tables {
     fn store(&self) -> Arc<dyn Store> {
         Arc::new(Tables::store(self))
     }

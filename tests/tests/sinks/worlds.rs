@@ -17,7 +17,7 @@ use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use streammanager::faults::sink::FaultySink;
 use streammanager::record::Outgoing;
 use streammanager::record::Topic;
-use streammanager::sink::conformance::{Breakable, Stored, World};
+use streammanager::sink::conformance::{Breakable, Stored, TestSink};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sink::{FileSink, Sink};
 use streammanager_tests::{kafka, kafka_libs, skip, workspace};
@@ -32,7 +32,7 @@ impl Memory {
 }
 
 #[async_trait]
-impl World for Memory {
+impl TestSink for Memory {
     async fn open(&self) -> Arc<dyn Sink> {
         self.0.clone()
     }
@@ -69,7 +69,7 @@ impl Files {
 }
 
 #[async_trait]
-impl World for Files {
+impl TestSink for Files {
     async fn open(&self) -> Arc<dyn Sink> {
         Arc::new(FileSink::open(self.0.path()).unwrap())
     }
@@ -168,7 +168,7 @@ impl KafkaWorld {
 }
 
 #[async_trait]
-impl World for KafkaWorld {
+impl TestSink for KafkaWorld {
     async fn open(&self) -> Arc<dyn Sink> {
         let sink = self.connect();
         sink.check().await.unwrap();
@@ -300,7 +300,7 @@ impl Drop for OwnKafka {
 }
 
 #[async_trait]
-impl World for OwnKafka {
+impl TestSink for OwnKafka {
     async fn open(&self) -> Arc<dyn Sink> {
         self.world.open().await
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::error::Fault;
-use super::scope::{Scope, scalar};
+use super::scope::Scope;
+use super::values::scalar;
 
 pub(super) fn settle<'d>(
     scope: &Scope<'d>,

@@ -100,7 +100,9 @@ fn environment(
             }
             // A queue of nobody would take messages here that nobody reads; on AWS the function would fail.
             if name.ends_with(QUEUE_URL) && !is_queue_url(scope, &text)? {
-                return Err(variables.fault(name, format!("{text:?} is no queue of this template; write !Ref QUEUE")));
+                return Err(
+                    variables.fault(name, format!("{text:?} is not a queue of this template; write !Ref QUEUE"))
+                );
             }
             environment.insert(name.to_owned(), text);
         }
@@ -135,7 +137,7 @@ impl Event<'_> {
         let every = rate(&text).map_err(|rule| at.fault(expression, rule))?;
         let input = at.text("Input")?;
         let input = input.map(|text| serde_json::from_str(&text)).transpose();
-        let input = input.map_err(|error| at.fault("Input", format!("is no JSON: {error}")))?;
+        let input = input.map_err(|error| at.fault("Input", format!("is not JSON: {error}")))?;
         let state = at.text("State")?;
         let enabled = at.flag("Enabled")?.unwrap_or(true) && state.as_deref() != Some("DISABLED");
         Ok(Some(Trigger::Schedule { id: self.name.into(), every, input, enabled }))
@@ -186,7 +188,7 @@ impl Event<'_> {
         let arn = at.required("Stream", at.text("Stream")?)?;
         let stream = match self.scope.named(kind::STREAM, &arn)? {
             Some(id) => self.scope.name_of(id)?,
-            None => return Err(at.fault("Stream", format!("{arn:?} is no stream of this template"))),
+            None => return Err(at.fault("Stream", format!("{arn:?} is not a stream of this template"))),
         };
         let start = match at.required("StartingPosition", at.text("StartingPosition")?)?.as_str() {
             "TRIM_HORIZON" => StartAt::Oldest,
@@ -303,7 +305,7 @@ impl Event<'_> {
 
 /// `rate(1 minute)`, `rate(5 minutes)`, `rate(1 hour)`, `rate(2 days)`.
 fn rate(text: &str) -> Result<Duration, String> {
-    let rule = || format!("{text:?} is no rate: write rate(N minutes), rate(N hours) or rate(N days), N from 1");
+    let rule = || format!("{text:?} is not a rate: write rate(N minutes), rate(N hours) or rate(N days), N from 1");
     let inside = text.strip_prefix("rate(").and_then(|rest| rest.strip_suffix(')')).ok_or_else(rule)?;
     let (number, unit) = inside.split_once(' ').ok_or_else(rule)?;
     let seconds = match unit {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::Fault;
-use super::intrinsics::function_call;
+use super::values::function_call;
 
 /// Sections that SAM allows, with the resource type each speaks of.
 const SECTIONS: [(&str, &str); 6] = [

@@ -7,14 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::error::Fault;
-use super::scope::{Scope, scalar};
-
-/// A mapping that is a call: its one key is `Ref` or begins with `Fn::`.
-pub(super) fn function_call(value: &Value) -> Option<(&str, &Value)> {
-    let map = value.as_object().filter(|map| map.len() == 1)?;
-    let (name, argument) = map.iter().next()?;
-    (name == "Ref" || name.starts_with("Fn::")).then_some((name.as_str(), argument))
-}
+use super::scope::Scope;
+use super::values::{function_call, scalar};
 
 impl Scope<'_> {
     /// The value with every call replaced by its result; none where `AWS::NoValue` removes it.

@@ -9,6 +9,7 @@ mod globals;
 mod intrinsics;
 pub mod iot_sql;
 mod model;
+mod opening;
 mod properties;
 mod references;
 mod resources;
@@ -17,6 +18,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 mod unsupported;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,7 +34,7 @@ pub use self::scope::{ACCOUNT, REGION, STACK};
 
 use self::error::Fault;
 use self::properties::Properties;
-use self::scope::{Scope, kind};
+use self::scope::kind;
 use self::unsupported::Gathered;
 
 const SAM: &str = "AWS::Serverless-2016-10-31";
@@ -71,7 +73,7 @@ fn read(document: &Map<String, Value>, parameters: &BTreeMap<String, String>) ->
     if !uses_sam {
         return Err(Fault::new("Transform", format!("must name {SAM}")));
     }
-    let scope = Scope::of(document, parameters)?;
+    let scope = opening::open(document, parameters)?;
     references::check(&scope, document)?;
     let mut gathered = Gathered::default();
     let mut template = Template {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::iot_sql::{Select, Text};
 use super::scope::LOCAL;
 
+/// Everything that the template asks this host to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
     pub functions: Vec<Function>,
@@ -22,6 +23,7 @@ pub struct Template {
 }
 
 impl Template {
+    /// The function with this logical id.
     pub fn function(&self, logical_id: &str) -> Option<&Function> {
         self.functions.iter().find(|function| function.logical_id == logical_id)
     }
@@ -37,6 +39,7 @@ pub fn queue_name(url: &str) -> Option<&str> {
     url.strip_prefix(LOCAL).filter(|name| !name.is_empty())
 }
 
+/// One function: its code, its environment and what starts it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Function {
     pub logical_id: String,
@@ -53,6 +56,7 @@ pub struct Function {
     pub max_event_age: Duration,
 }
 
+/// What starts a function.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trigger {
     Schedule {
@@ -115,6 +119,7 @@ pub enum StartAt {
     Time(f64),
 }
 
+/// An SQS queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
     pub logical_id: String,
@@ -134,6 +139,7 @@ impl Queue {
     }
 }
 
+/// Where a message goes that was received too often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     pub queue: String,
@@ -141,6 +147,7 @@ pub struct DeadLetter {
     pub max_receives: u32,
 }
 
+/// A Kinesis stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
     pub logical_id: String,
@@ -150,6 +157,7 @@ pub struct Stream {
     pub retention: Duration,
 }
 
+/// A DynamoDB table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     pub logical_id: String,
@@ -160,12 +168,14 @@ pub struct Table {
     pub expires: Option<String>,
 }
 
+/// An S3 bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
     pub logical_id: String,
     pub name: String,
 }
 
+/// An AWS IoT topic rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicRule {
     pub logical_id: String,
@@ -179,6 +189,7 @@ pub struct TopicRule {
     pub enabled: bool,
 }
 
+/// What a topic rule does with a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     Kinesis {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::error::Fault;
-use super::intrinsics::function_call;
-use super::scope::{Scope, scalar};
+use super::scope::Scope;
+use super::values::{function_call, scalar};
 
 pub(super) struct Properties<'s> {
     scope: &'s Scope<'s>,

@@ -40,7 +40,7 @@ pub(super) fn queue_named(
 ) -> Result<String, Fault> {
     match scope.named(kind::QUEUE, text)? {
         Some(id) => scope.name_of(id),
-        None => Err(properties.fault(property, format!("{text:?} is no queue of this template"))),
+        None => Err(properties.fault(property, format!("{text:?} is not a queue of this template"))),
     }
 }
 

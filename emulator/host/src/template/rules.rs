@@ -63,7 +63,7 @@ fn action(
         "Kinesis" => {
             let stream = to.required("StreamName", to.text("StreamName")?)?;
             let known = scope.named(kind::STREAM, &stream)?;
-            known.ok_or_else(|| to.fault("StreamName", format!("{stream:?} is no stream of this template")))?;
+            known.ok_or_else(|| to.fault("StreamName", format!("{stream:?} is not a stream of this template")))?;
             let key = to.text("PartitionKey")?;
             let key = key.map(|key| Text::parse(&key).map_err(|error| to.fault("PartitionKey", error))).transpose()?;
             Some(Action::Kinesis { stream, partition_key: key })
@@ -71,8 +71,8 @@ fn action(
         "Lambda" => {
             let arn = to.required("FunctionArn", to.text("FunctionArn")?)?;
             let function = scope.named(kind::FUNCTION, &arn)?;
-            let function =
-                function.ok_or_else(|| to.fault("FunctionArn", format!("{arn:?} is no function of this template")))?;
+            let function = function
+                .ok_or_else(|| to.fault("FunctionArn", format!("{arn:?} is not a function of this template")))?;
             Some(Action::Lambda { function: function.into() })
         }
         "Sqs" => {

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::error::Fault;
-use super::{conditions, globals};
 
 /// Where this host says it is. No service behind these names is ever called.
 pub const REGION: &str = "us-west-2";
+/// The account in every ARN.
 pub const ACCOUNT: &str = "000000000000";
+/// The stack's name, which begins every derived name.
 pub const STACK: &str = "streammanager";
 const PARTITION: &str = "aws";
 /// `Ref` of a queue is its URL; here the URL is this scheme and the queue's name.
@@ -41,67 +42,15 @@ pub(super) struct Declared {
 
 #[derive(Debug)]
 pub(super) struct Scope<'d> {
-    parameters: BTreeMap<&'d str, Value>,
+    pub(super) parameters: BTreeMap<&'d str, Value>,
     pub(super) conditions: BTreeMap<&'d str, bool>,
     pub(super) mappings: Option<&'d Map<String, Value>>,
     pub(super) resources: BTreeMap<&'d str, Declared>,
     /// What `Globals` says of the API that SAM adds for events that name none.
-    api_globals: Map<String, Value>,
+    pub(super) api_globals: Map<String, Value>,
 }
 
 impl<'d> Scope<'d> {
-    pub(super) fn of(
-        template: &'d Map<String, Value>,
-        overrides: &BTreeMap<String, String>,
-    ) -> Result<Scope<'d>, Fault> {
-        let globals = section(template, "Globals")?;
-        if let Some(globals) = globals {
-            globals::check(globals)?;
-        }
-        let api_globals = globals.map(|globals| globals::merged(globals, kind::HTTP_API, &Map::new()));
-        let mut scope = Scope {
-            api_globals: api_globals.unwrap_or_default(),
-            parameters: parameters(section(template, "Parameters")?, overrides)?,
-            conditions: BTreeMap::new(),
-            mappings: section(template, "Mappings")?,
-            resources: BTreeMap::new(),
-        };
-        if let Some(conditions) = section(template, "Conditions")? {
-            scope.conditions = conditions::settle(&scope, conditions)?;
-        }
-        let empty = Map::new();
-        let declared = section(template, "Resources")?.ok_or_else(|| Fault::new("Resources", "is missing"))?;
-        for (id, resource) in declared {
-            let resource = scope.declared(id, resource, globals.unwrap_or(&empty))?;
-            scope.resources.insert(id, resource);
-        }
-        Ok(scope)
-    }
-
-    fn declared(&self, id: &str, resource: &Value, globals: &Map<String, Value>) -> Result<Declared, Fault> {
-        let at = |key: &str| format!("Resources.{id}{key}");
-        let resource = resource.as_object().ok_or_else(|| Fault::new(at(""), "must be a mapping"))?;
-        let kind = match resource.get("Type") {
-            Some(Value::String(kind)) => kind.clone(),
-            _ => return Err(Fault::new(at(".Type"), "is missing or no text")),
-        };
-        let properties = match resource.get("Properties") {
-            Some(Value::Object(own)) => globals::merged(globals, &kind, own),
-            None | Some(Value::Null) => globals::merged(globals, &kind, &Map::new()),
-            Some(_) => return Err(Fault::new(at(".Properties"), "must be a mapping")),
-        };
-        let exists = match resource.get("Condition") {
-            None => true,
-            Some(Value::String(name)) => *self
-                .conditions
-                .get(name.as_str())
-                .ok_or_else(|| Fault::new(at(".Condition"), format!("{name:?} is not a condition of this template")))?,
-            Some(_) => return Err(Fault::new(at(".Condition"), "must be the name of a condition")),
-        };
-        let metadata = resource.get("Metadata").cloned().unwrap_or(Value::Null);
-        Ok(Declared { kind, properties, metadata, exists })
-    }
-
     /// Whether `Ref`, `GetAtt` or `Sub` may speak of this name at all.
     pub(super) fn knows(&self, name: &str) -> bool {
         pseudo(name).is_some()
@@ -252,17 +201,6 @@ pub(super) fn unknown_name(at: &str, name: &str) -> Fault {
     Fault::new(at, format!("refers to {name:?}, which is neither a parameter nor a resource of this template"))
 }
 
-pub(super) fn section<'d>(
-    template: &'d Map<String, Value>,
-    name: &str,
-) -> Result<Option<&'d Map<String, Value>>, Fault> {
-    match template.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(entries)) => Ok(Some(entries)),
-        Some(_) => Err(Fault::new(name, "must be a mapping")),
-    }
-}
-
 fn pseudo(name: &str) -> Option<Value> {
     Some(match name {
         "AWS::AccountId" => ACCOUNT.into(),
@@ -274,68 +212,4 @@ fn pseudo(name: &str) -> Option<Value> {
         "AWS::URLSuffix" => "amazonaws.com".into(),
         _ => return None,
     })
-}
-
-fn parameters<'d>(
-    declared: Option<&'d Map<String, Value>>,
-    overrides: &BTreeMap<String, String>,
-) -> Result<BTreeMap<&'d str, Value>, Fault> {
-    let empty = Map::new();
-    let names = || declared.unwrap_or(&empty).keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-    if let Some(unknown) = overrides.keys().find(|name| !declared.is_some_and(|all| all.contains_key(*name))) {
-        let rule = format!("is given a value, but the template only has {}", names());
-        return Err(Fault::new(format!("Parameters.{unknown}"), rule));
-    }
-    let mut values = BTreeMap::new();
-    for (name, parameter) in declared.into_iter().flatten() {
-        let at = format!("Parameters.{name}");
-        let parameter = parameter.as_object().ok_or_else(|| Fault::new(&at, "must be a mapping"))?;
-        let text = match (overrides.get(name), parameter.get("Default").and_then(scalar)) {
-            (Some(text), _) => text.clone(),
-            (None, Some(text)) => text,
-            (None, None) => return Err(Fault::new(at, "has no default: it must be given a value")),
-        };
-        values.insert(name.as_str(), parameter_value(&at, parameter, &text)?);
-    }
-    Ok(values)
-}
-
-fn parameter_value(at: &str, parameter: &Map<String, Value>, text: &str) -> Result<Value, Fault> {
-    let kind = match parameter.get("Type") {
-        Some(Value::String(kind)) => kind.as_str(),
-        _ => return Err(Fault::new(format!("{at}.Type"), "is missing or no text")),
-    };
-    if let Some(Value::Array(allowed)) = parameter.get("AllowedValues") {
-        let allowed: Vec<_> = allowed.iter().filter_map(scalar).collect();
-        if !allowed.iter().any(|value| value == text) {
-            return Err(Fault::new(at, format!("{text:?} is not one of {}", allowed.join(", "))));
-        }
-    }
-    let bound = |name: &str| parameter.get(name).and_then(scalar).and_then(|text| text.parse::<f64>().ok());
-    let within = |what: &str, size: f64, least: &str, most: &str| match (bound(least), bound(most)) {
-        (Some(least), _) if size < least => Err(Fault::new(at, format!("{what} must be at least {least}"))),
-        (_, Some(most)) if size > most => Err(Fault::new(at, format!("{what} must be at most {most}"))),
-        _ => Ok(()),
-    };
-    if kind == "Number" {
-        let number: f64 = text.parse().map_err(|_| Fault::new(at, format!("{text:?} is not a number")))?;
-        within("the value", number, "MinValue", "MaxValue")?;
-    } else {
-        within("the length", text.len() as f64, "MinLength", "MaxLength")?;
-    }
-    Ok(match kind {
-        "CommaDelimitedList" => text.split(',').map(str::trim).collect(),
-        kind if kind.starts_with("List<") => text.split(',').map(str::trim).collect(),
-        _ => text.into(),
-    })
-}
-
-/// CloudFormation takes a number or a flag wherever a text is asked for.
-pub(super) fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        _ => None,
-    }
 }

@@ -24,9 +24,7 @@ use streammanager::record::{ConnectorId, SourceId, Stream, StreamId, TenantId, W
 use streammanager::schedule::streams::{self, Interval};
 use streammanager::sources::firms;
 use streammanager::time::{Clock, Timestamp, rfc3339};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +33,7 @@ use super::{Kafka, Options};
 use crate::exit::Failure;
 use crate::folder;
 use crate::host::{self, http_client};
+use crate::publisher::Publisher;
 
 /// Keeps made-up records and real ones apart: a demo sends alerts that ring sirens, and leaves a sender that may.
 ///
@@ -215,33 +214,18 @@ fn csv(product: &str, now: Timestamp, call: u32) -> String {
 
 // ---- The senders ----
 
-/// A sensor that reports over MQTT 3.1.1, QoS 1, one reading in flight.
+/// A sensor that reports over MQTT, one reading in flight.
 async fn sensors(mqtt: SocketAddr, clock: Clock) -> Result<(), String> {
     let text = |e: std::io::Error| format!("MQTT: {e}");
-    let mut connection = TcpStream::connect(mqtt).await.map_err(text)?;
-    let id = b"demo-sensor";
-    let mut connect = vec![0x10, 12 + id.len() as u8, 0, 4];
-    connect.extend_from_slice(b"MQTT\x04\x02\x00\x3c\x00");
-    connect.push(id.len() as u8);
-    connect.extend_from_slice(id);
-    connection.write_all(&connect).await.map_err(text)?;
-    connection.read_exact(&mut [0; 4]).await.map_err(text)?;
-    for number in 1u16.. {
-        let sensor = 9_000 + u32::from(number) % 12;
+    let mut publisher = block_in_place(|| Publisher::connect(mqtt, "demo-sensor")).map_err(text)?;
+    for number in 1u32.. {
+        let sensor = 9_000 + number % 12;
         let reading = json!({
             "sensor_index": sensor, "name": "demo", "latitude": 38.4 + f64::from(sensor % 12) * 0.05, "longitude": -121.2,
             "last_seen": clock.now().as_second(), "humidity": 30, "temperature": 80, "pressure": 1005.1, "pm2.5_atm": 35.5,
         });
-        let topic = format!("sensors/purpleair/{sensor}/state");
-        let payload = reading.to_string();
-        let mut body = (topic.len() as u16).to_be_bytes().to_vec();
-        body.extend_from_slice(topic.as_bytes());
-        body.extend_from_slice(&number.max(1).to_be_bytes());
-        body.extend_from_slice(payload.as_bytes());
-        let mut publish = vec![0x32, (body.len() % 128) as u8 | 0x80, (body.len() / 128) as u8];
-        publish.append(&mut body);
-        connection.write_all(&publish).await.map_err(text)?;
-        connection.read_exact(&mut [0; 4]).await.map_err(text)?;
+        let (topic, payload) = (format!("sensors/purpleair/{sensor}/state"), reading.to_string());
+        block_in_place(|| publisher.publish(&topic, payload.as_bytes())).map_err(text)?;
         tokio::time::sleep(SENSOR_EVERY).await;
     }
     Ok(())

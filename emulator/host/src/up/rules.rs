@@ -1,5 +1,5 @@
 //! AWS IoT on this host: every publish is matched against the template's topic rules, and acknowledged once the actions of
-//! all matching rules are durably stored (DESIGN 6). A rule's error action runs when its action could not be started.
+//! all matching rules are durably stored. A rule's error action runs when its action could not be started.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The Kafka sink on librdkafka [K1–K4]: two lanes, each a producer of its own, so that an alert never waits behind bulk.
+//! The Kafka sink on librdkafka [K1, K2, K3, K4]: two lanes, each a producer of its own, so that an alert never waits behind bulk.
 
 mod lane;
 mod settings;
@@ -14,6 +14,7 @@ use crate::sink::{Lane, Sent, Sink, TopicReport};
 use lane::LaneProducer;
 pub use settings::{KafkaSettings, Password, Security, Tls};
 
+/// Both lanes, each with its own producer.
 pub struct KafkaSink {
     settings: KafkaSettings,
     critical: LaneProducer,

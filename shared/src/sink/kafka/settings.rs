@@ -12,6 +12,7 @@ use crate::limits::{BULK_IN_FLIGHT_RECORDS, TRY_BULK, TRY_CRITICAL};
 use crate::settings::{BadSetting, variable};
 use crate::sink::Lane;
 
+/// Which brokers, and how they are spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
     /// `HOST:PORT`, several separated by commas.
@@ -21,6 +22,7 @@ pub struct KafkaSettings {
     pub security: Security,
 }
 
+/// How a connection is protected and who we say we are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Security {
     Plaintext,
@@ -36,6 +38,7 @@ pub enum Security {
     },
 }
 
+/// Whom a TLS connection trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     pub ca: Option<PathBuf>,
@@ -46,6 +49,7 @@ pub struct Tls {
 pub struct Password(String);
 
 impl Password {
+    /// A password that is never shown again.
     pub fn new(text: impl Into<String>) -> Password {
         Password(text.into())
     }

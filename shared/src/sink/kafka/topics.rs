@@ -66,7 +66,7 @@ pub(super) async fn check(
     Ok(wanted.into_iter().map(report).collect())
 }
 
-/// The names made here; one that another process made meanwhile is none of them.
+/// The names made here; those that another process made meanwhile are left out.
 async fn create(
     admin: &Admin,
     missing: &[&(String, Topic)],

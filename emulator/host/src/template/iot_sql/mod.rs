@@ -18,6 +18,7 @@ const NESTING: usize = 32;
 const FILTER_BYTES: usize = 256;
 const FILTER_SLASHES: usize = 7;
 
+/// What is wrong with a statement, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SqlError(String);
@@ -51,7 +52,7 @@ pub struct Select {
 
 impl Select {
     /// The event for the rule's actions; none if WHERE does not hold. An error if `*` asks for the payload's own fields and
-    /// it is no JSON object.
+    /// it is not JSON object.
     pub fn evaluate(&self, message: &Message<'_>) -> Result<Option<Value>, SqlError> {
         let context = Context { message, json: OnceCell::new() };
         if let Some(condition) = &self.condition
@@ -64,7 +65,7 @@ impl Select {
             match column {
                 Column::Payload => match context.json() {
                     Some(Value::Object(fields)) => event.extend(fields.clone()),
-                    _ => return Err(SqlError("the payload is no JSON object, which * alone needs".into())),
+                    _ => return Err(SqlError("the payload is not JSON object, which * alone needs".into())),
                 },
                 Column::Named(expression, name) => {
                     // What is undefined is left out.
@@ -89,6 +90,7 @@ enum Part {
 }
 
 impl Text {
+    /// A text with `${…}` in it, as rule actions use it.
     pub fn parse(text: &str) -> Result<Text, SqlError> {
         let mut parts = Vec::new();
         let mut rest = text;

@@ -74,7 +74,8 @@ fn tokens(text: &str) -> Result<Vec<Token>, SqlError> {
             }
             '0'..='9' | '-' => {
                 let end = rest[1..].find(|c: char| !c.is_ascii_digit() && c != '.').map_or(rest.len(), |end| end + 1);
-                let number = rest[..end].parse().map_err(|_| SqlError(format!("{:?} is no number", &rest[..end])))?;
+                let number =
+                    rest[..end].parse().map_err(|_| SqlError(format!("{:?} is not a number", &rest[..end])))?;
                 tokens.push(Token::Number(number));
                 end
             }

@@ -1,4 +1,4 @@
-//! The statements of DESIGN 11 and what surrounds them.
+//! The deployed topic rules' statements, and what is near to them.
 
 use serde_json::json;
 

@@ -112,7 +112,7 @@ fn rates_are_whole_minutes_hours_or_days() {
         ["rate(1 houer)", "rate(0 minutes)", "rate(1.5 hours)", "rate(-1 hours)", "every minute", "rate(1minute)"]
     {
         refused(&schedule(bad), "Resources.F.Properties.Events.E.Properties.ScheduleExpression: ");
-        refused(&schedule(bad), "is no rate");
+        refused(&schedule(bad), "is not a rate");
     }
 }
 
@@ -126,7 +126,7 @@ fn numbers_and_flags_are_held_to_the_services_bounds() {
     refused(&queue("{MessageRetentionPeriod: 5}"), "60 to 1209600");
     refused(&queue("{RedrivePolicy: {maxReceiveCount: 3}}"), "RedrivePolicy.deadLetterTargetArn: is missing");
     let elsewhere = "{RedrivePolicy: {maxReceiveCount: 3, deadLetterTargetArn: 'arn:aws:sqs:us-west-2:1:x'}}";
-    refused(&queue(elsewhere), "is no queue of this template");
+    refused(&queue(elsewhere), "is not a queue of this template");
     refused(&queue("{QueueName: ''}"), "QueueName: must be a text that is not empty");
     refused(&function("{Timeout: 901}"), "Resources.F.Properties.Timeout: must be 1 to 900");
 }
@@ -145,13 +145,13 @@ fn events_are_held_to_their_rules() {
         function(&format!("{{Events: {{E: {{Type: {kind}, Properties: {{{settings}}}}}}}}}"))
     };
     refused(&event("SQS", "Queue: !GetAtt Q.Arn, BatchSize: 11"), "needs a MaximumBatchingWindowInSeconds");
-    refused(&event("SQS", "Queue: nowhere"), "\"nowhere\" is no queue of this template");
+    refused(&event("SQS", "Queue: nowhere"), "\"nowhere\" is not a queue of this template");
     refused(&event("SQS", "Queue: !GetAtt Q.Arn, FunctionResponseTypes: [Report]"), "ReportBatchItemFailures");
     refused(&event("SQS", "Queue: !GetAtt Q.Arn, Enabled: perhaps"), "must be true or false");
-    refused(&event("Kinesis", "Stream: nowhere, StartingPosition: LATEST"), "is no stream of this template");
+    refused(&event("Kinesis", "Stream: nowhere, StartingPosition: LATEST"), "is not a stream of this template");
     refused(&event("HttpApi", "Method: fetch, Path: /a"), "Method: must be one of");
     refused(&event("HttpApi", "Method: get, Path: a"), "Path: must begin with /");
-    refused(&event("ScheduleV2", "ScheduleExpression: rate(1 hour), Input: '{'"), "Input: is no JSON");
+    refused(&event("ScheduleV2", "ScheduleExpression: rate(1 hour), Input: '{'"), "Input: is not JSON");
     let twice = "{Events: {A: {Type: HttpApi, Properties: {Method: get, Path: /a}}, \
                  B: {Type: HttpApi, Properties: {Method: GET, Path: /a}}}}";
     refused(&function(twice), "GET /a already starts F");
@@ -164,7 +164,7 @@ fn a_queue_url_of_a_function_must_be_a_queue_s() {
     let place = "t.yaml: Resources.F.Properties.Environment.Variables.LOW_QUEUE_URL: ";
     for other in ["https://sqs.us-west-2.amazonaws.com/1/Q", "!GetAtt Q.Arn", "!GetAtt Q.QueueName", "local:P"] {
         refused(&with(other), place);
-        refused(&with(other), "is no queue of this template");
+        refused(&with(other), "is not a queue of this template");
     }
 }
 
@@ -196,7 +196,7 @@ fn a_rule_s_sql_and_actions_are_checked() {
     refused(&rule(&format!("{version}, Sql: \"SELECT md5(*) AS a FROM 'a'\"")), &format!("{at}.Sql: function md5()"));
     refused(&rule(sql), &format!("{at}.AwsIotSqlVersion: must be"));
     let to_nowhere = format!("{version}, {sql}, Actions: [{{Lambda: {{FunctionArn: x}}}}]");
-    refused(&rule(&to_nowhere), &format!("{at}.Actions[0].Lambda.FunctionArn: \"x\" is no function"));
+    refused(&rule(&to_nowhere), &format!("{at}.Actions[0].Lambda.FunctionArn: \"x\" is not a function"));
     let two = format!("{version}, {sql}, Actions: [{{Lambda: {{}}, Sqs: {{}}}}]");
     refused(&rule(&two), &format!("{at}.Actions[0]: must name exactly one kind"));
 }

@@ -1,12 +1,14 @@
-//! An MQTT 3.1.1 client of our own making, so that a test sees each single PUBACK: connect, publish at QoS 1, nothing else.
+//! An MQTT 3.1.1 client that connects and publishes at QoS 1, nothing else: the demo's sensors, and tests that want to see
+//! each single PUBACK.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// No answer for so long: the other side is gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// One connection. Its calls block.
 pub struct Publisher {
     connection: TcpStream,
     packet_id: u16,
@@ -14,8 +16,11 @@ pub struct Publisher {
 
 impl Publisher {
     /// Returns once the connection is accepted.
-    pub fn connect(port: u16, client: &str) -> io::Result<Publisher> {
-        let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    ///
+    /// # Errors
+    /// When the endpoint is away, or refuses the connection.
+    pub fn connect(endpoint: impl ToSocketAddrs, client: &str) -> io::Result<Publisher> {
+        let mut connection = TcpStream::connect(endpoint)?;
         connection.set_read_timeout(Some(PATIENCE))?;
         connection.set_nodelay(true)?;
         let mut body = b"\x00\x04MQTT\x04\x02\x00\x3c".to_vec();
@@ -30,11 +35,17 @@ impl Publisher {
     }
 
     /// Sends one publish and waits for its PUBACK.
+    ///
+    /// # Errors
+    /// When the connection ends before, or another packet comes.
     pub fn publish(&mut self, topic: &str, payload: &[u8]) -> io::Result<()> {
         self.publish_all(topic, std::iter::once(payload.to_vec())).map(|_| ())
     }
 
     /// Sends all, then reads the PUBACKs in their order; gives how many came before the connection ended.
+    ///
+    /// # Errors
+    /// When none came, or another packet.
     pub fn publish_all(&mut self, topic: &str, payloads: impl Iterator<Item = Vec<u8>>) -> io::Result<usize> {
         let (mut bytes, mut ids) = (Vec::new(), Vec::new());
         for payload in payloads {

@@ -62,7 +62,7 @@ impl World {
 }
 
 #[async_trait]
-impl queue::conformance::World for World {
+impl queue::conformance::TestQueues for World {
     fn queue(&self) -> Arc<dyn Queue> {
         Arc::new(self.current())
     }
@@ -78,7 +78,7 @@ impl queue::conformance::World for World {
 }
 
 #[async_trait]
-impl store::conformance::World for World {
+impl store::conformance::TestStores for World {
     fn store(&self) -> Arc<dyn Store> {
         Arc::new(self.current())
     }
@@ -127,7 +127,7 @@ async fn the_laws_hold_in_a_folder_with_grouped_commits() {
 async fn the_laws_hold_through_a_quiet_faulty() {
     struct Quiet(World);
     #[async_trait]
-    impl queue::conformance::World for Quiet {
+    impl queue::conformance::TestQueues for Quiet {
         fn queue(&self) -> Arc<dyn Queue> {
             Arc::new(Faulty::new(self.0.current(), Faults::none()))
         }
@@ -142,7 +142,7 @@ async fn the_laws_hold_through_a_quiet_faulty() {
         }
     }
     #[async_trait]
-    impl store::conformance::World for Quiet {
+    impl store::conformance::TestStores for Quiet {
         fn store(&self) -> Arc<dyn Store> {
             Arc::new(Faulty::new(self.0.current(), Faults::none()))
         }

@@ -70,10 +70,12 @@ impl Ledger {
         let went = self.totals.delivered_in_all() + self.totals.dead_lettered;
         let least_and_most = |by: u64, (least, most): (u64, u64)| (least.saturating_add(by), most.saturating_add(by));
         let (came, went) = (least_and_most(came, start), least_and_most(went, end));
-        match came.0 <= went.1 && went.0 <= came.1 {
-            false => Verdict::NotBalanced,
-            true if came.0 == came.1 && went.0 == went.1 => Verdict::Balanced,
-            true => Verdict::Open,
+        if came.0 > went.1 || went.0 > came.1 {
+            Verdict::NotBalanced
+        } else if came.0 == came.1 && went.0 == went.1 {
+            Verdict::Balanced
+        } else {
+            Verdict::Open
         }
     }
 

@@ -3,6 +3,7 @@
 mod deployed;
 mod intrinsics;
 mod refused;
+mod routes;
 
 use std::collections::BTreeMap;
 use std::path::Path;

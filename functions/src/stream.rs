@@ -97,7 +97,12 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
         let detail = format!("{} bytes, {READING_BYTES} at most", payload.len());
         return rejected(source, Reject::new(Reason::TooLarge, detail).with_raw(payload));
     }
-    let context = Context { source: &source, received_at, topic: Some(&output.topic) };
+    let context = Context {
+        source: &source,
+        received_at,
+        topic: Some(&output.topic),
+        message: Some(&record.kinesis.sequence_number),
+    };
     let decoded = Format::SENSOR.rows(&payload, context).map(|rows| rows.collect::<Vec<Row>>());
     let rows = decoded.unwrap_or_else(|reject| {
         let reject = if reject.raw.is_empty() { reject.with_raw(payload.clone()) } else { reject };

@@ -69,6 +69,10 @@ pub const HEDGE: Duration = Duration::from_millis(50);
 pub const ALERT_BYTES: usize = 256 * 1024;
 /// One pushed sensor reading (AWS IoT allows 128 KB).
 pub const READING_BYTES: usize = 128 * 1024;
+/// Fields of a reading that `quality` names as not understood; the rest is counted. A device repeats them in each reading.
+pub const UNREAD_NAMED: usize = 16;
+/// What is shown of such a name, in characters.
+pub const UNREAD_NAME_CHARS: usize = 48;
 /// A polled response, unpacked.
 pub const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 /// What lists of values may become as one object a row: what describes them all is repeated in each.

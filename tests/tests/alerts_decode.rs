@@ -17,7 +17,7 @@ use streammanager_tests::{samples, skip};
 fn rows(path: &Path) -> Result<Vec<Row>, Reject> {
     let source = SourceId::new("evacuation_alert_sample").unwrap();
     let body = Bytes::from(fs::read(path).unwrap());
-    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
+    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
     Format::ALERT.rows(&body, context).map(Iterator::collect)
 }
 

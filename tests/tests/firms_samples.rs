@@ -24,7 +24,7 @@ fn read(path: &Path) -> Bytes {
 
 fn decode(body: &Bytes) -> Result<Vec<Result<Draft, Reject>>, Reject> {
     let source = SourceId::new("firms_modis").unwrap();
-    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
+    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
     firms::FORMAT.rows(body, context).map(Iterator::collect)
 }
 

@@ -43,7 +43,8 @@ fn values(format: Format, source: &str, body: &str) -> Vec<(Topic, Value)> {
     let source = SourceId::new(source).unwrap();
     let stream = stream(&source);
     let body = Bytes::from(body.to_owned());
-    let context = Context { source: &source, received_at: "2025-08-14T06:00:00Z".parse().unwrap(), topic: None };
+    let context =
+        Context { source: &source, received_at: "2025-08-14T06:00:00Z".parse().unwrap(), topic: None, message: None };
     let now: Timestamp = "2025-08-15T00:00:00Z".parse().unwrap();
     let rows = format.rows(&body, context).unwrap();
     rows.map(|row| {

@@ -35,7 +35,7 @@ fn capture(samples: &Path) -> Vec<Message> {
             let source = SourceId::new(if topic.starts_with("raws/") { "iot_raws" } else { "iot_purpleair" }).unwrap();
             let received_at = line["received"].as_str().unwrap().parse().unwrap();
             let body = Bytes::from(line["payload"].as_str().unwrap().to_owned());
-            let context = Context { source: &source, received_at, topic: Some(topic) };
+            let context = Context { source: &source, received_at, topic: Some(topic), message: None };
             let row = match Format::SENSOR.rows(&body, context) {
                 Ok(mut rows) => rows.next().unwrap(),
                 Err(reject) => Err(reject),
@@ -144,7 +144,7 @@ fn s3_clean_values_add_up_to_the_recorders_sum() {
     assert!((sum - 5732.4).abs() < 0.01, "{sum}");
     let first = &raws[0];
     for (field, value) in
-        [("temperature_c", 27.2), ("wind_gust_ms", 12.4), ("fuel_moisture_percent", 4.1), ("battery_v", 13.1)]
+        [("temperature_c", 27.2), ("wind_gust_m_s", 12.4), ("fuel_moisture_percent", 4.1), ("battery_v", 13.1)]
     {
         assert_eq!(first[field], value, "{field}");
     }
@@ -156,7 +156,7 @@ fn s3_purpleair_answers_and_its_local_object_are_read() {
     let source = SourceId::new("iot_purpleair").unwrap();
     let read = |name: &str| -> Result<Vec<Row>, Reject> {
         let body = Bytes::from(fs::read(samples.join("iot_purpleair").join(name)).unwrap());
-        let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
+        let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
         Format::SENSOR.rows(&body, context).map(Iterator::collect)
     };
     let local = read("local_json_smoke.json").unwrap().remove(0).unwrap();
@@ -175,7 +175,7 @@ fn s3_purpleair_answers_and_its_local_object_are_read() {
         assert_eq!(fields[field], value, "{field}");
     }
     assert_eq!((&fields["sensor_id"], &fields["sensor_name"]), (&"84:f3:eb:00:00:01".into(), &"PurpleAir-0001".into()));
-    assert!(local.quality.is_empty(), "{:?}", local.quality);
+    assert_eq!(faults(&local), ["reported"], "counts of particles and colours are named, and nothing is wrong");
 
     let many: Vec<Draft> = read("get_sensors_response.json").unwrap().into_iter().map(Result::unwrap).collect();
     assert_eq!(many.len(), 5);
@@ -201,8 +201,10 @@ fn s3_synoptics_lists_are_read_to_the_recorders_sums() {
         } else {
             fs::File::open(path).unwrap().read_to_end(&mut body).unwrap()
         };
-        let (body, context) =
-            (Bytes::from(body), Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None });
+        let (body, context) = (
+            Bytes::from(body),
+            Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None },
+        );
         let readings: Vec<Draft> = Format::SENSOR.rows(&body, context).unwrap().map(Result::unwrap).collect();
         let fact = &facts["files"][format!("iot_raws/{file}")]["facts"];
         assert_eq!(fact["observations"], readings.len(), "{file}");
@@ -217,9 +219,9 @@ fn s3_synoptics_lists_are_read_to_the_recorders_sums() {
             let measure = match variable.as_str() {
                 "air_temp_set_1" => "temperature_c",
                 "relative_humidity_set_1" => "relative_humidity_percent",
-                "wind_speed_set_1" => "wind_speed_ms",
+                "wind_speed_set_1" => "wind_speed_m_s",
                 "wind_direction_set_1" => "wind_direction_deg",
-                "wind_gust_set_1" => "wind_gust_ms",
+                "wind_gust_set_1" => "wind_gust_m_s",
                 "fuel_moisture_set_1" => "fuel_moisture_percent",
                 other => panic!("{file}: {other}"),
             };

@@ -117,7 +117,7 @@ mod tests {
         let now: Timestamp = "2026-07-24T10:00:30Z".parse().unwrap();
         let body = Bytes::from(firms_viirs_noaa20(1, 2_000, now));
         let source = SourceId::new("firms_viirs_noaa20").unwrap();
-        let context = Context { source: &source, received_at: now, topic: None };
+        let context = Context { source: &source, received_at: now, topic: None, message: None };
         let mut events = HashSet::new();
         for row in firms::FORMAT.rows(&body, context).unwrap() {
             let draft = validate::check(row.unwrap(), now).unwrap();

@@ -73,7 +73,7 @@ pub async fn naive_firms(brokers: &str, topic: &str, body: &Bytes, headers: Head
     acknowledged(producer.send_result(first).map_err(|(e, _)| e.to_string())?).await?;
 
     let (started, cpu_before) = (Instant::now(), cpu_time()?);
-    let context = Context { source: &stream.source, received_at: now, topic: None };
+    let context = Context { source: &stream.source, received_at: now, topic: None, message: None };
     let rows = firms::FORMAT.rows(body, context).map_err(|e| e.to_string())?;
     let mut in_flight: VecDeque<DeliveryFuture> = VecDeque::with_capacity(IN_FLIGHT);
     let mut records = 0;

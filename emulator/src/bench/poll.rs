@@ -78,7 +78,7 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
     let body = upstream.call(&request, Duration::from_secs(10)).await.map_err(|e| Failure::new(format!("{e:?}")))?.body;
     steps.fetch = watch.lap();
 
-    let context = Context { source: &stream.source, received_at: now, topic: None };
+    let context = Context { source: &stream.source, received_at: now, topic: None, message: None };
     let decoded = firms::FORMAT.rows(&body, context).map_err(Failure::new)?;
     let drafts: Vec<Draft> = decoded
         .map(|row| row.and_then(|draft| validate::check(draft, now)))

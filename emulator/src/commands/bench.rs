@@ -93,7 +93,7 @@ async fn whole_way(brokers: &str, body: &Bytes) -> Result<Figures, Failure> {
 /// Until everything that is accepted of `body` is acknowledged; gives its number.
 async fn through(host: &Host, body: &Bytes) -> Result<u64, Failure> {
     let stream = bench::stream().map_err(Failure::new)?;
-    let context = Context { source: &stream.source, received_at: host.app.clock.now(), topic: None };
+    let context = Context { source: &stream.source, received_at: host.app.clock.now(), topic: None, message: None };
     let rows = firms::FORMAT.rows(body, context).map_err(Failure::new)?;
     let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
     ingest(&host.app, &stream, &mut seen, &mut ledger, rows).await.map_err(Failure::new)?;

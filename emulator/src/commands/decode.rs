@@ -32,7 +32,7 @@ pub fn run(args: DecodeArgs) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     for path in &args.input.files {
         let body = files::read(path).map_err(|e| Reject::new(Reason::NotData, e.to_string()));
-        let context = Context { source, received_at: now, topic: None };
+        let context = Context { source, received_at: now, topic: None, message: None };
         // What cannot be unpacked costs that file alone.
         let rows = match body.as_ref().map_err(Reject::clone).and_then(|body| format.rows(body, context)) {
             Ok(rows) => rows,

@@ -149,7 +149,7 @@ async fn one_file(
     path: &Path,
 ) -> Result<(FileReport, Ledger), Failure> {
     let body = files::read(path);
-    let context = Context { source: &stream.source, received_at: app.clock.now(), topic: None };
+    let context = Context { source: &stream.source, received_at: app.clock.now(), topic: None, message: None };
     let mut ledger = Ledger::default();
     // What cannot be unpacked costs that file alone.
     let rows = match &body {

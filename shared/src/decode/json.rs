@@ -1,9 +1,16 @@
-//! JSON made harmless: a size and a depth bound before the parser sees it. No format's rules live here.
+//! JSON made harmless: a size and a depth bound before the parser sees it, and numbers that no reader can round. No
+//! format's rules live here.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::encoding;
 use crate::error::{Reason, Reject};
 use crate::limits::INPUT_DEPTH;
+
+/// Integers beyond this lose digits in every reader that keeps numbers as 64-bit floats.
+const EXACT: u64 = 1 << 53;
 
 /// The text to parse, without a byte order mark.
 ///
@@ -13,11 +20,66 @@ pub(crate) fn bounded(body: &Bytes, bytes: usize) -> Result<&[u8], Reject> {
     if body.len() > bytes {
         return Err(Reject::new(Reason::TooLarge, format!("{} bytes, {bytes} at most", body.len())));
     }
-    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let text = encoding::without_mark(body);
     if depth(text) <= INPUT_DEPTH {
         Ok(text)
     } else {
         Err(Reject::new(Reason::BadJson, format!("nested deeper than {INPUT_DEPTH}")))
+    }
+}
+
+/// `text` with every number in quotes that a 64-bit float cannot hold: integers beyond 2^53, such as the ids of SIM cards,
+/// and what overflows. So their digits stay as they were sent, here and at every reader of what is published.
+pub(super) fn exact_numbers(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut exact: Vec<u8> = Vec::new();
+    let (mut copied, mut at) = (0, 0);
+    let mut quoted = false;
+    while at < text.len() {
+        match text[at] {
+            b'\\' if quoted => at += 2,
+            b'"' => {
+                quoted = !quoted;
+                at += 1;
+            }
+            b'-' | b'0'..=b'9' if !quoted => {
+                let length = text[at..].iter().take_while(|byte| is_of_a_number(**byte)).count();
+                let number = &text[at..at + length];
+                if loses_digits(number) {
+                    exact.extend_from_slice(&text[copied..at]);
+                    exact.push(b'"');
+                    exact.extend_from_slice(number);
+                    exact.push(b'"');
+                    copied = at + length;
+                }
+                at += length;
+            }
+            _ => at += 1,
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    exact.extend_from_slice(&text[copied..]);
+    Cow::Owned(exact)
+}
+
+fn is_of_a_number(byte: u8) -> bool {
+    byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+/// What is no number at all stays as it is, for the parser to refuse.
+fn loses_digits(number: &[u8]) -> bool {
+    let digits = number.strip_prefix(b"-").unwrap_or(number);
+    let well_formed = matches!(digits, [b'1'..=b'9', ..]);
+    // Shorter than 16 characters it is below 2^53, and without an exponent nothing overflows.
+    if !well_formed || (digits.len() < 16 && !digits.iter().any(|byte| matches!(byte, b'e' | b'E'))) {
+        return false;
+    }
+    let Ok(text) = std::str::from_utf8(digits) else { return false };
+    if digits.iter().all(u8::is_ascii_digit) {
+        text.parse().map_or(true, |number: u64| number > EXACT)
+    } else {
+        text.parse().is_ok_and(f64::is_infinite)
     }
 }
 
@@ -58,5 +120,23 @@ mod tests {
         assert_eq!(bounded(&nested(INPUT_DEPTH + 1), 1000).unwrap_err().reason, Reason::BadJson);
         assert!(bounded(&nested(5), 10).is_ok());
         assert_eq!(bounded(&nested(5), 9).unwrap_err().reason, Reason::TooLarge);
+    }
+
+    #[test]
+    fn numbers_that_would_lose_digits_become_text_and_no_others() {
+        for (sent, kept) in [
+            ("[89012601234567890123]", r#"["89012601234567890123"]"#),
+            ("[-9007199254740993,9007199254740992]", r#"["-9007199254740993",9007199254740992]"#),
+            (r#"{"a":1e999,"b":2.5e3}"#, r#"{"a":"1e999","b":2.5e3}"#),
+            (
+                r#"{"89012601234567890123":"x\"89012601234567890123"}"#,
+                r#"{"89012601234567890123":"x\"89012601234567890123"}"#,
+            ),
+            ("[39.543212345678901234]", "[39.543212345678901234]"),
+            ("[00012345678901234567890]", "[00012345678901234567890]"),
+            ("[1234567890123456-1", "[1234567890123456-1"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&exact_numbers(sent.as_bytes())), kept);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! alone [S8, S9, A6].
 
 pub mod alert;
+pub mod encoding;
 pub mod sensor;
 
 mod json;
@@ -36,6 +37,8 @@ pub struct Context<'a> {
     pub received_at: Timestamp,
     /// The MQTT topic of a pushed message: `sensors/{kind}/{id}/state`.
     pub topic: Option<&'a str>,
+    /// The name of a pushed message, the same at every delivery; without one the body's bytes name it [S12].
+    pub message: Option<&'a str>,
 }
 
 impl Format {

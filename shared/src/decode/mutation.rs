@@ -92,7 +92,7 @@ fn refused(reject: &Reject) {
 /// Mutations of `bodies`, evenly; panics unless some were taken and some refused.
 fn survives(format: Format, source: &str, seed: u64, bodies: &[String]) {
     let source = SourceId::new(source).unwrap();
-    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
+    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut taken, mut rejected) = (0_usize, 0_usize);
     for body in bodies {
@@ -182,6 +182,11 @@ fn a6_sensors_never_panic() {
         r#"{"stid": "TKNC1", "lat": "40.72", "lon": "-123.93", "time": "2025-08-14T06:07Z", "air_temp_c": 27.2}"#,
         r#"{"fields": ["sensor_index", "latitude", "longitude"], "data": [[1, 33.5, -117.6], [2, null, null]]}"#,
         r#"[{"id": 1, "ts": 1755151200000}, {"id": "b", "datetime": "2021/08/20T03:15:12z", "name": "B"}]"#,
+        r#"[{"bn": "urn:dev:a:", "bt": 1795800000, "n": "temperature", "u": "Cel", "v": 23.1}, {"n": "humidity", "t": -5, "v": 20}]"#,
+        r#"{"STATION": [{"STID": "C", "OBSERVATIONS": {"air_temp_value_1": {"date_time": "2026-11-27T23:25:00Z", "value": 21.5}}}]}"#,
+        r#"{"Time": "2026-11-27T07:17:52", "BME280": {"Temperature": "71.6 °F", "Humidity": 45.2}, "TempUnit": "F", "id": 89012601234567890123}"#,
+        r#"{"end_device_ids": {"device_id": "e"}, "received_at": "2026-11-27T16:16:30.899Z", "uplink_message": {"decoded_payload": {"temperature_1": 23}}}"#,
+        "{\"id\": 1, \"tempf\": 60}\n{\"id\": 2, \"windspeedmph\": 3, \"time\": \"2026-11-27T22:55:31+0100\"}\n",
     ];
     survives(Format::SENSOR, "iot_x", 3, &bodies.map(str::to_owned));
 }

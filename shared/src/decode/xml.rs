@@ -9,6 +9,7 @@ use quick_xml::NsReader;
 use quick_xml::events::{BytesRef, Event};
 use quick_xml::name::ResolveResult;
 
+use crate::decode::encoding;
 use crate::error::{Reason, Reject};
 use crate::limits::INPUT_DEPTH;
 
@@ -57,16 +58,10 @@ pub(crate) struct Document {
 
 /// The text of an XML file: a byte order mark decides, then the declaration, else UTF-8.
 pub(crate) fn text(body: &[u8]) -> Result<Cow<'_, str>, Reject> {
-    let utf16 = |unit: fn([u8; 2]) -> u16| {
-        let units: Vec<u16> = body[2..].chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
-        String::from_utf16(&units).map(Cow::Owned).map_err(|_| Reject::new(Reason::BadXml, "the text is no UTF-16"))
-    };
-    match body {
-        [0xff, 0xfe, ..] => return utf16(u16::from_le_bytes),
-        [0xfe, 0xff, ..] => return utf16(u16::from_be_bytes),
-        _ => {}
+    if let Some(text) = encoding::utf16(body) {
+        return text.map(Cow::Owned).map_err(|reject| Reject { reason: Reason::BadXml, ..reject });
     }
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let body = encoding::without_mark(body);
     match declared_encoding(body) {
         Some(name) if ["iso-8859-1", "latin1", "us-ascii"].iter().any(|known| name.eq_ignore_ascii_case(known)) => {
             Ok(Cow::Owned(body.iter().map(|&byte| char::from(byte)).collect()))

@@ -101,7 +101,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
         },
         Err(e) => return Verdict::NotData(Reject::new(Reason::UnauthorisedSource, e.to_string())),
     };
-    let context = Context { source: &source, received_at: incoming.received_at, topic: None };
+    let context = Context { source: &source, received_at: incoming.received_at, topic: None, message: None };
     let rows: Vec<_> = match Format::ALERT.rows(&incoming.body, context) {
         Ok(rows) => rows.collect(),
         Err(reject) => {

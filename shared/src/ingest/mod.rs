@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::control::audit::{self, Action};
 use crate::dead;
-use crate::decode::Row;
+use crate::decode::{Row, sensor};
 use crate::error::{BackendError, Reason, Reject};
 use crate::limits::{BATCH_RECORDS, QUEUE_BATCH};
 use crate::queue::{Body, Message, SendError};
@@ -120,6 +120,9 @@ async fn batch(
             Judged::New => 0,
             Judged::Revision(revision) => revision,
         };
+        if sensor::is_without_measure(&draft) {
+            metrics::counter!("stream_readings_without_measure_total").increment(1);
+        }
         let source = draft.source.clone();
         match enrich(draft, revision, stream, now).and_then(|record| packer.add(&record)) {
             Ok(()) => {}

@@ -114,7 +114,7 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
         granted: false,
         when_full: WhenFull::Refuse,
     };
-    let context = Context { source: &spec.source_id, received_at: now, topic: None };
+    let context = Context { source: &spec.source_id, received_at: now, topic: None, message: None };
     let rows = match connector.rows(&fetched.body, context) {
         Ok(rows) => rows,
         Err(reject) => return Ok(failed(state, now, reject.to_string())),

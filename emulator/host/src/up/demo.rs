@@ -301,7 +301,7 @@ async fn import(app: App, stop: CancellationToken) -> Result<Ledger, String> {
         when_full: WhenFull::Wait,
     };
     let body = bytes::Bytes::from(archive());
-    let context = Context { source: &source, received_at: app.clock.now(), topic: None };
+    let context = Context { source: &source, received_at: app.clock.now(), topic: None, message: None };
     let rows = firms::FORMAT.rows(&body, context).map_err(|e| text(&e))?;
     let rows = rows.take_while(|_| !stop.is_cancelled());
     let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::decode::{Context, Row, Rows};
+use crate::decode::{Context, Row, Rows, encoding};
 use crate::error::{Reason, Reject};
 use crate::record::{AlertFacts, Data, Draft, EventId, Geometry, Position, Quality, content_hash};
 use crate::time::Timestamp;
@@ -139,7 +139,7 @@ const MESSAGE_TYPES: [&str; 5] = ["Alert", "Update", "Cancel", "Ack", "Error"];
 /// `not_data` for neither JSON nor XML with alerts, else what makes the whole text unreadable.
 pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
     let refused = |reject: Reject| reject.with_raw(body.clone());
-    let unmarked = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let unmarked = encoding::without_mark(body);
     match unmarked.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'<' | 0xff | 0xfe) => cap::rows(body, context),
         Some(b'{') => {

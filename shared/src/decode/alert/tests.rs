@@ -16,7 +16,7 @@ fn source() -> SourceId {
 
 fn rows(body: impl Into<Vec<u8>>) -> Result<Vec<Row>, Reject> {
     let (source, body) = (source(), Bytes::from(body.into()));
-    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
+    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
     Format::ALERT.rows(&body, context).map(Iterator::collect)
 }
 

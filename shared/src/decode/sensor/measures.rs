@@ -1,58 +1,25 @@
 //! What sensors measure: one table of quantities with their physical range and the names under which sources report
-//! them, units in the names. How a value is read is here; which sensor and when is not.
+//! them. How a value and its unit are read is here; which sensor and when is not.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::fields::Fields;
+use super::units::{Dimension, System, Unit};
 use crate::record::Quality;
 
 /// A quantity in a reading: absent when the sensor does not report it, null when its value could not be used.
 pub type Measured = Option<Option<f64>>;
 
-/// What a source's number has to become.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Unit {
-    /// Already the quantity's unit.
-    Same,
-    Fahrenheit,
-    Pascal,
-    InchesOfMercury,
-    MilesPerHour,
-    KilometresPerHour,
-    Knots,
-    Millivolt,
-    Inches,
-    Feet,
-}
-
-impl Unit {
-    fn convert(self, value: f64) -> f64 {
-        match self {
-            Unit::Same => value,
-            Unit::Fahrenheit => (value - 32.0) / 1.8,
-            Unit::Pascal => value / 100.0,
-            Unit::InchesOfMercury => value * 33.863_89,
-            Unit::MilesPerHour => value * 0.447_04,
-            Unit::KilometresPerHour => value / 3.6,
-            Unit::Knots => value * 1_852.0 / 3_600.0,
-            Unit::Millivolt => value / 1_000.0,
-            Unit::Inches => value * 25.4,
-            Unit::Feet => value * 0.304_8,
-        }
-    }
-}
-
-struct Alias {
-    name: &'static str,
-    field: usize,
-    unit: Unit,
-}
-
 macro_rules! measures {
-    ($($(#[$doc:meta])* $field:ident in $low:literal ..= $high:literal: $($name:literal $unit:ident),+;)*) => {
+    ($($(#[$doc:meta])* $field:ident $dimension:ident in $low:literal ..= $high:literal:
+        $($name:literal)* $(, with a unit: $($short:literal)+)?;)*) => {
         /// What the sensor measured, units in the names. A quantity that it does not report is absent; one whose value
-        /// is a fault code or physically impossible is null, and `quality` says why.
+        /// is a fault code, physically impossible or in a unit that is not understood is null, and `quality` says why.
         #[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
         #[schemars(deny_unknown_fields)]
         pub struct Measures {
@@ -62,15 +29,15 @@ macro_rules! measures {
             pub $field: Measured,)*
         }
 
-        #[allow(non_camel_case_types)]
-        enum Field { $($field,)* }
-
         const FIELDS: usize = [$(stringify!($field)),*].len();
-        const NAMES: [&str; FIELDS] = [$(stringify!($field)),*];
-        const RANGES: [(f64, f64); FIELDS] = [$(($low, $high)),*];
-        /// In order of preference: of two names for one quantity the earlier counts.
-        const ALIASES: &[Alias] =
-            &[$($(Alias { name: $name, field: Field::$field as usize, unit: Unit::$unit },)+)*];
+        const QUANTITIES: [Quantity; FIELDS] = [$(Quantity {
+            field: stringify!($field),
+            dimension: Dimension::$dimension,
+            low: $low,
+            high: $high,
+            names: &[$($name),*],
+            short: &[$($($short),+)?],
+        }),*];
 
         impl Measures {
             fn from_array([$($field),*]: [Measured; FIELDS]) -> Measures {
@@ -80,78 +47,146 @@ macro_rules! measures {
     };
 }
 
-measures! {
-    /// Air temperature in °C.
-    temperature_c in -90.0 ..= 85.0: "temperature_c" Same, "temp_c" Same, "air_temp_c" Same, "air_temperature_c" Same,
-        "temperature" Same, "air_temp" Same, "temp" Same, "temperature_f" Fahrenheit, "temp_f" Fahrenheit,
-        "current_temp_f" Fahrenheit, "air_temp_f" Fahrenheit;
-    /// Dew point in °C.
-    dew_point_c in -100.0 ..= 60.0: "dew_point_c" Same, "dewpoint_c" Same, "dew_point" Same,
-        "dew_point_temperature" Same, "dew_point_temperature_f" Fahrenheit,
-        "current_dewpoint_f" Fahrenheit, "dew_point_f" Fahrenheit;
-    /// Relative humidity in percent.
-    relative_humidity_percent in 0.0 ..= 100.0: "relative_humidity_percent" Same, "relative_humidity" Same,
-        "rh_pct" Same, "rh" Same, "humidity_percent" Same, "humidity" Same, "current_humidity" Same;
-    /// Air pressure at the sensor in hPa.
-    pressure_hpa in 300.0 ..= 1100.0: "pressure_hpa" Same, "pressure" Same, "pressure_mbar" Same, "pressure_pa" Pascal,
-        "pressure_inhg" InchesOfMercury;
-    /// Particles up to 1 µm in µg/m³.
-    pm1_0_ug_m3 in 0.0 ..= 3000.0: "pm1_0_ug_m3" Same, "pm1.0_atm" Same, "pm1_0_atm" Same, "pm1.0" Same, "pm1" Same;
-    /// Particles up to 2.5 µm in µg/m³: the sensor's own figure, which is channel A alone for PurpleAir's local JSON.
-    pm2_5_ug_m3 in 0.0 ..= 3000.0: "pm2_5_ug_m3" Same, "pm2.5_atm" Same, "pm2_5_atm" Same, "pm2.5" Same, "pm2_5" Same,
-        "pm25" Same;
-    /// Channel A of a sensor with two, in µg/m³.
-    pm2_5_a_ug_m3 in 0.0 ..= 3000.0: "pm2_5_a_ug_m3" Same, "pm2.5_atm_a" Same, "pm2_5_atm_a" Same, "pm2.5_a" Same;
-    /// Channel B of a sensor with two, in µg/m³.
-    pm2_5_b_ug_m3 in 0.0 ..= 3000.0: "pm2_5_b_ug_m3" Same, "pm2.5_atm_b" Same, "pm2_5_atm_b" Same, "pm2.5_b" Same;
-    /// Particles up to 10 µm in µg/m³.
-    pm10_0_ug_m3 in 0.0 ..= 10000.0: "pm10_0_ug_m3" Same, "pm10.0_atm" Same, "pm10_0_atm" Same, "pm10.0" Same,
-        "pm10" Same;
-    /// The source's trust in its own channels in percent.
-    confidence_percent in 0.0 ..= 100.0: "confidence_percent" Same, "confidence" Same;
-    /// Carbon monoxide in ppm.
-    carbon_monoxide_ppm in 0.0 ..= 10000.0: "carbon_monoxide_ppm" Same, "co_ppm" Same, "co" Same;
-    /// Carbon dioxide in ppm.
-    carbon_dioxide_ppm in 0.0 ..= 100000.0: "carbon_dioxide_ppm" Same, "co2_ppm" Same, "co2" Same;
-    /// Smoke obscuration in percent a metre.
-    smoke_obscuration_percent_m in 0.0 ..= 100.0: "smoke_obscuration_percent_m" Same, "obscuration" Same;
-    /// Probability of smoke in percent, as a detector or a camera gives it.
-    smoke_probability_percent in 0.0 ..= 100.0: "smoke_probability_percent" Same, "smoke_probability" Same;
-    /// Wind speed in m/s.
-    wind_speed_ms in 0.0 ..= 115.0: "wind_speed_ms" Same, "wind_mps" Same, "wind_speed_mps" Same, "wind_speed" Same,
-        "wind_speed_kmh" KilometresPerHour, "wind_speed_mph" MilesPerHour, "wind_mph" MilesPerHour,
-        "wind_speed_kt" Knots;
-    /// Strongest gust in m/s.
-    wind_gust_ms in 0.0 ..= 150.0: "wind_gust_ms" Same, "gust_mps" Same, "wind_gust_mps" Same, "wind_gust" Same,
-        "wind_gust_kmh" KilometresPerHour, "wind_gust_mph" MilesPerHour, "gust_mph" MilesPerHour, "wind_gust_kt" Knots;
-    /// Where the wind comes from, degrees clockwise from true north; 0 and 360 are both north.
-    wind_direction_deg in 0.0 ..= 360.0: "wind_direction_deg" Same, "wind_dir" Same, "wind_direction" Same,
-        "wind_dir_deg" Same;
-    /// Precipitation since the last reading in mm.
-    precipitation_mm in 0.0 ..= 500.0: "precipitation_mm" Same, "precip_mm" Same, "rain_mm" Same, "precip_in" Inches;
-    /// Solar radiation in W/m².
-    solar_radiation_w_m2 in 0.0 ..= 1600.0: "solar_radiation_w_m2" Same, "solar_radiation" Same, "solar_wm2" Same;
-    /// Moisture of 10-hour dead fuel in percent of its dry weight.
-    fuel_moisture_percent in 0.0 ..= 300.0: "fuel_moisture_percent" Same, "fm10_pct" Same, "fuel_moisture" Same,
-        "fuel_moisture_pct" Same;
-    /// Temperature of the fuel stick in °C.
-    fuel_temperature_c in -60.0 ..= 100.0: "fuel_temperature_c" Same, "fuel_temp_c" Same, "fuel_temp" Same,
-        "fuel_temp_f" Fahrenheit;
-    /// Supply voltage in V.
-    battery_v in 0.0 ..= 60.0: "battery_v" Same, "batt_v" Same, "battery_voltage" Same, "battery_mv" Millivolt;
-    /// Signal strength at the sensor in dBm.
-    signal_dbm in -150.0 ..= 0.0: "signal_dbm" Same, "rssi_dbm" Same, "rssi" Same;
-    /// Height above mean sea level in m.
-    elevation_m in -500.0 ..= 9000.0: "elevation_m" Same, "elevation" Same, "altitude_m" Same, "elevation_ft" Feet,
-        "altitude_ft" Feet;
+struct Quantity {
+    field: &'static str,
+    dimension: Dimension,
+    low: f64,
+    high: f64,
+    /// Names that stand for the quantity with a unit behind them or without, in order of preference.
+    names: &'static [&'static str],
+    /// Names that say what is measured only together with a unit behind them.
+    short: &'static [&'static str],
 }
 
-/// Names that one source uses for another unit than everybody else.
-const PURPLEAIR: [Alias; 3] = [
-    Alias { name: "temperature", field: Field::temperature_c as usize, unit: Unit::Fahrenheit },
-    Alias { name: "dew_point", field: Field::dew_point_c as usize, unit: Unit::Fahrenheit },
-    Alias { name: "altitude", field: Field::elevation_m as usize, unit: Unit::Feet },
-];
+// Names as `names::compact` gives them.
+measures! {
+    /// Air temperature in °C.
+    temperature_c Temperature in -90.0 ..= 85.0: "temperature" "airtemperature" "airtemp" "temp" "outdoortemperature"
+        "outdoortemp" "temperatureoutdoor" "tempout" "currenttemp" "currenttemperature" "ambienttemperature" "ambienttemp" "tmp",
+        with a unit: "t" "airt";
+    /// Dew point in °C.
+    dew_point_c Temperature in -100.0 ..= 60.0: "dewpoint" "dewpointtemperature" "dewpointtemp" "currentdewpoint" "dewpt";
+    /// Relative humidity in percent.
+    relative_humidity_percent Share in 0.0 ..= 100.0: "relativehumidity" "humidity" "rh" "hum" "currenthumidity"
+        "outdoorhumidity" "humidityoutdoor" "humout" "outhumidity" "airhumidity" "relhum";
+    /// Air pressure at the sensor in hPa.
+    pressure_hpa Pressure in 300.0 ..= 1100.0: "pressure" "stationpressure" "baromabs" "absolutepressure" "pressureabsolute"
+        "barabsolute" "airpressure" "barometricpressure" "barometer" "baro", with a unit: "p";
+    /// Air pressure reduced to mean sea level in hPa.
+    sea_level_pressure_hpa Pressure in 800.0 ..= 1100.0: "sealevelpressure" "baromrel" "relativepressure" "pressurerelative"
+        "barsealevel" "pressuresealevel" "seapressure" "mslp";
+    /// Particles up to 1 µm in µg/m³.
+    pm1_0_ug_m3 Particles in 0.0 ..= 3000.0: "pm1.0" "pm1.0atm" "pm1";
+    /// Particles up to 2.5 µm in µg/m³: the sensor's own figure, which is channel A alone for PurpleAir's local JSON.
+    pm2_5_ug_m3 Particles in 0.0 ..= 3000.0: "pm2.5atm" "pm2.5" "pm25" "pm2p5";
+    /// Channel A of a sensor with two, in µg/m³.
+    pm2_5_a_ug_m3 Particles in 0.0 ..= 3000.0: "pm2.5atma" "pm2.5a";
+    /// Channel B of a sensor with two, in µg/m³.
+    pm2_5_b_ug_m3 Particles in 0.0 ..= 3000.0: "pm2.5atmb" "pm2.5b";
+    /// Particles up to 10 µm in µg/m³.
+    pm10_0_ug_m3 Particles in 0.0 ..= 10000.0: "pm10.0" "pm10.0atm" "pm10";
+    /// The source's trust in its own channels in percent.
+    confidence_percent Share in 0.0 ..= 100.0: "confidence";
+    /// Carbon monoxide in ppm.
+    carbon_monoxide_ppm Gas in 0.0 ..= 10000.0: "carbonmonoxide" "co";
+    /// Carbon dioxide in ppm.
+    carbon_dioxide_ppm Gas in 0.0 ..= 100000.0: "carbondioxide" "co2";
+    /// Smoke obscuration in percent a metre.
+    smoke_obscuration_percent_m Obscuration in 0.0 ..= 100.0: "smokeobscuration" "obscuration";
+    /// Probability of smoke in percent, as a detector or a camera gives it.
+    smoke_probability_percent Share in 0.0 ..= 100.0: "smokeprobability";
+    /// Wind speed in m/s.
+    wind_speed_m_s Speed in 0.0 ..= 115.0: "windspeed" "windspeedavg" "avgwindspeed" "windavg" "windspeedavglast1min"
+        "windspeedlast" "windvelocity", with a unit: "wind" "ws";
+    /// Strongest gust in m/s.
+    wind_gust_m_s Speed in 0.0 ..= 150.0: "windgust" "gust" "gustspeed" "windgustspeed" "windspeedgust" "windmax"
+        "windspeedhilast2min" "windgust10min" "windspeedmax", with a unit: "wg";
+    /// Where the wind comes from, degrees clockwise from true north; 0 and 360 are both north.
+    wind_direction_deg Direction in 0.0 ..= 360.0: "winddirection" "winddir" "winddirlast" "winddeg" "windbearing" "wdir";
+    /// Precipitation since the last reading in mm.
+    precipitation_mm Rain in 0.0 ..= 500.0: "precipitation" "precip" "rain" "rainfall";
+    /// Rate of precipitation in mm/h.
+    precipitation_rate_mm_h RainRate in 0.0 ..= 1000.0: "precipitationrate" "preciprate" "rainrate" "raininrate";
+    /// Precipitation of the last hour in mm.
+    precipitation_hour_mm Rain in 0.0 ..= 500.0: "precipitationhour" "hourlyrain" "rain1h" "preciponehour" "precipaccumonehour";
+    /// Precipitation since local midnight in mm.
+    precipitation_day_mm Rain in 0.0 ..= 2000.0: "precipitationday" "dailyrain" "rainday" "raindaily";
+    /// Precipitation on the station's own counter, from its last reset on, in mm.
+    precipitation_total_mm Rain in 0.0 ..= 100000.0: "precipitationtotal" "totalrain" "raintotal";
+    /// Solar radiation in W/m².
+    solar_radiation_w_m2 Radiation in 0.0 ..= 1600.0: "solarradiation" "solarrad" "solarirradiance" "ghi", with a unit: "solar" "radiation";
+    /// Ultraviolet index.
+    uv_index Index in 0.0 ..= 25.0: "uvindex" "uv" "uvi";
+    /// Light in lux.
+    illuminance_lux Light in 0.0 ..= 200000.0: "illuminance" "lux" "ambientlight", with a unit: "light";
+    /// Moisture of 10-hour dead fuel in percent of its dry weight.
+    fuel_moisture_percent Share in 0.0 ..= 300.0: "fuelmoisture" "fm10";
+    /// Temperature of the fuel stick in °C.
+    fuel_temperature_c Temperature in -60.0 ..= 100.0: "fueltemperature" "fueltemp";
+    /// Water in the soil in percent of its volume.
+    soil_moisture_percent Share in 0.0 ..= 100.0: "soilmoisture" "soilhumidity";
+    /// Temperature of the soil in °C.
+    soil_temperature_c Temperature in -60.0 ..= 85.0: "soiltemperature" "soiltemp";
+    /// Supply voltage in V.
+    battery_v Voltage in 0.0 ..= 60.0: "batteryvoltage" "batvoltage" "battvoltage", with a unit: "battery" "batt" "bat";
+    /// Charge of the battery in percent.
+    battery_percent Share in 0.0 ..= 100.0: "batterylevel" "batterycharge", with a unit: "battery" "batt" "bat";
+    /// Signal strength at the sensor in dBm.
+    signal_dbm Signal in -150.0 ..= 0.0: "signal" "rssi" "signalstrength";
+    /// Height above mean sea level in m.
+    elevation_m Height in -500.0 ..= 9000.0: "elevation" "altitude" "alt";
+}
+
+/// What a name says: the quantity, its place among the quantity's names, and the unit if one stands behind it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Named {
+    field: usize,
+    rank: usize,
+    pub(super) unit: Option<Unit>,
+}
+
+impl Named {
+    pub(super) fn dimension(self) -> Dimension {
+        QUANTITIES[self.field].dimension
+    }
+
+    pub(super) fn is_same_quantity(self, other: Named) -> bool {
+        self.field == other.field
+    }
+}
+
+/// A quantity that a name may stand for.
+struct Meaning {
+    field: usize,
+    rank: usize,
+    /// Also without a unit behind the name.
+    bare: bool,
+}
+
+static NAMES: LazyLock<HashMap<&str, Vec<Meaning>>> = LazyLock::new(|| {
+    let mut names: HashMap<&str, Vec<Meaning>> = HashMap::new();
+    for (field, quantity) in QUANTITIES.iter().enumerate() {
+        for (rank, name) in quantity.names.iter().chain(quantity.short).enumerate() {
+            names.entry(name).or_default().push(Meaning { field, rank, bare: rank < quantity.names.len() });
+        }
+    }
+    names
+});
+
+/// The quantity that a name in compact form stands for.
+pub(super) fn named(compact: &str) -> Option<Named> {
+    let alone = NAMES.get(compact).and_then(|meanings| meanings.iter().find(|meaning| meaning.bare));
+    if let Some(&Meaning { field, rank, .. }) = alone {
+        return Some(Named { field, rank, unit: None });
+    }
+    compact.char_indices().skip(1).find_map(|(end, _)| {
+        let (name, unit) = compact.split_at(end);
+        NAMES.get(name)?.iter().find_map(|&Meaning { field, rank, .. }| {
+            let unit = Unit::read(QUANTITIES[field].dimension, unit)?;
+            Some(Named { field, rank, unit: Some(unit) })
+        })
+    })
+}
 
 /// What loggers write for "no value": far outside any range, so told apart only in the words of `quality`.
 const FAULT_CODES: [f64; 7] = [-9999.0, -999.9, -999.0, -99.9, 9999.0, 99999.0, 65535.0];
@@ -160,60 +195,89 @@ const FAULT_CODES: [f64; 7] = [-9999.0, -999.9, -999.0, -99.9, 9999.0, 99999.0, 
 const DISAGREE_UG_M3: f64 = 5.0;
 const DISAGREE_SHARE: f64 = 0.7;
 
-/// The measures among `fields`; faults are listed in `quality` by the quantity's name.
-pub(super) fn read<'a>(
-    fields: impl Iterator<Item = (&'a String, &'a Value)>,
-    purpleair: bool,
-    quality: &mut Vec<Quality>,
-) -> Measures {
-    let mut chosen: [Option<(usize, Unit, &Value)>; FIELDS] = [None; FIELDS];
-    for (name, value) in fields {
-        let own = purpleair.then(|| PURPLEAIR.iter().find(|alias| alias.name.eq_ignore_ascii_case(name))).flatten();
-        let known = match own {
-            Some(alias) => Some((0, alias)),
-            None => ALIASES.iter().enumerate().find(|(_, alias)| alias.name.eq_ignore_ascii_case(name)),
+/// The measures among `fields`, in the units of `system` where the message tells none; faults are listed in `quality` by the quantity's name. Of two names for one quantity the
+/// better counts: one that holds a value, the less deeply nested, the earlier in the table. The others are marked unused.
+pub(super) fn read(fields: &mut Fields<'_>, system: System, quality: &mut Vec<Quality>) -> Measures {
+    let system = fields.system.unwrap_or(system);
+    let mut chosen: [Option<usize>; FIELDS] = [None; FIELDS];
+    for (n, candidate) in fields.candidates.iter().enumerate() {
+        let order = |n: usize| {
+            let candidate = &fields.candidates[n];
+            (
+                candidate.value.is_null(),
+                candidate.depth,
+                candidate.named.rank,
+                candidate.named.unit.is_some_and(|unit| unit != Unit::OWN),
+            )
         };
-        if let Some((rank, alias)) = known
-            && chosen[alias.field].is_none_or(|(other, ..)| rank < other)
-        {
-            chosen[alias.field] = Some((rank, alias.unit, value));
+        let best = &mut chosen[candidate.named.field];
+        if best.is_none_or(|best| order(n) < order(best)) {
+            *best = Some(n);
         }
     }
-    let mut read = [None; FIELDS];
+    let mut plain = [None; FIELDS];
     let mut measures = [None; FIELDS];
-    for (field, choice) in chosen.into_iter().enumerate() {
-        let Some((_, unit, value)) = choice else { continue };
+    for (field, candidate) in chosen.into_iter().enumerate() {
+        let Some(candidate) = candidate.map(|n| &fields.candidates[n]) else { continue };
+        let quantity = &QUANTITIES[field];
+        let read = number_with_unit(candidate.value).and_then(|read| match read {
+            None => Ok(None),
+            Some((number, behind)) => {
+                let unit = fields.unit_of(candidate, behind, system)?;
+                Ok(Some((number, (unit.convert(number) * 1e4).round() / 1e4)))
+            }
+        });
         measures[field] = Some(None);
-        match number(value) {
+        match read {
             Ok(None) => {}
-            Ok(Some(number)) => {
-                read[field] = Some(number);
-                let (low, high) = RANGES[field];
-                let converted = (unit.convert(number) * 1e4).round() / 1e4;
-                if (low..=high).contains(&converted) {
+            Ok(Some((number, converted))) => {
+                plain[field] = Some(converted);
+                if (quantity.low..=quantity.high).contains(&converted) {
                     measures[field] = Some(Some(converted))
                 } else {
-                    quality.push(Quality::new(NAMES[field], &outside(number, low, high), &shown(value)))
+                    quality.push(Quality::new(quantity.field, &outside(number, quantity), &shown(candidate.value)))
                 }
             }
-            Err(problem) => quality.push(Quality::new(NAMES[field], problem, &shown(value))),
+            Err(problem) => quality.push(Quality::new(quantity.field, &problem, &shown(candidate.value))),
+        }
+        if let Some(older) = candidate.taken_at {
+            quality.push(Quality::new(quantity.field, "was measured at another time than the reading", older));
         }
     }
-    let channel = |field: Field, otherwise: Field| read[field as usize].or(read[otherwise as usize]);
-    let channels =
-        (channel(Field::pm2_5_a_ug_m3, Field::pm2_5_ug_m3), channel(Field::pm2_5_b_ug_m3, Field::pm2_5_b_ug_m3));
+    fields.leave_unused(&chosen);
+    let of = |name: &str| QUANTITIES.iter().position(|quantity| quantity.field == name).and_then(|field| plain[field]);
+    let channels = (of("pm2_5_a_ug_m3").or(of("pm2_5_ug_m3")), of("pm2_5_b_ug_m3"));
     if let (Some(a), Some(b)) = channels
         && (a - b).abs() > DISAGREE_UG_M3
         && (a - b).abs() > DISAGREE_SHARE * (a + b) / 2.0
     {
-        let field = NAMES[Field::pm2_5_ug_m3 as usize];
-        quality.push(Quality::new(field, "its two channels disagree", &format!("{a} and {b}")));
+        quality.push(Quality::new("pm2_5_ug_m3", "its two channels disagree", &format!("{a} and {b}")));
     }
     Measures::from_array(measures)
 }
 
-fn outside(number: f64, low: f64, high: f64) -> String {
-    if FAULT_CODES.contains(&number) { "is a fault code".into() } else { format!("is not in {low}..{high}") }
+fn outside(number: f64, quantity: &Quantity) -> String {
+    if FAULT_CODES.contains(&number) {
+        "is a fault code".into()
+    } else {
+        format!("is not in {}..{} in the unit of its name", quantity.low, quantity.high)
+    }
+}
+
+/// A number, also as text and with its unit behind it (`60.8 °F`); `None` for null and for an empty text.
+fn number_with_unit(value: &Value) -> Result<Option<(f64, Option<&str>)>, String> {
+    let plain = number(value);
+    if let (Err(_), Value::String(text)) = (plain, value)
+        && text.trim().parse::<f64>().is_err()
+    {
+        let text = text.trim();
+        let end = text.find(|letter: char| !matches!(letter, '0'..='9' | '.' | '-' | '+')).unwrap_or(text.len());
+        let (number, unit) = (text[..end].parse::<f64>(), text[end..].trim());
+        if let (Ok(number), false) = (number, unit.is_empty()) {
+            return Ok(Some((number, Some(unit))));
+        }
+    }
+    plain.map(|number| number.map(|number| (number, None))).map_err(str::to_owned)
 }
 
 /// A number, also as text; `None` for null and for an empty text, which says no more than null does.
@@ -224,9 +288,9 @@ pub(in crate::decode) fn number(value: &Value) -> Result<Option<f64>, &'static s
         Value::String(text) if text.trim().is_empty() => Ok(None),
         Value::String(text) => match text.trim().parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Some(number)),
-            _ => Err("is no number"),
+            _ => Err("is not a number"),
         },
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Err("is no number"),
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Err("is not a number"),
     }
 }
 
@@ -236,70 +300,5 @@ pub(in crate::decode) fn shown(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn of(fields: Value, purpleair: bool) -> (Measures, Vec<(String, String)>) {
-        let mut quality = Vec::new();
-        let measures = read(fields.as_object().unwrap().iter(), purpleair, &mut quality);
-        (measures, quality.into_iter().map(|q| (q.field, q.problem)).collect())
-    }
-
-    #[test]
-    fn units_are_converted_by_name_and_source() {
-        let (generic, faults) =
-            of(json!({"temperature": 20, "wind_mph": "10", "pressure_pa": 101325, "batt_v": 13.1}), false);
-        assert_eq!(generic.temperature_c, Some(Some(20.0)));
-        assert_eq!(generic.wind_speed_ms, Some(Some(4.4704)));
-        assert_eq!(generic.pressure_hpa, Some(Some(1013.25)));
-        assert_eq!(generic.battery_v, Some(Some(13.1)));
-        assert!(faults.is_empty());
-        assert_eq!(of(json!({"temperature": 68}), true).0.temperature_c, Some(Some(20.0)));
-    }
-
-    #[test]
-    fn absent_null_and_fault_are_told_apart() {
-        let (read, faults) = of(
-            json!({"humidity": 255, "temp_c": -9999, "co": null, "pm25": "nan", "wind_dir": {"x": 1}, "rssi": ""}),
-            false,
-        );
-        assert_eq!(read.relative_humidity_percent, Some(None));
-        assert_eq!(read.carbon_monoxide_ppm, Some(None));
-        assert_eq!(read.carbon_dioxide_ppm, None);
-        assert_eq!(
-            faults,
-            [
-                ("temperature_c", "is a fault code"),
-                ("relative_humidity_percent", "is not in 0..100"),
-                ("pm2_5_ug_m3", "is no number"),
-                ("wind_direction_deg", "is no number"),
-            ]
-            .map(|(field, problem)| (field.to_owned(), problem.to_owned()))
-        );
-        let text = serde_json::to_string(&read).unwrap();
-        assert!(text.contains(r#""carbon_monoxide_ppm":null"#) && !text.contains("dioxide"), "{text}");
-    }
-
-    #[test]
-    fn the_preferred_of_two_names_counts() {
-        let read = of(json!({"pm2.5": 1, "pm2.5_atm": 2, "PM25": 3}), false).0;
-        assert_eq!(read.pm2_5_ug_m3, Some(Some(2.0)));
-    }
-
-    #[test]
-    fn channels_that_disagree_are_named_and_kept() {
-        let (read, faults) = of(json!({"pm2_5_atm": 40.0, "pm2_5_atm_b": 4.0}), true);
-        assert_eq!((read.pm2_5_ug_m3, read.pm2_5_b_ug_m3), (Some(Some(40.0)), Some(Some(4.0))));
-        assert_eq!(faults.len(), 1);
-        assert!(of(json!({"pm2_5_atm": 4.0, "pm2_5_atm_b": 0.5}), true).1.is_empty(), "both small");
-        assert!(of(json!({"pm2_5_atm": 191.67, "pm2_5_atm_b": 223.62}), true).1.is_empty(), "close enough");
-    }
-
-    #[test]
-    fn no_name_stands_for_two_quantities() {
-        for (n, alias) in ALIASES.iter().enumerate() {
-            assert!(!ALIASES[..n].iter().any(|other| other.name.eq_ignore_ascii_case(alias.name)), "{}", alias.name);
-        }
-    }
-}
+#[path = "measures_tests.rs"]
+mod tests;

@@ -1,60 +1,102 @@
-//! Readings of sensors pushed over MQTT [S3]: PurpleAir's API and local JSON, RAWS-like weather stations, Synoptic's answers
-//! for them, and a generic reading, told apart by their fields. Out comes one normalised form with the source's own object beside it.
+//! Readings of sensors pushed over MQTT or recorded [S3, S17, S18]: PurpleAir's answers and local JSON, weather stations and
+//! Synoptic's answers for them, SenML, and a generic reading, bare or in the envelopes that networks and devices put around
+//! it; told apart by their fields. Out comes one normalised form with the source's own object beside it.
 //!
 //! A generic reading is a JSON object: `id` (or `sensor_id`, `station`, …), `time` (RFC 3339 or a count since 1970),
-//! `latitude` and `longitude`, and any names of `measures`; all but the id may be missing, and the id may stand in the
-//! topic. Several readings may come as a list of objects, or in PurpleAir's `fields` and `data`.
+//! `latitude` and `longitude`, and any names of `measures` with their units in the name or beside it; all but the id may be
+//! missing, and the id may stand in the topic. Several readings may come as a list of objects, one a line, or in
+//! PurpleAir's `fields` and `data`.
+//!
+//! Nothing falls away in silence [S9]: what is not understood is named in `quality` and kept in `reported`.
 
 pub mod measures;
 
+mod envelope;
+mod fields;
+mod identity;
+mod lists;
+mod names;
+mod senml;
 mod stamp;
 mod synoptic;
+mod units;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::decode::{Context, Row, Rows, json};
+use crate::decode::{Context, Row, Rows, encoding, json};
 use crate::error::{Reason, Reject};
-use crate::limits::{EXPANDED_BYTES, READING_BYTES, RESPONSE_BYTES};
-use crate::record::{Data, Draft, EventId, Geometry, Position, Quality, SourceId, content_hash};
+use crate::limits::{READING_BYTES, RESPONSE_BYTES};
+use crate::record::{Data, Draft, Geometry, Position, Quality, SourceId, content_hash, schema};
+use crate::time::{self, Timestamp};
+use fields::Fields;
 use measures::{Measures, number, shown};
+use names::compact;
+use units::System;
 
 /// One reading of one sensor.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Reading {
-    /// The sensor's own id, unique within `source_id`; as text whatever the source has.
+    /// The sensor's own id, unique within `source_id`; as text whatever the source has, with the digits as sent.
     pub sensor_id: String,
     /// A name for people, if the source has one.
     pub sensor_name: Option<String>,
+    /// When it was measured by the sensor's own clock: RFC 3339 in UTC, milliseconds. Null when the sensor tells no time;
+    /// then `observed_at` is the time of receipt and `message_id` tells its readings apart.
+    #[serde(serialize_with = "time::serialize_optional")]
+    #[schemars(schema_with = "schema::optional_time")]
+    pub measured_at: Option<Timestamp>,
+    /// The message that brought a reading without a time of its own, and the reading's place in it; else null.
+    pub message_id: Option<String>,
     #[serde(flatten)]
     pub measures: Measures,
-    /// The source's own object, every field as it came.
+    /// The source's own object, every field as it came; integers beyond 2^53 as text, so that no reader rounds them.
     pub reported: Map<String, Value>,
 }
 
-const IDS: [&str; 10] = [
-    "sensor_id",
-    "sensor_index",
+/// Names in compact form, in order of preference.
+const IDS: [&str; 19] = [
     "sensorid",
-    "station_id",
+    "sensorindex",
+    "stationid",
     "stid",
     "station",
-    "device_id",
     "deviceid",
-    "camera_id",
+    "deveui",
+    "cameraid",
+    "nodeid",
+    "uniqueid",
     "id",
+    "device",
+    "sensor",
+    "node",
+    "mac",
+    "serialnumber",
+    "serial",
+    "ieee",
+    "src",
 ];
-const NAMES: [&str; 4] = ["sensor_name", "name", "station_name", "geo"];
-const LATITUDES: [&str; 2] = ["latitude", "lat"];
-const LONGITUDES: [&str; 4] = ["longitude", "lon", "lng", "long"];
+const SENSOR_NAMES: [&str; 7] = ["sensorname", "name", "stationname", "devicename", "friendlyname", "label", "geo"];
+const LATITUDES: [&str; 3] = ["latitude", "lat", "gpslat"];
+const LONGITUDES: [&str; 6] = ["longitude", "lon", "lng", "long", "gpslon", "gpslng"];
+/// Objects that hold a place.
+const PLACES: [&str; 8] = ["location", "position", "gps", "coordinates", "coords", "geo", "geometry", "loc"];
+
+/// What `quality` calls the measures as a whole.
+const MEASURES: &str = "measures";
 
 /// The source of a topic `sensors/{kind}/{id}/…`: `iot_{kind}`, in lower case and with `_` for `-`.
 pub fn source_of(topic: &str) -> Option<SourceId> {
     let kind = topic.strip_prefix("sensors/")?.split_once('/')?.0;
     SourceId::new(&format!("iot_{}", kind.to_ascii_lowercase().replace('-', "_"))).ok()
+}
+
+/// Whether a draft is a reading of which no measure was understood; `quality` says so.
+pub fn is_without_measure(draft: &Draft) -> bool {
+    draft.quality.iter().any(|quality| quality.field == MEASURES)
 }
 
 /// The readings of a body.
@@ -64,137 +106,191 @@ pub fn source_of(topic: &str) -> Option<SourceId> {
 /// `too_large`.
 pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
     let refused = |reject: Reject| reject.with_raw(body.clone());
+    let utf8 = match encoding::utf16(body) {
+        Some(text) => Bytes::from(text.map_err(refused)?),
+        None => body.clone(),
+    };
     // A pushed reading is small; a recorded file holds many.
     let most = if context.topic.is_some() { READING_BYTES } else { RESPONSE_BYTES };
-    let value = serde_json::from_slice(json::bounded(body, most).map_err(refused)?)
-        .map_err(|e| refused(Reject::new(Reason::BadJson, e.to_string())))?;
-    match value {
-        Value::Object(object) if synoptic::is_answer(&object) => {
-            Ok(Box::new(numbered(synoptic::readings(object).map_err(refused)?, context)))
-        }
-        Value::Object(mut object) => match (object.remove("fields"), object.remove("data")) {
-            (Some(Value::Array(fields)), Some(Value::Array(data))) => {
-                let names: usize = fields.iter().map(|name| shown(name).len()).sum();
-                expandable([(data.len(), names)].into_iter()).map_err(refused)?;
-                Ok(Box::new(numbered(columns(fields, data, object), context)))
-            }
-            (None, None) if object.contains_key("api_version") => {
-                let said = object.get("description").or(object.get("error")).map_or("it names no error".into(), shown);
-                Err(refused(Reject::new(Reason::NotData, format!("an answer of the API without readings: {said}"))))
-            }
-            (fields, data) => {
-                object.extend(fields.map(|fields| ("fields".to_owned(), fields)));
-                object.extend(data.map(|data| ("data".to_owned(), data)));
-                Ok(Box::new(std::iter::once(row(object, context).map_err(refused))))
-            }
-        },
-        Value::Array(list) => Ok(Box::new(numbered(list.into_iter(), context))),
-        other => Err(refused(Reject::new(Reason::BadJson, format!("{} is no reading", short(&other.to_string()))))),
-    }
-}
-
-/// PurpleAir's answer for many sensors: the names once, then a row of values a sensor.
-fn columns(fields: Vec<Value>, data: Vec<Value>, mut head: Map<String, Value>) -> impl Iterator<Item = Value> + Send {
-    let names: Vec<String> = fields.iter().map(shown).collect();
-    let taken_at = head.remove("data_time_stamp");
-    data.into_iter().map(move |row| match row {
-        Value::Array(values) if values.len() == names.len() => {
-            let mut object: Map<String, Value> = names.iter().cloned().zip(values).collect();
-            // Without a time of its own a sensor's reading has the time of the answer's data.
-            if let (Some(at), false) = (&taken_at, object.contains_key("last_seen")) {
-                object.insert("time_stamp".into(), at.clone());
-            }
-            object.into()
-        }
-        other => other,
+    let text = json::bounded(&utf8, most).map_err(refused)?;
+    let message = identity::message(context.message, body);
+    let found = match parsed(text) {
+        Ok(value) => found(value).map_err(refused)?,
+        Err(_) if is_one_a_line(text) => Found::Many(lines(utf8.slice_ref(text))),
+        Err(reject) => return Err(refused(reject)),
+    };
+    Ok(match found {
+        Found::One(value) => Box::new(std::iter::once(row(value, &format!("{message}/1"), context).map_err(refused))),
+        Found::Many(readings) => Box::new(readings.enumerate().map(move |(n, read)| {
+            let place = n as u64 + 1;
+            let (raw, read) = match read {
+                Ok(value) => (Bytes::from(value.to_string()), row(value, &format!("{message}/{place}"), context)),
+                Err(reject) => (reject.raw.clone(), Err(reject)),
+            };
+            read.map_err(|reject| reject.at_row(place).with_raw(raw))
+        })),
     })
 }
 
-/// Whether lists may become objects: `(rows, bytes that each of them repeats)`. A short message can name few things many times.
-///
+/// The readings of one JSON text; each is an object unless it is none.
+enum Found {
+    One(Value),
+    Many(Box<dyn Iterator<Item = Result<Value, Reject>> + Send>),
+}
+
+impl Found {
+    fn many(readings: impl Iterator<Item = Value> + Send + 'static) -> Found {
+        Found::Many(Box::new(readings.map(Ok)))
+    }
+}
+
 /// # Errors
-/// `too_large`.
-fn expandable(lists: impl Iterator<Item = (usize, usize)>) -> Result<(), Reject> {
-    let bytes = lists.fold(0_usize, |sum, (rows, repeated)| sum.saturating_add(rows.saturating_mul(repeated)));
-    if bytes > EXPANDED_BYTES {
-        Err(Reject::new(Reason::TooLarge, format!("{bytes} bytes as single readings, {EXPANDED_BYTES} at most")))
-    } else {
-        Ok(())
+/// `bad_json`, with the place in the text as it was sent.
+fn parsed(text: &[u8]) -> Result<Value, Reject> {
+    serde_json::from_slice(&json::exact_numbers(text))
+        .or_else(|_| serde_json::from_slice(text))
+        .map_err(|e| Reject::new(Reason::BadJson, e.to_string()))
+}
+
+fn found(value: Value) -> Result<Found, Reject> {
+    let object = match value {
+        Value::Object(object) => object,
+        Value::Array(list) if senml::is_senml(&list) => return Ok(Found::many(senml::readings(list).into_iter())),
+        Value::Array(list) => return Ok(Found::many(list.into_iter())),
+        other => return Err(Reject::new(Reason::BadJson, format!("{} is not a reading", short(&other.to_string())))),
+    };
+    if synoptic::is_answer(&object) {
+        return Ok(Found::many(synoptic::readings(object)?));
+    }
+    if let Some(readings) = lists::weatherlink(&object) {
+        return Ok(Found::many(readings.into_iter()));
+    }
+    match (object.get("fields"), object.get("data")) {
+        (Some(Value::Array(fields)), Some(Value::Array(data))) => {
+            Ok(Found::many(lists::columns(fields.clone(), data.clone(), object)?))
+        }
+        (None, None) if object.contains_key("api_version") && !object.contains_key("sensor") => {
+            let said = object.get("description").or(object.get("error")).map_or("it names no error".into(), shown);
+            Err(Reject::new(Reason::NotData, format!("an answer of the API without readings: {said}")))
+        }
+        _ => Ok(Found::One(Value::Object(object))),
     }
 }
 
-fn numbered<'a>(
-    values: impl Iterator<Item = Value> + Send + 'a,
-    context: Context<'a>,
-) -> impl Iterator<Item = Row> + Send + 'a {
-    values.enumerate().map(move |(n, value)| {
-        let raw = value.to_string();
-        let read = match value {
-            Value::Object(object) => row(object, context),
-            Value::Array(_) => Err(Reject::new(Reason::ShortRow, "a row has as many values as there are fields")),
-            _ => Err(Reject::new(Reason::BadJson, format!("{} is no reading", short(&raw)))),
-        };
-        read.map_err(|reject| reject.at_row(n as u64 + 1).with_raw(raw))
-    })
+/// Whether each line is a text of its own: there are several, and the first can be read.
+fn is_one_a_line(text: &[u8]) -> bool {
+    let mut lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    lines.next().is_some_and(|line| line.starts_with(b"{") && parsed(line).is_ok()) && lines.next().is_some()
+}
+
+/// The readings of texts one a line; what cannot be read costs its own line.
+fn lines(text: Bytes) -> Box<dyn Iterator<Item = Result<Value, Reject>> + Send> {
+    let mut rest = text;
+    let lines = std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', &rest).map_or(rest.len(), |end| end + 1);
+        Some(rest.split_to(end))
+    });
+    let lines = lines.filter(|line| !line.trim_ascii().is_empty());
+    Box::new(lines.flat_map(|line| match parsed(&line).and_then(found) {
+        Ok(Found::One(value)) => Box::new(std::iter::once(Ok(value))),
+        Ok(Found::Many(readings)) => readings,
+        Err(reject) => Box::new(std::iter::once(Err(reject.with_raw(line)))),
+    }))
 }
 
 fn short(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-fn row(reported: Map<String, Value>, context: Context<'_>) -> Row {
-    let mut quality = Vec::new();
-    let field = |name: &str| {
-        reported.get(name).or_else(|| reported.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v))
+/// The first of `names`, in compact form, under which a value is told.
+fn find<'a>(fields: &'a Map<String, Value>, names: &[&str]) -> Option<(&'a str, &'a Value)> {
+    let told = |name: &str| {
+        let mut all = fields.iter().filter(|(_, value)| !value.is_null());
+        all.find(|(key, _)| compact(key) == name)
     };
-    let first = |names: &[&str]| names.iter().find_map(|name| field(name).filter(|value| !value.is_null()));
-    let scalar = |value: &&Value| !value.is_object() && !value.is_array();
-    let text =
-        |names| first(names).filter(scalar).map(|value| shown(value).trim().to_owned()).filter(|text| !text.is_empty());
+    names.iter().find_map(|name| told(name)).map(|(key, value)| (key.as_str(), value))
+}
 
-    let sensor_id = text(&IDS)
-        .or_else(|| context.topic.and_then(id_of).map(str::to_owned))
-        .ok_or_else(|| Reject::new(Reason::MissingField, "sensor_id is missing, and the topic names none"))?;
-    let stamp = stamp::of(field, context.received_at, &mut quality)?;
-    let position = position(first(&LATITUDES), first(&LONGITUDES), &mut quality)?;
-    let purpleair = context.source.as_str() == "iot_purpleair" || field("sensor_index").is_some();
-    let measures = measures::read(reported.iter(), purpleair, &mut quality);
-    let source = context.topic.and_then(source_of).unwrap_or_else(|| context.source.clone());
-    let event = EventId::of(&source, [&sensor_id, &stamp.text]);
-    let content = content_hash(reported.iter().flat_map(|(name, value)| [name.clone(), value.to_string()]));
-    let sensor_name = text(&NAMES);
+fn row(message: Value, message_id: &str, context: Context<'_>) -> Row {
+    let opened = envelope::opened(&message);
+    let reported = match message {
+        Value::Object(object) => object,
+        Value::Array(_) => return Err(Reject::new(Reason::ShortRow, "a row has as many values as there are fields")),
+        other => return Err(Reject::new(Reason::BadJson, format!("{} is not a reading", short(&other.to_string())))),
+    };
+    let reading = opened.as_ref().unwrap_or(&reported);
+    let mut quality = Vec::new();
+
+    let sensor_id = identity::sensor_id(reading, context.topic)?;
+    let stamp = stamp::of(reading, context.received_at, &mut quality)?;
+    let message_id = stamp.own().is_none().then_some(message_id);
+    let position = position(reading, &mut quality)?;
+    let purpleair = context.source.as_str() == "iot_purpleair" || find(reading, &["sensorindex"]).is_some();
+    let mut fields = Fields::of(reading);
+    let system = if purpleair { System::PurpleAir } else { System::Metric };
+    let measures = measures::read(&mut fields, system, &mut quality);
+    if measures == Measures::default() {
+        let problem = "no measure was understood; the source's own object stands in reported";
+        quality.push(Quality { field: MEASURES.into(), problem: problem.into(), raw: None });
+    }
+    fields.name_unread(&mut quality);
+
+    let names = SENSOR_NAMES.iter().filter_map(|name| find(reading, &[name])?.1.as_str());
+    let sensor_name = names.map(str::trim).find(|name| !name.is_empty()).map(str::to_owned);
     Ok(Draft {
-        source,
+        source: context.source.clone(),
         source_name: if purpleair { "PurpleAir" } else { "IoT sensor" },
-        event,
-        content,
-        observed_at: stamp.at,
+        event: identity::event(context.source, &sensor_id, stamp, message_id),
+        content: content_hash(reported.iter().flat_map(|(name, value)| [name.clone(), value.to_string()])),
+        observed_at: stamp.at(),
         published_at: None,
         geometry: position.map(Geometry::Point),
         position,
         derived_from: None,
         quality,
         alert: None,
-        data: Data::of(&Reading { sensor_id, sensor_name, measures, reported })?,
+        data: Data::of(&Reading {
+            sensor_id,
+            sensor_name,
+            measured_at: stamp.own(),
+            message_id: message_id.map(str::to_owned),
+            measures,
+            reported,
+        })?,
     })
 }
 
-/// The level after the kind: `sensors/{kind}/{id}/…`, and `{kind}/{id}/…` of other trees.
-fn id_of(topic: &str) -> Option<&str> {
-    let mut levels = topic.strip_prefix("sensors/").unwrap_or(topic).split('/').skip(1);
-    levels.next().filter(|id| !id.is_empty())
+/// Degrees of a reading, its own or those of an object that holds its place.
+fn degrees(reading: &Map<String, Value>) -> [Option<Value>; 2] {
+    let own = |fields: &Map<String, Value>| {
+        [&LATITUDES[..], &LONGITUDES[..]].map(|names| find(fields, names).map(|(_, value)| value.clone()))
+    };
+    let read = own(reading);
+    if read.iter().any(Option::is_some) {
+        return read;
+    }
+    let places = PLACES.iter().filter_map(|name| find(reading, &[name]).map(|(_, place)| place));
+    let found = places.filter_map(|place| match place {
+        Value::Object(place) => match place.get("coordinates").and_then(Value::as_array).map(Vec::as_slice) {
+            // GeoJSON: longitude first.
+            Some([longitude, latitude, ..]) => Some([Some(latitude.clone()), Some(longitude.clone())]),
+            _ => Some(own(place)),
+        },
+        _ => None,
+    });
+    found.into_iter().find(|degrees| degrees.iter().any(Option::is_some)).unwrap_or_default()
 }
 
 /// The reading's place: none without both coordinates, and none at (0, 0), where a receiver without a fix believes to be.
 ///
 /// # Errors
 /// `bad_latitude`, `bad_longitude` for a coordinate that is there and is none [S9].
-fn position(
-    latitude: Option<&Value>,
-    longitude: Option<&Value>,
-    quality: &mut Vec<Quality>,
-) -> Result<Option<Position>, Reject> {
-    let read = |value: Option<&Value>, reason: Reason| match value.map(|value| (value, number(value))) {
+fn position(reading: &Map<String, Value>, quality: &mut Vec<Quality>) -> Result<Option<Position>, Reject> {
+    let [latitude, longitude] = degrees(reading);
+    let read = |value: Option<Value>, reason: Reason| match value.as_ref().map(|value| (value, number(value))) {
         None => Ok(None),
         Some((_, Ok(read))) => Ok(read),
         Some((value, Err(problem))) => Err(Reject::new(reason, format!("{} {problem}", short(&shown(value))))),
@@ -222,130 +318,4 @@ fn position(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::time::Timestamp;
-
-    fn rows_of(text: &str, topic: Option<&str>) -> Result<Vec<Row>, Reject> {
-        let source = SourceId::new("iot_generic").unwrap();
-        let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic };
-        let body = Bytes::from(text.to_owned());
-        rows(&body, context).map(Iterator::collect)
-    }
-
-    fn one(text: &str) -> Row {
-        rows_of(text, Some("sensors/weather-station/w7/state")).unwrap().remove(0)
-    }
-
-    #[test]
-    fn the_topic_names_source_and_sensor_when_the_reading_does_not() {
-        let draft = one(r#"{"time": 1755151620, "temp_c": 20}"#).unwrap();
-        assert_eq!(draft.source.as_str(), "iot_weather_station");
-        assert_eq!(draft.event, EventId::of(&draft.source, ["w7", "1755151620"]));
-        assert_eq!(source_of("sensors/../x/state"), None);
-        assert_eq!(source_of("alerts/x"), None);
-        let nameless = rows_of(r#"{"temp_c": 20}"#, None).unwrap().remove(0);
-        assert_eq!(nameless.unwrap_err().reason, Reason::MissingField);
-    }
-
-    #[test]
-    fn s9_a_position_is_right_or_absent() {
-        assert!(one(r#"{"lat": 40.5, "lon": "-122.25"}"#).unwrap().position.is_some());
-        for absent in [
-            r#"{}"#,
-            r#"{"lat": null, "lon": null}"#,
-            r#"{"lat": 0, "lon": 0.0}"#,
-            r#"{"lat": 40}"#,
-            r#"{"lat": "", "lon": ""}"#,
-        ] {
-            let draft = one(absent).unwrap();
-            assert_eq!((draft.position, draft.geometry), (None, None), "{absent}");
-        }
-        for (bad, reason) in [
-            (r#"{"lat": 91, "lon": 1}"#, Reason::BadLatitude),
-            (r#"{"lat": "north", "lon": 1}"#, Reason::BadLatitude),
-            (r#"{"lat": 1, "lon": -180.5}"#, Reason::BadLongitude),
-            (r#"{"lat": -9999, "lon": -9999}"#, Reason::BadLatitude),
-        ] {
-            assert_eq!(one(bad).unwrap_err().reason, reason, "{bad}");
-        }
-    }
-
-    #[test]
-    fn synoptics_lists_become_one_reading_a_time_in_the_units_that_it_names() {
-        let answer = r#"{"UNITS": {"air_temp": "Fahrenheit", "wind_speed": "mph", "fuel_moisture": "gm", "elevation": "ft"},
-            "STATION": [
-                {"STID": "TKNC1", "NAME": "KNEELAND", "LATITUDE": "40.72", "LONGITUDE": "-123.93", "ELEVATION": "1000",
-                 "OBSERVATIONS": {"date_time": ["2025-08-14T00:00:00Z", "2025-08-14T01:00:00Z"],
-                    "air_temp_set_1": [68.0, null], "wind_speed_set_1": [10, 20], "fuel_moisture_set_1": [7.8, 6.8],
-                    "wind_speed_set_1d": [99, 99], "fuel_moisture_set_2": [1, 1]}},
-                {"STID": "CUT", "OBSERVATIONS": {"date_time": ["2025-08-14T00:00:00Z"], "air_temp_set_1": []}},
-                {"STID": "NONE"}]}"#;
-        let rows = rows_of(answer, None).unwrap();
-        assert_eq!(rows.len(), 4);
-        let first = rows[0].as_ref().unwrap();
-        let data: Value = serde_json::from_str(first.data.json()).unwrap();
-        assert_eq!((&data["sensor_id"], &data["sensor_name"]), (&"TKNC1".into(), &"KNEELAND".into()));
-        assert_eq!((&data["temperature_c"], &data["wind_speed_ms"]), (&20.0.into(), &4.4704.into()));
-        assert_eq!((&data["fuel_moisture_percent"], &data["elevation_m"]), (&7.8.into(), &304.8.into()));
-        assert_eq!(first.event, EventId::of(&first.source, ["TKNC1", "2025-08-14T00:00:00Z"]));
-        let second: Value = serde_json::from_str(rows[1].as_ref().unwrap().data.json()).unwrap();
-        assert!(second["temperature_c"].is_null() && second.get("temperature_c").is_some());
-        for (row, station) in [(2, "CUT"), (3, "NONE")] {
-            let reject = rows[row].as_ref().unwrap_err();
-            assert_eq!(reject.reason, Reason::ShortRow);
-            assert!(String::from_utf8_lossy(&reject.raw).contains(station), "{reject:?}");
-        }
-        let large = format!(
-            r#"{{"STATION": [{{"NAME": "{}", "OBSERVATIONS": {{"date_time": [{}0]}}}}]}}"#,
-            "x".repeat(60_000),
-            "0,".repeat(30_000)
-        );
-        let columns = format!(r#"{{"fields": ["{}"], "data": [{}[0]]}}"#, "x".repeat(60_000), "[0],".repeat(15_000));
-        for body in [large, columns] {
-            assert_eq!(
-                rows_of(&body, None).err().unwrap().reason,
-                Reason::TooLarge,
-                "a short message fills the memory"
-            );
-        }
-        let none = r#"{"SUMMARY": {"RESPONSE_CODE": 2, "RESPONSE_MESSAGE": "No stations found"}}"#;
-        let reject = rows_of(none, None).err().unwrap();
-        assert!(reject.reason == Reason::NotData && reject.detail.contains("No stations found"), "{reject}");
-    }
-
-    #[test]
-    fn what_is_no_reading_is_refused_with_its_bytes() {
-        for text in ["offline", "", "{\"id\": 1", r#"{"id": NaN}"#, "42", "\"online\"", "null"] {
-            let reject = rows_of(text, None).err().unwrap();
-            assert_eq!((reject.reason, &reject.raw[..]), (Reason::BadJson, text.as_bytes()), "{text}");
-        }
-        let error = r#"{"api_version": "V1", "time_stamp": 1, "error": "InvalidApiKey", "description": "wrong key"}"#;
-        let reject = rows_of(error, None).err().unwrap();
-        assert!(reject.reason == Reason::NotData && reject.detail.contains("wrong key"), "{reject}");
-    }
-
-    #[test]
-    fn the_same_reading_has_the_same_identity_and_a_changed_one_another_content() {
-        let a = one(r#"{"id": "a", "time": 1755151620, "temp_c": 20}"#).unwrap();
-        let reordered = one(r#"{"temp_c":20,"time":1755151620,"id":"a"}"#).unwrap();
-        let changed = one(r#"{"id": "a", "time": 1755151620, "temp_c": 21}"#).unwrap();
-        assert_eq!((a.event, a.content), (reordered.event, reordered.content));
-        assert_eq!(a.event, changed.event);
-        assert_ne!(a.content, changed.content);
-    }
-
-    #[test]
-    fn many_readings_in_one_body_are_rows() {
-        let columns = r#"{"data_time_stamp": 1667503531, "fields": ["sensor_index", "latitude", "longitude"],
-            "data": [[1, 33.5, -117.5], [2, null, null], [3, 99, 0.5], [4]]}"#;
-        let rows = rows_of(columns, None).unwrap();
-        assert_eq!(rows[0].as_ref().unwrap().observed_at.as_second(), 1667503531);
-        assert_eq!(rows[1].as_ref().unwrap().position, None);
-        let reject = rows[2].as_ref().unwrap_err();
-        assert_eq!((reject.reason, reject.row), (Reason::BadLatitude, Some(3)));
-        assert_eq!(rows[3].as_ref().unwrap_err().reason, Reason::ShortRow);
-        let list = rows_of(r#"[{"id": 1}, 7, {"id": 2}]"#, None).unwrap();
-        assert_eq!(list.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
+use crate::decode::encoding::without_mark;
 use crate::decode::{Context, Rows};
 use crate::error::{Reason, Reject};
 use crate::record::{Data, Draft, EventId, Geometry, Position, Quality, SourceId, content_hash};
@@ -382,10 +383,6 @@ impl<'a> Iterator for Lines<'a> {
         }
         None
     }
-}
-
-fn without_mark(body: &[u8]) -> &[u8] {
-    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// Cells of a line without the blanks and quotes around them. A quoted cell may hold commas; FIRMS writes neither quotes

@@ -8,7 +8,7 @@ const VIIRS: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,
 
 fn decode(source: &str, body: &str) -> Result<Vec<Result<Draft, Reject>>, Reject> {
     let source = SourceId::new(source).unwrap();
-    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
+    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
     rows(&Bytes::copy_from_slice(body.as_bytes()), context).map(Iterator::collect)
 }
 
@@ -166,7 +166,7 @@ fn twenty_thousand_mutations_never_panic_and_lose_no_row_unsaid() {
         seed.extend(format!("36.3{row},-114.9,323.3,0.6,0.7,2020-09-26,{row},N,VIIRS,n,2.0NRT,293.5,3.1,N\n").bytes());
     }
     let source = SourceId::new("firms_viirs_snpp").unwrap();
-    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None };
+    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
     let mut rng = StdRng::seed_from_u64(7);
     let mut read = 0;
     for _ in 0..20_000 {

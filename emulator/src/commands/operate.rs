@@ -41,20 +41,48 @@ pub async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
         StreamsCommand::List { endpoint } => {
             let listed = call(&endpoint, Method::GET, "/streams", None).await?;
             show(&endpoint, &listed, |listed| {
-                let heads =
-                    ["stream", "source", "mode", "active", "records", "failed", "last error"].map(str::to_owned);
-                let streams = items(&listed["streams"]).iter().map(|stream| {
-                    ["stream_id", "source_id", "mode", "is_active", "records_processed", "records_failed", "last_error"]
-                        .map(|field| cell(&stream[field]))
-                });
-                std::iter::once(heads).chain(streams).map(row).collect()
+                let mut rows = vec![
+                    [
+                        "stream",
+                        "every",
+                        "active",
+                        "last good poll",
+                        "next poll",
+                        "records",
+                        "failed",
+                        "polls",
+                        "last error",
+                    ]
+                    .map(str::to_owned)
+                    .to_vec(),
+                ];
+                rows.extend(items(&listed["streams"]).iter().map(|stream| {
+                    let fields = [
+                        "stream_id",
+                        "interval",
+                        "is_active",
+                        "last_success",
+                        "next_poll",
+                        "records_processed",
+                        "records_failed",
+                    ];
+                    let mut cells: Vec<String> = fields.iter().map(|field| cell(&stream[*field])).collect();
+                    cells.extend([fields_of(&stream["config"]), cell(&stream["last_error"])]);
+                    cells
+                }));
+                table(&rows)
             })
         }
         StreamsCommand::Status { id, endpoint } => {
             let status = call(&endpoint, Method::GET, &format!("/streams/{id}"), None).await?;
             show(&endpoint, &status, |status| {
                 let fields = status.as_object().into_iter().flatten();
-                fields.map(|(name, value)| format!("{name:<18} {}", cell(value))).collect()
+                fields
+                    .map(|(name, value)| {
+                        let shown = if value.is_object() { fields_of(value) } else { cell(value) };
+                        format!("{name:<18} {shown}")
+                    })
+                    .collect()
             })
         }
         StreamsCommand::Start { id, endpoint } => start_or_stop(&endpoint, &id, "start").await,
@@ -221,10 +249,22 @@ fn show(endpoint: &EndpointArgs, answer: &Value, table: impl FnOnce(&Value) -> V
     Ok(Exit::Done)
 }
 
-/// A line of `streams list`.
-fn row(cells: [String; 7]) -> String {
-    let [id, source, mode, active, records, failed, error] = cells;
-    format!("{id:<20} {source:<22} {mode:<10} {active:<7} {records:>10} {failed:>8}  {error}")
+/// Lines whose cells stand below one another, two blanks between the columns.
+fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// An object's fields on one line, as `name=value`.
+fn fields_of(object: &Value) -> String {
+    let fields = object.as_object().into_iter().flatten();
+    fields.map(|(name, value)| format!("{name}={}", cell(value))).collect::<Vec<_>>().join(" ")
 }
 
 fn cell(value: &Value) -> String {

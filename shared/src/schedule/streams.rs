@@ -246,6 +246,11 @@ pub struct Status {
     /// Why it has its mode [M1].
     pub mode_reason: String,
     pub current_priority: String,
+    pub interval: Interval,
+    /// When it is polled next; none while it is stopped.
+    pub next_poll: Option<Timestamp>,
+    /// What is polled, in the connector's own fields.
+    pub config: serde_json::Value,
     #[serde(flatten)]
     pub poll: PollState,
 }
@@ -308,6 +313,9 @@ pub async fn status(app: &App, registered: &Registered) -> Result<Status, Backen
     let spec = &registered.spec;
     let interval = spec.interval.get();
     let mode = Mode::of(interval);
+    let poll = poll_state(app, &spec.id).await?;
+    let mut config =
+        serde_json::to_value(&spec.polled).map_err(|e| BackendError::Fatal(format!("stream {}: {e}", spec.id)))?;
     let tier = sources::route(&spec.source_id, false).map(|route| route.tier.name()).unwrap_or("none");
     Ok(Status {
         stream_id: spec.id.clone(),
@@ -317,8 +325,18 @@ pub async fn status(app: &App, registered: &Registered) -> Result<Status, Backen
         mode: format!("{mode:?}").to_lowercase(),
         mode_reason: mode.reason(interval),
         current_priority: tier.to_owned(),
-        poll: poll_state(app, &spec.id).await?,
+        interval: spec.interval,
+        next_poll: registered.started.then(|| next_poll(interval, poll.not_before, app.clock.now())),
+        config: config.get_mut("config").map(serde_json::Value::take).unwrap_or_default(),
+        poll,
     })
+}
+
+/// Polls are due at the multiples of their interval since 1970; one before `not_before` is left out.
+fn next_poll(interval: Duration, not_before: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let step = interval.as_secs().max(1) as i64;
+    let earliest = not_before.map_or(now, |until| until.max(now)).as_second();
+    Timestamp::from_second((earliest.div_euclid(step) + 1) * step).unwrap_or(Timestamp::MAX)
 }
 
 pub(crate) async fn poll_state(app: &App, id: &StreamId) -> Result<PollState, BackendError> {
@@ -362,6 +380,15 @@ streams:
     interval: 60s
     config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}
 ";
+
+    #[test]
+    fn o2_the_next_poll_is_a_multiple_of_the_interval_and_not_before_a_wait_ends() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let every = Duration::from_secs(60);
+        assert_eq!(next_poll(every, None, at(601)), at(660));
+        assert_eq!(next_poll(every, Some(at(700)), at(601)), at(720));
+        assert_eq!(next_poll(every, Some(at(500)), at(601)), at(660), "a wait that is over");
+    }
 
     #[test]
     fn a_good_file_is_read_and_bad_ones_say_where() {

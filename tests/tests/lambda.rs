@@ -300,7 +300,8 @@ async fn e5_the_emulator_confirms_with_the_same_bytes() {
     let key = system.sender("butte").await;
     let port = system.mqtt.to_string();
     let mut subscriber = Command::new("mosquitto_sub")
-        .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", "alerts/ack/+", "-C", "1", "-W", "30", "-F", "%t %p"])
+        .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-u", "butte", "-P", &key])
+        .args(["-t", "alerts/ack/+", "-C", "1", "-W", "30", "-F", "%t %p"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

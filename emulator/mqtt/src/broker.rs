@@ -2,6 +2,7 @@
 //! acknowledged to a publisher is durable elsewhere, behind the gate. No socket and no packet is known here.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use super::Gate;
 use super::encode::NotSubscribed;
 use super::limits::Limits;
 use super::message::{Delivery, Message, Qos};
-use super::routes::{Routes, Subscription};
+use super::routes::{Covering, Routes, Subscription};
 use super::session::{Owner, Session};
-use super::topic::{Filter, matches};
+use super::topic::Target;
 
 pub(super) struct Broker {
     limits: Limits,
@@ -45,11 +46,12 @@ pub(super) struct Attached {
 /// What a client asks for in SUBSCRIBE.
 #[derive(Debug)]
 pub(super) struct Wish {
-    pub(super) filter: Filter,
+    pub(super) target: Target,
     pub(super) qos: Qos,
     pub(super) no_local: bool,
     pub(super) retain_as_published: bool,
     pub(super) retained: RetainedWish,
+    pub(super) identifier: Option<u32>,
 }
 
 /// Version 5 retain handling; 3.1.1 always wants them.
@@ -97,7 +99,8 @@ impl Broker {
         if attached.session.is_over() {
             registry.discard(&attached.session);
         }
-        registry.keep_within(self.limits.sessions);
+        registry.keep_within(true, self.limits.named_sessions);
+        registry.keep_within(false, self.limits.sessions);
     }
 
     /// Hands a message to every subscriber, and keeps it when it is to be retained. `origin` is the publishing client.
@@ -108,25 +111,37 @@ impl Broker {
         if message.retain {
             registry.retain(&message, &self.limits);
         }
-        let mut deliveries: BTreeMap<&Owner, (&Arc<Session>, Delivery)> = BTreeMap::new();
-        registry.routes.covering(&message.topic, &mut |subscription| {
+        let may_have = |subscription: &Subscription| {
             let owner = &*subscription.session.owner;
-            if subscription.no_local && origin == Some(owner) {
-                return;
+            !(subscription.no_local && origin == Some(owner))
+                && self.gate.may_receive(owner.identity.as_ref(), &message.topic)
+        };
+        // One copy for a client, however many of its own filters cover the topic, and one for each group that shares.
+        let mut own: BTreeMap<&Owner, (&Arc<Session>, Delivery)> = BTreeMap::new();
+        let mut shared: Vec<(&Arc<Session>, Delivery)> = Vec::new();
+        registry.routes.covering(&message.topic, &mut |covering| match covering {
+            Covering::Client(subscription) if may_have(subscription) => {
+                let next = subscription.delivery(&message);
+                match own.entry(&subscription.session.owner) {
+                    Entry::Vacant(vacant) => {
+                        vacant.insert((&subscription.session, next));
+                    }
+                    Entry::Occupied(mut occupied) => {
+                        let (_, delivery) = occupied.get_mut();
+                        delivery.qos = delivery.qos.max(next.qos);
+                        delivery.retain |= next.retain;
+                        delivery.identifiers.extend(next.identifiers);
+                    }
+                }
             }
-            if !self.gate.may_receive(owner.identity.as_ref(), &message.topic) {
-                return;
+            Covering::Client(_) => {}
+            Covering::Group(group) => {
+                let member = group.pick(may_have);
+                shared.extend(member.map(|member| (&member.session, member.delivery(&message))));
             }
-            let qos = subscription.qos.min(message.qos);
-            let retain = subscription.retain_as_published && message.retain;
-            let (_, delivery) = deliveries
-                .entry(owner)
-                .or_insert_with(|| (&subscription.session, Delivery { message: message.clone(), qos, retain }));
-            delivery.qos = delivery.qos.max(qos);
-            delivery.retain |= retain;
         });
-        let subscribers = deliveries.len();
-        for (session, delivery) in deliveries.into_values() {
+        let subscribers = own.len() + shared.len();
+        for (session, delivery) in own.into_values().chain(shared) {
             session.offer(delivery, &self.limits);
         }
         subscribers
@@ -138,7 +153,7 @@ impl Broker {
         // A connection that has been replaced may not leave routes to a session that is no longer known.
         let known = registry.sessions.get(&session.owner).is_some_and(|current| Arc::ptr_eq(current, session));
         let mut grant = |wish: Wish| {
-            if !self.gate.may_subscribe(session.owner.identity.as_ref(), &wish.filter) {
+            if !self.gate.may_subscribe(session.owner.identity.as_ref(), &wish.target.filter) {
                 return Err(NotSubscribed::NotAuthorized);
             }
             if known { registry.subscribe(session, &wish, self) } else { Err(NotSubscribed::TooMany) }
@@ -146,14 +161,14 @@ impl Broker {
         wishes.into_iter().map(&mut grant).collect()
     }
 
-    /// Unsubscribes; tells for each filter whether there was such a subscription.
-    pub(super) fn unsubscribe(&self, session: &Arc<Session>, filters: &[Filter]) -> Vec<bool> {
+    /// Unsubscribes; tells for each target whether there was such a subscription.
+    pub(super) fn unsubscribe(&self, session: &Arc<Session>, targets: &[Target]) -> Vec<bool> {
         let mut registry = self.lock();
-        filters
+        targets
             .iter()
-            .map(|filter| {
-                registry.routes.remove(filter.as_str(), &session.owner);
-                session.remove_filter(filter.as_str())
+            .map(|target| {
+                registry.routes.remove(target, &session.owner);
+                session.remove_target(target)
             })
             .collect()
     }
@@ -165,17 +180,19 @@ impl Broker {
 
 impl Registry {
     fn subscribe(&mut self, session: &Arc<Session>, wish: &Wish, broker: &Broker) -> Result<Qos, NotSubscribed> {
-        let new = session.add_filter(wish.filter.as_str(), &broker.limits).ok_or(NotSubscribed::TooMany)?;
+        let new = session.add_target(&wish.target, &broker.limits).ok_or(NotSubscribed::TooMany)?;
         self.routes.insert(
-            &wish.filter,
+            &wish.target,
             Subscription {
                 session: session.clone(),
                 qos: wish.qos,
                 no_local: wish.no_local,
                 retain_as_published: wish.retain_as_published,
+                identifier: wish.identifier,
             },
         );
         let wanted = match wish.retained {
+            _ if wish.target.share.is_some() => false,
             RetainedWish::Always => true,
             RetainedWish::IfNew => new,
             RetainedWish::Never => false,
@@ -183,11 +200,12 @@ impl Registry {
         if wanted {
             let identity = session.owner.identity.as_ref();
             let fits = |message: &&Arc<Message>| {
-                matches(wish.filter.as_str(), &message.topic) && broker.gate.may_receive(identity, &message.topic)
+                wish.target.filter.matches(&message.topic) && broker.gate.may_receive(identity, &message.topic)
             };
             for message in self.retained.values().filter(fits) {
                 let qos = wish.qos.min(message.qos);
-                session.offer(Delivery { message: message.clone(), qos, retain: true }, &broker.limits);
+                let identifiers = wish.identifier.into_iter().collect();
+                session.offer(Delivery { message: message.clone(), qos, retain: true, identifiers }, &broker.limits);
             }
         }
         Ok(wish.qos)
@@ -209,8 +227,8 @@ impl Registry {
     }
 
     fn discard(&mut self, session: &Arc<Session>) {
-        for filter in session.take_filters() {
-            self.routes.remove(&filter, &session.owner);
+        for target in session.take_targets() {
+            self.routes.remove(&target, &session.owner);
         }
         if self.sessions.get(&session.owner).is_some_and(|current| Arc::ptr_eq(current, session)) {
             self.sessions.remove(&session.owner);
@@ -224,9 +242,11 @@ impl Registry {
         gone.iter().for_each(|session| self.discard(session));
     }
 
-    fn keep_within(&mut self, bound: usize) {
+    /// Clients without a name never push out the session of one that has a name.
+    fn keep_within(&mut self, named: bool, bound: usize) {
+        let ours = |session: &&Arc<Session>| session.owner.identity.is_some() == named;
         let away = |session: &Arc<Session>| session.away_since().map(|since| (since, session.clone()));
-        let mut away: Vec<_> = self.sessions.values().filter_map(away).collect();
+        let mut away: Vec<_> = self.sessions.values().filter(ours).filter_map(away).collect();
         let surplus = away.len().saturating_sub(bound);
         away.sort_by_key(|(since, _)| *since);
         for (_, session) in away.into_iter().take(surplus) {

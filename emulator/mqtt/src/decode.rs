@@ -6,50 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mqtt_protocol_core::mqtt::packet::{self, MqttString, Property, RetainHandling, SubEntry, v3_1_1, v5_0};
-use mqtt_protocol_core::mqtt::result_code::{ConnectReasonCode, DisconnectReasonCode, MqttError};
+use mqtt_protocol_core::mqtt::result_code::{DisconnectReasonCode, MqttError};
 
 use super::broker::{RetainedWish, Wish};
 use super::frame::{Fault, Frame, Kind, fault};
-use super::limits::CLIENT_ID_BYTES;
 use super::message::Qos;
-use super::topic::{Filter, check_topic};
+use super::topic::{Target, check_topic};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     V311,
     V5,
-}
-
-#[derive(Debug)]
-pub(super) struct Connect {
-    pub(super) version: Version,
-    /// Empty: the server is to name the client.
-    pub(super) client_id: String,
-    pub(super) clean: bool,
-    /// How long the session is to outlive the connection.
-    pub(super) expiry: Duration,
-    /// Zero: none asked for.
-    pub(super) keep_alive: Duration,
-    pub(super) receive_maximum: u16,
-    pub(super) packet_maximum: usize,
-    /// Version 5: reason texts are welcome.
-    pub(super) wants_reasons: bool,
-    pub(super) user: Option<String>,
-    pub(super) password: Option<Bytes>,
-    pub(super) will: Option<Will>,
-}
-
-#[derive(Debug)]
-pub(super) struct Will {
-    pub(super) publish: Publish,
-    pub(super) delay: Duration,
-}
-
-/// Why a CONNECT is answered with a refusal. Without a version only the connection closes.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) version: Option<Version>,
-    pub(super) reason: ConnectReasonCode,
 }
 
 #[derive(Debug)]
@@ -69,42 +36,70 @@ pub(super) struct Publish {
 #[derive(Debug)]
 pub(super) enum Packet {
     Publish(Publish),
-    Puback { packet_id: u16 },
-    Subscribe { packet_id: u16, wishes: Vec<Option<Wish>> },
-    Unsubscribe { packet_id: u16, filters: Vec<Filter> },
+    Puback {
+        packet_id: u16,
+    },
+    /// `refused`: version 5 clients may say no.
+    Pubrec {
+        packet_id: u16,
+        refused: bool,
+    },
+    Pubrel {
+        packet_id: u16,
+    },
+    Pubcomp {
+        packet_id: u16,
+    },
+    Subscribe {
+        packet_id: u16,
+        wishes: Vec<Wish>,
+    },
+    Unsubscribe {
+        packet_id: u16,
+        targets: Vec<Target>,
+    },
     Pingreq,
-    Disconnect { with_will: bool, expiry: Option<Duration> },
+    Disconnect {
+        with_will: bool,
+        expiry: Option<Duration>,
+    },
 }
 
-/// Reads any packet but CONNECT.
+/// Reads any packet but CONNECT, which is in `connect`.
 pub(super) fn packet(version: Version, frame: &Frame) -> Result<Packet, Fault> {
     let body = &frame.body[..];
     match (frame.kind, version) {
         (Kind::Connect, _) => Err(fault(DisconnectReasonCode::ProtocolError, "a second CONNECT")),
         (Kind::Publish, Version::V311) => publish_v311(frame),
         (Kind::Publish, Version::V5) => publish_v5(frame),
-        (Kind::Puback, Version::V311) => {
-            let packet = whole(body, v3_1_1::Puback::parse)?;
-            if body.len() != 2 {
-                return Err(fault(DisconnectReasonCode::MalformedPacket, "PUBACK of 3.1.1 is a packet id alone"));
-            }
-            Ok(Packet::Puback { packet_id: packet.packet_id() })
-        }
+        (Kind::Puback, Version::V311) => Ok(Packet::Puback { packet_id: packet_id_alone(body)? }),
+        (Kind::Pubrec, Version::V311) => Ok(Packet::Pubrec { packet_id: packet_id_alone(body)?, refused: false }),
+        (Kind::Pubrel, Version::V311) => Ok(Packet::Pubrel { packet_id: packet_id_alone(body)? }),
+        (Kind::Pubcomp, Version::V311) => Ok(Packet::Pubcomp { packet_id: packet_id_alone(body)? }),
         (Kind::Puback, Version::V5) => Ok(Packet::Puback { packet_id: whole(body, v5_0::Puback::parse)?.packet_id() }),
+        (Kind::Pubrec, Version::V5) => {
+            let packet = whole(body, v5_0::Pubrec::parse)?;
+            let refused = packet.reason_code().is_some_and(|reason| reason.is_failure());
+            Ok(Packet::Pubrec { packet_id: packet.packet_id(), refused })
+        }
+        (Kind::Pubrel, Version::V5) => Ok(Packet::Pubrel { packet_id: whole(body, v5_0::Pubrel::parse)?.packet_id() }),
+        (Kind::Pubcomp, Version::V5) => {
+            Ok(Packet::Pubcomp { packet_id: whole(body, v5_0::Pubcomp::parse)?.packet_id() })
+        }
         (Kind::Subscribe, Version::V311) => {
             let packet = whole(body, v3_1_1::Subscribe::parse)?;
             if packet.entries().iter().any(|entry| entry.sub_opts().to_buffer()[0] > 2) {
                 return Err(fault(DisconnectReasonCode::MalformedPacket, "reserved bits of a requested QoS"));
             }
-            subscribe(packet.packet_id(), packet.entries())
+            subscribe(packet.packet_id(), packet.entries(), None)
         }
         (Kind::Subscribe, Version::V5) => {
             let packet = whole(body, v5_0::Subscribe::parse)?;
-            if packet.props().iter().any(|property| matches!(property, Property::SubscriptionIdentifier(_))) {
-                let reason = DisconnectReasonCode::SubscriptionIdentifiersNotSupported;
-                return Err(fault(reason, "subscription identifiers are not served"));
-            }
-            subscribe(packet.packet_id(), packet.entries())
+            let identifier = packet.props().iter().find_map(|property| match property {
+                Property::SubscriptionIdentifier(v) => Some(v.val()),
+                _ => None,
+            });
+            subscribe(packet.packet_id(), packet.entries(), identifier)
         }
         (Kind::Unsubscribe, Version::V311) => {
             let packet = whole(body, v3_1_1::Unsubscribe::parse)?;
@@ -122,133 +117,6 @@ pub(super) fn packet(version: Version, frame: &Frame) -> Result<Packet, Fault> {
         (Kind::Pingreq | Kind::Disconnect, _) => {
             Err(fault(DisconnectReasonCode::MalformedPacket, "a body where none belongs"))
         }
-    }
-}
-
-/// Reads the first packet of a connection, which tells the protocol version.
-pub(super) fn connect(frame: &Frame) -> Result<Connect, Refusal> {
-    let body = &frame.body[..];
-    let silent = Refusal { version: None, reason: ConnectReasonCode::ProtocolError };
-    if frame.kind != Kind::Connect {
-        return Err(silent);
-    }
-    // Name, level and flags: the crate checks the name and level, not the flags.
-    let version = match body {
-        [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Version::V311,
-        [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Version::V5,
-        [0, 4, b'M', b'Q', b'T', b'T', _, ..] | [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => {
-            // A client of another version can be expected to know the 3.1.1 answer.
-            return Err(Refusal {
-                version: Some(Version::V311),
-                reason: ConnectReasonCode::UnsupportedProtocolVersion,
-            });
-        }
-        _ => return Err(silent),
-    };
-    let refuse = |reason| Refusal { version: Some(version), reason };
-    let flags = body.get(7).copied().unwrap_or(1);
-    let (will, will_qos, will_retain) = (flags & 0x04 != 0, (flags >> 3) & 0x03, flags & 0x20 != 0);
-    if flags & 0x01 != 0 || will_qos == 3 || (!will && (will_qos != 0 || will_retain)) {
-        return Err(refuse(ConnectReasonCode::MalformedPacket));
-    }
-    if will_qos == 2 {
-        return Err(refuse(ConnectReasonCode::QosNotSupported));
-    }
-    let connect = match version {
-        Version::V311 => connect_v311(body),
-        Version::V5 => connect_v5(body),
-    }
-    .map_err(refuse)?;
-    if connect.client_id.contains('\0') || connect.client_id.len() > CLIENT_ID_BYTES {
-        return Err(refuse(ConnectReasonCode::ClientIdentifierNotValid));
-    }
-    if version == Version::V311 && connect.client_id.is_empty() && !connect.clean {
-        return Err(refuse(ConnectReasonCode::ClientIdentifierNotValid));
-    }
-    if connect.user.as_ref().is_some_and(|user| user.contains('\0')) {
-        return Err(refuse(ConnectReasonCode::BadUserNameOrPassword));
-    }
-    if connect.will.as_ref().is_some_and(|will| check_topic(&will.publish.topic).is_err()) {
-        return Err(refuse(ConnectReasonCode::TopicNameInvalid));
-    }
-    Ok(connect)
-}
-
-fn connect_v311(body: &[u8]) -> Result<Connect, ConnectReasonCode> {
-    let packet = whole_connect(body, v3_1_1::Connect::parse)?;
-    let will = packet.will_topic().map(|topic| Will {
-        publish: will_publish(topic, packet.will_payload(), packet.will_qos(), packet.will_retain()),
-        delay: Duration::ZERO,
-    });
-    Ok(Connect {
-        version: Version::V311,
-        client_id: packet.client_id().to_owned(),
-        clean: packet.clean_session(),
-        expiry: if packet.clean_session() { Duration::ZERO } else { Duration::MAX },
-        keep_alive: Duration::from_secs(packet.keep_alive().into()),
-        receive_maximum: u16::MAX,
-        packet_maximum: usize::MAX,
-        wants_reasons: false,
-        user: packet.user_name().map(str::to_owned),
-        password: packet.password().map(Bytes::copy_from_slice),
-        will,
-    })
-}
-
-fn connect_v5(body: &[u8]) -> Result<Connect, ConnectReasonCode> {
-    let packet = whole_connect(body, v5_0::Connect::parse)?;
-    let mut connect = Connect {
-        version: Version::V5,
-        client_id: packet.client_id().to_owned(),
-        clean: packet.clean_start(),
-        expiry: Duration::ZERO,
-        keep_alive: Duration::from_secs(packet.keep_alive().into()),
-        receive_maximum: u16::MAX,
-        packet_maximum: usize::MAX,
-        wants_reasons: true,
-        user: packet.user_name().map(str::to_owned),
-        password: packet.password().map(Bytes::copy_from_slice),
-        will: None,
-    };
-    for property in packet.props() {
-        match property {
-            Property::SessionExpiryInterval(v) => connect.expiry = expiry(v.val()),
-            Property::ReceiveMaximum(v) if v.val() == 0 => return Err(ConnectReasonCode::ProtocolError),
-            Property::ReceiveMaximum(v) => connect.receive_maximum = v.val(),
-            Property::MaximumPacketSize(v) if v.val() == 0 => return Err(ConnectReasonCode::ProtocolError),
-            Property::MaximumPacketSize(v) => connect.packet_maximum = v.val() as usize,
-            Property::RequestProblemInformation(v) => connect.wants_reasons = v.val() != 0,
-            Property::AuthenticationMethod(_) => return Err(ConnectReasonCode::BadAuthenticationMethod),
-            _ => {}
-        }
-    }
-    if let Some(topic) = packet.will_topic() {
-        let mut publish = will_publish(topic, packet.will_payload(), packet.will_qos(), packet.will_retain());
-        let mut delay = Duration::ZERO;
-        for property in packet.will_props() {
-            match property {
-                Property::WillDelayInterval(v) => delay = Duration::from_secs(v.val().into()),
-                Property::MessageExpiryInterval(v) => publish.expiry = Some(Duration::from_secs(v.val().into())),
-                other => publish.properties.push(other.clone()),
-            }
-        }
-        check_strings(&publish.properties).map_err(|_| ConnectReasonCode::MalformedPacket)?;
-        connect.will = Some(Will { publish, delay });
-    }
-    Ok(connect)
-}
-
-fn will_publish(topic: &str, payload: Option<&[u8]>, qos: packet::Qos, retain: bool) -> Publish {
-    Publish {
-        topic: topic.to_owned(),
-        alias: None,
-        payload: Bytes::copy_from_slice(payload.unwrap_or_default()),
-        qos: if qos == packet::Qos::AtMostOnce { Qos::AtMostOnce } else { Qos::AtLeastOnce },
-        packet_id: None,
-        retain,
-        dup: false,
-        properties: Vec::new(),
-        expiry: None,
     }
 }
 
@@ -309,25 +177,24 @@ fn publish_v5(frame: &Frame) -> Result<Packet, Fault> {
 fn publish_qos(qos: packet::Qos, dup: bool, packet_id: Option<u16>) -> Result<Qos, Fault> {
     match qos {
         packet::Qos::AtMostOnce if dup => Err(fault(DisconnectReasonCode::MalformedPacket, "DUP at QoS 0")),
-        packet::Qos::AtMostOnce => Ok(Qos::AtMostOnce),
-        packet::Qos::AtLeastOnce if packet_id == Some(0) => {
+        packet::Qos::AtLeastOnce | packet::Qos::ExactlyOnce if packet_id == Some(0) => {
             Err(fault(DisconnectReasonCode::ProtocolError, "packet id 0"))
         }
-        packet::Qos::AtLeastOnce => Ok(Qos::AtLeastOnce),
-        packet::Qos::ExactlyOnce => Err(fault(DisconnectReasonCode::QosNotSupported, "QoS 2 is not served")),
+        qos => Ok(qos.into()),
     }
 }
 
-/// `None` in place of a wish stands for a shared subscription, which is not served.
-fn subscribe(packet_id: u16, entries: &[SubEntry]) -> Result<Packet, Fault> {
+fn subscribe(packet_id: u16, entries: &[SubEntry], identifier: Option<u32>) -> Result<Packet, Fault> {
     check_packet_id(packet_id)?;
     let mut wishes = Vec::with_capacity(entries.len());
     for entry in entries {
-        let filter = filter(entry.topic_filter())?;
-        let options = entry.sub_opts();
-        wishes.push((!entry.topic_filter().starts_with("$share/")).then(|| Wish {
-            filter,
-            qos: if options.qos() == packet::Qos::AtMostOnce { Qos::AtMostOnce } else { Qos::AtLeastOnce },
+        let (target, options) = (target(entry.topic_filter())?, entry.sub_opts());
+        if target.share.is_some() && options.nl() {
+            return Err(fault(DisconnectReasonCode::ProtocolError, "a shared subscription without one's own messages"));
+        }
+        wishes.push(Wish {
+            target,
+            qos: options.qos().into(),
             no_local: options.nl(),
             retain_as_published: options.rap(),
             retained: match options.rh() {
@@ -335,15 +202,16 @@ fn subscribe(packet_id: u16, entries: &[SubEntry]) -> Result<Packet, Fault> {
                 RetainHandling::SendRetainedIfNotExists => RetainedWish::IfNew,
                 RetainHandling::DoNotSendRetained => RetainedWish::Never,
             },
-        }));
+            identifier,
+        });
     }
     Ok(Packet::Subscribe { packet_id, wishes })
 }
 
 fn unsubscribe(packet_id: u16, entries: &[MqttString]) -> Result<Packet, Fault> {
     check_packet_id(packet_id)?;
-    let filters = entries.iter().map(|entry| filter(entry.as_str())).collect::<Result<_, _>>()?;
-    Ok(Packet::Unsubscribe { packet_id, filters })
+    let targets = entries.iter().map(|entry| target(entry.as_str())).collect::<Result<_, _>>()?;
+    Ok(Packet::Unsubscribe { packet_id, targets })
 }
 
 fn disconnect_v5(body: &[u8]) -> Result<Packet, Fault> {
@@ -357,8 +225,16 @@ fn disconnect_v5(body: &[u8]) -> Result<Packet, Fault> {
     Ok(Packet::Disconnect { with_will: !normal, expiry })
 }
 
-fn filter(text: &str) -> Result<Filter, Fault> {
-    Filter::parse(text).map_err(|_| fault(DisconnectReasonCode::TopicFilterInvalid, "a malformed topic filter"))
+fn target(text: &str) -> Result<Target, Fault> {
+    Target::parse(text).map_err(|_| fault(DisconnectReasonCode::TopicFilterInvalid, "a malformed topic filter"))
+}
+
+/// The body of the acknowledgements of 3.1.1, to which the crate's parser would allow more.
+fn packet_id_alone(body: &[u8]) -> Result<u16, Fault> {
+    match *body {
+        [high, low] if (high, low) != (0, 0) => Ok(u16::from_be_bytes([high, low])),
+        _ => Err(fault(DisconnectReasonCode::MalformedPacket, "an acknowledgement of 3.1.1 is a packet id alone")),
+    }
 }
 
 fn check_packet_id(packet_id: u16) -> Result<(), Fault> {
@@ -366,7 +242,7 @@ fn check_packet_id(packet_id: u16) -> Result<(), Fault> {
 }
 
 /// Properties that travel on to subscribers must be ones that a subscriber accepts.
-fn check_strings(properties: &[Property]) -> Result<(), Fault> {
+pub(super) fn check_strings(properties: &[Property]) -> Result<(), Fault> {
     for property in properties {
         let bad = match property {
             Property::ContentType(v) => v.val().contains('\0'),
@@ -382,7 +258,7 @@ fn check_strings(properties: &[Property]) -> Result<(), Fault> {
 }
 
 /// The largest value stands for "never"; the broker has its own bound.
-fn expiry(seconds: u32) -> Duration {
+pub(super) fn expiry(seconds: u32) -> Duration {
     if seconds == u32::MAX { Duration::MAX } else { Duration::from_secs(seconds.into()) }
 }
 
@@ -393,20 +269,6 @@ fn whole<T>(body: &[u8], parse: impl FnOnce(&[u8]) -> Result<(T, usize), MqttErr
         return Err(fault(DisconnectReasonCode::MalformedPacket, "bytes after the end of a packet"));
     }
     Ok(packet)
-}
-
-fn whole_connect<T>(
-    body: &[u8],
-    parse: impl FnOnce(&[u8]) -> Result<(T, usize), MqttError>,
-) -> Result<T, ConnectReasonCode> {
-    match parse(body) {
-        Ok((packet, used)) if used == body.len() => Ok(packet),
-        Ok(_) => Err(ConnectReasonCode::MalformedPacket),
-        Err(MqttError::ProtocolError) => Err(ConnectReasonCode::ProtocolError),
-        Err(MqttError::ClientIdentifierNotValid) => Err(ConnectReasonCode::ClientIdentifierNotValid),
-        Err(MqttError::BadUserNameOrPassword) => Err(ConnectReasonCode::BadUserNameOrPassword),
-        Err(_) => Err(ConnectReasonCode::MalformedPacket),
-    }
 }
 
 fn fault_of(error: MqttError) -> Fault {

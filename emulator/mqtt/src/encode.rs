@@ -5,19 +5,21 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mqtt_protocol_core::mqtt::packet::prelude::GenericPacketTrait;
 use mqtt_protocol_core::mqtt::packet::{
-    self, AssignedClientIdentifier, MaximumPacketSize, MaximumQos, MessageExpiryInterval, Property, ReasonString,
-    ReceiveMaximum, ServerKeepAlive, SessionExpiryInterval, SharedSubscriptionAvailable,
-    SubscriptionIdentifierAvailable, TopicAliasMaximum, v3_1_1, v5_0,
+    self, AssignedClientIdentifier, MaximumPacketSize, MessageExpiryInterval, Property, ReasonString, ReceiveMaximum,
+    ServerKeepAlive, SessionExpiryInterval, SubscriptionIdentifier, TopicAlias, TopicAliasMaximum, v3_1_1, v5_0,
 };
 use mqtt_protocol_core::mqtt::result_code::{
-    ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError, PubackReasonCode, SubackReasonCode,
-    SubackReturnCode, UnsubackReasonCode,
+    ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError, PubackReasonCode, PubcompReasonCode,
+    PubrecReasonCode, PubrelReasonCode, SubackReasonCode, SubackReturnCode, UnsubackReasonCode,
 };
 
-use super::decode::{Refusal, Version};
+use super::aliases::Naming;
+use super::connect::Refusal;
+use super::decode::Version;
 use super::frame::{Fault, fault};
 use super::limits::{Limits, REASON_BYTES, TOPIC_ALIASES};
 use super::message::{Delivery, Qos};
+use super::window::Reply;
 
 /// What a version 5 CONNACK tells beside success.
 pub(super) struct Accepted<'a> {
@@ -52,11 +54,8 @@ fn connack_properties(accepted: &Accepted<'_>, limits: &Limits) -> Result<Vec<Pr
     let mut properties = vec![
         SessionExpiryInterval::new(seconds(accepted.expiry))?.into(),
         ReceiveMaximum::new(limits.window)?.into(),
-        MaximumQos::new(1)?.into(),
         MaximumPacketSize::new(u32::try_from(limits.packet_bytes).unwrap_or(u32::MAX))?.into(),
         TopicAliasMaximum::new(TOPIC_ALIASES)?.into(),
-        SubscriptionIdentifierAvailable::new(0)?.into(),
-        SharedSubscriptionAvailable::new(0)?.into(),
     ];
     if let Some(keep_alive) = accepted.keep_alive {
         properties.push(ServerKeepAlive::new(keep_alive.as_secs() as u16)?.into());
@@ -106,28 +105,83 @@ pub(super) fn puback(out: &mut BytesMut, version: Version, packet_id: u16, reach
     }
 }
 
-/// The negative acknowledgement, which only version 5 has.
-pub(super) fn puback_refused(
-    out: &mut BytesMut,
-    packet_id: u16,
-    reason: PubackReasonCode,
-    text: Option<&str>,
-) -> Result<(), Fault> {
-    let mut builder = v5_0::Puback::builder().packet_id(packet_id).reason_code(reason);
-    if let Some(text) = text {
-        let shortened = &text[..text.floor_char_boundary(REASON_BYTES)];
-        let reason = ReasonString::new(shortened)
-            .map_err(|_| fault(DisconnectReasonCode::UnspecifiedError, "a reason that cannot be encoded"))?;
-        builder = builder.props(vec![reason.into()]);
+pub(super) fn pubrec(out: &mut BytesMut, version: Version, packet_id: u16, reached: Reached) -> Result<(), Fault> {
+    match (version, reached) {
+        (Version::V311, _) => put(out, v3_1_1::Pubrec::builder().packet_id(packet_id).build()),
+        (Version::V5, Reached::Somebody) => put(out, v5_0::Pubrec::builder().packet_id(packet_id).build()),
+        (Version::V5, Reached::Nobody) => {
+            let reason = PubrecReasonCode::NoMatchingSubscribers;
+            put(out, v5_0::Pubrec::builder().packet_id(packet_id).reason_code(reason).build())
+        }
     }
-    put(out, builder.build())
+}
+
+/// `known`: the packet id belongs to a delivery.
+pub(super) fn pubrel(out: &mut BytesMut, version: Version, packet_id: u16, known: bool) -> Result<(), Fault> {
+    match version {
+        Version::V311 => put(out, v3_1_1::Pubrel::builder().packet_id(packet_id).build()),
+        Version::V5 if known => put(out, v5_0::Pubrel::builder().packet_id(packet_id).build()),
+        Version::V5 => {
+            let reason = PubrelReasonCode::PacketIdentifierNotFound;
+            put(out, v5_0::Pubrel::builder().packet_id(packet_id).reason_code(reason).build())
+        }
+    }
+}
+
+/// `known`: the packet id belonged to a publish.
+pub(super) fn pubcomp(out: &mut BytesMut, version: Version, packet_id: u16, known: bool) -> Result<(), Fault> {
+    match version {
+        Version::V311 => put(out, v3_1_1::Pubcomp::builder().packet_id(packet_id).build()),
+        Version::V5 if known => put(out, v5_0::Pubcomp::builder().packet_id(packet_id).build()),
+        Version::V5 => {
+            let reason = PubcompReasonCode::PacketIdentifierNotFound;
+            put(out, v5_0::Pubcomp::builder().packet_id(packet_id).reason_code(reason).build())
+        }
+    }
+}
+
+/// Why a publish is not taken, in the words that version 5 has for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Denial {
+    Busy,
+    NotAuthorized,
+    Invalid,
+}
+
+/// The negative acknowledgement, which only version 5 has.
+pub(super) fn denied(out: &mut BytesMut, reply: Reply, denial: Denial, text: Option<&str>) -> Result<(), Fault> {
+    let reason = text
+        .map(|text| ReasonString::new(&text[..text.floor_char_boundary(REASON_BYTES)]))
+        .transpose()
+        .map_err(|_| fault(DisconnectReasonCode::UnspecifiedError, "a reason that cannot be encoded"))?;
+    let properties: Vec<Property> = reason.map(Property::from).into_iter().collect();
+    match reply {
+        Reply::Nothing => Ok(()),
+        Reply::Puback(packet_id) => {
+            let code = match denial {
+                Denial::Busy => PubackReasonCode::QuotaExceeded,
+                Denial::NotAuthorized => PubackReasonCode::NotAuthorized,
+                Denial::Invalid => PubackReasonCode::PayloadFormatInvalid,
+            };
+            let builder = v5_0::Puback::builder().packet_id(packet_id).reason_code(code);
+            put(out, if properties.is_empty() { builder.build() } else { builder.props(properties).build() })
+        }
+        Reply::Pubrec(packet_id, _) => {
+            let code = match denial {
+                Denial::Busy => PubrecReasonCode::QuotaExceeded,
+                Denial::NotAuthorized => PubrecReasonCode::NotAuthorized,
+                Denial::Invalid => PubrecReasonCode::PayloadFormatInvalid,
+            };
+            let builder = v5_0::Pubrec::builder().packet_id(packet_id).reason_code(code);
+            put(out, if properties.is_empty() { builder.build() } else { builder.props(properties).build() })
+        }
+    }
 }
 
 /// Why a subscription was not made.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NotSubscribed {
     NotAuthorized,
-    Shared,
     TooMany,
 }
 
@@ -142,6 +196,7 @@ pub(super) fn suback(
             let code = |result: &Result<Qos, NotSubscribed>| match result {
                 Ok(Qos::AtMostOnce) => SubackReturnCode::SuccessMaximumQos0,
                 Ok(Qos::AtLeastOnce) => SubackReturnCode::SuccessMaximumQos1,
+                Ok(Qos::ExactlyOnce) => SubackReturnCode::SuccessMaximumQos2,
                 Err(_) => SubackReturnCode::Failure,
             };
             let codes = results.iter().map(code).collect();
@@ -151,8 +206,8 @@ pub(super) fn suback(
             let code = |result: &Result<Qos, NotSubscribed>| match result {
                 Ok(Qos::AtMostOnce) => SubackReasonCode::GrantedQos0,
                 Ok(Qos::AtLeastOnce) => SubackReasonCode::GrantedQos1,
+                Ok(Qos::ExactlyOnce) => SubackReasonCode::GrantedQos2,
                 Err(NotSubscribed::NotAuthorized) => SubackReasonCode::NotAuthorized,
-                Err(NotSubscribed::Shared) => SubackReasonCode::SharedSubscriptionsNotSupported,
                 Err(NotSubscribed::TooMany) => SubackReasonCode::QuotaExceeded,
             };
             let codes = results.iter().map(code).collect();
@@ -186,47 +241,61 @@ pub(super) fn disconnect(out: &mut BytesMut, reason: DisconnectReasonCode) -> Re
     put(out, v5_0::Disconnect::builder().reason_code(reason).build())
 }
 
+/// How a delivery is written.
+pub(super) struct Envelope {
+    pub(super) packet_id: Option<u16>,
+    pub(super) dup: bool,
+    pub(super) naming: Naming,
+    /// What the client takes at most.
+    pub(super) packet_maximum: usize,
+}
+
 /// Writes a delivery unless it is larger than the client takes; tells whether it did.
 pub(super) fn publish(
     out: &mut BytesMut,
     version: Version,
     delivery: &Delivery,
-    packet_id: Option<u16>,
-    dup: bool,
-    packet_maximum: usize,
+    envelope: &Envelope,
 ) -> Result<bool, Fault> {
     let message = &delivery.message;
-    let qos = match delivery.qos {
-        Qos::AtMostOnce => packet::Qos::AtMostOnce,
-        Qos::AtLeastOnce => packet::Qos::AtLeastOnce,
-    };
+    let qos = packet::Qos::from(delivery.qos);
     match version {
         Version::V311 => {
             let packet = v3_1_1::Publish::builder().topic_name(&*message.topic).and_then(|builder| {
-                let builder = builder.qos(qos).retain(delivery.retain).dup(dup).payload(&message.payload[..]);
-                match packet_id {
+                let builder = builder.qos(qos).retain(delivery.retain).dup(envelope.dup).payload(&message.payload[..]);
+                match envelope.packet_id {
                     Some(id) => builder.packet_id(id).build(),
                     None => builder.build(),
                 }
             });
-            put_within(out, packet, packet_maximum)
+            put_within(out, packet, envelope.packet_maximum)
         }
         Version::V5 => {
+            let unspoken = |_| fault(DisconnectReasonCode::UnspecifiedError, "a property that cannot be encoded");
             let mut properties = message.properties.clone();
             if let Some(left) = message.expires_in() {
-                let left = MessageExpiryInterval::new(seconds(left))
-                    .map_err(|_| fault(DisconnectReasonCode::UnspecifiedError, "an expiry that cannot be encoded"))?;
-                properties.push(left.into());
+                properties.push(MessageExpiryInterval::new(seconds(left)).map_err(unspoken)?.into());
             }
-            let packet = v5_0::Publish::builder().topic_name(&*message.topic).and_then(|builder| {
-                let builder = builder.qos(qos).retain(delivery.retain).dup(dup).payload(&message.payload[..]);
+            for identifier in &delivery.identifiers {
+                properties.push(SubscriptionIdentifier::new(*identifier).map_err(unspoken)?.into());
+            }
+            let (topic, alias) = match envelope.naming {
+                Naming::Topic => (&*message.topic, None),
+                Naming::Introduced(alias) => (&*message.topic, Some(alias)),
+                Naming::Alias(alias) => ("", Some(alias)),
+            };
+            if let Some(alias) = alias {
+                properties.push(TopicAlias::new(alias).map_err(unspoken)?.into());
+            }
+            let packet = v5_0::Publish::builder().topic_name(topic).and_then(|builder| {
+                let builder = builder.qos(qos).retain(delivery.retain).dup(envelope.dup).payload(&message.payload[..]);
                 let builder = builder.props(properties);
-                match packet_id {
+                match envelope.packet_id {
                     Some(id) => builder.packet_id(id).build(),
                     None => builder.build(),
                 }
             });
-            put_within(out, packet, packet_maximum)
+            put_within(out, packet, envelope.packet_maximum)
         }
     }
 }

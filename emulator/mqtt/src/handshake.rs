@@ -8,9 +8,11 @@ use mqtt_protocol_core::mqtt::result_code::ConnectReasonCode;
 use tokio::io::AsyncReadExt;
 
 use super::broker::Attached;
-use super::decode::{self, Connect, Refusal, Version, Will};
+use super::connect::{self, Connect, Refusal, Will};
+use super::decode::Version;
 use super::encode::{self, Accepted};
 use super::limits::SEND_WINDOW;
+use super::places::Place;
 use super::session::Owner;
 use super::{Refused, Shared, Socket, frame, hang_up};
 
@@ -19,15 +21,18 @@ pub(super) struct Peer {
     pub(super) version: Version,
     pub(super) owner: Arc<Owner>,
     pub(super) keep_alive: Duration,
-    /// QoS 1 deliveries that it takes without acknowledging.
+    /// Deliveries of QoS 1 and 2 that it takes without acknowledging.
     pub(super) send_window: u16,
     pub(super) packet_maximum: usize,
+    /// Topic aliases that it takes.
+    pub(super) alias_maximum: u16,
     pub(super) wants_reasons: bool,
 }
 
 pub(super) struct Arrival {
     pub(super) peer: Peer,
     pub(super) attached: Attached,
+    pub(super) place: Place,
     pub(super) will: Option<Will>,
     /// Bytes read beyond CONNECT.
     pub(super) inbox: BytesMut,
@@ -36,10 +41,10 @@ pub(super) struct Arrival {
 }
 
 /// `None` when the client was refused or went away; the socket is then done with.
-pub(super) async fn receive(shared: &Shared, socket: &mut impl Socket) -> Option<Arrival> {
+pub(super) async fn receive(shared: &Shared, socket: &mut impl Socket, local: bool) -> Option<Arrival> {
     let mut inbox = BytesMut::with_capacity(4096);
     let refusal = match read_connect(shared, socket, &mut inbox).await? {
-        Ok(connect) => match admit(shared, connect, inbox).await {
+        Ok(connect) => match admit(shared, connect, inbox, local).await {
             Ok(arrival) => return Some(arrival),
             Err(refusal) => refusal,
         },
@@ -60,7 +65,7 @@ async fn read_connect(
 ) -> Option<Result<Connect, Refusal>> {
     loop {
         match frame::take(inbox, shared.limits.packet_bytes) {
-            Ok(Some(frame)) => return Some(decode::connect(&frame)),
+            Ok(Some(frame)) => return Some(connect::connect(&frame)),
             Ok(None) => {}
             Err(fault) => {
                 tracing::debug!(what = fault.what, "closed before CONNECT");
@@ -73,7 +78,7 @@ async fn read_connect(
     }
 }
 
-async fn admit(shared: &Shared, connect: Connect, inbox: BytesMut) -> Result<Arrival, Refusal> {
+async fn admit(shared: &Shared, connect: Connect, inbox: BytesMut, local: bool) -> Result<Arrival, Refusal> {
     let named = connect.client_id.is_empty();
     let client_id = if named { format!("auto-{}", uuid::Uuid::new_v4().simple()) } else { connect.client_id.clone() };
     let refuse = |reason| Refusal { version: Some(connect.version), reason };
@@ -87,13 +92,17 @@ async fn admit(shared: &Shared, connect: Connect, inbox: BytesMut) -> Result<Arr
                 })
             },
         )?;
+    let Some(place) = shared.places.for_client(identity.is_some(), local) else {
+        tracing::warn!(client = client_id, "all places for MQTT clients of its kind are taken: refused");
+        return Err(refuse(ConnectReasonCode::ServerBusy));
+    };
     let longest = shared.limits.keep_alive;
     let keep_alive = if connect.keep_alive.is_zero() { longest } else { connect.keep_alive.min(longest) };
     let owner = Owner { client_id: client_id.as_str().into(), identity };
     let attached = shared.broker.attach(&owner, connect.clean, connect.expiry);
     let accepted = Accepted {
         version: connect.version,
-        session_present: attached.present,
+        session_present: attached.present && connect.knows_session_present,
         assigned_id: named.then_some(client_id.as_str()),
         keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
         expiry: attached.session.expiry(),
@@ -109,7 +118,8 @@ async fn admit(shared: &Shared, connect: Connect, inbox: BytesMut) -> Result<Arr
         keep_alive,
         send_window: connect.receive_maximum.min(SEND_WINDOW),
         packet_maximum: connect.packet_maximum,
+        alias_maximum: connect.alias_maximum,
         wants_reasons: connect.wants_reasons,
     };
-    Ok(Arrival { peer, attached, will: connect.will, inbox, outbox })
+    Ok(Arrival { peer, attached, place, will: connect.will, inbox, outbox })
 }

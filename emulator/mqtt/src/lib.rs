@@ -1,24 +1,35 @@
 //! The MQTT endpoint, 3.1.1 and 5 on one port: a QoS 1 publish is acknowledged after the gate has made it durable
 //! [Q1]. Here are its public face and the accept loop; what a publish means is behind the gate, and TLS is not here.
 //!
-//! Served: QoS 0 and 1, wildcard subscriptions, retained messages, last will, sessions that outlive connections. Not
-//! served, and refused by name: QoS 2, shared subscriptions, subscription identifiers, enhanced authentication.
+//! Served: every quality of service both ways, wildcard and shared subscriptions, subscription identifiers, topic aliases,
+//! retained messages, last will, sessions that outlive connections; MQTT 3.1 as well. Refused on purpose: enhanced
+//! authentication, publishes on `$…` (the gate decides), packets beyond `Limits::packet_bytes`, more subscriptions,
+//! retained messages or sessions than the bounds say, and a keep-alive above `Limits::keep_alive`, which version 5 is told.
+//! A version 5 client that sends more publishes of QoS 2 than the receive maximum is disconnected.
+//!
 //! Sessions, subscriptions and retained messages are kept in memory and end with the process.
 
+mod aliases;
 mod broker;
+mod connect;
 mod connection;
 mod decode;
 mod encode;
+mod ending;
 mod frame;
 mod handshake;
+mod inbound;
 mod limits;
 mod message;
+pub mod places;
+mod publishes;
 mod routes;
 mod session;
 #[cfg(test)]
 mod tests;
 mod topic;
 mod unrouted;
+mod vitals;
 mod window;
 
 use std::sync::Arc;
@@ -27,7 +38,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +45,7 @@ use tokio_util::task::TaskTracker;
 use broker::Broker;
 pub use limits::Limits;
 use message::{Message, Qos};
+use places::{Place, Places};
 pub use topic::{BadTopic, Filter, matches};
 use unrouted::Unrouted;
 
@@ -122,9 +133,38 @@ struct Shared {
     gate: Arc<dyn Gate>,
     broker: Broker,
     limits: Limits,
-    /// One permit for each connection that may still be opened.
-    vacancies: Arc<Semaphore>,
+    places: Rooms,
     unrouted: Unrouted,
+}
+
+/// Places by who may have them: nobody keeps out those for whom the next room is.
+struct Rooms {
+    /// Until CONNECT has come and is answered.
+    arrivals: Places,
+    /// Clients without a name.
+    strangers: Places,
+    /// Clients without a name on this host, once the strangers' places are taken.
+    locals: Places,
+    /// Clients that have proved a name: senders of alerts.
+    named: Places,
+}
+
+impl Rooms {
+    fn new(limits: &Limits) -> Rooms {
+        Rooms {
+            arrivals: Places::new(limits.arrivals, Duration::ZERO),
+            strangers: Places::new(limits.strangers, limits.respite),
+            locals: Places::new(limits.locals, limits.respite),
+            named: Places::new(limits.named, limits.respite),
+        }
+    }
+
+    fn for_client(&self, named: bool, local: bool) -> Option<Place> {
+        if named {
+            return self.named.take();
+        }
+        self.strangers.take().or_else(|| if local { self.locals.take() } else { None })
+    }
 }
 
 /// What a connection runs on.
@@ -138,22 +178,25 @@ impl Endpoint {
     }
 
     pub fn with_limits(gate: Arc<dyn Gate>, limits: Limits) -> Endpoint {
-        let vacancies = Arc::new(Semaphore::new(limits.connections));
+        let places = Rooms::new(&limits);
         let broker = Broker::new(gate.clone(), limits.clone());
-        Endpoint { shared: Arc::new(Shared { gate, broker, limits, vacancies, unrouted: Unrouted::default() }) }
+        Endpoint { shared: Arc::new(Shared { gate, broker, limits, places, unrouted: Unrouted::default() }) }
     }
 
     /// Accepts connections until `stop`; returns when each of them has settled what it had in flight, for a short
     /// grace, and is closed.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let connections = TaskTracker::new();
+        let vitals = vitals::publish(&self);
+        tokio::pin!(vitals);
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
+                () = &mut vitals => break,
                 accepted = listener.accept() => accepted,
             };
-            let socket = match accepted {
-                Ok((socket, _)) => socket,
+            let (socket, from) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, mostly: the connection stays in the backlog meanwhile.
                     tracing::warn!(%error, "MQTT connection not accepted");
@@ -161,17 +204,9 @@ impl Endpoint {
                     continue;
                 }
             };
-            let Ok(vacancy) = self.shared.vacancies.clone().try_acquire_owned() else {
-                tracing::warn!(limit = self.shared.limits.connections, "too many MQTT connections: closed a new one");
-                continue;
-            };
             // Acknowledgements are small and waited for.
             let _ = socket.set_nodelay(true);
-            let (shared, stop) = (self.shared.clone(), stop.clone());
-            connections.spawn(async move {
-                connection::run(shared, socket, stop).await;
-                drop(vacancy);
-            });
+            connections.spawn(connection::run(self.shared.clone(), socket, from.ip().is_loopback(), stop.clone()));
         }
         drop(listener);
         connections.close();
@@ -195,9 +230,10 @@ impl Endpoint {
         self.shared.broker.publish(None, message);
     }
 
-    /// Connections open now.
+    /// Clients connected now.
     pub fn connections(&self) -> usize {
-        self.shared.limits.connections - self.shared.vacancies.available_permits()
+        let rooms = &self.shared.places;
+        rooms.strangers.taken() + rooms.locals.taken() + rooms.named.taken()
     }
 }
 

@@ -10,8 +10,11 @@ pub(super) const TOPIC_LEVELS: usize = 32;
 pub(super) const CLIENT_ID_BYTES: usize = 256;
 /// Topic aliases a version 5 client may set; each pins one topic in memory.
 pub(super) const TOPIC_ALIASES: u16 = 16;
-/// QoS 1 deliveries without acknowledgement to one client, whatever larger receive maximum it states.
+/// Deliveries of QoS 1 and 2 without acknowledgement to one client, whatever larger receive maximum it states.
 pub(super) const SEND_WINDOW: u16 = 100;
+/// Publishes of QoS 2 that one session has taken and its client has not released. Clients of 3.1.1 name no bound of their
+/// own; those in use send at most some dozens before they release, and version 5 is held to `Limits::window`.
+pub(super) const UNRELEASED_PUBLISHES: usize = 1024;
 /// Clients named in the log, within `UNROUTED_MEMORY`, for publishing where no rule listens: a fleet's typing error is one
 /// cause, not ten thousand lines.
 pub(super) const UNROUTED_CLIENTS: usize = 256;
@@ -23,10 +26,19 @@ pub(super) const REASON_BYTES: usize = 200;
 /// The bounds that an operator or a test may want to change.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections; below the usual 1,024 file descriptors of a shell, with room for the rest of the system.
-    pub connections: usize,
-    /// From the accepted connection to the CONNACK.
+    /// Connections that have not said CONNECT yet; of more the oldest goes. An honest client says it with its first packet.
+    pub arrivals: usize,
+    /// From the accepted connection to the CONNACK: the slowest honest link needs a second or two.
     pub handshake: Duration,
+    /// Connected clients without a name. All kinds together stay below the usual 1,024 file descriptors of a shell.
+    pub strangers: usize,
+    /// Further ones from this host: its own sensors come in although strangers fill their places.
+    pub locals: usize,
+    /// Connected clients that have proved a name. Strangers cannot take these places.
+    pub named: usize,
+    /// When all places of a kind are taken, the client goes that has neither published nor subscribed for the longest, if
+    /// for so long; pings do not count. A sensor that reports every minute keeps its place.
+    pub respite: Duration,
     /// A whole packet. AWS IoT allows 128 KiB.
     pub packet_bytes: usize,
     /// Publishes of one connection waiting for the gate: enough that many share one commit
@@ -50,8 +62,10 @@ pub struct Limits {
     pub queued_messages: usize,
     /// Their payload bytes. Payloads are shared between subscribers.
     pub queued_bytes: usize,
-    /// Sessions kept for clients that are away; the one away longest goes first.
+    /// Sessions kept for clients without a name that are away; the one away longest goes first.
     pub sessions: usize,
+    /// The same for clients with a name.
+    pub named_sessions: usize,
     /// How long such a session is kept (AWS IoT: 1 h).
     pub session_expiry: Duration,
     /// Subscriptions of one session (AWS IoT: 50).
@@ -65,8 +79,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            connections: 768,
-            handshake: Duration::from_secs(10),
+            arrivals: 256,
+            handshake: Duration::from_secs(5),
+            strangers: 448,
+            locals: 128,
+            named: 128,
+            respite: Duration::from_secs(90),
             packet_bytes: 128 * 1024,
             window: 256,
             window_bytes: 1024 * 1024,
@@ -78,7 +96,8 @@ impl Default for Limits {
             stop_grace: Duration::from_secs(2),
             queued_messages: 1000,
             queued_bytes: 2 * 1024 * 1024,
-            sessions: 256,
+            sessions: 192,
+            named_sessions: 64,
             session_expiry: Duration::from_secs(3600),
             subscriptions: 64,
             retained_messages: 500,

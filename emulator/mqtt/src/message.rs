@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mqtt_protocol_core::mqtt::packet::Property;
+use mqtt_protocol_core::mqtt::packet::{self, Property};
 use tokio::time::Instant;
 
-/// The two qualities of service that are served; QoS 2 is refused where packets are decoded.
+/// The qualities of service, from the weakest to the strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Qos {
     AtMostOnce,
     AtLeastOnce,
+    ExactlyOnce,
 }
 
 impl From<Qos> for u8 {
@@ -19,6 +20,27 @@ impl From<Qos> for u8 {
         match qos {
             Qos::AtMostOnce => 0,
             Qos::AtLeastOnce => 1,
+            Qos::ExactlyOnce => 2,
+        }
+    }
+}
+
+impl From<packet::Qos> for Qos {
+    fn from(qos: packet::Qos) -> Qos {
+        match qos {
+            packet::Qos::AtMostOnce => Qos::AtMostOnce,
+            packet::Qos::AtLeastOnce => Qos::AtLeastOnce,
+            packet::Qos::ExactlyOnce => Qos::ExactlyOnce,
+        }
+    }
+}
+
+impl From<Qos> for packet::Qos {
+    fn from(qos: Qos) -> packet::Qos {
+        match qos {
+            Qos::AtMostOnce => packet::Qos::AtMostOnce,
+            Qos::AtLeastOnce => packet::Qos::AtLeastOnce,
+            Qos::ExactlyOnce => packet::Qos::ExactlyOnce,
         }
     }
 }
@@ -53,4 +75,6 @@ pub(super) struct Delivery {
     pub(super) message: Arc<Message>,
     pub(super) qos: Qos,
     pub(super) retain: bool,
+    /// Version 5: the identifiers of the subscriptions that cover it.
+    pub(super) identifiers: Vec<u32>,
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::message::Qos;
+use super::message::{Delivery, Message, Qos};
 use super::session::{Owner, Session};
-use super::topic::Filter;
+use super::topic::Target;
 
 /// A client's wish for one filter.
 #[derive(Clone)]
@@ -16,6 +17,45 @@ pub(super) struct Subscription {
     pub(super) no_local: bool,
     /// Version 5: keep the retain flag as published.
     pub(super) retain_as_published: bool,
+    /// Version 5: told with each message.
+    pub(super) identifier: Option<u32>,
+}
+
+impl Subscription {
+    /// The copy of a message that this subscription gets.
+    pub(super) fn delivery(&self, message: &Arc<Message>) -> Delivery {
+        Delivery {
+            message: message.clone(),
+            qos: self.qos.min(message.qos),
+            retain: self.retain_as_published && message.retain,
+            identifiers: self.identifier.into_iter().collect(),
+        }
+    }
+}
+
+/// A subscription that several clients share.
+#[derive(Default)]
+pub(super) struct Group {
+    members: BTreeMap<Arc<Owner>, Subscription>,
+    turns: AtomicUsize,
+}
+
+impl Group {
+    /// Whose turn it is: of those that qualify the connected ones take turns, and when none is, one that is away keeps it.
+    pub(super) fn pick(&self, qualifies: impl Fn(&Subscription) -> bool) -> Option<&Subscription> {
+        let all: Vec<&Subscription> = self.members.values().filter(|member| qualifies(member)).collect();
+        let connected: Vec<&Subscription> =
+            all.iter().copied().filter(|member| member.session.away_since().is_none()).collect();
+        let of = if connected.is_empty() { all } else { connected };
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        of.get(turn.checked_rem(of.len())?).copied()
+    }
+}
+
+/// What covers a topic.
+pub(super) enum Covering<'a> {
+    Client(&'a Subscription),
+    Group(&'a Group),
 }
 
 /// Depth is bounded by the length of filters (`limits::TOPIC_LEVELS`), so recursion is, too.
@@ -23,37 +63,53 @@ pub(super) struct Subscription {
 pub(super) struct Routes {
     below: BTreeMap<String, Routes>,
     here: BTreeMap<Arc<Owner>, Subscription>,
+    groups: BTreeMap<String, Group>,
 }
 
 impl Routes {
-    /// Adds a subscription, or replaces the client's former one of the same filter.
-    pub(super) fn insert(&mut self, filter: &Filter, subscription: Subscription) {
+    /// Adds a subscription, or replaces the client's former one to the same target.
+    pub(super) fn insert(&mut self, target: &Target, subscription: Subscription) {
         let mut node = self;
-        for level in filter.as_str().split('/') {
+        for level in target.filter.as_str().split('/') {
             node = node.below.entry(level.to_owned()).or_default();
         }
-        node.here.insert(subscription.session.owner.clone(), subscription);
+        let members = match &target.share {
+            Some(group) => &mut node.groups.entry(group.clone()).or_default().members,
+            None => &mut node.here,
+        };
+        members.insert(subscription.session.owner.clone(), subscription);
     }
 
-    pub(super) fn remove(&mut self, filter: &str, owner: &Owner) {
+    pub(super) fn remove(&mut self, target: &Target, owner: &Owner) {
+        self.remove_below(target.filter.as_str(), target.share.as_deref(), owner);
+    }
+
+    fn remove_below(&mut self, filter: &str, share: Option<&str>, owner: &Owner) {
         let (level, rest) = match filter.split_once('/') {
             Some((level, rest)) => (level, Some(rest)),
             None => (filter, None),
         };
         let Some(node) = self.below.get_mut(level) else { return };
-        match rest {
-            Some(rest) => node.remove(rest, owner),
-            None => {
+        match (rest, share) {
+            (Some(rest), _) => node.remove_below(rest, share, owner),
+            (None, None) => {
                 node.here.remove(owner);
             }
+            (None, Some(share)) => {
+                if let Some(group) = node.groups.get_mut(share) {
+                    group.members.remove(owner);
+                }
+                node.groups.retain(|_, group| !group.members.is_empty());
+            }
         }
-        if node.below.is_empty() && node.here.is_empty() {
+        if node.below.is_empty() && node.here.is_empty() && node.groups.is_empty() {
             self.below.remove(level);
         }
     }
 
-    /// Calls `found` for each subscription that covers the topic; a client with several such filters is found several times.
-    pub(super) fn covering<'a>(&'a self, topic: &str, found: &mut impl FnMut(&'a Subscription)) {
+    /// Calls `found` for each subscription that covers the topic; a client with several such filters is found several
+    /// times.
+    pub(super) fn covering<'a>(&'a self, topic: &str, found: &mut impl FnMut(Covering<'a>)) {
         if self.below.is_empty() {
             return;
         }
@@ -62,12 +118,12 @@ impl Routes {
     }
 
     /// `wildcards` is false for the first level of the server's own topics (`$…`).
-    fn visit<'a>(&'a self, levels: &[&str], wildcards: bool, found: &mut impl FnMut(&'a Subscription)) {
+    fn visit<'a>(&'a self, levels: &[&str], wildcards: bool, found: &mut impl FnMut(Covering<'a>)) {
         if wildcards && let Some(rest) = self.below.get("#") {
-            rest.here.values().for_each(&mut *found);
+            rest.tell(found);
         }
         let Some((level, deeper)) = levels.split_first() else {
-            self.here.values().for_each(found);
+            self.tell(found);
             return;
         };
         if let Some(node) = self.below.get(*level) {
@@ -76,6 +132,11 @@ impl Routes {
         if wildcards && let Some(node) = self.below.get("+") {
             node.visit(deeper, true, found);
         }
+    }
+
+    fn tell<'a>(&'a self, found: &mut impl FnMut(Covering<'a>)) {
+        self.here.values().for_each(|subscription| found(Covering::Client(subscription)));
+        self.groups.values().for_each(|group| found(Covering::Group(group)));
     }
 }
 
@@ -114,18 +175,22 @@ mod tests {
                 qos: Qos::AtLeastOnce,
                 no_local: false,
                 retain_as_published: false,
+                identifier: None,
             };
-            routes.insert(&Filter::parse(&text).unwrap(), subscription);
+            routes.insert(&Target::parse(&text).unwrap(), subscription);
             model.push((text, session));
         }
         for (text, session) in model.split_off(200) {
-            routes.remove(&text, &session.owner);
+            routes.remove(&Target::parse(&text).unwrap(), &session.owner);
         }
         let mut total = 0;
         for _ in 0..500 {
             let topic = path(&mut rng, &["a", "b", "", "$x"]);
             let mut found = Vec::new();
-            routes.covering(&topic, &mut |subscription| found.push(subscription.session.owner.client_id.to_string()));
+            routes.covering(&topic, &mut |covering| match covering {
+                Covering::Client(subscription) => found.push(subscription.session.owner.client_id.to_string()),
+                Covering::Group(_) => panic!("nobody shares"),
+            });
             found.sort();
             let expected: Vec<String> = model
                 .iter()
@@ -137,7 +202,7 @@ mod tests {
         }
         assert!(total > 1000, "the topics are covered often enough to mean something");
         for (text, session) in model {
-            routes.remove(&text, &session.owner);
+            routes.remove(&Target::parse(&text).unwrap(), &session.owner);
         }
         assert!(routes.below.is_empty(), "nothing is left behind");
     }

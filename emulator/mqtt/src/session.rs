@@ -1,4 +1,5 @@
-//! What one client is owed: messages waiting, messages sent but not acknowledged, and the connection that serves it now.
+//! What one client is owed: messages waiting, messages sent but not acknowledged, and the connection that serves it now;
+//! and which of its publishes of QoS 2 it has not released.
 //! Subscriptions are in `routes`; nothing here reads or writes sockets.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -6,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Identity;
+use super::inbound::{Fingerprint, Unreleased};
 use super::limits::Limits;
 use super::message::{Delivery, Qos};
+use super::topic::Target;
 
 /// Whose a session is: a client id alone proves nothing, so the name that the client proved belongs to it [E5].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +29,9 @@ pub(super) struct Session {
     pub(super) owner: Arc<Owner>,
     /// Rung when something is to be sent.
     pub(super) wake: Notify,
+    /// Held by the connection whose publishes are on their way: the next one reads when they are settled, so that one
+    /// client's publishes keep their order, and the gate is not asked again about one that it has in hand.
+    pub(super) turn: Arc<AsyncMutex<()>>,
     account: Mutex<Account>,
 }
 
@@ -34,14 +40,28 @@ struct Account {
     attachment: Attachment,
     /// How long the session outlives its connection.
     expiry: Duration,
-    filters: BTreeSet<String>,
+    targets: BTreeSet<Target>,
     waiting: Backlog,
-    /// Sent at QoS 1 and not acknowledged, oldest first.
-    in_flight: VecDeque<(u16, Delivery)>,
+    /// Sent at QoS 1 or 2 and not acknowledged to the end, oldest first.
+    in_flight: VecDeque<InFlight>,
     /// How many of `in_flight` this connection has sent: less than all after the client came back.
     sent: usize,
     last_id: u16,
     overflowed: bool,
+    unreleased: Unreleased,
+}
+
+struct InFlight {
+    packet_id: u16,
+    step: Step,
+}
+
+/// How far the handshake of a delivery has come.
+enum Step {
+    /// PUBLISH is sent.
+    Published(Delivery),
+    /// Of QoS 2: the client has it, PUBREL is sent.
+    Released,
 }
 
 enum Attachment {
@@ -56,8 +76,12 @@ pub(super) enum Next {
         dup: bool,
         delivery: Delivery,
     },
+    /// Of QoS 2: the client said that it has the message, and may now forget the packet id.
+    Release {
+        packet_id: u16,
+    },
     Nothing,
-    /// The client took its messages too slowly: a QoS 1 message found no room.
+    /// The client took its messages too slowly: a message of QoS 1 or 2 found no room.
     Overflowed,
 }
 
@@ -66,15 +90,17 @@ impl Session {
         Session {
             owner,
             wake: Notify::new(),
+            turn: Arc::default(),
             account: Mutex::new(Account {
                 attachment: Attachment::Away { serial: 0, since: Instant::now() },
                 expiry: Duration::ZERO,
-                filters: BTreeSet::new(),
+                targets: BTreeSet::new(),
                 waiting: Backlog::default(),
                 in_flight: VecDeque::new(),
                 sent: 0,
                 last_id: 0,
                 overflowed: false,
+                unreleased: Unreleased::default(),
             }),
         }
     }
@@ -136,26 +162,26 @@ impl Session {
     }
 
     /// Notes a subscription. `None` when the session has as many as it may; else whether it is new.
-    pub(super) fn add_filter(&self, filter: &str, limits: &Limits) -> Option<bool> {
+    pub(super) fn add_target(&self, target: &Target, limits: &Limits) -> Option<bool> {
         let mut account = self.lock();
-        if account.filters.contains(filter) {
+        if account.targets.contains(target) {
             return Some(false);
         }
-        if account.filters.len() >= limits.subscriptions {
+        if account.targets.len() >= limits.subscriptions {
             return None;
         }
-        Some(account.filters.insert(filter.to_owned()))
+        Some(account.targets.insert(target.clone()))
     }
 
-    pub(super) fn remove_filter(&self, filter: &str) -> bool {
-        self.lock().filters.remove(filter)
+    pub(super) fn remove_target(&self, target: &Target) -> bool {
+        self.lock().targets.remove(target)
     }
 
-    pub(super) fn take_filters(&self) -> BTreeSet<String> {
-        std::mem::take(&mut self.lock().filters)
+    pub(super) fn take_targets(&self) -> BTreeSet<Target> {
+        std::mem::take(&mut self.lock().targets)
     }
 
-    /// Queues a message. Without room a QoS 0 message is dropped; a QoS 1 message ends the connection of a slow
+    /// Queues a message. Without room a QoS 0 message is dropped; one of QoS 1 or 2 ends the connection of a slow
     /// client, and is dropped for a client that is away: the newest goes, as what came first is owed first.
     pub(super) fn offer(&self, delivery: Delivery, limits: &Limits) {
         let mut account = self.lock();
@@ -165,7 +191,7 @@ impl Session {
         }
         if account.waiting.has_room(&delivery, limits) {
             account.waiting.push(delivery);
-        } else if delivery.qos == Qos::AtLeastOnce {
+        } else if delivery.qos > Qos::AtMostOnce {
             tracing::debug!(client = %self.owner.client_id, topic = %delivery.message.topic, connected, "queue full: dropped");
             account.overflowed = connected;
         }
@@ -185,40 +211,90 @@ impl Session {
             return Next::Overflowed;
         }
         let window = usize::from(window);
-        if let Some((id, delivery)) = account.in_flight.get(account.sent) {
+        if let Some(InFlight { packet_id, step }) = account.in_flight.get(account.sent) {
             if account.sent >= window {
                 return Next::Nothing;
             }
-            let again = Next::Send { packet_id: Some(*id), dup: true, delivery: delivery.clone() };
+            let again = match step {
+                Step::Published(delivery) => {
+                    Next::Send { packet_id: Some(*packet_id), dup: true, delivery: delivery.clone() }
+                }
+                Step::Released => Next::Release { packet_id: *packet_id },
+            };
             account.sent += 1;
             return again;
         }
         loop {
             let Some(first) = account.waiting.first() else { return Next::Nothing };
-            if first.qos == Qos::AtLeastOnce && account.in_flight.len() >= window {
+            if first.qos > Qos::AtMostOnce && account.in_flight.len() >= window {
                 return Next::Nothing;
             }
             let Some(delivery) = account.waiting.pop() else { return Next::Nothing };
             if delivery.message.is_expired() {
                 continue;
             }
-            let packet_id = (delivery.qos == Qos::AtLeastOnce).then(|| account.send_in_flight(delivery.clone()));
+            let packet_id = (delivery.qos > Qos::AtMostOnce).then(|| account.send_in_flight(delivery.clone()));
             return Next::Send { packet_id, dup: false, delivery };
         }
     }
 
-    /// The client has acknowledged a message, or it can never be sent to it.
+    /// PUBACK: the client has a message of QoS 1.
     pub(super) fn acknowledged(&self, serial: u64, packet_id: u16) {
+        self.lock().settle(
+            serial,
+            packet_id,
+            |step| matches!(step, Step::Published(delivery) if delivery.qos == Qos::AtLeastOnce),
+        );
+    }
+
+    /// PUBREC: the client has a message of QoS 2, or refuses it. False when there is no such message.
+    pub(super) fn received(&self, serial: u64, packet_id: u16, refused: bool) -> bool {
         let mut account = self.lock();
-        if !account.is_connected(serial) {
-            return;
+        let of_two = |step: &Step| match step {
+            Step::Published(delivery) => delivery.qos == Qos::ExactlyOnce,
+            Step::Released => true,
+        };
+        if refused {
+            return account.settle(serial, packet_id, of_two);
         }
-        if let Some(at) = account.in_flight.iter().position(|(id, _)| *id == packet_id) {
-            account.in_flight.remove(at);
-            if at < account.sent {
-                account.sent -= 1;
+        let connected = account.is_connected(serial);
+        match account.in_flight.iter_mut().find(|entry| entry.packet_id == packet_id) {
+            Some(entry) if connected && of_two(&entry.step) => {
+                entry.step = Step::Released;
+                true
             }
+            _ => false,
         }
+    }
+
+    /// PUBCOMP: the packet id is free again.
+    pub(super) fn completed(&self, serial: u64, packet_id: u16) {
+        self.lock().settle(serial, packet_id, |step| matches!(step, Step::Released));
+    }
+
+    /// A message that can never be sent to this client counts as delivered.
+    pub(super) fn undeliverable(&self, serial: u64, packet_id: u16) {
+        self.lock().settle(serial, packet_id, |_| true);
+    }
+
+    /// Whether this publish of QoS 2 was taken before, and its packet id is not released.
+    pub(super) fn has_taken(&self, packet_id: u16, fingerprint: Fingerprint) -> bool {
+        self.lock().unreleased.holds(packet_id, fingerprint)
+    }
+
+    /// Notes a publish of QoS 2 that the gate took.
+    pub(super) fn take(&self, packet_id: u16, fingerprint: Fingerprint) {
+        self.lock().unreleased.insert(packet_id, fingerprint);
+    }
+
+    /// PUBREL. False when the packet id was not held.
+    pub(super) fn release(&self, packet_id: u16) -> bool {
+        self.lock().unreleased.release(packet_id)
+    }
+
+    /// Publishes of QoS 2 taken and not released.
+    pub(super) fn unreleased(&self) -> usize {
+        self.lock().unreleased.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Account> {
@@ -237,15 +313,28 @@ impl Account {
         }
     }
 
+    /// Ends the handshake of a delivery that has come so far. False when there is none.
+    fn settle(&mut self, serial: u64, packet_id: u16, so_far: impl Fn(&Step) -> bool) -> bool {
+        let of_it = |entry: &InFlight| entry.packet_id == packet_id && so_far(&entry.step);
+        let Some(at) = self.in_flight.iter().position(of_it).filter(|_| self.is_connected(serial)) else {
+            return false;
+        };
+        self.in_flight.remove(at);
+        if at < self.sent {
+            self.sent -= 1;
+        }
+        true
+    }
+
     fn send_in_flight(&mut self, delivery: Delivery) -> u16 {
         // At most SEND_WINDOW ids are in use, so a free one is found within that many steps.
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if !self.in_flight.iter().any(|(id, _)| *id == self.last_id) {
+            if !self.in_flight.iter().any(|entry| entry.packet_id == self.last_id) {
                 break;
             }
         }
-        self.in_flight.push_back((self.last_id, delivery));
+        self.in_flight.push_back(InFlight { packet_id: self.last_id, step: Step::Published(delivery) });
         self.sent += 1;
         self.last_id
     }

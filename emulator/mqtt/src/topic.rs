@@ -56,6 +56,27 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
+/// What a client subscribes to: a filter, and the group that shares the subscription, if one does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Target {
+    /// `$share/{group}/{filter}`: one member of the group gets each message.
+    pub(super) share: Option<String>,
+    pub(super) filter: Filter,
+}
+
+impl Target {
+    pub(super) fn parse(text: &str) -> Result<Target, BadTopic> {
+        let Some(shared) = text.strip_prefix("$share/") else {
+            return Ok(Target { share: None, filter: Filter::parse(text)? });
+        };
+        let (group, filter) = shared.split_once('/').ok_or(BadTopic("a shared subscription needs a filter"))?;
+        if group.is_empty() || group.contains(['+', '#']) {
+            return Err(BadTopic("the group of a shared subscription needs a name without wildcards"));
+        }
+        Ok(Target { share: Some(group.to_owned()), filter: Filter::parse(filter)? })
+    }
+}
+
 /// Checks a topic name, as a publish or a last will carries it.
 pub(super) fn check_topic(topic: &str) -> Result<(), BadTopic> {
     check_text(topic)?;

@@ -1,6 +1,7 @@
 //! The publishes of one connection that wait for the gate: many at once, answered in the order in which they came.
-//! What an answer looks like on the wire is decided in `connection`.
+//! What an answer looks like on the wire is decided in `publishes`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::time::Instant;
 
+use super::inbound::Fingerprint;
 use super::limits::Limits;
 use super::message::Message;
 use super::{Gate, Publish, Refused, Taken};
@@ -22,20 +24,33 @@ pub(super) struct Window {
     limits: Limits,
     pending: FuturesOrdered<BoxFuture<'static, Settled>>,
     bytes: usize,
+    /// The publishes of QoS 2 among them, oldest first.
+    of_two: VecDeque<(u16, Fingerprint)>,
     /// Publishes that found the gate busy and will be offered again.
     held: Arc<AtomicUsize>,
 }
 
-/// A publish with the gate's answer.
-pub(super) struct Settled {
-    pub(super) packet_id: Option<u16>,
-    pub(super) message: Message,
-    pub(super) answer: Result<Taken, Refused>,
+/// How a publish is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// QoS 0.
+    Nothing,
+    /// QoS 1.
+    Puback(u16),
+    /// QoS 2.
+    Pubrec(u16, Fingerprint),
+}
+
+pub(super) enum Settled {
+    /// A publish with the gate's answer.
+    Judged { reply: Reply, message: Message, answer: Result<Taken, Refused> },
+    /// A publish of QoS 2 that was taken before: answered again, in its turn.
+    Again { packet_id: u16 },
 }
 
 impl Window {
     pub(super) fn new(gate: Arc<dyn Gate>, limits: Limits) -> Window {
-        Window { gate, limits, pending: FuturesOrdered::new(), bytes: 0, held: Arc::default() }
+        Window { gate, limits, pending: FuturesOrdered::new(), bytes: 0, of_two: VecDeque::new(), held: Arc::default() }
     }
 
     /// Whether another publish may be let in.
@@ -46,20 +61,38 @@ impl Window {
             && self.held.load(Ordering::Relaxed) == 0
     }
 
-    pub(super) fn push(&mut self, publish: Publish, packet_id: Option<u16>, message: Message) {
+    pub(super) fn push(&mut self, publish: Publish, reply: Reply, message: Message) {
         self.bytes += message.payload.len();
+        if let Reply::Pubrec(packet_id, fingerprint) = reply {
+            self.of_two.push_back((packet_id, fingerprint));
+        }
         let (gate, held, patience) = (self.gate.clone(), self.held.clone(), self.limits.busy_patience);
         let settle = async move {
             let answer = offer(&*gate, publish, patience, &held).await;
-            Settled { packet_id, message, answer }
+            Settled::Judged { reply, message, answer }
         };
         self.pending.push_back(settle.boxed());
+    }
+
+    /// Puts the second answer to a publish behind the answers that are due before it.
+    pub(super) fn push_again(&mut self, packet_id: u16) {
+        self.pending.push_back(std::future::ready(Settled::Again { packet_id }).boxed());
+    }
+
+    /// Whether this publish of QoS 2 is with the gate.
+    pub(super) fn holds(&self, packet_id: u16, fingerprint: Fingerprint) -> bool {
+        self.of_two.contains(&(packet_id, fingerprint))
+    }
+
+    /// Publishes of QoS 2 that are with the gate.
+    pub(super) fn of_two(&self) -> usize {
+        self.of_two.len()
     }
 
     /// The oldest publish, once it is settled; waits for ever while there is none.
     pub(super) async fn settled(&mut self) -> Settled {
         match self.pending.next().await {
-            Some(settled) => self.release(settled),
+            Some(settled) => self.let_out(settled),
             None => std::future::pending().await,
         }
     }
@@ -67,15 +100,20 @@ impl Window {
     /// The oldest publish if it is settled already.
     pub(super) fn settled_now(&mut self) -> Option<Settled> {
         let settled = self.pending.next().now_or_never().flatten()?;
-        Some(self.release(settled))
+        Some(self.let_out(settled))
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
-    fn release(&mut self, settled: Settled) -> Settled {
-        self.bytes -= settled.message.payload.len();
+    fn let_out(&mut self, settled: Settled) -> Settled {
+        if let Settled::Judged { reply, message, .. } = &settled {
+            self.bytes -= message.payload.len();
+            if matches!(reply, Reply::Pubrec(..)) {
+                self.of_two.pop_front();
+            }
+        }
         settled
     }
 }

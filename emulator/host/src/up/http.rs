@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
@@ -15,9 +13,6 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use streammanager::error::Reason;
@@ -29,29 +24,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connections::{self, Client};
 use super::functions::{Functions, Invocation};
+use super::limits::{HTTP_AT_WORK, HTTP_BODY_TIME, HTTP_OTHERS_AT_WORK};
 use super::readiness::Readiness;
 use super::routes::{Found, Route, Routes};
 use crate::template::{ACCOUNT, Auth};
 
 /// The holder of the control key, in AWS's words.
 const CONTROL_KEY_HOLDER: &str = "arn:aws:iam::000000000000:user/control-key";
-/// Open connections; the rest of the system needs descriptors too.
-const CONNECTIONS: usize = 512;
-/// From a connection's start, or its last answer, to the end of the next request's head.
-const HEADER_TIME: Duration = Duration::from_secs(30);
-/// For a body of a quarter of a MiB.
-const BODY_TIME: Duration = Duration::from_secs(10);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// For the answers under way when the system stops.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
-
-/// The other end of a connection, and its place among them.
-#[derive(Clone)]
-struct Client {
-    from: SocketAddr,
-    place: Arc<OwnedSemaphorePermit>,
-}
 
 pub(crate) struct Api {
     pub(crate) routes: Routes,
@@ -62,6 +43,28 @@ pub(crate) struct Api {
     pub(crate) control_key: String,
     /// Handlers at work, also for clients that have gone.
     pub(crate) handlers: TaskTracker,
+    pub(crate) rooms: Rooms,
+}
+
+/// Places for requests at work. A handler keeps its place when its client has gone: hanging up makes no room for more work.
+pub(crate) struct Rooms {
+    all: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+}
+
+impl Default for Rooms {
+    fn default() -> Rooms {
+        let room = |places| Arc::new(Semaphore::new(places));
+        Rooms { all: room(HTTP_AT_WORK), others: room(HTTP_OTHERS_AT_WORK) }
+    }
+}
+
+impl Rooms {
+    /// `None`: all are taken. Whatever is no alert leaves some of them free.
+    fn place(&self, alert: bool) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
+        let other = if alert { None } else { Some(self.others.clone().try_acquire_owned().ok()?) };
+        Some((self.all.clone().try_acquire_owned().ok()?, other))
+    }
 }
 
 pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) {
@@ -73,42 +76,7 @@ pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationTok
         .fallback(api_call)
         .layer(DefaultBodyLimit::max(ALERT_BYTES + 1))
         .with_state(Arc::new(api));
-    let (room, connections) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
-    while let Some(Ok(place)) = stop.run_until_cancelled(room.clone().acquire_owned()).await {
-        let (socket, from) = match stop.run_until_cancelled(listener.accept()).await {
-            Some(Ok(accepted)) => accepted,
-            // No descriptor is left, or the client has gone again.
-            Some(Err(_)) => {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-            None => break,
-        };
-        // A handler keeps the place of a client that has gone: hanging up makes no room for more work.
-        let client = Client { from, place: Arc::new(place) };
-        let (router, stop) = (router.clone().layer(Extension(client)), stop.clone());
-        connections.spawn(async move {
-            // An alert is one small packet each way: it does not wait for the next one.
-            let _ = socket.set_nodelay(true);
-            let mut server = http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
-            let connection = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
-            let mut connection = pin!(connection);
-            let ended = match stop.run_until_cancelled(connection.as_mut()).await {
-                Some(ended) => ended,
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(problem) = ended {
-                tracing::debug!(%problem, %from, "an HTTP connection broke off");
-            }
-        });
-    }
-    connections.close();
-    // One that neither sends nor reads does not hold up the end.
-    let _ = tokio::time::timeout(LAST_ANSWERS, connections.wait()).await;
+    connections::serve(router, listener, stop).await;
     handlers.close();
     handlers.wait().await;
 }
@@ -132,10 +100,10 @@ async fn api_call(
     headers: HeaderMap,
     request: Request,
 ) -> Response {
-    let body = match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, &())).await {
+    let body = match tokio::time::timeout(HTTP_BODY_TIME, Bytes::from_request(request, &())).await {
         Ok(body) => body,
         Err(_) => {
-            let detail = format!("the body did not arrive within {BODY_TIME:?}");
+            let detail = format!("the body did not arrive within {HTTP_BODY_TIME:?}");
             return answer(HttpResponse::error(408, "too_slow", detail));
         }
     };
@@ -161,14 +129,22 @@ async fn api_call(
         let detail = "send the control key as Authorization: Bearer KEY; it stands in control.key of the data folder";
         return answer(HttpResponse::error(401, "unauthorised", detail));
     }
+    let Some(at_work) = api.rooms.place(route.path == "/alerts") else {
+        let busy = HttpResponse::error(503, "busy", "too many requests are at work; send it again in a second");
+        return answer(busy.with_header("retry-after", "1"));
+    };
     let event = event(&method, &uri, &headers, &body, &parameters, client.from, route);
     // In a task of its own: a client that hangs up must not end a handler half-way, as it does not on AWS.
     let (functions, function) = (api.functions.clone(), route.function.clone());
     let invoked = api.handlers.spawn(async move {
-        let _place = client.place;
+        let _at_work = at_work;
         functions.invoke(&function, event).await
     });
-    let Ok(invoked) = invoked.await else { return answer(HttpResponse::error(500, "failed", "the function panicked")) };
+    // At work it is not the connection that is waited for.
+    client.place.step_out();
+    let invoked = invoked.await;
+    client.place.step_in();
+    let Ok(invoked) = invoked else { return answer(HttpResponse::error(500, "failed", "the function panicked")) };
     match invoked {
         Ok(value) => match serde_json::from_value::<HttpResponse>(value) {
             Ok(response) => answer(response),

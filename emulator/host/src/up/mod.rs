@@ -2,12 +2,15 @@
 //! template does not say does not run.
 
 mod backends;
+mod connections;
 mod demo;
 mod functions;
 mod http;
 mod kinesis;
 mod ledger;
+mod limits;
 mod options;
+mod readers;
 mod readiness;
 mod routes;
 mod rules;
@@ -43,10 +46,11 @@ use crate::running::{self, Running};
 use crate::template::{self, Template, Trigger};
 use backends::Backends;
 use functions::Functions;
-use http::Api;
+use http::{Api, Rooms};
 use kinesis::KinesisStream;
 use ledger::{Ledger, Queued};
 pub use options::{Kafka, Options};
+use readers::Readers;
 use readiness::Readiness;
 use routes::{Route, Routes};
 use rules::Rules;
@@ -179,7 +183,8 @@ impl World {
             let store = Arc::new(backends.folder.clone());
             kinesis.insert(stream.name.clone(), KinesisStream::open(&stream.name, stream.shards, store).await?);
         }
-        let rules = Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), args.mqtt_open_alerts)?);
+        let readers = Readers { alerts_open_to_all: args.mqtt_open_alerts };
+        let rules = Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), readers)?);
         let endpoint = Endpoint::new(rules);
         let functions = Functions::build(&template, &world, endpoint.clone(), work.clone())?;
         let operator = template.functions.iter().find(|f| f.binary == "control").or(template.functions.first());
@@ -212,8 +217,15 @@ impl World {
         let readiness = Readiness::new(app.clone(), kinesis.into_values().collect());
         let control_key = control_key(&args.data, &app.rng)?;
         let (http_at, mqtt_at) = (http.local_addr().map_err(Failure::new)?, mqtt.local_addr().map_err(Failure::new)?);
-        let api =
-            Api { routes, functions, metrics, readiness: readiness.clone(), control_key, handlers: TaskTracker::new() };
+        let api = Api {
+            routes,
+            functions,
+            metrics,
+            readiness: readiness.clone(),
+            control_key,
+            handlers: TaskTracker::new(),
+            rooms: Rooms::default(),
+        };
         let stop = intake.clone();
         intake_tasks.spawn(http::serve(api, http, stop));
         intake_tasks.spawn(endpoint.serve(mqtt, intake.clone()));

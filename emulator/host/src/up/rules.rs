@@ -14,6 +14,7 @@ use streammanager::express::admit;
 use streammanager::queue::{Body, Message, QueueRef, SendError};
 
 use super::kinesis::{KinesisStream, NotPut};
+use super::readers::Readers;
 use super::sources::AsyncInvocations;
 use crate::exit::Failure;
 use crate::template::iot_sql;
@@ -25,15 +26,12 @@ use streammanager_mqtt_endpoint::{Filter, Gate, Identity, Publish, Refused, Take
 const NAMED_ONLY: &str = "alerts/";
 /// Nobody else confirms an alert [E5], and nothing here listens to AWS's own topics.
 const OURS: [&str; 2] = ["alerts/ack/", "$"];
-/// What was refused to a connector is published below this, under its id [E5].
-const REFUSALS: &str = "alerts/refused/";
 
 pub(crate) struct Rules {
     app: App,
     rules: Vec<(Filter, TopicRule)>,
     streams: BTreeMap<String, KinesisStream>,
-    /// Alerts and confirmations may be read without a name.
-    alerts_open_to_all: bool,
+    readers: Readers,
 }
 
 /// Why an action could not be started.
@@ -62,7 +60,7 @@ impl Rules {
         app: App,
         rules: &[TopicRule],
         streams: BTreeMap<String, KinesisStream>,
-        alerts_open_to_all: bool,
+        readers: Readers,
     ) -> Result<Rules, Failure> {
         let rules = rules.iter().filter(|rule| rule.enabled);
         let parsed = rules.map(|rule| match Filter::parse(&rule.filter) {
@@ -71,7 +69,7 @@ impl Rules {
                 Err(Failure::new(format!("template: rule {}: topic filter {:?}: {e}", rule.logical_id, rule.filter)))
             }
         });
-        Ok(Rules { app, rules: parsed.collect::<Result<_, _>>()?, streams, alerts_open_to_all })
+        Ok(Rules { app, rules: parsed.collect::<Result<_, _>>()?, streams, readers })
     }
 
     async fn start(&self, action: &Action, output: &Value, message: &iot_sql::Message<'_>) -> Result<(), NotStarted> {
@@ -197,26 +195,12 @@ impl Gate for Rules {
         Ok(taken)
     }
 
-    /// Alerts, confirmations and refusals are for named clients [E5]: who acts on an alert must be somebody.
     fn may_subscribe(&self, identity: Option<&Identity>, filter: &Filter) -> bool {
-        let mut levels = filter.as_str().split('/');
-        match (identity, levels.next(), levels.next(), levels.next()) {
-            (None, Some("alerts"), ..) => self.alerts_open_to_all && !filter.as_str().starts_with(REFUSALS),
-            (Some(identity), Some("alerts"), Some("refused"), Some(addressee)) => {
-                matches!(addressee, "+" | "#") || *addressee == *identity.user
-            }
-            _ => true,
-        }
+        self.readers.may_subscribe(identity, filter)
     }
 
-    /// A refusal is for the connector that it is addressed to, and for nobody else.
     fn may_receive(&self, identity: Option<&Identity>, topic: &str) -> bool {
-        match (topic.strip_prefix(REFUSALS), identity) {
-            (Some(addressee), Some(identity)) => *addressee == *identity.user,
-            (Some(_), None) => false,
-            (None, Some(_)) => true,
-            (None, None) => self.alerts_open_to_all || !(topic == "alerts" || topic.starts_with(NAMED_ONLY)),
-        }
+        self.readers.may_receive(identity, topic)
     }
 }
 

@@ -90,6 +90,10 @@ pub(super) struct Delivered {
 }
 
 impl Packet {
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        packet(self.first, &self.body)
+    }
+
     pub(super) fn kind(&self) -> u8 {
         self.first >> 4
     }
@@ -294,6 +298,26 @@ pub(super) fn publish_with(version: u8, flags: u8, topic: &str, payload: &str, p
     body.extend(payload.as_bytes());
     packet(first, &body)
 }
+
+/// A PUBLISH of QoS 2.
+pub(super) fn publish_2(version: u8, dup: bool, topic: &str, payload: &str, packet_id: u16) -> Vec<u8> {
+    let mut body = text(topic);
+    body.extend(packet_id.to_be_bytes());
+    if version == V5 {
+        body.push(0);
+    }
+    body.extend(payload.as_bytes());
+    packet(0x34 | u8::from(dup) << 3, &body)
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP without a reason.
+pub(super) fn step(first: u8, packet_id: u16) -> Packet {
+    Packet { first, body: packet_id.to_be_bytes().to_vec() }
+}
+
+pub(super) const PUBREC: u8 = 0x50;
+pub(super) const PUBREL: u8 = 0x62;
+pub(super) const PUBCOMP: u8 = 0x70;
 
 pub(super) fn subscribe(version: u8, filters: &[(&str, u8)]) -> Vec<u8> {
     let mut body = vec![0, 77];

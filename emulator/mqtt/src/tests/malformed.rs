@@ -5,14 +5,13 @@ use rand::{Rng, RngExt, SeedableRng};
 use tokio::io::AsyncWriteExt;
 
 use super::Bench;
-use super::client::{V5, V311, hello, packet, publish, publish_with, subscribe, text, unsubscribe};
+use super::client::{V5, V311, hello, packet, publish, publish_2, publish_with, subscribe, text, unsubscribe};
 
 const MALFORMED: u8 = 0x81;
 const PROTOCOL: u8 = 0x82;
 const FILTER: u8 = 0x8f;
 const TOPIC: u8 = 0x90;
 const TOO_LARGE: u8 = 0x95;
-const QOS: u8 = 0x9b;
 
 #[tokio::test(start_paused = true)]
 async fn malformed_packets_close_the_connection_with_their_reason() {
@@ -28,12 +27,16 @@ async fn malformed_packets_close_the_connection_with_their_reason() {
             ("type 15 (AUTH)", vec![0xf0, 0], PROTOCOL),
             ("CONNACK from a client", vec![0x20, 2, 0, 0], PROTOCOL),
             ("SUBACK from a client", vec![0x90, 3, 0, 1, 0], PROTOCOL),
-            ("PUBREL", vec![0x62, 2, 0, 1], PROTOCOL),
             ("second CONNECT", hello(version, "c").packet(), PROTOCOL),
             ("length of five bytes", vec![0x30, 0xff, 0xff, 0xff, 0xff, 0x7f], MALFORMED),
             ("200 MB", vec![0x30, 0xff, 0xff, 0xff, 0x5f], TOO_LARGE),
             ("one byte too large", vec![0x30, 0xfd, 0xff, 0x07], TOO_LARGE),
-            ("PUBLISH of QoS 2", body(0x34, &[&text("a"), &[0, 1], none, b"x"]), QOS),
+            ("PUBLISH of QoS 2 with packet id 0", body(0x34, &[&text("a"), &[0, 0], none, b"x"]), PROTOCOL),
+            ("PUBREL without its flags", vec![0x60, 2, 0, 1], MALFORMED),
+            ("PUBREL with packet id 0", vec![0x62, 2, 0, 0], MALFORMED),
+            ("PUBREC cut", vec![0x50, 1, 0], MALFORMED),
+            ("a shared subscription without a group", subscribe(version, &[("$share//a", 1)]), MALFORMED),
+            ("a wildcard in the name of a group", subscribe(version, &[("$share/+/a", 1)]), MALFORMED),
             ("PUBLISH of QoS 3", body(0x36, &[&text("a"), &[0, 1], none, b"x"]), MALFORMED),
             ("PUBLISH with DUP at QoS 0", body(0x38, &[&text("a"), none]), MALFORMED),
             ("PUBLISH with packet id 0", body(0x32, &[&text("a"), &[0, 0], none]), PROTOCOL),
@@ -71,6 +74,7 @@ async fn malformed_packets_close_the_connection_with_their_reason() {
         let only_v311: Vec<(&str, Vec<u8>, u8)> = vec![
             ("DISCONNECT with a body", vec![0xe0, 1, 0], MALFORMED),
             ("PUBACK with a reason", vec![0x40, 3, 0, 1, 0], MALFORMED),
+            ("PUBREL with a reason", vec![0x62, 3, 0, 1, 0], MALFORMED),
             ("SUBSCRIBE with options of version 5", subscribe(V311, &[("a", 0x05)]), MALFORMED),
         ];
         let only_v5: Vec<(&str, Vec<u8>, u8)> = vec![
@@ -82,6 +86,12 @@ async fn malformed_packets_close_the_connection_with_their_reason() {
             ("a wildcard in a response topic", publish_with(V5, 0, "a", "x", 1, &[8, 0, 1, b'#']), MALFORMED),
             ("NUL in a content type", publish_with(V5, 0, "a", "x", 1, &[3, 0, 1, 0]), MALFORMED),
             ("DISCONNECT with an unknown reason", vec![0xe0, 1, 0x7f], MALFORMED),
+            ("a shared subscription without one's own", subscribe(V5, &[("$share/g/a", 0x05)]), PROTOCOL),
+            (
+                "subscription identifier 0",
+                packet(0x82, &[&[0, 1, 2, 0x0b, 0][..], &text("a"), &[1]].concat()),
+                PROTOCOL,
+            ),
             ("$share without a filter", subscribe(V5, &[("$share/g", 1)]), MALFORMED),
         ];
         let table = table.into_iter().chain(if version == V5 { only_v5 } else { only_v311 });
@@ -135,6 +145,12 @@ fn valid(rng: &mut StdRng, version: u8) -> (usize, Vec<u8>) {
         unsubscribe(version, &["a/#"]),
         vec![0xc0, 0],
         vec![0x40, 2, 0, 1],
+        publish_2(version, false, "a/b", "twice", 4),
+        publish_2(version, true, "a/b", "twice", 4),
+        vec![0x62, 2, 0, 4],
+        vec![0x50, 2, 0, 1],
+        vec![0x70, 2, 0, 1],
+        subscribe(version, &[("$share/g/a/#", 2)]),
         packet(0xe0, if version == V5 { &[4, 5, 0x11, 0, 0, 0, 9] } else { &[] }),
     ];
     for _ in 0..rng.random_range(1..6) {

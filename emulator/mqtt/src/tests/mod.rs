@@ -5,6 +5,7 @@
 mod acknowledgements;
 mod client;
 mod delivery;
+mod exactly_once;
 mod handshakes;
 mod malformed;
 mod sessions;
@@ -131,7 +132,7 @@ impl Bench {
     fn dial(&self) -> (Client<DuplexStream>, JoinHandle<()>) {
         // Small, as a client that does not read must be felt.
         let (ours, theirs) = tokio::io::duplex(8 * 1024);
-        let task = tokio::spawn(connection::run(self.endpoint.shared.clone(), theirs, self.stop.clone()));
+        let task = tokio::spawn(connection::run(self.endpoint.shared.clone(), theirs, true, self.stop.clone()));
         (Client::new(ours), task)
     }
 

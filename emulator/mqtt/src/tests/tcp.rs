@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
@@ -49,12 +49,12 @@ impl Server {
 
 #[tokio::test]
 async fn connections_are_counted_and_bounded_and_all_closed_on_stop() {
-    let server = serve(Limits { connections: 2, ..Limits::default() }).await;
+    let server = serve(Limits { strangers: 1, locals: 1, ..Limits::default() }).await;
     let (mut one, mut two, mut three) = (server.dial().await, server.dial().await, server.dial().await);
     assert_eq!(one.connect(&hello(V5, "1")).await.code(), 0);
     assert_eq!(two.connect(&hello(V311, "2")).await.code(), 0);
-    let _ = three.socket.write_all(&hello(V5, "3").packet()).await;
-    assert_eq!(three.next().await, None, "one too many");
+    assert_eq!(three.connect(&hello(V5, "3")).await.code(), 0x89, "one too many");
+    assert_eq!(three.next().await, None);
     assert_eq!(server.endpoint.connections(), 2);
     drop(two);
     server.until_connections(1).await;

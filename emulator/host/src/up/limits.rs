@@ -1,0 +1,22 @@
+//! Every bound of the HTTP API's connections, each with its reason. The MQTT and Kafka endpoints have their own. Nothing here
+//! acts.
+
+use std::time::Duration;
+
+/// Connections that wait for a request or for their client to take an answer; of more the oldest goes. An honest client's
+/// request comes with its first packet.
+pub(crate) const HTTP_WAITING: usize = 512;
+/// Requests at work: with those that wait, and the endpoints, below the descriptors that `up` asks for.
+pub(crate) const HTTP_AT_WORK: usize = 512;
+/// Of these for anything but `POST /alerts`: dashboards and scripts never keep an alert out.
+pub(crate) const HTTP_OTHERS_AT_WORK: usize = 384;
+/// From a connection's start, or its last answer, to the end of the next request's head.
+pub(crate) const HTTP_HEAD_TIME: Duration = Duration::from_secs(5);
+/// For a body of a quarter of a MiB, on a link of 25 kB/s.
+pub(crate) const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
+/// A client that takes nothing of its answer for so long is gone.
+pub(crate) const HTTP_ANSWER_TIME: Duration = Duration::from_secs(10);
+/// For the answers under way when the system stops.
+pub(crate) const HTTP_LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// When a connection cannot be accepted, mostly for want of descriptors.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

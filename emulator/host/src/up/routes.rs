@@ -47,6 +47,10 @@ impl Routes {
 
     pub(crate) fn find(&self, method: &str, path: &str) -> Found<'_> {
         let Ok(matched) = self.0.at(path) else { return Found::Nothing };
+        // The router takes `/streams//start` for a stream without a name.
+        if matched.params.iter().any(|(_, value)| value.is_empty()) {
+            return Found::Nothing;
+        }
         let route = matched.value.iter().find(|route| route.method == method);
         let Some(route) = route.or_else(|| matched.value.iter().find(|route| route.method == "ANY")) else {
             return Found::OtherMethod;

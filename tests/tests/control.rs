@@ -1,0 +1,52 @@
+//! The control API behind its door: what nobody signed is refused, whatever the door in front of it did, and the audit log
+//! names whoever signed [A5].
+
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+use streammanager_functions::control;
+use streammanager_tests::simulated::Simulated;
+
+/// An event of this route, signed or not.
+fn event(route: &str, id: &str, signed_by: Option<&str>, body: &Value) -> Value {
+    let (method, path) = route.split_once(' ').unwrap();
+    let mut event = json!({
+        "version": "2.0", "routeKey": route, "rawPath": path.replace("{id}", id), "pathParameters": { "id": id },
+        "requestContext": { "http": { "method": method, "path": path, "sourceIp": "203.0.113.7" } },
+        "body": body.to_string(), "isBase64Encoded": false,
+    });
+    if let Some(arn) = signed_by {
+        event["requestContext"]["authorizer"] = json!({ "iam": { "userArn": arn } });
+    }
+    event
+}
+
+async fn status(sim: &Simulated, event: Value) -> u64 {
+    control::handle(&sim.app, event).await.unwrap()["statusCode"].as_u64().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a5_no_operator_route_answers_a_request_that_nobody_signed() {
+    let sim = Simulated::new(1);
+    for route in &control::ROUTES {
+        let key = format!("{} {}", route.method, route.path);
+        assert_eq!(status(&sim, event(&key, "modis", None, &json!({}))).await, 403, "{key}");
+        assert_ne!(status(&sim, event(&key, "modis", Some("arn:a"), &json!({}))).await, 403, "{key}");
+    }
+    for unknown in ["GET /nowhere", "PATCH /streams", "$default"] {
+        let mut event = event("GET /status", "x", Some("arn:a"), &json!({}));
+        event["routeKey"] = unknown.into();
+        assert_eq!(status(&sim, event).await, 404, "{unknown}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a5_the_audit_log_names_whoever_signed() {
+    let sim = Simulated::new(2);
+    let registration = json!({ "id": "butte", "tenant": "t", "sources": ["evacuation_alert_butte"], "critical": true });
+    let arn = "arn:aws:iam::123456789012:user/operator";
+    assert_eq!(status(&sim, event("POST /connectors", "", Some(arn), &registration)).await, 201);
+    let log = control::handle(&sim.app, event("GET /audit", "", Some(arn), &json!({}))).await.unwrap();
+    let log = log["body"].as_str().unwrap();
+    assert!(log.contains(&format!("\"operator {arn} at 203.0.113.7\"")), "{log}");
+}

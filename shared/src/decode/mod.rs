@@ -62,3 +62,8 @@ impl Format {
         (self.rows)(body, context)
     }
 }
+
+/// What a sender wrote, as much of it as a message shows.
+pub(crate) fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}

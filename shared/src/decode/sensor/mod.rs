@@ -26,7 +26,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::decode::{Context, Row, Rows, encoding, json};
+use crate::decode::{Context, Row, Rows, encoding, json, short};
 use crate::error::{Reason, Reject};
 use crate::limits::{READING_BYTES, RESPONSE_BYTES};
 use crate::record::{Data, Draft, Geometry, Position, Quality, SourceId, content_hash, schema};
@@ -199,10 +199,6 @@ fn lines(text: Bytes) -> Box<dyn Iterator<Item = Result<Value, Reject>> + Send> 
         Ok(Found::Many(readings)) => readings,
         Err(reject) => Box::new(std::iter::once(Err(reject.with_raw(line)))),
     }))
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(80).collect()
 }
 
 /// The first of `names`, in compact form, under which a value is told.

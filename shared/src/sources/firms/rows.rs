@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::decode::encoding::without_mark;
-use crate::decode::{Context, Rows};
+use crate::decode::{Context, Rows, short};
 use crate::error::{Reason, Reject};
 use crate::record::{Data, Draft, EventId, Geometry, Position, Quality, SourceId, content_hash};
 use crate::time::Timestamp;
@@ -206,7 +206,7 @@ impl<'a> Readings<'a> {
         let text = |column: usize| std::str::from_utf8(cells[column]).unwrap_or_default();
         let degrees = |column: usize, name: &str, reason| {
             let read = text(column).parse::<f64>();
-            read.map_err(|_| Reject::new(reason, format!("{name} {:?} is no number", shorten(cells[column]))))
+            read.map_err(|_| Reject::new(reason, format!("{name} {:?} is not a number", shorten(cells[column]))))
         };
         let position = Position::new(
             degrees(at.latitude, "latitude", Reason::BadLatitude)?,
@@ -531,7 +531,7 @@ impl<'a> Satellites<'a> {
 
 /// The start of a text that nobody vouches for, for people to read.
 fn shorten(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(120)]).chars().take(80).collect()
+    short(&String::from_utf8_lossy(&text[..text.len().min(120)]))
 }
 
 #[cfg(test)]

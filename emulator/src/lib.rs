@@ -7,6 +7,8 @@ pub mod cli;
 pub mod commands;
 pub mod files;
 
+use std::io::IsTerminal;
+
 use cli::{Cli, Command};
 use streammanager_host::exit::{Exit, Failure};
 
@@ -41,10 +43,14 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
     }
 }
 
-/// Logs go to standard error; `RUST_LOG` decides, warnings by default.
+/// What is logged unless `RUST_LOG` says otherwise: warnings, and what the Kafka endpoint removes.
+const LOGGED: &str = "warn,streammanager_kafka_endpoint=info";
+
+/// Logs go to standard error, with colours only where somebody looks at a terminal.
 fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOGGED.into());
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
 
 fn failed(failure: &Failure) -> Exit {

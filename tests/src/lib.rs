@@ -53,6 +53,11 @@ pub fn kafka_libs() -> Option<PathBuf> {
     set("STREAMMANAGER_TEST_KAFKA_LIBS").map(PathBuf::from)
 }
 
+/// The program of a Go service with franz-go, built from `tests/services/franz-go`.
+pub fn franz_go() -> Option<PathBuf> {
+    set("STREAMMANAGER_TEST_FRANZ_GO").map(PathBuf::from)
+}
+
 /// An AWS endpoint that is not ours (ministack, LocalStack), as a URL. Any credentials will do.
 pub fn aws() -> Option<String> {
     set("STREAMMANAGER_TEST_AWS")

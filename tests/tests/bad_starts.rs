@@ -177,6 +177,19 @@ fn said(start: &Start) -> String {
     said
 }
 
+/// A log that goes to a file is read by people and by tools: it has no colours.
+#[test]
+fn a_log_in_a_file_has_no_colours() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    written(folder.path(), "no-streams.yaml", "version: 1\nstreams: []\n");
+    let mut system = start.command(free_port(), free_port());
+    let ended = system.args(["--for", "1s"]).env("RUST_LOG", "trace").output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains(" DEBUG ") || said.contains(" TRACE "), "nothing was logged: {said}");
+    assert!(!said.contains('\x1b'), "{said}");
+}
+
 /// What is gone is said, never made anew beside what is left; and damage is one line, not a stack trace.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_and_damaged_files_of_a_data_folder_are_one_line_and_what_is_left_stays() {
@@ -211,6 +224,14 @@ async fn lost_and_damaged_files_of_a_data_folder_are_one_line_and_what_is_left_s
         }
         std::fs::write(&file, sound).unwrap();
     }
+
+    // The records of the Kafka endpoint's topics, moved away and brought back.
+    let (logs, away) = (start.data.join("kafka/logs"), start.data.join("kafka/away"));
+    std::fs::rename(&logs, &away).unwrap();
+    let says = said(&start);
+    names(&says, &[logs.to_str().unwrap(), "wildfire-critical-alerts (partitions 0", "copy", "anew"]);
+    assert_eq!(says.lines().count(), 1, "{says}");
+    std::fs::rename(&away, &logs).unwrap();
 
     let system = System::up(&start);
     assert_eq!(system.messages("wildfire-critical-alerts", 1).len(), 1);

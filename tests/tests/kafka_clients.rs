@@ -16,7 +16,9 @@ use streammanager_tests::kafka_clients::rd::{
     self, LIMIT, Record, admin, consumer, create, numbered, options, producer, read_all, send,
 };
 use streammanager_tests::kafka_clients::target::{Embedded, Target, folder};
-use streammanager_tests::kafka_clients::tools::{CONFIGS, DELETE_RECORDS, GROUPS, JavaTools, OFFSETS, TOPICS, kcat};
+use streammanager_tests::kafka_clients::tools::{
+    CONFIGS, DELETE_RECORDS, GROUPS, JavaTools, OFFSETS, TOPICS, franz_go, kcat,
+};
 use streammanager_tests::{free_port, kafka, skip};
 
 macro_rules! laws {
@@ -55,6 +57,8 @@ laws!(
     an_unknown_topic_is_unknown_unless_it_may_be_created,
     kcat_produces_consumes_lists_and_joins_a_group,
     kafka_s_own_tools_work,
+    java_s_clients_find_what_connect_and_streams_ask_for,
+    a_go_service_with_franz_go_works,
 );
 
 async fn topics_are_created_changed_listed_and_deleted(target: &Target) {
@@ -442,6 +446,39 @@ async fn kafka_s_own_tools_work(target: &Target) {
     run(GROUPS, &["--delete", "--group", group]);
     assert!(!run(GROUPS, &["--list"]).lines().any(|line| line == group));
     run(TOPICS, &["--delete", "--topic", topic]);
+}
+
+async fn java_s_clients_find_what_connect_and_streams_ask_for(target: &Target) {
+    match JavaTools::find() {
+        Ok(tools) => assert_eq!(tools.run_file(target, "Clients", &[&target.unique("java-clients")]), "ok\n"),
+        Err(why) => skip("Java's own clients", &why),
+    }
+}
+
+async fn a_go_service_with_franz_go_works(target: &Target) {
+    match franz_go(target, &target.unique("franz-go")) {
+        Some(worked) => assert_eq!(worked, Ok(())),
+        None => skip("franz-go", "STREAMMANAGER_TEST_FRANZ_GO is not set"),
+    }
+}
+
+/// A probe of a port, or a client that hangs, says nothing for ever; whoever speaks is served all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_silent_connections_keeps_no_client_out() {
+    let folder = folder();
+    let embedded = Embedded::start(folder.path()).await;
+    let target = &embedded.target;
+    create(target, "flooded", 1, &[]).await;
+    let steady = producer(target, &[("linger.ms", "0")]);
+    assert_eq!(send(&steady, "flooded", &numbered(0, 1)).await, [Ok((0, 0))]);
+    let mut silent = Vec::new();
+    for _ in 0..1_500 {
+        silent.push(tokio::net::TcpStream::connect(&target.address).await.unwrap());
+    }
+    assert_eq!(send(&steady, "flooded", &numbered(0, 1)).await, [Ok((0, 1))], "a client that was there before");
+    let late = producer(target, &[("linger.ms", "0")]);
+    assert_eq!(send(&late, "flooded", &numbered(0, 1)).await, [Ok((0, 2))], "a client that comes after them");
+    embedded.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

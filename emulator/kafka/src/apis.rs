@@ -1,6 +1,6 @@
 //! Every request that this endpoint answers: its versions, and the shape of its body. The shape is walked before a body
 //! is decoded, because the decoder reserves memory for as many elements as an array claims to have.
-//! Highest versions stay below those that name topics by id, which clients may not use against one that lacks them.
+//! The highest versions of Produce, Fetch and of the committed offsets stay below those that name topics by id.
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::ApiKey;
@@ -8,6 +8,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::limits::MAX_ELEMENTS;
 
+/// One kind of request.
 pub(super) struct Api {
     pub(super) key: ApiKey,
     pub(super) min: i16,
@@ -73,9 +74,10 @@ pub(super) const APIS: &[Api] = apis! {
         from(7, Many(&[all(Text), all(List(&I32))])),
         from(11, Text),
     ];
-    ListOffsets 1..=7, flexible 6, [
+    ListOffsets 1..=10, flexible 6, [
         all(I32), from(2, I8),
         all(Many(&[all(Text), all(Many(&[all(I32), from(4, I32), all(I64)]))])),
+        from(10, I32),
     ];
     Metadata 0..=12, flexible 9, [
         all(Many(&[from(10, UUID), all(Text)])), from(4, I8), between(8, 10, I8), from(8, I8),
@@ -119,6 +121,7 @@ pub(super) const APIS: &[Api] = apis! {
     OffsetForLeaderEpoch 2..=4, flexible 4, [
         from(3, I32), all(Many(&[all(Text), all(Many(&[all(I32), all(I32), all(I32)]))])),
     ];
+    DescribeLogDirs 1..=4, flexible 2, [all(Many(&[all(Text), all(List(&I32))]))];
     DescribeConfigs 1..=4, flexible 4, [
         all(Many(&[all(I8), all(Text), all(List(&Text))])), all(I8), from(3, I8),
     ];
@@ -241,7 +244,7 @@ impl Walk<'_> {
         Some(count)
     }
 
-    /// The length of an array or of bytes; none is none.
+    /// The length of an array or of bytes; that of a null one is 0.
     fn count(&mut self) -> Option<usize> {
         if self.flexible {
             return Some((self.varint()? as usize).saturating_sub(1));

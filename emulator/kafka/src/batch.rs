@@ -1,7 +1,7 @@
 //! The record batch (magic 2) as it stands on the wire and on disk: its head, its checksum, what a producer may send.
 //! Batches are kept as they came: only their offset and leader epoch are written here.
 
-use bytes::Buf;
+use bytes::{Buf, BufMut};
 use kafka_protocol::ResponseError;
 
 /// Bytes before the first record.
@@ -9,6 +9,9 @@ pub(super) const HEAD: usize = 61;
 pub(super) const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
 const SUMMED_FROM: usize = 21;
+const MAX_TIME_AT: usize = 35;
+/// The attribute of a batch whose records all have the time at which the broker appended them.
+const APPEND_TIME: i16 = 0x08;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -61,6 +64,11 @@ impl Head {
     pub(super) fn codec(&self) -> i16 {
         self.attributes & 0b111
     }
+
+    /// The time of all records, if it is the broker's and not the producers'.
+    pub(super) fn append_time(&self) -> Option<i64> {
+        (self.attributes & APPEND_TIME != 0).then_some(self.max_time)
+    }
 }
 
 /// Whether the checksum of one whole batch holds.
@@ -71,7 +79,7 @@ pub(super) fn intact(batch: &[u8]) -> bool {
     }
 }
 
-/// What a producer sent for one partition: exactly one batch that Kafka would take, not larger than `max` bytes.
+/// Checks what a producer sent for one partition: exactly one batch that Kafka would accept, of at most `max` bytes.
 pub(super) fn accept(bytes: &[u8], max: usize) -> Result<Head, ResponseError> {
     if bytes.len() > MAGIC_AT && bytes[MAGIC_AT] < 2 {
         return Err(ResponseError::UnsupportedForMessageFormat);
@@ -109,13 +117,25 @@ pub(super) fn place(batch: &mut [u8], base: i64) {
     batch[12..16].copy_from_slice(&0i32.to_be_bytes());
 }
 
-/// How many of these bytes are whole batches.
-pub(super) fn whole(bytes: &[u8]) -> usize {
+/// Gives all records of a batch the time at which they were appended, in the bytes and in the head that was read from them.
+pub(super) fn stamp(batch: &mut [u8], head: &mut Head, append_time: i64) {
+    (head.attributes, head.max_time) = (head.attributes | APPEND_TIME, append_time);
+    (&mut batch[SUMMED_FROM..]).put_i16(head.attributes);
+    (&mut batch[MAX_TIME_AT..]).put_i64(append_time);
+    let sum = crc32c::crc32c(&batch[SUMMED_FROM..]);
+    (&mut batch[CRC_AT..]).put_u32(sum);
+}
+
+/// How many of these bytes are whole batches with sound checksums that follow each other from offset `base` on. The offset
+/// itself is not under the checksum, but a log leaves no gaps.
+pub(super) fn sound(bytes: &[u8], mut base: i64) -> usize {
     let mut at = 0;
     while let Some(head) = Head::parse(&bytes[at..])
         && head.size <= bytes.len() - at
+        && head.base == base
+        && intact(&bytes[at..at + head.size])
     {
-        at += head.size;
+        (at, base) = (at + head.size, head.next());
     }
     at
 }

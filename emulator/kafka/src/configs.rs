@@ -13,24 +13,24 @@ use kafka_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, incremental_alter_configs_response,
 };
+use kafka_protocol::protocol::StrBytes;
 
 use super::limits::NODE_ID;
-use super::settings::{SETTINGS, Setting, SettingType};
+use super::settings::{self, SETTINGS, Setting, SettingType};
 use super::topics::{Refusal, refusal};
-use super::{Node, text};
+use super::{Node, store_failed, text};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 /// Where a value comes from, as DescribeConfigs numbers it.
 const SET_ON_TOPIC: i8 = 1;
+const SET_ON_BROKER: i8 = 2;
 const STATIC_BROKER: i8 = 4;
 const DEFAULT: i8 = 5;
 const INCREMENTAL_SET: i8 = 0;
 const INCREMENTAL_DELETE: i8 = 1;
-
-/// What a client may ask the node itself about; none of it can be changed.
-const OF_BROKER: &[(&str, &str)] =
-    &[("auto.create.topics.enable", "true"), ("default.replication.factor", "1"), ("num.partitions", "1")];
+const INCREMENTAL_APPEND: i8 = 2;
+const INCREMENTAL_SUBTRACT: i8 = 3;
 
 impl Node {
     pub(super) fn describe_configs(&self, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
@@ -46,8 +46,13 @@ impl Node {
                     {
                         configs.retain(|config| keys.contains(&config.name));
                     }
-                    if !request.include_synonyms {
-                        configs.iter_mut().for_each(|config| config.synonyms.clear());
+                    for config in &mut configs {
+                        if !request.include_synonyms {
+                            config.synonyms.clear();
+                        }
+                        if request.include_documentation {
+                            config.documentation = documentation_of(&config.name);
+                        }
                     }
                     answer.with_configs(configs)
                 }
@@ -65,22 +70,23 @@ impl Node {
                     self.topics.get(name).map_err(|error| refusal(error, format!("there is no topic {name}")))?;
                 Ok(SETTINGS.iter().map(|setting| config_of(setting, &topic.row.settings)).collect())
             }
-            BROKER if name.is_empty() || name == NODE_ID.to_string() => {
-                Ok(OF_BROKER.iter().map(|(name, value)| broker_config(name, value)).collect())
+            BROKER if is_this_node(name) => {
+                let set = self.meta.broker_settings().map_err(cannot_store)?;
+                let set =
+                    set.iter().map(|(name, value)| broker_config(name, value, SET_ON_BROKER).with_read_only(false));
+                let fixed = settings::OF_BROKER.iter().map(|(name, value)| broker_config(name, value, STATIC_BROKER));
+                Ok(fixed.chain(set).collect())
             }
-            _ => Err(refusal(ResponseError::InvalidRequest, "only topics, and the node 1, have settings here")),
+            _ => Err(only_topics_and_the_node()),
         }
     }
 
     pub(super) fn alter_configs(&self, request: AlterConfigsRequest) -> AlterConfigsResponse {
         let responses = request.resources.into_iter().map(|asked| {
-            let changed = only_topics(asked.resource_type).and_then(|()| {
-                self.change_settings(&asked.resource_name, request.validate_only, |settings| {
-                    let given = asked.configs.iter();
-                    *settings =
-                        given.filter_map(|c| Some((c.name.to_string(), c.value.as_ref()?.to_string()))).collect();
-                    Ok(())
-                })
+            let changed = self.change(asked.resource_type, &asked.resource_name, request.validate_only, |settings| {
+                let given = asked.configs.iter();
+                *settings = given.filter_map(|c| Some((c.name.to_string(), c.value.as_ref()?.to_string()))).collect();
+                Ok(())
             });
             let answer = AlterConfigsResourceResponse::default()
                 .with_resource_type(asked.resource_type)
@@ -98,10 +104,8 @@ impl Node {
         request: IncrementalAlterConfigsRequest,
     ) -> IncrementalAlterConfigsResponse {
         let responses = request.resources.into_iter().map(|asked| {
-            let changed = only_topics(asked.resource_type).and_then(|()| {
-                self.change_settings(&asked.resource_name, request.validate_only, |settings| {
-                    asked.configs.iter().try_for_each(|change| apply(change, settings))
-                })
+            let changed = self.change(asked.resource_type, &asked.resource_name, request.validate_only, |settings| {
+                asked.configs.iter().try_for_each(|change| apply(change, settings))
             });
             let answer = incremental_alter_configs_response::AlterConfigsResourceResponse::default()
                 .with_resource_type(asked.resource_type)
@@ -113,22 +117,71 @@ impl Node {
         });
         IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
     }
+
+    /// Changes the settings of a topic, or those that were set on the node itself.
+    fn change(
+        &self,
+        resource_type: i8,
+        name: &str,
+        only_check: bool,
+        change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        match resource_type {
+            TOPIC => self.change_settings(name, only_check, change),
+            BROKER if is_this_node(name) => {
+                let mut settings = self.meta.broker_settings().map_err(cannot_store)?;
+                change(&mut settings)?;
+                settings::check_broker(&settings).map_err(|why| refusal(ResponseError::InvalidConfig, why))?;
+                if only_check { Ok(()) } else { self.meta.put_broker_settings(&settings).map_err(cannot_store) }
+            }
+            _ => Err(only_topics_and_the_node()),
+        }
+    }
 }
 
-fn only_topics(resource_type: i8) -> Result<(), Refusal> {
-    match resource_type {
-        TOPIC => Ok(()),
-        _ => Err(refusal(ResponseError::InvalidRequest, "only a topic's settings can be changed")),
-    }
+/// By its number, or, as the default of all nodes, by no name.
+fn is_this_node(name: &str) -> bool {
+    name.is_empty() || name == NODE_ID.to_string()
+}
+
+fn only_topics_and_the_node() -> Refusal {
+    refusal(ResponseError::InvalidRequest, format!("only topics, and the node {NODE_ID}, have settings here"))
+}
+
+fn cannot_store(error: redb::Error) -> Refusal {
+    refusal(store_failed(error), "the settings cannot be read or stored; the endpoint's log says why")
 }
 
 fn apply(change: &AlterableConfig, settings: &mut BTreeMap<String, String>) -> Result<(), Refusal> {
+    let name = change.name.as_str();
     match (change.config_operation, &change.value) {
-        (INCREMENTAL_SET, Some(value)) => drop(settings.insert(change.name.to_string(), value.to_string())),
-        (INCREMENTAL_DELETE, _) => drop(settings.remove(change.name.as_str())),
-        _ => return Err(refusal(ResponseError::InvalidConfig, format!("{} is not a list", change.name.as_str()))),
+        (INCREMENTAL_SET, Some(value)) => drop(settings.insert(name.to_owned(), value.to_string())),
+        (INCREMENTAL_DELETE, _) => drop(settings.remove(name)),
+        (operation @ (INCREMENTAL_APPEND | INCREMENTAL_SUBTRACT), Some(value)) => {
+            let setting = Setting::find(name).filter(|setting| setting.kind() == SettingType::List);
+            let setting =
+                setting.ok_or_else(|| refusal(ResponseError::InvalidConfig, format!("{name} is not a list")))?;
+            let present = settings.get(name).map_or(setting.default, String::as_str);
+            let (named, mut parts): (Vec<_>, Vec<_>) =
+                (settings::list(value).collect(), settings::list(present).collect());
+            parts.retain(|part| !part.is_empty() && !named.contains(part));
+            if operation == INCREMENTAL_APPEND {
+                parts.extend(named);
+            }
+            let changed = parts.join(",");
+            settings.insert(name.to_owned(), changed);
+        }
+        _ => {
+            let why = format!("{name}: only setting, deleting, appending and subtracting a value are known");
+            return Err(refusal(ResponseError::InvalidConfig, why));
+        }
     }
     Ok(())
+}
+
+/// What a topic's setting changes here.
+fn documentation_of(name: &str) -> Option<StrBytes> {
+    Setting::find(name).map(|setting| text(setting.documentation()))
 }
 
 fn config_of(setting: &Setting, settings: &BTreeMap<String, String>) -> DescribeConfigsResourceResult {
@@ -150,12 +203,12 @@ fn config_of(setting: &Setting, settings: &BTreeMap<String, String>) -> Describe
         .with_synonyms(synonyms.collect())
 }
 
-fn broker_config(name: &'static str, value: &'static str) -> DescribeConfigsResourceResult {
+fn broker_config(name: &str, value: &str, source: i8) -> DescribeConfigsResourceResult {
     DescribeConfigsResourceResult::default()
         .with_name(text(name))
         .with_value(Some(text(value)))
         .with_read_only(true)
-        .with_config_source(STATIC_BROKER)
+        .with_config_source(source)
         .with_config_type(SettingType::String as i8)
         .with_documentation(None)
 }

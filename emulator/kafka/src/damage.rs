@@ -12,8 +12,8 @@ use super::limits::{MAX_FRAME, MAX_SEARCH_SUMMED};
 /// Read at once while searching.
 const WINDOW: u64 = 1 << 20;
 
-/// Whether a batch with a sound checksum, of offset `base` or later, stands anywhere from byte `from` on. Also if finding
-/// out would take too long: then the bytes are worth keeping.
+/// Whether a batch with a sound checksum, of offset `base` or later, stands anywhere from byte `from` on. If finding out
+/// takes too long the answer is yes, because the bytes are worth keeping then.
 pub(super) fn has_batches(file: &File, from: u64, base: i64) -> io::Result<bool> {
     let end = file.metadata()?.len();
     let (mut window_at, mut summed) = (from, 0);

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::Node;
 use super::limits::{ANSWER_ROOM_KIB, MAX_FETCH, MAX_FETCH_WAIT};
 
-struct Read {
+/// One look at all partitions that were asked for.
+struct Look {
     response: FetchResponse,
     bytes: usize,
     failed: bool,
@@ -29,12 +30,12 @@ impl Node {
             // Armed before reading: what becomes durable in between is noticed.
             let mut wakes = self.watch(&request);
             let room = self.answer_room(&request).await;
-            let read = self.read(&request);
-            let enough = read.bytes >= request.min_bytes.max(0) as usize;
-            if enough || read.failed || Instant::now() >= until || self.stop.is_cancelled() {
-                return (read.response, keep(room, read.bytes));
+            let look = self.look(&request);
+            let enough = look.bytes >= request.min_bytes.max(0) as usize;
+            if enough || look.failed || Instant::now() >= until || self.stop.is_cancelled() {
+                return (look.response, keep(room, look.bytes));
             }
-            drop((read, room));
+            drop((look, room));
             let woken = async {
                 if wakes.is_empty() {
                     std::future::pending().await
@@ -66,7 +67,7 @@ impl Node {
         room.acquire_many_owned(((bytes >> 10) as u32).min(ANSWER_ROOM_KIB)).await.ok()
     }
 
-    fn read(&self, request: &FetchRequest) -> Read {
+    fn look(&self, request: &FetchRequest) -> Look {
         let mut left = (request.max_bytes.max(1) as usize).min(MAX_FETCH);
         let (mut bytes, mut failed) = (0, false);
         let topics = request.topics.iter().map(|topic| {
@@ -82,7 +83,7 @@ impl Node {
             FetchableTopicResponse::default().with_topic(topic.topic.clone()).with_partitions(partitions)
         });
         let response = FetchResponse::default().with_responses(topics.collect());
-        Read { response, bytes, failed }
+        Look { response, bytes, failed }
     }
 
     fn read_partition(&self, topic: &str, asked: &FetchPartition, left: usize, first: bool) -> PartitionData {

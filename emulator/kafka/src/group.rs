@@ -79,7 +79,7 @@ impl Member {
         found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
 
-    /// Waiting for others is not silence, as long as its connection stands.
+    /// Whether it waits for others on a connection that stands: such a member is not silent.
     fn waits(&self) -> bool {
         self.joining.as_ref().is_some_and(|waiting| !waiting.is_closed())
             || self.syncing.as_ref().is_some_and(|waiting| !waiting.is_closed())
@@ -131,7 +131,7 @@ impl Group {
             let _ = answer.send(self.rejoined(&id, replaced, may_skip));
             return Ok(receiver);
         }
-        // It did not hear the answer to its last request.
+        // A member that asks the same again did not hear the answer to its last request.
         if self.phase == Phase::Completing && unchanged && replaced.is_none() {
             let members = if id == self.leader { self.member_list() } else { Vec::new() };
             let _ = answer.send(self.joined(&id).with_members(members));
@@ -250,7 +250,7 @@ impl Group {
         }
     }
 
-    /// The leader's first choice that everyone knows.
+    /// The first protocol in the leader's order that every member knows.
     fn common_protocol(&self) -> StrBytes {
         let leader = self.members.get(&self.leader).or(self.members.values().next());
         let choices = leader.into_iter().flat_map(|leader| leader.says.protocols.iter().map(|(name, _)| name));

@@ -26,7 +26,7 @@ use super::group::{Group, Joining, Phase, join_error, sync_error};
 use super::limits::{MAX_GROUPS, MAX_SESSION_MS, MIN_SESSION_MS, NODE_ID};
 use super::{Node, code, store_failed, text};
 
-/// Groups with members. A group without is known by its committed offsets alone.
+/// Groups with members. A group without members is known by its committed offsets alone.
 #[derive(Default)]
 pub(super) struct Groups(Mutex<BTreeMap<String, Group>>);
 

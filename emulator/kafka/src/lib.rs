@@ -1,10 +1,24 @@
-//! The embedded Kafka endpoint: one development node that Kafka's own clients can use; no replication, no transactions.
-//! Record batches are appended as they come to segment files, names and offsets are in redb. Here: opening, serving,
-//! stopping. What a request means is in the file named after it; the wire is in `wire`.
+//! The embedded Kafka endpoint: one development node that Kafka's own clients can use. Record batches are appended as they
+//! come to segment files; names and offsets are in redb. Here: opening, serving, stopping. What a request means is in the
+//! file named after it; the wire is in `wire`.
+//!
+//! What it refuses on purpose, always with an error and never in silence:
+//! - transactions, and with them exactly-once Kafka Streams and Connect sources (TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+//! - more than one replica of a topic (INVALID_REPLICATION_FACTOR), and remote storage (INVALID_CONFIG);
+//! - TLS, SASL, ACLs, quotas and delegation tokens: it listens on this host alone;
+//! - `group.protocol=consumer` and share groups: groups are coordinated by the classic protocol;
+//! - record formats that are older than Kafka 0.11, and fetch sessions;
+//! - changes of its broker settings that would change something; the limits of `limits.rs`.
+//!
+//! What differs and is accepted: `cleanup.policy=compact` keeps every record; a topic's settings without a meaning on one
+//! node change nothing, and DescribeConfigs says so of each; the age of a record is counted from its writing for five
+//! minutes, whatever its timestamp.
 
 mod apis;
 mod batch;
+mod cluster;
 mod configs;
+mod connections;
 mod damage;
 mod fetch;
 mod group;
@@ -42,30 +56,42 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::connections::{Admission, Connections, Counted, Flood};
 use self::groups::Groups;
 use self::meta::Meta;
 use self::partition::Syncer;
 use self::room::Room;
 use self::topics::Topics;
 
-/// A cheap clone.
+/// The endpoint with its folder open. Clones share it.
 #[derive(Clone)]
 pub struct Broker(Arc<Node>);
 
-/// What the caller does next: another folder or its owner, or another address.
+/// Why the endpoint cannot run, and what its operator does next.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
+    /// A file or folder cannot be used.
     #[error("Kafka endpoint: {path}: {cause}. Is it writable, and is there room?")]
     Folder { path: PathBuf, cause: io::Error },
+    /// Another process has the folder open.
     #[error("Kafka endpoint: {path} is in use by another process: stop it, or take another data folder")]
     InUse { path: PathBuf },
+    /// The names of the topics are gone, their records are not.
     #[error(
         "Kafka endpoint: {path} is missing or empty, but {logs} has the topics' records: bring it back from a copy, or move \
          {folder} away to begin anew"
     )]
     Lost { path: PathBuf, logs: PathBuf, folder: PathBuf },
+    /// The records of topics are gone, their names are not.
+    #[error(
+        "Kafka endpoint: {logs} has no records of {topics} any more, although these topics exist: bring the folder back from a \
+         copy, or move {folder} away to begin anew"
+    )]
+    LostLogs { topics: String, logs: PathBuf, folder: PathBuf },
+    /// The database of names is damaged.
     #[error("Kafka endpoint: {path}: {cause}; bring it back from a copy, or move its folder away to begin anew")]
     Store { path: PathBuf, cause: Box<redb::Error> },
+    /// The listener or a thread failed.
     #[error("Kafka endpoint: cannot serve: {0}")]
     Serve(io::Error),
 }
@@ -84,7 +110,8 @@ struct Node {
 }
 
 impl Broker {
-    /// Opens or creates the logs under `folder`; what a crash left unfinished is cut off. Clients are sent to `advertised`.
+    /// Opens or creates the logs under `folder`; what a crash left unfinished is cut off. Clients are told to connect to
+    /// `advertised`.
     pub fn open(folder: &Path, advertised: SocketAddr) -> Result<Self, BrokerError> {
         let at = |path: &Path| {
             let path = path.to_owned();
@@ -112,6 +139,10 @@ impl Broker {
         };
         let damaged = || Err(redb::Error::Corrupted("the file is damaged".to_owned()));
         let (meta, rows, deleted) = without_panic(open).unwrap_or_else(damaged).map_err(store_error)?;
+        let lost = topics::lost(&logs, &rows).map_err(at(&logs))?;
+        if !lost.is_empty() {
+            return Err(BrokerError::LostLogs { topics: lost.join(", "), logs, folder: folder.to_owned() });
+        }
         let log_start = |id, partition| meta.log_start(id, partition).map_err(io::Error::other);
         let topics = Topics::open(&logs, rows, &deleted, log_start).map_err(at(&logs))?;
         let node = Node {
@@ -129,8 +160,8 @@ impl Broker {
         Ok(Self(Arc::new(node)))
     }
 
-    /// Serves clients until `stop`; then everything acknowledged is durable. Once only. The endpoint reads and writes
-    /// files on threads of its own, as if it were another process: a slow disk delays nobody else.
+    /// Serves clients until `stop`; everything acknowledged is durable then. It may be called once. The endpoint reads and
+    /// writes files on threads of its own, as if it were another process, so that a slow disk delays nobody else.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), BrokerError> {
         let listener = listener.into_std().map_err(BrokerError::Serve)?;
         let (done, finished) = oneshot::channel();
@@ -162,7 +193,7 @@ fn serve_here(node: Arc<Node>, listener: std::net::TcpListener, stop: Cancellati
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
-        let upkeep = tokio::spawn(upkeep(node.clone()));
+        let upkeep = tokio::spawn(upkeep(node.clone(), now_ms));
         let connections = TaskTracker::new();
         let accepting = accept(&node, TcpListener::from_std(listener)?, &connections);
         let result = tokio::select! {
@@ -184,33 +215,65 @@ fn serve_here(node: Arc<Node>, listener: std::net::TcpListener, stop: Cancellati
 }
 
 async fn accept(node: &Arc<Node>, listener: TcpListener, connections: &TaskTracker) -> io::Result<()> {
-    let room = Arc::new(Semaphore::new(limits::MAX_CONNECTIONS));
+    let places = Connections::new(limits::MAX_CONNECTIONS);
+    let mut flood = Flood::default();
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, or a peer that left at once: neither ends the endpoint.
-                tracing::warn!(%error, "cannot accept a Kafka connection");
-                tokio::time::sleep(limits::GROUP_TICK).await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = flood.due() => {
+                report(&mut flood);
                 continue;
             }
         };
-        let Ok(place) = room.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, limit = limits::MAX_CONNECTIONS, "refusing a Kafka connection: too many");
-            continue;
+        let now = Instant::now();
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a peer that left at once: neither ends the endpoint.
+                flood.count(now, |counted| {
+                    counted.failed += 1;
+                    counted.error = Some(error.to_string());
+                });
+                places.make_room(now);
+                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let seat = match places.admit(now) {
+            Admission::Seated { seat, displaced } => {
+                if displaced {
+                    flood.count(now, |counted| counted.displaced += 1);
+                }
+                seat
+            }
+            Admission::Full => {
+                flood.count(now, |counted| counted.refused += 1);
+                continue;
+            }
         };
         let node = node.clone();
         connections.spawn(async move {
-            if let Err(error) = wire::serve(node, stream, peer).await {
-                tracing::debug!(%peer, %error, "Kafka connection closed");
+            if let Err(error) = wire::serve(node, stream, peer, &seat).await {
+                tracing::debug!(%peer, %error, "a Kafka connection was closed");
             }
-            drop(place);
         });
     }
 }
 
-/// What happens without a request: group members that fell silent, records past their retention.
-async fn upkeep(node: Arc<Node>) {
+fn report(flood: &mut Flood) {
+    let Some(Counted { refused, displaced, failed, error }) = flood.report(Instant::now()) else { return };
+    tracing::warn!(
+        refused,
+        displaced,
+        failed,
+        error,
+        limit = limits::MAX_CONNECTIONS,
+        "more Kafka connections than the endpoint has places for: some were refused, or took the place of a silent one"
+    );
+}
+
+/// What happens without a request: group members that fell silent are removed, and records that are no longer kept.
+async fn upkeep(node: Arc<Node>, now_ms: impl Fn() -> i64) {
     let mut ticks = tokio::time::interval(limits::GROUP_TICK);
     let mut retained = Instant::now();
     loop {
@@ -218,15 +281,15 @@ async fn upkeep(node: Arc<Node>) {
         node.groups.tick(Instant::now());
         if retained.elapsed() >= limits::RETENTION_TICK {
             retained = Instant::now();
-            let node = node.clone();
-            if blocking(move || node.topics.retain(now_ms())).await.is_err() {
+            let (node, now) = (node.clone(), now_ms());
+            if blocking(move || node.topics.retain(now)).await.is_err() {
                 tracing::error!("removing old Kafka records failed");
             }
         }
     }
 }
 
-/// Store work off the async threads. It fails only if it panicked, or the endpoint is being shut down.
+/// Does work of the store off the async threads. It fails only if it panicked, or if the endpoint is being shut down.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ResponseError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| ResponseError::UnknownServerError)
 }
@@ -235,7 +298,7 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-/// The store's failures are the disk's: retriable, like a log's.
+/// A failure of the store is one of the disk: clients try again, as they do when a log cannot be written.
 fn store_failed(error: redb::Error) -> ResponseError {
     tracing::error!(%error, "the Kafka endpoint's store failed");
     ResponseError::KafkaStorageError
@@ -249,5 +312,7 @@ fn text(value: impl Into<String>) -> StrBytes {
     StrBytes::from_string(value.into())
 }
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod open_tests;

@@ -13,17 +13,32 @@ use super::lookup::Found;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
+/// The record with the latest timestamp.
 const MAX_TIMESTAMP: i64 = -3;
-/// The earliest on this host's disk: the same, as nothing is tiered.
+/// The earliest one on this host's disk: every record is there.
 const EARLIEST_LOCAL: i64 = -4;
+/// The latest one in remote storage: no record is there.
+const LATEST_TIERED: i64 = -5;
 const NOT_FOUND: Found = Found { offset: -1, time: -1 };
+
+/// The version of the request from which on a negative number has a meaning of its own.
+fn special_since(time: i64) -> i16 {
+    match time {
+        LATEST | EARLIEST => 1,
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        0.. => 0,
+        _ => i16::MAX,
+    }
+}
 
 impl Node {
     pub(super) fn list_offsets(&self, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
         let topics = request.topics.into_iter().map(|topic| {
             let partitions = topic.partitions.into_iter().map(|asked| {
                 let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
-                match self.offset_at(&topic.name, &asked) {
+                match self.offset_at(&topic.name, &asked, version) {
                     Ok(found) => answer
                         .with_offset(found.offset)
                         .with_timestamp(found.time)
@@ -37,13 +52,17 @@ impl Node {
         ListOffsetsResponse::default().with_topics(topics.collect())
     }
 
-    fn offset_at(&self, topic: &str, asked: &ListOffsetsPartition) -> Result<Found, ResponseError> {
+    fn offset_at(&self, topic: &str, asked: &ListOffsetsPartition, version: i16) -> Result<Found, ResponseError> {
         let topic = self.topics.get(topic)?;
+        if version < special_since(asked.timestamp) {
+            return Err(ResponseError::UnsupportedVersion);
+        }
         topic.partition(asked.partition_index)?.with(|log| {
             let found = match asked.timestamp {
                 LATEST => Some(Found { offset: log.synced(), time: -1 }),
                 EARLIEST | EARLIEST_LOCAL => Some(Found { offset: log.start(), time: -1 }),
                 MAX_TIMESTAMP => log.latest_time()?,
+                LATEST_TIERED => None,
                 time => log.by_time(time)?,
             };
             Ok(found.unwrap_or(NOT_FOUND))

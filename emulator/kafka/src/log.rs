@@ -1,7 +1,8 @@
 //! The log of one partition: its segments, what of them is durable, retention, lookup by offset and by time.
 //! It knows nothing of requests, topics or threads; who calls it holds a lock.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,22 +12,25 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 
 use super::batch::{self, Head};
-use super::limits::MAX_UNSYNCED;
+use super::limits::{MAX_DAMAGE_TOLD, MAX_UNSYNCED};
 use super::lookup::{Found, first_not_before};
 use super::producers::{Producers, Verdict};
-use super::segment::{Segment, WriteAt, write_to_disk};
+use super::segment::{self, Segment, WriteAt, sync_folder, write_to_disk};
 
+/// What of a topic's settings a log goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LogSettings {
     pub(super) segment_bytes: u64,
     pub(super) max_batch: usize,
-    /// `None`: for ever.
+    /// `None` keeps records of any age.
     pub(super) retention_ms: Option<i64>,
     pub(super) retention_bytes: Option<u64>,
+    /// Records get the time at which they are appended.
+    pub(super) append_time: bool,
 }
 
-/// Invariants: never without a segment; every segment but the last is durable and ends where the next begins;
-/// `start <= synced <= next`; consumers see what is synced.
+/// The log of one partition. Invariants: there is always a segment; every segment but the last is durable, and ends where the
+/// next one begins unless it is damaged; `start <= synced <= next`; consumers see what is synced.
 pub(super) struct Log {
     folder: PathBuf,
     segments: VecDeque<Segment>,
@@ -38,6 +42,8 @@ pub(super) struct Log {
     losses: u32,
     producers: Producers,
     write_at: WriteAt,
+    /// Offsets of damaged batches that the endpoint's own log names already: a consumer asks for one again and again.
+    damage_told: RefCell<BTreeSet<i64>>,
 }
 
 /// Where an accepted batch stands. It may be acknowledged once the log is synced up to `next`.
@@ -45,6 +51,15 @@ pub(super) struct Log {
 pub(super) struct Appended {
     pub(super) base: i64,
     pub(super) next: i64,
+    /// The time that its records were given, if it is not the producer's.
+    pub(super) append_time: Option<i64>,
+}
+
+/// What retention removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dropped {
+    pub(super) records: i64,
+    pub(super) bytes: u64,
 }
 
 /// Work for a sync outside the lock.
@@ -57,20 +72,22 @@ pub(super) struct Unsynced {
 }
 
 impl Log {
-    /// Opens or creates the log in `folder`; `start` is the first offset not deleted on request.
-    pub(super) fn open(folder: &Path, start: i64) -> io::Result<Self> {
+    /// Creates an empty log in `folder`, whose name is durable when this returns.
+    pub(super) fn create(folder: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let mut bases = Vec::new();
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            let base = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse::<i64>().ok());
-            bases.extend(base.map(|base| (base, path)));
-        }
-        bases.sort_unstable();
+        let segment = Segment::create(folder, 0)?;
+        folder.parent().map_or(Ok(()), sync_folder)?;
+        Ok(Self::of(folder, VecDeque::from([segment]), 0, Producers::default()))
+    }
+
+    /// Opens the log in `folder`; `start` is the first offset that was not deleted on request. A log always has a segment: where
+    /// there is none, the files were lost, and the error is [`io::ErrorKind::NotFound`].
+    pub(super) fn open(folder: &Path, start: i64) -> io::Result<Self> {
+        let files = segment_files(folder)?;
+        let Some(last) = files.len().checked_sub(1) else { return Err(io::ErrorKind::NotFound.into()) };
         let mut producers = Producers::default();
-        let mut segments = VecDeque::with_capacity(bases.len());
-        let last = bases.len().saturating_sub(1);
-        for (nth, (base, path)) in bases.into_iter().enumerate() {
+        let mut segments = VecDeque::with_capacity(files.len());
+        for (nth, (base, path)) in files.into_iter().enumerate() {
             let checked_tail = if nth == last { MAX_UNSYNCED } else { 0 };
             let segment = Segment::open(path.clone(), base, checked_tail, &mut producers)?;
             let torn = std::fs::metadata(&path)?.len() - segment.len;
@@ -79,22 +96,30 @@ impl Log {
                 match segment.keep_damaged()? {
                     Some(kept) => tracing::error!(
                         path = %path.display(), at, bytes, kept = %kept.display(),
-                        "segment is damaged: cutting off the rest of it, a copy is kept"
+                        "the segment is damaged: the rest of it is cut off, and a copy is kept"
                     ),
                     None => {
-                        tracing::warn!(path = %path.display(), at, bytes, "cutting off a write that a crash left unfinished");
+                        tracing::warn!(path = %path.display(), at, bytes, "a write that a crash left unfinished is cut off");
                     }
                 }
                 segment.cut()?;
                 segment.sync()?;
             } else if torn > 0 {
-                tracing::error!(path = %path.display(), at = segment.len, "segment is damaged: the rest of it cannot be read");
+                tracing::error!(path = %path.display(), at = segment.len, "the segment is damaged: the rest of it cannot be read");
             }
             segments.push_back(segment);
         }
-        if segments.back().is_none_or(|segment| segment.next < start) {
+        if segments[last].next < start {
             segments.push_back(Segment::create(folder, start)?);
         }
+        let log = Self::of(folder, segments, start, producers);
+        // What survived a crash of the process may stand only in the page cache.
+        log.active().sync()?;
+        Ok(log)
+    }
+
+    /// A log of segments that are durable already.
+    fn of(folder: &Path, segments: VecDeque<Segment>, start: i64, producers: Producers) -> Self {
         let mut log = Self {
             folder: folder.to_owned(),
             start: start.max(segments[0].base),
@@ -104,11 +129,15 @@ impl Log {
             losses: 0,
             producers,
             write_at: write_to_disk,
+            damage_told: RefCell::default(),
         };
-        // What survived a crash of the process may stand only in the page cache.
-        log.active().sync()?;
         log.all_synced();
-        Ok(log)
+        log
+    }
+
+    /// Bytes of all segments.
+    pub(super) fn size(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.len).sum()
     }
 
     pub(super) fn start(&self) -> i64 {
@@ -131,24 +160,33 @@ impl Log {
         self.active().next
     }
 
-    pub(super) fn append(&mut self, bytes: &[u8], settings: &LogSettings) -> Result<Appended, ResponseError> {
+    /// Appends one batch at the time `now_ms`.
+    pub(super) fn append(
+        &mut self,
+        bytes: &[u8],
+        settings: &LogSettings,
+        now_ms: i64,
+    ) -> Result<Appended, ResponseError> {
         let mut head = batch::accept(bytes, settings.max_batch)?;
         if head.producer >= 0
             && let Verdict::Duplicate { base, next } = self.producers.check(&head)?
         {
-            return Ok(Appended { base, next });
+            return Ok(Appended { base, next, append_time: None });
         }
         self.make_room(head.size as u64, settings).map_err(|error| self.refused(&error))?;
         head.base = self.next();
         let mut placed = BytesMut::from(bytes);
         batch::place(&mut placed, head.base);
+        if settings.append_time {
+            batch::stamp(&mut placed, &mut head, now_ms);
+        }
         let last = self.segments.len() - 1;
-        self.segments[last].append(&head, &placed, self.write_at).map_err(|error| self.refused(&error))?;
+        self.segments[last].append(&head, &placed, now_ms, self.write_at).map_err(|error| self.refused(&error))?;
         self.producers.note(&head);
-        Ok(Appended { base: head.base, next: head.next() })
+        Ok(Appended { base: head.base, next: head.next(), append_time: head.append_time() })
     }
 
-    /// Retriable for every client, so that a producer goes on once there is room.
+    /// Every client tries again after this error, so that a producer goes on once there is room.
     fn refused(&self, error: &io::Error) -> ResponseError {
         tracing::error!(folder = %self.folder.display(), %error, "cannot write to the log");
         ResponseError::KafkaStorageError
@@ -230,21 +268,37 @@ impl Log {
         Ok(())
     }
 
-    /// Whole batches from `offset` on, none that is not durable yet.
+    /// Whole, sound, durable batches from `offset` on. A reader that stands at a damaged batch is told so,
+    /// as Apache Kafka's consumers tell it, and the endpoint's log names the place where reading can go on.
     pub(super) fn read(&self, offset: i64, max: usize, first_anyway: bool) -> Result<Bytes, ResponseError> {
         if offset < self.start || offset > self.synced {
             return Err(ResponseError::OffsetOutOfRange);
         }
         let first = self.segments.partition_point(|segment| segment.base <= offset).saturating_sub(1);
         for segment in self.segments.range(first..) {
-            let bytes = segment
-                .read(offset, max, first_anyway, self.durable_len(segment))
-                .map_err(|error| self.unreadable(&error))?;
-            if !bytes.is_empty() || segment.next > offset {
-                return Ok(bytes);
+            if offset < segment.base {
+                return Err(self.damaged(offset, segment.base));
+            }
+            let found = segment.read(offset, max, first_anyway, self.durable_len(segment));
+            match found.map_err(|error| self.unreadable(&error))? {
+                segment::Found::Damaged { next } => return Err(self.damaged(offset, next)),
+                segment::Found::Batches(bytes) if !bytes.is_empty() || segment.next > offset => return Ok(bytes),
+                segment::Found::Batches(_) => {}
             }
         }
         Ok(Bytes::new())
+    }
+
+    fn damaged(&self, offset: i64, next: i64) -> ResponseError {
+        let mut told = self.damage_told.borrow_mut();
+        if told.len() < MAX_DAMAGE_TOLD && told.insert(offset) {
+            tracing::error!(
+                folder = %self.folder.display(), offset, next,
+                "records are damaged and cannot be read: consumers get an error at this offset; they can go on at the next \
+                 one named here, and deleting the records before it ends the error"
+            );
+        }
+        ResponseError::CorruptMessage
     }
 
     fn unreadable(&self, error: &io::Error) -> ResponseError {
@@ -291,18 +345,15 @@ impl Log {
         Ok(self.start)
     }
 
-    /// Removes segments that `settings` no longer keep. The active one is rolled first if all of it is too old, so that
-    /// the next offset is never forgotten.
-    pub(super) fn retain(&mut self, now_ms: i64, settings: &LogSettings) -> io::Result<()> {
-        let expired = |segment: &Segment| {
-            settings
-                .retention_ms
-                .is_some_and(|keep| segment.len > 0 && segment.newest_ms() < now_ms.saturating_sub(keep))
-        };
+    /// Removes segments that `settings` no longer keep, and answers what was in them. The active one is rolled first if all of
+    /// it is too old, so that the next offset is never forgotten.
+    pub(super) fn retain(&mut self, now_ms: i64, settings: &LogSettings) -> io::Result<Dropped> {
+        let expired = |segment: &Segment| settings.retention_ms.is_some_and(|keep| segment.is_older(keep, now_ms));
         if self.segments.iter().all(expired) {
             self.roll()?;
         }
-        let mut total: u64 = self.segments.iter().map(|segment| segment.len).sum();
+        let (before, mut total) = (self.start, self.size());
+        let mut bytes = 0;
         while self.segments.len() > 1 {
             let oldest = &self.segments[0];
             let too_much = settings.retention_bytes.is_some_and(|keep| total.saturating_sub(oldest.len) >= keep);
@@ -310,9 +361,10 @@ impl Log {
                 break;
             }
             total -= oldest.len;
+            bytes += oldest.len;
             self.remove_oldest()?;
         }
-        Ok(())
+        Ok(Dropped { records: self.start - before, bytes })
     }
 
     fn remove_oldest(&mut self) -> io::Result<()> {
@@ -322,6 +374,22 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// The segments' files in `folder`, each with the offset at which it begins, in order. A folder that is missing has none.
+pub(super) fn segment_files(folder: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
+    let mut files = Vec::new();
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let base = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse::<i64>().ok());
+        files.extend(base.map(|base| (base, path)));
+    }
+    files.sort_unstable();
+    Ok(files)
 }
 
 #[cfg(test)]

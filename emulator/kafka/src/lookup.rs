@@ -9,6 +9,7 @@ use kafka_protocol::compression::{Decompressor, Lz4, Snappy};
 use super::batch::{HEAD, Head};
 use super::limits::{MAX_LZ4_PACKED, MAX_UNPACKED};
 
+/// A record, and its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) offset: i64,
@@ -19,6 +20,9 @@ pub(super) struct Found {
 /// its first record: reading from too early on is safe, skipping records is not.
 pub(super) fn first_not_before(head: &Head, batch: &[u8], time: i64, start: i64) -> Option<Found> {
     let opaque = Found { offset: head.base.max(start), time: head.max_time };
+    if head.append_time().is_some() {
+        return (head.max_time >= time).then_some(opaque);
+    }
     let Some(records) = unpacked(head, batch.get(HEAD..)?) else { return Some(opaque) };
     let mut records = &records[..];
     for _ in 0..head.count {

@@ -19,6 +19,8 @@ const OFFSETS: TableDefinition<(&str, &str, i32), (i64, &str)> = TableDefinition
 const STARTS: TableDefinition<(u128, i32), i64> = TableDefinition::new("starts");
 /// Ids of deleted topics whose logs may still stand.
 const DELETED: TableDefinition<u128, ()> = TableDefinition::new("deleted");
+/// name → value of what was set on the node itself
+const BROKER: TableDefinition<&str, &str> = TableDefinition::new("broker");
 const COUNTERS: TableDefinition<&str, i64> = TableDefinition::new("counters");
 const NEXT_PRODUCER: &str = "next-producer-id";
 
@@ -52,6 +54,7 @@ impl Meta {
             w.open_table(OFFSETS)?;
             w.open_table(STARTS)?;
             w.open_table(DELETED)?;
+            w.open_table(BROKER)?;
             w.open_table(COUNTERS)?;
             Ok(())
         })?;
@@ -80,6 +83,30 @@ impl Meta {
         let settings: String = row.settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
         self.write(|w| {
             w.open_table(TOPICS)?.insert(&*row.name, (row.id.as_u128(), row.partitions, &*settings))?;
+            Ok(())
+        })
+    }
+
+    /// What was set on the node itself.
+    pub(super) fn broker_settings(&self) -> Result<BTreeMap<String, String>, redb::Error> {
+        self.read(|r| {
+            let table = r.open_table(BROKER)?;
+            let rows = table.iter()?.map(|row| {
+                let (name, value) = row?;
+                Ok((name.value().to_owned(), value.value().to_owned()))
+            });
+            rows.collect()
+        })
+    }
+
+    /// Takes the place of everything that was set on the node before.
+    pub(super) fn put_broker_settings(&self, settings: &BTreeMap<String, String>) -> Result<(), redb::Error> {
+        self.write(|w| {
+            let mut table = w.open_table(BROKER)?;
+            table.retain(|_, _| false)?;
+            for (name, value) in settings {
+                table.insert(&**name, &**value)?;
+            }
             Ok(())
         })
     }

@@ -56,6 +56,31 @@ fn names_that_are_lost_are_refused_and_no_log_is_touched() {
 }
 
 #[test]
+fn logs_that_are_lost_are_refused_by_the_names_of_their_topics() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = with_a_record(folder.path());
+    let logs = folder.path().join("logs");
+    let partition = logs.join(row.id.simple().to_string()).join("0");
+    for lost in [
+        partition.join("00000000000000000000.log"),
+        partition.clone(),
+        partition.parent().unwrap().into(),
+        logs.clone(),
+    ] {
+        if lost.is_dir() {
+            std::fs::remove_dir_all(&lost).unwrap()
+        } else {
+            std::fs::remove_file(&lost).unwrap()
+        }
+        let says = open(folder.path()).err().expect("refused").to_string();
+        for part in ["sample (partitions 0)", logs.to_str().unwrap(), "copy", "move"] {
+            assert!(says.contains(part), "{part:?} is not in {says:?}");
+        }
+        assert!(!partition.exists() || lost.starts_with(&partition), "opening makes nothing in its place");
+    }
+}
+
+#[test]
 fn a_first_start_that_was_interrupted_is_begun_again() {
     for left in [&[][..], &["meta.redb.new"], &["meta.redb"]] {
         let folder = tempfile::tempdir().unwrap();

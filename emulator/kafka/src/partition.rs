@@ -13,8 +13,9 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use super::limits::SYNC_THREADS;
-use super::log::{Log, LogSettings};
+use super::log::{Appended, Log, LogSettings};
 
+/// One partition: its log, and who waits for it.
 pub(super) struct Partition {
     log: Mutex<Log>,
     progress: watch::Sender<Progress>,
@@ -33,11 +34,14 @@ pub(super) struct Progress {
 pub(super) struct Ticket {
     pub(super) base: i64,
     next: i64,
+    /// The time that its records were given, if it is not the producer's.
+    pub(super) append_time: Option<i64>,
     losses: u32,
     progress: watch::Receiver<Progress>,
 }
 
 impl Ticket {
+    /// Waits for the disk; answers the offset of the first record.
     pub(super) async fn durable(mut self) -> Result<i64, ResponseError> {
         let seen = self.progress.wait_for(|now| now.losses != self.losses || now.synced >= self.next).await;
         match seen {
@@ -50,17 +54,27 @@ impl Ticket {
 }
 
 impl Partition {
-    pub(super) fn open(folder: &Path, start: i64) -> io::Result<Self> {
-        let log = Log::open(folder, start)?;
-        let progress = watch::Sender::new(Progress { synced: log.synced(), losses: log.losses() });
-        Ok(Self { log: Mutex::new(log), progress, queued: AtomicBool::new(false), syncing: Mutex::new(()) })
+    /// Creates an empty partition.
+    pub(super) fn create(folder: &Path) -> io::Result<Self> {
+        Log::create(folder).map(Self::of)
     }
 
-    pub(super) fn append(&self, bytes: &[u8], settings: &LogSettings) -> Result<Ticket, ResponseError> {
+    /// Opens a partition as [`Log::open`] does.
+    pub(super) fn open(folder: &Path, start: i64) -> io::Result<Self> {
+        Log::open(folder, start).map(Self::of)
+    }
+
+    fn of(log: Log) -> Self {
+        let progress = watch::Sender::new(Progress { synced: log.synced(), losses: log.losses() });
+        Self { log: Mutex::new(log), progress, queued: AtomicBool::new(false), syncing: Mutex::new(()) }
+    }
+
+    /// Appends one batch at the time `now_ms`; it is durable when its ticket says so.
+    pub(super) fn append(&self, bytes: &[u8], settings: &LogSettings, now_ms: i64) -> Result<Ticket, ResponseError> {
         let progress = self.progress.subscribe();
         self.with(|log| {
-            let appended = log.append(bytes, settings)?;
-            Ok(Ticket { base: appended.base, next: appended.next, losses: log.losses(), progress })
+            let Appended { base, next, append_time } = log.append(bytes, settings, now_ms)?;
+            Ok(Ticket { base, next, append_time, losses: log.losses(), progress })
         })
     }
 
@@ -83,15 +97,16 @@ impl Partition {
         self.progress.send_modify(|_| {});
     }
 
-    fn sync(&self) {
+    /// Makes durable what was appended before.
+    pub(super) fn sync(&self) {
         let _alone = self.syncing.lock();
         let Some(unsynced) = self.with(|log| log.unsynced()) else { return };
         match unsynced.file.sync_data() {
             Ok(()) => self.with(|log| log.note_synced(&unsynced)),
             Err(error) => {
-                tracing::error!(%error, "cannot sync a log; what was not durable is taken back");
+                tracing::error!(%error, "cannot sync a log: what was not durable is taken back, and its producers hear of it");
                 if let Err(error) = self.with(|log| log.sync_failed(&unsynced)) {
-                    tracing::error!(%error, "cannot take it back");
+                    tracing::error!(%error, "cannot take back what was not durable");
                 }
             }
         }
@@ -131,7 +146,7 @@ impl Syncer {
 
     fn work(&self) {
         while let Some(partition) = self.take() {
-            // Before the sync looks: what is appended from here on must queue again.
+            // This comes before the sync looks at the log: what is appended from here on must queue again.
             partition.queued.store(false, Ordering::SeqCst);
             partition.sync();
         }
@@ -174,10 +189,10 @@ mod tests {
     #[test]
     fn a_batch_is_acknowledged_after_its_sync_and_one_sync_serves_all_in_flight() {
         let folder = tempfile::tempdir().unwrap();
-        let partition = Partition::open(folder.path(), 0).unwrap();
+        let partition = Partition::create(folder.path()).unwrap();
         let settings = log_settings(&Default::default());
         let mut tickets: Vec<_> = (0..3)
-            .map(|_| partition.append(&one_record(), &settings).unwrap())
+            .map(|_| partition.append(&one_record(), &settings, 0).unwrap())
             .map(|ticket| Box::pin(ticket.durable()))
             .collect();
         for ticket in &mut tickets {
@@ -191,14 +206,14 @@ mod tests {
     #[test]
     fn a_batch_that_a_failed_sync_took_back_is_answered_with_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let partition = Partition::open(folder.path(), 0).unwrap();
+        let partition = Partition::create(folder.path()).unwrap();
         let settings = log_settings(&Default::default());
-        let mut durable = partition.append(&one_record(), &settings).unwrap().durable().boxed();
+        let mut durable = partition.append(&one_record(), &settings, 0).unwrap().durable().boxed();
         partition.sync();
         assert_eq!(durable.as_mut().now_or_never(), Some(Ok(0)));
-        let lost = partition.append(&one_record(), &settings).unwrap().durable();
+        let lost = partition.append(&one_record(), &settings, 0).unwrap().durable();
         partition.with(|log| log.unsynced().map(|failed| log.sync_failed(&failed).unwrap()).unwrap());
         assert_eq!(lost.now_or_never(), Some(Err(ResponseError::KafkaStorageError)));
-        assert_eq!(partition.append(&one_record(), &settings).unwrap().base, 1, "its place is free again");
+        assert_eq!(partition.append(&one_record(), &settings, 0).unwrap().base, 1, "its place is free again");
     }
 }

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 
 use super::limits::PRODUCER_ID_BLOCK;
 use super::partition::Ticket;
-use super::{Node, store_failed};
+use super::{Node, now_ms, store_failed};
 
 /// A produce request whose batches stand in the logs but may not be durable yet.
 pub(super) struct Appended(Vec<(TopicName, Vec<Written>)>);
@@ -42,7 +42,7 @@ impl Node {
     fn append_batch(&self, topic: &str, data: PartitionProduceData) -> Result<Ticket, ResponseError> {
         let topic = self.topics.get(topic)?;
         let partition = topic.partition(data.index)?;
-        let ticket = partition.append(&data.records.unwrap_or_default(), &topic.log)?;
+        let ticket = partition.append(&data.records.unwrap_or_default(), &topic.log, now_ms())?;
         self.syncer.mark(partition);
         Ok(ticket)
     }
@@ -77,12 +77,13 @@ impl Appended {
             let mut partitions = Vec::with_capacity(tickets.len());
             for (index, ticket) in tickets {
                 let answer = PartitionProduceResponse::default().with_index(index);
+                let append_time = ticket.as_ref().ok().and_then(|ticket| ticket.append_time);
                 let written = match ticket {
                     Ok(ticket) => ticket.durable().await,
                     Err(error) => Err(error),
                 };
                 partitions.push(match written {
-                    Ok(base) => answer.with_base_offset(base),
+                    Ok(base) => answer.with_base_offset(base).with_log_append_time_ms(append_time.unwrap_or(-1)),
                     Err(error) => answer.with_base_offset(-1).with_error_code(error.code()),
                 });
             }

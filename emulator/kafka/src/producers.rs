@@ -36,7 +36,7 @@ pub(super) enum Verdict {
 impl Producers {
     pub(super) fn check(&self, head: &Head) -> Result<Verdict, ResponseError> {
         let Some(known) = self.0.get(&head.producer) else {
-            // Also a producer whose batches have all been deleted: Kafka takes any sequence then.
+            // A producer whose batches have all been deleted is unknown as well: Kafka accepts any sequence from it.
             return Ok(Verdict::New);
         };
         if head.epoch < known.epoch {

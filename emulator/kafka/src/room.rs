@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(super) struct Room {
     kib: Arc<Semaphore>,
-    /// Whoever has it needs no more room: of frames that wait for each other's room one always goes on.
+    /// Whoever holds the turn needs no more room: when frames wait for each other's room, one of them always goes on.
     turn: Arc<Semaphore>,
     waiting: AtomicUsize,
 }

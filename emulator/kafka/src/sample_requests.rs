@@ -57,7 +57,7 @@ pub(super) fn sample(key: ApiKey, version: i16) -> RequestKind {
     match key {
         ApiKey::Produce => RequestKind::Produce(produce(1)),
         ApiKey::Fetch => RequestKind::Fetch(fetch(version)),
-        ApiKey::ListOffsets => RequestKind::ListOffsets(list_offsets()),
+        ApiKey::ListOffsets => RequestKind::ListOffsets(list_offsets(version)),
         ApiKey::Metadata => RequestKind::Metadata(metadata()),
         ApiKey::OffsetCommit => RequestKind::OffsetCommit(offset_commit()),
         ApiKey::OffsetFetch => RequestKind::OffsetFetch(offset_fetch(version)),
@@ -99,6 +99,7 @@ pub(super) fn sample(key: ApiKey, version: i16) -> RequestKind {
             RequestKind::DeleteGroups(DeleteGroupsRequest::default().with_groups_names(vec![group(), group()]))
         }
         ApiKey::OffsetDelete => RequestKind::OffsetDelete(offset_delete()),
+        ApiKey::DescribeLogDirs => RequestKind::DescribeLogDirs(describe_log_dirs()),
         ApiKey::DescribeCluster => RequestKind::DescribeCluster(DescribeClusterRequest::default()),
         other => panic!("{other:?} is not offered"),
     }
@@ -116,12 +117,18 @@ fn fetch(version: i16) -> FetchRequest {
         .with_forgotten_topics_data(since(version, 7, vec![forgotten]))
 }
 
-fn list_offsets() -> ListOffsetsRequest {
+fn list_offsets(version: i16) -> ListOffsetsRequest {
     use list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
     let at = |time| ListOffsetsPartition::default().with_timestamp(time);
     let partitions = vec![at(-1), at(-2), at(-3), at(1_700_000_000_000), at(-1).with_partition_index(9)];
     ListOffsetsRequest::default()
+        .with_timeout_ms(since(version, 10, 5_000))
         .with_topics(vec![ListOffsetsTopic::default().with_name(topic()).with_partitions(partitions)])
+}
+
+fn describe_log_dirs() -> DescribeLogDirsRequest {
+    let asked = describe_log_dirs_request::DescribableLogDirTopic::default().with_topic(topic());
+    DescribeLogDirsRequest::default().with_topics(Some(vec![asked.with_partitions(vec![0, 7])]))
 }
 
 fn metadata() -> MetadataRequest {

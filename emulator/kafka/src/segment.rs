@@ -6,21 +6,25 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 
-use super::batch::{HEAD, Head, intact, whole};
+use super::batch::{HEAD, Head, intact, sound};
 use super::damage;
-use super::limits::INDEX_INTERVAL;
+use super::limits::{INDEX_INTERVAL, LEAST_KEPT_MS};
 use super::producers::Producers;
 
+/// One segment, open for reading and writing.
 pub(super) struct Segment {
-    /// Offset of the first batch, also of an empty segment's first to come.
+    /// Offset of the first batch; in an empty segment, of the first one to come.
     pub(super) base: i64,
     /// Offset after the last batch.
     pub(super) next: i64,
     pub(super) len: u64,
     pub(super) max_time: i64,
+    /// When the last batch was appended, by the clock of this host.
+    written_ms: i64,
     index: Vec<Entry>,
     file: Arc<File>,
     path: PathBuf,
@@ -34,6 +38,14 @@ struct Entry {
     max_time: i64,
 }
 
+/// What reading a segment found.
+pub(super) enum Found {
+    /// Whole batches; none if there is nothing to read yet, or if the first one is larger than asked for.
+    Batches(Bytes),
+    /// The batch that should hold the offset is damaged; reading can go on at offset `next`.
+    Damaged { next: i64 },
+}
+
 /// Where appended bytes go: the file, or in tests a disk that is full.
 pub(super) type WriteAt = fn(&File, &[u8], u64) -> io::Result<()>;
 
@@ -45,7 +57,7 @@ impl Segment {
     pub(super) fn create(folder: &Path, base: i64) -> io::Result<Self> {
         let path = folder.join(format!("{base:020}.log"));
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;
-        File::open(folder)?.sync_all()?;
+        sync_folder(folder)?;
         Ok(Self::empty(path, file, base))
     }
 
@@ -54,12 +66,13 @@ impl Segment {
     pub(super) fn open(path: PathBuf, base: i64, checked_tail: u64, producers: &mut Producers) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let mut segment = Self::empty(path, file, base);
+        segment.written_ms = written_ms(&segment.file)?;
         segment.scan(checked_tail, producers)?;
         Ok(segment)
     }
 
     fn empty(path: PathBuf, file: File, base: i64) -> Self {
-        Self { base, next: base, len: 0, max_time: -1, index: Vec::new(), file: Arc::new(file), path }
+        Self { base, next: base, len: 0, max_time: -1, written_ms: 0, index: Vec::new(), file: Arc::new(file), path }
     }
 
     fn scan(&mut self, checked_tail: u64, producers: &mut Producers) -> io::Result<()> {
@@ -82,12 +95,13 @@ impl Segment {
         Ok(())
     }
 
-    pub(super) fn append(&mut self, head: &Head, batch: &[u8], write_at: WriteAt) -> io::Result<()> {
+    pub(super) fn append(&mut self, head: &Head, batch: &[u8], now_ms: i64, write_at: WriteAt) -> io::Result<()> {
         if let Err(error) = write_at(&self.file, batch, self.len) {
             self.cut()?;
             return Err(error);
         }
         self.note(head);
+        self.written_ms = now_ms;
         Ok(())
     }
 
@@ -101,34 +115,49 @@ impl Segment {
         self.next = head.next();
     }
 
-    /// The batch that holds `offset`, or the first one after it.
-    fn locate(&self, offset: i64) -> io::Result<Option<(u64, Head)>> {
-        let stretch = self.index.partition_point(|entry| entry.offset <= offset).saturating_sub(1);
-        let Some(entry) = self.index.get(stretch) else { return Ok(None) };
+    /// The batch that holds `offset`, which lies in this segment, and an offset after it that the index knows. `Err` is that
+    /// offset alone if the heads before the batch are damaged.
+    fn locate(&self, offset: i64) -> io::Result<Result<(u64, Head, i64), i64>> {
+        let following = self.index.partition_point(|entry| entry.offset <= offset);
+        let readable = self.index.get(following).map_or(self.next, |entry| entry.offset);
+        let Some(entry) = following.checked_sub(1).and_then(|stretch| self.index.get(stretch)) else {
+            return Ok(Err(readable));
+        };
         let mut heads = Heads::new(&self.file, entry.at, self.len, INDEX_INTERVAL as usize);
-        while let Some((at, head)) = heads.next()? {
+        let mut base = entry.offset;
+        while let Some((at, head)) = heads.next()?
+            && head.base == base
+        {
             if head.last() >= offset {
-                return Ok(Some((at, head)));
+                return Ok(Ok((at, head, readable)));
             }
+            base = head.next();
         }
-        Ok(None)
+        Ok(Err(readable))
     }
 
-    /// Whole batches from the one that holds `offset`, up to `max` bytes, never beyond `end` of the file. The first batch
-    /// comes even if it is larger, if `first_anyway`: else a consumer could never get past it.
-    pub(super) fn read(&self, offset: i64, max: usize, first_anyway: bool, end: u64) -> io::Result<Bytes> {
-        let Some((at, head)) = self.locate(offset)? else { return Ok(Bytes::new()) };
-        if at >= end {
-            return Ok(Bytes::new());
+    /// Whole batches from the one that holds `offset`, up to `max` bytes, never beyond `end` of the file. If `first_anyway`,
+    /// the first batch comes even if it is larger: otherwise a consumer could never get past it. Every checksum is verified,
+    /// because what a disk has spoilt must not reach a consumer as if it were sound.
+    pub(super) fn read(&self, offset: i64, max: usize, first_anyway: bool, end: u64) -> io::Result<Found> {
+        let nothing = Ok(Found::Batches(Bytes::new()));
+        if offset >= self.next {
+            return nothing;
         }
-        let want = match head.size <= max {
-            true => (max as u64).min(end - at) as usize,
-            false if first_anyway => head.size,
-            false => return Ok(Bytes::new()),
+        let (at, head, readable) = match self.locate(offset)? {
+            Ok(found) => found,
+            Err(next) => return Ok(Found::Damaged { next }),
         };
-        let mut bytes = self.bytes(at, want)?;
-        bytes.truncate(whole(&bytes));
-        Ok(bytes.into())
+        if at >= end || (head.size > max && !first_anyway) {
+            return nothing;
+        }
+        let mut bytes = self.bytes(at, (end - at).min(max.max(head.size) as u64) as usize)?;
+        bytes.truncate(sound(&bytes, head.base));
+        if bytes.is_empty() {
+            // What a damaged head says of its end may be wrong too.
+            return Ok(Found::Damaged { next: head.next().min(readable) });
+        }
+        Ok(Found::Batches(bytes.into()))
     }
 
     /// Calls `look` with each batch that may hold a timestamp of at least `time`, in order, until it answers.
@@ -152,14 +181,13 @@ impl Segment {
         Ok(None)
     }
 
-    /// Age for retention: the latest record's timestamp, or the last write if its producers set none.
-    pub(super) fn newest_ms(&self) -> i64 {
-        if self.max_time >= 0 {
-            return self.max_time;
-        }
-        let written = self.file.metadata().and_then(|file| file.modified()).ok();
-        let since_epoch = written.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-        since_epoch.map_or(i64::MAX, |age| age.as_millis() as i64)
+    /// Whether every record is older than `keep_ms`. The age is that of the latest timestamp, or that of the last write if
+    /// no record has a timestamp. Whatever the timestamps say, what was written less than [`LEAST_KEPT_MS`] ago stays.
+    pub(super) fn is_older(&self, keep_ms: i64, now_ms: i64) -> bool {
+        let newest = if self.max_time >= 0 { self.max_time } else { self.written_ms };
+        self.len > 0
+            && newest < now_ms.saturating_sub(keep_ms)
+            && self.written_ms < now_ms.saturating_sub(LEAST_KEPT_MS)
     }
 
     fn bytes(&self, at: u64, size: usize) -> io::Result<Vec<u8>> {
@@ -212,6 +240,16 @@ impl Segment {
             _ => Ok(()),
         }
     }
+}
+
+/// Makes the names in `folder` durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn written_ms(file: &File) -> io::Result<i64> {
+    let written = file.metadata()?.modified()?.duration_since(UNIX_EPOCH);
+    Ok(written.map_or(0, |since| since.as_millis() as i64))
 }
 
 /// The batches' heads between two places of a file, read through a window so that small batches do not cost a call each.

@@ -1,8 +1,7 @@
-//! Topics and their partitions: the map, creating, deleting, growing, and the answers to Metadata and DescribeCluster.
+//! Topics and their partitions: the map, creating, deleting, growing, and deleting records on request.
 //! What is in a log, and what a setting means, stands elsewhere.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,25 +10,22 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
-use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
-use kafka_protocol::messages::metadata_response::{
-    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-};
 use kafka_protocol::messages::{
-    BrokerId, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeClusterResponse,
-    MetadataRequest, MetadataResponse, TopicName, create_partitions_response::CreatePartitionsTopicResult,
-    create_topics_request::CreatableTopic,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
+    create_partitions_response::CreatePartitionsTopicResult, create_topics_request::CreatableTopic,
 };
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
-use super::limits::{CLUSTER_ID, MAX_PARTITIONS, MAX_TOPIC_NAME, NODE_ID};
-use super::log::LogSettings;
+use super::limits::{MAX_PARTITIONS, MAX_TOPIC_NAME};
+use super::log::{Dropped, LogSettings, segment_files};
 use super::meta::TopicRow;
 use super::partition::Partition;
+use super::segment::sync_folder;
 use super::{Node, code, settings, store_failed, text};
 
+/// One topic. A change of its row makes a new value; the partitions stay.
 pub(super) struct Topic {
     pub(super) row: TopicRow,
     pub(super) log: LogSettings,
@@ -43,6 +39,7 @@ impl Topic {
     }
 }
 
+/// All topics.
 pub(super) struct Topics {
     folder: PathBuf,
     by_name: RwLock<BTreeMap<String, Arc<Topic>>>,
@@ -51,7 +48,7 @@ pub(super) struct Topics {
 }
 
 impl Topics {
-    /// `rows` are the topics there are; the logs of `deleted` ones, if any are left, are not looked at.
+    /// Opens the logs of all topics, which `rows` describe. What is left of the logs of `deleted` topics is not looked at.
     pub(super) fn open(
         folder: &Path,
         rows: Vec<TopicRow>,
@@ -69,7 +66,9 @@ impl Topics {
             // somebody's, whatever became of its row.
             match id {
                 Some(_) if !has_content(&path)? => std::fs::remove_dir_all(&path)?,
-                _ => tracing::warn!(path = %path.display(), "this belongs to no topic and is left alone"),
+                _ => {
+                    tracing::warn!(path = %path.display(), "this file or folder belongs to no topic and is left alone")
+                }
             }
         }
         let topics = Self { folder: folder.to_owned(), by_name: RwLock::default(), changing: Mutex::default() };
@@ -88,21 +87,42 @@ impl Topics {
         self.map().get(name).cloned().ok_or(ResponseError::UnknownTopicOrPartition)
     }
 
+    /// Removes the records that their topics no longer keep, and says of each topic what went.
     pub(super) fn retain(&self, now_ms: i64) {
         for topic in self.all() {
+            let mut dropped = Dropped::default();
             for partition in &topic.partitions {
-                if let Err(error) = partition.with(|log| log.retain(now_ms, &topic.log)) {
-                    tracing::error!(topic = topic.row.name, %error, "cannot remove old records");
+                match partition.with(|log| log.retain(now_ms, &topic.log)) {
+                    Ok(Dropped { records, bytes }) => {
+                        dropped = Dropped { records: dropped.records + records, bytes: dropped.bytes + bytes };
+                    }
+                    Err(error) => tracing::error!(topic = topic.row.name, %error, "cannot remove old records"),
                 }
+            }
+            if dropped.bytes > 0 {
+                let Dropped { records, bytes } = dropped;
+                let settings = &topic.log;
+                tracing::info!(
+                    topic = topic.row.name,
+                    records,
+                    bytes,
+                    retention_ms = settings.retention_ms,
+                    retention_bytes = settings.retention_bytes,
+                    "retention removed the oldest records of the topic"
+                );
             }
         }
     }
 
-    fn all(&self) -> Vec<Arc<Topic>> {
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Topic>> {
         self.map().values().cloned().collect()
     }
 
-    fn by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+    pub(super) fn by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
         self.map().values().find(|topic| topic.row.id == id).cloned()
     }
 
@@ -121,16 +141,39 @@ impl Topics {
     }
 
     fn topic_folder(&self, id: Uuid) -> PathBuf {
-        self.folder.join(id.simple().to_string())
+        topic_folder(&self.folder, id)
     }
 
     /// The logs of a deleted topic: when this returns they stay away.
     fn remove_logs(&self, id: Uuid) -> io::Result<()> {
         match std::fs::remove_dir_all(self.topic_folder(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => File::open(&self.folder)?.sync_all(),
+            _ => sync_folder(&self.folder),
         }
     }
+}
+
+/// The topics of which a partition has no log, each with those partitions. A topic's row is stored after its logs, and a log
+/// always has a segment: where there is none, somebody has removed it.
+pub(super) fn lost(folder: &Path, rows: &[TopicRow]) -> io::Result<Vec<String>> {
+    let mut lost = Vec::new();
+    for row in rows {
+        let mut partitions = Vec::new();
+        for index in 0..row.partitions {
+            let log = topic_folder(folder, row.id).join(index.to_string());
+            if segment_files(&log)?.is_empty() {
+                partitions.push(index.to_string());
+            }
+        }
+        if !partitions.is_empty() {
+            lost.push(format!("{} (partitions {})", row.name, partitions.join(", ")));
+        }
+    }
+    Ok(lost)
+}
+
+fn topic_folder(folder: &Path, id: Uuid) -> PathBuf {
+    folder.join(id.simple().to_string())
 }
 
 /// Whether a byte is stored here or below.
@@ -155,69 +198,6 @@ pub(super) fn refusal(error: ResponseError, why: impl Into<String>) -> Refusal {
 }
 
 impl Node {
-    pub(super) fn metadata(&self, request: MetadataRequest, version: i16) -> MetadataResponse {
-        let may_create = version < 4 || request.allow_auto_topic_creation;
-        let topics = match request.topics {
-            None => self.topics.all().iter().map(|topic| described(topic)).collect(),
-            Some(asked) if asked.is_empty() && version == 0 => {
-                self.topics.all().iter().map(|topic| described(topic)).collect()
-            }
-            Some(asked) => asked
-                .into_iter()
-                .map(|asked| match asked.name {
-                    Some(name) => self.metadata_by_name(name, may_create),
-                    None => self.topics.by_id(asked.topic_id).map_or_else(
-                        || {
-                            MetadataResponseTopic::default()
-                                .with_name(None)
-                                .with_topic_id(asked.topic_id)
-                                .with_error_code(ResponseError::UnknownTopicId.code())
-                        },
-                        |topic| described(&topic),
-                    ),
-                })
-                .collect(),
-        };
-        MetadataResponse::default()
-            .with_brokers(vec![
-                MetadataResponseBroker::default()
-                    .with_node_id(BrokerId(NODE_ID))
-                    .with_host(text(self.advertised.ip().to_string()))
-                    .with_port(i32::from(self.advertised.port())),
-            ])
-            .with_cluster_id(Some(text(CLUSTER_ID)))
-            .with_controller_id(BrokerId(NODE_ID))
-            .with_topics(topics)
-    }
-
-    /// An unknown topic comes into being when a client asks for it, as with Kafka's defaults.
-    fn metadata_by_name(&self, name: TopicName, may_create: bool) -> MetadataResponseTopic {
-        let mut found = self.topics.get(&name);
-        if found.is_err() && may_create {
-            let created = self.create_topic(&name, 1, BTreeMap::new(), false).map(|_| ());
-            found = match created {
-                Err((ResponseError::TopicAlreadyExists, _)) | Ok(()) => self.topics.get(&name),
-                Err((error, _)) => Err(error),
-            };
-        }
-        match found {
-            Ok(topic) => described(&topic),
-            Err(error) => MetadataResponseTopic::default().with_name(Some(name)).with_error_code(error.code()),
-        }
-    }
-
-    pub(super) fn describe_cluster(&self) -> DescribeClusterResponse {
-        DescribeClusterResponse::default()
-            .with_cluster_id(text(CLUSTER_ID))
-            .with_controller_id(BrokerId(NODE_ID))
-            .with_brokers(vec![
-                DescribeClusterBroker::default()
-                    .with_broker_id(BrokerId(NODE_ID))
-                    .with_host(text(self.advertised.ip().to_string()))
-                    .with_port(i32::from(self.advertised.port())),
-            ])
-    }
-
     pub(super) fn create_topics(&self, request: CreateTopicsRequest) -> CreateTopicsResponse {
         let topics = request.topics.into_iter().map(|asked| {
             let answer = CreatableTopicResult::default().with_name(asked.name.clone()).with_error_message(None);
@@ -244,7 +224,7 @@ impl Node {
         self.create_topic(&asked.name, partitions, settings.collect(), only_check)
     }
 
-    fn create_topic(
+    pub(super) fn create_topic(
         &self,
         name: &str,
         partitions: i32,
@@ -277,21 +257,30 @@ impl Node {
                 let why = format!("the embedded endpoint holds {MAX_PARTITIONS} partitions, {taken} are taken");
                 Err(refusal(ResponseError::PolicyViolation, why))
             }
-            _ => Err(refusal(ResponseError::InvalidPartitions, "a topic needs more partitions than that")),
+            _ => Err(refusal(ResponseError::InvalidPartitions, "a topic needs at least one partition")),
         }
     }
 
-    /// Logs first, then the row: a row always finds its logs.
+    /// The logs are made first and the row is stored then, so that a row always finds its logs.
     fn store_topic(&self, row: TopicRow, mut partitions: Vec<Arc<Partition>>) -> Result<(), Refusal> {
-        let failed = |error: ResponseError| refusal(error, "the disk does not take it; see the endpoint's log");
+        let failed =
+            |error: ResponseError| refusal(error, "it cannot be stored on the disk; the endpoint's log says why");
         for nth in partitions.len() as i32..row.partitions {
-            let partition = Partition::open(&self.topics.partition_folder(row.id, nth), 0).map_err(|error| {
+            let partition = Partition::create(&self.topics.partition_folder(row.id, nth)).map_err(|error| {
                 tracing::error!(topic = row.name, %error, "cannot create a partition");
                 failed(ResponseError::KafkaStorageError)
             })?;
             partitions.push(Arc::new(partition));
         }
+        sync_folder(self.topics.folder()).map_err(|error| {
+            tracing::error!(topic = row.name, %error, "cannot make a topic's folder durable");
+            failed(ResponseError::KafkaStorageError)
+        })?;
         self.meta.put_topic(&row).map_err(|error| failed(store_failed(error)))?;
+        let without_effect = settings::without_effect(&row.settings);
+        if !without_effect.is_empty() {
+            tracing::info!(topic = row.name, settings = ?without_effect, "settings were accepted that change nothing here");
+        }
         self.topics.put(row, partitions);
         Ok(())
     }
@@ -385,6 +374,10 @@ impl Node {
     /// The new start is stored before it is answered: deleted records do not come back after a crash.
     fn delete_before(&self, topic: &str, index: i32, offset: i64) -> Result<i64, ResponseError> {
         let topic = self.topics.get(topic)?;
+        if !settings::deletes(&topic.row.settings) {
+            // As in Apache Kafka: a topic that is only compacted has the last record of each key for ever.
+            return Err(ResponseError::PolicyViolation);
+        }
         let start = topic.partition(index)?.with(|log| {
             let offset = if offset == -1 { log.synced() } else { offset };
             log.delete_before(offset)
@@ -392,19 +385,4 @@ impl Node {
         self.meta.set_log_start(topic.row.id, index, start).map_err(store_failed)?;
         Ok(start)
     }
-}
-
-fn described(topic: &Topic) -> MetadataResponseTopic {
-    let partitions = (0..topic.row.partitions).map(|index| {
-        MetadataResponsePartition::default()
-            .with_partition_index(index)
-            .with_leader_id(BrokerId(NODE_ID))
-            .with_leader_epoch(0)
-            .with_replica_nodes(vec![BrokerId(NODE_ID)])
-            .with_isr_nodes(vec![BrokerId(NODE_ID)])
-    });
-    MetadataResponseTopic::default()
-        .with_name(Some(TopicName(text(topic.row.name.clone()))))
-        .with_topic_id(topic.row.id)
-        .with_partitions(partitions.collect())
 }

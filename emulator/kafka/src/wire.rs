@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
@@ -17,7 +18,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::apis::{APIS, Api, Header, find};
-use super::limits::{IDLE, MAX_FRAME, MAX_PIPELINED, MAX_PLAIN_FRAME, PEER_STALL, REQUEST_STEP, WANTED_STALL};
+use super::connections::Seat;
+use super::limits::{
+    FIRST_REQUEST, IDLE, MAX_FRAME, MAX_PIPELINED, MAX_PLAIN_FRAME, PEER_STALL, REQUEST_STEP, WANTED_STALL,
+};
 use super::produce::Appended;
 use super::room::{Held, Room};
 use super::{Node, blocking};
@@ -42,12 +46,12 @@ enum Work {
 }
 
 /// Ends with an error if the client does not keep to the protocol, and without one when it leaves.
-pub(super) async fn serve(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+pub(super) async fn serve(node: Arc<Node>, stream: TcpStream, peer: SocketAddr, seat: &Seat) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
     let (owe, owed) = mpsc::channel(MAX_PIPELINED);
-    let reading = read_requests(&node, reader, owe);
-    let writing = write_answers(&node, writer, owed, peer);
+    let reading = read_requests(&node, reader, owe, seat);
+    let writing = write_answers(&node, writer, owed, peer, seat);
     tokio::pin!(reading, writing);
     tokio::select! {
         // The client is gone, or the endpoint stops: what was appended is still answered.
@@ -56,31 +60,52 @@ pub(super) async fn serve(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) 
             (result, _) => result,
         },
         result = &mut writing => result,
+        () = seat.displaced() => Err(broken("another client needs its place")),
     }
 }
 
-async fn read_requests(node: &Arc<Node>, mut reader: OwnedReadHalf, owe: mpsc::Sender<Owed>) -> io::Result<()> {
+async fn read_requests(
+    node: &Arc<Node>,
+    mut reader: OwnedReadHalf,
+    owe: mpsc::Sender<Owed>,
+    seat: &Seat,
+) -> io::Result<()> {
+    let mut patience = FIRST_REQUEST;
     loop {
         let next = tokio::select! {
-            next = read_frame(&node.request_room, &mut reader) => next?,
+            next = read_frame(&node.request_room, &mut reader, patience, || seat.begin()) => next?,
             () = node.stop.cancelled() => return Ok(()),
         };
         let Some((frame, room)) = next else { return Ok(()) };
-        let Some(owed) = begin(node, &frame, room)? else { continue };
+        let owed = begin(node, &frame, room)?;
+        seat.asked();
+        patience = IDLE;
+        let Some(owed) = owed else {
+            seat.end(Instant::now());
+            continue;
+        };
         if owe.send(owed).await.is_err() {
             return Ok(());
         }
     }
 }
 
-/// `None` when the client is done.
-async fn read_frame(room: &Room, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<(Bytes, Held)>> {
+/// Waits for a frame to begin, for as long as the endpoint has `patience`, and reads it. `None` when the client is done.
+async fn read_frame(
+    room: &Room,
+    reader: &mut (impl AsyncRead + Unpin),
+    patience: Duration,
+    begun: impl FnOnce(),
+) -> io::Result<Option<(Bytes, Held)>> {
     let mut head = [0; 6];
-    match timeout(IDLE, reader.read_exact(&mut head)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+    match timeout(patience, reader.read(&mut head[..1])).await {
+        Ok(Ok(0)) | Err(_) => return Ok(None),
+        Ok(Ok(_)) => begun(),
         Ok(Err(error)) => return Err(error),
-        Err(_) => return Ok(None),
+    }
+    match timeout(PEER_STALL, reader.read_exact(&mut head[1..])).await? {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => _ = read?,
     }
     let mut fields = &head[..];
     let (size, key) = (fields.get_i32(), fields.get_i16());
@@ -168,6 +193,7 @@ async fn write_answers(
     mut writer: OwnedWriteHalf,
     mut owed: mpsc::Receiver<Owed>,
     peer: SocketAddr,
+    seat: &Seat,
 ) -> io::Result<()> {
     while let Some(Owed { correlation, version, work }) = owed.recv().await {
         let (response, room) = match work {
@@ -185,6 +211,7 @@ async fn write_answers(
         drop(response);
         timeout(PEER_STALL, writer.write_all(&bytes)).await??;
         drop(room);
+        seat.end(Instant::now());
     }
     writer.shutdown().await
 }
@@ -244,9 +271,10 @@ impl Node {
     }
 
     /// Requests that read or change the store, or look into old segments.
-    fn answer_from_store(&self, request: RequestKind, version: i16) -> Option<ResponseKind> {
+    pub(super) fn answer_from_store(&self, request: RequestKind, version: i16) -> Option<ResponseKind> {
         Some(match request {
             RequestKind::Metadata(request) => ResponseKind::Metadata(self.metadata(request, version)),
+            RequestKind::DescribeLogDirs(request) => ResponseKind::DescribeLogDirs(self.describe_log_dirs(request)),
             RequestKind::ListOffsets(request) => ResponseKind::ListOffsets(self.list_offsets(request, version)),
             RequestKind::OffsetForLeaderEpoch(request) => {
                 ResponseKind::OffsetForLeaderEpoch(self.offset_for_leader_epoch(request))

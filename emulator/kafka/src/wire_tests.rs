@@ -1,7 +1,6 @@
 //! What a connection answers: every request in every version, in order, and nothing to those that break the protocol.
 
 use std::path::Path;
-use std::time::Duration;
 
 use kafka_protocol::messages::{FetchRequest, MetadataRequest, ProduceRequest, RequestHeader, TopicName};
 use tempfile::TempDir;
@@ -271,7 +270,7 @@ async fn frame_from(room: &Room, bytes: Vec<u8>) -> io::Result<usize> {
         async {
             let _ = client.write_all(&bytes).await;
         },
-        read_frame(room, &mut reader)
+        read_frame(room, &mut reader, FIRST_REQUEST, || {})
     );
     drop(client);
     let (frame, _room) = frame?.expect("the client has not left");
@@ -307,6 +306,19 @@ async fn stalled_frames_are_given_up_once_others_wait_for_their_room() {
     assert_eq!([first.unwrap_err().kind(), second.unwrap_err().kind()], [io::ErrorKind::TimedOut; 2]);
     assert_eq!(size, 100);
     assert!(after < PEER_STALL, "{after:?}, of the paused clock");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_asks_for_anything_is_let_go_soon() {
+    let room = Room::new(64);
+    for (sent, after) in [(0, FIRST_REQUEST), (1, PEER_STALL), (5, PEER_STALL)] {
+        let (mut client, mut reader) = tokio::io::duplex(64);
+        client.write_all(&vec![0; sent]).await.unwrap();
+        let (began, mut begun) = (Instant::now(), false);
+        let frame = read_frame(&room, &mut reader, FIRST_REQUEST, || begun = true).await;
+        assert!(frame.is_err() == begun && frame.is_ok_and(|frame| frame.is_none()) != begun, "after {sent} bytes");
+        assert_eq!((began.elapsed(), begun), (after, sent > 0), "after {sent} bytes");
+    }
 }
 
 #[tokio::test]

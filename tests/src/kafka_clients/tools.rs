@@ -23,6 +23,15 @@ pub fn kcat(target: &Target, arguments: &[&str], input: &str) -> Option<String> 
     Some(String::from_utf8(output.stdout).expect("text"))
 }
 
+/// What the program of a Go service with franz-go found out about the broker; `None` if it is not built.
+pub fn franz_go(target: &Target, topic: &str) -> Option<Result<(), String>> {
+    let program = crate::franz_go()?;
+    let output = Command::new(&program).args([&*target.address, topic]).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let said = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+    Some(if said == "ok\n" { Ok(()) } else { Err(said.into_owned()) })
+}
+
 /// Kafka's own command-line tools.
 pub struct JavaTools(PathBuf);
 
@@ -46,10 +55,20 @@ impl JavaTools {
 
     /// The tool's standard output; it must succeed.
     pub fn run(&self, target: &Target, class: &str, arguments: &[&str]) -> String {
+        self.java(class, &[&["--bootstrap-server", &target.address], arguments].concat())
+    }
+
+    /// Runs a program of one file, `tests/services/java/NAME.java`, with the broker's address as its first argument.
+    pub fn run_file(&self, target: &Target, name: &str, arguments: &[&str]) -> String {
+        let file = crate::workspace().join("tests/services/java").join(format!("{name}.java"));
+        self.java(file.to_str().expect("text"), &[&[&*target.address], arguments].concat())
+    }
+
+    fn java(&self, class: &str, arguments: &[&str]) -> String {
         let output = Command::new("java")
             .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"])
             .arg(self.0.join("*"))
-            .args([class, "--bootstrap-server", &target.address])
+            .arg(class)
             .args(arguments)
             .stdin(Stdio::null())
             .output()

@@ -4,6 +4,8 @@ pub(crate) mod express;
 pub mod generate;
 pub mod naive;
 pub(crate) mod poll;
+pub(crate) mod readings;
+mod system;
 
 use std::path::{Path, PathBuf};
 

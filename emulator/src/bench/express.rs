@@ -2,8 +2,6 @@
 //! system of its own and to the naive program on the same broker, so that both see the same noise.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 
 use axum::Router;
@@ -21,10 +19,9 @@ use streammanager::sink::Lane;
 use streammanager::time::{Clock, rfc3339};
 use streammanager_host::exit::Failure;
 use streammanager_host::host::{self, http_client, kafka_settings};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::bench::system::System;
 use crate::bench::{PREFIX, Scratch};
 
 /// Alerts that warm up connections and topics, and are not counted.
@@ -46,7 +43,8 @@ pub(crate) struct Waits {
 /// When either refuses an alert or cannot start; the run is worthless then.
 pub(crate) async fn express(brokers: &str, alerts: usize) -> Result<(Waits, Waits), Failure> {
     let folder = Scratch::new("express").map_err(Failure::new)?;
-    let (_system, ours, key) = system(brokers, folder.path()).await?;
+    let system = System::start(brokers, folder.path()).await?;
+    let (ours, key) = (system.http, system.register_sender().await?);
     let naive = naive(brokers).await?;
     let client = http_client();
     let (mut our_waits, mut naive_waits) = (Recorder::new()?, Recorder::new()?);
@@ -98,40 +96,6 @@ fn alert(number: usize) -> Value {
         "status": "Actual", "msgType": "Alert", "event": "Benchmark",
         "area": { "description": "Bench", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
     })
-}
-
-/// `up` as a process of its own, its address, and the key of a sender that holds a critical grant.
-async fn system(brokers: &str, folder: &Path) -> Result<(Child, SocketAddr, String), Failure> {
-    let streams = folder.join("no-streams.yaml");
-    std::fs::write(&streams, "version: 1\nstreams: []\n").map_err(Failure::new)?;
-    let data = folder.join("data");
-    let mut child = Command::new(std::env::current_exe().map_err(Failure::new)?)
-        .args(["up", "--json", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--kafka", brokers])
-        .args(["--topic-prefix", PREFIX])
-        .arg("--streams")
-        .arg(&streams)
-        .arg("--data")
-        .arg(&data)
-        .env("XDG_STATE_HOME", folder)
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(Failure::new)?;
-    let ended = || Failure::new("`up` ended before it had started");
-    let output = child.stdout.take().ok_or_else(ended)?;
-    let line = BufReader::new(output).lines().next_line().await.map_err(Failure::new)?.ok_or_else(ended)?;
-    let started: Value = serde_json::from_str(&line).map_err(Failure::new)?;
-    let at: SocketAddr = started["started"]["http"].as_str().unwrap_or_default().parse().map_err(Failure::new)?;
-    let control_key = std::fs::read_to_string(data.join("control.key")).map_err(Failure::new)?;
-    let registration =
-        json!({ "id": "bench", "tenant": "bench", "sources": ["evacuation_alert_bench"], "critical": true });
-    let request =
-        http_client().post(format!("http://{at}/connectors")).bearer_auth(control_key.trim()).json(&registration);
-    let answer: Value = request.send().await.map_err(Failure::new)?.json().await.map_err(Failure::new)?;
-    match answer["key"].as_str() {
-        Some(key) => Ok((child, at, key.to_owned())),
-        None => Err(Failure::new(format!("the benchmark's sender was not registered: {answer}"))),
-    }
 }
 
 /// The baseline: a body that is sent on as it came, answered after the broker's acknowledgement. It checks nothing.

@@ -370,6 +370,22 @@ pub enum BenchCommand {
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
     },
+    /// Readings over MQTT from several clients: the rate at first and after many readings of one hour.
+    #[command(after_help = "Example:\n  streammanager bench readings --kafka 127.0.0.1:9092")]
+    Readings {
+        /// Kafka brokers; a real Kafka for figures that count.
+        #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
+        kafka: String,
+        /// Clients that send at once.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        clients: u64,
+        /// Readings of all clients together.
+        #[arg(long, value_name = "N", default_value_t = 300_000)]
+        readings: u64,
+        /// JSON lines.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
     /// The time to decide a record's tier, topic and throttle.
     #[command(after_help = "Example:\n  streammanager bench decide")]
     Decide {

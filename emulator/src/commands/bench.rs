@@ -30,11 +30,15 @@ pub async fn run(command: BenchCommand) -> Result<Exit, Failure> {
         BenchCommand::Orchestrated { kafka, rows, runs, json } => orchestrated(&kafka, rows, runs, json).await,
         BenchCommand::Express { kafka, alerts, json } => express(&kafka, alerts, json).await,
         BenchCommand::Poll { kafka, rows, runs, json } => poll(&kafka, rows, runs.max(1), json).await,
+        BenchCommand::Readings { kafka, clients, readings, json } => {
+            self::readings(&kafka, clients.max(1), readings, json).await
+        }
         BenchCommand::Decide { records, json } => decide(records, json),
         BenchCommand::All { kafka, json } => {
             decide(10_000_000, json)?;
             poll(&kafka, 500, 21, json).await?;
             express(&kafka, 1_000, json).await?;
+            self::readings(&kafka, 20, 300_000, json).await?;
             orchestrated(&kafka, 10_000, 9, json).await
         }
     }
@@ -116,6 +120,24 @@ async fn express(brokers: &str, alerts: usize, as_json: bool) -> Result<Exit, Fa
         println!("{alerts} alerts each, from request to reply; {} were taken by the queue", ours.by_queue);
     }
     Ok(Exit::Done)
+}
+
+/// [F9, S12]: the rate of readings at first and after many of one hour.
+async fn readings(brokers: &str, clients: u64, readings: u64, as_json: bool) -> Result<Exit, Failure> {
+    let figures = bench::readings::readings(brokers, clients, readings).await?;
+    let lost = figures.sent.saturating_sub(figures.delivered);
+    if as_json {
+        println!("{}", json!({ "readings": figures, "lost": lost }))
+    } else {
+        println!("{:<14} {:>12} {:>12} {:>12} {:>12}", "readings/s", "1st second", "first 5 s", "last 5 s", "whole");
+        for (name, rates) in [("acknowledged", figures.acknowledged), ("processed", figures.processed)] {
+            let [first_second, first, last, whole] =
+                [rates.first_second, rates.first, rates.last, rates.whole].map(|rate| format!("{rate:.0}"));
+            println!("{name:<14} {first_second:>12} {first:>12} {last:>12} {whole:>12}");
+        }
+        println!("{} readings of one hour from {} clients, {lost} lost", figures.sent, figures.clients);
+    }
+    Ok(if lost == 0 { Exit::Done } else { Exit::Failed })
 }
 
 /// [F11]: where the time of one poll goes; the medians of `runs` polls.

@@ -75,12 +75,16 @@ pub enum Command {
 // No doc comment: clap would show it as the description of the command.
 #[derive(Debug, Args)]
 pub struct InputArgs {
-    #[arg(long, help = values::source_help())]
-    pub source: SourceId,
+    #[arg(long, help = values::source_help(), required_unless_present = "topic")]
+    pub source: Option<SourceId>,
+    /// MQTT topic that the files' messages are taken to have come with, such as sensors/weather/w7/state; it names the
+    /// source unless --source does.
+    #[arg(long)]
+    pub topic: Option<String>,
     /// Format of the files; auto goes by the source id.
     #[arg(long, default_value = "auto", value_parser = values::formats())]
     pub format: String,
-    /// Files to read; `.gz` too, `-` is standard input.
+    /// Files to read; gzip too, `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use streammanager::app::App;
 use streammanager::decode::{Context, Format, Row, sensor};
-use streammanager::error::{Reason, Reject};
+use streammanager::error::{Reason, Reject, Sender};
 use streammanager::ingest::dedup::Seen;
-use streammanager::ingest::{self, Ledger};
+use streammanager::ingest::{self, Ledger, validate};
 use streammanager::limits::READING_BYTES;
 use streammanager::record::{SourceId, Stream, StreamId, TenantId, WhenFull};
 use streammanager::time::Timestamp;
@@ -80,42 +80,44 @@ async fn one_source(app: &App, source: &SourceId, rows: Vec<Row>) -> Result<(), 
     }
 }
 
-/// A record that is no reading at all is still one rejected row of its source.
+/// A record that is no reading at all is still one rejected row of its source, with who sent it.
 fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
-    let rejected = |source: SourceId, reject: Reject| (source, vec![Err(reject)]);
     let output = match rule_output(record) {
         Ok(output) => output,
-        Err(reject) => return rejected(unknown_source(), reject),
+        Err(reject) => return (unknown_source(), vec![Err(reject)]),
     };
-    let received_at = output.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
+    let sender =
+        Sender { topic: output.topic.clone(), client: output.client.clone(), principal: output.principal.clone() };
     let source = sensor::source_of(&output.topic).unwrap_or_else(unknown_source);
-    let payload = match output.payload() {
-        Ok(payload) => payload,
-        Err(e) => return rejected(source, Reject::new(Reason::BadJson, format!("payload is no base64: {e}"))),
-    };
+    let now = app.clock.now();
+    let rows =
+        readings_of(&output, &source, &record.kinesis.sequence_number, now).unwrap_or_else(|reject| vec![Err(reject)]);
+    let checked =
+        |row: Row| row.and_then(|draft| validate::check(draft, now)).map_err(|reject| reject.sent_by(&sender));
+    let rows = rows.into_iter().map(checked).collect();
+    (source, rows)
+}
+
+fn readings_of(output: &RuleOutput, source: &SourceId, sequence: &str, now: Timestamp) -> Result<Vec<Row>, Reject> {
+    let received_at = output.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(now);
+    let payload = output.payload().map_err(|e| {
+        Reject::new(Reason::BadJson, format!("payload is not base64: {e}")).with_raw(output.payload.clone())
+    })?;
     if payload.len() > READING_BYTES {
         let detail = format!("{} bytes, {READING_BYTES} at most", payload.len());
-        return rejected(source, Reject::new(Reason::TooLarge, detail).with_raw(payload));
+        return Err(Reject::new(Reason::TooLarge, detail).with_raw(payload));
     }
-    let context = Context {
-        source: &source,
-        received_at,
-        topic: Some(&output.topic),
-        message: Some(&record.kinesis.sequence_number),
-    };
-    let decoded = Format::SENSOR.rows(&payload, context).map(|rows| rows.collect::<Vec<Row>>());
-    let rows = decoded.unwrap_or_else(|reject| {
-        let reject = if reject.raw.is_empty() { reject.with_raw(payload.clone()) } else { reject };
-        vec![Err(reject)]
-    });
-    (source, rows)
+    let context = Context { source, received_at, topic: Some(&output.topic), message: Some(sequence) };
+    let rows = Format::SENSOR.rows(&payload, context).map(|rows| rows.collect());
+    rows.map_err(|reject| if reject.raw.is_empty() { reject.with_raw(payload.clone()) } else { reject })
 }
 
 fn rule_output(record: &KinesisRecord) -> Result<RuleOutput, Reject> {
     use base64::Engine;
-    let raw = base64::engine::general_purpose::STANDARD
-        .decode(&record.kinesis.data)
-        .map_err(|e| Reject::new(Reason::BadJson, format!("record data is no base64: {e}")))?;
+    let raw = base64::engine::general_purpose::STANDARD.decode(&record.kinesis.data).map_err(|e| {
+        let detail = format!("record data is not base64: {e}");
+        Reject::new(Reason::BadJson, detail).with_raw(record.kinesis.data.clone())
+    })?;
     serde_json::from_slice(&raw).map_err(|e| {
         Reject::new(Reason::BadJson, format!("record is no output of the sensors rule: {e}")).with_raw(raw)
     })

@@ -69,17 +69,37 @@ pub struct Reject {
     /// 1-based row, feature or message number within the body, where there are several.
     pub row: Option<u64>,
     pub raw: Bytes,
+    /// Who pushed it, where that is known.
+    pub sender: Option<Box<Sender>>,
+}
+
+/// Where a pushed message came from, as the broker knows it [S9].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    pub topic: String,
+    /// The MQTT client id, which the client chose itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Who the broker found the client to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
 }
 
 impl Reject {
     /// A reject without row and bytes.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Reject {
-        Reject { reason, detail: detail.into(), row: None, raw: Bytes::new() }
+        Reject { reason, detail: detail.into(), row: None, raw: Bytes::new(), sender: None }
     }
 
     /// The same reject, of this row.
     pub fn at_row(mut self, row: u64) -> Reject {
         self.row = Some(row);
+        self
+    }
+
+    /// The same reject with who pushed it.
+    pub fn sent_by(mut self, sender: &Sender) -> Reject {
+        self.sender = Some(Box::new(sender.clone()));
         self
     }
 

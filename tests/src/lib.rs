@@ -2,6 +2,7 @@
 //! No test logic and no client of the system lives here.
 
 pub mod bodies;
+pub mod generated;
 pub mod kafka_clients;
 pub mod lambda_runtime;
 pub mod published;
@@ -18,13 +19,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Says that a whole test did not run, and why. `tests/run` counts these lines, and with `--strict` fails on them.
 /// Use as `return skip("kafka conformance", "STREAMMANAGER_TEST_KAFKA is not set")`.
 pub fn skip(what: &str, why: &str) {
-    let line = format!("SKIPPED {what}: {why}\n");
+    note("STREAMMANAGER_TEST_SKIPS", &format!("SKIPPED {what}: {why}\n"));
+}
+
+/// A line on standard error, and in the file that the variable names.
+fn note(variable: &str, line: &str) {
     eprint!("{line}");
-    if let Some(file) = std::env::var_os("STREAMMANAGER_TEST_SKIPS") {
+    if let Some(file) = std::env::var_os(variable) {
         // One write in append mode: tests of several processes share the file.
         let written =
             OpenOptions::new().create(true).append(true).open(&file).and_then(|mut f| f.write_all(line.as_bytes()));
-        written.unwrap_or_else(|e| panic!("cannot note a skipped test in {}: {e}", Path::new(&file).display()));
+        written.unwrap_or_else(|e| panic!("cannot write to {}: {e}", Path::new(&file).display()));
     }
 }
 
@@ -35,12 +40,18 @@ pub fn workspace() -> PathBuf {
 }
 
 /// The folder of recorded input, one folder a source: `STREAMMANAGER_SAMPLES`, else `shared/samples` beside the workspace.
-pub fn samples() -> Option<PathBuf> {
+/// What a test proves with it is proved in every clone on [`generated`] input as well, so that a test without the folder is
+/// an extra that did not run, not a skipped one; it says so, and `tests/run` lists it.
+pub fn samples(what: &str) -> Option<PathBuf> {
     let folder = match std::env::var_os("STREAMMANAGER_SAMPLES") {
         Some(folder) => PathBuf::from(folder),
         None => workspace().join("../shared/samples"),
     };
-    folder.is_dir().then_some(folder)
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    note("STREAMMANAGER_TEST_EXTRAS", &format!("EXTRA {what}: there is no folder of recorded input\n"));
+    None
 }
 
 /// A real Apache Kafka, as `HOST:PORT`.

@@ -12,7 +12,7 @@ use streammanager::decode::{Context, Format, Row};
 use streammanager::error::{Reason, Reject};
 use streammanager::record::{Draft, Geometry, SourceId};
 use streammanager::time::Timestamp;
-use streammanager_tests::{samples, skip};
+use streammanager_tests::samples;
 
 fn rows(path: &Path) -> Result<Vec<Row>, Reject> {
     let source = SourceId::new("evacuation_alert_sample").unwrap();
@@ -59,7 +59,7 @@ fn check(file: &str, draft: &Draft, fact: &Value) {
 
 #[test]
 fn e5_every_recorded_alert_is_a_record_with_its_status_or_refused_by_reason() {
-    let Some(samples) = samples() else { return skip("recorded alerts", "no samples folder") };
+    let Some(samples) = samples("recorded alerts") else { return };
     let facts: Value = serde_json::from_slice(&fs::read(samples.join("facts.json")).unwrap()).unwrap();
     let (mut alerts, mut refused) = (0, BTreeMap::new());
     for (file, entry) in facts["files"].as_object().unwrap().iter().filter(|(file, _)| file.starts_with("cap_xml/")) {
@@ -104,7 +104,7 @@ fn e5_every_recorded_alert_is_a_record_with_its_status_or_refused_by_reason() {
 
 #[test]
 fn e4_the_evacuation_chain_keeps_its_threads() {
-    let Some(samples) = samples() else { return skip("the recorded evacuation chain", "no samples folder") };
+    let Some(samples) = samples("the recorded evacuation chain") else { return };
     let one = |name: &str| rows(&samples.join("cap_xml").join(name)).unwrap().remove(0).unwrap();
     let order = one("synthetic_evac_humtest_1_alert.cap.xml");
     let facts = |draft: &Draft| draft.alert.clone().unwrap();
@@ -135,7 +135,7 @@ fn e4_the_evacuation_chain_keeps_its_threads() {
 
 #[test]
 fn e5_a_broken_area_is_listed_and_the_alert_stands() {
-    let Some(samples) = samples() else { return skip("recorded broken areas", "no samples folder") };
+    let Some(samples) = samples("recorded broken areas") else { return };
     let broken = |file: &str| {
         let draft = rows(&samples.join("cap_xml").join(file)).unwrap().remove(0).unwrap();
         let fields: Vec<_> = draft.quality.iter().map(|quality| quality.field.clone()).collect();

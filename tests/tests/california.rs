@@ -44,7 +44,7 @@ fn kilometres(border: &[Ring], latitude: f64, longitude: f64) -> f64 {
 
 #[test]
 fn the_border_is_as_exact_as_documented() {
-    let Some(samples) = samples() else { return skip("California's border", "no samples folder") };
+    let Some(samples) = samples("California's border") else { return };
     let border = full_border(&samples);
     let (mut points, mut other, mut farthest) = (0, 0, 0.0_f64);
     for i in 0..396 {
@@ -64,7 +64,7 @@ fn the_border_is_as_exact_as_documented() {
 
 #[test]
 fn near_ends_at_forty_kilometres() {
-    let Some(samples) = samples() else { return skip("California's near belt", "no samples folder") };
+    let Some(samples) = samples("California's near belt") else { return };
     let border = full_border(&samples);
     for i in 0..99 {
         for j in 0..107 {
@@ -82,7 +82,7 @@ fn near_ends_at_forty_kilometres() {
 /// The Census file ends at the water's edge: towns on it may stand a little outside, never more than `near`.
 #[test]
 fn the_states_towns_are_inside_or_at_its_water() {
-    let Some(samples) = samples() else { return skip("California's towns", "no samples folder") };
+    let Some(samples) = samples("California's towns") else { return };
     let towns = std::fs::read_to_string(samples.join("geo_reference/california_places.csv")).unwrap();
     let mut judged = [0, 0, 0];
     for line in towns.lines().skip(1) {

@@ -20,8 +20,8 @@ use streammanager::sink::Lane;
 use streammanager::store::{Expect, Key};
 use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::published::assert_valid;
+use streammanager_tests::samples;
 use streammanager_tests::simulated::Simulated;
-use streammanager_tests::{samples, skip};
 use tokio::time::Instant;
 
 const TOPIC: &str = "wildfire-critical-alerts";
@@ -226,7 +226,7 @@ async fn e4_a_mark_without_a_message_delays_nothing() {
 /// The recorded chain: Alert, Update and Cancel under one key and in order; the Test among the drills only, and its Error under its key.
 #[tokio::test(start_paused = true)]
 async fn e4_the_recorded_chain_keeps_its_order_under_one_key() {
-    let Some(samples) = samples() else { return skip("the recorded evacuation chain", "no samples folder") };
+    let Some(samples) = samples("the recorded evacuation chain") else { return };
     let sim = Simulated::new(15);
     let key = sim.sender("butte").await;
     for (n, name) in ["1_alert", "2_update", "3_cancel", "4_test", "5_error"].into_iter().enumerate() {

@@ -11,7 +11,7 @@ use streammanager::error::{Reason, Reject};
 use streammanager::record::{Draft, SourceId};
 use streammanager::sources::firms;
 use streammanager::time::{Timestamp, rfc3339};
-use streammanager_tests::{samples, skip};
+use streammanager_tests::samples;
 
 fn read(path: &Path) -> Bytes {
     let mut bytes = std::fs::read(path).unwrap();
@@ -30,7 +30,7 @@ fn decode(body: &Bytes) -> Result<Vec<Result<Draft, Reject>>, Reject> {
 
 #[test]
 fn every_file_agrees_with_its_facts() {
-    let Some(samples) = samples() else { return skip("FIRMS samples", "no samples folder") };
+    let Some(samples) = samples("FIRMS samples") else { return };
     let facts: serde_json::Value = serde_json::from_slice(&read(&samples.join("facts.json"))).unwrap();
     let mut files = 0;
     for (path, fact) in facts["files"].as_object().unwrap() {
@@ -79,7 +79,7 @@ fn agree(path: &str, facts: &serde_json::Value, drafts: &[Draft]) {
 
 #[test]
 fn mutated_files_never_panic() {
-    let Some(samples) = samples() else { return skip("FIRMS mutations", "no samples folder") };
+    let Some(samples) = samples("FIRMS mutations") else { return };
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut draw = |below: usize| {
         state ^= state << 13;

@@ -14,7 +14,7 @@ use streammanager::decode::{Context, Format, Row};
 use streammanager::error::{Reason, Reject};
 use streammanager::record::{Draft, SourceId};
 use streammanager::time::Timestamp;
-use streammanager_tests::{samples, skip};
+use streammanager_tests::samples;
 
 struct Message {
     expect: String,
@@ -60,7 +60,7 @@ fn faults(draft: &Draft) -> Vec<&str> {
 
 #[test]
 fn s3_the_capture_is_read_as_its_recorder_expected() {
-    let Some(samples) = samples() else { return skip("recorded sensor messages", "no samples folder") };
+    let Some(samples) = samples("recorded sensor messages") else { return };
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for message in capture(&samples) {
         let Message { expect, row, received_at, .. } = message;
@@ -113,7 +113,7 @@ fn s3_the_capture_is_read_as_its_recorder_expected() {
 
 #[test]
 fn s12_a_message_delivered_twice_is_one_event() {
-    let Some(samples) = samples() else { return skip("recorded duplicate messages", "no samples folder") };
+    let Some(samples) = samples("recorded duplicate messages") else { return };
     let (mut events, mut repeats, mut dups) = (HashMap::new(), 0, 0);
     for message in capture(&samples) {
         let Ok(draft) = message.row else { continue };
@@ -132,7 +132,7 @@ fn s12_a_message_delivered_twice_is_one_event() {
 
 #[test]
 fn s3_clean_values_add_up_to_the_recorders_sum() {
-    let Some(samples) = samples() else { return skip("recorded sensor sums", "no samples folder") };
+    let Some(samples) = samples("recorded sensor sums") else { return };
     let clean: Vec<Value> = capture(&samples)
         .into_iter()
         .filter(|message| message.expect == "ok")
@@ -152,7 +152,7 @@ fn s3_clean_values_add_up_to_the_recorders_sum() {
 
 #[test]
 fn s3_purpleair_answers_and_its_local_object_are_read() {
-    let Some(samples) = samples() else { return skip("recorded PurpleAir answers", "no samples folder") };
+    let Some(samples) = samples("recorded PurpleAir answers") else { return };
     let source = SourceId::new("iot_purpleair").unwrap();
     let read = |name: &str| -> Result<Vec<Row>, Reject> {
         let body = Bytes::from(fs::read(samples.join("iot_purpleair").join(name)).unwrap());
@@ -190,7 +190,7 @@ fn s3_purpleair_answers_and_its_local_object_are_read() {
 /// Counts, places, times and sums that an independent reader found in Synoptic's lists.
 #[test]
 fn s3_synoptics_lists_are_read_to_the_recorders_sums() {
-    let Some(samples) = samples() else { return skip("recorded answers of Synoptic", "no samples folder") };
+    let Some(samples) = samples("recorded answers of Synoptic") else { return };
     let facts: Value = serde_json::from_slice(&fs::read(samples.join("facts.json")).unwrap()).unwrap();
     let source = SourceId::new("iot_raws").unwrap();
     for file in ["synthetic_synoptic_raws_CA.json", "synoptic_BKCU1_fuel_moisture_2018.json.gz"] {

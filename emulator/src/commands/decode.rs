@@ -12,12 +12,12 @@ use streammanager::time::Clock;
 use streammanager_host::exit::{Exit, Failure};
 
 use crate::cli::DecodeArgs;
-use crate::commands::format;
+use crate::commands::{say, source_and_format};
 use crate::files;
 
 /// Prints every record's value; a critical id may be decoded by anyone, since nothing is published.
 pub fn run(args: DecodeArgs) -> Result<Exit, Failure> {
-    let (source, format) = (&args.input.source, format(&args.input)?);
+    let (source, format) = source_and_format(&args.input)?;
     let failed = |e: streammanager::record::ids::BadId| Failure::new(e);
     let stream = Stream {
         id: StreamId::new(source.as_str()).map_err(failed)?,
@@ -31,8 +31,8 @@ pub fn run(args: DecodeArgs) -> Result<Exit, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut exit = Exit::Done;
     for path in &args.input.files {
-        let body = files::read(path).map_err(|e| Reject::new(Reason::NotData, e.to_string()));
-        let context = Context { source, received_at: now, topic: None, message: None };
+        let body = files::read_as(format, path).map_err(|problem| Reject::new(Reason::NotData, problem));
+        let context = Context { source: &source, received_at: now, topic: args.input.topic.as_deref(), message: None };
         // What cannot be unpacked costs that file alone.
         let rows = match body.as_ref().map_err(Reject::clone).and_then(|body| format.rows(body, context)) {
             Ok(rows) => rows,
@@ -76,8 +76,8 @@ fn report(path: &Path, reject: &Reject, json: bool) {
             "path": path.display().to_string(), "row": reject.row, "reason": reject.reason,
             "detail": reject.detail, "raw": String::from_utf8_lossy(raw), "raw_bytes": reject.raw.len(),
         });
-        eprintln!("{}", serde_json::json!({ "reject": reject }));
+        say(serde_json::json!({ "reject": reject }))
     } else {
-        eprintln!("{}: {reject}", path.display())
+        say(format_args!("{}: {reject}", path.display()))
     }
 }

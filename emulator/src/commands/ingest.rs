@@ -1,7 +1,7 @@
 //! `ingest`: recorded files the whole way to a sink, through the same queues and lanes as a running system.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::IngestArgs;
-use crate::commands::format;
+use crate::commands::{print, source_and_format};
 use crate::files;
 
 /// The ledger's one line, which scripts read.
@@ -55,8 +55,8 @@ struct FileReport {
 
 pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
     let started = Instant::now();
-    let (source, format) = (&args.input.source, format(&args.input)?);
-    if sources::is_critical(source) && args.key_file.is_none() {
+    let (source, format) = source_and_format(&args.input)?;
+    if sources::is_critical(&source) && args.key_file.is_none() {
         return Err(Failure::new(format!(
             "--source {source}: {}: a critical id is published only for a connector with a critical grant; name its key with --key-file",
             Reason::UnauthorisedSource
@@ -81,13 +81,13 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
             }
         }
     });
-    let stream = stream(&host.app, source, args.key_file.as_deref()).await?;
+    let stream = stream(&host.app, &source, args.key_file.as_deref()).await?;
     let mut seen = Seen::new(&stream.id);
     for path in &args.input.files {
         if interrupted.is_cancelled() {
             break;
         }
-        let read = one_file(&host.app, &stream, &mut seen, format, path).await?;
+        let read = one_file(&host.app, &stream, &mut seen, (format, args.input.topic.as_deref()), path).await?;
         ledger.add(&read.1);
         files.push(read.0);
     }
@@ -112,9 +112,12 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
         latency_ms,
     };
     if args.json {
-        println!("{}", serde_json::to_string(&report).map_err(Failure::new)?)
+        print([serde_json::to_string(&report).map_err(Failure::new)?])?
     } else {
-        print(&report)
+        if stderr().is_terminal() {
+            drop(write!(stderr(), "\r\x1b[K"));
+        }
+        print(lines(&report))?
     }
     let clean = report.ledger.rejected == 0
         && report.queued == 0
@@ -145,16 +148,16 @@ async fn one_file(
     app: &App,
     stream: &Stream,
     seen: &mut Seen,
-    format: Format,
+    (format, topic): (Format, Option<&str>),
     path: &Path,
 ) -> Result<(FileReport, Ledger), Failure> {
-    let body = files::read(path);
-    let context = Context { source: &stream.source, received_at: app.clock.now(), topic: None, message: None };
+    let body = files::read_as(format, path);
+    let context = Context { source: &stream.source, received_at: app.clock.now(), topic, message: None };
     let mut ledger = Ledger::default();
     // What cannot be unpacked costs that file alone.
     let rows = match &body {
         Ok(body) => format.rows(body, context).map_err(|reject| reject.to_string()),
-        Err(e) => Err(e.to_string()),
+        Err(problem) => Err(problem.clone()),
     };
     let error = match rows {
         Ok(rows) => ingest::ingest(app, stream, seen, &mut ledger, rows)
@@ -177,30 +180,29 @@ async fn one_file(
 fn progress(host: &Host, ledger: &Ledger, json: bool) {
     if !json && stderr().is_terminal() {
         let done = host.app.tally.totals().delivered_in_all();
-        eprint!("\r{done} of {} records acknowledged by the sink", ledger.accepted);
+        drop(write!(stderr(), "\r{done} of {} records acknowledged by the sink", ledger.accepted));
     }
 }
 
-fn print(report: &Report) {
-    if stderr().is_terminal() {
-        eprint!("\r\x1b[K");
-    }
+fn lines(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
     for file in &report.files {
-        match &file.error {
-            Some(error) => println!("{}: no data: {error}", file.path.display()),
-            None => println!("{}: {} records read, {} rejected", file.path.display(), file.decoded, file.rejected),
-        }
+        lines.push(match &file.error {
+            Some(error) => format!("{}: no data: {error}", file.path.display()),
+            None => format!("{}: {} records read, {} rejected", file.path.display(), file.decoded, file.rejected),
+        })
     }
     let Ledger { accepted, new, revisions, duplicates, .. } = report.ledger;
-    println!("accepted {accepted} (new {new}, revisions {revisions}), duplicates {duplicates}");
-    for (reason, n) in &report.ledger.rejected_by_reason {
-        println!("rejected {n}, kept as dead letters: {reason}");
-    }
-    for (topic, n) in &report.delivered {
-        println!("delivered {n} to {topic}");
-    }
-    for (tier, ms) in &report.latency_ms {
-        println!("latency {tier}: p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms", ms.p50, ms.p95, ms.p99);
-    }
-    println!("undeliverable {}, still queued {}, {:.2} s", report.dead_lettered, report.queued, report.elapsed_s);
+    lines.push(format!("accepted {accepted} (new {new}, revisions {revisions}), duplicates {duplicates}"));
+    let rejected = report.ledger.rejected_by_reason.iter();
+    lines.extend(rejected.map(|(reason, n)| format!("rejected {n}, kept as dead letters: {reason}")));
+    lines.extend(report.delivered.iter().map(|(topic, n)| format!("delivered {n} to {topic}")));
+    lines.extend(
+        report.latency_ms.iter().map(|(tier, ms)| {
+            format!("latency {tier}: p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms", ms.p50, ms.p95, ms.p99)
+        }),
+    );
+    let Report { dead_lettered, queued, elapsed_s, .. } = report;
+    lines.push(format!("undeliverable {dead_lettered}, still queued {queued}, {elapsed_s:.2} s"));
+    lines
 }

@@ -9,26 +9,38 @@ pub mod operate;
 #[cfg(feature = "up")]
 pub mod topics;
 
-use streammanager::decode::Format;
+use streammanager::decode::{Format, sensor};
+use streammanager::record::SourceId;
 use streammanager::sources;
 use streammanager_host::exit::Failure;
 
 use crate::cli::InputArgs;
 
-/// The format that `--format` names, else the source's.
-fn format(input: &InputArgs) -> Result<Format, Failure> {
+/// The source that `--source` names, else the topic's; and the format that `--format` names, else the source's.
+fn source_and_format(input: &InputArgs) -> Result<(SourceId, Format), Failure> {
+    let of_topic = |topic: &String| {
+        sensor::source_of(topic).or_else(|| SourceId::new(topic.strip_prefix("alerts/")?).ok()).ok_or_else(|| {
+            Failure::usage(format!(
+                "--topic {topic}: it is neither sensors/{{kind}}/{{id}}/state nor alerts/{{source_id}}: name the source with --source"
+            ))
+        })
+    };
+    let source = match (&input.source, &input.topic) {
+        (Some(source), _) => source.clone(),
+        (None, Some(topic)) => of_topic(topic)?,
+        (None, None) => return Err(Failure::usage("name the source with --source or the topic with --topic")),
+    };
     let named = sources::formats().into_iter().find(|format| format.name == input.format);
-    named.or_else(|| sources::format_of(&input.source)).ok_or_else(|| {
+    let format = named.or_else(|| sources::format_of(&source)).ok_or_else(|| {
         Failure::usage(format!(
-            "--source {}: no decoder reads this source; known are {}",
-            input.source,
+            "--source {source}: no decoder reads this source; known are {}",
             sources::readable_ids()
         ))
-    })
+    })?;
+    Ok((source, format))
 }
 
 /// Prints to standard output; a reader that has seen enough, such as `head`, does not make it fail.
-#[cfg(feature = "up")]
 fn print(lines: impl IntoIterator<Item = impl std::fmt::Display>) -> Result<(), Failure> {
     use std::io::{BufWriter, ErrorKind, Write, stdout};
     let mut out = BufWriter::new(stdout().lock());
@@ -36,4 +48,10 @@ fn print(lines: impl IntoIterator<Item = impl std::fmt::Display>) -> Result<(), 
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!("standard output: {e}"))),
         _ => Ok(()),
     }
+}
+
+/// A line on standard error; that nobody reads it is no reason to stop.
+fn say(line: impl std::fmt::Display) {
+    use std::io::{Write, stderr};
+    drop(writeln!(stderr().lock(), "{line}"));
 }

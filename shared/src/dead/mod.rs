@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::blobs::BlobRef;
-use crate::error::{BackendError, Reason, Reject};
+use crate::error::{BackendError, Reason, Reject, Sender};
 use crate::limits::{DEAD_LETTER_INLINE_BYTES, ENVELOPE_ZSTD_LEVEL};
 use crate::queue::{Body, Message};
 use crate::record::Topic;
@@ -45,6 +45,8 @@ pub struct DeadLetter {
     pub row: Option<u64>,
     /// The event that the sink refused; absent for what never became one.
     pub event: Option<EventId>,
+    /// Who pushed it the first time, where that is known.
+    pub sender: Option<Sender>,
     pub first_seen: Timestamp,
     pub last_seen: Timestamp,
     /// How often it was tried or read.
@@ -140,6 +142,7 @@ async fn store(
                     detail: reject.detail.clone(),
                     row: reject.row,
                     event: *event,
+                    sender: reject.sender.as_deref().cloned(),
                     first_seen: now,
                     last_seen: now,
                     attempts: 1,

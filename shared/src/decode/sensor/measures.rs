@@ -260,7 +260,7 @@ fn outside(number: f64, quantity: &Quantity) -> String {
     if FAULT_CODES.contains(&number) {
         "is a fault code".into()
     } else {
-        format!("is not in {}..{} in the unit of its name", quantity.low, quantity.high)
+        format!("is not in {}..{}", quantity.low, quantity.high)
     }
 }
 

@@ -33,7 +33,7 @@ fn absent_null_and_fault_are_told_apart() {
         faults,
         [
             ("temperature_c", "is a fault code"),
-            ("relative_humidity_percent", "is not in 0..100 in the unit of its name"),
+            ("relative_humidity_percent", "is not in 0..100"),
             ("pm2_5_ug_m3", "is not a number"),
             ("wind_direction_deg", "is not a number"),
         ]

@@ -1,0 +1,61 @@
+//! Pushed readings through the stream function [S12, S9]: nothing that was acknowledged falls away, and a refused one says
+//! who sent it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+use streammanager::dead;
+use streammanager::error::{Reason, Sender};
+use streammanager_tests::simulated::Simulated;
+
+/// A batch of the sensors stream: sequence number, device, payload.
+fn batch(records: &[(u64, &str, String)]) -> Value {
+    let records = records.iter().map(|(sequence, device, payload)| {
+        let rule = json!({
+            "payload": BASE64.encode(payload), "topic": format!("sensors/generic/{device}/state"), "principal": "cert-7",
+            "client": "a-client", "received_at": 1_788_289_200_000_u64,
+        });
+        json!({
+            "eventID": format!("shardId-000000000000:{sequence}"),
+            "kinesis": { "partitionKey": device, "sequenceNumber": sequence.to_string(), "data": BASE64.encode(rule.to_string()) },
+        })
+    });
+    json!({ "Records": records.collect::<Vec<_>>() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_of_a_burst_without_a_clock_every_reading_arrives_and_a_redelivery_adds_none() {
+    let sim = Simulated::new(1);
+    let same = (0..200).map(|n| (n, "dev-a", r#"{"temperature": 20.5}"#.to_owned()));
+    let different = (200..400).map(|n| (n, "dev-b", format!(r#"{{"temperature": {}}}"#, 10.0 + n as f64 / 10.0)));
+    let burst: Vec<_> = same.chain(different).collect();
+    for part in burst.chunks(100).chain(burst.chunks(100)) {
+        let answer = streammanager_functions::stream::handle(&sim.app, batch(part)).await.unwrap();
+        assert_eq!(answer, json!({ "batchItemFailures": [] }));
+    }
+    let delivering = sim.deliver();
+    sim.drained(std::time::Duration::from_secs(60)).await;
+    delivering.stop().await;
+    let stored = sim.stored("wildfire-iot-sensors");
+    let events: std::collections::BTreeSet<_> = stored.iter().map(|record| record.event).collect();
+    assert_eq!((stored.len(), events.len()), (400, 400));
+    assert!(stored.iter().all(|record| record.revision == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s9_the_dead_letter_of_a_pushed_record_says_topic_client_and_principal() {
+    let sim = Simulated::new(2);
+    let bad = [(1, "dev-a", "{\"cut".to_owned()), (2, "dev-b", r#"{"time": "2036-01-01T00:00:00Z"}"#.to_owned())];
+    streammanager_functions::stream::handle(&sim.app, batch(&bad)).await.unwrap();
+    let letters = dead::list(&sim.app, None, 10).await.unwrap();
+    for (device, reason) in [("dev-a", Reason::BadJson), ("dev-b", Reason::FutureTime)] {
+        let sender = Sender {
+            topic: format!("sensors/generic/{device}/state"),
+            client: Some("a-client".into()),
+            principal: Some("cert-7".into()),
+        };
+        let letter = letters.iter().find(|letter| letter.reason == reason).unwrap();
+        assert_eq!(letter.sender, Some(sender));
+        assert!(letter.raw_bytes > 0);
+    }
+}

@@ -4,7 +4,7 @@
 
 use streammanager::ingest::place::place;
 use streammanager::record::{California, Position};
-use streammanager_tests::{samples, skip};
+use streammanager_tests::samples;
 
 type Ring = Vec<(f64, f64)>;
 

@@ -80,7 +80,7 @@ async fn one_source(app: &App, source: &SourceId, rows: Vec<Row>) -> Result<(), 
     }
 }
 
-/// A record that is no reading at all is still one rejected row of its source, with who sent it.
+/// A record that does not hold a reading is still one rejected row of its source, with who sent it.
 fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
     let output = match rule_output(record) {
         Ok(output) => output,
@@ -119,7 +119,7 @@ fn rule_output(record: &KinesisRecord) -> Result<RuleOutput, Reject> {
         Reject::new(Reason::BadJson, detail).with_raw(record.kinesis.data.clone())
     })?;
     serde_json::from_slice(&raw).map_err(|e| {
-        Reject::new(Reason::BadJson, format!("record is no output of the sensors rule: {e}")).with_raw(raw)
+        Reject::new(Reason::BadJson, format!("record is not what the sensors rule writes: {e}")).with_raw(raw)
     })
 }
 

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::record::Tier;
-
 /// Observed times later than now by more than this are rejected [S9].
 pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
@@ -18,15 +16,14 @@ pub const RECORD_VALUE_BYTES: usize = 900 * 1024;
 /// Compression of envelopes: level 1, the queue is not the archive.
 pub const ENVELOPE_ZSTD_LEVEL: i32 = 1;
 
-/// Largest send of a tier, in records [P5]. CRITICAL envelopes hold one alert each.
-pub const fn largest_send(tier: Tier) -> usize {
-    match tier {
-        Tier::Critical => 1,
-        Tier::High => 500,
-        Tier::Normal => 1_000,
-        Tier::Low => 5_000,
-    }
-}
+/// Records of a tier's largest send [P5]. CRITICAL envelopes hold one alert each.
+pub const LARGEST_SEND_CRITICAL: usize = 1;
+/// A satellite's detections of one poll: a HIGH record waits for few others.
+pub const LARGEST_SEND_HIGH: usize = 500;
+/// NORMAL records have ten seconds.
+pub const LARGEST_SEND_NORMAL: usize = 1_000;
+/// LOW is about throughput.
+pub const LARGEST_SEND_LOW: usize = 5_000;
 
 /// Capacity of one tier's queue in envelopes [Q2].
 pub const QUEUE_CAPACITY: u64 = 10_000;

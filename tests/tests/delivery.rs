@@ -8,7 +8,7 @@ use streammanager::deliver::breaker::BreakerState;
 use streammanager::express::Verdict;
 use streammanager::faults::sink::{Fault as SinkFault, Shares};
 use streammanager::faults::{self, Fault};
-use streammanager::limits::{BULK_IN_FLIGHT_RECORDS, HAND_ENVELOPES, largest_send};
+use streammanager::limits::{BULK_IN_FLIGHT_RECORDS, HAND_ENVELOPES};
 use streammanager::record::{EventId, Tier};
 use streammanager::sink::Lane;
 use streammanager::time::Rng;
@@ -40,7 +40,7 @@ async fn everything_is_delivered_once_and_forgotten() {
     let stored = events(&sim);
     assert_eq!((stored.len(), distinct(&stored)), (accepted.len(), distinct(&accepted)));
     let largest = sim.sink.sends().iter().map(|(_, records)| *records).max();
-    assert!(largest <= Some(largest_send(Tier::Low)), "P5: {largest:?}");
+    assert!(largest <= Some(Tier::Low.largest_send()), "P5: {largest:?}");
     let high = sim.stored("wildfire-nasa-firms");
     assert_eq!(high.len(), 1_200);
 }
@@ -78,7 +78,7 @@ async fn r4_what_the_sink_refuses_is_a_dead_letter_and_holds_up_nothing() {
     let letters = dead::list(&sim.app, None, 10).await.unwrap();
     assert_eq!(letters.iter().map(|letter| letter.event).collect::<Vec<_>>(), [Some(accepted[1])]);
     assert_eq!(letters[0].reason.code(), "sink_refused");
-    assert_eq!(sim.app.breakers.lane(Lane::Bulk).state(), BreakerState::Closed, "a refusal is no outage [R2]");
+    assert_eq!(sim.app.breakers.lane(Lane::Bulk).state(), BreakerState::Closed, "a refusal is not an outage [R2]");
 }
 
 #[tokio::test(start_paused = true)]

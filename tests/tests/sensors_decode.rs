@@ -120,7 +120,7 @@ fn s12_a_message_delivered_twice_is_one_event() {
         dups += usize::from(message.dup);
         match events.insert(draft.event, draft.content) {
             Some(content) => {
-                assert_eq!(content, draft.content, "a repeat is no revision");
+                assert_eq!(content, draft.content, "a repeat is not a revision");
                 assert!(message.dup);
                 repeats += 1;
             }

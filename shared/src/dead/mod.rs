@@ -84,7 +84,7 @@ pub async fn bury_refused(
     bury(app, stream, tenant, burials.collect()).await
 }
 
-/// Stores a message that belongs to no stream, such as one that is no envelope of ours, under the stream `stray`; durable when it returns.
+/// Stores a message that belongs to no stream, such as one that is not an envelope of ours, under the stream `stray`; durable when it returns.
 pub async fn bury_stray(app: &App, raw: Bytes, detail: String) -> Result<(), BackendError> {
     let fatal = |e: ids::BadId| BackendError::Fatal(e.to_string());
     let (source, stream) = (SourceId::new("stray").map_err(fatal)?, StreamId::new("stray").map_err(fatal)?);

@@ -67,7 +67,7 @@ fn is_of_a_number(byte: u8) -> bool {
     byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
-/// What is no number at all stays as it is, for the parser to refuse.
+/// What is not a number at all stays as it is, for the parser to refuse.
 fn loses_digits(number: &[u8]) -> bool {
     let digits = number.strip_prefix(b"-").unwrap_or(number);
     let well_formed = matches!(digits, [b'1'..=b'9', ..]);

@@ -57,7 +57,7 @@ impl Format {
     /// The rows of `body`.
     ///
     /// # Errors
-    /// When the body as a whole is no data of this format: `not_data`, `bad_json`, `bad_xml`, `doctype`, `too_large`.
+    /// When the body as a whole does not hold data of this format: `not_data`, `bad_json`, `bad_xml`, `doctype`, `too_large`.
     pub fn rows<'a>(self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
         (self.rows)(body, context)
     }

@@ -5,7 +5,7 @@ use ulid::Ulid;
 use crate::app::App;
 use crate::error::{Reason, Reject};
 use crate::ingest::dedup::Mark;
-use crate::limits::{ENVELOPE_MAX_BYTES, ENVELOPE_TARGET_BYTES, ENVELOPE_ZSTD_LEVEL, largest_send};
+use crate::limits::{ENVELOPE_MAX_BYTES, ENVELOPE_TARGET_BYTES, ENVELOPE_ZSTD_LEVEL};
 use crate::record::{Envelope, Outgoing, Record, SourceId, Stream, Tier, Traceparent, value};
 use crate::time::{Timestamp, rfc3339};
 
@@ -45,7 +45,7 @@ impl<'a> Packer<'a> {
         let (mut packed, mut oversized) = (Vec::new(), Vec::new());
         for tier in Tier::ALL {
             let (records, marks) = std::mem::take(&mut self.tiers[tier as usize]);
-            let size = largest_send(tier);
+            let size = tier.largest_send();
             for (records, marks) in records.chunks(size).zip(marks.chunks(size)) {
                 self.pack(tier, records, marks, &mut packed, &mut oversized);
             }

@@ -270,7 +270,7 @@ async fn nonsense_receipts_are_no_error(world: &dyn TestQueues, name: &str) {
         let nonsense = ["nonsense", "1.2.3", "99999999999999999999999.1.1"].map(|text| (Receipt(text.into()), what));
         queue.settle(&at, &nonsense).await.expect("no error");
     }
-    queue.settle(&at, &[]).await.expect("nothing to settle is no error");
+    queue.settle(&at, &[]).await.expect("settling nothing succeeds");
     assert_eq!(texts(&receive(&*queue, &at, 1).await), ["one"]);
 }
 
@@ -387,7 +387,7 @@ async fn receive_gives_ten_at_most(world: &dyn TestQueues, name: &str) {
 
 async fn many_in_one_send(world: &dyn TestQueues, name: &str) {
     let (queue, at) = (world.queue(), world.at(name));
-    assert_eq!(queue.send(&at, &[]).await.expect("an empty send is no error"), []);
+    assert_eq!(queue.send(&at, &[]).await.expect("an empty send succeeds"), []);
     // More messages than a batch of SQS holds, and ten of them have more bytes.
     let sent: Vec<String> = (0..23).map(|n| format!("{n:02}{}", "x".repeat(120_000))).collect();
     send(&*queue, &at, &sent).await;

@@ -15,6 +15,7 @@ pub use stream::{Stream, WhenFull};
 pub use topic::Topic;
 
 use crate::error::{Reason, Reject};
+use crate::limits::{LARGEST_SEND_CRITICAL, LARGEST_SEND_HIGH, LARGEST_SEND_LOW, LARGEST_SEND_NORMAL};
 use crate::time::Timestamp;
 
 /// A priority level [P1]. The order is the order of service.
@@ -28,10 +29,22 @@ pub enum Tier {
 }
 
 impl Tier {
+    /// In the order of service.
     pub const ALL: [Tier; 4] = [Tier::Critical, Tier::High, Tier::Normal, Tier::Low];
     /// The tiers that deficit round robin serves, by weight [P4].
     pub const BULK: [Tier; 3] = [Tier::High, Tier::Normal, Tier::Low];
 
+    /// Records that are sent together at most [P5].
+    pub const fn largest_send(self) -> usize {
+        match self {
+            Tier::Critical => LARGEST_SEND_CRITICAL,
+            Tier::High => LARGEST_SEND_HIGH,
+            Tier::Normal => LARGEST_SEND_NORMAL,
+            Tier::Low => LARGEST_SEND_LOW,
+        }
+    }
+
+    /// In capitals, as records name it.
     pub fn name(self) -> &'static str {
         match self {
             Tier::Critical => "CRITICAL",

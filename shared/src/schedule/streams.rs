@@ -144,7 +144,7 @@ impl Interval {
             "m" => 60,
             "h" => 3600,
             "d" => 86_400,
-            _ => return Err(format!("interval {text:?} is no duration; write it as 60s, 5m or 1h")),
+            _ => return Err(format!("interval {text:?} is not a duration; write it as 60s, 5m or 1h")),
         };
         match number.parse::<u32>().map(|n| Duration::from_secs(u64::from(n) * seconds)) {
             Ok(interval) if (INTERVAL_LEAST..=INTERVAL_LONGEST).contains(&interval) => Ok(Interval(interval)),

@@ -148,7 +148,7 @@ pub fn formats() -> Vec<Format> {
     formats
 }
 
-/// What can stand in a topic: its sources' records; drills look like the alerts that they are no drill of.
+/// What can stand in a topic: its sources' records; drills have the shape of alerts.
 pub fn records_of(topic: Topic) -> impl Iterator<Item = &'static Records> {
     let ids_topic = if topic == DRILL.topic { Topic::CRITICAL_ALERTS } else { topic };
     let writes = move |source: &&&Source| source.ids.iter().any(|id| id.topic == ids_topic);

@@ -75,6 +75,6 @@ mod tests {
         }
         assert_eq!(of("noaa_alerts", false), Ok((Tier::High, "wildfire-weather", true)));
         assert_eq!(of("noaa_alerts", true), Ok((Tier::Critical, "wildfire-critical-alerts", false)));
-        assert_eq!(of("landsat_nrt_2", false), Err(Reason::UnauthorisedSource), "an exact pattern is no prefix");
+        assert_eq!(of("landsat_nrt_2", false), Err(Reason::UnauthorisedSource), "an exact pattern is not a prefix");
     }
 }

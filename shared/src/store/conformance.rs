@@ -168,8 +168,8 @@ async fn increments_by_version_lose_none(world: &dyn TestStores, name: &str) {
 async fn delete_takes_its_condition(world: &dyn TestStores, name: &str) {
     let store = world.store();
     let key = Key::new(name, "k");
-    store.delete_if(&key, Expect::Any).await.expect("nothing to delete is no conflict");
-    store.delete_if(&key, Expect::Absent).await.expect("nothing to delete is no conflict");
+    store.delete_if(&key, Expect::Any).await.expect("deleting nothing is not a conflict");
+    store.delete_if(&key, Expect::Absent).await.expect("deleting nothing is not a conflict");
     assert!(matches!(store.delete_if(&key, Expect::Version(Version(1))).await, Err(PutError::Conflict)));
     let first = put(&*store, &key, "1", Expect::Any, None).await.expect("any");
     let second = put(&*store, &key, "2", Expect::Any, None).await.expect("any");

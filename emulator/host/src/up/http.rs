@@ -60,7 +60,7 @@ impl Default for Rooms {
 }
 
 impl Rooms {
-    /// `None`: all are taken. Whatever is no alert leaves some of them free.
+    /// `None`: all are taken. Requests other than alerts leave some of them free.
     fn place(&self, alert: bool) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
         let other = if alert { None } else { Some(self.others.clone().try_acquire_owned().ok()?) };
         Some((self.all.clone().try_acquire_owned().ok()?, other))

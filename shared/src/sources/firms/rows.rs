@@ -418,7 +418,7 @@ impl<'a> Calendar<'a> {
     /// `date` as YYYY-MM-DD, `time` as HHMM with leading zeros missing or not.
     ///
     /// # Errors
-    /// `bad_time` for what is no day of the calendar or no time of day.
+    /// `bad_time` for what is neither a day of the calendar nor a time of day.
     pub fn time(&mut self, date: &'a [u8], time: &[u8]) -> Result<Timestamp, Reject> {
         let bad = |name: &str, text: &[u8], rule: &str| {
             Reject::new(Reason::BadTime, format!("{name} {:?} is {rule}", shorten(text)))

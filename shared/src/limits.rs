@@ -27,6 +27,12 @@ pub const LARGEST_SEND_LOW: usize = 5_000;
 
 /// Capacity of one tier's queue in envelopes [Q2].
 pub const QUEUE_CAPACITY: u64 = 10_000;
+/// Below so many free bytes of the data folder's disk nothing new is taken in [Q2]: several groups of writes that are under
+/// way, and the deliveries' own.
+pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
+/// Held in a file, and given up for deliveries when the disk is full nevertheless: forgetting 10,000 envelopes writes less,
+/// since the pages of one transaction are used again by the next but one.
+pub const DISK_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
 /// One message of a queue, as SQS has it.
 pub const MESSAGE_BYTES: usize = 1024 * 1024;
 /// Messages in one send or receive call, as SQS has it.
@@ -84,6 +90,17 @@ pub const THREAD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const INPUT_DEPTH: usize = 64;
 /// Original bytes kept inline with a dead letter; the rest goes to blobs.
 pub const DEAD_LETTER_INLINE_BYTES: usize = 4 * 1024;
+
+/// Dead letters that one stream keeps: enough to see every kind of fault; the rest is counted [Q2].
+pub const DEAD_LETTERS_OF_STREAM: u64 = 1_000;
+/// Dead letters of all streams: anybody can make up the name of a sensor's kind.
+pub const DEAD_LETTERS: u64 = 100_000;
+/// A full count is made anew when it is older: letters expire.
+pub const DEAD_LETTERS_RECOUNTED: Duration = Duration::from_secs(60 * 60);
+/// A dead letter that is not seen again expires.
+pub const DEAD_LETTER_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Source ids that metrics name one by one; readings of further made-up kinds share one label [Q2].
+pub const LABELLED_SOURCES: usize = 200;
 
 /// Records that ingest takes the whole way into the queues at once [M2].
 pub const BATCH_RECORDS: usize = 1_000;

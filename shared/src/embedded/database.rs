@@ -1,14 +1,16 @@
 //! The redb database of a data folder: its tables, its transactions, and opening it again after a failed write, which
 //! redb demands. What the rows mean is the business of the queue and the store.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::Once;
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard};
 use redb::{Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 #[cfg(feature = "testing")]
@@ -23,14 +25,16 @@ pub(crate) type Queued = (Moment, Moment, u32, bool);
 
 /// Messages by queue and number; numbers grow over all queues and are never used again.
 pub(crate) const QUEUED: TableDefinition<(&str, u64), Queued> = TableDefinition::new("queued");
-/// Bodies under the same keys.
+/// Checked bodies under the same keys.
 pub(crate) const BODIES: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("bodies");
 /// By queue the number up to which its messages may have been received.
 pub(crate) const RECEIVED: TableDefinition<&str, u64> = TableDefinition::new("received");
-/// (version, expires or `Moment::MAX`, value) by partition and sort key.
+/// (version, expires or `Moment::MAX`, checked value) by partition and sort key.
 pub(crate) const ITEMS: TableDefinition<(&str, &str), (u64, Moment, &[u8])> = TableDefinition::new("items");
 /// The items that expire, by when.
 pub(crate) const EXPIRIES: TableDefinition<(Moment, &str, &str), ()> = TableDefinition::new("expiries");
+/// What was found damaged, by number: what it was, and the bytes as they are on disk.
+pub(crate) const DAMAGED: TableDefinition<u64, (&str, &[u8])> = TableDefinition::new("damaged");
 /// Named counters.
 const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 
@@ -38,7 +42,28 @@ const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 const MADE_LATER: [&str; 3] = ["blobs", "kafka", "control.key"];
 
 /// The layout of the tables above; a folder of another layout is refused.
-const LAYOUT: u64 = 1;
+const LAYOUT: u64 = 2;
+
+/// Read and written by the owner alone: queues and state hold keys' hashes, alerts and readings.
+const PRIVATE: u32 = 0o600;
+
+/// Why a transaction could not be done; what its caller does next is the variant.
+#[derive(Debug, Clone)]
+pub(crate) enum Failed {
+    /// The disk has no room: what makes room may go on from the reserve.
+    Full(String),
+    /// The bytes on the disk are not what was written: other rows may still be sound.
+    Damaged(String),
+    Other(String),
+}
+
+impl From<Failed> for BackendError {
+    fn from(failed: Failed) -> BackendError {
+        match failed {
+            Failed::Full(text) | Failed::Damaged(text) | Failed::Other(text) => BackendError::Retry(text),
+        }
+    }
+}
 
 pub(crate) enum Medium {
     File(PathBuf),
@@ -72,6 +97,7 @@ impl Database {
             tx.open_table(RECEIVED)?;
             tx.open_table(ITEMS)?;
             tx.open_table(EXPIRIES)?;
+            tx.open_table(DAMAGED)?;
             tx.open_table(NUMBERS)?;
             Ok(true)
         })?;
@@ -99,7 +125,7 @@ impl Database {
     }
 
     /// Every message's queue, number and row.
-    pub(crate) fn queued(&self) -> Result<Vec<(String, u64, Queued)>, BackendError> {
+    pub(crate) fn queued(&self) -> Result<Vec<(String, u64, Queued)>, Failed> {
         self.read(|tx| {
             let table = tx.open_table(QUEUED)?;
             let mut rows = Vec::new();
@@ -113,7 +139,7 @@ impl Database {
     }
 
     /// By queue, up to which number its messages may have been received.
-    pub(crate) fn received(&self) -> Result<BTreeMap<String, u64>, BackendError> {
+    pub(crate) fn received(&self) -> Result<BTreeMap<String, u64>, Failed> {
         self.read(|tx| {
             let mut marks = BTreeMap::new();
             for row in tx.open_table(RECEIVED)?.iter()? {
@@ -124,14 +150,23 @@ impl Database {
         })
     }
 
-    pub(crate) fn read<T>(
-        &self,
-        read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
-    ) -> Result<T, BackendError> {
-        let open = self.opened();
-        let database = open.as_ref().ok_or_else(|| self.closed())?;
-        let run = || read(&database.begin_read()?);
-        run().map_err(|e| BackendError::Retry(format!("cannot read {}: {e}", self.name())))
+    /// After damage was met, the database is opened anew: redb's locks do not outlive a panic.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, Failed> {
+        let outcome = {
+            let open = self.opened();
+            let database = open.as_ref().ok_or_else(|| self.closed())?;
+            guarded(|| read(&database.begin_read()?))
+        };
+        let failed = match outcome {
+            Ok(found) => return Ok(found),
+            Err(error) => self.failed("read", error),
+        };
+        if let Failed::Damaged(_) = failed
+            && let Err(problem) = self.reopen()
+        {
+            tracing::error!(%problem, "the database stays closed until the next write");
+        }
+        Err(failed)
     }
 
     /// One transaction, durable when this returns. `write` says whether it changed anything; a transaction that did not
@@ -139,11 +174,11 @@ impl Database {
     pub(crate) fn write(
         &self,
         write: impl FnOnce(&WriteTransaction) -> Result<bool, redb::Error>,
-    ) -> Result<(), BackendError> {
+    ) -> Result<(), Failed> {
         let outcome = {
             let open = self.opened();
             let database = open.as_ref().ok_or_else(|| self.closed())?;
-            let run = || -> Result<(), redb::Error> {
+            guarded(|| {
                 let mut tx = database.begin_write()?;
                 tx.set_durability(Durability::Immediate)?;
                 tx.set_quick_repair(true);
@@ -153,13 +188,31 @@ impl Database {
                     tx.abort()?
                 }
                 Ok(())
-            };
-            run()
+            })
         };
-        outcome.map_err(|e| {
-            *self.open.write() = None;
-            BackendError::Retry(format!("cannot write {}: {e}", self.name()))
+        outcome.map_err(|error| {
+            self.close();
+            self.failed("write", error)
         })
+    }
+
+    fn failed(&self, verb: &str, error: redb::Error) -> Failed {
+        let text = format!("cannot {verb} {}: {error}", self.name());
+        match error {
+            redb::Error::Corrupted(_) => {
+                Failed::Damaged(format!("{} is damaged: bring it back from a copy ({error})", self.name()))
+            }
+            redb::Error::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                Failed::Full(text)
+            }
+            _ => Failed::Other(text),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        let open = self.open.write().take();
+        // Closing writes, too.
+        let _ = without_panic(|| drop(open));
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -167,9 +220,9 @@ impl Database {
     }
 
     pub(crate) fn reopen(&self) -> Result<(), BackendError> {
-        let mut open = self.open.write();
         // The file is locked by redb itself: close before opening.
-        *open = None;
+        self.close();
+        let mut open = self.open.write();
         let mut builder = redb::Builder::new();
         builder.set_cache_size(self.cache_bytes);
         let opening = || match &self.medium {
@@ -177,7 +230,6 @@ impl Database {
             #[cfg(feature = "testing")]
             Medium::Memory(disk) => builder.create_with_backend(disk.clone()),
         };
-        // redb panics on some damaged pages.
         let database = match without_panic(opening) {
             Some(opened) => opened.map_err(|e| e.to_string()),
             None => Err("the file is damaged".to_owned()),
@@ -190,8 +242,8 @@ impl Database {
         self.open.read()
     }
 
-    fn closed(&self) -> BackendError {
-        BackendError::Retry(format!("{} is closed after a failed write", self.name()))
+    fn closed(&self) -> Failed {
+        Failed::Other(format!("{} is closed after a failed write", self.name()))
     }
 
     fn name(&self) -> String {
@@ -200,6 +252,13 @@ impl Database {
             #[cfg(feature = "testing")]
             Medium::Memory(_) => "the disk in memory".into(),
         }
+    }
+}
+
+impl Drop for Database {
+    /// Closing writes, too, and meets damage as every write does.
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -230,33 +289,37 @@ pub fn missing(path: &Path) -> io::Result<Option<&'static str>> {
 }
 
 /// A new redb file, whole before it has its name: what a crash leaves of the making is begun again, and is never taken for
-/// a damaged file.
+/// a damaged file. Its owner alone reads it.
 pub fn create_whole(path: &Path) -> io::Result<()> {
     let unfinished = path.with_extension("redb.new");
-    File::create(&unfinished)?;
+    File::options().write(true).create(true).truncate(true).mode(PRIVATE).open(&unfinished)?;
     drop(redb::Database::create(&unfinished).map_err(io::Error::other)?);
+    std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(PRIVATE))?;
     std::fs::rename(&unfinished, path)?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-/// `None` if `work` panics, as redb does on some damaged pages; nothing of it is printed. Other threads' panics are reported
-/// as ever.
+/// A damaged page is an error like any other.
+fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    without_panic(work).unwrap_or_else(|| Err(redb::Error::Corrupted("a page holds what was never written".into())))
+}
+
+/// `None` if `work` panics, as redb does on some damaged pages; nothing of it is printed. Panics elsewhere are reported as
+/// ever.
 pub fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
-    // The hook is the process's: two at once would put back each other's.
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock();
-    let (before, here) = (Arc::new(take_hook()), std::thread::current().id());
-    let others = before.clone();
-    set_hook(Box::new(move |panic| {
-        if std::thread::current().id() != here {
-            others(panic);
-        }
-    }));
+    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                before(panic);
+            }
+        }));
+    });
+    let before = QUIET.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(work)).ok();
-    drop(take_hook());
-    if let Ok(before) = Arc::try_unwrap(before) {
-        set_hook(before);
-    }
+    QUIET.set(before);
     outcome
 }
 

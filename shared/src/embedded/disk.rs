@@ -14,6 +14,9 @@ use crate::time::Rng;
 /// Unit in which an unsynced write survives a crash or does not: a disk's sector.
 const SECTOR: usize = 512;
 
+/// redb's head: damaged, the file is refused as a whole.
+const FILE_HEAD: u64 = 4096;
+
 /// Clones are the same disk.
 #[derive(Clone, Default)]
 pub struct MemoryDisk(Arc<Mutex<State>>);
@@ -27,6 +30,12 @@ struct State {
     dirty: BTreeSet<usize>,
     /// Writes and syncs that still succeed; `None`: all.
     left: Option<u64>,
+    /// Sectors that were ever written: only these take up room.
+    taken: BTreeSet<usize>,
+    /// Bytes of the whole disk; `None`: no end of them.
+    size: Option<u64>,
+    /// Bytes that somebody holds beside what was written.
+    reserved: u64,
     /// Handles of before a crash reach nothing.
     generation: u64,
 }
@@ -64,6 +73,49 @@ impl MemoryDisk {
         self.state().left = writes;
     }
 
+    /// From now on the disk has this size: what finds no room fails.
+    pub fn set_size(&self, bytes: u64) {
+        self.state().size = Some(bytes);
+    }
+
+    pub(crate) fn free(&self) -> u64 {
+        self.state().free()
+    }
+
+    /// Holds so many bytes, instead of those held before.
+    pub(crate) fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.state();
+        if state.free().saturating_add(state.reserved) < bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.reserved = bytes;
+        Ok(())
+    }
+
+    /// Turns `bits` of the disk over, as failing hardware does: drawn from `rng`, behind the file's head.
+    pub fn flip(&self, rng: &Rng, bits: usize) {
+        let mut state = self.state();
+        let len = state.bytes.len() as u64;
+        for _ in 0..bits {
+            let drawn = u64::from_le_bytes(rng.bytes());
+            let at = (FILE_HEAD + drawn % (len - FILE_HEAD)) as usize;
+            state.bytes[at] ^= 1 << (drawn >> 61);
+        }
+        state.synced = state.bytes.clone();
+    }
+
+    /// Puts `to` wherever `from` stands, behind everybody's back; they have the same length.
+    pub fn replace(&self, from: &[u8], to: &[u8]) {
+        let mut state = self.state();
+        let found: Vec<usize> =
+            state.bytes.windows(from.len()).enumerate().filter(|(_, w)| *w == from).map(|(at, _)| at).collect();
+        assert!(!found.is_empty(), "{from:?} is not on the disk");
+        for at in found {
+            state.bytes[at..at + to.len()].copy_from_slice(to);
+        }
+        state.synced = state.bytes.clone();
+    }
+
     pub(crate) fn attach(&self) -> Attached {
         Attached { disk: self.clone(), generation: self.state().generation }
     }
@@ -83,6 +135,21 @@ impl State {
                 Ok(())
             }
         }
+    }
+
+    fn free(&self) -> u64 {
+        let used = (self.taken.len() * SECTOR) as u64 + self.reserved;
+        self.size.map_or(u64::MAX, |size| size.saturating_sub(used))
+    }
+
+    fn take(&mut self, from: usize, to: usize) -> io::Result<()> {
+        let sectors = from / SECTOR..to.div_ceil(SECTOR);
+        let new = sectors.clone().filter(|sector| !self.taken.contains(sector)).count() * SECTOR;
+        if new as u64 > self.free() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.taken.extend(sectors);
+        Ok(())
     }
 
     fn touch(&mut self, from: usize, to: usize) {
@@ -156,6 +223,7 @@ impl StorageBackend for Attached {
         state.count_write()?;
         let from = offset as usize;
         let to = from + data.len();
+        state.take(from, to)?;
         state.bytes.get_mut(from..to).ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(data);
         state.touch(from, to);
         Ok(())

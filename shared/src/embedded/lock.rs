@@ -1,10 +1,28 @@
 //! One owner for a data folder: an exclusive lock on a file that says who holds it.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::error::BackendError;
+
+/// Nobody else lists or reads what a data folder holds.
+const OWNER_ONLY: u32 = 0o700;
+
+/// Makes the data folder, or takes an empty one over. One that holds something already keeps its permissions: it may be
+/// more than a data folder.
+pub(super) fn own_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(folder)?;
+    let others = std::fs::metadata(folder)?.permissions().mode() & 0o077;
+    if others != 0 && std::fs::read_dir(folder)?.next().is_none() {
+        return std::fs::set_permissions(folder, Permissions::from_mode(OWNER_ONLY));
+    }
+    if others != 0 {
+        tracing::warn!(folder = %folder.display(), "other users may look into the data folder: chmod 700 it");
+    }
+    Ok(())
+}
 
 /// Held as long as this lives; the operating system gives it up when the process dies.
 pub(crate) struct FolderLock {

@@ -2,15 +2,21 @@
 //! group-committing writer. The seams that they fill are here too: `queue`, `store`, `blobs`.
 
 mod blobs;
+mod damaged;
 mod database;
 #[cfg(feature = "testing")]
 mod disk;
 mod lock;
 pub(crate) mod queue;
+mod room;
+pub(crate) mod sealed;
 mod store;
 #[cfg(all(test, feature = "testing"))]
 #[allow(clippy::unwrap_used)]
 mod tests;
+#[cfg(all(test, feature = "testing"))]
+#[allow(clippy::unwrap_used)]
+mod trouble_tests;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -24,13 +30,17 @@ use crate::queue::QueueRef;
 use crate::time::Clock;
 
 pub use blobs::FileBlobs;
-pub(crate) use database::{BODIES, EXPIRIES, ITEMS, Moment, QUEUED, Queued, RECEIVED, next_number};
+pub use damaged::Damaged;
+pub(crate) use damaged::Place;
+pub(crate) use database::{BODIES, DAMAGED, EXPIRIES, Failed, ITEMS, Moment, QUEUED, Queued, RECEIVED, next_number};
 use database::{Database, Medium};
 pub use database::{create_whole, missing, without_panic};
 #[cfg(feature = "testing")]
 pub use disk::MemoryDisk;
 use lock::FolderLock;
 use queue::Queues;
+use room::{Disk, Room};
+pub use store::Intake;
 pub(crate) use writer::Op;
 use writer::Writer;
 
@@ -105,34 +115,55 @@ struct Inner {
 pub(crate) struct Shared {
     database: Database,
     queues: Queues,
+    room: Room,
     clock: Clock,
 }
 
 impl Embedded {
-    /// Opens or creates the data folder. A second opener gets an error that names the folder and its holder.
+    /// Opens or creates the data folder, which is its owner's alone. A second opener gets an error that names the folder and
+    /// its holder.
     pub fn open(folder: &Path, options: Options) -> Result<Embedded, BackendError> {
-        std::fs::create_dir_all(folder).map_err(|e| {
+        lock::own_folder(folder).map_err(|e| {
             let folder = folder.display();
             BackendError::Fatal(format!("cannot use {folder} as data folder: {e}; name one that this user may write"))
         })?;
         let lock = FolderLock::take(folder)?;
-        Embedded::on(Medium::File(folder.join("state.redb")), Some(lock), options)
+        let medium = Medium::File(folder.join("state.redb"));
+        Embedded::on(medium, || Disk::Folder(folder.to_owned()), Some(lock), options)
     }
 
     /// On a simulated disk, which crashes and fails on demand.
     #[cfg(feature = "testing")]
     pub fn on_disk(disk: &MemoryDisk, options: Options) -> Result<Embedded, BackendError> {
-        Embedded::on(Medium::Memory(disk.attach()), None, options)
+        Embedded::on(Medium::Memory(disk.attach()), || Disk::Memory(disk.clone()), None, options)
     }
 
-    fn on(medium: Medium, lock: Option<FolderLock>, options: Options) -> Result<Embedded, BackendError> {
+    fn on(
+        medium: Medium,
+        disk: impl FnOnce() -> Disk,
+        lock: Option<FolderLock>,
+        options: Options,
+    ) -> Result<Embedded, BackendError> {
         let database = Database::open(medium, options.cache_bytes)?;
         let opens = database.count_open()?;
         let queues = Queues::new(options.queues, opens, database.received()?);
         queues.reconcile(&database.queued()?, options.clock.now());
-        let shared = Arc::new(Shared { database, queues, clock: options.clock });
+        let shared = Arc::new(Shared { database, queues, room: Room::new(disk()), clock: options.clock });
         let writer = Writer::start(shared.clone(), options.commits)?;
         Ok(Embedded(Arc::new(Inner { writer, shared, _lock: lock })))
+    }
+
+    /// Whether the disk has room for something new; while it has not, deliveries go on all the same [Q2].
+    ///
+    /// # Errors
+    /// `Retry`, with words for people.
+    pub fn room(&self) -> Result<(), BackendError> {
+        self.shared().room.check()
+    }
+
+    /// The same store for what comes from outside: it is refused while the disk has too little room.
+    pub fn intake(&self) -> Intake {
+        Intake::new(self.clone())
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use redb::{ReadableTable, Table, WriteTransaction};
 use tokio::sync::oneshot;
 
-use crate::embedded::{EXPIRIES, Embedded, ITEMS, Moment, Op, next_number};
+use crate::embedded::{EXPIRIES, Embedded, ITEMS, Moment, Op, Place, next_number, sealed};
 use crate::error::BackendError;
 use crate::store::{Expect, Item, Key, PutError, Store, VALUE_BYTES, Version};
 use crate::time::Timestamp;
@@ -23,10 +23,11 @@ const SWEEP: usize = 8;
 impl Store for Embedded {
     async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError> {
         let now = self.shared().clock().now();
-        self.shared().database().read(|tx| {
+        let found = self.shared().database().read(|tx| {
             let row = tx.open_table(ITEMS)?.get((key.partition.as_str(), key.sort.as_str()))?;
-            Ok(row.map(|row| item(key.clone(), row.value())).filter(|item| lives(item.expires, now)))
-        })
+            Ok(row.map(|row| item(key.clone(), row.value())))
+        })?;
+        Ok(found.and_then(|found| self.sound(found)).filter(|item| lives(item.expires, now)))
     }
 
     async fn list(
@@ -41,11 +42,11 @@ impl Store for Embedded {
             Some(after) if after >= prefix => Bound::Excluded((partition, after)),
             _ => Bound::Included((partition, prefix)),
         };
-        self.shared().database().read(|tx| {
+        let found = self.shared().database().read(|tx| {
             let table = tx.open_table(ITEMS)?;
-            let mut items = Vec::new();
+            let (mut items, mut living) = (Vec::new(), 0);
             for row in table.range::<(&str, &str)>((from, Bound::Unbounded))? {
-                if items.len() == max {
+                if living == max {
                     break;
                 }
                 let (key, row) = row?;
@@ -54,12 +55,15 @@ impl Store for Embedded {
                     break;
                 }
                 let item = item(Key::new(found, sort), row.value());
-                if lives(item.expires, now) {
+                let lives = item.as_ref().map(|item| lives(item.expires, now));
+                living += usize::from(lives == Ok(true));
+                if lives != Ok(false) {
                     items.push(item);
                 }
             }
             Ok(items)
-        })
+        })?;
+        Ok(found.into_iter().filter_map(|item| self.sound(item)).collect())
     }
 
     async fn put_if(
@@ -81,7 +85,54 @@ impl Store for Embedded {
     }
 }
 
+/// See [`Embedded::intake`].
+pub struct Intake(Embedded);
+
+impl Intake {
+    pub(super) fn new(embedded: Embedded) -> Intake {
+        Intake(embedded)
+    }
+}
+
+#[async_trait]
+impl Store for Intake {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError> {
+        self.0.get(key).await
+    }
+
+    async fn list(
+        &self,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<Item>, BackendError> {
+        self.0.list(partition, prefix, after, max).await
+    }
+
+    async fn put_if(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expect: Expect,
+        expires: Option<Timestamp>,
+    ) -> Result<Version, PutError> {
+        self.0.room()?;
+        self.0.put_if(key, value, expect, expires).await
+    }
+
+    async fn delete_if(&self, key: &Key, expect: Expect) -> Result<(), PutError> {
+        self.0.delete_if(key, expect).await
+    }
+}
+
 impl Embedded {
+    /// A damaged item counts as absent: what it said is not known.
+    fn sound(&self, item: Result<Item, Key>) -> Option<Item> {
+        let set_aside = |Key { partition, sort }: Key| self.set_aside(Place::Item { partition, sort });
+        item.map_err(set_aside).ok()
+    }
+
     async fn write(
         &self,
         key: &Key,
@@ -112,6 +163,8 @@ impl Op for Write {
     }
 
     fn apply(&mut self, tx: &WriteTransaction) -> Result<bool, redb::Error> {
+        // It may have run before, in a transaction that failed.
+        self.won = None;
         let mut items = tx.open_table(ITEMS)?;
         let key = (self.key.partition.as_str(), self.key.sort.as_str());
         let old = items.get(key)?.map(|row| (row.value().0, row.value().1));
@@ -136,6 +189,7 @@ impl Op for Write {
             Some((value, expires)) => {
                 let version = next_number(tx, VERSION, 1)?;
                 let expires = expires.map_or(Moment::MAX, Timestamp::as_millisecond);
+                let value = sealed::seal(&[key.0.as_bytes(), key.1.as_bytes(), &expires.to_le_bytes()], value);
                 items.insert(key, (version, expires, &value[..]))?;
                 if expires != Moment::MAX {
                     expiries.insert((expires, key.0, key.1), ())?;
@@ -174,8 +228,16 @@ fn sweep(
     Ok(())
 }
 
-fn item(key: Key, (version, expires, value): (u64, Moment, &[u8])) -> Item {
-    Item { key, value: Bytes::copy_from_slice(value), version: Version(version), expires: from_moment(expires) }
+/// An error is the key of a damaged row.
+fn item(key: Key, (version, expires, value): (u64, Moment, &[u8])) -> Result<Item, Key> {
+    let parts: [&[u8]; 3] = [key.partition.as_bytes(), key.sort.as_bytes(), &expires.to_le_bytes()];
+    match sealed::open(&parts, value) {
+        Some(value) => {
+            let value = Bytes::copy_from_slice(value);
+            Ok(Item { key, value, version: Version(version), expires: from_moment(expires) })
+        }
+        None => Err(key),
+    }
 }
 
 fn lives(expires: Option<Timestamp>, now: Timestamp) -> bool {

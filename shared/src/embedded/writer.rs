@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use redb::WriteTransaction;
 
-use super::{Commits, Shared};
+use super::{Commits, Failed, Shared};
 use crate::error::BackendError;
 
 /// Operations of one transaction: bounds how long the first of them waits for the last.
@@ -15,9 +15,13 @@ const GROUP_OPS: usize = 512;
 /// Their bytes: bounds what a transaction holds in memory.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
 
-/// One change. `apply` may run in a transaction that fails; `finish` runs once, after the commit or its failure.
+/// One change. `apply` may run again after a transaction that failed; `finish` runs once, after the commit or its failure.
 pub(crate) trait Op: Send {
     fn bytes(&self) -> usize;
+    /// Brings something new, so that it is refused when the disk is full; whatever else writes may use the reserve.
+    fn takes_in(&self) -> bool {
+        false
+    }
     /// Whether anything was changed.
     fn apply(&mut self, tx: &WriteTransaction) -> Result<bool, redb::Error>;
     fn finish(self: Box<Self>, outcome: Result<(), BackendError>);
@@ -91,31 +95,64 @@ fn run(shared: &Shared, waiting: &mpsc::Receiver<Box<dyn Op>>) {
     }
 }
 
+/// Commits a group and answers each of its operations. On a full disk, what takes nothing in is tried again from the reserve;
+/// where damage was met, each operation is tried alone, so that one of them never fails the others.
 fn commit(shared: &Shared, mut group: Vec<Box<dyn Op>>) {
-    let ready = if shared.database.is_open() { Ok(()) } else { recover(shared) };
-    let outcome = ready.and_then(|()| {
-        shared.database.write(|tx| {
-            let mut changed = false;
-            for op in &mut group {
-                changed |= op.apply(tx)?;
-            }
-            Ok(changed)
-        })
-    });
-    for op in group {
-        op.finish(outcome.clone());
-    }
-    if let Err(error) = outcome {
-        tracing::error!(%error, "a commit failed; its operations were answered to be tried again");
-        if let Err(error) = recover(shared) {
-            tracing::error!(%error, "the database stays closed until the next write");
+    let failed = match transaction(shared, &mut group) {
+        Ok(()) => return finish(group, &Ok(())),
+        Err(failed) => failed,
+    };
+    match failed {
+        Failed::Damaged(_) if group.len() > 1 => group.into_iter().for_each(|op| commit(shared, vec![op])),
+        Failed::Full(problem) => {
+            let (new, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|op| op.takes_in());
+            let again = !rest.is_empty() && (shared.room.give_up() || !new.is_empty());
+            let refused = Err(BackendError::Retry(problem));
+            finish(new, &refused);
+            if again { commit(shared, rest) } else { finish(rest, &refused) }
         }
+        failed => {
+            let error = BackendError::from(failed);
+            tracing::error!(%error, "a commit failed; its operations were answered to be tried again");
+            finish(group, &Err(error));
+        }
+    }
+    if !shared.database.is_open()
+        && let Err(failed) = recover(shared)
+    {
+        let error = BackendError::from(failed);
+        tracing::error!(%error, "the database stays closed until the next write");
     }
 }
 
+fn transaction(shared: &Shared, group: &mut [Box<dyn Op>]) -> Result<(), Failed> {
+    if !shared.database.is_open() {
+        recover(shared)?;
+    }
+    shared.database.write(|tx| {
+        let mut changed = false;
+        for op in group {
+            changed |= op.apply(tx)?;
+        }
+        Ok(changed)
+    })
+}
+
+fn finish(group: Vec<Box<dyn Op>>, outcome: &Result<(), BackendError>) {
+    group.into_iter().for_each(|op| op.finish(outcome.clone()));
+}
+
 /// Opens the database again. A commit that reported failure may have happened, so the queues look at what is there.
-fn recover(shared: &Shared) -> Result<(), BackendError> {
-    shared.database.reopen()?;
-    shared.queues.reconcile(&shared.database.queued()?, shared.clock.now());
-    Ok(())
+fn recover(shared: &Shared) -> Result<(), Failed> {
+    shared.database.reopen().map_err(|e| Failed::Other(e.to_string()))?;
+    match shared.database.queued() {
+        Ok(rows) => {
+            shared.queues.reconcile(&rows, shared.clock.now());
+            Ok(())
+        }
+        Err(failed) => {
+            shared.database.close();
+            Err(failed)
+        }
+    }
 }

@@ -162,6 +162,11 @@ impl Index {
         }
     }
 
+    /// A taken message is damaged and belongs to this queue no more.
+    pub(super) fn drop_taken(&mut self, taken: &Taken) {
+        self.land(taken.number, taken.take);
+    }
+
     /// False for a stale receipt.
     pub(super) fn extend(&mut self, number: u64, take: u64, until: Timestamp) -> bool {
         let Some(flight) = self.in_flight.get_mut(&number).filter(|flight| flight.take == take) else {

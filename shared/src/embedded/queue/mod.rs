@@ -19,7 +19,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
-use crate::embedded::{BODIES, Embedded, Moment, Op, QUEUED, QueueOptions, Queued};
+use crate::embedded::{BODIES, Embedded, Failed, Moment, Op, Place, QUEUED, QueueOptions, Queued, sealed};
 use crate::error::BackendError;
 use crate::limits;
 use crate::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
@@ -66,8 +66,10 @@ impl Queues {
             let queue = self.get(&QueueRef::new(name));
             let mut index = queue.index();
             if !index.knows(*number) {
+                // No delay is longer: a later moment is damage, and must not hide the message.
+                let visible_at = from_moment(*visible_at).min(later(now, DELAY_MAX));
                 let receives = (*receives).max(queue.possible_receives(*number));
-                index.add(*number, from_moment(*visible_at), receives, now);
+                index.add(*number, visible_at, receives, now);
             }
         }
         let used: Vec<_> = self.used().values().cloned().collect();
@@ -122,6 +124,7 @@ impl OneQueue {
 #[async_trait]
 impl Queue for Embedded {
     async fn send(&self, to: &QueueRef, messages: &[Message]) -> Result<Vec<Result<(), SendError>>, BackendError> {
+        self.room()?;
         let queue = self.shared().queues().get(to);
         let now = self.shared().clock().now();
         let mut outcomes: Vec<Result<(), SendError>> = messages.iter().map(check).collect();
@@ -205,12 +208,13 @@ impl Queue for Embedded {
 impl Embedded {
     /// Shows the body of every message of a queue, in work or not, without receiving it.
     pub fn each_body(&self, of: &QueueRef, mut visit: impl FnMut(&[u8])) -> Result<(), BackendError> {
-        self.shared().database().read(|tx| {
+        let seen = self.shared().database().read(|tx| {
             for row in tx.open_table(BODIES)?.range((of.as_str(), 0)..=(of.as_str(), u64::MAX))? {
-                visit(row?.1.value());
+                visit(sealed::unchecked(row?.1.value()));
             }
             Ok(())
-        })
+        });
+        Ok(seen?)
     }
 
     /// Takes up to `max` messages with their bodies. Whatever left the queue meanwhile (too old, too often received) is
@@ -247,10 +251,7 @@ impl Embedded {
             }
             // Others that wait must learn when these come back.
             queue.changed.notify_waiters();
-            let found = self.read(queue, &taken).inspect_err(|_| {
-                let mut index = queue.index();
-                taken.iter().for_each(|taken| index.untake(taken));
-            })?;
+            let found = self.read(queue, taken)?;
             let fresh = self.drop_old(queue, found, now);
             if !fresh.is_empty() {
                 return Ok(fresh.into_iter().map(|(_, delivery)| delivery).collect());
@@ -258,41 +259,76 @@ impl Embedded {
         }
     }
 
-    fn read(&self, queue: &OneQueue, taken: &[Taken]) -> Result<Vec<(Taken, Delivery)>, BackendError> {
-        let rows = self.shared().database().read(|tx| {
+    /// The messages that were taken; a damaged one is set aside and never holds up the others.
+    fn read(&self, queue: &OneQueue, taken: Vec<Taken>) -> Result<Vec<(Taken, Delivery)>, BackendError> {
+        match self.rows(queue, &taken) {
+            Ok(rows) => Ok(self.deliveries(queue, taken, rows)),
+            // A page cannot be read: the messages on the others can.
+            Err(Failed::Damaged(_)) => {
+                let mut found = Vec::new();
+                for one in taken {
+                    match self.rows(queue, std::slice::from_ref(&one)) {
+                        Ok(rows) => found.extend(self.deliveries(queue, vec![one], rows)),
+                        // It stays where it is, and counted; it is tried again when its visibility ends.
+                        Err(failed) => {
+                            let (queue, number, problem) = (&queue.name, one.number, BackendError::from(failed));
+                            tracing::error!(%queue, number, %problem, "a message cannot be read");
+                        }
+                    }
+                }
+                Ok(found)
+            }
+            Err(failed) => {
+                let mut index = queue.index();
+                taken.iter().for_each(|taken| index.untake(taken));
+                Err(failed.into())
+            }
+        }
+    }
+
+    /// A row each, in order; `None` where it is missing or damaged.
+    fn rows(&self, queue: &OneQueue, taken: &[Taken]) -> Result<Vec<Option<(Moment, Body)>>, Failed> {
+        self.shared().database().read(|tx| {
             let (queued, bodies) = (tx.open_table(QUEUED)?, tx.open_table(BODIES)?);
             let mut rows = Vec::with_capacity(taken.len());
             for taken in taken {
                 let key = (queue.name.as_str(), taken.number);
                 let row = queued.get(key)?.map(|row| row.value());
-                let body = bodies.get(key)?.map(|body| Bytes::copy_from_slice(body.value()));
-                rows.push(row.zip(body));
+                let body = bodies.get(key)?;
+                rows.push(row.zip(body).and_then(|((sent_at, _, _, binary), body)| {
+                    let bytes = Bytes::copy_from_slice(ops::open(key, sent_at, binary, body.value())?);
+                    let body =
+                        if binary { Body::Binary(bytes) } else { Body::Text(String::from_utf8(bytes.into()).ok()?) };
+                    Some((sent_at, body))
+                }));
             }
             Ok(rows)
-        })?;
+        })
+    }
+
+    fn deliveries(
+        &self,
+        queue: &OneQueue,
+        taken: Vec<Taken>,
+        rows: Vec<Option<(Moment, Body)>>,
+    ) -> Vec<(Taken, Delivery)> {
         let mut found = Vec::with_capacity(taken.len());
-        for (taken, row) in taken.iter().zip(rows) {
-            let Some(((sent_at, _, _, binary), body)) = row else {
-                return Err(BackendError::Fatal(format!("{}: message {} has no body", queue.name, taken.number)));
+        for (taken, row) in taken.into_iter().zip(rows) {
+            let Some((sent_at, body)) = row else {
+                queue.index().drop_taken(&taken);
+                self.set_aside(Place::Message { queue: queue.name.to_string(), number: taken.number });
+                continue;
             };
-            let body =
-                if binary {
-                    Body::Binary(body)
-                } else {
-                    Body::Text(String::from_utf8(body.into()).map_err(|_| {
-                        BackendError::Fatal(format!("{}: message {} is no text", queue.name, taken.number))
-                    })?)
-                };
             let delivery = Delivery {
                 id: taken.number.to_string(),
                 body,
-                receipt: self.shared().queues().receipt(taken),
+                receipt: self.shared().queues().receipt(&taken),
                 receives: taken.receives,
                 sent_at: from_moment(sent_at),
             };
-            found.push((Taken { ..*taken }, delivery));
+            found.push((taken, delivery));
         }
-        Ok(found)
+        found
     }
 
     /// Lets what is older than the queue keeps leave, and gives the rest.

@@ -301,7 +301,7 @@ impl Run {
             let bodies = tx.open_table(BODIES)?;
             let mut rows = Vec::new();
             for (queue, number, (_, visible_at, receives, _)) in &queued {
-                let body = bodies.get((queue.as_str(), *number))?.unwrap().value().to_vec();
+                let body = sealed::unchecked(bodies.get((queue.as_str(), *number))?.unwrap().value()).to_vec();
                 let body = String::from_utf8(body).unwrap();
                 let visible_at = from_moment(*visible_at);
                 rows.push(Row { number: *number, body, dead: queue == "dead", receives: *receives, visible_at });

@@ -6,7 +6,7 @@ use redb::{ReadableTable, WriteTransaction};
 use tokio::sync::oneshot;
 
 use super::{Body, OneQueue, QueueRef, from_moment};
-use crate::embedded::{BODIES, Moment, Op, QUEUED, RECEIVED, next_number};
+use crate::embedded::{BODIES, Moment, Op, QUEUED, RECEIVED, next_number, sealed};
 use crate::error::BackendError;
 use crate::time::Timestamp;
 
@@ -36,6 +36,10 @@ impl Op for Send {
         self.rows.iter().map(|(body, _)| body.len()).sum()
     }
 
+    fn takes_in(&self) -> bool {
+        true
+    }
+
     fn apply(&mut self, tx: &WriteTransaction) -> Result<bool, redb::Error> {
         self.first = next_number(tx, NUMBER, self.rows.len() as u64)?;
         let (mut queued, mut bodies) = (tx.open_table(QUEUED)?, tx.open_table(BODIES)?);
@@ -45,8 +49,9 @@ impl Op for Send {
                 Body::Text(text) => (text.as_bytes(), false),
                 Body::Binary(bytes) => (&bytes[..], true),
             };
-            queued.insert(key, (self.sent_at.as_millisecond(), moment_after(*visible_at), 0, binary))?;
-            bodies.insert(key, bytes)?;
+            let sent_at = self.sent_at.as_millisecond();
+            queued.insert(key, (sent_at, moment_after(*visible_at), 0, binary))?;
+            bodies.insert(key, &seal(key, sent_at, binary, bytes)[..])?;
         }
         Ok(true)
     }
@@ -124,6 +129,7 @@ impl Op for Move {
     }
 
     fn apply(&mut self, tx: &WriteTransaction) -> Result<bool, redb::Error> {
+        self.moved.clear();
         let first = next_number(tx, NUMBER, self.numbers.len() as u64)?;
         let (mut queued, mut bodies) = (tx.open_table(QUEUED)?, tx.open_table(BODIES)?);
         for (number, &old) in (first..).zip(&self.numbers) {
@@ -132,6 +138,11 @@ impl Op for Move {
             let body = bodies.remove(from)?.map(|body| body.value().to_vec());
             if let (Some((sent_at, _, _, binary)), Some(body)) = (row, body) {
                 queued.insert(to, (sent_at, sent_at, 0, binary))?;
+                // A damaged one stays known as such.
+                let body = match open(from, sent_at, binary, &body) {
+                    Some(body) => seal(to, sent_at, binary, body),
+                    None => body,
+                };
                 bodies.insert(to, &body[..])?;
                 self.moved.push(number);
             }
@@ -217,6 +228,15 @@ impl Op for Mark {
         }
         let _ = self.reply.send(outcome);
     }
+}
+
+fn seal(key: (&str, u64), sent_at: Moment, binary: bool, body: &[u8]) -> Vec<u8> {
+    sealed::seal(&[key.0.as_bytes(), &key.1.to_le_bytes(), &sent_at.to_le_bytes(), &[u8::from(binary)]], body)
+}
+
+/// The body of a message; `None` when it or its row is not what was sent.
+pub(super) fn open<'a>(key: (&str, u64), sent_at: Moment, binary: bool, body: &'a [u8]) -> Option<&'a [u8]> {
+    sealed::open(&[key.0.as_bytes(), &key.1.to_le_bytes(), &sent_at.to_le_bytes(), &[u8::from(binary)]], body)
 }
 
 fn leave(queue: &OneQueue, numbers: &[u64], gone: bool) {

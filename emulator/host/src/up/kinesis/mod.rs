@@ -24,6 +24,21 @@ pub(crate) struct KinesisStream {
     shards: Arc<[Shard]>,
 }
 
+/// Where records are kept; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    pub(crate) store: Arc<dyn Store>,
+    /// The same store for new records: refused while the disk is full, when reading goes on.
+    pub(crate) intake: Arc<dyn Store>,
+}
+
+#[cfg(test)]
+impl Stores {
+    fn one(store: Arc<dyn Store>) -> Stores {
+        Stores { intake: store.clone(), store }
+    }
+}
+
 /// Why a record was not taken.
 #[derive(Debug)]
 pub(crate) enum NotPut {
@@ -37,16 +52,12 @@ impl KinesisStream {
     ///
     /// # Errors
     /// `Fatal` when the data folder holds unread records of more shards than the template has now.
-    pub(crate) async fn open(
-        name: &str,
-        shards: Option<u32>,
-        store: Arc<dyn Store>,
-    ) -> Result<KinesisStream, BackendError> {
+    pub(crate) async fn open(name: &str, shards: Option<u32>, stores: Stores) -> Result<KinesisStream, BackendError> {
         let mut opened = Vec::new();
         for number in 0..shards.unwrap_or(SHARDS_ON_DEMAND) as usize {
-            opened.push(Shard::open(name, number, store.clone()).await?);
+            opened.push(Shard::open(name, number, stores.clone()).await?);
         }
-        if Shard::open(name, opened.len(), store).await?.unread() > 0 {
+        if Shard::open(name, opened.len(), stores).await?.unread() > 0 {
             return Err(BackendError::Fatal(format!(
                 "the stream {name} holds unread records of more than {} shards: start once with as many as before",
                 opened.len()
@@ -111,12 +122,15 @@ mod tests {
     #[tokio::test]
     async fn shards_that_still_hold_records_are_not_given_up() {
         let store = store();
-        let stream = KinesisStream::open("s", None, store.clone()).await.unwrap();
+        let stream = KinesisStream::open("s", None, Stores::one(store.clone())).await.unwrap();
         for key in ["a", "b", "c", "e"] {
             stream.put(key, b"1").await.unwrap();
         }
         assert_eq!(stream.unread(), 4);
-        assert!(matches!(KinesisStream::open("s", Some(2), store.clone()).await, Err(BackendError::Fatal(_))));
-        assert_eq!(KinesisStream::open("s", Some(4), store).await.unwrap().unread(), 4);
+        assert!(matches!(
+            KinesisStream::open("s", Some(2), Stores::one(store.clone())).await,
+            Err(BackendError::Fatal(_))
+        ));
+        assert_eq!(KinesisStream::open("s", Some(4), Stores::one(store)).await.unwrap().unread(), 4);
     }
 }

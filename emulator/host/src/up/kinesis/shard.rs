@@ -18,7 +18,7 @@ use streammanager_functions::events::BatchResponse;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::NotPut;
+use super::{NotPut, Stores};
 use crate::up::functions::Functions;
 
 /// Unread records that a shard holds; a publisher beyond that is told to wait.
@@ -39,6 +39,8 @@ struct Inner {
     /// Such as `shardId-000000000000`.
     id: String,
     store: Arc<dyn Store>,
+    /// The same store for new records.
+    intake: Arc<dyn Store>,
     numbers: Mutex<Numbers>,
     arrived: Notify,
 }
@@ -116,7 +118,8 @@ impl Inner {
 
 impl Shard {
     /// Continues where an earlier run stopped.
-    pub(super) async fn open(stream: &str, nth: usize, store: Arc<dyn Store>) -> Result<Shard, BackendError> {
+    pub(super) async fn open(stream: &str, nth: usize, stores: Stores) -> Result<Shard, BackendError> {
+        let Stores { store, intake } = stores;
         let id = format!("shardId-{nth:012}");
         let partition = records(stream, &id);
         let read = match store.get(&checkpoint(stream, &id)).await? {
@@ -139,7 +142,7 @@ impl Shard {
         }
         let next = stored.last().copied().unwrap_or(read) + 1;
         let numbers = Mutex::new(Numbers { next, read, stored, unanswered: BTreeSet::new() });
-        Ok(Shard(Arc::new(Inner { stream: stream.into(), nth, id, store, numbers, arrived: Notify::new() })))
+        Ok(Shard(Arc::new(Inner { stream: stream.into(), nth, id, store, intake, numbers, arrived: Notify::new() })))
     }
 
     /// Durable when it returns.
@@ -150,7 +153,7 @@ impl Shard {
         value.push(0);
         value.extend_from_slice(data);
         let key = Key::new(self.0.records(), sequence(taken.number));
-        match self.0.store.put_if(&key, Bytes::from(value), Expect::Absent, None).await {
+        match self.0.intake.put_if(&key, Bytes::from(value), Expect::Absent, None).await {
             Ok(_) => {
                 taken.stored();
                 Ok(())
@@ -333,7 +336,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_read_beyond_a_put_that_is_not_answered() {
         let (store, faults) = store();
-        let shard = Shard::open("s", 0, store).await.unwrap();
+        let shard = Shard::open("s", 0, Stores::one(store)).await.unwrap();
         shard.put("a", b"1").await.unwrap();
         faults.script([Fault::Late(Duration::from_secs(1))]);
         let slow = tokio::spawn({
@@ -359,7 +362,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_put_that_failed_or_whose_publisher_left_holds_nothing_up() {
         let (store, faults) = store();
-        let shard = Shard::open("s", 0, store).await.unwrap();
+        let shard = Shard::open("s", 0, Stores::one(store)).await.unwrap();
         faults.script([Fault::Before, Fault::Late(Duration::from_secs(1))]);
         assert!(matches!(shard.put("a", b"1").await, Err(NotPut::Away(BackendError::Retry(_)))));
         let left = tokio::time::timeout(Duration::from_millis(1), shard.put("slow", b"2"));
@@ -372,12 +375,12 @@ mod tests {
     #[tokio::test]
     async fn what_a_kill_left_behind_the_checkpoint_is_deleted_and_the_rest_is_still_unread() {
         let (store, _) = store();
-        let shard = Shard::open("s", 0, store.clone()).await.unwrap();
+        let shard = Shard::open("s", 0, Stores::one(store.clone())).await.unwrap();
         for data in ["1", "2", "3"] {
             shard.put("a", data.as_bytes()).await.unwrap();
         }
         store.put_if(&checkpoint("s", FIRST), Bytes::from_static(b"2"), Expect::Any, None).await.unwrap();
-        let shard = Shard::open("s", 0, store.clone()).await.unwrap();
+        let shard = Shard::open("s", 0, Stores::one(store.clone())).await.unwrap();
         assert_eq!(numbers(&store.list(&records("s", FIRST), "", None, 10).await.unwrap()), [3]);
         assert_eq!(shard.unread(), 1);
         shard.put("a", b"4").await.unwrap();

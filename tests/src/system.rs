@@ -162,11 +162,23 @@ impl System {
     }
 
     /// SIGTERM; gives the exit code and the ledger.
-    pub fn stop(mut self) -> (i32, Value) {
+    pub fn stop(self) -> (i32, Value) {
+        let (code, mut said) = self.stop_saying();
+        (code, said.pop().expect("no ledger was printed"))
+    }
+
+    /// SIGTERM; gives the exit code and all that was said since the start, the ledger last.
+    pub fn stop_saying(mut self) -> (i32, Vec<Value>) {
         signal(&self.child, "-TERM");
-        let ledger = self.output.by_ref().map_while(Result::ok).last().expect("no ledger was printed");
-        let code = self.child.wait().unwrap().code().unwrap_or(-1);
-        (code, serde_json::from_str(&ledger).unwrap())
+        let said =
+            self.output.by_ref().map_while(Result::ok).map(|line| serde_json::from_str(&line).unwrap()).collect();
+        (self.child.wait().unwrap().code().unwrap_or(-1), said)
+    }
+
+    /// `GET /health/ready`: the status, and what it says of intake and delivery.
+    pub async fn readiness(&self) -> (u16, Value) {
+        let response = client().get(self.url("/health/ready")).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
     }
 
     /// `kill -9`.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use streammanager::app::{App, Seams};
 use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options};
+use streammanager::error::BackendError;
 use streammanager::record::Tier;
 use streammanager::settings::Settings;
 #[cfg(feature = "up")]
@@ -22,6 +23,8 @@ use crate::folder;
 /// An App on this host, and the data folder's queues for counting.
 pub struct Host {
     pub app: App,
+    /// Why the sink does not answer: what is accepted waits in the queues [R5].
+    pub sink_away: Option<String>,
     embedded: Embedded,
 }
 
@@ -29,9 +32,13 @@ impl Host {
     /// Opens the data folder for a run without a template: local queues, no sources to poll.
     pub async fn open(data: &Path, sink: Arc<dyn Sink>) -> Result<Host, Failure> {
         folder::refuse_demo(data)?;
-        sink.check().await.map_err(|e| {
-            Failure::new(format!("the sink cannot be reached: {e}; start it, or name another with --out or --kafka"))
-        })?;
+        let sink_away = match sink.check().await {
+            Ok(_) => None,
+            Err(BackendError::Retry(problem)) => Some(problem),
+            Err(BackendError::Fatal(problem)) => {
+                return Err(Failure::new(format!("{problem}; or name another sink with --out or --kafka")));
+            }
+        };
         let clock = Clock::system();
         let embedded = Embedded::open(data, Options::new(clock.clone()))?;
         let app = App::new(
@@ -46,7 +53,16 @@ impl Host {
             clock,
             Rng::from_os().map_err(Failure::new)?,
         );
-        Ok(Host { app, embedded })
+        Ok(Host { app, sink_away, embedded })
+    }
+
+    /// As `open`, for what is of no use without the sink.
+    pub async fn reaching(data: &Path, sink: Arc<dyn Sink>) -> Result<Host, Failure> {
+        let host = Host::open(data, sink).await?;
+        match &host.sink_away {
+            None => Ok(host),
+            Some(problem) => Err(Failure::new(format!("{problem}; start it, or name another with --kafka"))),
+        }
     }
 
     /// Records that wait in the tiers' queues.

@@ -78,7 +78,7 @@ fn median(mut figures: Vec<Figures>) -> Figures {
 
 async fn whole_way(brokers: &str, body: &Bytes) -> Result<Figures, Failure> {
     let folder = Scratch::new("orchestrated").map_err(Failure::new)?;
-    let host = Host::open(folder.path(), host::kafka_sink(brokers, PREFIX)?).await?;
+    let host = Host::reaching(folder.path(), host::kafka_sink(brokers, PREFIX)?).await?;
     let stop = CancellationToken::new();
     let delivering = tokio::spawn({
         let (app, stop) = (host.app.clone(), stop.clone());
@@ -143,7 +143,7 @@ async fn readings(brokers: &str, clients: u64, readings: u64, as_json: bool) -> 
 /// [F11]: where the time of one poll goes; the medians of `runs` polls.
 async fn poll(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<Exit, Failure> {
     let folder = Scratch::new("poll").map_err(Failure::new)?;
-    let host = Host::open(folder.path(), host::kafka_sink(brokers, PREFIX)?).await?;
+    let host = Host::reaching(folder.path(), host::kafka_sink(brokers, PREFIX)?).await?;
     // The first one warms up and is not counted.
     bench::poll::poll(&host.app, 0, rows).await?;
     let mut polls = Vec::new();

@@ -9,6 +9,7 @@ use serde::Serialize;
 use streammanager::app::App;
 use streammanager::control::caller;
 use streammanager::decode::{Context, Format};
+use streammanager::deliver::breaker::BreakerState;
 use streammanager::deliver::deliver;
 use streammanager::deliver::tally::{Percentiles, Totals};
 use streammanager::error::{Reason, Reject};
@@ -16,6 +17,7 @@ use streammanager::express::admit::{NotAdmitted, admit};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{self, Ledger};
 use streammanager::record::{SourceId, Stream, StreamId, TenantId, Tier, WhenFull};
+use streammanager::sink::Lane;
 use streammanager::sources;
 use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::host::{self, Host};
@@ -64,6 +66,12 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
     }
     files::all_there(&args.input.files)?;
     let host = Host::open(&args.data, host::sink(args.out.as_deref(), args.kafka.as_deref())?).await?;
+    if let Some(problem) = &host.sink_away {
+        let data = args.data.display();
+        eprintln!(
+            "streammanager: {problem}: what is read waits in {data}, and the next run with this folder delivers it"
+        );
+    }
     let queued_at_start = host.queued_records().await?;
     let stop = CancellationToken::new();
     let delivering = tokio::spawn({
@@ -91,7 +99,12 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
         ledger.add(&read.1);
         files.push(read.0);
     }
-    while !host.is_drained().await? && !interrupted.is_cancelled() && !delivering.is_finished() {
+    let mut patience = Patience::new();
+    while !host.is_drained().await?
+        && !interrupted.is_cancelled()
+        && !delivering.is_finished()
+        && !patience.is_over(&host)
+    {
         progress(&host, &ledger, args.json);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -124,6 +137,31 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
         && report.dead_lettered == 0
         && report.files.iter().all(|file| file.error.is_none());
     Ok(if clean { Exit::Done } else { Exit::Partly })
+}
+
+/// Without any record acknowledged for so long, behind an open circuit breaker, the rest is left in the queues.
+const GIVE_UP: Duration = Duration::from_secs(20);
+
+/// How long the end waits for a sink that does not answer.
+struct Patience {
+    delivered: u64,
+    since: Instant,
+}
+
+impl Patience {
+    fn new() -> Patience {
+        Patience { delivered: 0, since: Instant::now() }
+    }
+
+    /// A sink that was away at the start is not waited for.
+    fn is_over(&mut self, host: &Host) -> bool {
+        let delivered = host.app.tally.totals().delivered_in_all();
+        let held_back = host.app.breakers.lane(Lane::Bulk).state() != BreakerState::Closed;
+        if delivered > self.delivered || (!held_back && host.sink_away.is_none()) {
+            *self = Patience { delivered, since: Instant::now() };
+        }
+        host.sink_away.is_some() && delivered == 0 || self.since.elapsed() >= GIVE_UP
+    }
 }
 
 /// With a key it is the connector's, as for a sender of alerts [A2]; the data folder knows the connectors.

@@ -30,9 +30,9 @@ pub enum SourceError {
     /// The source's own trouble; counts for its breaker [S10].
     #[error("{0}")]
     Failed(String),
-    /// Told to come back later [S11].
-    #[error("told to wait until {0}")]
-    Busy(Timestamp),
+    /// Told to come back later [S11], in the source's own words.
+    #[error("{said}")]
+    Busy { until: Timestamp, said: String },
     /// Wrong key or configuration: a person has to act.
     #[error("{0}")]
     Refused(String),

@@ -71,6 +71,7 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
     }
     let fetched = fetch(app, registered, &mut state).await?;
     if let PollOutcome::Failed(problem) = &fetched {
+        metrics::counter!("stream_polls_failed_total", "stream_id" => tick.stream.to_string()).increment(1);
         match state.failures {
             ..FAILURES => tracing::info!(stream = %tick.stream, problem, "a poll failed"),
             failures => tracing::warn!(stream = %tick.stream, problem, failures, "polls fail in a row"),
@@ -100,8 +101,8 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
             succeeded(state, now);
             return Ok(PollOutcome::NotModified);
         }
-        Err(SourceError::Busy(until)) => {
-            let outcome = failed(state, now, format!("the source asks to wait until {}", rfc3339(until)));
+        Err(SourceError::Busy { until, said }) => {
+            let outcome = failed(state, now, format!("{said}; it is asked again at {}", rfc3339(until)));
             state.not_before = state.not_before.max(Some(until));
             return Ok(outcome);
         }

@@ -2,5 +2,6 @@
 
 pub mod lease;
 pub mod mode;
+pub mod seed;
 pub mod streams;
 pub mod ticks;

@@ -264,6 +264,12 @@ pub struct Diff {
     pub unchanged: Vec<StreamId>,
 }
 
+impl Diff {
+    pub fn changes_nothing(&self) -> bool {
+        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+    }
+}
+
 /// Registers the file's streams, new ones started. `prune` removes what the file does not name. Applying twice changes
 /// nothing the second time.
 pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, BackendError> {
@@ -339,7 +345,7 @@ fn next_poll(interval: Duration, not_before: Option<Timestamp>, now: Timestamp) 
     Timestamp::from_second((earliest.div_euclid(step) + 1) * step).unwrap_or(Timestamp::MAX)
 }
 
-pub(crate) async fn poll_state(app: &App, id: &StreamId) -> Result<PollState, BackendError> {
+pub async fn poll_state(app: &App, id: &StreamId) -> Result<PollState, BackendError> {
     match app.store.get(&Key::new(POLLS, id.as_str())).await? {
         Some(item) => serde_json::from_slice(&item.value)
             .map_err(|e| BackendError::Fatal(format!("poll state of {id} cannot be read: {e}"))),

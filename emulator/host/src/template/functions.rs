@@ -37,6 +37,17 @@ pub(super) fn function(
         retries = config.count("MaximumRetryAttempts", 0..=2)?;
         max_event_age = config.seconds("MaximumEventAgeInSeconds", 60..=21_600)?;
         on_failure = failure_queue(scope, config)?;
+        let mut say = |asked: bool, property: &str, instead: &str| {
+            if asked {
+                gathered.say(id, &format!("EventInvokeConfig.{property}"), instead);
+            }
+        };
+        say(max_event_age.is_some(), "MaximumEventAgeInSeconds", "an event of any age is tried again");
+        say(
+            retries.is_some_and(|retries| retries > 0),
+            "MaximumRetryAttempts",
+            "a retry comes after 1 s, not after minutes",
+        );
     }
     let mut function = Function {
         logical_id: id.into(),
@@ -160,6 +171,7 @@ impl Event<'_> {
         };
         let report_failures = self.reports_failures()?;
         let trigger = Trigger::Queue { queue, batch_size, window, report_failures, max_concurrency };
+        gathered.trigger(self.id, |property| self.path(property), &trigger);
         Ok(self.enabled()?.then_some(trigger))
     }
 
@@ -218,6 +230,7 @@ impl Event<'_> {
             parallel: at.count("ParallelizationFactor", 1..=10)?.unwrap_or(1),
             on_failure: failure_queue(self.scope, at)?,
         };
+        gathered.trigger(self.id, |property| self.path(property), &trigger);
         Ok(self.enabled()?.then_some(trigger))
     }
 

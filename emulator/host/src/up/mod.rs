@@ -2,6 +2,8 @@
 //! template does not say does not run.
 
 mod backends;
+mod brokers;
+mod changes;
 mod connections;
 mod demo;
 mod functions;
@@ -9,6 +11,7 @@ mod http;
 mod kinesis;
 mod ledger;
 mod limits;
+mod lookout;
 mod options;
 mod readers;
 mod readiness;
@@ -19,7 +22,7 @@ mod sources;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +32,8 @@ use streammanager::app::{App, Seams};
 use streammanager::queue::QueueRef;
 use streammanager::record::hex;
 use streammanager::schedule::lease;
-use streammanager::schedule::streams::{self, StreamsFile};
+use streammanager::schedule::seed::{self, Seeded};
+use streammanager::schedule::streams::StreamsFile;
 use streammanager::settings::Settings;
 use streammanager::sink::TopicState;
 use streammanager::sources as source_table;
@@ -45,10 +49,12 @@ use crate::host;
 use crate::running::{self, Running};
 use crate::template::{self, Template, Trigger};
 use backends::Backends;
+use brokers::{Brokers, Heard};
 use functions::Functions;
 use http::{Api, Rooms};
-use kinesis::KinesisStream;
+use kinesis::{KinesisStream, Stores};
 use ledger::{Ledger, Queued};
+use lookout::{Lookout, say};
 pub use options::{Kafka, Options};
 use readers::Readers;
 use readiness::Readiness;
@@ -72,7 +78,8 @@ pub async fn run(args: Options) -> Result<Exit, Failure> {
     // Clients' connections and the topics' files; as many as the system lets us have.
     let _ = rlimit::increase_nofile_limit(DESCRIPTORS);
     let world = World::start(&args).await?;
-    world.announce(args.demo, json);
+    world.announce(args.demo, json).await;
+    world.watch(json);
     let noted = running::note(world.running(&args.data)?);
     if let Err(problem) = &noted {
         tracing::warn!(%problem, "operator's commands must name this system: it could not be noted as running");
@@ -95,10 +102,12 @@ struct World {
     http: SocketAddr,
     mqtt: SocketAddr,
     kafka: String,
-    streams: usize,
+    brokers: Brokers,
+    /// The streams file, and what became of it.
+    streams_file: Option<PathBuf>,
+    streams: Seeded,
     /// Streams that cannot be polled for want of their service's key, by the setting that is missing.
     keyless: BTreeMap<&'static str, usize>,
-    topics: Vec<streammanager::sink::TopicReport>,
     /// Takes in nothing new: HTTP, MQTT, schedules.
     intake: CancellationToken,
     /// Ends event sources and delivery.
@@ -143,7 +152,6 @@ impl World {
             // A newcomer sees a revision within seconds, not minutes.
             streams_file.streams.iter_mut().for_each(|spec| spec.interval = demo::interval());
         }
-        let streams = streams_file.streams.len();
         let keys = service_keys(args.demo);
         for function in &mut template.functions {
             function.environment.extend(keys.iter().map(|(setting, key)| ((*setting).to_owned(), key.clone())));
@@ -162,8 +170,7 @@ impl World {
             Kafka::Embedded(_) => host::embedded_sink(&kafka, &prefix)?,
             Kafka::Brokers(_) => host::kafka_sink(&kafka, &prefix)?,
         };
-        let topics =
-            sink.check().await.map_err(|e| Failure::new(format!("{e}; start it, or run with --kafka embedded")))?;
+        let brokers = Brokers::of(sink.clone());
 
         let world = App::new(
             Settings::local(),
@@ -180,8 +187,9 @@ impl World {
         let (intake, work) = (CancellationToken::new(), CancellationToken::new());
         let mut kinesis = BTreeMap::new();
         for stream in &template.streams {
-            let store = Arc::new(backends.folder.clone());
-            kinesis.insert(stream.name.clone(), KinesisStream::open(&stream.name, stream.shards, store).await?);
+            let folder = &backends.folder;
+            let stores = Stores { store: Arc::new(folder.clone()), intake: Arc::new(folder.intake()) };
+            kinesis.insert(stream.name.clone(), KinesisStream::open(&stream.name, stream.shards, stores).await?);
         }
         let readers = Readers { alerts_open_to_all: args.mqtt_open_alerts };
         let rules = Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), readers)?);
@@ -196,7 +204,7 @@ impl World {
             lease::clear_all(&app).await?;
         }
         let queued_at_start = backends.queued(&app.settings).await?;
-        streams::apply(&app, &streams_file, true).await?;
+        let streams = seed::seed(&app, &streams_file).await?;
 
         let (intake_tasks, work_tasks) = (TaskTracker::new(), TaskTracker::new());
         // Before anything runs that counts.
@@ -212,9 +220,11 @@ impl World {
             intake: &intake,
             work: &work,
         };
+        work_tasks.spawn(brokers.clone().watch(work.clone()));
         let routes = triggers.start(&template, &intake_tasks, &work_tasks)?;
 
-        let readiness = Readiness::new(app.clone(), kinesis.into_values().collect());
+        let streams_of_kinesis = kinesis.into_values().collect();
+        let readiness = Readiness::new(app.clone(), backends.folder.clone(), brokers.clone(), streams_of_kinesis);
         let control_key = control_key(&args.data, &app.rng)?;
         let (http_at, mqtt_at) = (http.local_addr().map_err(Failure::new)?, mqtt.local_addr().map_err(Failure::new)?);
         let api = Api {
@@ -238,9 +248,10 @@ impl World {
             http: http_at,
             mqtt: mqtt_at,
             kafka,
+            brokers,
+            streams_file: args.streams.clone(),
             streams,
             keyless,
-            topics,
             intake,
             work,
             broker,
@@ -259,50 +270,70 @@ impl World {
         demo::Targets { app: self.app.clone(), http: self.http, mqtt: self.mqtt }
     }
 
+    /// Says what changes from now on.
+    fn watch(&self, json: bool) {
+        let (app, folder, readiness) = (self.app.clone(), self.backends.folder.clone(), self.readiness.clone());
+        self.work_tasks.spawn(Lookout { app, folder, readiness, json }.run(self.work.clone()));
+    }
+
     /// The first screen: where everything is, and what of the template this host does not do.
-    fn announce(&self, demo: bool, as_json: bool) {
+    async fn announce(&self, demo: bool, as_json: bool) {
+        let heard = self.brokers.first().await;
+        let topics = if let Heard::Answers(topics) = &heard { &topics[..] } else { &[] };
+        let streams = self.streams.registered();
         if as_json {
             let started = json!({
                 "http": self.http.to_string(), "mqtt": self.mqtt.to_string(), "kafka": self.kafka,
-                "state": self.backends.place, "differs": self.backends.differs, "streams": self.streams, "topics": self.topics, "queued_at_start": self.queued_at_start,
+                "kafka_answers": matches!(heard, Heard::Answers(_)),
+                "state": self.backends.place, "differs": self.backends.differs, "streams": streams,
+                "streams_differ": self.streams.difference(), "topics": topics, "queued_at_start": self.queued_at_start,
                 "not_honoured": self.template.unsupported.iter().map(ToString::to_string).collect::<Vec<_>>(),
             });
-            println!("{}", json!({ "started": started }));
-            return;
+            return say(&json!({ "started": started }).to_string());
         }
-        println!("StreamManager is up: {} functions, {} streams", self.template.functions.len(), self.streams);
-        println!("  HTTP   http://{}   POST /alerts, GET /status, /metrics, /health/ready", self.http);
-        println!("  MQTT   {}   sensors/{{kind}}/{{id}}/state, alerts/{{source_id}}", self.mqtt);
-        println!("  Kafka  {}   {} topics", self.kafka, self.topics.len());
-        println!("  State  {}", self.backends.place);
+        say(&format!("StreamManager is up: {} functions, {streams} streams", self.template.functions.len()));
+        say(&format!("  HTTP   http://{}   POST /alerts, GET /status, /metrics, /health/ready", self.http));
+        say(&format!("  MQTT   {}   sensors/{{kind}}/{{id}}/state, alerts/{{source_id}}", self.mqtt));
+        match &heard {
+            Heard::Answers(topics) => say(&format!("  Kafka  {}   {} topics", self.kafka, topics.len())),
+            Heard::NothingYet | Heard::Away(_) => say(&format!(
+                "  Kafka  {}   does not answer: what comes is taken in and queued, and goes out when it does",
+                self.kafka
+            )),
+        }
+        say(&format!("  State  {}", self.backends.place));
         for differs in &self.backends.differs {
-            println!("  {differs}: used as it is");
+            say(&format!("  {differs}: used as it is"));
         }
-        for topic in &self.topics {
+        for topic in topics {
             if let TopicState::Differs { partitions, expected } = topic.state {
-                println!("  topic {} has {partitions} partitions, expected {expected}: used as it is", topic.topic);
+                say(&format!(
+                    "  topic {} has {partitions} partitions, expected {expected}: used as it is",
+                    topic.topic
+                ));
             }
         }
+        self.streams.lines(self.streams_file.as_deref()).iter().for_each(|line| say(&format!("  {line}")));
         for (setting, streams) in &self.keyless {
-            println!("  {setting} is not set: {streams} streams cannot be polled");
+            say(&format!("  {setting} is not set: {streams} streams cannot be polled"));
         }
         match self.queued_at_start {
             Queued::Records(0) => {}
-            Queued::Records(n) => println!("  {n} records of an earlier run wait in the queues and go on now"),
-            queued => println!("  {queued} of earlier runs wait in the queues and go on now"),
+            Queued::Records(n) => say(&format!("  {n} records of an earlier run wait in the queues and go on now")),
+            queued => say(&format!("  {queued} of earlier runs wait in the queues and go on now")),
         }
         if demo {
             // The story comes first; who runs it for real is told line by line.
             let unsupported = self.template.unsupported.len();
-            println!(
+            say(&format!(
                 "  {unsupported} properties of the template are not honoured here: `up` without --demo lists them"
-            );
+            ));
         } else {
             for unsupported in &self.template.unsupported {
-                println!("  not honoured here: {unsupported}");
+                say(&format!("  not honoured here: {unsupported}"));
             }
         }
-        println!("Watch: streammanager topics tail wildfire-nasa-firms --from-beginning");
+        say("Watch: streammanager topics tail wildfire-nasa-firms --from-beginning");
     }
 
     async fn stop(self, json: bool) -> Result<Exit, Failure> {

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use streammanager::app::App;
 use streammanager::deliver::breaker::BreakerState;
+use streammanager::embedded::Embedded;
+use streammanager::error::BackendError;
 use streammanager::record::Tier;
 use streammanager::schedule::streams;
 use streammanager::sink::Lane;
@@ -14,6 +16,7 @@ use streammanager::store::{Expect, Key};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::brokers::{Brokers, Heard};
 use super::kinesis::KinesisStream;
 
 /// Anyone may ask; the store is written to once in this time.
@@ -22,39 +25,100 @@ const TRUE_FOR: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct Readiness {
     app: App,
+    folder: Embedded,
+    brokers: Brokers,
     pub(crate) kinesis: Arc<Vec<KinesisStream>>,
     /// How the last write went, and when; held while one is under way.
     written: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
+/// Two answers: a load balancer asks whether this system takes in, and it does while Kafka is away (DESIGN 20).
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    /// As `intake.ready`.
     pub(crate) ready: bool,
-    pub(crate) queue: String,
-    pub(crate) store: String,
-    pub(crate) sink: String,
+    pub(crate) intake: Intake,
+    pub(crate) delivery: Delivery,
+}
+
+/// Whether what comes is taken in durably: `ok`, or what is wrong.
+#[derive(Debug, Serialize)]
+pub(crate) struct Intake {
+    pub(crate) ready: bool,
+    queue: String,
+    store: String,
+    disk: String,
+}
+
+/// Whether what was taken in goes out.
+#[derive(Debug, Serialize)]
+pub(crate) struct Delivery {
+    pub(crate) ready: bool,
+    kafka: String,
+    critical: &'static str,
+    bulk: &'static str,
+    /// Messages in the tiers' queues.
+    pub(crate) waiting: u64,
+}
+
+const OK: &str = "ok";
+
+impl Intake {
+    pub(crate) fn problem(&self) -> Option<String> {
+        [&self.disk, &self.store, &self.queue].into_iter().find(|how| *how != OK).cloned()
+    }
+}
+
+impl Delivery {
+    pub(crate) fn problem(&self) -> Option<String> {
+        if self.ready {
+            return None;
+        }
+        Some(match (self.kafka.as_str(), self.critical) {
+            (OK, OK) => format!("HIGH, NORMAL and LOW: {}", self.bulk),
+            (OK, critical) => format!("CRITICAL: {critical}"),
+            (kafka, _) => kafka.to_owned(),
+        })
+    }
 }
 
 impl Readiness {
-    pub(crate) fn new(app: App, kinesis: Vec<KinesisStream>) -> Readiness {
-        Readiness { app, kinesis: Arc::new(kinesis), written: Arc::default() }
+    pub(crate) fn new(app: App, folder: Embedded, brokers: Brokers, kinesis: Vec<KinesisStream>) -> Readiness {
+        Readiness { app, folder, brokers, kinesis: Arc::new(kinesis), written: Arc::default() }
     }
 
-    /// Ready: the queues answer, the store takes a write, and the critical lane's last try reached the sink.
     pub(crate) async fn report(&self) -> Report {
-        let queue = match self.app.queue.depth(&self.app.settings.queues.critical).await {
-            Ok(_) => "ok".to_owned(),
-            Err(e) => e.to_string(),
+        let intake = self.intake().await;
+        Report { ready: intake.ready, intake, delivery: self.delivery().await }
+    }
+
+    /// The queues answer, the store takes a write, and the disk has room.
+    async fn intake(&self) -> Intake {
+        let words = |outcome: Result<(), BackendError>| outcome.map_or_else(|e| e.to_string(), |()| OK.to_owned());
+        let queue = words(self.app.queue.depth(&self.app.settings.queues.critical).await.map(|_| ()));
+        let (store, disk) = (self.store().await, words(self.folder.room()));
+        let ready = queue == OK && store == OK && disk == OK;
+        Intake { ready, queue, store, disk }
+    }
+
+    /// Kafka answers, and no breaker holds anything back.
+    async fn delivery(&self) -> Delivery {
+        let kafka = match self.brokers.heard() {
+            Heard::Answers(_) => OK.to_owned(),
+            Heard::NothingYet => "Kafka has not answered yet".to_owned(),
+            Heard::Away(problem) => problem,
         };
-        let store = self.store().await;
-        let critical = self.app.breakers.lane(Lane::Critical);
-        let sink = match critical.state() {
-            BreakerState::Closed if critical.is_well() => "ok",
-            BreakerState::Closed => "the last try failed",
+        let breaker = |lane| match self.app.breakers.lane(lane).state() {
+            BreakerState::Closed => OK,
             BreakerState::Open => "the circuit breaker is open",
-            BreakerState::HalfOpen => "the circuit breaker is half-open",
+            BreakerState::HalfOpen => "the circuit breaker lets one try through",
         };
-        Report { ready: queue == "ok" && store == "ok" && sink == "ok", queue, store, sink: sink.into() }
+        let (critical, bulk) = (breaker(Lane::Critical), breaker(Lane::Bulk));
+        let mut waiting = 0;
+        for tier in Tier::ALL {
+            waiting += self.app.queue.depth(self.app.settings.queues.tier(tier)).await.map_or(0, |depth| depth.total());
+        }
+        Delivery { ready: kafka == OK && critical == OK && bulk == OK, kafka, critical, bulk, waiting }
     }
 
     /// Whether the store takes a write: a full disk still reads.
@@ -87,9 +151,17 @@ impl Readiness {
             };
             metrics::gauge!("stream_circuit_breaker_state", "lane" => name).set(state);
         }
-        let connected = [Lane::Critical, Lane::Bulk].iter().all(|lane| self.app.breakers.lane(*lane).is_well());
+        let connected = matches!(self.brokers.heard(), Heard::Answers(_));
         metrics::gauge!("stream_kafka_connection_status").set(f64::from(u8::from(connected)));
         if let Ok(streams) = streams::list(&self.app).await {
+            for registered in &streams {
+                let state = streams::poll_state(&self.app, &registered.spec.id).await.unwrap_or_default();
+                if let Some(at) = state.last_success {
+                    let id = registered.spec.id.to_string();
+                    metrics::gauge!("stream_last_good_poll_timestamp_seconds", "stream_id" => id)
+                        .set(at.as_second() as f64);
+                }
+            }
             let active = streams.iter().filter(|stream| stream.started).count();
             metrics::gauge!("stream_active_streams").set(active as f64);
         }

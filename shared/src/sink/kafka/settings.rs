@@ -175,6 +175,8 @@ impl KafkaSettings {
             .set("socket.timeout.ms", "1500")
             .set("retry.backoff.ms", "50")
             .set("retry.backoff.max.ms", "250")
+            // A missing topic is made by us, with its partitions, never by the broker with its own number [K2].
+            .set("allow.auto.create.topics", "false")
             // A topic that is not there is told as such instead of as silence.
             .set("topic.metadata.propagation.max.ms", "1000");
         match lane {

@@ -126,11 +126,10 @@ impl Connector for Firms {
         // A page may repeat the URL; its key is gone before the text is cut, so that no half of it stays.
         let start = String::from_utf8_lossy(&response.body[..response.body.len().min(4096)]);
         let text: String = start.replace(&self.map_key, "***").chars().take(120).collect();
-        if text.contains("transaction limit") {
-            return Err(SourceError::Busy(now + QUOTA_WAIT));
-        }
-        if let Some(wait) = retry_after(&response, now) {
-            return Err(SourceError::Busy(wait));
+        let over_quota = text.contains("transaction limit").then(|| now + QUOTA_WAIT);
+        let until = over_quota.or_else(|| retry_after(&response, now));
+        if let Some(until) = until {
+            return Err(SourceError::Busy { until, said: format!("status {}: {text:?}", response.status) });
         }
         if text.contains("Invalid MAP_KEY") {
             Err(SourceError::Refused(format!("status {}: {text:?}: check the FIRMS map key", response.status)))
@@ -179,7 +178,8 @@ mod tests {
         assert!(answer(200, &[], HEADER).is_ok(), "a header alone means no fires");
         assert!(answer(500, &[], HEADER).is_ok());
         assert!(matches!(answer(200, &[], "Invalid MAP_KEY."), Err(SourceError::Refused(_))));
-        let busy = SourceError::Busy(Timestamp::UNIX_EPOCH + QUOTA_WAIT);
+        let said = "status 200: \"Exceeding allowed transaction limit.\"".to_owned();
+        let busy = SourceError::Busy { until: Timestamp::UNIX_EPOCH + QUOTA_WAIT, said };
         assert_eq!(answer(200, &[], "Exceeding allowed transaction limit."), Err(busy));
         assert!(matches!(answer(200, &[], ""), Err(SourceError::Failed(_))), "an empty body is not: no fires");
         let Err(SourceError::Failed(text)) = answer(200, &[], "<html>k3y</html>") else { panic!("html was taken") };
@@ -202,7 +202,8 @@ mod tests {
         assert_eq!(request.headers[1].0, "if-modified-since");
         assert_eq!(answer(304, &[], ""), Err(SourceError::NotModified));
         let until = Timestamp::UNIX_EPOCH + Duration::from_secs(90);
-        assert_eq!(answer(503, &[("retry-after", "90")], "busy"), Err(SourceError::Busy(until)));
+        let busy = SourceError::Busy { until, said: "status 503: \"busy\"".into() };
+        assert_eq!(answer(503, &[("retry-after", "90")], "busy"), Err(busy));
     }
 
     #[test]

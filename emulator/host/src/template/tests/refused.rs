@@ -213,3 +213,36 @@ fn an_unknown_property_or_type_is_named_not_dropped_in_silence() {
     assert!(lines.contains(&"T: AWS::SNS::Topic is not run here".to_owned()), "{lines:?}");
     assert!(lines.contains(&"R: S3 action: does nothing".to_owned()), "{lines:?}");
 }
+
+#[test]
+fn l5_what_a_trigger_asks_for_and_does_not_get_is_named_field_by_field() {
+    let text = with_resources(
+        "  Q: {Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: 60}}\n  \
+         K: {Type: AWS::Kinesis::Stream, Properties: {ShardCount: 1, RetentionPeriodHours: 48}}\n  \
+         G:\n    Type: AWS::Serverless::Function\n    Metadata: {BuildProperties: {Binary: stream}}\n    Properties:\n      \
+         Timeout: 10\n      EventInvokeConfig: {MaximumRetryAttempts: 1, MaximumEventAgeInSeconds: 60}\n      Events:\n        \
+         FromQueue: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn, BatchSize: 100, MaximumBatchingWindowInSeconds: 5, \
+         ScalingConfig: {MaximumConcurrency: 2}}}\n        \
+         FromStream: {Type: Kinesis, Properties: {Stream: !GetAtt K.Arn, StartingPosition: LATEST, \
+         MaximumBatchingWindowInSeconds: 5, BisectBatchOnFunctionError: true, MaximumRetryAttempts: 3, \
+         MaximumRecordAgeInSeconds: 60, ParallelizationFactor: 2}}\n",
+    );
+    let lines: Vec<_> = read(&text).unsupported.iter().map(ToString::to_string).collect();
+    for field in [
+        "G: Events.FromQueue.BatchSize",
+        "G: Events.FromQueue.MaximumBatchingWindowInSeconds",
+        "G: Events.FromQueue.ScalingConfig.MaximumConcurrency",
+        "G: Events.FromStream.StartingPosition",
+        "G: Events.FromStream.MaximumBatchingWindowInSeconds",
+        "G: Events.FromStream.BisectBatchOnFunctionError",
+        "G: Events.FromStream.MaximumRetryAttempts",
+        "G: Events.FromStream.MaximumRecordAgeInSeconds",
+        "G: Events.FromStream.ParallelizationFactor",
+        "G: EventInvokeConfig.MaximumRetryAttempts",
+        "G: EventInvokeConfig.MaximumEventAgeInSeconds",
+        "K: RetentionPeriodHours",
+    ] {
+        let named = lines.iter().filter(|line| line.starts_with(&format!("{field}: "))).count();
+        assert_eq!(named, 1, "{field} in {lines:#?}");
+    }
+}

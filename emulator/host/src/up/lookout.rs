@@ -1,0 +1,84 @@
+//! Looks once a second how things stand, says what changed, and takes over what the disk damaged.
+
+use std::io::Write;
+use std::time::Duration;
+
+use streammanager::app::App;
+use streammanager::dead;
+use streammanager::embedded::Embedded;
+use streammanager::error::BackendError;
+use streammanager::schedule::streams;
+use tokio_util::sync::CancellationToken;
+
+use super::changes::{Said, Standing};
+use super::readiness::Readiness;
+
+const LOOK: Duration = Duration::from_secs(1);
+/// Of a system about which there is nothing to say.
+const HEARTBEAT: Duration = Duration::from_secs(10 * 60);
+/// Damaged rows taken over at a time.
+const DAMAGED: usize = 10;
+
+pub(crate) struct Lookout {
+    pub(crate) app: App,
+    pub(crate) folder: Embedded,
+    pub(crate) readiness: Readiness,
+    pub(crate) json: bool,
+}
+
+impl Lookout {
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut said = Said::nothing(self.app.clock.now(), HEARTBEAT);
+        loop {
+            let standing = self.standing().await;
+            let at = self.app.clock.now();
+            let mut events = said.changes(standing, at);
+            let totals = self.app.tally.totals();
+            events.extend(said.heartbeat(totals.accepted, totals.delivered_in_all(), at));
+            events.iter().for_each(|event| say(&event.line(at, self.json)));
+            if let Err(problem) = self.take_over_damage().await {
+                tracing::warn!(%problem, "damaged rows are not yet among the dead letters");
+            }
+            // The last look is after the stop: what changed in between is said, too.
+            if stop.is_cancelled() {
+                return;
+            }
+            tokio::select! { biased;
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn standing(&self) -> Standing {
+        let report = self.readiness.report().await;
+        let mut standing = Standing {
+            intake: report.intake.problem(),
+            delivery: report.delivery.problem(),
+            waiting: report.delivery.waiting,
+            ..Standing::default()
+        };
+        let Ok(registered) = streams::list(&self.app).await else { return standing };
+        for registered in registered.into_iter().filter(|registered| registered.started) {
+            if let Ok(state) = streams::poll_state(&self.app, &registered.spec.id).await {
+                standing.sources.insert(registered.spec.id, state.last_error);
+            }
+        }
+        standing
+    }
+
+    /// Damaged rows become dead letters, which people look at; only then are they forgotten here.
+    async fn take_over_damage(&self) -> Result<(), BackendError> {
+        for damaged in self.folder.damaged(DAMAGED)? {
+            let detail = format!("{} was damaged on the disk", damaged.what);
+            dead::bury_stray(&self.app, damaged.bytes, detail).await?;
+            self.folder.forget_damaged(damaged.number).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A line on standard output; whoever read it may have gone.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -1,0 +1,86 @@
+//! The streams file of a host [L1]: it seeds an empty folder. Afterwards the operator's changes stand, and where the file
+//! differs from them that is said, never applied unasked.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::app::App;
+use crate::error::BackendError;
+use crate::schedule::streams::{self, Diff, Registered, StreamsFile};
+use crate::store::{Expect, Key};
+
+/// What became of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seeded {
+    /// All of its streams were registered.
+    Applied { streams: usize },
+    /// Streams were registered before; what applying the file with `--prune` would change.
+    Kept { registered: usize, would: Diff },
+}
+
+/// Registers the file's streams where none ever were.
+pub async fn seed(app: &App, file: &StreamsFile) -> Result<Seeded, BackendError> {
+    // Whoever removed every stream did not want them back.
+    let seeded = Key::new("stream-seed", "done");
+    let registered = streams::list(app).await?;
+    if !registered.is_empty() || app.store.get(&seeded).await?.is_some() {
+        return Ok(Seeded::Kept { registered: registered.len(), would: difference(&registered, file) });
+    }
+    streams::apply(app, file, false).await?;
+    if !file.streams.is_empty() {
+        app.store.put_if(&seeded, Bytes::new(), Expect::Any, None).await.map_err(|e| e.of("streams"))?;
+    }
+    Ok(Seeded::Applied { streams: file.streams.len() })
+}
+
+fn difference(registered: &[Registered], file: &StreamsFile) -> Diff {
+    let mut would = Diff::default();
+    for spec in &file.streams {
+        match registered.iter().find(|registered| registered.spec.id == spec.id) {
+            None => would.added.push(spec.id.clone()),
+            Some(registered) if registered.spec == *spec => would.unchanged.push(spec.id.clone()),
+            Some(_) => would.changed.push(spec.id.clone()),
+        }
+    }
+    let unnamed = registered.iter().map(|registered| &registered.spec.id);
+    would.removed = unnamed.filter(|id| !file.streams.iter().any(|spec| spec.id == **id)).cloned().collect();
+    would
+}
+
+impl Seeded {
+    pub fn registered(&self) -> usize {
+        match self {
+            Seeded::Applied { streams } => *streams,
+            Seeded::Kept { registered, .. } => *registered,
+        }
+    }
+
+    /// What the file says otherwise than what is registered; `None` when it says the same.
+    pub fn difference(&self) -> Option<&Diff> {
+        match self {
+            Seeded::Kept { would, .. } if !would.changes_nothing() => Some(would),
+            Seeded::Kept { .. } | Seeded::Applied { .. } => None,
+        }
+    }
+
+    /// The difference for people, with the command that applies it; `file`: none for the streams in this program.
+    pub fn lines(&self, file: Option<&Path>) -> Vec<String> {
+        let Some(would) = self.difference() else { return Vec::new() };
+        let (named, argument) = match file {
+            Some(file) => (file.display().to_string(), format!(" {}", file.display())),
+            None => ("the streams file in this program".to_owned(), String::new()),
+        };
+        let mut lines = vec![format!("{named} differs from the registered streams, which stay as they are:")];
+        for (mark, ids, what) in [
+            ('+', &would.added, "is not registered"),
+            ('~', &would.changed, "is registered otherwise"),
+            ('-', &would.removed, "is registered and not in it"),
+        ] {
+            lines.extend(ids.iter().map(|id| format!("  {mark} {id} {what}")));
+        }
+        let prune = if would.removed.is_empty() { "" } else { ", with --prune also removals" };
+        lines.push(format!("  `streammanager streams apply{argument}` applies it{prune}"));
+        lines
+    }
+}

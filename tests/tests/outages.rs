@@ -1,0 +1,210 @@
+//! What is accepted while Kafka is away, while the disk is full and across restarts: it goes out when that is over, and people
+//! are told once [R5, Q2, L1, O8].
+
+use std::fs::{DirBuilder, File};
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use reqwest::Method;
+use serde_json::{Value, json};
+use streammanager_tests::bodies::actual;
+use streammanager_tests::system::{Start, System};
+use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
+use streammanager_tests::{binary, free_port, skip};
+use tempfile::tempdir;
+
+/// A broker that others use: the embedded endpoint of a system with nothing else to do.
+fn broker(folder: &Path, port: u16) -> System {
+    System::up(&Start { kafka: format!("embedded:{port}"), ..Start::quiet(&folder.join("broker")) })
+}
+
+/// Until `topic` holds `want` messages. Longer than a circuit breaker may stay open.
+async fn arrived(broker: &System, topic: &str, want: usize) {
+    let end = Instant::now() + Duration::from_secs(150);
+    while broker.count(topic) < want {
+        assert!(Instant::now() < end, "{topic} holds {} of {want} messages", broker.count(topic));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn partitions(broker: &System, topic: &str) -> Option<u64> {
+    let listed = Command::new(binary()).args(["topics", "list", "--json", "--kafka", &broker.kafka]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let mut topics = listed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    topics.find(|found| found["topic"] == topic)?["partitions"].as_u64()
+}
+
+fn said<'a>(events: &'a [Value], event: &str) -> Vec<&'a Value> {
+    events.iter().filter(|line| line["event"] == event).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_a_start_without_kafka_takes_in_survives_a_kill_and_delivers_when_it_appears() {
+    let folder = tempdir().unwrap();
+    let port = free_port();
+    let start = Start { kafka: format!("127.0.0.1:{port}"), ..Start::quiet(folder.path()) };
+    let system = System::up(&start);
+    assert_eq!(system.started["started"]["kafka_answers"], false);
+    let key = system.sender("butte").await;
+    let (status, answer) = system.alert(&key, actual("O1")).await.unwrap();
+    assert_eq!((status, &answer["accepted"][0]["acknowledged_by"]), (200, &json!("queue")), "{answer}");
+    let (status, ready) = system.readiness().await;
+    assert_eq!((status, &ready["intake"]["ready"], &ready["delivery"]["ready"]), (200, &json!(true), &json!(false)));
+    assert!(ready["delivery"]["kafka"].as_str().unwrap().contains("does not answer"), "{ready}");
+    system.kill();
+
+    let system = System::up(&start);
+    assert_eq!(system.started["started"]["queued_at_start"], 1, "the alert was accepted before the kill");
+    assert_eq!(system.alert(&key, actual("O2")).await.unwrap().0, 200, "a start during an outage takes alerts");
+    let broker = broker(folder.path(), port);
+    arrived(&broker, "wildfire-critical-alerts", 2).await;
+    let made = partitions(&broker, "wildfire-critical-alerts");
+    assert_eq!(made, Some(6), "the topics are made when the broker appears [K2]");
+    while system.readiness().await.1["delivery"]["ready"] != true {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let (code, events) = system.stop_saying();
+    assert_eq!((code, &events.last().unwrap()["ledger"]["balanced"]), (0, &json!(true)), "{events:?}");
+    assert_eq!(said(&events, "delivery_stopped").len(), 1, "{events:?}");
+    assert_eq!(said(&events, "delivery_resumed").len(), 1, "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_ingest_queues_while_kafka_is_away_and_the_next_run_delivers_it() {
+    let folder = tempdir().unwrap();
+    let rows = folder.path().join("rows.csv");
+    std::fs::write(&rows, firms_csv(0, 10)).unwrap();
+    let port = free_port();
+    let ingest = || {
+        let mut ingest = Command::new(binary());
+        ingest.args(["ingest", "--json", "--source", "firms_viirs_snpp", "--kafka", &format!("127.0.0.1:{port}")]);
+        let ended = ingest.arg("--data").arg(folder.path().join("data")).arg(&rows).output().unwrap();
+        let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+        (ended.status.code(), report, String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+    let (code, report, errors) = ingest();
+    assert_eq!((code, &report["accepted"], &report["queued"]), (Some(3), &json!(10), &json!(10)), "{errors}");
+    assert!(errors.contains("does not answer") && errors.contains("delivers it"), "{errors}");
+    let broker = broker(folder.path(), port);
+    let (code, report, errors) = ingest();
+    assert_eq!((code, &report["duplicates"], &report["queued"]), (Some(0), &json!(10), &json!(0)), "{errors}");
+    assert_eq!(broker.messages("wildfire-nasa-firms", 10).len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k2_a_deleted_topic_is_made_again_with_its_partitions() {
+    let folder = tempdir().unwrap();
+    let port = free_port();
+    let broker = broker(folder.path(), port);
+    let system = System::up(&Start { kafka: format!("127.0.0.1:{port}"), ..Start::quiet(folder.path()) });
+    let key = system.sender("butte").await;
+    assert_eq!(system.alert(&key, actual("T1")).await.unwrap().0, 200);
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &broker.kafka).create().unwrap();
+    let deleted = admin.delete_topics(&["wildfire-critical-alerts"], &AdminOptions::new()).await.unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    assert_eq!(system.alert(&key, actual("T2")).await.unwrap().0, 200);
+    arrived(&broker, "wildfire-critical-alerts", 1).await;
+    assert_eq!(partitions(&broker, "wildfire-critical-alerts"), Some(6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l1_the_streams_file_seeds_an_empty_folder_and_the_operators_changes_stay() {
+    let folder = tempdir().unwrap();
+    let source = FakeUpstream::serve(|_| firms_csv(0, 3));
+    let start = Start { upstream: Some(source.url.clone()), ..Start::quiet(folder.path()) };
+    std::fs::write(&start.streams, FIRMS_STREAM).unwrap();
+    let system = System::up(&start);
+    assert_eq!(
+        (&system.started["started"]["streams"], &system.started["started"]["streams_differ"]),
+        (&json!(1), &Value::Null)
+    );
+    let own = json!({ "version": 1, "streams": [{
+        "id": "own", "source_id": "firms_viirs_noaa20", "connector": "firms", "tenant": "test", "interval": "5m",
+        "config": { "product": "VIIRS_NOAA20_NRT", "area": [-124.5, 32.5, -114.1, 42.1], "days": 1 },
+    }] });
+    let (status, answer) = system.control(Method::PUT, "/streams", Some(own)).await;
+    assert_eq!(status, 200, "{answer}");
+    system.stop();
+
+    std::fs::write(&start.streams, FIRMS_STREAM.replace("60s", "90s").replace("id: snpp", "id: other")).unwrap();
+    let system = System::up(&start);
+    let differ = &system.started["started"]["streams_differ"];
+    assert_eq!((&differ["added"], &differ["removed"]), (&json!(["other"]), &json!(["own", "snpp"])), "{differ}");
+    let (_, listed) = system.control(Method::GET, "/streams", None).await;
+    let ids: Vec<&str> =
+        listed["streams"].as_array().unwrap().iter().map(|s| s["stream_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["own", "snpp"], "a difference is never applied unasked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn o8_a_source_that_refuses_the_key_is_quoted_at_once_and_once() {
+    let folder = tempdir().unwrap();
+    let source = FakeUpstream::serve(|_| "Invalid MAP_KEY.".to_owned());
+    let start = Start { upstream: Some(source.url.clone()), ..Start::quiet(folder.path()) };
+    std::fs::write(&start.streams, FIRMS_STREAM.replace("60s", "1s")).unwrap();
+    let system = System::up(&start);
+    while !system.page("/metrics").await.unwrap().contains("stream_polls_failed_total{stream_id=\"snpp\"} 2") {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (_, events) = system.stop_saying();
+    let failing = said(&events, "source_failing");
+    assert_eq!(failing.len(), 1, "{events:?}");
+    assert_eq!(failing[0]["stream"], "snpp");
+    assert!(failing[0]["problem"].as_str().unwrap().contains("Invalid MAP_KEY."), "{failing:?}");
+}
+
+/// A small disk of its own; gone with the test.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where this user may not mount one.
+    fn mount(at: PathBuf) -> Option<SmallDisk> {
+        DirBuilder::new().mode(0o700).create(&at).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs"]).arg(&at).output();
+        mounted.is_ok_and(|mounted| mounted.status.success()).then_some(SmallDisk(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn q2_on_a_full_disk_what_is_queued_goes_out_and_nothing_new_is_accepted() {
+    let folder = tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(folder.path().join("disk")) else {
+        return skip("a real full disk", "this user may not mount a tmpfs");
+    };
+    let port = free_port();
+    let quiet = Start::quiet(folder.path());
+    let system = System::up(&Start { kafka: format!("127.0.0.1:{port}"), data: disk.0.join("data"), ..quiet });
+    let key = system.sender("butte").await;
+    for n in 0..20 {
+        assert_eq!(system.alert(&key, actual(&format!("F{n}"))).await.unwrap().0, 200);
+    }
+    let mut filler = File::create(disk.0.join("filler")).unwrap();
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    drop(filler);
+    let (status, answer) = system.alert(&key, actual("late")).await.unwrap();
+    assert_eq!(status, 503, "nothing can keep it: {answer}");
+    let (status, ready) = system.readiness().await;
+    assert_eq!((status, &ready["intake"]["ready"]), (503, &json!(false)), "{ready}");
+    assert!(ready["intake"]["disk"].as_str().unwrap().contains("full"), "{ready}");
+
+    let broker = broker(folder.path(), port);
+    arrived(&broker, "wildfire-critical-alerts", 20).await;
+    std::fs::remove_file(disk.0.join("filler")).unwrap();
+    assert_eq!(system.readiness().await.0, 200, "there is room again");
+    assert_eq!(system.alert(&key, actual("after")).await.unwrap().0, 200);
+    let (_, events) = system.stop_saying();
+    assert_eq!((said(&events, "intake_closed").len(), said(&events, "intake_open").len()), (1, 1), "{events:?}");
+}

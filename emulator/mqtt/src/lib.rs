@@ -7,6 +7,10 @@
 //! retained messages or sessions than the bounds say, and a keep-alive above `Limits::keep_alive`, which version 5 is told.
 //! A version 5 client that sends more publishes of QoS 2 than the receive maximum is disconnected.
 //!
+//! The Eclipse interoperability suite (paho.mqtt.testing, `client_test.py` and `client_test5.py`) is its outside judge. It asks
+//! for three things that stay as they are: a publish on `$…` is refused, which in 3.1.1 ends the connection; the keep-alive that
+//! a client asks for is not cut to 60 s; and a subscription that is not granted is told 0x87 in version 5, not 0x80.
+//!
 //! Sessions, subscriptions and retained messages are kept in memory and end with the process.
 
 mod aliases;

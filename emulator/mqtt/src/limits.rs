@@ -26,11 +26,12 @@ pub(super) const REASON_BYTES: usize = 200;
 /// The bounds that an operator or a test may want to change.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections that have not said CONNECT yet; of more the oldest goes. An honest client says it with its first packet.
+    /// Connections that have not said CONNECT yet; of more the oldest goes. An honest client says it with its first packet;
+    /// after an outage of the network some hundred come at once, and none of them is cut off.
     pub arrivals: usize,
     /// From the accepted connection to the CONNACK: the slowest honest link needs a second or two.
     pub handshake: Duration,
-    /// Connected clients without a name. All kinds together stay below the usual 1,024 file descriptors of a shell.
+    /// Connected clients without a name. All kinds together stay far below the descriptors that `up` asks for.
     pub strangers: usize,
     /// Further ones from this host: its own sensors come in although strangers fill their places.
     pub locals: usize,
@@ -79,7 +80,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            arrivals: 256,
+            arrivals: 1024,
             handshake: Duration::from_secs(5),
             strangers: 448,
             locals: 128,

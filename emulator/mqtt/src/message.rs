@@ -7,7 +7,8 @@ use bytes::Bytes;
 use mqtt_protocol_core::mqtt::packet::{self, Property};
 use tokio::time::Instant;
 
-/// The qualities of service, from the weakest to the strongest.
+/// The qualities of service, from the weakest to the strongest, under the names that the standard gives them.
+#[allow(clippy::enum_variant_names)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Qos {
     AtMostOnce,

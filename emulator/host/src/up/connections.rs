@@ -19,7 +19,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::limits::{ACCEPT_PAUSE, HTTP_ANSWER_TIME, HTTP_HEAD_TIME, HTTP_LAST_ANSWERS, HTTP_WAITING};
+use super::limits::{ACCEPT_PAUSE, HTTP_ANSWER_TIME, HTTP_HEAD_TIME, HTTP_LAST_ANSWERS};
 
 /// The other end of a connection, and its place while it waits.
 #[derive(Clone)]
@@ -28,9 +28,9 @@ pub(crate) struct Client {
     pub(crate) place: Arc<Place>,
 }
 
-/// Serves until `stop`, and then for a moment the answers under way.
-pub(crate) async fn serve(router: Router, listener: TcpListener, stop: CancellationToken) {
-    let (places, connections) = (Places::new(HTTP_WAITING, std::time::Duration::ZERO), TaskTracker::new());
+/// Serves until `stop`, with so many connections waiting, and then for a moment the answers under way.
+pub(crate) async fn serve(router: Router, listener: TcpListener, waiting: usize, stop: CancellationToken) {
+    let (places, connections) = (Places::new(waiting, std::time::Duration::ZERO), TaskTracker::new());
     loop {
         let (socket, from) = match stop.run_until_cancelled(listener.accept()).await {
             Some(Ok(accepted)) => accepted,
@@ -137,9 +137,9 @@ mod tests {
         let at = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let router = Router::new().route("/", get(|| async { "served" }));
-        let server = tokio::spawn(serve(router, listener, stop.clone()));
+        let server = tokio::spawn(serve(router, listener, 20, stop.clone()));
         let mut half_open = Vec::new();
-        for _ in 0..HTTP_WAITING + 50 {
+        for _ in 0..70 {
             let mut socket = TcpStream::connect(at).await.unwrap();
             socket.write_all(b"POST /alerts HTTP/1.1\r\nhost: a\r\nx-slow:").await.unwrap();
             half_open.push(socket);

@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::{self, Client};
 use super::functions::{Functions, Invocation};
-use super::limits::{HTTP_AT_WORK, HTTP_BODY_TIME, HTTP_OTHERS_AT_WORK};
+use super::limits::{HTTP_AT_WORK, HTTP_BODY_TIME, HTTP_OTHERS_AT_WORK, HTTP_WAITING};
 use super::readiness::Readiness;
 use super::routes::{Found, Route, Routes};
 use crate::template::{ACCOUNT, Auth};
@@ -76,7 +76,7 @@ pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationTok
         .fallback(api_call)
         .layer(DefaultBodyLimit::max(ALERT_BYTES + 1))
         .with_state(Arc::new(api));
-    connections::serve(router, listener, stop).await;
+    connections::serve(router, listener, HTTP_WAITING, stop).await;
     handlers.close();
     handlers.wait().await;
 }

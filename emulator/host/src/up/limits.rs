@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 /// Connections that wait for a request or for their client to take an answer; of more the oldest goes. An honest client's
-/// request comes with its first packet.
-pub(crate) const HTTP_WAITING: usize = 512;
+/// request comes with its first packet, and a burst of some hundred senders is no reason to cut one off.
+pub(crate) const HTTP_WAITING: usize = 1024;
 /// Requests at work: with those that wait, and the endpoints, below the descriptors that `up` asks for.
 pub(crate) const HTTP_AT_WORK: usize = 512;
 /// Of these for anything but `POST /alerts`: dashboards and scripts never keep an alert out.

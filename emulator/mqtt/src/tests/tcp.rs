@@ -109,3 +109,18 @@ async fn mosquitto_clients_publish_and_subscribe() {
     assert_eq!(stored.len(), 8);
     assert!(stored.iter().all(|publish| publish.identity.as_ref().is_some_and(|of| &*of.user == "dev")));
 }
+
+#[tokio::test]
+async fn a_burst_of_honest_clients_is_let_in_whole() {
+    let server = serve(Limits::default()).await;
+    let mut burst = Vec::new();
+    for _ in 0..300 {
+        burst.push(server.dial().await);
+    }
+    for (number, client) in burst.iter_mut().enumerate() {
+        assert_eq!(client.connect(&hello(V311, &number.to_string())).await.code(), 0, "client {number}");
+    }
+    server.stop.cancel();
+    drop(burst);
+    server.task.await.unwrap();
+}

@@ -13,6 +13,7 @@ use streammanager::control::connectors::{self, ControlError};
 use streammanager::dead;
 use streammanager::record::{ConnectorId, StreamId, Tier};
 use streammanager::schedule::streams::{self, StreamsFile};
+use streammanager::schemas;
 use streammanager::sink::Lane;
 
 use crate::HandlerError;
@@ -26,6 +27,8 @@ const LISTED: usize = 1_000;
 pub enum Auth {
     /// Whoever signs the request with AWS IAM; on a host whoever shows its control key.
     Operator,
+    /// Anybody: what a record means is for whoever reads it.
+    Public,
 }
 
 /// One operation of the control API. The template names the same routes, each with the same `Auth`.
@@ -41,7 +44,7 @@ type Answer = Result<HttpResponse, ControlError>;
 type Handler = for<'a> fn(Asked<'a>) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// Every operator route.
-pub static ROUTES: [Route; 12] = [
+pub static ROUTES: [Route; 13] = [
     operators("GET", "/status", |asked| Box::pin(status(asked))),
     operators("GET", "/connectors", |asked| Box::pin(list_connectors(asked))),
     operators("POST", "/connectors", |asked| Box::pin(register_connector(asked))),
@@ -54,6 +57,7 @@ pub static ROUTES: [Route; 12] = [
     operators("POST", "/streams/{id}/stop", |asked| Box::pin(set_started(asked, false))),
     operators("GET", "/dead-letters", |asked| Box::pin(list_dead_letters(asked))),
     operators("GET", "/audit", |asked| Box::pin(read_audit(asked))),
+    Route { method: "GET", path: "/schemas/{name}", auth: Auth::Public, handler: |asked| Box::pin(read_schema(asked)) },
 ];
 
 const fn operators(method: &'static str, path: &'static str, handler: Handler) -> Route {
@@ -113,12 +117,19 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
     };
     let caller = match (route.auth, request.signed_by()) {
         (Auth::Operator, Some(identity)) => Caller::operator(identity),
+        (Auth::Public, _) => Caller::anybody(),
         (Auth::Operator, None) => {
             let detail = "this route answers signed requests only";
             return Ok(HttpResponse::error(403, "forbidden", detail));
         }
     };
     (route.handler)(Asked { app, request, caller: &caller }).await
+}
+
+async fn read_schema(asked: Asked<'_>) -> Answer {
+    let name = asked.request.path_parameters.get("name").map(String::as_str).unwrap_or_default();
+    let schema = schemas::named(name).ok_or_else(|| ControlError::Unknown(format!("schema {name}")))?;
+    Ok(HttpResponse::json(200, &schema).with_header("content-type", "application/schema+json"))
 }
 
 async fn list_connectors(asked: Asked<'_>) -> Answer {

@@ -47,12 +47,16 @@ async fn readings(app: &App, event: KinesisEvent) -> BatchResponse {
         group.rows.extend(rows);
     }
     let mut failed: Vec<String> = Vec::new();
+    // A batch comes from one shard: `shardId-000000000000:SEQUENCE`.
+    let shard = event.records.first().and_then(|record| record.event_id.split(':').next()).unwrap_or_default();
+    let mut seen = Seen::of_shard(app, shard);
     for (source, group) in groups {
-        if let Err(problem) = one_source(app, &source, group.rows).await {
+        if let Err(problem) = one_source(app, &mut seen, &source, group.rows).await {
             tracing::warn!(%problem, %source, "readings stay in their stream");
             failed.push(group.first_sequence);
         }
     }
+    seen.done(app);
     let mut response = BatchResponse::default();
     // A checkpoint is one position: everything from the earliest failure on comes again, known by its event ids.
     if let Some(first) = order.into_iter().find(|sequence| failed.contains(sequence)) {
@@ -61,7 +65,7 @@ async fn readings(app: &App, event: KinesisEvent) -> BatchResponse {
     response
 }
 
-async fn one_source(app: &App, source: &SourceId, rows: Vec<Row>) -> Result<(), HandlerError> {
+async fn one_source(app: &App, seen: &mut Seen, source: &SourceId, rows: Vec<Row>) -> Result<(), HandlerError> {
     let unknown = |e: streammanager::record::ids::BadId| HandlerError::UnknownEvent(e.to_string());
     let stream = Stream {
         id: StreamId::new(source.as_str()).map_err(unknown)?,
@@ -70,8 +74,8 @@ async fn one_source(app: &App, source: &SourceId, rows: Vec<Row>) -> Result<(), 
         granted: false,
         when_full: WhenFull::Refuse,
     };
-    let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
-    match ingest::ingest(app, &stream, &mut seen, &mut ledger, rows.into_iter()).await {
+    let mut ledger = Ledger::default();
+    match ingest::ingest(app, &stream, seen, &mut ledger, rows.into_iter()).await {
         Ok(()) => Ok(()),
         Err(ingest::IngestError::Backend(e)) => Err(e.into()),
         Err(full @ ingest::IngestError::Full(_)) => {

@@ -7,6 +7,7 @@ use crate::control::admission::Admission;
 use crate::deliver::breaker::Breakers;
 use crate::deliver::tally::Tally;
 use crate::express::recent::Recent;
+use crate::ingest::dedup::Shards;
 use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::sink::Sink;
@@ -39,6 +40,8 @@ pub struct App {
     pub admission: Arc<Admission>,
     /// Alerts that this process accepted lately.
     pub recent: Arc<Recent>,
+    /// What it knows of the shards that it read.
+    pub shards: Arc<Shards>,
     /// What this process has delivered.
     pub tally: Arc<Tally>,
 }
@@ -59,6 +62,7 @@ impl App {
             breakers: Arc::default(),
             admission: Arc::default(),
             recent: Arc::default(),
+            shards: Arc::default(),
             tally: Arc::default(),
         }
     }

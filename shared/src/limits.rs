@@ -86,6 +86,8 @@ pub const ALERT_KNOWN: Duration = Duration::from_secs(5 * 60);
 pub const ALERTS_KNOWN: usize = 5_000;
 /// A thread's first message is found as long as its topic keeps it [K2].
 pub const THREAD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Columns of a table that are named in a record because they are not understood; the rest is counted.
+pub const COLUMNS_NAMED: usize = 20;
 /// Nesting of XML and JSON input.
 pub const INPUT_DEPTH: usize = 64;
 /// Original bytes kept inline with a dead letter; the rest goes to blobs.
@@ -107,6 +109,22 @@ pub const BATCH_RECORDS: usize = 1_000;
 /// A source slower than this three times in a row opens its breaker [S10]; also the request timeout.
 pub const SLOW_RESPONSE: Duration = Duration::from_secs(10);
 
+/// Contents of one key that are known: a source that goes back to one of them says nothing new [S12].
+pub const CONTENTS_KNOWN: usize = 4;
+/// A turn of the seen-set that is not given back ends by then: its holder died. A judgement and its commit take milliseconds.
+pub const SEEN_TURN: Duration = Duration::from_secs(10);
+/// A long body lets the next stream of its source have a turn after this.
+pub const SEEN_TURN_SHARE: Duration = Duration::from_secs(1);
+/// Marks of the seen-set in memory; beyond that hours are read again when they are needed.
+pub const SEEN_HELD_MARKS: usize = 2_000_000;
+/// Pages of one hour that are merged into one.
+pub const SEEN_MERGED_PAGES: usize = 32;
+/// What a shard pushed is known so long [S12].
+pub const SHARD_KNOWN: Duration = Duration::from_secs(5 * 60);
+/// Marks of one shard in memory: more than Kinesis lets through in that time, 1,000 records a second.
+pub const SHARD_KNOWN_MARKS: usize = 400_000;
+/// Shards whose windows a process keeps.
+pub const SHARDS_KNOWN: usize = 1_000;
 /// A seen-set page; DynamoDB's item bound is 400 KB.
 pub const SEEN_PAGE_BYTES: usize = 256 * 1024;
 /// How long past its observation hour a seen-set hour is kept: longer than any window a source re-reads.

@@ -3,18 +3,18 @@
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::dead::Announcement;
 use crate::decode::alert::message::AlertMessage;
-use crate::record::{Topic, value};
+use crate::record::{SCHEMAS, Topic, value};
 use crate::schedule::streams::StreamsFile;
-use crate::sources::{self, Records};
+use crate::sources::{self, DRILL, DRILL_KEY, Records};
 
 /// The schema of a topic's values; `None` for a topic that nothing writes to yet.
 pub fn schema_for(topic: Topic) -> Option<Value> {
     if topic == Topic::DEAD_LETTERS {
-        return Some(root::<Announcement<'static>>(topic.schema(), writing()));
+        return Some(root::<Announcement<'static>>(&topic.schema(), writing()));
     }
     let mut records = sources::records_of(topic).peekable();
     records.peek()?;
@@ -35,9 +35,14 @@ pub fn streams_file() -> Value {
 pub fn published() -> Vec<(String, Value)> {
     let topics = Topic::ALL.iter().filter_map(|&topic| schema_for(topic).map(|schema| (topic.schema(), schema)));
     topics
-        .chain([("alert/1", alert_message()), ("streams/1", streams_file())])
+        .chain([("alert/1".to_owned(), alert_message()), ("streams/1".to_owned(), streams_file())])
         .map(|(id, schema)| (id.replace('/', "-") + ".json", schema))
         .collect()
+}
+
+/// One of them, by its file's name.
+pub fn named(file: &str) -> Option<Value> {
+    published().into_iter().find(|(name, _)| name == file).map(|(_, schema)| schema)
 }
 
 /// A schema of what we write: every field that is always written is required.
@@ -48,15 +53,18 @@ fn writing() -> SchemaGenerator {
 /// A record whose `data` is that of one of `sources`.
 fn record(topic: Topic, sources: impl Iterator<Item = &'static Records>) -> Value {
     let mut generator = writing();
-    let mut data: Vec<Value> = sources.map(|records| (records.data)(&mut generator).to_value()).collect();
-    let mut schema = root::<value::Value<'static>>(topic.schema(), generator);
-    schema["properties"]["data"] = if data.len() == 1 { data.remove(0) } else { serde_json::json!({ "anyOf": data }) };
+    let sources: Vec<&Records> = sources.collect();
+    let mut data: Vec<Value> = sources.iter().map(|records| (records.data)(&mut generator).to_value()).collect();
+    let mut schema = root::<value::Value<'static>>(&topic.schema(), generator);
+    let key = if topic == DRILL.topic { DRILL_KEY } else { sources[0].key };
+    schema["x-natural-key"] = json!(key);
+    schema["properties"]["data"] = if data.len() == 1 { data.remove(0) } else { json!({ "anyOf": data }) };
     schema
 }
 
 fn root<T: JsonSchema>(id: &str, generator: SchemaGenerator) -> Value {
     let mut schema = generator.into_root_schema_for::<T>();
-    schema.insert("$id".into(), id.into());
+    schema.insert("$id".into(), format!("{SCHEMAS}{}.json", id.replace('/', "-")).into());
     schema.insert("title".into(), id.into());
     let mut schema = schema.to_value();
     without_rule_ids(&mut schema);

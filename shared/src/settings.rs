@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::queue::QueueRef;
-use crate::record::Tier;
+use crate::record::{SCHEMAS, Tier};
 use crate::sources::Services;
 
 /// A setting that is missing or wrong: names the variable and the rule.
@@ -91,6 +91,8 @@ pub struct Settings {
     pub queues: Queues,
     /// Put before every topic's name [K2].
     pub topic_prefix: String,
+    /// Where consumers find the schemas: with a schema's file name behind it, an absolute URI [K5].
+    pub schemas_url: String,
     /// Addresses and keys of the polled services.
     pub services: Services,
     /// Whether rejects are also announced on `wildfire-dead-letters` (metadata only) [K2].
@@ -105,6 +107,7 @@ impl Settings {
             producer_id: producer_id("local"),
             queues: Queues::local(),
             topic_prefix: String::new(),
+            schemas_url: SCHEMAS.into(),
             services: Services::default(),
             announce_dead_letters: false,
         }
@@ -118,6 +121,11 @@ impl Settings {
             get(name).map(QueueRef::new).ok_or_else(rule)
         };
         let stage = get("STAGE").unwrap_or("dev").to_owned();
+        let schemas_url = get("SCHEMAS_URL").unwrap_or(SCHEMAS).to_owned();
+        if !["https://", "http://", "urn:"].iter().any(|scheme| schemas_url.starts_with(scheme)) {
+            let rule = format!("{schemas_url:?} is not an absolute URI: it begins with https://, http:// or urn:");
+            return Err(BadSetting { name: "SCHEMAS_URL".into(), rule });
+        }
         Ok(Settings {
             producer_id: producer_id(&stage),
             stage,
@@ -132,6 +140,7 @@ impl Settings {
                 express_retry: queue("EXPRESS_RETRY_QUEUE_URL")?,
             },
             topic_prefix: get("TOPIC_PREFIX").unwrap_or_default().to_owned(),
+            schemas_url,
             services: Services::parse(environment)?,
             announce_dead_letters: true,
         })

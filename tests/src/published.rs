@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use streammanager::record::Topic;
 
 use crate::workspace;
@@ -17,15 +18,33 @@ pub fn validator(schema: &Value) -> Validator {
     jsonschema::draft202012::options().should_validate_formats(true).build(schema).expect("the schema itself is valid")
 }
 
+/// A schema, and the natural key that it names; a dead letter is known by bytes that its announcement does not show.
+type Published = (Validator, Option<Vec<Value>>);
+
 /// By topic, from the files that are checked in.
-static SCHEMAS: LazyLock<BTreeMap<&'static str, Validator>> = LazyLock::new(|| {
+static SCHEMAS: LazyLock<BTreeMap<&'static str, Published>> = LazyLock::new(|| {
     let read = |topic: &Topic| {
         let file = workspace().join("infra/schemas").join(topic.schema().replace('/', "-") + ".json");
-        let schema = serde_json::from_slice(&fs::read(file).ok()?).expect("a schema is JSON");
-        Some((topic.name(), validator(&schema)))
+        let schema: Value = serde_json::from_slice(&fs::read(file).ok()?).expect("a schema is JSON");
+        let key = schema.get("x-natural-key").and_then(Value::as_array).cloned();
+        assert!(key.is_some() || *topic == Topic::DEAD_LETTERS, "{} names no natural key", topic.name());
+        Some((topic.name(), (validator(&schema), key)))
     };
     Topic::ALL.iter().filter_map(read).collect()
 });
+
+/// The identity that anybody can work out from a record and its schema alone [S12].
+fn event_id(value: &Value, key: &[Value]) -> String {
+    let text = |path: &str| match value.pointer(&format!("/{}", path.replace('.', "/"))) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "null".to_owned(),
+    };
+    let fields = key.iter().map(|path| text(path.as_str().expect("a path is text")));
+    let texts: Vec<String> = std::iter::once(text("source_id")).chain(fields).collect();
+    let digest = Sha256::digest(texts.join("\u{1f}"));
+    digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// `topic`: a topic's name, behind the prefix of its stage.
 ///
@@ -33,7 +52,10 @@ static SCHEMAS: LazyLock<BTreeMap<&'static str, Validator>> = LazyLock::new(|| {
 /// When the value breaks its topic's schema, or the topic has none.
 pub fn assert_valid(topic: &str, value: &Value) {
     let schema = SCHEMAS.iter().find(|(name, _)| topic.ends_with(*name));
-    let (name, schema) = schema.unwrap_or_else(|| panic!("{topic} has no published schema"));
+    let (name, (schema, key)) = schema.unwrap_or_else(|| panic!("{topic} has no published schema"));
     let problems: Vec<String> = schema.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
     assert!(problems.is_empty(), "{name}: {problems:?}: {value}");
+    if let Some(key) = key {
+        assert_eq!(value["event_id"], event_id(value, key), "{name}: not the hash of {key:?}: {value}");
+    }
 }

@@ -22,10 +22,11 @@ use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{IngestError, Ledger, ingest};
 use streammanager::queue::Depth;
 use streammanager::record::{
-    ConnectorId, Data, Draft, EventId, Outgoing, SourceId, Stream, StreamId, TenantId, Tier, WhenFull, content_hash,
+    ConnectorId, Data, Draft, EventId, Observation, Outgoing, SourceId, Stream, StreamId, TenantId, Tier, WhenFull,
 };
 use streammanager::settings::Settings;
 use streammanager::sink::Lane;
+use streammanager::sources::identify;
 use streammanager::time::{Clock, Rng, Timestamp};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -73,7 +74,7 @@ impl Simulated {
         let stream = stream(source);
         let drafts: Vec<Draft> = numbers.map(|n| draft(&stream.source, n, self.app.clock.now())).collect();
         loop {
-            let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
+            let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
             match ingest(&self.app, &stream, &mut seen, &mut ledger, drafts.iter().cloned().map(Ok)).await {
                 Ok(()) => return drafts.into_iter().map(|draft| draft.event).collect(),
                 Err(IngestError::Backend(BackendError::Fatal(problem))) => panic!("{problem}"),
@@ -132,7 +133,7 @@ impl Simulated {
 
     /// What the sink stored of one topic, in order.
     pub fn stored(&self, topic: &str) -> Vec<Outgoing> {
-        self.sink.stored().into_iter().filter(|record| record.topic == topic).collect()
+        self.sink.stored().into_iter().filter(|record| record.topic.name() == topic).collect()
     }
 }
 
@@ -175,11 +176,8 @@ fn stream(source: &str) -> Stream {
 
 fn draft(source: &SourceId, n: usize, observed_at: Timestamp) -> Draft {
     let number = n.to_string();
-    Draft {
+    let read = Observation {
         source: source.clone(),
-        source_name: "a test",
-        event: EventId::of(source, [&number]),
-        content: content_hash([&number]),
         observed_at,
         published_at: None,
         geometry: None,
@@ -187,8 +185,11 @@ fn draft(source: &SourceId, n: usize, observed_at: Timestamp) -> Draft {
         derived_from: None,
         quality: Vec::new(),
         alert: None,
-        data: Data::of(&json!({ "n": n })).unwrap(),
-    }
+        // Of every natural key a part is the number.
+        data: Data::of(&json!({ "n": n, "satellite": number, "sensor_id": number, "identifier": number })).unwrap(),
+        rank: 0,
+    };
+    identify(read).unwrap()
 }
 
 fn process(

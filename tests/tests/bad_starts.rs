@@ -62,7 +62,7 @@ fn broken_templates_and_streams_are_named_by_file_and_place() {
         ("firms_viirs_snpp", "tweets", &["streams[0] (snpp)", "source_id", "tweets", "route table"]),
         ("firms_viirs_snpp", "evacuation_alert_x", &["streams[0] (snpp)", "evacuation_alert_x", "critical grant"]),
         ("interval: 60s", "interval: soon", &["interval", "60s, 5m or 1h"]),
-        ("42.1]", "42.1], days: 99", &["streams[0] (snpp)", "config.days"]),
+        ("42.1]", "42.1], days: 99", &["streams[0]", "config.days", "line 8"]),
         ("42.1]", "42.1], map_key: 5ecret", &["`map_key`", "line 8"]),
     ] {
         assert!(FIRMS_STREAM.contains(from));

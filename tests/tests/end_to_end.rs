@@ -65,22 +65,21 @@ async fn the_whole_path(start: Start, prefix: &str) {
     );
     assert_eq!(of_thread, ["Alert", "Cancel"], "a Cancel never overtakes its Alert [E4]");
     for message in got.iter().chain(&drills) {
-        assert_eq!(message["headers"]["event_id"], message["value"]["event_id"]);
+        assert_eq!(message["headers"]["ce_subject"], message["value"]["event_id"]);
+        for twin in ["event_id", "revision", "source_id", "schema"] {
+            assert!(message["headers"].get(twin).is_none(), "{twin} says again what another header says: {message}");
+        }
         assert_eq!(message["headers"]["ce_id"], json!(format!("{}-0", message["value"]["event_id"].as_str().unwrap())));
-        for header in [
-            "ce_specversion",
-            "ce_source",
-            "ce_type",
-            "ce_time",
-            "source_id",
-            "priority",
-            "tenant",
-            "schema",
-            "traceparent",
-        ] {
+        for header in
+            ["ce_specversion", "ce_source", "ce_type", "ce_time", "ce_dataschema", "priority", "tenant", "traceparent"]
+        {
             assert!(message["headers"][header].is_string(), "{header} is missing: {message}");
         }
     }
+    let named = got[0]["headers"]["ce_dataschema"].as_str().unwrap();
+    let served = reqwest::get(named).await.unwrap().text().await.unwrap();
+    let schema: Value = serde_json::from_str(&served).unwrap_or_else(|e| panic!("{named}: {e}: {served}"));
+    assert_eq!(schema["title"], "wildfire-critical-alerts/1", "the API serves what the header names, without a key");
 
     if has_mosquitto() {
         for (sensor, body) in [(1, reading(1, 1_780_000_000)), (1, reading(1, 1_780_000_000)), (2, "{\"cut".to_owned())]

@@ -22,10 +22,10 @@ use streammanager::record::Topic;
 use streammanager::record::{Envelope, SourceId, Stream, StreamId, TenantId, WhenFull, value};
 use streammanager::schemas;
 use streammanager::settings::Settings;
-use streammanager::sources::firms;
+use streammanager::sources::{self, firms};
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
-use streammanager_tests::published::validator;
+use streammanager_tests::published::{self, validator};
 use streammanager_tests::workspace;
 
 fn stream(source: &SourceId) -> Stream {
@@ -105,6 +105,16 @@ fn k5_the_checked_in_schemas_are_the_generated_ones() {
 }
 
 #[test]
+fn the_documents_list_the_sources_of_the_table() {
+    let path = workspace().join("docs/sources.md");
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        fs::write(&path, sources::listing()).unwrap();
+    }
+    let checked_in = fs::read_to_string(&path).unwrap_or_default();
+    assert!(checked_in == sources::listing(), "docs/sources.md differs: UPDATE_SCHEMAS=1 cargo test --test schemas");
+}
+
+#[test]
 fn k5_real_records_validate_and_broken_ones_do_not() {
     let records = real_records();
     let topics: Vec<_> = records.keys().copied().collect();
@@ -115,6 +125,7 @@ fn k5_real_records_validate_and_broken_ones_do_not() {
     for (topic, values) in records {
         let validator = validator(&schemas::schema_for(Topic::named(topic).unwrap()).unwrap());
         for value in &values {
+            published::assert_valid(topic, value);
             let problems: Vec<_> =
                 validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
             assert!(problems.is_empty(), "{topic}: {problems:#?}\n{value:#}");
@@ -184,7 +195,7 @@ async fn k2_a_dead_letters_announcement_validates() {
     let records = Envelope::decode(bytes).unwrap().unpack().unwrap();
     let validator = validator(&schemas::schema_for(Topic::DEAD_LETTERS).unwrap());
     let mut value: Value = serde_json::from_slice(&records[0].value).unwrap();
-    assert_eq!((records[0].topic.as_str(), &value["reason"]), ("wildfire-dead-letters", &json!("bad_json")));
+    assert_eq!((records[0].topic.name(), &value["reason"]), ("wildfire-dead-letters", &json!("bad_json")));
     assert!(validator.is_valid(&value), "{value:#}");
     value["reason"] = json!("bad_luck");
     assert!(!validator.is_valid(&value));

@@ -143,7 +143,7 @@ async fn a_batch_too_large_for_its_topic_is_no_fault_of_its_records() {
     let sink = world.open().await;
     let mut sent: Vec<_> = (0..12).map(|n| record("small topic", n)).collect();
     for (n, record) in sent.iter_mut().enumerate() {
-        record.topic = Topic::IOT_SENSORS.name().into();
+        record.topic = Topic::IOT_SENSORS;
         record.value = incompressible(n as u64, if n == 5 { 6_000 } else { 1_000 }).into();
     }
     let outcomes = sink.send(Lane::Bulk, &sent, CALM).await;

@@ -64,7 +64,7 @@ pub async fn naive_firms(brokers: &str, topic: &str, body: &Bytes, headers: Head
     let settings = kafka_settings(brokers, "").map_err(|e| e.to_string())?;
     let producer: FutureProducer = settings.producer(Lane::Bulk).create().map_err(|e| e.to_string())?;
     let stream = bench::stream().map_err(|e| e.to_string())?;
-    let producer_id = Settings::local().producer_id;
+    let settings = Settings::local();
     let traceparent = Traceparent::new([1; 16], [1; 8]);
     let now = Clock::system().now();
 
@@ -82,9 +82,9 @@ pub async fn naive_firms(brokers: &str, topic: &str, body: &Bytes, headers: Head
         let record = enrich(draft, 0, &stream, now).map_err(|e| e.to_string())?;
         let (key, timestamp) = (record.key(), record.ingested_at.as_millisecond());
         let (json, headers) = match headers {
-            Headers::None => (value::json(&record, &producer_id).map_err(|e| e.to_string())?.into(), None),
+            Headers::None => (value::json(&record, &settings.producer_id).map_err(|e| e.to_string())?.into(), None),
             Headers::Same => {
-                let out = outgoing(&record, &producer_id, traceparent.clone()).map_err(|e| e.to_string())?;
+                let out = outgoing(&record, &settings, traceparent.clone()).map_err(|e| e.to_string())?;
                 let named = out.headers();
                 let all = named.iter().fold(OwnedHeaders::new_with_capacity(named.len()), |all, (key, value)| {
                     all.insert(Header { key, value: Some(value.as_bytes()) })

@@ -86,8 +86,8 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
         .map_err(Failure::new)?;
     steps.decode = watch.lap();
 
-    let mut seen = Seen::new(&stream.id);
-    seen.load(app, drafts.iter().map(|draft| draft.observed_at)).await?;
+    let mut seen = Seen::of_tenant(&stream.tenant);
+    seen.load(app, &drafts).await?;
     let mut packer = Packer::new(app, &stream, Traceparent::new(app.rng.bytes(), app.rng.bytes()), now);
     for draft in drafts {
         seen.judge(&draft);
@@ -129,10 +129,9 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
     steps.send = watch.lap();
 
     app.queue.settle(queue, &receipts).await?;
-    for mark in envelopes.iter().flat_map(|packed| &packed.ids) {
-        seen.accept(mark);
-    }
+    envelopes.iter().for_each(|packed| seen.accept(&packed.ids));
     seen.commit(app).await?;
+    seen.leave(app).await;
     steps.account = watch.lap();
     Ok(steps)
 }

@@ -99,7 +99,7 @@ async fn through(host: &Host, body: &Bytes) -> Result<u64, Failure> {
     let stream = bench::stream().map_err(Failure::new)?;
     let context = Context { source: &stream.source, received_at: host.app.clock.now(), topic: None, message: None };
     let rows = firms::FORMAT.rows(body, context).map_err(Failure::new)?;
-    let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
+    let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
     ingest(&host.app, &stream, &mut seen, &mut ledger, rows).await.map_err(Failure::new)?;
     while !host.is_drained().await? {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -90,7 +90,7 @@ pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
         }
     });
     let stream = stream(&host.app, &source, args.key_file.as_deref()).await?;
-    let mut seen = Seen::new(&stream.id);
+    let mut seen = Seen::of_tenant(&stream.tenant);
     for path in &args.input.files {
         if interrupted.is_cancelled() {
             break;

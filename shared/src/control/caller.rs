@@ -56,6 +56,11 @@ impl Caller {
         Caller { proof: Proof::Signed(identity.into()), grants: Grants::Operator }
     }
 
+    /// Whoever asks where nobody is asked for a proof.
+    pub fn anybody() -> Caller {
+        Caller { proof: Proof::Signed("anybody".to_owned()), grants: Grants::Nothing }
+    }
+
     fn sender(proof: Proof, connector: Option<Connector>) -> Caller {
         let grants = connector.map_or(Grants::Nothing, |connector| Grants::Sender(Box::new(connector)));
         Caller { proof, grants }

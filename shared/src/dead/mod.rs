@@ -227,7 +227,7 @@ async fn announce(app: &App, stream: &StreamId, tenant: &TenantId, letters: &[De
             raw_bytes: letter.raw_bytes,
         };
         records.push(Outgoing {
-            topic: Topic::DEAD_LETTERS.name().into(),
+            topic: Topic::DEAD_LETTERS,
             key: letter.source.to_string(),
             value: serde_json::to_vec(&announcement).map_err(|e| fatal(&e))?.into(),
             event: letter.id,
@@ -235,7 +235,7 @@ async fn announce(app: &App, stream: &StreamId, tenant: &TenantId, letters: &[De
             source: letter.source.clone(),
             tenant: tenant.clone(),
             tier: Tier::Low,
-            schema: Topic::DEAD_LETTERS.schema().into(),
+            dataschema: Topic::DEAD_LETTERS.schema_uri(&app.settings.schemas_url),
             observed_at: letter.first_seen,
             ingested_at: now,
             traceparent: traceparent.clone(),

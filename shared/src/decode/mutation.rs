@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Context, Format};
 use crate::error::Reject;
 use crate::record::{Draft, Geometry, SourceId};
+use crate::sources::firms;
 use crate::time::Timestamp;
 
 const MUTATIONS: usize = 20_000;
@@ -172,6 +173,19 @@ fn a6_alert_json_never_panics() {
         )
     });
     survives(Format::ALERT, "evacuation_alert_x", 2, &bodies);
+}
+
+#[test]
+fn a6_firms_tables_never_panic() {
+    let area = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight\n\
+        36.35636,-114.91283,323.3,0.65,0.73,2020-09-26,5,N,VIIRS,n,2.0NRT,293.5,3.1,N\n\
+        36.36,-114.9,323.3,0.65,0.73,2020-09-26,0659,1,VIIRS,n,2.0URT,293.5,3.1,N\n";
+    let daily = "latitude,longitude,brightness,scan,track,acq_date,acq_time,satellite,confidence,version,bright_t31,frp,daynight\r\n\
+        46.483,-81.032,305.5,2.8,1.6,2015-09-17, 02:30,T,31,5.0,286,55.3,N\r\n\
+        46.5,-81.1,305.5,2.8,1.6,2015-09-17, 02:30,A,31,5.0,286,55.3,N\r\n";
+    let archive = ",latitude,longitude,brightness,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_t31,frp,daynight,type\n\
+        0,39.7,-121.6,341.7,0.4,0.4,2018-11-08 00:00:00,1006.0,N,VIIRS,n,2,295.4,14.7,N,0\n";
+    survives(firms::FORMAT, "firms_modis", 4, &[area, daily, archive].map(str::to_owned));
 }
 
 #[test]

@@ -95,7 +95,7 @@ async fn settle(
     let mut topics: BTreeMap<&str, u64> = BTreeMap::new();
     for (record, outcome) in records.iter().zip(outcomes) {
         match outcome {
-            Sent::Acked => *topics.entry(record.topic.as_str()).or_default() += 1,
+            Sent::Acked => *topics.entry(record.topic.name()).or_default() += 1,
             Sent::Retry(_) => remainder.push(record.clone()),
             Sent::Refused(reason, detail) => refused.push((record.clone(), reason, detail)),
         }

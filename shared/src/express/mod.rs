@@ -162,14 +162,14 @@ async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Acce
     let (topic, drill) = (record.topic.name(), record.topic == Topic::ALERT_DRILLS);
     let accepted = |acknowledged_by| Accepted { event_id, acknowledged_by, topic, drill };
     if record.tier != Tier::Critical {
-        let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
+        let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
         let drill = std::iter::once(Ok(record.draft));
         let (taken, ()) = tokio::join!(ingest::ingest(app, stream, &mut seen, &mut ledger, drill), leave_root);
         taken?;
         return Ok(Ok(accepted(AcknowledgedBy::Queue)));
     }
     let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
-    let mut outgoing = match pack::outgoing(&record, &app.settings.producer_id, traceparent) {
+    let mut outgoing = match pack::outgoing(&record, &app.settings, traceparent) {
         Ok(outgoing) => outgoing,
         Err(reject) => return Ok(Err(reject)),
     };

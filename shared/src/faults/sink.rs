@@ -112,7 +112,7 @@ impl Behaviour {
         if self.refused_keys.contains(&record.key) {
             return Fault::Refuse;
         }
-        if self.away_topics.contains(&record.topic) {
+        if self.away_topics.contains(record.topic.name()) {
             return Fault::Retry;
         }
         if let Some(fault) = self.script.pop_front() {

@@ -83,10 +83,12 @@ pub async fn ingest(
         let detail = "its connector holds no critical grant";
         audit::write(app, Action::ServedAsHigh, stream.id.as_str(), stream.source.as_str(), detail).await?;
     }
-    while rows.peek().is_some() {
-        batch(app, stream, seen, ledger, rows.by_ref().take(BATCH_RECORDS)).await?;
+    let mut taken = Ok(());
+    while taken.is_ok() && rows.peek().is_some() {
+        taken = batch(app, stream, seen, ledger, rows.by_ref().take(BATCH_RECORDS)).await;
     }
-    Ok(())
+    seen.leave(app).await;
+    taken
 }
 
 async fn batch(
@@ -107,7 +109,7 @@ async fn batch(
             Err(reject) => rejects.push((stream.source.clone(), reject)),
         }
     }
-    seen.load(app, valid.iter().map(|draft| draft.observed_at)).await?;
+    seen.load(app, &valid).await?;
 
     let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
     let mut packer = pack::Packer::new(app, stream, trace, now);
@@ -139,8 +141,8 @@ async fn batch(
                 0 => this.new += 1,
                 _ => this.revisions += 1,
             }
-            seen.accept(id);
         }
+        seen.accept(&packed.ids);
         this.accepted += packed.ids.len() as u64;
         *this.tiers.entry(packed.envelope.tier).or_default() += packed.ids.len() as u64;
     }
@@ -170,8 +172,8 @@ pub fn enrich(draft: Draft, revision: u32, stream: &Stream, now: Timestamp) -> R
         _ => granted,
     };
     let place = draft.position.map(place::place);
-    let (tier, topic) = (route.tier, route.topic);
-    Ok(Record { draft, revision, tenant: stream.tenant.clone(), tier, topic, place, ingested_at: now })
+    let (source_name, tier, topic) = (granted.name, route.tier, route.topic);
+    Ok(Record { draft, revision, tenant: stream.tenant.clone(), source_name, tier, topic, place, ingested_at: now })
 }
 
 struct SentEnvelopes {

@@ -7,6 +7,7 @@ use crate::error::{Reason, Reject};
 use crate::ingest::dedup::Mark;
 use crate::limits::{ENVELOPE_MAX_BYTES, ENVELOPE_TARGET_BYTES, ENVELOPE_ZSTD_LEVEL};
 use crate::record::{Envelope, Outgoing, Record, SourceId, Stream, Tier, Traceparent, value};
+use crate::settings::Settings;
 use crate::time::{Timestamp, rfc3339};
 
 /// An envelope with the marks of its records, in the same order.
@@ -33,7 +34,7 @@ impl<'a> Packer<'a> {
 
     /// Serialises the record once; from here on it travels as bytes.
     pub fn add(&mut self, record: &Record) -> Result<(), Reject> {
-        let outgoing = outgoing(record, &self.app.settings.producer_id, self.trace.clone())?;
+        let outgoing = outgoing(record, &self.app.settings, self.trace.clone())?;
         let (records, marks) = &mut self.tiers[record.tier as usize];
         records.push(outgoing);
         marks.push(Mark::of(&record.draft, record.revision));
@@ -95,8 +96,8 @@ impl<'a> Packer<'a> {
 }
 
 /// The form in which a record travels to any sink; express uses it without an envelope.
-pub fn outgoing(record: &Record, producer_id: &str, traceparent: Traceparent) -> Result<Outgoing, Reject> {
-    let value = value::json(record, producer_id)?;
+pub fn outgoing(record: &Record, settings: &Settings, traceparent: Traceparent) -> Result<Outgoing, Reject> {
+    let value = value::json(record, &settings.producer_id)?;
     let mut extra = Vec::new();
     if let Some(alert) = &record.draft.alert {
         extra.push(("status".to_owned(), alert.status.clone()));
@@ -110,7 +111,7 @@ pub fn outgoing(record: &Record, producer_id: &str, traceparent: Traceparent) ->
         }
     }
     Ok(Outgoing {
-        topic: record.topic.name().to_owned(),
+        topic: record.topic,
         key: record.key(),
         value: value.into(),
         event: record.draft.event,
@@ -118,7 +119,7 @@ pub fn outgoing(record: &Record, producer_id: &str, traceparent: Traceparent) ->
         source: record.draft.source.clone(),
         tenant: record.tenant.clone(),
         tier: record.tier,
-        schema: record.topic.schema().to_owned(),
+        dataschema: record.topic.schema_uri(&settings.schemas_url),
         observed_at: record.draft.observed_at,
         ingested_at: record.ingested_at,
         traceparent,

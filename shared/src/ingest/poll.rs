@@ -120,7 +120,7 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
         Ok(rows) => rows,
         Err(reject) => return Ok(failed(state, now, reject.to_string())),
     };
-    let (mut seen, mut ledger) = (Seen::new(&spec.id), Ledger::default());
+    let (mut seen, mut ledger) = (Seen::of_tenant(&spec.tenant), Ledger::default());
     match ingest(app, &stream, &mut seen, &mut ledger, rows).await {
         Ok(()) => {}
         Err(IngestError::Backend(e)) => return Err(e),

@@ -10,13 +10,13 @@ use ulid::Ulid;
 use crate::error::Reason;
 use crate::limits::ENVELOPE_UNPACKED_BYTES;
 use crate::record::value::ce_id;
-use crate::record::{EventId, SourceId, StreamId, TenantId, Tier, Traceparent};
+use crate::record::{EventId, SourceId, StreamId, TenantId, Tier, Topic, Traceparent};
 use crate::time::{Timestamp, rfc3339};
 
 /// One record ready for a sink: key, value and what its headers say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
-    pub topic: String,
+    pub topic: Topic,
     pub key: String,
     pub value: Bytes,
     pub event: EventId,
@@ -24,7 +24,8 @@ pub struct Outgoing {
     pub source: SourceId,
     pub tenant: TenantId,
     pub tier: Tier,
-    pub schema: String,
+    /// Absolute URI of the value's schema.
+    pub dataschema: String,
     pub observed_at: Timestamp,
     /// Also the Kafka timestamp [K5].
     pub ingested_at: Timestamp,
@@ -44,24 +45,19 @@ impl Outgoing {
         }
     }
 
-    /// CloudEvents 1.0 binary mode and the plain twins [K5], in published order.
+    /// CloudEvents 1.0 binary mode, and what it has no name for; each fact once [K5], in published order.
     pub fn headers(&self) -> Vec<(&str, Cow<'_, str>)> {
-        let event = self.event.to_string();
         let mut headers: Vec<(&str, Cow<'_, str>)> = vec![
+            ("content-type", "application/json".into()),
             ("ce_specversion", "1.0".into()),
             ("ce_id", ce_id(self.event, self.revision).into()),
             ("ce_source", format!("/streammanager/{}", self.source).into()),
-            ("ce_type", format!("{}.v1", self.schema.trim_end_matches("/1").replace('-', ".")).into()),
+            ("ce_type", self.topic.event_type().into()),
             ("ce_time", rfc3339(self.observed_at).into()),
-            ("ce_subject", event.clone().into()),
-            ("ce_dataschema", self.schema.as_str().into()),
-            ("content-type", "application/json".into()),
-            ("event_id", event.into()),
-            ("revision", self.revision.to_string().into()),
-            ("source_id", self.source.as_str().into()),
+            ("ce_subject", self.event.to_string().into()),
+            ("ce_dataschema", self.dataschema.as_str().into()),
             ("priority", self.tier.name().into()),
             ("tenant", self.tenant.as_str().into()),
-            ("schema", self.schema.as_str().into()),
             ("traceparent", self.traceparent.as_str().into()),
         ];
         headers.extend(self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str().into())));
@@ -102,8 +98,8 @@ struct Head<'a> {
 
 #[derive(Serialize, Deserialize)]
 struct Packed<'a> {
-    topic: &'a str,
-    schema: &'a str,
+    topic: u8,
+    dataschema: &'a str,
     source: &'a str,
     key: &'a str,
     event: [u8; 16],
@@ -137,8 +133,8 @@ impl Envelope {
         let mut plain = Vec::with_capacity(records.iter().map(|r| r.value.len() + 160).sum());
         for record in records {
             let packed = Packed {
-                topic: &record.topic,
-                schema: &record.schema,
+                topic: record.topic.code(),
+                dataschema: &record.dataschema,
                 source: record.source.as_str(),
                 key: &record.key,
                 event: *record.event.as_bytes(),
@@ -170,7 +166,8 @@ impl Envelope {
             let (packed, after) = postcard::take_from_bytes::<Packed<'_>>(rest).map_err(|e| bad(&e))?;
             rest = after;
             records.push(Outgoing {
-                topic: packed.topic.into(),
+                topic: Topic::of_code(packed.topic)
+                    .ok_or_else(|| bad(&format_args!("no topic has the number {}", packed.topic)))?,
                 key: packed.key.into(),
                 value: plain.slice_ref(packed.value),
                 event: EventId::from_bytes(packed.event),
@@ -178,7 +175,7 @@ impl Envelope {
                 source: SourceId::new(packed.source).map_err(|e| bad(&e))?,
                 tenant: self.tenant.clone(),
                 tier: self.tier,
-                schema: packed.schema.into(),
+                dataschema: packed.dataschema.into(),
                 observed_at: Timestamp::from_millisecond(packed.observed_ms).map_err(|e| bad(&e))?,
                 ingested_at: Timestamp::from_millisecond(packed.ingested_ms).map_err(|e| bad(&e))?,
                 traceparent: self.traceparent.clone(),
@@ -255,7 +252,7 @@ mod tests {
     fn envelope() -> Envelope {
         let at = Timestamp::from_second(1_800_000_000).unwrap();
         let record = Outgoing {
-            topic: "wildfire-critical-alerts".into(),
+            topic: Topic::CRITICAL_ALERTS,
             key: "thread".into(),
             value: Bytes::from_static(b"{\"note\":\"leave by Highway 70\"}"),
             event: EventId::from_bytes([7; 16]),
@@ -263,7 +260,7 @@ mod tests {
             source: SourceId::new("evacuation_alert_butte").unwrap(),
             tenant: TenantId::new("butte").unwrap(),
             tier: Tier::Critical,
-            schema: "alert/1".into(),
+            dataschema: Topic::CRITICAL_ALERTS.schema_uri("urn:x:"),
             observed_at: at,
             ingested_at: at,
             traceparent: Traceparent::new([1; 16], [2; 8]),

@@ -185,7 +185,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// First 4 bytes of SHA-256 over the content fields, separated by 0x1f: tells a revised record from a repeated one [S12].
-pub fn content_hash<F: AsRef<[u8]>>(fields: impl IntoIterator<Item = F>) -> u32 {
+pub(crate) fn content_hash<F: AsRef<[u8]>>(fields: impl IntoIterator<Item = F>) -> u32 {
     let mut hash = Sha256::new();
     for field in fields {
         hash.update(field.as_ref());

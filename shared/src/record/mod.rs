@@ -10,9 +10,10 @@ pub mod value;
 use serde::{Deserialize, Serialize};
 
 pub use envelope::{Envelope, Outgoing};
-pub use ids::{ConnectorId, EventId, SourceId, StreamId, TenantId, content_hash, hex};
+pub(crate) use ids::content_hash;
+pub use ids::{ConnectorId, EventId, SourceId, StreamId, TenantId, hex};
 pub use stream::{Stream, WhenFull};
-pub use topic::Topic;
+pub use topic::{SCHEMAS, Topic};
 
 use crate::error::{Reason, Reject};
 use crate::limits::{LARGEST_SEND_CRITICAL, LARGEST_SEND_HIGH, LARGEST_SEND_LOW, LARGEST_SEND_NORMAL};
@@ -77,7 +78,8 @@ impl Position {
         if !(-180.0..=180.0).contains(&longitude) {
             return Err(Reject::new(Reason::BadLongitude, format!("longitude {longitude} is not in -180..180")));
         }
-        Ok(Position { latitude, longitude })
+        // -0 is 0: one place is written in one way.
+        Ok(Position { latitude: latitude + 0.0, longitude: longitude + 0.0 })
     }
 
     pub fn latitude(self) -> f64 {
@@ -176,15 +178,11 @@ impl AlertFacts {
     }
 }
 
-/// A record as its connector read it: valid values, not yet judged against time and the seen-set.
+/// What a decoder read: valid values, nobody's identity yet. `sources::identify` makes the draft of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Draft {
+pub struct Observation {
     /// May differ from the stream's id: the row's satellite decides [S1].
     pub source: SourceId,
-    /// The source in words, such as `NASA FIRMS VIIRS S-NPP`.
-    pub source_name: &'static str,
-    pub event: EventId,
-    pub content: u32,
     pub observed_at: Timestamp,
     pub published_at: Option<Timestamp>,
     pub geometry: Option<Geometry>,
@@ -194,6 +192,52 @@ pub struct Draft {
     pub quality: Vec<Quality>,
     pub alert: Option<Box<AlertFacts>>,
     pub data: Data,
+    /// Among versions of one event a higher rank replaces a lower one, and never the other way round [S1]. 0 where a source
+    /// has no such order: then the later one replaces the earlier.
+    pub rank: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Identified;
+
+/// An observation with its identity, not yet judged against time and the seen-set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    pub source: SourceId,
+    pub event: EventId,
+    /// Tells a revised record from a repeated one: a hash of what is published.
+    pub content: u32,
+    pub observed_at: Timestamp,
+    pub published_at: Option<Timestamp>,
+    pub geometry: Option<Geometry>,
+    pub position: Option<Position>,
+    pub derived_from: Option<EventId>,
+    pub quality: Vec<Quality>,
+    pub alert: Option<Box<AlertFacts>>,
+    pub data: Data,
+    pub rank: u8,
+    /// Nobody but `sources::identify` gives a record its identity.
+    _identified: Identified,
+}
+
+impl Draft {
+    pub(crate) fn new(read: Observation, event: EventId, content: u32) -> Draft {
+        Draft {
+            source: read.source,
+            event,
+            content,
+            observed_at: read.observed_at,
+            published_at: read.published_at,
+            geometry: read.geometry,
+            position: read.position,
+            derived_from: read.derived_from,
+            quality: read.quality,
+            alert: read.alert,
+            data: read.data,
+            rank: read.rank,
+            _identified: Identified,
+        }
+    }
 }
 
 /// A W3C trace context, `00-{trace}-{span}-01` [O5].
@@ -217,6 +261,8 @@ pub struct Record {
     /// 0 for the first, one more for every changed content under the same event id [S12].
     pub revision: u32,
     pub tenant: TenantId,
+    /// The source in words, such as `NASA FIRMS VIIRS S-NPP`.
+    pub source_name: &'static str,
     pub tier: Tier,
     pub topic: Topic,
     pub place: Option<Place>,

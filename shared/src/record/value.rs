@@ -97,7 +97,7 @@ pub fn json(record: &Record, producer_id: &str) -> Result<String, Reject> {
         revision: record.revision,
         revises: record.revision.checked_sub(1).map(|before| ce_id(draft.event, before)),
         source_id: &draft.source,
-        source_name: draft.source_name,
+        source_name: record.source_name,
         producer_id,
         tenant: &record.tenant,
         priority: record.tier,

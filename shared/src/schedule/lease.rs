@@ -11,6 +11,8 @@ use crate::limits::LEASE;
 use crate::store::{self, Expect, Key, PutError, Version};
 
 const PARTITION: &str = "leases";
+/// The turns of the seen-set (`ingest::dedup`): held too, and for a shorter time.
+pub(crate) const TURNS: &str = "seen-turns";
 
 /// Held until `release`, or until `ttl` after the last renewal.
 #[derive(Debug)]
@@ -55,8 +57,10 @@ impl Lease {
 
 /// For a host whose data folder's lock proves that every earlier holder is dead.
 pub async fn clear_all(app: &App) -> Result<(), BackendError> {
-    for item in store::list_all(&*app.store, PARTITION, "", usize::MAX).await? {
-        store::remove(&*app.store, &item.key).await?;
+    for partition in [PARTITION, TURNS] {
+        for item in store::list_all(&*app.store, partition, "", usize::MAX).await? {
+            store::remove(&*app.store, &item.key).await?;
+        }
     }
     Ok(())
 }

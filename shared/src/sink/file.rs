@@ -110,7 +110,7 @@ impl Sink for FileSink {
 /// The lines of one send, by file.
 #[derive(Default)]
 struct Batch {
-    slots: BTreeMap<String, usize>,
+    slots: BTreeMap<Topic, usize>,
     lines: Vec<(String, Vec<u8>)>,
 }
 
@@ -123,8 +123,8 @@ impl FileSink {
         let slot = match batch.slots.get(&record.topic) {
             Some(&slot) => slot,
             None => {
-                batch.lines.push((format!("{}{}", self.topic_prefix, record.topic), Vec::new()));
-                batch.slots.insert(record.topic.clone(), batch.lines.len() - 1);
+                batch.lines.push((format!("{}{}", self.topic_prefix, record.topic.name()), Vec::new()));
+                batch.slots.insert(record.topic, batch.lines.len() - 1);
                 batch.lines.len() - 1
             }
         };

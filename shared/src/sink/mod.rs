@@ -55,16 +55,11 @@ pub trait Sink: Send + Sync {
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError>;
 }
 
-/// What no sink takes: a value beyond the contract's size, a topic that Kafka would not have either.
+/// What no sink takes: a value beyond the contract's size, a header that Kafka could not carry.
 pub(crate) fn refusal(record: &Outgoing) -> Option<Sent> {
     if record.value.len() > RECORD_VALUE_BYTES {
         let detail = format!("the value has {} bytes, {RECORD_VALUE_BYTES} at most", record.value.len());
         return Some(Sent::Refused(Reason::TooLarge, detail));
-    }
-    let topic = record.topic.as_str();
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if !(1..=200).contains(&topic.len()) || !topic.bytes().all(legal) || topic.starts_with('.') {
-        return Some(Sent::Refused(Reason::SinkRefused, format!("{topic:?} is not a valid topic name")));
     }
     // A name that ends early would be another name, or a panic, in librdkafka.
     let (name, _) = record.extra.iter().find(|(name, _)| name.contains('\0'))?;

@@ -7,7 +7,11 @@ use crate::record::{Tier, Topic};
 
 pub static SOURCE: Source = Source {
     ids: &[critical("evacuation_alert_*"), critical("emergency_broadcast_*"), critical("life_safety_*")],
-    records: Some(Records { format: Format::ALERT, data: |generator| generator.subschema_for::<Alert>() }),
+    records: Some(Records {
+        format: Format::ALERT,
+        data: |generator| generator.subschema_for::<Alert>(),
+        key: &["data.sender", "data.identifier", "data.sent"],
+    }),
     service: None,
 };
 

@@ -4,6 +4,7 @@
 
 pub mod alerts;
 pub mod firms;
+mod identity;
 mod planned;
 mod route;
 pub mod sensors;
@@ -14,6 +15,7 @@ use schemars::{Schema, SchemaGenerator};
 use crate::decode::Format;
 use crate::record::{SourceId, Tier, Topic};
 
+pub use identity::identify;
 pub use route::{DRILL, Route, is_critical, route};
 pub use service::{Service, Services};
 
@@ -41,6 +43,8 @@ pub struct Records {
     pub format: Format,
     /// The JSON Schema of a record's `data`.
     pub data: fn(&mut SchemaGenerator) -> Schema,
+    /// The natural key: paths of published fields, `latitude`, `longitude`, `observed_at` or `data.` and a field's name [S12].
+    pub key: &'static [&'static str],
 }
 
 macro_rules! table {
@@ -105,9 +109,9 @@ macro_rules! table {
 }
 
 table! {
-    alerts,
     firms polled by Firms,
     sensors,
+    alerts,
     planned,
 }
 
@@ -148,6 +152,9 @@ pub fn formats() -> Vec<Format> {
     formats
 }
 
+/// A drill's natural key: one that reuses the id of a real alert must not become its revision.
+pub(crate) const DRILL_KEY: &[&str] = &["data.sender", "data.identifier", "data.sent", "data.status"];
+
 /// What can stand in a topic: its sources' records; drills have the shape of alerts.
 pub fn records_of(topic: Topic) -> impl Iterator<Item = &'static Records> {
     let ids_topic = if topic == DRILL.topic { Topic::CRITICAL_ALERTS } else { topic };
@@ -164,6 +171,24 @@ pub fn services() -> impl Iterator<Item = &'static Service> {
 pub fn readable_ids() -> String {
     let readable = ids().filter(|(source, _)| source.records.is_some());
     readable.map(|(_, id)| id.pattern).collect::<Vec<_>>().join(", ")
+}
+
+/// The table as a page of the documents.
+pub fn listing() -> String {
+    let mut page = String::from(
+        "# Sources\n\nMade from `shared/src/sources` by `UPDATE_SCHEMAS=1 cargo test --workspace --test schemas`.\n\n\
+         | source id | what | tier | topic | format | polled from |\n|---|---|---|---|---|---|\n",
+    );
+    for (source, id) in ids() {
+        let format = source.records.as_ref().map_or("not read yet", |records| records.format.name);
+        let polled = source.service.map_or(String::new(), |service| match service.key_setting {
+            Some(key) => format!("{} (key: `{key}`)", service.address),
+            None => service.address.to_owned(),
+        });
+        let (pattern, name, tier, topic) = (id.pattern, id.name, id.tier, id.topic.name());
+        page.push_str(&format!("| `{pattern}` | {name} | {tier} | `{topic}` | {format} | {polled} |\n"));
+    }
+    page
 }
 
 #[cfg(test)]

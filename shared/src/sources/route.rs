@@ -7,6 +7,8 @@ use crate::record::{SourceId, Tier, Topic};
 /// Where a source's records go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
+    /// The source in words.
+    pub name: &'static str,
     pub tier: Tier,
     pub topic: Topic,
     /// The id looks critical but holds no grant: served as HIGH, and the caller writes an audit entry [P2].
@@ -38,15 +40,16 @@ pub fn route(source: &SourceId, granted: bool) -> Result<Route, Reject> {
             Err(Reject::new(Reason::UnauthorisedSource, detail))
         }
         (true, _, true) | (false, true, true) => {
-            Ok(Route { tier: Tier::Critical, topic: Topic::CRITICAL_ALERTS, audited: false })
+            Ok(Route { name: id.name, tier: Tier::Critical, topic: Topic::CRITICAL_ALERTS, audited: false })
         }
-        (false, true, false) => Ok(Route { tier: Tier::High, topic, audited: true }),
-        (false, false, _) => Ok(Route { tier, topic, audited: false }),
+        (false, true, false) => Ok(Route { name: id.name, tier: Tier::High, topic, audited: true }),
+        (false, false, _) => Ok(Route { name: id.name, tier, topic, audited: false }),
     }
 }
 
 /// Where a drill goes: the NORMAL way, so that it exercises everything but the siren [E4].
-pub const DRILL: Route = Route { tier: Tier::Normal, topic: Topic::ALERT_DRILLS, audited: false };
+pub const DRILL: Route =
+    Route { name: "Life-safety alert drill", tier: Tier::Normal, topic: Topic::ALERT_DRILLS, audited: false };
 
 #[cfg(test)]
 mod tests {

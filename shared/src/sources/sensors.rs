@@ -7,7 +7,11 @@ use crate::record::{Tier, Topic};
 
 pub static SOURCE: Source = Source {
     ids: &[sensor("iot_purpleair", "PurpleAir"), sensor("iot_*", "IoT sensor")],
-    records: Some(Records { format: Format::SENSOR, data: |generator| generator.subschema_for::<Reading>() }),
+    records: Some(Records {
+        format: Format::SENSOR,
+        data: |generator| generator.subschema_for::<Reading>(),
+        key: &["data.sensor_id", "data.measured_at", "data.message_id"],
+    }),
     service: None,
 };
 

@@ -40,7 +40,7 @@ impl TestSink for Memory {
     async fn read(&self) -> Vec<Stored> {
         let stored = |record: Outgoing| Stored {
             headers: Some(record.headers().iter().map(|(n, v)| (n.to_string(), v.to_string())).collect()),
-            topic: record.topic,
+            topic: record.topic.name().to_owned(),
             value: record.value.to_vec(),
             key: Some(record.key),
             timestamp_ms: Some(record.ingested_at.as_millisecond()),

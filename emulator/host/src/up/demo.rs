@@ -304,7 +304,7 @@ async fn import(app: App, stop: CancellationToken) -> Result<Ledger, String> {
     let context = Context { source: &source, received_at: app.clock.now(), topic: None, message: None };
     let rows = firms::FORMAT.rows(&body, context).map_err(|e| text(&e))?;
     let rows = rows.take_while(|_| !stop.is_cancelled());
-    let (mut seen, mut ledger) = (Seen::new(&stream.id), Ledger::default());
+    let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
     ingest(&app, &stream, &mut seen, &mut ledger, rows).await.map_err(|e| text(&e))?;
     Ok(ledger)
 }

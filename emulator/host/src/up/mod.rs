@@ -153,7 +153,10 @@ impl World {
             streams_file.streams.iter_mut().for_each(|spec| spec.interval = demo::interval());
         }
         let keys = service_keys(args.demo);
+        // This host serves the schemas that its records name.
+        let schemas_url = format!("http://{}/schemas/", http.local_addr().map_err(Failure::new)?);
         for function in &mut template.functions {
+            function.environment.insert("SCHEMAS_URL".into(), schemas_url.clone());
             function.environment.extend(keys.iter().map(|(setting, key)| ((*setting).to_owned(), key.clone())));
         }
         let keyless = keyless(&streams_file, &keys);

@@ -17,7 +17,8 @@ use serde_json::Value;
 
 use crate::decode::{Context, Row, Rows, encoding};
 use crate::error::{Reason, Reject};
-use crate::record::{AlertFacts, Data, Draft, EventId, Geometry, Position, Quality, content_hash};
+use crate::record::{AlertFacts, Data, EventId, Geometry, Observation, Position, Quality};
+use crate::sources::identify;
 use crate::time::Timestamp;
 use area::Shape;
 
@@ -183,12 +184,8 @@ fn draft(mut alert: Alert, beside: Beside, context: Context<'_>) -> Row {
         population: alert.population,
         rate_of_spread: alert.rate_of_spread,
     };
-    let data = Data::of(&alert)?;
-    Ok(Draft {
+    identify(Observation {
         source: context.source.clone(),
-        source_name: "Life-safety alert",
-        event: EventId::of(context.source, [&alert.sender, &alert.identifier, &alert.sent]),
-        content: content_hash([data.json()]),
         observed_at: sent,
         published_at: Some(sent),
         geometry,
@@ -196,7 +193,8 @@ fn draft(mut alert: Alert, beside: Beside, context: Context<'_>) -> Row {
         derived_from,
         quality,
         alert: Some(Box::new(facts)),
-        data,
+        data: Data::of(&alert)?,
+        rank: 0,
     })
 }
 

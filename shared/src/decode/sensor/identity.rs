@@ -4,11 +4,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::measures::shown;
-use super::stamp::Stamp;
 use super::{IDS, find};
 use crate::error::{Reason, Reject};
-use crate::record::{EventId, SourceId, hex};
-use crate::time::rfc3339;
+use crate::record::hex;
 
 /// Names that a payload uses for the sensor itself; the later ones often number a part of a device, or the device's model.
 const SURE_IDS: usize = 10;
@@ -54,12 +52,6 @@ pub(super) fn sensor_id(reading: &Map<String, Value>, topic: Option<&str>) -> Re
 fn id_of(topic: &str) -> Option<&str> {
     let mut levels = topic.strip_prefix("sensors/").unwrap_or(topic).split('/').skip(1);
     levels.next().filter(|id| !id.is_empty())
-}
-
-/// The natural key: the sensor and its own time, or the message where it tells none, as the published JSON writes them.
-pub(super) fn event(source: &SourceId, sensor_id: &str, stamp: Stamp, message: Option<&str>) -> EventId {
-    let measured_at = stamp.own().map(rfc3339);
-    EventId::of(source, [sensor_id, measured_at.as_deref().unwrap_or("null"), message.unwrap_or("null")])
 }
 
 #[cfg(test)]

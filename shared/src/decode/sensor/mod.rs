@@ -29,7 +29,8 @@ use serde_json::{Map, Value};
 use crate::decode::{Context, Row, Rows, encoding, json, short};
 use crate::error::{Reason, Reject};
 use crate::limits::{READING_BYTES, RESPONSE_BYTES};
-use crate::record::{Data, Draft, Geometry, Position, Quality, SourceId, content_hash, schema};
+use crate::record::{Data, Draft, Geometry, Observation, Position, Quality, SourceId, schema};
+use crate::sources::identify;
 use crate::time::{self, Timestamp};
 use fields::Fields;
 use measures::{Measures, number, shown};
@@ -236,11 +237,8 @@ fn row(message: Value, message_id: &str, context: Context<'_>) -> Row {
 
     let names = SENSOR_NAMES.iter().filter_map(|name| find(reading, &[name])?.1.as_str());
     let sensor_name = names.map(str::trim).find(|name| !name.is_empty()).map(str::to_owned);
-    Ok(Draft {
+    identify(Observation {
         source: context.source.clone(),
-        source_name: if purpleair { "PurpleAir" } else { "IoT sensor" },
-        event: identity::event(context.source, &sensor_id, stamp, message_id),
-        content: content_hash(reported.iter().flat_map(|(name, value)| [name.clone(), value.to_string()])),
         observed_at: stamp.at(),
         published_at: None,
         geometry: position.map(Geometry::Point),
@@ -256,6 +254,7 @@ fn row(message: Value, message_id: &str, context: Context<'_>) -> Row {
             measures,
             reported,
         })?,
+        rank: 0,
     })
 }
 

@@ -168,7 +168,7 @@ impl Client {
             let record = &records[index];
             topic.clear();
             topic.push_str(topic_prefix);
-            topic.push_str(&record.topic);
+            topic.push_str(record.topic.name());
             let failure = loop {
                 if late || self.retired.load(Ordering::Acquire) {
                     break Some(Failure::Broker(RDKafkaErrorCode::PurgeQueue));

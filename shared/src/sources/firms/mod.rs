@@ -2,8 +2,12 @@
 
 mod area;
 pub mod rows;
+mod satellite;
+mod table;
+mod when;
 
 pub use area::{Config, Firms, Product};
+pub use when::TimeOfDay;
 
 use super::{Id, Records, Service, Services, Source};
 use crate::decode::Format;
@@ -28,7 +32,11 @@ pub static SOURCE: Source = Source {
         detections("firms_*", "NASA FIRMS"),
         Id { pattern: "historical_firms*", name: "NASA FIRMS archive", tier: Tier::Low, topic: Topic::HISTORICAL },
     ],
-    records: Some(Records { format: FORMAT, data: |generator| generator.subschema_for::<rows::Detection<'static>>() }),
+    records: Some(Records {
+        format: FORMAT,
+        data: |generator| generator.subschema_for::<rows::Detection<'static>>(),
+        key: &["latitude", "longitude", "data.acq_date", "data.acq_time", "data.satellite"],
+    }),
     service: Some(&SERVICE),
 };
 

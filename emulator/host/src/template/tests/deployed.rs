@@ -65,7 +65,7 @@ fn eight_functions_with_their_binaries_and_environments() {
             .environment
             .keys()
             .filter(|name| ["FIRMS_MAP_KEY_SECRET", "IOT_ENDPOINT"].contains(&name.as_str()));
-        assert_eq!(function.environment.len() - own.count(), 16, "{:?}", function.environment.keys());
+        assert_eq!(function.environment.len() - own.count(), 17, "{:?}", function.environment.keys());
     }
 }
 

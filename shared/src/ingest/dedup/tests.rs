@@ -1,0 +1,237 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::json;
+
+use super::*;
+use crate::app::Seams;
+use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
+use crate::faults::sink::FaultySink;
+use crate::faults::upstream::Scripted;
+use crate::ingest::{Ledger, ingest};
+use crate::record::{Data, Observation, SourceId, Stream, StreamId, WhenFull};
+use crate::settings::Settings;
+use crate::sources::identify;
+use crate::store::{Expect, Item, Key, PutError, Store, Version};
+use crate::time::{Clock, Rng, Timestamp};
+
+/// Counts calls and bytes on their way to a store.
+struct Counted {
+    store: Arc<dyn Store>,
+    calls: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counted {
+    fn count(&self, bytes: usize) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn so_far(&self) -> (u64, u64) {
+        (self.calls.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+#[async_trait]
+impl Store for Counted {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError> {
+        let item = self.store.get(key).await?;
+        self.count(item.as_ref().map_or(0, |item| item.value.len()));
+        Ok(item)
+    }
+
+    async fn list(&self, of: &str, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<Item>, BackendError> {
+        let items = self.store.list(of, prefix, after, max).await?;
+        self.count(items.iter().map(|item| item.value.len()).sum());
+        Ok(items)
+    }
+
+    async fn put_if(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expect: Expect,
+        until: Option<Timestamp>,
+    ) -> Result<Version, PutError> {
+        self.count(value.len());
+        self.store.put_if(key, value, expect, until).await
+    }
+
+    async fn delete_if(&self, key: &Key, expect: Expect) -> Result<(), PutError> {
+        self.count(0);
+        self.store.delete_if(key, expect).await
+    }
+}
+
+struct World {
+    app: App,
+    store: Arc<Counted>,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> World {
+        let clock = Clock::simulated("2026-08-01T00:10:00Z".parse().unwrap());
+        let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
+        let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::default(), options).unwrap());
+        let store = Arc::new(Counted { store: embedded.clone(), calls: 0.into(), bytes: 0.into() });
+        let folder = tempfile::tempdir().unwrap();
+        let seams = Seams {
+            queue: embedded,
+            store: store.clone(),
+            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+            sink: Arc::new(FaultySink::memory()),
+            upstream: Arc::new(Scripted::new([])),
+        };
+        World { app: App::new(Settings::local(), seams, clock, Rng::seeded(1)), store, _folder: folder }
+    }
+
+    fn stream(&self, id: &str, source: &str) -> Stream {
+        Stream {
+            id: StreamId::new(id).unwrap(),
+            source: SourceId::new(source).unwrap(),
+            tenant: TenantId::new("test").unwrap(),
+            granted: false,
+            when_full: WhenFull::Refuse,
+        }
+    }
+
+    fn draft(&self, source: &str, n: usize, content: &str, rank: u8) -> Draft {
+        identify(Observation {
+            source: SourceId::new(source).unwrap(),
+            observed_at: self.app.clock.now(),
+            published_at: None,
+            geometry: None,
+            position: None,
+            derived_from: None,
+            quality: Vec::new(),
+            alert: None,
+            data: Data::of(&json!({ "sensor_id": n, "satellite": n.to_string(), "content": content })).unwrap(),
+            rank,
+        })
+        .unwrap()
+    }
+
+    /// One body of a stream; a new process's memory each time.
+    async fn body(&self, stream: &Stream, drafts: Vec<Draft>) -> Ledger {
+        let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
+        ingest(&self.app, stream, &mut seen, &mut ledger, drafts.into_iter().map(Ok)).await.unwrap();
+        ledger
+    }
+
+    async fn one(&self, content: &str, rank: u8) -> (u64, u64, u64) {
+        let stream = self.stream("a", "firms_viirs_snpp");
+        let ledger = self.body(&stream, vec![self.draft("firms_viirs_snpp", 1, content, rank)]).await;
+        (ledger.new, ledger.revisions, ledger.duplicates)
+    }
+}
+
+const NEW: (u64, u64, u64) = (1, 0, 0);
+const REVISION: (u64, u64, u64) = (0, 1, 0);
+const DUPLICATE: (u64, u64, u64) = (0, 0, 1);
+
+#[tokio::test(start_paused = true)]
+async fn s12_a_content_that_was_published_before_is_a_duplicate_also_after_other_contents() {
+    let world = World::new();
+    assert_eq!(world.one("a", 0).await, NEW);
+    for content in ["b", "c", "d"] {
+        assert_eq!(world.one(content, 0).await, REVISION, "{content}");
+    }
+    for content in ["a", "b", "c", "d", "a"] {
+        assert_eq!(world.one(content, 0).await, DUPLICATE, "{content}");
+    }
+    assert_eq!(world.one("e", 0).await, REVISION);
+    assert_eq!(world.one("a", 0).await, REVISION, "the last four are known, a fifth is not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s1_a_better_version_revises_and_a_worse_one_after_it_is_a_duplicate() {
+    let world = World::new();
+    assert_eq!(world.one("urt", 1).await, NEW);
+    assert_eq!(world.one("nrt", 3).await, REVISION);
+    for (content, rank) in [("urt", 1), ("urt again", 1), ("rt", 2), ("nrt", 3)] {
+        assert_eq!(world.one(content, rank).await, DUPLICATE, "{content}");
+    }
+    assert_eq!(world.one("standard", 4).await, REVISION);
+    assert_eq!(world.one("nrt corrected", 3).await, DUPLICATE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_streams_with_overlapping_areas_publish_what_they_share_once() {
+    let world = World::new();
+    let drafts: Vec<Draft> = (0..300)
+        .flat_map(|n| ["firms_modis_terra", "firms_modis_aqua"].map(|source| world.draft(source, n, "x", 0)))
+        .collect();
+    let streams: Vec<Stream> = (0..5).map(|n| world.stream(&format!("s{n}"), "firms_modis_terra")).collect();
+    let bodies = streams.iter().map(|stream| world.body(stream, drafts.clone()));
+    let ledgers = futures::future::join_all(bodies).await;
+    let sum = |of: fn(&Ledger) -> u64| ledgers.iter().map(of).sum::<u64>();
+    assert_eq!((sum(|l| l.new), sum(|l| l.revisions), sum(|l| l.duplicates)), (600, 0, 4 * 600));
+    let other = Stream { tenant: TenantId::new("other").unwrap(), ..streams[0].clone() };
+    assert_eq!(world.body(&other, drafts).await.new, 600, "another tenant has a seen-set of its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_a_holder_that_died_in_its_turn_is_waited_for_and_followed() {
+    let world = World::new();
+    let draft = world.draft("firms_viirs_snpp", 1, "x", 0);
+    let mut dead = Seen::of_tenant(&TenantId::new("test").unwrap());
+    dead.load(&world.app, std::slice::from_ref(&draft)).await.unwrap();
+    drop(dead);
+    assert_eq!(world.one("x", 0).await, NEW);
+}
+
+/// A batch of pushed readings, in a process that keeps its windows.
+async fn push(world: &World, numbers: std::ops::Range<usize>) -> Ledger {
+    let stream = world.stream("iot_x", "iot_x");
+    let drafts: Vec<Draft> = numbers.map(|n| world.draft("iot_x", n, "x", 0)).collect();
+    let (mut seen, mut ledger) = (Seen::of_shard(&world.app, "shard-0"), Ledger::default());
+    ingest(&world.app, &stream, &mut seen, &mut ledger, drafts.into_iter().map(Ok)).await.unwrap();
+    seen.done(&world.app);
+    ledger
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_a_pushed_reading_costs_the_same_after_200_000_as_at_first() {
+    const BATCH: usize = 500;
+    let world = World::new();
+    let mut costs = Vec::new();
+    for batch in 0..200_000 / BATCH {
+        let before = world.store.so_far();
+        assert_eq!(push(&world, batch * BATCH..(batch + 1) * BATCH).await.new, BATCH as u64);
+        let after = world.store.so_far();
+        costs.push((after.0 - before.0, after.1 - before.1));
+        // The queue is not what is measured here.
+        let queue = &world.app.settings.queues.normal;
+        for delivery in world.app.queue.receive(queue, 10, Duration::ZERO).await.unwrap() {
+            world.app.queue.settle(queue, &[(delivery.receipt, crate::queue::Settle::Forget)]).await.unwrap();
+        }
+    }
+    assert!(costs.iter().all(|cost| *cost == costs[0]), "first {:?}, last {:?}", costs[0], costs.last());
+    assert_eq!(costs[0], (2, 16 * BATCH as u64), "one look for others' pages, one page of 16 bytes a reading");
+    assert_eq!(push(&world, 199_000..199_500).await.duplicates, 500, "what came within five minutes is known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_another_process_knows_what_a_shard_pushed_within_five_minutes_and_not_for_ever() {
+    let world = World::new();
+    push(&world, 0..3).await;
+    let elsewhere = App { shards: Arc::default(), ..world.app.clone() };
+    let stream = world.stream("iot_x", "iot_x");
+    let offered = || (0..4).map(|n| Ok(world.draft("iot_x", n, "x", 0))).collect::<Vec<_>>().into_iter();
+    let (mut seen, mut ledger) = (Seen::of_shard(&elsewhere, "shard-0"), Ledger::default());
+    ingest(&elsewhere, &stream, &mut seen, &mut ledger, offered()).await.unwrap();
+    assert_eq!((ledger.new, ledger.duplicates), (1, 3));
+    let (new, known) = (push(&world, 3..4).await, push(&world, 4..5).await);
+    assert_eq!((new.duplicates, known.new), (1, 1), "the first process reads on");
+    tokio::time::advance(Duration::from_secs(301)).await;
+    let mut late = Seen::of_shard(&world.app, "shard-0");
+    late.load(&world.app, &[]).await.unwrap();
+    assert_eq!(late.known(), 0, "nothing is kept beyond its time");
+}

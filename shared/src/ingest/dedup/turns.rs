@@ -1,0 +1,65 @@
+//! Whose turn it is to judge a tenant's source: streams with overlapping areas publish what they share once. A turn is an item of
+//! the store that is held or free; its version says whether somebody else had a turn since ours, so that what was read then still
+//! holds. A holder that died is waited for until its turn expires.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::app::App;
+use crate::error::BackendError;
+use crate::limits::{SEEN_KEPT, SEEN_TURN};
+use crate::schedule::lease::TURNS;
+use crate::store::{Expect, Key, PutError, Version};
+
+const HELD: &[u8] = b"held";
+const FREE: &[u8] = b"free";
+/// Between two looks at a turn that is held: a judgement and its commit take milliseconds.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A turn that is ours.
+#[derive(Debug)]
+pub(super) struct Turn {
+    key: Key,
+    version: Version,
+}
+
+/// Waits for the turn of `name`. `last` is what `free` gave at the end of our last one; `true`: nobody had one since.
+pub(super) async fn take(app: &App, name: &str, last: Option<Version>) -> Result<(Turn, bool), BackendError> {
+    let key = Key::new(TURNS, name);
+    let until = app.clock.now() + 2 * SEEN_TURN;
+    loop {
+        let expect = match app.store.get(&key).await? {
+            None => Some(Expect::Absent),
+            Some(item) if item.value == FREE => Some(Expect::Version(item.version)),
+            Some(_) => None,
+        };
+        if let Some(expect) = expect {
+            let expires = app.clock.now() + SEEN_TURN;
+            match app.store.put_if(&key, Bytes::from_static(HELD), expect, Some(expires)).await {
+                Ok(version) => {
+                    let alone = last.is_some_and(|last| expect == Expect::Version(last));
+                    return Ok((Turn { key, version }, alone));
+                }
+                Err(PutError::Conflict) => {}
+                Err(e) => return Err(e.of("turn of the seen-set")),
+            }
+        }
+        if app.clock.now() > until {
+            return Err(BackendError::Retry(format!("other streams keep the turn of {name}")));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+impl Turn {
+    /// The next one may come. `None`: it took too long, and somebody else has had a turn already.
+    pub(super) async fn free(self, app: &App) -> Result<Option<Version>, BackendError> {
+        let kept = app.clock.now() + SEEN_KEPT;
+        match app.store.put_if(&self.key, Bytes::from_static(FREE), Expect::Version(self.version), Some(kept)).await {
+            Ok(version) => Ok(Some(version)),
+            Err(PutError::Conflict) => Ok(None),
+            Err(e) => Err(e.of("turn of the seen-set")),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A FIRMS table as text: lines, cells, and where each column stands. What the cells mean is not here.
+
+use crate::decode::short;
+use crate::error::{Reason, Reject};
+use crate::limits::COLUMNS_NAMED;
+
+/// Where each column stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At {
+    pub(super) latitude: usize,
+    pub(super) longitude: usize,
+    pub(super) acq_date: usize,
+    pub(super) acq_time: usize,
+    pub(super) satellite: usize,
+    pub(super) bright_ti4: Option<usize>,
+    pub(super) bright_ti5: Option<usize>,
+    pub(super) brightness: Option<usize>,
+    pub(super) bright_t31: Option<usize>,
+    pub(super) frp: Option<usize>,
+    pub(super) scan: Option<usize>,
+    pub(super) track: Option<usize>,
+    pub(super) path: Option<usize>,
+    pub(super) row: Option<usize>,
+    pub(super) instrument: Option<usize>,
+    pub(super) confidence: Option<usize>,
+    pub(super) version: Option<usize>,
+    pub(super) daynight: Option<usize>,
+    pub(super) kind: Option<usize>,
+    pub(super) country_id: Option<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) columns: usize,
+    pub(super) at: At,
+    /// Columns that have a name and no meaning here, the first ones by name.
+    pub(super) unknown: Vec<(usize, String)>,
+    /// How many more there are of them.
+    pub(super) more_unknown: usize,
+}
+
+impl Header {
+    /// # Errors
+    /// `not_data` when the first line does not name the columns of a FIRMS table.
+    pub(super) fn read(lines: &mut Lines<'_>) -> Result<Header, Reject> {
+        let line = lines.next().ok_or_else(|| Reject::new(Reason::NotData, "the body is empty"))?;
+        let mut names = Vec::new();
+        split(line, &mut names);
+        let mut known = Vec::new();
+        let mut find = |name: &str| {
+            let column = names.iter().position(|cell| cell.eq_ignore_ascii_case(name.as_bytes()))?;
+            known.push(column);
+            Some(column)
+        };
+        let mut read = || {
+            let at = At {
+                latitude: find("latitude")?,
+                longitude: find("longitude")?,
+                acq_date: find("acq_date")?,
+                acq_time: find("acq_time")?,
+                satellite: find("satellite")?,
+                bright_ti4: find("bright_ti4"),
+                bright_ti5: find("bright_ti5"),
+                brightness: find("brightness"),
+                bright_t31: find("bright_t31"),
+                frp: find("frp"),
+                scan: find("scan"),
+                track: find("track"),
+                path: find("path"),
+                row: find("row"),
+                instrument: find("instrument"),
+                confidence: find("confidence"),
+                version: find("version"),
+                daynight: find("daynight"),
+                kind: find("type"),
+                country_id: find("country_id"),
+            };
+            at.bright_ti4.or(at.brightness).or(at.frp).or(at.path)?;
+            Some(at)
+        };
+        let at = read().ok_or_else(|| {
+            Reject::new(Reason::NotData, format!("the first line is not a FIRMS header: {:?}", shorten(line)))
+        })?;
+        let mut unknown: Vec<(usize, String)> = names
+            .iter()
+            .enumerate()
+            .filter(|(column, name)| !known.contains(column) && !is_row_number(name))
+            .map(|(column, name)| (column, shorten(name)))
+            .collect();
+        let more_unknown = unknown.len().saturating_sub(COLUMNS_NAMED);
+        unknown.truncate(COLUMNS_NAMED);
+        Ok(Header { columns: names.len(), at, unknown, more_unknown })
+    }
+}
+
+/// A table that pandas saved has its rows' numbers in front, in a column without a name of its own.
+fn is_row_number(name: &[u8]) -> bool {
+    name.is_empty() || name.starts_with(b"Unnamed: ")
+}
+
+/// Lines without their ends (LF, CRLF or CR), blank ones left out.
+pub(super) struct Lines<'a> {
+    pub(super) rest: &'a [u8],
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while !self.rest.is_empty() {
+            let end = memchr::memchr2(b'\n', b'\r', self.rest).unwrap_or(self.rest.len());
+            let line = &self.rest[..end];
+            self.rest = self.rest.get(end + 1..).unwrap_or_default();
+            if !line.trim_ascii().is_empty() {
+                return Some(line);
+            }
+        }
+        None
+    }
+}
+
+/// Cells of a line without the blanks and quotes around them. A quoted cell may hold commas; FIRMS writes neither quotes
+/// nor commas in cells, exports from spreadsheets do.
+pub(super) fn split<'a>(line: &'a [u8], cells: &mut Vec<&'a [u8]>) {
+    cells.clear();
+    if !line.contains(&b'"') {
+        let mut start = 0;
+        for comma in memchr::memchr_iter(b',', line) {
+            cells.push(line[start..comma].trim_ascii());
+            start = comma + 1;
+        }
+        cells.push(line[start..].trim_ascii());
+        return;
+    }
+    let mut quoted = false;
+    for cell in line.split(|&byte| {
+        quoted ^= byte == b'"';
+        byte == b',' && !quoted
+    }) {
+        let cell = cell.trim_ascii();
+        cells.push(cell.strip_prefix(b"\"").and_then(|cell| cell.strip_suffix(b"\"")).unwrap_or(cell).trim_ascii());
+    }
+}
+
+/// The start of a text that nobody vouches for, for people to read.
+pub(super) fn shorten(text: &[u8]) -> String {
+    short(&String::from_utf8_lossy(&text[..text.len().min(120)]))
+}

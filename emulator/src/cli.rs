@@ -59,6 +59,10 @@ pub enum Command {
         after_help = "Example:\n  streammanager topics tail wildfire-nasa-firms --from-beginning --max 1 --json"
     )]
     Topics(TopicsCommand),
+    /// Lists the audit log: refusals, grants, key changes.
+    #[cfg(feature = "up")]
+    #[command(subcommand, after_help = "Example:\n  streammanager audit list")]
+    Audit(AuditCommand),
     /// Lists records that could never succeed, with their reasons.
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager dead-letters list --stream modis")]

@@ -34,6 +34,7 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "up")]
         Command::Alerts(command) => commands::operate::alerts(command).await,
         #[cfg(feature = "up")]
+        Command::Audit(command) => commands::operate::audit(command).await,
         Command::DeadLetters(command) => commands::operate::dead_letters(command).await,
         #[cfg(feature = "up")]
         Command::Bench(command) => commands::bench::run(command).await,

@@ -1,22 +1,30 @@
-//! The confirmation of an alert that came over MQTT [E5]: where it is published and what it says. Who publishes it is its
+//! What senders over MQTT are told of their alerts [E5]: where it is published and what it says. Who publishes it is its
 //! caller: the Lambda binary through AWS IoT, the emulator at its own endpoint.
 
 use bytes::Bytes;
+use serde_json::json;
+use streammanager::error::Reject;
 use streammanager::express::Accepted;
+use streammanager::record::{ConnectorId, SourceId};
 
 /// One message to publish at QoS 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmation {
-    /// `alerts/ack/{event_id}`.
     pub topic: String,
-    /// The accepted alert as JSON, as `POST /alerts` lists it.
     pub payload: Bytes,
 }
 
 impl Confirmation {
-    /// The confirmation of this alert.
-    pub fn of(accepted: &Accepted) -> Confirmation {
-        let payload = serde_json::json!(accepted).to_string();
+    /// On `alerts/ack/{event_id}`: the accepted alert as JSON, as `POST /alerts` lists it.
+    pub fn accepted(accepted: &Accepted) -> Confirmation {
+        let payload = json!(accepted).to_string();
         Confirmation { topic: format!("alerts/ack/{}", accepted.event_id), payload: payload.into() }
+    }
+
+    /// On `alerts/refused/{connector}`: why an alert was refused, and which of several.
+    pub fn refused(connector: &ConnectorId, source: Option<&SourceId>, reject: &Reject) -> Confirmation {
+        let payload =
+            json!({ "reason": reject.reason, "detail": reject.detail, "row": reject.row, "source_id": source });
+        Confirmation { topic: format!("alerts/refused/{connector}"), payload: payload.to_string().into() }
     }
 }

@@ -192,9 +192,24 @@ async fn list_dead_letters(asked: Asked<'_>) -> Answer {
     Ok(HttpResponse::json(200, &json!({ "dead_letters": letters })))
 }
 
+/// One page: `day` (a date in UTC, else today), `after` (an entry's id) and `max`. `next` is the `after` of the next page, if
+/// there may be one.
 async fn read_audit(asked: Asked<'_>) -> Answer {
-    let entries = audit::list(asked.app, asked.app.clock.now(), LISTED).await?;
-    Ok(HttpResponse::json(200, &json!({ "audit": entries })))
+    let refused = |what: &str, text: &str, rule: &str| ControlError::Refused(format!("{what} {text:?} {rule}"));
+    let day = match asked.query("day") {
+        Some(day) => {
+            format!("{day}T00:00:00Z").parse().map_err(|_| refused("day", day, "is not a date such as 2026-11-28"))?
+        }
+        None => asked.app.clock.now(),
+    };
+    let max = match asked.query("max").map(|text| (text, text.parse::<usize>())) {
+        None => LISTED,
+        Some((_, Ok(max))) if (1..=LISTED).contains(&max) => max,
+        Some((text, _)) => return Err(refused("max", text, &format!("is not in 1..{LISTED}"))),
+    };
+    let entries = audit::page(asked.app, day, asked.query("after"), max).await?;
+    let next = entries.last().filter(|_| entries.len() == max).map(|last| last.id.clone());
+    Ok(HttpResponse::json(200, &json!({ "audit": entries, "next": next })))
 }
 
 fn shown(connector: &Connector) -> Value {

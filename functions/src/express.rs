@@ -3,14 +3,13 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 use streammanager::app::App;
-use streammanager::control::audit::{self, Action};
 use streammanager::control::caller;
 use streammanager::dead;
 use streammanager::error::{BackendError, Reason, Reject};
-use streammanager::express::admit::NotAdmitted;
-use streammanager::express::{Accepted, Incoming, Verdict, express};
+use streammanager::express::admit::refuse_stranger;
+use streammanager::express::{Accepted, Incoming, Refusal, Verdict, Why, express};
 use streammanager::ingest::IngestError;
-use streammanager::record::{SourceId, Stream, StreamId, TenantId, WhenFull};
+use streammanager::record::SourceId;
 use streammanager::time::Timestamp;
 
 use crate::HandlerError;
@@ -23,7 +22,7 @@ const RETRY_AFTER: &str = "1";
 /// What goes back to the trigger, and what the caller then publishes to the senders that came over MQTT.
 #[derive(Debug)]
 pub struct Answer {
-    /// To HTTP an HTTP answer, to a rule `{"accepted": […]}`, to a queue its failed items.
+    /// To HTTP an HTTP answer, to a rule `{"accepted": […], "rejected": […]}`, to a queue its failed items.
     pub response: Value,
     pub confirmations: Vec<Confirmation>,
 }
@@ -35,15 +34,26 @@ pub async fn handle(app: &App, event: Value) -> Result<Answer, HandlerError> {
         return Ok(Answer { response, confirmations: Vec::new() });
     }
     if event.get("Records").is_some() {
-        let (response, accepted) = retried(app, serde_json::from_value(event)?).await;
-        return Ok(Answer { response: serde_json::to_value(response)?, confirmations: confirmations(&accepted) });
+        let (response, confirmations) = retried(app, serde_json::from_value(event)?).await;
+        return Ok(Answer { response: serde_json::to_value(response)?, confirmations });
     }
-    let accepted = over_mqtt(app, serde_json::from_value(event)?).await?;
-    Ok(Answer { response: json!({ "accepted": accepted }), confirmations: confirmations(&accepted) })
+    let told = over_mqtt(app, serde_json::from_value(event)?).await?;
+    Ok(Answer {
+        response: json!({ "accepted": told.accepted, "rejected": told.rejected }),
+        confirmations: told.confirmations,
+    })
 }
 
-fn confirmations(accepted: &[Accepted]) -> Vec<Confirmation> {
-    accepted.iter().map(Confirmation::of).collect()
+/// What became of one publish.
+#[derive(Default)]
+struct Told {
+    accepted: Vec<Accepted>,
+    rejected: Vec<Value>,
+    confirmations: Vec<Confirmation>,
+}
+
+fn listed(rejected: &[Reject]) -> Vec<Value> {
+    rejected.iter().map(|r| json!({ "error": r.reason, "detail": r.detail, "row": r.row })).collect()
 }
 
 async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
@@ -68,23 +78,19 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
     };
     let received_at = app.clock.now();
     match express(app, Incoming { caller: &caller, source: source.as_ref(), body, received_at }).await {
-        Verdict::Taken { accepted, rejected } => {
+        Verdict::Taken { accepted, rejected, .. } => {
             let status = if rejected.is_empty() { 200 } else { 422 };
-            let rejected: Vec<Value> =
-                rejected.iter().map(|r| json!({ "error": r.reason, "detail": r.detail, "row": r.row })).collect();
-            HttpResponse::json(status, &json!({ "accepted": accepted, "rejected": rejected }))
+            HttpResponse::json(status, &json!({ "accepted": accepted, "rejected": listed(&rejected) }))
         }
-        Verdict::NotAdmitted(NotAdmitted::Unknown(reject)) => {
-            HttpResponse::error(401, reject.reason.code(), reject.detail)
+        Verdict::Refused(Refusal { why, reject, .. }) => {
+            let status = match why {
+                Why::Unknown => 401,
+                Why::NotGranted => 403,
+                Why::NotData if reject.reason == Reason::TooLarge => 413,
+                Why::NotData => 422,
+            };
+            HttpResponse::error(status, reject.reason.code(), reject.detail)
         }
-        Verdict::NotAdmitted(NotAdmitted::NotGranted(reject)) => {
-            HttpResponse::error(403, reject.reason.code(), reject.detail)
-        }
-        Verdict::NotAdmitted(NotAdmitted::Backend(problem)) => unavailable(&[], &problem),
-        Verdict::NotData(reject) if reject.reason == streammanager::error::Reason::TooLarge => {
-            HttpResponse::error(413, reject.reason.code(), reject.detail)
-        }
-        Verdict::NotData(reject) => HttpResponse::error(422, reject.reason.code(), reject.detail),
         Verdict::Full { accepted, tier } => {
             let detail = IngestError::Full(tier).to_string();
             let body = json!({ "error": "too_many_requests", "detail": detail, "accepted": accepted });
@@ -101,45 +107,48 @@ fn unavailable(accepted: &[Accepted], problem: &BackendError) -> HttpResponse {
 }
 
 /// An `Err` makes AWS try again and then hand the event to the express-retry queue.
-async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Vec<Accepted>, HandlerError> {
+async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Told, HandlerError> {
     let payload = message.payload();
     let Some((source, body)) = readable(app, &message.topic, payload, message.payload).await? else {
-        return Ok(Vec::new());
+        return Ok(Told::default());
     };
     let received_at =
         message.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
     let caller = caller::by_principal(app, message.principal.as_deref().unwrap_or_default()).await?;
     match express(app, Incoming { caller: &caller, source: Some(&source), body, received_at }).await {
-        Verdict::Taken { accepted, .. } => Ok(accepted),
-        // Refused and audited, or kept in the dead letters: trying again would not help.
-        Verdict::NotAdmitted(NotAdmitted::Unknown(_) | NotAdmitted::NotGranted(_)) | Verdict::NotData(_) => {
-            Ok(Vec::new())
+        Verdict::Taken { connector, accepted, rejected } => {
+            let refused = rejected.iter().map(|reject| Confirmation::refused(&connector, Some(&source), reject));
+            let confirmations = accepted.iter().map(Confirmation::accepted).chain(refused).collect();
+            Ok(Told { rejected: listed(&rejected), accepted, confirmations })
+        }
+        // Audited, and kept in the dead letters: trying again would not help.
+        Verdict::Refused(Refusal { connector, reject, .. }) => {
+            let refused = connector.map(|connector| Confirmation::refused(&connector, Some(&source), &reject));
+            Ok(Told { rejected: listed(&[reject]), confirmations: refused.into_iter().collect(), ..Told::default() })
         }
         Verdict::Full { tier, .. } => Err(BackendError::Retry(IngestError::Full(tier).to_string()).into()),
-        Verdict::NotAdmitted(NotAdmitted::Backend(problem)) | Verdict::Unavailable { problem, .. } => {
-            Err(problem.into())
-        }
+        Verdict::Unavailable { problem, .. } => Err(problem.into()),
     }
 }
 
 /// What was accepted is to be confirmed although another message of the batch comes again.
-async fn retried(app: &App, event: SqsEvent) -> (BatchResponse, Vec<Accepted>) {
-    let (mut response, mut accepted) = (BatchResponse::default(), Vec::new());
+async fn retried(app: &App, event: SqsEvent) -> (BatchResponse, Vec<Confirmation>) {
+    let (mut response, mut confirmations) = (BatchResponse::default(), Vec::new());
     for message in event.records {
         let taken = match serde_json::from_str(&message.body).ok().and_then(original) {
-            Some(Original::Alert(output)) => over_mqtt(app, output).await,
+            Some(Original::Alert(output)) => over_mqtt(app, output).await.map(|told| told.confirmations),
             Some(Original::Unproved(error)) => unproved(app, error).await.map(|()| Vec::new()),
             None => Err(HandlerError::UnknownEvent("a message of the express-retry queue holds no alert".into())),
         };
         match taken {
-            Ok(taken) => accepted.extend(taken),
+            Ok(told) => confirmations.extend(told),
             Err(problem) => {
                 tracing::warn!(%problem, message = message.message_id, "an alert is tried again later");
                 response.fail(message.message_id);
             }
         }
     }
-    (response, accepted)
+    (response, confirmations)
 }
 
 /// What a message of the express-retry queue was before.
@@ -159,24 +168,16 @@ fn original(body: Value) -> Option<Original> {
 /// AWS's message of a rule's error action names no principal, and a client's id proves nothing: nobody may ring the siren
 /// with it [A2]. Its bytes stay for an operator; the sender, without a confirmation, sends again.
 async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
-    let unknown = |e: &dyn std::fmt::Display| HandlerError::UnknownEvent(format!("a rule's error action: {e}"));
     let payload = error.payload();
     let Some((source, body)) = readable(app, &error.topic, payload, error.base64_original_payload).await? else {
         return Ok(());
     };
-    let stream = Stream {
-        id: StreamId::new(source.as_str()).map_err(|e| unknown(&e))?,
-        source: source.clone(),
-        tenant: TenantId::new("shared").map_err(|e| unknown(&e))?,
-        granted: false,
-        when_full: WhenFull::Refuse,
-    };
     let detail = "it came by the rule's error action, which names no principal";
     tracing::error!(%source, client = error.client_id, detail, "an alert waits in the dead letters");
     let reject = Reject::new(Reason::UnauthorisedSource, detail).with_raw(body);
-    dead::bury_rejects(app, &stream, vec![(source.clone(), reject)]).await?;
+    dead::bury_unadmitted(app, None, &source, reject).await?;
     let actor = format!("client {}", error.client_id.as_deref().unwrap_or_default());
-    Ok(audit::write(app, Action::Refused, &actor, source.as_str(), detail).await?)
+    Ok(refuse_stranger(app, &actor, source.as_str(), detail).await?)
 }
 
 /// Source and body of a publish. `None`: it can be read only as bytes, on every further try too, and is kept as such. Only a

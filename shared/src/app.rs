@@ -6,7 +6,7 @@ use crate::blobs::Blobs;
 use crate::control::admission::Admission;
 use crate::deliver::breaker::Breakers;
 use crate::deliver::tally::Tally;
-use crate::express::recent::Recent;
+use crate::express::Recent;
 use crate::ingest::dedup::Shards;
 use crate::queue::Queue;
 use crate::settings::Settings;

@@ -70,6 +70,8 @@ pub const HEDGE: Duration = Duration::from_millis(50);
 
 /// A pushed alert's body; IPAWS messages stay well below.
 pub const ALERT_BYTES: usize = 256 * 1024;
+/// A wire service's header before the XML of an alert is looked for so far: it has a few short lines.
+pub const PREFACE_BYTES: usize = 1024;
 /// One pushed sensor reading (AWS IoT allows 128 KB).
 pub const READING_BYTES: usize = 128 * 1024;
 /// Fields of a reading that `quality` names as not understood; the rest is counted. A device repeats them in each reading.
@@ -80,10 +82,21 @@ pub const UNREAD_NAME_CHARS: usize = 48;
 pub const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 /// What lists of values may become as one object a row: what describes them all is repeated in each.
 pub const EXPANDED_BYTES: usize = 4 * RESPONSE_BYTES;
-/// Repeats and revisions of alerts are known so long: the window of push sources [S12].
-pub const ALERT_KNOWN: Duration = Duration::from_secs(5 * 60);
-/// Alerts known at once; an agency sends few.
+/// Names of alerts that a process remembers; an agency sends few, and the store knows the rest.
 pub const ALERTS_KNOWN: usize = 5_000;
+/// Contents that are known of one alert, the last ones [S12].
+pub const CONTENTS_OF_EVENT: usize = 4;
+/// Contents that are known under one name, by which a sender may send at several times, and drills.
+pub const CONTENTS_OF_NAME: usize = 32;
+/// An alert waits so long for a message that it refers to [E4]: an asynchronous invocation beside it is long through.
+pub const REFERENCE_WAIT: Duration = Duration::from_secs(2);
+/// A message that was sent before this time is not on its way any more, and nothing waits for it. Its events live a
+/// minute, and after that it is tried again from a queue.
+pub const REFERENCE_AGE: Duration = Duration::from_secs(3600);
+/// References of one alert that are looked up; threads have a few messages.
+pub const REFERENCES_LOOKED_UP: usize = 32;
+/// Warnings in one reply; the record's `quality` has all of them.
+pub const WARNINGS: usize = 20;
 /// A thread's first message is found as long as its topic keeps it [K2].
 pub const THREAD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Columns of a table that are named in a record because they are not understood; the rest is counted.
@@ -145,6 +158,8 @@ pub const CONNECTOR_FRESH: Duration = Duration::from_secs(10);
 pub const CONNECTOR_VALID_WITHOUT_STORE: Duration = Duration::from_secs(15 * 60);
 /// Connectors that a process caches; far more than there are senders.
 pub const CONNECTORS_CACHED: usize = 1_000;
-/// Refusals of strangers in one minute that are written one by one. Beyond them one is written whenever their number has
-/// doubled: whoever holds no key must not be able to fill the audit log [A5, Q2].
-pub const STRANGERS_A_MINUTE: u64 = 60;
+/// Audit entries in one minute that are written one by one for whoever caused them. Beyond them one is written whenever their
+/// number has doubled: nobody must be able to fill the audit log [A5, Q2].
+pub const AUDITED_A_MINUTE: u64 = 60;
+/// Counters of audit entries, one for whoever causes some; those of an earlier minute are dropped first.
+pub const AUDIT_COUNTERS: usize = 1_000;

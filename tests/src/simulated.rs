@@ -13,7 +13,6 @@ use streammanager::deliver::deliver;
 use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
 use streammanager::error::BackendError;
-use streammanager::express::admit::NotAdmitted;
 use streammanager::express::{Incoming, Verdict, express};
 use streammanager::faults::sink::FaultySink;
 use streammanager::faults::upstream::Scripted;
@@ -160,7 +159,7 @@ pub async fn send_alert(app: &App, key: &str, body: String) -> Verdict {
     let (body, received_at) = (Bytes::from(body), app.clock.now());
     match caller::by_key(app, key).await {
         Ok(caller) => express(app, Incoming { caller: &caller, source: None, body, received_at }).await,
-        Err(problem) => Verdict::NotAdmitted(NotAdmitted::Backend(problem)),
+        Err(problem) => Verdict::Unavailable { accepted: Vec::new(), problem },
     }
 }
 

@@ -332,15 +332,15 @@ impl Run {
         };
         loop {
             match send_alert(&self.sim.app, &self.key, body.clone()).await {
-                Verdict::Taken { accepted, rejected } => {
+                Verdict::Taken { accepted, rejected, .. } => {
                     assert_eq!((accepted.len(), rejected.len()), (1, 0), "{rejected:?}");
                     self.accepted.insert(accepted[0].event_id);
                     self.sent.insert(accepted[0].event_id, (thread, number));
                     self.threads.insert(thread, number + 1);
                     return;
                 }
-                Verdict::NotData(reject) => panic!("{reject}"),
-                Verdict::NotAdmitted(_) | Verdict::Full { .. } | Verdict::Unavailable { .. } => {
+                Verdict::Refused(refusal) => panic!("{}", refusal.reject),
+                Verdict::Full { .. } | Verdict::Unavailable { .. } => {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }

@@ -15,16 +15,29 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Returns once the connection is accepted.
+    /// Without a name; returns once the connection is accepted.
     ///
     /// # Errors
     /// When the endpoint is away, or refuses the connection.
     pub fn connect(endpoint: impl ToSocketAddrs, client: &str) -> io::Result<Publisher> {
+        Publisher::open(endpoint, 0x02, &[client])
+    }
+
+    /// As a connector with its key.
+    ///
+    /// # Errors
+    /// As [`Publisher::connect`].
+    pub fn connect_as(endpoint: impl ToSocketAddrs, client: &str, user: &str, key: &str) -> io::Result<Publisher> {
+        Publisher::open(endpoint, 0xc2, &[client, user, key])
+    }
+
+    fn open(endpoint: impl ToSocketAddrs, flags: u8, texts: &[&str]) -> io::Result<Publisher> {
         let mut connection = TcpStream::connect(endpoint)?;
         connection.set_read_timeout(Some(PATIENCE))?;
         connection.set_nodelay(true)?;
-        let mut body = b"\x00\x04MQTT\x04\x02\x00\x3c".to_vec();
-        body.extend_from_slice(&text(client));
+        let mut body = b"\x00\x04MQTT\x04".to_vec();
+        body.extend_from_slice(&[flags, 0, 60]);
+        texts.iter().for_each(|part| body.extend_from_slice(&text(part)));
         connection.write_all(&packet(0x10, &body))?;
         let mut answer = [0; 4];
         connection.read_exact(&mut answer)?;

@@ -97,7 +97,8 @@ pub enum Refused {
     /// The queue is full: the connection stops reading and offers the publish again later.
     Busy,
     NotAuthorized,
-    /// With the reason, which a version 5 client is told.
+    /// Never to be taken, and the gate has kept the bytes. A version 5 client is told the reason. To one of version 3.1.1,
+    /// which cannot be told and would send the same bytes again for ever, it is acknowledged. Subscribers see nothing of it.
     Invalid(String),
 }
 

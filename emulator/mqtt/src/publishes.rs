@@ -114,6 +114,18 @@ impl Connection {
         Ok(if subscribers == 0 { Reached::Nobody } else { Reached::Somebody })
     }
 
+    /// To a client that cannot be told that its message is kept and will never be taken.
+    fn acknowledge_kept(&mut self, reply: Reply) -> Result<(), Fault> {
+        match reply {
+            Reply::Nothing => Ok(()),
+            Reply::Puback(packet_id) => encode::puback(&mut self.outbox, self.peer.version, packet_id, Reached::Nobody),
+            Reply::Pubrec(packet_id, fingerprint) => {
+                self.attached.session.take(packet_id, fingerprint);
+                encode::pubrec(&mut self.outbox, self.peer.version, packet_id, Reached::Nobody)
+            }
+        }
+    }
+
     fn answer_refused(&mut self, reply: Reply, refused: &Refused) -> Result<(), Fault> {
         tracing::debug!(client = %self.peer.owner.client_id, ?refused, "publish refused");
         if reply == Reply::Nothing {
@@ -125,6 +137,9 @@ impl Connection {
             Refused::Invalid(_) => (Denial::Invalid, DisconnectReasonCode::PayloadFormatInvalid),
         };
         if self.peer.version == Version::V311 {
+            if matches!(refused, Refused::Invalid(_)) {
+                return self.acknowledge_kept(reply);
+            }
             // 3.1.1 has no negative acknowledgement: without one the client keeps its message and sends it again.
             return Err(fault(closing, "publish refused"));
         }

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use reqwest::Url;
 use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
 use streammanager::schedule::streams::Interval;
+use streammanager::time::Timestamp;
 use streammanager_host::running;
 use streammanager_host::up::{Kafka, Options};
 
@@ -268,6 +269,27 @@ pub enum AlertsCommand {
         #[arg(value_name = "ALERT")]
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// A day's refusals, grants, key changes, starts and stops, oldest first.
+    #[command(after_help = "Example:\n  streammanager audit list --day 2026-11-28")]
+    List {
+        /// Date in UTC; today if not named.
+        #[arg(long, value_name = "DATE", value_parser = date)]
+        day: Option<String>,
+        /// Ends after so many entries.
+        #[arg(long, value_name = "N")]
+        max: Option<usize>,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+}
+
+fn date(text: &str) -> Result<String, &'static str> {
+    let is_date = format!("{text}T00:00:00Z").parse::<Timestamp>().is_ok();
+    if is_date { Ok(text.to_owned()) } else { Err("write it as 2026-11-28") }
 }
 
 // No doc comment: clap would show it as the description of the command.

@@ -13,7 +13,7 @@ use streammanager::deliver::breaker::BreakerState;
 use streammanager::deliver::deliver;
 use streammanager::deliver::tally::{Percentiles, Totals};
 use streammanager::error::{Reason, Reject};
-use streammanager::express::admit::{NotAdmitted, admit};
+use streammanager::express::admit::{Admitted, NotAdmitted, admit};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{self, Ledger};
 use streammanager::record::{SourceId, Stream, StreamId, TenantId, Tier, WhenFull};
@@ -172,8 +172,8 @@ async fn stream(app: &App, source: &SourceId, key_file: Option<&Path>) -> Result
             let key = files::key(path, "--key-file")?;
             let refused = |reject: Reject| Failure::new(format!("--key-file {}: {reject}", path.display()));
             match admit(app, &caller::by_key(app, &key).await?, Some(source)).await {
-                Ok((connector, _)) => (connector.registration.tenant, connector.registration.critical),
-                Err(NotAdmitted::Unknown(reject) | NotAdmitted::NotGranted(reject)) => return Err(refused(reject)),
+                Ok(Admitted { connector, .. }) => (connector.registration.tenant, connector.registration.critical),
+                Err(NotAdmitted::Refused(refusal)) => return Err(refused(refusal.reject)),
                 Err(NotAdmitted::Backend(e)) => return Err(e.into()),
             }
         }

@@ -11,9 +11,14 @@ use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::folder;
 use streammanager_host::host::http_client;
 
-use crate::cli::{self, AlertsCommand, ConnectorsCommand, DeadLettersCommand, EndpointArgs, StreamsCommand};
+use crate::cli::{
+    self, AlertsCommand, AuditCommand, ConnectorsCommand, DeadLettersCommand, EndpointArgs, StreamsCommand,
+};
 use crate::commands::print;
 use crate::files;
+
+/// Entries of the audit log in one answer; `control` gives no more.
+const AUDIT_PAGE: usize = 1_000;
 
 pub async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
     match command {
@@ -173,12 +178,10 @@ pub async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
         rejected = std::slice::from_ref(&answer);
     }
     for accepted in accepted.iter().filter(|_| !json) {
-        println!(
-            "{} acknowledged by the {} for {}",
-            text(&accepted["event_id"]),
-            text(&accepted["acknowledged_by"]),
-            text(&accepted["topic"])
-        );
+        println!("{}", told(accepted));
+        for warning in texts(&accepted["warnings"]) {
+            eprintln!("{}: warning: {warning}", file.display());
+        }
     }
     for rejected in rejected {
         eprintln!("{}: rejected: {}: {}", file.display(), text(&rejected["error"]), text(&rejected["detail"]));
@@ -189,7 +192,61 @@ pub async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     if accepted.is_empty() && rejected.is_empty() {
         eprintln!("{}: nothing was accepted: no alert was found in it", file.display());
     }
-    Ok(if rejected.is_empty() && !accepted.is_empty() { Exit::Done } else { Exit::Partly })
+    let queued = accepted.iter().any(|accepted| accepted["acknowledged_by"] == "queue");
+    Ok(if rejected.is_empty() && !accepted.is_empty() && !queued { Exit::Done } else { Exit::Partly })
+}
+
+/// One accepted alert in a line: where it is, and what its sender must know of it.
+fn told(accepted: &Value) -> String {
+    let at = match (text(&accepted["acknowledged_by"]), accepted["partition"].as_i64(), accepted["offset"].as_i64()) {
+        ("broker", Some(partition), Some(offset)) => {
+            format!("the broker has it, partition {partition}, offset {offset}")
+        }
+        ("broker", ..) => "the broker has it".to_owned(),
+        _ => "queued: it is kept, and not at the broker yet".to_owned(),
+    };
+    let mut line = format!(
+        "{} revision {} for {}: {at}",
+        text(&accepted["event_id"]),
+        accepted["revision"],
+        text(&accepted["topic"])
+    );
+    for (is_so, said) in [
+        (accepted["duplicate"] == true, "; a duplicate, not published again"),
+        (accepted["expired"] == true, "; it has expired"),
+        (accepted["geometry"] == "none", "; it tells no shape"),
+        (accepted["geometry"] == "broken", "; A SHAPE CANNOT BE READ"),
+    ] {
+        line.push_str(if is_so { said } else { "" });
+    }
+    line
+}
+
+pub async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
+    let AuditCommand::List { day, max, endpoint } = command;
+    let (mut after, mut left) = (None::<String>, max.unwrap_or(usize::MAX));
+    while left > 0 {
+        let mut path = format!("/audit?max={}", left.min(AUDIT_PAGE));
+        day.iter().for_each(|day| path.push_str(&format!("&day={day}")));
+        after.iter().for_each(|after| path.push_str(&format!("&after={after}")));
+        let page = call(&endpoint, Method::GET, &path, None).await?;
+        let entries = items(&page["audit"]);
+        let shown = entries.iter().map(|entry| {
+            if endpoint.json {
+                return entry.to_string();
+            }
+            let [at, action, actor, subject, detail] =
+                ["at", "action", "actor", "subject", "detail"].map(|field| text(&entry[field]));
+            format!("{at} {action:<20} {actor:<24} {subject:<24} {detail}")
+        });
+        print(shown.collect::<Vec<String>>())?;
+        left -= entries.len();
+        match page["next"].as_str() {
+            Some(next) => after = Some(next.to_owned()),
+            None => break,
+        }
+    }
+    Ok(Exit::Done)
 }
 
 pub async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> {

@@ -1,10 +1,11 @@
 //! What this process remembers of who asked: connectors seen lately, so that an alert costs no read of the store, and how
-//! many strangers were refused in this minute. A cache only; who uses it reads the store and decides.
+//! many audit entries who has caused in this minute. A cache only; who uses it reads the store and decides.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use crate::control::audit;
 use crate::control::connector::Connector;
 use crate::limits::CONNECTORS_CACHED;
 use crate::record::ConnectorId;
@@ -14,14 +15,9 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub struct Admission {
     connectors: Mutex<BTreeMap<ConnectorId, (Timestamp, Connector)>>,
-    strangers: Mutex<Strangers>,
-}
-
-/// Refusals within one minute since 1970.
-#[derive(Debug, Default)]
-struct Strangers {
-    minute: i64,
-    refused: u64,
+    /// By the principal of an MQTT connection; asked only while the store is away.
+    principals: Mutex<BTreeMap<String, (Timestamp, Connector)>>,
+    pub(crate) audited: audit::Counts,
 }
 
 impl Admission {
@@ -40,16 +36,22 @@ impl Admission {
 
     pub(crate) fn forget(&self, id: &ConnectorId) {
         self.connectors.lock().remove(id);
+        self.principals.lock().retain(|_, (_, connector)| connector.registration.id != *id);
     }
 
-    /// The number of this refusal of a stranger within its minute.
-    pub(crate) fn stranger(&self, now: Timestamp) -> u64 {
-        let mut strangers = self.strangers.lock();
-        let minute = now.as_second().div_euclid(60);
-        if strangers.minute != minute {
-            *strangers = Strangers { minute, refused: 0 };
+    /// Whom the principal named when the store last answered, and when that was.
+    pub(crate) fn named(&self, principal: &str) -> Option<(Timestamp, Connector)> {
+        self.principals.lock().get(principal).cloned()
+    }
+
+    pub(crate) fn keep_named(&self, principal: &str, found: Option<&Connector>, read_at: Timestamp) {
+        let mut principals = self.principals.lock();
+        if principals.len() >= CONNECTORS_CACHED {
+            principals.clear();
         }
-        strangers.refused += 1;
-        strangers.refused
+        match found {
+            Some(connector) => drop(principals.insert(principal.to_owned(), (read_at, connector.clone()))),
+            None => drop(principals.remove(principal)),
+        }
     }
 }

@@ -1,9 +1,13 @@
 //! The append-only audit log [A5]: every refusal, grant and key change, by day, never overwritten.
 
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::BackendError;
+use crate::limits::{AUDIT_COUNTERS, AUDITED_A_MINUTE};
 use crate::store::{self, Expect, Key};
 use crate::time::{Timestamp, rfc3339};
 
@@ -50,14 +54,62 @@ pub async fn write(app: &App, action: Action, actor: &str, subject: &str, detail
     }
 }
 
-/// The last `max` entries of the day of `day`, oldest first.
-pub async fn list(app: &App, day: Timestamp, max: usize) -> Result<Vec<Entry>, BackendError> {
-    let items = store::list_all(&*app.store, &partition(day), "", usize::MAX).await?;
-    let read = |item: &store::Item| {
-        serde_json::from_slice(&item.value)
-            .map_err(|e| BackendError::Fatal(format!("audit entry {}: {e}", item.key.sort)))
+/// How many entries who has caused in the minute since 1970 that they are counted in.
+#[derive(Debug, Default)]
+pub struct Counts(Mutex<BTreeMap<String, (i64, u64)>>);
+
+impl Counts {
+    /// The number of this entry within its minute.
+    fn next(&self, whose: &str, now: Timestamp) -> u64 {
+        let minute = now.as_second().div_euclid(60);
+        let mut counts = self.0.lock();
+        if counts.len() >= AUDIT_COUNTERS && !counts.contains_key(whose) {
+            counts.retain(|_, (counted_in, _)| *counted_in == minute);
+        }
+        let count = counts.entry(whose.to_owned()).or_default();
+        *count = if count.0 == minute { (minute, count.1 + 1) } else { (minute, 1) };
+        count.1
+    }
+}
+
+/// As [`write`], for what others can cause in any number. `whose`: under which name they are counted; a connector's or
+/// stream's id, or an empty text for all who are neither.
+pub async fn write_bounded(
+    app: &App,
+    action: Action,
+    whose: &str,
+    actor: &str,
+    subject: &str,
+    detail: &str,
+) -> Result<(), BackendError> {
+    let number = app.admission.audited.next(whose, app.clock.now());
+    let doubled = number.is_multiple_of(AUDITED_A_MINUTE) && (number / AUDITED_A_MINUTE).is_power_of_two();
+    match number {
+        1..=AUDITED_A_MINUTE => write(app, action, actor, subject, detail).await,
+        _ if doubled => {
+            let detail =
+                format!("{detail}; the {number}th entry of this minute, those since the one before are not listed");
+            write(app, action, actor, subject, &detail).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An entry as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// Sorts by time; the next page begins after the last one's.
+    pub id: String,
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// One page of the day of `day`, oldest first: at most `max` entries after the one named.
+pub async fn page(app: &App, day: Timestamp, after: Option<&str>, max: usize) -> Result<Vec<Listed>, BackendError> {
+    let items = app.store.list(&partition(day), "", after, max).await?;
+    let read = |item: store::Item| match serde_json::from_slice(&item.value) {
+        Ok(entry) => Ok(Listed { id: item.key.sort, entry }),
+        Err(e) => Err(BackendError::Fatal(format!("audit entry {}: {e}", item.key.sort))),
     };
-    let mut entries: Vec<Entry> = items.iter().map(read).collect::<Result<_, _>>()?;
-    entries.drain(..entries.len().saturating_sub(max));
-    Ok(entries)
+    items.into_iter().map(read).collect()
 }

@@ -35,8 +35,10 @@ impl fmt::Display for Proof {
 /// What the caller may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Grants {
-    /// A stranger: the proof belongs to nobody, or to a connector that is revoked.
+    /// A stranger: the proof belongs to nobody.
     Nothing,
+    /// Not any more: its connector is revoked, and its connection may still be open.
+    Revoked(ConnectorId),
     /// What its connector was registered for.
     Sender(Box<Connector>),
     /// Everything that the control API offers.
@@ -62,7 +64,11 @@ impl Caller {
     }
 
     fn sender(proof: Proof, connector: Option<Connector>) -> Caller {
-        let grants = connector.map_or(Grants::Nothing, |connector| Grants::Sender(Box::new(connector)));
+        let grants = match connector {
+            None => Grants::Nothing,
+            Some(connector) if connector.revoked => Grants::Revoked(connector.registration.id),
+            Some(connector) => Grants::Sender(Box::new(connector)),
+        };
         Caller { proof, grants }
     }
 
@@ -75,7 +81,15 @@ impl Caller {
     pub fn connector(&self) -> Option<&Connector> {
         match &self.grants {
             Grants::Sender(connector) => Some(connector),
-            Grants::Nothing | Grants::Operator => None,
+            Grants::Nothing | Grants::Revoked(_) | Grants::Operator => None,
+        }
+    }
+
+    /// The connector that the caller was before it was revoked.
+    pub fn revoked(&self) -> Option<&ConnectorId> {
+        match &self.grants {
+            Grants::Revoked(id) => Some(id),
+            Grants::Nothing | Grants::Sender(_) | Grants::Operator => None,
         }
     }
 
@@ -102,16 +116,27 @@ pub async fn by_key(app: &App, key: &str) -> Result<Caller, BackendError> {
     Ok(Caller::sender(Proof::Key, connector))
 }
 
-/// Whom a principal names. An empty one names nobody: a message of an anonymous MQTT connection has it.
+/// Whom a principal names, a revoked connector if no other has it. An empty one names nobody: a message of an anonymous MQTT
+/// connection has it.
 ///
 /// # Errors
-/// When the store is away.
+/// When the store is away and the principal was not seen lately.
 pub async fn by_principal(app: &App, principal: &str) -> Result<Caller, BackendError> {
     let mut found = None;
     if !principal.is_empty() {
         // Principals are few and looked up only for alerts: a scan needs no second index to keep true.
-        let connectors = connectors::list(app).await?;
-        found = connectors.into_iter().find(|connector| !connector.revoked && connector.principal() == principal);
+        found = match connectors::list(app).await {
+            Ok(connectors) => {
+                let named = connectors.into_iter().filter(|connector| connector.principal() == principal);
+                let found = named.min_by_key(|connector| connector.revoked);
+                app.admission.keep_named(principal, found.as_ref(), app.clock.now());
+                found
+            }
+            Err(problem) => match app.admission.named(principal) {
+                Some((read, connector)) if app.clock.since(read) < CONNECTOR_VALID_WITHOUT_STORE => Some(connector),
+                _ => return Err(problem),
+            },
+        };
     }
     Ok(Caller::sender(Proof::Principal(principal.to_owned()), found))
 }

@@ -17,7 +17,9 @@ use crate::queue::{Body, Message};
 use crate::record::Topic;
 use crate::record::ids;
 use crate::record::schema;
-use crate::record::{Envelope, EventId, Outgoing, SourceId, Stream, StreamId, TenantId, Tier, Traceparent};
+use crate::record::{
+    ConnectorId, Envelope, EventId, Outgoing, SourceId, Stream, StreamId, TenantId, Tier, Traceparent,
+};
 use crate::store::{self, Expect, Key, PutError};
 use crate::time::Timestamp;
 
@@ -82,6 +84,19 @@ pub async fn bury_refused(
         reject: Reject::new(reason, detail).with_raw(record.value),
     });
     bury(app, stream, tenant, burials.collect()).await
+}
+
+/// Stores what was pushed by a sender that may not publish it, under its connector if that is known; durable when it returns.
+pub async fn bury_unadmitted(
+    app: &App,
+    connector: Option<&ConnectorId>,
+    source: &SourceId,
+    reject: Reject,
+) -> Result<(), BackendError> {
+    let fatal = |e: ids::BadId| BackendError::Fatal(e.to_string());
+    let stream = StreamId::new(connector.map_or(source.as_str(), ConnectorId::as_str)).map_err(fatal)?;
+    let tenant = TenantId::new("shared").map_err(fatal)?;
+    bury(app, &stream, &tenant, vec![Burial { source: source.clone(), event: None, reject }]).await
 }
 
 /// Stores a message that belongs to no stream, such as one that is not an envelope of ours, under the stream `stray`; durable when it returns.

@@ -1,34 +1,57 @@
-//! Who may ring the siren [A1, A2]: key or principal → connector → grant, checked at every publish; refusals are audited.
+//! Who may ring the siren [A1, A2]: the caller's connector and its grant, checked at every publish; refusals are audited.
 
+use bytes::Bytes;
+
+use super::{Refusal, Why};
 use crate::app::App;
 use crate::control::audit::{self, Action};
 use crate::control::caller::{self, Caller};
 use crate::control::connector::Connector;
+use crate::dead;
 use crate::error::{BackendError, Reason, Reject};
-use crate::limits::STRANGERS_A_MINUTE;
-use crate::record::SourceId;
+use crate::record::{ConnectorId, SourceId};
 use crate::sources;
 
-/// Audits the refusal of a caller that is not a connector.
+/// Audits the refusal of someone who is no connector. All of them count together: whoever holds no key may call itself
+/// anything.
 pub async fn refuse_stranger(app: &App, actor: &str, subject: &str, detail: &str) -> Result<(), BackendError> {
-    let number = app.admission.stranger(app.clock.now());
-    let detail = match number {
-        1..=STRANGERS_A_MINUTE => detail.to_owned(),
-        _ if (number / STRANGERS_A_MINUTE).is_power_of_two() && number.is_multiple_of(STRANGERS_A_MINUTE) => {
-            format!("{detail}; the {number}th refusal of this minute, those since the last entry are not listed")
-        }
-        _ => return Ok(()),
-    };
-    audit::write(app, Action::Refused, actor, subject, &detail).await
+    audit::write_bounded(app, Action::Refused, "", actor, subject, detail).await
+}
+
+/// Audits the refusal of a connector.
+pub async fn refuse_connector(
+    app: &App,
+    connector: &ConnectorId,
+    subject: &str,
+    detail: &str,
+) -> Result<(), BackendError> {
+    let id = connector.as_str();
+    audit::write_bounded(app, Action::Refused, id, id, subject, detail).await
+}
+
+/// Refuses what a named MQTT client published below `alerts/` where no alert can come; its bytes are kept.
+pub async fn refuse_topic(app: &App, caller: &Caller, topic: &str, body: Bytes) -> Result<Refusal, BackendError> {
+    let (detail, subject) = (format!("topic {topic:?} is not alerts/{{source_id}}"), format!("{topic:.100}"));
+    let connector = caller.connector().map(|connector| &connector.registration.id).or(caller.revoked()).cloned();
+    match &connector {
+        Some(id) => refuse_connector(app, id, &subject, &detail).await?,
+        None => refuse_stranger(app, &caller.proof().to_string(), &subject, &detail).await?,
+    }
+    dead::bury_stray(app, body, detail.clone()).await?;
+    Ok(Refusal { why: Why::NotGranted, connector, reject: Reject::new(Reason::UnauthorisedSource, detail) })
+}
+
+/// Who may publish, and under which source id.
+#[derive(Debug)]
+pub struct Admitted {
+    pub connector: Connector,
+    pub source: SourceId,
 }
 
 /// Why a sender was not admitted.
 #[derive(Debug)]
 pub enum NotAdmitted {
-    /// Unknown, wrong or revoked: 401.
-    Unknown(Reject),
-    /// Known, but not for this source id: 403.
-    NotGranted(Reject),
+    Refused(Refusal),
     Backend(BackendError),
 }
 
@@ -38,35 +61,38 @@ impl From<BackendError> for NotAdmitted {
     }
 }
 
-/// The connector and the source id that it publishes under. `source`: as asked for; without it the connector's only one.
-pub async fn admit(
-    app: &App,
-    caller: &Caller,
-    source: Option<&SourceId>,
-) -> Result<(Connector, SourceId), NotAdmitted> {
+/// `source`: as asked for; without it the connector's only one.
+pub async fn admit(app: &App, caller: &Caller, source: Option<&SourceId>) -> Result<Admitted, NotAdmitted> {
     let subject = source.map_or("", SourceId::as_str);
+    let refused = |why, connector, detail: String| {
+        NotAdmitted::Refused(Refusal { why, connector, reject: Reject::new(Reason::UnauthorisedSource, detail) })
+    };
+    if let Some(id) = caller.revoked() {
+        let detail = format!("connector {id} is revoked");
+        refuse_connector(app, id, subject, &detail).await?;
+        return Err(refused(Why::Unknown, Some(id.clone()), detail));
+    }
     let Some(connector) = caller.connector() else {
         let actor = caller.proof().to_string();
         let detail = format!("{actor} that belongs to no connector");
         refuse_stranger(app, &actor, subject, &detail).await?;
-        return Err(NotAdmitted::Unknown(Reject::new(Reason::UnauthorisedSource, detail)));
+        return Err(refused(Why::Unknown, None, detail));
     };
-    let refused = match (source, &connector.registration.sources[..]) {
-        (Some(source), _) if connector.may_publish(source) => {
-            match sources::route(source, connector.registration.critical) {
-                Ok(_) => return Ok((connector.clone(), source.clone())),
-                Err(reject) => reject.detail,
-            }
+    let registration = &connector.registration;
+    let routed = |source: &SourceId| sources::route(source, registration.critical).map(|_| source.clone());
+    let admitted = match (source, &registration.sources[..]) {
+        (Some(source), _) if connector.may_publish(source) => routed(source).map_err(|reject| reject.detail),
+        (Some(source), _) => Err(format!("connector {} may not publish under {source}", registration.id)),
+        (None, [only]) => routed(only).map_err(|reject| reject.detail),
+        (None, _) => Err(format!("connector {} has several source ids; name one", registration.id)),
+    };
+    match admitted {
+        Ok(source) => Ok(Admitted { source, connector: connector.clone() }),
+        Err(detail) => {
+            refuse_connector(app, &registration.id, subject, &detail).await?;
+            Err(refused(Why::NotGranted, Some(registration.id.clone()), detail))
         }
-        (Some(source), _) => format!("connector {} may not publish under {source}", connector.registration.id),
-        (None, [only]) => match sources::route(only, connector.registration.critical) {
-            Ok(_) => return Ok((connector.clone(), only.clone())),
-            Err(reject) => reject.detail,
-        },
-        (None, _) => format!("connector {} has several source ids; name one", connector.registration.id),
-    };
-    audit::write(app, Action::Refused, connector.registration.id.as_str(), subject, &refused).await?;
-    Err(NotAdmitted::NotGranted(Reject::new(Reason::UnauthorisedSource, refused)))
+    }
 }
 
 /// The principal of an MQTT connection whose user name is a connector's id and whose password is that connector's key.

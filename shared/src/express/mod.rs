@@ -3,27 +3,28 @@
 
 pub mod admit;
 mod hedge;
+mod known;
 pub mod marks;
-pub mod recent;
-
-mod threads;
+mod reply;
+mod thread;
 
 use bytes::Bytes;
 
 use crate::app::App;
-use crate::control::caller::Caller;
+use crate::control::caller::{Caller, Proof};
 use crate::dead;
-use crate::decode::{Context, Format};
+use crate::decode::{Context, Format, Row};
 use crate::error::{BackendError, Reason, Reject};
-use crate::ingest::dedup::Seen;
-use crate::ingest::{self, IngestError, Ledger, pack, validate};
+use crate::ingest::{self, IngestError, pack, validate};
 use crate::limits::ALERT_BYTES;
-use crate::record::Topic;
-use crate::record::{Draft, EventId, SourceId, Stream, StreamId, Tier, Traceparent, WhenFull};
+use crate::record::{
+    AlertFacts, ConnectorId, Draft, Quality, ShapeTold, SourceId, Stream, StreamId, Tier, Traceparent, WhenFull,
+};
 use crate::time::Timestamp;
-use admit::NotAdmitted;
+use admit::{Admitted, NotAdmitted};
 use hedge::Durable;
-use recent::Judged;
+pub use known::Recent;
+pub use reply::{Accepted, AcknowledgedBy};
 
 /// One pushed body: an alert as JSON or CAP, or a feed of several.
 pub struct Incoming<'a> {
@@ -34,35 +35,16 @@ pub struct Incoming<'a> {
     pub received_at: Timestamp,
 }
 
-/// Where an accepted alert is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AcknowledgedBy {
-    Broker,
-    Queue,
-}
-
-/// An alert that is durable.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Accepted {
-    pub event_id: EventId,
-    pub acknowledged_by: AcknowledgedBy,
-    pub topic: &'static str,
-    /// Test, Exercise or Draft: it did not reach the critical topic.
-    pub drill: bool,
-}
-
 /// What the sender hears.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Every alert of the body is durable or, where it broke a rule, refused by itself.
+    /// Every alert of the body is durable or, where it broke a rule, refused by itself and kept in the dead letters.
     Taken {
+        connector: ConnectorId,
         accepted: Vec<Accepted>,
         rejected: Vec<Reject>,
     },
-    NotAdmitted(NotAdmitted),
-    /// The body as a whole is no alert.
-    NotData(Reject),
+    Refused(Refusal),
     /// The tier's queue is at capacity: slow down [Q2]. What was accepted before is listed.
     Full {
         accepted: Vec<Accepted>,
@@ -75,98 +57,218 @@ pub enum Verdict {
     },
 }
 
+/// A body of which nothing is taken, however often it comes. Who is not admitted is audited; what was pushed over MQTT, or is
+/// no alert, is kept in the dead letters [Q1].
+#[derive(Debug)]
+pub struct Refusal {
+    pub why: Why,
+    /// Who sent it, as far as that is known.
+    pub connector: Option<ConnectorId>,
+    pub reject: Reject,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Unknown, wrong or revoked: 401.
+    Unknown,
+    /// Known, but not for this source id: 403.
+    NotGranted,
+    /// The body as a whole is no alert.
+    NotData,
+}
+
+/// A body that was admitted and read; nothing of it is durable yet.
+#[derive(Debug)]
+pub struct Examined {
+    pub connector: ConnectorId,
+    stream: Stream,
+    rows: Vec<Row>,
+}
+
+impl Examined {
+    /// Every alert of it is valid.
+    pub fn is_sound(&self) -> bool {
+        self.rows.iter().all(Result::is_ok)
+    }
+
+    /// One alert of it at least is valid, or there is none in it at all.
+    pub fn has_sound(&self) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(Result::is_ok)
+    }
+}
+
+/// Why a body was not even examined.
+#[derive(Debug)]
+pub enum Unexamined {
+    Refused(Refusal),
+    Backend(BackendError),
+}
+
+impl From<BackendError> for Unexamined {
+    fn from(e: BackendError) -> Unexamined {
+        Unexamined::Backend(e)
+    }
+}
+
 /// Takes one pushed body. Nothing is left in flight when it returns [E2].
 pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
-    if incoming.body.len() > ALERT_BYTES {
-        let detail = format!("the body has {} bytes, {ALERT_BYTES} at most", incoming.body.len());
-        return Verdict::NotData(Reject::new(Reason::TooLarge, detail));
-    }
-    let (connector, source) = match admit::admit(app, incoming.caller, incoming.source).await {
-        Ok(admitted) => admitted,
-        Err(refused) => {
-            if let NotAdmitted::Unknown(reject) | NotAdmitted::NotGranted(reject) = &refused {
-                // Whoever is not admitted may write any source id: it is no label.
-                ingest::count_failed("", reject.reason, 1);
-            }
-            return Verdict::NotAdmitted(refused);
-        }
+    let Examined { connector, stream, rows } = match examine(app, &incoming).await {
+        Ok(examined) => examined,
+        Err(Unexamined::Refused(refusal)) => return Verdict::Refused(refusal),
+        Err(Unexamined::Backend(problem)) => return Verdict::Unavailable { accepted: Vec::new(), problem },
     };
-    let stream = match StreamId::new(connector.registration.id.as_str()) {
-        Ok(id) => Stream {
-            id,
-            source: source.clone(),
-            tenant: connector.registration.tenant.clone(),
-            granted: connector.registration.critical,
-            when_full: WhenFull::Refuse,
-        },
-        Err(e) => return Verdict::NotData(Reject::new(Reason::UnauthorisedSource, e.to_string())),
-    };
-    let context = Context { source: &source, received_at: incoming.received_at, topic: None, message: None };
-    let rows: Vec<_> = match Format::ALERT.rows(&incoming.body, context) {
-        Ok(rows) => rows.collect(),
-        Err(reject) => {
-            let reject = reject.with_raw(incoming.body.clone());
-            ingest::count_failed(source.as_str(), reject.reason, 1);
-            return match dead::bury_rejects(app, &stream, vec![(stream.source.clone(), reject.clone())]).await {
-                Ok(()) => Verdict::NotData(reject),
-                Err(problem) => Verdict::Unavailable { accepted: Vec::new(), problem },
-            };
-        }
-    };
+    let whole = (rows.len() == 1).then_some(&incoming.body);
     let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
     for row in rows {
-        let taken = match row.and_then(|draft| validate::check(draft, app.clock.now())) {
+        let taken = match row {
             Ok(draft) => one(app, &stream, draft).await,
             Err(reject) => Ok(Err(reject)),
         };
         match taken {
             Ok(Ok(one)) => accepted.push(one),
-            Ok(Err(reject)) => {
-                let buried = dead::bury_rejects(app, &stream, vec![(source.clone(), reject.clone())]).await;
+            Ok(Err(mut reject)) => {
+                if let Some(body) = whole {
+                    reject = reject.with_raw(body.clone());
+                }
+                let buried = dead::bury_rejects(app, &stream, vec![(stream.source.clone(), reject.clone())]).await;
                 if let Err(problem) = buried {
                     return Verdict::Unavailable { accepted, problem };
                 }
-                ingest::count_failed(source.as_str(), reject.reason, 1);
+                ingest::count_failed(stream.source.as_str(), reject.reason, 1);
                 rejected.push(reject);
             }
             Err(IngestError::Full(tier)) => return Verdict::Full { accepted, tier },
             Err(IngestError::Backend(problem)) => return Verdict::Unavailable { accepted, problem },
         }
     }
-    Verdict::Taken { accepted, rejected }
+    Verdict::Taken { connector, accepted, rejected }
 }
 
-async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
-    let now = app.clock.now();
-    let (event_id, content) = (draft.event, draft.content);
-    let revision = match app.recent.judge(&draft, &app.clock) {
-        Judged::Revision(revision) => revision,
-        Judged::Duplicate(accepted) => return Ok(Ok(accepted)),
+/// Everything that can be judged before anything is durable. Whoever acknowledges by itself, such as our own MQTT endpoint,
+/// asks first, and acknowledges only what stands [E5, Q1].
+pub async fn examine(app: &App, incoming: &Incoming<'_>) -> Result<Examined, Unexamined> {
+    let Admitted { connector, source } = match admit::admit(app, incoming.caller, incoming.source).await {
+        Ok(admitted) => admitted,
+        Err(NotAdmitted::Refused(refusal)) => {
+            // Whoever is not admitted may write any source id: it is no label.
+            ingest::count_failed("", refusal.reject.reason, 1);
+            return Err(keep_refused(app, incoming, refusal).await?);
+        }
+        Err(NotAdmitted::Backend(problem)) => return Err(problem.into()),
     };
-    let source = draft.source.clone();
-    let mut in_thread = None;
-    if let Some(alert) = &mut draft.alert
-        && threads::find_root(app, &source, alert).await
-    {
-        in_thread = Some((alert.name.clone(), alert.thread.clone()));
+    let connector = connector.registration;
+    let refused = |reject| Refusal { why: Why::NotData, connector: Some(connector.id.clone()), reject };
+    if incoming.body.len() > ALERT_BYTES {
+        let detail = format!("the body has {} bytes, {ALERT_BYTES} at most", incoming.body.len());
+        let refusal = refused(Reject::new(Reason::TooLarge, detail));
+        return Err(keep_refused(app, incoming, refusal).await?);
     }
-    let leave_root = async {
-        if let Some((name, root)) = &in_thread {
-            threads::leave_root(app, &source, name, root).await;
+    let id = StreamId::new(connector.id.as_str());
+    let id = id.map_err(|e| Unexamined::Refused(refused(Reject::new(Reason::UnauthorisedSource, e.to_string()))))?;
+    let stream = Stream {
+        id,
+        source,
+        tenant: connector.tenant.clone(),
+        granted: connector.critical,
+        when_full: WhenFull::Refuse,
+    };
+    let context = Context { source: &stream.source, received_at: incoming.received_at, topic: None, message: None };
+    let now = app.clock.now();
+    let rows = match Format::ALERT.rows(&incoming.body, context) {
+        Ok(rows) => rows.map(|row| row.and_then(|draft| validate::check(draft, now))).collect(),
+        Err(reject) => {
+            let reject = reject.with_raw(incoming.body.clone());
+            ingest::count_failed(stream.source.as_str(), reject.reason, 1);
+            dead::bury_rejects(app, &stream, vec![(stream.source.clone(), reject.clone())]).await?;
+            return Err(Unexamined::Refused(refused(reject)));
         }
     };
+    Ok(Examined { connector: connector.id, stream, rows })
+}
+
+/// Over HTTP the sender hears of the refusal and still has the bytes. Over MQTT it may not: AWS IoT acknowledges before
+/// anything runs.
+async fn keep_refused(app: &App, incoming: &Incoming<'_>, mut refusal: Refusal) -> Result<Unexamined, BackendError> {
+    if let (Proof::Principal(_), Some(source)) = (incoming.caller.proof(), incoming.source) {
+        refusal.reject = refusal.reject.with_raw(incoming.body.clone());
+        dead::bury_unadmitted(app, refusal.connector.as_ref(), source, refusal.reject.clone()).await?;
+    }
+    Ok(Unexamined::Refused(refusal))
+}
+
+/// Times that a record is published because another instance took another content of the same alert meanwhile.
+const TAKES: usize = 3;
+
+/// Takes one valid alert: broker or queue has it, or it can never be taken.
+async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
+    let Some(mut alert) = draft.alert.take() else {
+        return Ok(Err(Reject::new(Reason::NotData, "it holds no alert").with_raw(draft.data.json().to_owned())));
+    };
+    let key = known::key(&draft.source, &alert.name);
+    let _turn = app.recent.turn(&key, app.clock.now()).await;
+    let mut look = known::look(app, &key).await;
+    if let Some(before) = look.known.duplicate(draft.event, draft.content) {
+        return Ok(Ok(before.again(app.clock.now() > alert.expires.unwrap_or(Timestamp::MAX))));
+    }
+    thread::join(app, &draft.source, &mut alert, &mut draft.quality).await;
+    if !look.store_answered() {
+        let problem =
+            "is a best effort: the state store did not answer, and other instances may have published more of it";
+        draft.quality.push(Quality { field: "revision".into(), problem: problem.into(), raw: None });
+    }
+    let mut take = 1;
+    loop {
+        let before = look.known.last(draft.event).cloned();
+        let mut revised = draft.clone();
+        revised.quality = warned(&draft.quality, before.as_ref(), alert.shape);
+        let revision = before.map_or(0, |before| before.revision + 1);
+        let accepted = match publish(app, stream, revised, &alert, revision).await? {
+            Ok(accepted) => accepted,
+            Err(reject) => return Ok(Err(reject)),
+        };
+        look.known.add(&alert.thread, draft.content, &accepted);
+        while !known::keep(app, &key, &look).await {
+            look = known::look(app, &key).await;
+            if look.known.clashes(draft.content, &accepted) {
+                break;
+            }
+        }
+        if take == TAKES || !look.known.clashes(draft.content, &accepted) {
+            return Ok(Ok(accepted));
+        }
+        take += 1;
+    }
+}
+
+/// A revision whose shape cannot be read, or that has none, says that the one before had one: whoever shows the latest
+/// revision must learn that the order still holds somewhere.
+fn warned(quality: &[Quality], before: Option<&Accepted>, shape: ShapeTold) -> Vec<Quality> {
+    let mut quality = quality.to_vec();
+    if let Some(before) = before.filter(|before| before.geometry == ShapeTold::Ok && shape != ShapeTold::Ok) {
+        let lost = if shape == ShapeTold::Broken { "cannot be read" } else { "is missing" };
+        let problem = format!("{lost}, although that of revision {} could be read", before.revision);
+        quality.push(Quality { field: "geometry".into(), problem, raw: None });
+    }
+    quality
+}
+
+async fn publish(
+    app: &App,
+    stream: &Stream,
+    mut draft: Draft,
+    alert: &AlertFacts,
+    revision: u32,
+) -> Result<Result<Accepted, Reject>, IngestError> {
+    let now = app.clock.now();
+    draft.alert = Some(Box::new(alert.clone()));
     let record = match ingest::enrich(draft, revision, stream, now) {
         Ok(record) => record,
         Err(reject) => return Ok(Err(reject)),
     };
-    let (topic, drill) = (record.topic.name(), record.topic == Topic::ALERT_DRILLS);
-    let accepted = |acknowledged_by| Accepted { event_id, acknowledged_by, topic, drill };
+    let reply = |acknowledged_by| Accepted::new(&record, alert, acknowledged_by, now);
     if record.tier != Tier::Critical {
-        let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
-        let drill = std::iter::once(Ok(record.draft));
-        let (taken, ()) = tokio::join!(ingest::ingest(app, stream, &mut seen, &mut ledger, drill), leave_root);
-        taken?;
-        return Ok(Ok(accepted(AcknowledgedBy::Queue)));
+        let queued = ingest::queue_one(app, stream, &record).await?;
+        return Ok(queued.map(|()| reply(AcknowledgedBy::Queue)));
     }
     let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
     let mut outgoing = match pack::outgoing(&record, &app.settings, traceparent) {
@@ -175,9 +277,7 @@ async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Acce
     };
     outgoing.mark_expired(now);
     let value = outgoing.value.clone();
-    let (durable, ()) = tokio::join!(hedge::send(app, stream, outgoing), leave_root);
-    let durable = durable?;
-    let acknowledged_by = match durable {
+    let acknowledged_by = match hedge::send(app, stream, outgoing).await? {
         Durable::Broker => AcknowledgedBy::Broker,
         Durable::Queue => AcknowledgedBy::Queue,
         Durable::Refused(reason, detail) => return Ok(Err(Reject::new(reason, detail).with_raw(value))),
@@ -185,9 +285,7 @@ async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Acce
     app.tally.accepted(1, u64::from(revision > 0));
     metrics::counter!("stream_records_processed_total", "source_id" => stream.source.to_string()).increment(1);
     if acknowledged_by == AcknowledgedBy::Broker {
-        app.tally.express(topic, app.clock.since(now));
+        app.tally.express(record.topic.name(), app.clock.since(now));
     }
-    let accepted = accepted(acknowledged_by);
-    app.recent.accepted(content, &accepted);
-    Ok(Ok(accepted))
+    Ok(Ok(reply(acknowledged_by)))
 }

@@ -81,7 +81,8 @@ pub async fn ingest(
     let mut rows = rows.peekable();
     if rows.peek().is_some() && sources::route(&stream.source, stream.granted).is_ok_and(|route| route.audited) {
         let detail = "its connector holds no critical grant";
-        audit::write(app, Action::ServedAsHigh, stream.id.as_str(), stream.source.as_str(), detail).await?;
+        let (id, source) = (stream.id.as_str(), stream.source.as_str());
+        audit::write_bounded(app, Action::ServedAsHigh, id, id, source, detail).await?;
     }
     let mut taken = Ok(());
     while taken.is_ok() && rows.peek().is_some() {
@@ -162,6 +163,24 @@ async fn batch(
     count(stream, &this);
     ledger.add(&this);
     Ok(())
+}
+
+/// Queues one record whose identity its caller has judged, such as a drill [E4]. `Err` inside: no envelope can hold it.
+pub(crate) async fn queue_one(app: &App, stream: &Stream, record: &Record) -> Result<Result<(), Reject>, IngestError> {
+    let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
+    let mut packer = pack::Packer::new(app, stream, trace, record.ingested_at);
+    if let Err(reject) = packer.add(record) {
+        return Ok(Err(reject));
+    }
+    let (envelopes, oversized) = packer.finish();
+    if let Some((_, reject)) = oversized.into_iter().next() {
+        return Ok(Err(reject));
+    }
+    send(app, stream, &envelopes).await.failure?;
+    app.tally.accepted(1, u64::from(record.revision > 0));
+    let source = record.draft.source.to_string();
+    metrics::counter!("stream_records_processed_total", "source_id" => source).increment(1);
+    Ok(Ok(()))
 }
 
 /// Enriches and routes: the tier is decided here, once [P3].

@@ -107,7 +107,9 @@ pub fn outgoing(record: &Record, settings: &Settings, traceparent: Traceparent) 
             extra.push(("expires".to_owned(), rfc3339(expires)));
         }
         if !alert.references.is_empty() {
-            extra.push(("references".to_owned(), alert.references.join(" ")));
+            // Blanks stand between references: those inside a name are escaped.
+            let references: Vec<String> = alert.references.iter().map(|text| text.replace(' ', "%20")).collect();
+            extra.push(("references".to_owned(), references.join(" ")));
         }
     }
     Ok(Outgoing {

@@ -151,6 +151,18 @@ impl Data {
     }
 }
 
+/// What became of the shapes that an alert told [E5].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShapeTold {
+    /// All of them stand in the record's geometry.
+    Ok,
+    /// It told none.
+    None,
+    /// One at least could not be read: the geometry is smaller than the sender meant, or missing.
+    Broken,
+}
+
 /// What an alert says of itself beside its data: how it is routed, keyed and ordered [E4].
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlertFacts {
@@ -165,6 +177,7 @@ pub struct AlertFacts {
     pub name: String,
     /// Sender and first identifier of the thread: the key, so that a thread keeps its order.
     pub thread: String,
+    pub shape: ShapeTold,
     /// People in the area, if told [P7].
     pub population: Option<u64>,
     /// Chains an hour or as told by the sender, if told [P7].
@@ -172,9 +185,9 @@ pub struct AlertFacts {
 }
 
 impl AlertFacts {
-    /// Test, Exercise and Draft go everywhere but the critical topic [E4].
+    /// Test, Exercise, System and Draft go everywhere but the critical topic [E4].
     pub fn is_drill(&self) -> bool {
-        self.status != "Actual" && self.status != "System"
+        self.status != "Actual"
     }
 }
 

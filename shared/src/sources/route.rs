@@ -32,7 +32,9 @@ pub fn route(source: &SourceId, granted: bool) -> Result<Route, Reject> {
         let detail = format!("{text} is not a source id of the route table; known are {}", readable_ids());
         return Err(Reject::new(Reason::UnauthorisedSource, detail));
     };
-    let sounds_critical = CRITICAL_WORDS.iter().any(|word| text.contains(word));
+    // A reading's id is its MQTT topic, which anybody may choose: without a grant its words raise nothing.
+    let chosen_by_anybody = text.starts_with("iot_") && !granted;
+    let sounds_critical = !chosen_by_anybody && CRITICAL_WORDS.iter().any(|word| text.contains(word));
     let (tier, topic) = (id.tier, id.topic);
     match (tier == Tier::Critical, sounds_critical, granted) {
         (true, _, false) => {
@@ -78,6 +80,11 @@ mod tests {
         }
         assert_eq!(of("noaa_alerts", false), Ok((Tier::High, "wildfire-weather", true)));
         assert_eq!(of("noaa_alerts", true), Ok((Tier::Critical, "wildfire-critical-alerts", false)));
+        // Nobody without a key makes a reading urgent by the name of its topic, or fills the audit log with it.
+        for id in ["iot_alert", "iot_emergency_camera"] {
+            assert_eq!(of(id, false), Ok((Tier::Normal, "wildfire-iot-sensors", false)), "{id}");
+            assert_eq!(of(id, true), Ok((Tier::Critical, "wildfire-critical-alerts", false)), "{id}");
+        }
         assert_eq!(of("landsat_nrt_2", false), Err(Reason::UnauthorisedSource), "an exact pattern is not a prefix");
     }
 }

@@ -19,6 +19,7 @@ mod routes;
 mod rules;
 mod schedules;
 mod sources;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ use streammanager::sources as source_table;
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -194,8 +196,9 @@ impl World {
             let stores = Stores { store: Arc::new(folder.clone()), intake: Arc::new(folder.intake()) };
             kinesis.insert(stream.name.clone(), KinesisStream::open(&stream.name, stream.shards, stores).await?);
         }
+        let (notices, told) = mpsc::channel(rules::NOTICES);
         let readers = Readers { alerts_open_to_all: args.mqtt_open_alerts };
-        let rules = Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), readers)?);
+        let rules = Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), readers, notices)?);
         let endpoint = Endpoint::new(rules);
         let functions = Functions::build(&template, &world, endpoint.clone(), work.clone())?;
         let operator = template.functions.iter().find(|f| f.binary == "control").or(template.functions.first());
@@ -241,6 +244,7 @@ impl World {
         };
         let stop = intake.clone();
         intake_tasks.spawn(http::serve(api, http, stop));
+        intake_tasks.spawn(rules::tell(told, endpoint.clone(), intake.clone()));
         intake_tasks.spawn(endpoint.serve(mqtt, intake.clone()));
         Ok(World {
             app,

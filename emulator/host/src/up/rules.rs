@@ -1,5 +1,8 @@
 //! AWS IoT on this host: every publish is matched against the template's topic rules, and acknowledged once the actions of
 //! all matching rules are durably stored. A rule's error action runs when its action could not be started.
+//!
+//! Unlike AWS IoT this gate examines an alert before it acknowledges it [E5]: what express would refuse is refused here, its
+//! bytes are kept, and its sender is told on `alerts/refused/{connector}`. One client's alerts pass in their order [E4].
 
 use std::collections::BTreeMap;
 
@@ -7,31 +10,56 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use streammanager::app::App;
+use streammanager::control::caller;
 use streammanager::error::BackendError;
 use streammanager::express::admit;
+use streammanager::express::{Incoming, Refusal, Unexamined, Verdict, Why, examine, express};
 use streammanager::queue::{Body, Message, QueueRef, SendError};
+use streammanager::record::SourceId;
+use streammanager_functions::confirm::Confirmation;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::kinesis::{KinesisStream, NotPut};
 use super::readers::Readers;
 use super::sources::AsyncInvocations;
+use super::turns::Turns;
 use crate::exit::Failure;
 use crate::template::iot_sql;
 use crate::template::{Action, TopicRule};
-use streammanager_mqtt_endpoint::{Filter, Gate, Identity, Publish, Refused, Taken};
+use streammanager_mqtt_endpoint::{Endpoint, Filter, Gate, Identity, Publish, Refused, Taken};
 
 /// AWS IoT lets nobody in without a certificate. Here sensors may come without a name, but whoever rings a siren says who
 /// it is: else the PUBACK would promise what express then refuses [A2].
 const NAMED_ONLY: &str = "alerts/";
-/// Nobody else confirms an alert [E5], and nothing here listens to AWS's own topics.
-const OURS: [&str; 2] = ["alerts/ack/", "$"];
+/// Nobody else confirms or refuses an alert [E5], and nothing here listens to AWS's own topics.
+const OURS: [&str; 3] = ["alerts/ack/", "alerts/refused/", "$"];
+/// Refusals that wait to be published. Beyond them a sender has the PUBACK's reason alone.
+pub(crate) const NOTICES: usize = 256;
 
 pub(crate) struct Rules {
     app: App,
     rules: Vec<(Filter, TopicRule)>,
     streams: BTreeMap<String, KinesisStream>,
     readers: Readers,
+    /// One lane for each client that publishes alerts, by principal and client id.
+    alerts: Mutex<Turns<(String, String)>>,
+    notices: mpsc::Sender<Confirmation>,
+}
+
+/// Publishes what senders of refused alerts are told, until `stop`.
+pub(crate) async fn tell(mut notices: mpsc::Receiver<Confirmation>, endpoint: Endpoint, stop: CancellationToken) {
+    loop {
+        let notice = tokio::select! { biased;
+            notice = notices.recv() => notice,
+            () = stop.cancelled() => return,
+        };
+        let Some(Confirmation { topic, payload }) = notice else { return };
+        endpoint.publish(&topic, payload).await;
+    }
 }
 
 /// Why an action could not be started.
@@ -61,6 +89,7 @@ impl Rules {
         rules: &[TopicRule],
         streams: BTreeMap<String, KinesisStream>,
         readers: Readers,
+        notices: mpsc::Sender<Confirmation>,
     ) -> Result<Rules, Failure> {
         let rules = rules.iter().filter(|rule| rule.enabled);
         let parsed = rules.map(|rule| match Filter::parse(&rule.filter) {
@@ -69,7 +98,62 @@ impl Rules {
                 Err(Failure::new(format!("template: rule {}: topic filter {:?}: {e}", rule.logical_id, rule.filter)))
             }
         });
-        Ok(Rules { app, rules: parsed.collect::<Result<_, _>>()?, streams, readers })
+        let (rules, alerts) = (parsed.collect::<Result<_, _>>()?, Mutex::new(Turns::new()));
+        Ok(Rules { app, rules, streams, readers, alerts, notices })
+    }
+
+    /// Lets an alert pass that express will take, as far as that is known before it is durable. What is refused here is
+    /// audited or kept already. `false`: of several alerts in it some will be refused, so that subscribers may not see it.
+    async fn examine(&self, publish: &Publish, principal: &str) -> Result<bool, Refused> {
+        let caller = caller::by_principal(&self.app, principal).await.map_err(busy)?;
+        let Some(source) = publish.topic.strip_prefix(NAMED_ONLY).and_then(|id| SourceId::new(id).ok()) else {
+            let refusal = admit::refuse_topic(&self.app, &caller, &publish.topic, publish.payload.clone()).await;
+            return Err(self.refused(refusal.map_err(busy)?, None));
+        };
+        let incoming = || Incoming {
+            caller: &caller,
+            source: Some(&source),
+            body: publish.payload.clone(),
+            received_at: self.app.clock.now(),
+        };
+        match examine(&self.app, &incoming()).await {
+            Ok(examined) if examined.has_sound() => Ok(examined.is_sound()),
+            // Nothing of it can be taken: express keeps the bytes and says why.
+            Ok(_) => match express(&self.app, incoming()).await {
+                // It has become valid in between, such as one that was sent a little too far in the future.
+                Verdict::Taken { accepted, .. } if !accepted.is_empty() => Ok(true),
+                Verdict::Taken { connector, rejected, .. } => {
+                    let mut why = "it holds no alert".to_owned();
+                    for reject in &rejected {
+                        why = reject.to_string();
+                        self.notify(Confirmation::refused(&connector, Some(&source), reject));
+                    }
+                    Err(Refused::Invalid(why))
+                }
+                Verdict::Refused(refusal) => Err(self.refused(refusal, Some(&source))),
+                Verdict::Full { .. } | Verdict::Unavailable { .. } => Err(Refused::Busy),
+            },
+            Err(Unexamined::Refused(refusal)) => Err(self.refused(refusal, Some(&source))),
+            Err(Unexamined::Backend(problem)) => Err(busy(problem)),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal, source: Option<&SourceId>) -> Refused {
+        let Refusal { why, connector, reject } = refusal;
+        tracing::warn!(%reject, "an alert over MQTT was refused");
+        if let Some(connector) = connector {
+            self.notify(Confirmation::refused(&connector, source, &reject));
+        }
+        match why {
+            Why::Unknown | Why::NotGranted => Refused::NotAuthorized,
+            Why::NotData => Refused::Invalid(reject.to_string()),
+        }
+    }
+
+    fn notify(&self, notice: Confirmation) {
+        if let Err(problem) = self.notices.try_send(notice) {
+            tracing::warn!(%problem, "the refusal of an alert was not published");
+        }
     }
 
     async fn start(&self, action: &Action, output: &Value, message: &iot_sql::Message<'_>) -> Result<(), NotStarted> {
@@ -129,6 +213,12 @@ impl Rules {
     }
 }
 
+/// The publisher keeps its message and sends it again.
+fn busy(problem: BackendError) -> Refused {
+    tracing::error!(%problem, "an alert over MQTT cannot be examined");
+    Refused::Busy
+}
+
 /// What AWS IoT gives an error action: the message as it came, without the principal that published it.
 fn error_event(rule: &str, failed: &Action, message: &iot_sql::Message<'_>, problem: &str) -> Value {
     let (action, resource) = match failed {
@@ -161,6 +251,12 @@ impl Gate for Rules {
     async fn publish(&self, publish: Publish) -> Result<Taken, Refused> {
         let topic = publish.topic.as_str();
         let named = publish.identity.is_some();
+        // The place in the lane is taken before anything is awaited: that is the order in which the publishes came.
+        let mut turn = publish
+            .identity
+            .as_ref()
+            .filter(|_| topic.starts_with(NAMED_ONLY))
+            .map(|name| self.alerts.lock().take((name.principal.to_string(), publish.client_id.clone())));
         if OURS.iter().any(|ours| topic.starts_with(ours)) || (!named && topic.starts_with(NAMED_ONLY)) {
             let actor = format!("MQTT client {:.100}", publish.client_id);
             let detail = "a publish without a name, or on a topic that is not a client's";
@@ -168,6 +264,11 @@ impl Gate for Rules {
                 Ok(()) => Err(Refused::NotAuthorized),
                 Err(_) => Err(Refused::Busy),
             };
+        }
+        let mut all_sound = true;
+        if let (Some(turn), Some(name)) = (&mut turn, &publish.identity) {
+            turn.comes().await;
+            all_sound = self.examine(&publish, &name.principal).await?;
         }
         let now_ms = self.app.clock.now().as_millisecond().unsigned_abs();
         let payload: &Bytes = &publish.payload;
@@ -192,7 +293,7 @@ impl Gate for Rules {
                 }
             }
         }
-        Ok(taken)
+        Ok(if all_sound { taken } else { Taken::Withheld })
     }
 
     fn may_subscribe(&self, identity: Option<&Identity>, filter: &Filter) -> bool {

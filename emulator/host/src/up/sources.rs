@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::functions::Functions;
+use super::turns::{Turn, Turns};
 
 /// Invocations of one event source at a time; Lambda starts with five pollers.
 const CONCURRENT: usize = 5;
@@ -93,6 +94,13 @@ impl QueueSource {
     }
 }
 
+/// The MQTT client that a topic rule's event comes from, by principal and client id; `None` for any other event.
+fn lane(event: &Value) -> Option<(String, String)> {
+    let text = |field: &str| event[field].as_str().map(str::to_owned);
+    text("topic")?;
+    Some((text("principal")?, text("client")?))
+}
+
 fn text(body: &Body) -> String {
     match body {
         Body::Text(text) => text.clone(),
@@ -124,7 +132,8 @@ fn sqs_event(queue: &QueueRef, deliveries: &[Delivery]) -> Value {
 }
 
 /// Asynchronous invocations of one function: durable before they are acknowledged, tried `retries` times more, then given
-/// to the function's on-failure destination.
+/// to the function's on-failure destination. AWS keeps no order among them. Here what one MQTT client published is taken in
+/// the order in which it was published.
 #[derive(Clone)]
 pub(crate) struct AsyncInvocations {
     pub(crate) functions: Functions,
@@ -141,6 +150,7 @@ impl AsyncInvocations {
 
     pub(crate) async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
         let queue = AsyncInvocations::queue(&self.function);
+        let mut turns = Turns::new();
         loop {
             let received = tokio::select! { biased;
                 () = stop.cancelled() => return,
@@ -156,13 +166,17 @@ impl AsyncInvocations {
             };
             for delivery in deliveries {
                 let (this, queue) = (self.clone(), queue.clone());
-                tasks.spawn(async move { this.one(delivery, &queue).await });
+                let event: Value = serde_json::from_str(&text(&delivery.body)).unwrap_or(Value::Null);
+                let turn = lane(&event).map(|lane| turns.take(lane));
+                tasks.spawn(async move { this.one(delivery, event, turn, &queue).await });
             }
         }
     }
 
-    async fn one(&self, delivery: Delivery, queue: &QueueRef) {
-        let event: Value = serde_json::from_str(&text(&delivery.body)).unwrap_or(Value::Null);
+    async fn one(&self, delivery: Delivery, event: Value, mut turn: Option<Turn>, queue: &QueueRef) {
+        if let Some(turn) = &mut turn {
+            turn.comes().await;
+        }
         for attempt in 0..=self.retries {
             if attempt > 0 {
                 tokio::time::sleep(ASYNC_RETRY_WAIT).await;

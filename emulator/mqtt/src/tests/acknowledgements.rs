@@ -126,13 +126,19 @@ async fn refused_publishes_get_their_reason_or_close_the_connection() {
     newer.publish("good", "3", 3).await;
     assert_eq!(newer.receive().await.acknowledged(), 3, "the connection goes on");
 
+    let mut all = bench.connect(hello(V311, "all")).await;
+    all.subscribe(&[("#", 0)]).await;
     let mut older = bench.connect(hello(V311, "older")).await;
     older
-        .send(&[publish(V311, "good", "4", 4), publish(V311, "bad", "5", 5), publish(V311, "good", "6", 6)].concat())
+        .send(&[publish(V311, "good", "4", 4), publish(V311, "bad", "5", 5), publish(V311, "secret", "6", 6)].concat())
         .await;
+    older.send(&publish(V311, "good", "7", 7)).await;
     assert_eq!(older.receive().await.acknowledged(), 4);
+    assert_eq!(older.receive().await.acknowledged(), 5, "it is kept, and would come again for ever");
     assert_eq!(older.rest().await, [], "nothing after the refused one is acknowledged");
-    assert_eq!(bench.gate.payloads(), ["3", "4", "6"]);
+    assert_eq!(bench.gate.payloads(), ["3", "4", "7"]);
+    assert_eq!(all.delivery().await.payload, "4", "subscribers see what was accepted");
+    assert_eq!(all.delivery().await.payload, "7");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
 //! Polygons and circles of an alert → rings, a GeoJSON geometry and the point that stands for it. A shape that cannot
-//! be read says why; what that means for the alert is decided elsewhere.
+//! be read says why, and one that was mended says how; what that means for the alert is decided elsewhere.
 
 use serde_json::{Value, json};
 
@@ -8,6 +8,9 @@ use crate::record::{Geometry, Position};
 /// Corners of the polygon that stands for a circle.
 const CIRCLE_CORNERS: usize = 32;
 const EARTH_RADIUS_KM: f64 = 6371.0088;
+/// Edges are compared each with each: with more points than this an alert would take noticeable time. Evacuation zones have
+/// some hundreds.
+const CROSSING_POINTS: usize = 2_000;
 /// Half the way around the Earth: a larger circle is a slip of the unit.
 const LARGEST_RADIUS_KM: f64 = 20_000.0;
 
@@ -21,15 +24,24 @@ pub(super) enum Shape {
     Point(Position),
 }
 
+/// What was mended in a shape, for the record's `quality`.
+pub(super) type Notes = Vec<&'static str>;
+
 /// CAP's polygon: `lat,lon lat,lon …`, at least four points, the last equal to the first.
-pub(super) fn polygon(text: &str) -> Result<Shape, String> {
-    let points = text.split_whitespace().map(pair).collect::<Result<Vec<_>, _>>()?;
-    ring(points).map(Shape::Ring)
+pub(super) fn polygon(text: &str, notes: &mut Notes) -> Result<Shape, String> {
+    let points = joined(text).split_whitespace().map(pair).collect::<Result<Vec<_>, _>>()?;
+    ring(points, notes).map(Shape::Ring)
+}
+
+/// A blank beside a comma does not end a pair: some senders write `lat, lon`.
+fn joined(text: &str) -> String {
+    text.split(',').map(str::trim).collect::<Vec<_>>().join(",")
 }
 
 /// CAP's circle: `lat,lon radius`, the radius in km. A polygon of [`CIRCLE_CORNERS`] corners around it stands for it.
 pub(super) fn circle(text: &str) -> Result<Shape, String> {
-    let mut parts = text.split_whitespace();
+    let joined = joined(text);
+    let mut parts = joined.split_whitespace();
     let (Some(centre), Some(radius), None) = (parts.next(), parts.next(), parts.next()) else {
         return Err("is not 'lat,lon radius'".into());
     };
@@ -65,35 +77,32 @@ pub(super) fn around(centre: Position, radius_km: f64) -> Result<Shape, String> 
     Ok(Shape::Ring(corners))
 }
 
-/// `[[lat, lon], …]`; closed here when the sender left that out.
+/// `[[lat, lon], …]`; our own schema lets the sender leave it open.
 pub(super) fn pairs(points: &[[f64; 2]]) -> Result<Shape, String> {
-    let mut points = points
-        .iter()
-        .map(|&[latitude, longitude]| Position::new(latitude, longitude).map_err(|reject| reject.detail))
-        .collect::<Result<Vec<_>, _>>()?;
-    if points.len() > 2 && points.first() != points.last() {
-        points.push(points[0]);
-    }
-    ring(points).map(Shape::Ring)
+    let points = points.iter().map(|&[latitude, longitude]| position(latitude, longitude));
+    ring(points.collect::<Result<_, _>>()?, &mut Notes::new()).map(Shape::Ring)
 }
 
 /// A GeoJSON Polygon or MultiPolygon: longitude first.
-pub(super) fn geojson(geometry: &Value) -> Result<Shape, String> {
+pub(super) fn geojson(geometry: &Value, notes: &mut Notes) -> Result<Shape, String> {
+    let coordinates = &geometry["coordinates"];
     let polygons = match geometry["type"].as_str() {
-        Some("Polygon") => vec![rings(&geometry["coordinates"])?],
-        Some("MultiPolygon") => list(&geometry["coordinates"])?.iter().map(rings).collect::<Result<_, _>>()?,
+        Some("Polygon") => vec![rings(coordinates, notes)?],
+        Some("MultiPolygon") => {
+            list(coordinates)?.iter().map(|polygon| rings(polygon, notes)).collect::<Result<_, _>>()?
+        }
         _ => return Err("is neither a GeoJSON Polygon nor a MultiPolygon".into()),
     };
     if polygons.is_empty() { Err("has no polygon".into()) } else { Ok(Shape::Rings(polygons)) }
 }
 
-fn rings(coordinates: &Value) -> Result<Vec<Vec<Position>>, String> {
+fn rings(coordinates: &Value, notes: &mut Notes) -> Result<Vec<Vec<Position>>, String> {
     let read = |ring_of: &Value| {
         let point = |point: &Value| match (point[0].as_f64(), point[1].as_f64()) {
-            (Some(longitude), Some(latitude)) => Position::new(latitude, longitude).map_err(|reject| reject.detail),
+            (Some(longitude), Some(latitude)) => position(latitude, longitude),
             _ => Err(format!("{point} is not [longitude, latitude]")),
         };
-        ring(list(ring_of)?.iter().map(point).collect::<Result<_, _>>()?)
+        ring(list(ring_of)?.iter().map(point).collect::<Result<_, _>>()?, notes)
     };
     let mut rings = list(coordinates)?.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     rings.iter_mut().skip(1).for_each(|hole| hole.reverse());
@@ -106,23 +115,42 @@ fn list(value: &Value) -> Result<&Vec<Value>, String> {
 
 fn pair(text: &str) -> Result<Position, String> {
     let (latitude, longitude) = text.split_once(',').ok_or_else(|| format!("{text:?} is not 'lat,lon'"))?;
-    Position::new(number(latitude)?, number(longitude)?).map_err(|reject| reject.detail)
+    position(number(latitude)?, number(longitude)?)
+}
+
+/// The commonest fault of all is named: no latitude of California is a longitude, nor the reverse.
+fn position(latitude: f64, longitude: f64) -> Result<Position, String> {
+    Position::new(latitude, longitude).map_err(|reject| {
+        if Position::new(longitude, latitude).is_ok() {
+            format!("{}; latitude and longitude seem to be swapped", reject.detail)
+        } else {
+            reject.detail
+        }
+    })
 }
 
 fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| format!("{text:?} is no number"))
 }
 
-/// The ring, turned counter-clockwise.
-fn ring(mut points: Vec<Position>) -> Result<Vec<Position>, String> {
+/// The ring, closed, without points that repeat the one before, turned counter-clockwise.
+fn ring(mut points: Vec<Position>, notes: &mut Notes) -> Result<Vec<Position>, String> {
     if points.is_empty() {
         return Err("is empty".into());
     }
-    if points.first() != points.last() {
-        return Err("is not closed: the last point is not the first".into());
+    points.dedup();
+    if points.len() > 2 && points.first() != points.last() {
+        notes.push("is not closed: it was closed by its first point");
+        points.push(points[0]);
     }
     if points.len() < 4 {
-        return Err(format!("has {} points, 4 at least", points.len()));
+        let different = points.len() - usize::from(points.len() > 1 && points.first() == points.last());
+        return Err(format!("has {different} different points, 3 at least"));
+    }
+    if points.len() > CROSSING_POINTS {
+        notes.push("has too many points to be checked for edges that cross");
+    } else if crosses_itself(&points) {
+        return Err("crosses itself: which side is inside cannot be told".into());
     }
     let area = doubled_area(&points);
     if area == 0.0 {
@@ -132,6 +160,20 @@ fn ring(mut points: Vec<Position>) -> Result<Vec<Position>, String> {
         points.reverse();
     }
     Ok(points)
+}
+
+/// Whether two edges cross in their middles. Edges that only touch leave inside and outside clear.
+fn crosses_itself(ring: &[Position]) -> bool {
+    let side = |a: Position, b: Position, of: Position| {
+        (b.longitude() - a.longitude()) * (of.latitude() - a.latitude())
+            - (b.latitude() - a.latitude()) * (of.longitude() - a.longitude())
+    };
+    let apart = |a: Position, b: Position, c: Position, d: Position| side(a, b, c) * side(a, b, d) < 0.0;
+    let edges: Vec<(Position, Position)> = ring.windows(2).map(|edge| (edge[0], edge[1])).collect();
+    edges
+        .iter()
+        .enumerate()
+        .any(|(n, &(a, b))| edges[n + 1..].iter().any(|&(c, d)| apart(a, b, c, d) && apart(c, d, a, b)))
 }
 
 /// Twice the signed area in square degrees, positive counter-clockwise.
@@ -211,10 +253,14 @@ mod tests {
 
     const SQUARE: &str = "40.1,-122.2 40.1,-122.1 40.2,-122.1 40.2,-122.2 40.1,-122.2";
 
+    fn read(text: &str) -> Result<Shape, String> {
+        polygon(text, &mut Notes::new())
+    }
+
     #[test]
     fn a_cap_polygon_becomes_a_counter_clockwise_ring_and_its_centre() {
-        let there = polygon(SQUARE).unwrap();
-        let back = polygon(&SQUARE.split(' ').rev().collect::<Vec<_>>().join("\n\t ")).unwrap();
+        let there = read(SQUARE).unwrap();
+        let back = read(&SQUARE.split(' ').rev().collect::<Vec<_>>().join("\n\t ")).unwrap();
         assert_eq!(there, back);
         assert_eq!(centre(&there), Position::new(40.15, -122.15).ok());
         assert_eq!(
@@ -231,22 +277,57 @@ mod tests {
     fn broken_polygons_say_why() {
         for (text, why) in [
             ("", "empty"),
-            ("40.1,-122.1 40.2,-122.1 40.2,-122.2", "not closed"),
+            ("40.1,-122.1 40.2,-122.1", "2 different points"),
             ("40.1,-122.1 abc 40.2,-122.2 40.1,-122.1", "lat,lon"),
             ("40.1,-122.1 1,x 40.2,-122.2 40.1,-122.1", "no number"),
             ("91.0,-122 40,-122 40,-121 91.0,-122", "latitude 91"),
-            ("40,-122 40,-121 40,-122", "3 points"),
-            ("40,-122 40,-122 40,-122 40,-122", "no area"),
+            ("40,-122 40,-121 40,-122", "2 different points"),
+            ("40,-122 40,-122 40,-122 40,-122", "1 different points"),
+            ("40,-122 40,-121 40,-120 40,-122", "no area"),
+            ("-121.7,39.7 -121.5,39.7 -121.5,39.9 -121.7,39.7", "seem to be swapped"),
             ("nan,-122 40,-122 40,-121 nan,-122", "latitude"),
         ] {
-            let problem = polygon(text).unwrap_err();
+            let problem = read(text).unwrap_err();
             assert!(problem.contains(why), "{text:?}: {problem}");
+        }
+        // The last edge crosses the first one but one, in every turning of the ring, with equal lobes and with unequal ones.
+        for crossing in [
+            ["39.7,-121.7", "39.9,-121.5", "39.9,-121.7", "39.7,-121.5"],
+            ["39.7,-121.7", "39.9,-121.5", "39.9,-121.8", "39.7,-121.5"],
+        ] {
+            for turn in 0..4 {
+                let mut points = crossing.to_vec();
+                points.rotate_left(turn);
+                points.push(points[0]);
+                let problem = read(&points.join(" ")).unwrap_err();
+                assert!(problem.contains("crosses itself"), "{points:?}: {problem}");
+            }
         }
         for text in
             ["40.1,-122.1", "40.1,-122.1 -5", "40.1,-122.1 5 km", "40.1,-122.1 inf", "40.1 -122.1 5", "1,1 20001"]
         {
             assert!(circle(text).is_err(), "{text:?} was taken");
         }
+    }
+
+    #[test]
+    fn a_ring_is_mended_where_only_one_reading_is_possible() {
+        let square = read(SQUARE).unwrap();
+        for (written, note) in [
+            (SQUARE.rsplit_once(' ').unwrap().0.to_owned(), Some("not closed")),
+            (format!("{SQUARE} 40.1,-122.2"), None),
+            (SQUARE.replace(' ', "\n \n"), None),
+            (SQUARE.replace(',', ", "), None),
+            (SQUARE.replace(',', " ,\n"), None),
+        ] {
+            let mut notes = Notes::new();
+            assert_eq!(polygon(&written, &mut notes).as_ref(), Ok(&square), "{written:?}");
+            assert_eq!(notes.len(), usize::from(note.is_some()), "{written:?}: {notes:?}");
+            assert!(notes.iter().all(|said| said.contains(note.unwrap_or_default())), "{notes:?}");
+        }
+        assert_eq!(circle("40.77, -123.84 8.05"), circle("40.77,-123.84 8.05"));
+        // Two parts that meet in one point do not cross.
+        assert!(read("40,-122 41,-122 41,-121 40,-122 39,-122 39,-123 40,-122").is_ok());
     }
 
     #[test]
@@ -276,10 +357,10 @@ mod tests {
     #[test]
     fn json_shapes_are_read_in_both_axis_orders() {
         let pairs_of = pairs(&[[40.1, -122.2], [40.1, -122.1], [40.2, -122.1], [40.2, -122.2]]).unwrap();
-        assert_eq!(pairs_of, polygon(SQUARE).unwrap());
+        assert_eq!(pairs_of, read(SQUARE).unwrap());
         let json = serde_json::json!({"type": "Polygon", "coordinates":
             [[[-122.2, 40.1], [-122.1, 40.1], [-122.1, 40.2], [-122.2, 40.2], [-122.2, 40.1]]]});
-        assert_eq!(geometry(&[geojson(&json).unwrap()]), geometry(&[pairs_of]));
+        assert_eq!(geometry(&[geojson(&json, &mut Notes::new()).unwrap()]), geometry(&[pairs_of]));
         for bad in [
             serde_json::json!({"type": "Point", "coordinates": [1, 2]}),
             serde_json::json!({"type": "Polygon", "coordinates": []}),
@@ -287,7 +368,7 @@ mod tests {
             serde_json::json!({"type": "Polygon", "coordinates": [[[-122.2], [1]]]}),
             serde_json::json!({"type": "Polygon"}),
         ] {
-            assert!(geojson(&bad).is_err(), "{bad} was taken");
+            assert!(geojson(&bad, &mut Notes::new()).is_err(), "{bad} was taken");
         }
     }
 }

@@ -1,25 +1,73 @@
 //! CAP 1.1 and 1.2 as XML, alone or nested in an EDXL-DE envelope or a feed: each alert element one row [E5]. What its
-//! values mean for routing is judged in `alert`.
+//! values mean for routing is judged in `alert`. What CAP does not know, or allows once and finds twice, is never passed
+//! over in silence.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::references::{one_line, split};
 use super::{Alert, Area, Beside, Info, Multimap, Resource, draft, required};
 use crate::decode::xml::{self, Element, Found};
 use crate::decode::{Context, Row, Rows};
 use crate::error::{Reason, Reject};
 use crate::limits::{ALERT_BYTES, RESPONSE_BYTES};
+use crate::record::Quality;
 
 const CAP_1_1: &str = "urn:oasis:names:tc:emergency:cap:1.1";
 const CAP_1_2: &str = "urn:oasis:names:tc:emergency:cap:1.2";
 /// What may hold alerts, and the element that holds one: without any of these they are data with no rows.
-const ENVELOPES: [(&str, &str); 2] = [("feed", "entry"), ("EDXLDistribution", "contentObject")];
+const ENVELOPES: [(&str, &str); 3] = [("feed", "entry"), ("alerts", "alert"), ("EDXLDistribution", "contentObject")];
 
-pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+/// What CAP allows once in an alert and decides over identity, order or the siren: twice, nothing is guessed.
+const DECISIVE: [&str; 6] = ["identifier", "sender", "sent", "status", "msgType", "scope"];
+const IN_ALERT: Known = Known {
+    once: &["source", "restriction", "addresses", "note", "incidents"],
+    many: &["identifier", "sender", "sent", "status", "msgType", "scope", "code", "references", "info"],
+};
+const IN_INFO: Known = Known {
+    once: &[
+        "language",
+        "event",
+        "urgency",
+        "severity",
+        "certainty",
+        "audience",
+        "effective",
+        "onset",
+        "expires",
+        "senderName",
+        "headline",
+        "description",
+        "instruction",
+        "web",
+        "contact",
+    ],
+    many: &["category", "responseType", "eventCode", "parameter", "resource", "area"],
+};
+const IN_RESOURCE: Known = Known { once: &["resourceDesc", "mimeType", "size", "uri", "digest"], many: &["derefUri"] };
+const IN_AREA: Known = Known { once: &["areaDesc", "altitude", "ceiling"], many: &["polygon", "circle", "geocode"] };
+
+/// The elements of one level.
+struct Known {
+    once: &'static [&'static str],
+    many: &'static [&'static str],
+}
+
+/// `preface`: where the XML begins, behind a text that is no part of it.
+pub(super) fn rows<'a>(body: &'a Bytes, preface: Option<usize>, context: Context<'a>) -> Result<Rows<'a>, Reject> {
     let refused = |reject: Reject| reject.with_raw(body.clone());
     if body.len() > RESPONSE_BYTES {
         return Err(refused(too_large(body.len(), RESPONSE_BYTES)));
     }
-    let text = xml::text(body).map_err(refused)?;
+    let (before, xml) = body.split_at(preface.unwrap_or(0));
+    let said: Vec<Quality> = preface
+        .map(|_| Quality::new("body", "has a text in front of its XML, which was left out", &visible(before)))
+        .into_iter()
+        .collect();
+    // A wire service also ends with a control character.
+    let end = xml.iter().rposition(|&byte| byte > b' ').map_or(0, |last| last + 1);
+    let text = xml::text(if preface.is_some() { &xml[..end] } else { xml }).map_err(refused)?;
     let document = xml::read(&text, is_alert).map_err(refused)?;
     if document.found.is_empty() {
         let root = &document.root;
@@ -37,7 +85,7 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
         .iter()
         .enumerate()
         .map(|(n, found)| {
-            row(found, context).map_err(|reject| {
+            cap(found, said.clone(), context).map_err(|reject| {
                 if single {
                     reject.with_raw(body.clone())
                 } else {
@@ -58,15 +106,27 @@ fn too_large(bytes: usize, most: usize) -> Reject {
     Reject::new(Reason::TooLarge, format!("{bytes} bytes, {most} at most"))
 }
 
-fn row(found: &Found, context: Context<'_>) -> Row {
+fn visible(bytes: &[u8]) -> String {
+    one_line(&String::from_utf8_lossy(bytes).replace(char::is_control, " "))
+}
+
+fn cap(found: &Found, said: Vec<Quality>, context: Context<'_>) -> Row {
     if found.span.len() > ALERT_BYTES {
         return Err(too_large(found.span.len(), ALERT_BYTES));
     }
-    let of = &found.element;
+    row(&found.element, if found.namespace.as_deref() == Some(CAP_1_1) { "cap-1.1" } else { "cap-1.2" }, said, context)
+}
+
+/// An alert element, however it was written. `quality`: what is already to be said of it.
+pub(super) fn row(of: &Element, format: &'static str, mut quality: Vec<Quality>, context: Context<'_>) -> Row {
+    if let Some(name) = DECISIVE.into_iter().find(|name| of.all(name).nth(1).is_some()) {
+        return Err(Reject::new(Reason::BadXml, format!("{name} stands more than once in one alert")));
+    }
+    IN_ALERT.check(of, "", &mut quality);
     let alert = Alert {
-        format: if found.namespace.as_deref() == Some(CAP_1_1) { "cap-1.1" } else { "cap-1.2" },
-        identifier: required(of.value("identifier"), "identifier")?,
-        sender: required(of.value("sender"), "sender")?,
+        format,
+        identifier: one_line(&required(of.value("identifier"), "identifier")?),
+        sender: one_line(&required(of.value("sender"), "sender")?),
         sent: required(of.value("sent"), "sent")?,
         status: required(of.value("status"), "status")?,
         msg_type: required(of.value("msgType"), "msgType")?,
@@ -76,15 +136,35 @@ fn row(found: &Found, context: Context<'_>) -> Row {
         addresses: text(of, "addresses"),
         code: texts(of, "code"),
         note: text(of, "note"),
-        references: of.values("references").flat_map(str::split_whitespace).map(str::to_owned).collect(),
+        references: of.values("references").flat_map(split).collect(),
         incidents: text(of, "incidents"),
-        info: of.all("info").map(info).collect(),
+        info: of.all("info").enumerate().map(|(n, of)| info(of, &format!("info[{n}]."), &mut quality)).collect(),
         ..Alert::default()
     };
-    draft(alert, Beside::default(), context)
+    draft(alert, Beside { quality, ..Beside::default() }, context)
 }
 
-fn info(of: &Element) -> Info {
+impl Known {
+    /// Names what stands twice, and what is not known at all.
+    fn check(&self, of: &Element, within: &str, quality: &mut Vec<Quality>) {
+        for name in self.once {
+            if let Some(second) = of.all(name).nth(1) {
+                let problem = "stands more than once: the first one is used";
+                quality.push(Quality::new(&format!("{within}{name}"), problem, second.text.trim()));
+            }
+        }
+        let is_known = |name: &str| self.once.contains(&name) || self.many.contains(&name);
+        let unknown: BTreeSet<&str> =
+            of.children.iter().map(|child| &*child.name).filter(|name| !is_known(name)).collect();
+        for name in unknown {
+            let text = of.value(name).unwrap_or_default();
+            quality.push(Quality::new(&format!("{within}{name:.80}"), "is no element that CAP has here", text));
+        }
+    }
+}
+
+fn info(of: &Element, within: &str, quality: &mut Vec<Quality>) -> Info {
+    IN_INFO.check(of, within, quality);
     Info {
         language: text(of, "language"),
         category: texts(of, "category"),
@@ -105,9 +185,27 @@ fn info(of: &Element) -> Info {
         web: text(of, "web"),
         contact: text(of, "contact"),
         parameter: multimap(of, "parameter"),
-        resource: of.all("resource").map(resource).collect(),
-        area: of.all("area").map(area).collect(),
+        resource: parts(of, "resource", within, |of, within| {
+            IN_RESOURCE.check(of, within, quality);
+            if let Some(file) = of.value("derefUri") {
+                quality.push(Quality::new(
+                    &format!("{within}derefUri"),
+                    "is an embedded file, which is not published",
+                    file,
+                ));
+            }
+            resource(of)
+        }),
+        area: parts(of, "area", within, |of, within| {
+            IN_AREA.check(of, within, quality);
+            area(of)
+        }),
     }
+}
+
+/// The children of that name, each read with its place in words.
+fn parts<T>(of: &Element, name: &str, within: &str, mut read: impl FnMut(&Element, &str) -> T) -> Vec<T> {
+    of.all(name).enumerate().map(|(n, part)| read(part, &format!("{within}{name}[{n}]."))).collect()
 }
 
 fn resource(of: &Element) -> Resource {

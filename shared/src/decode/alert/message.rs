@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::references::split;
 use super::{Alert, Area, Beside, Info, Multimap, draft, required, short};
 use crate::decode::sensor::measures::{number, shown};
 use crate::decode::{Context, Row, json};
@@ -42,7 +43,7 @@ pub struct AlertMessage {
     /// When it is issued: RFC 3339 with an offset.
     #[schemars(required, extend("format" = "date-time"))]
     sent: Option<String>,
-    /// `Actual` rings; `Test`, `Exercise` and `Draft` go to `wildfire-alert-drills`.
+    /// `Actual` rings; `Test`, `Exercise`, `System` and `Draft` go to `wildfire-alert-drills`.
     #[schemars(required, extend("enum" = ["Actual", "Exercise", "System", "Test", "Draft"]))]
     status: Option<String>,
     /// An `Update` or `Cancel` names the earlier messages in `references`.
@@ -93,6 +94,13 @@ pub struct AlertMessage {
     #[serde(flatten)]
     #[schemars(skip)]
     unknown: BTreeMap<String, Value>,
+}
+
+impl AlertMessage {
+    /// CAP's own form in JSON, which names its parts otherwise.
+    pub(super) fn is_cap(&self) -> bool {
+        self.id.is_none() && self.unknown.contains_key("identifier")
+    }
 }
 
 /// A point in degrees (WGS 84).
@@ -171,6 +179,8 @@ impl<T: JsonSchema> JsonSchema for Told<T> {
 #[derive(Default)]
 struct Reader {
     quality: Vec<Quality>,
+    /// An area or the place was told and cannot be read.
+    place_lost: bool,
 }
 
 impl Reader {
@@ -186,6 +196,12 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// As `told`, for a field that says where the alert holds.
+    fn placed<T>(&mut self, field: &str, told: Option<Told<T>>) -> Option<T> {
+        self.place_lost |= matches!(told, Some(Told::Unreadable(ref value)) if !value.is_null());
+        self.told(field, told)
     }
 
     /// A number, also as text.
@@ -310,15 +326,15 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
     let msg_type = required(message.msg_type.as_deref(), "msgType")?;
     let mut reader = Reader::default();
     reader.unknown("", &message.unknown);
-    let areas = match reader.told("area", message.area) {
+    let areas = match reader.placed("area", message.area) {
         None => Vec::new(),
         Some(OneOrMany::One(area)) => vec![(0, *area)],
         Some(OneOrMany::Many(areas)) => {
-            let read = |(n, area)| Some((n, reader.told(&format!("area[{n}]"), Some(area))?));
+            let read = |(n, area)| Some((n, reader.placed(&format!("area[{n}]"), Some(area))?));
             areas.into_iter().enumerate().filter_map(read).collect()
         }
     };
-    let place = reader.told("place", message.place);
+    let place = reader.placed("place", message.place);
     let informs = !["Cancel", "Ack", "Error"].iter().any(|known| known.eq_ignore_ascii_case(&msg_type));
     if informs {
         required(message.event.as_deref(), "event")?;
@@ -367,8 +383,8 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
         note: reader.told("note", message.note),
         references: references
             .iter()
-            .flat_map(|text| text.split_whitespace())
-            .map(|text| if text.contains(',') { text.to_owned() } else { format!("{sender},{text}") })
+            .flat_map(|text| split(text))
+            .map(|text| if text.contains(',') { text } else { format!("{sender},{text}") })
             .collect(),
         sender,
         population: reader.count("population", message.population),
@@ -377,7 +393,7 @@ fn published(message: AlertMessage) -> Result<(Alert, Beside), Reject> {
         info: vec![info],
         ..Alert::default()
     };
-    Ok((alert, Beside { derived_from, quality: reader.quality }))
+    Ok((alert, Beside { derived_from, quality: reader.quality, place_lost: reader.place_lost }))
 }
 
 /// What `references` can name.

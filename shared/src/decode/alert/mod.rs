@@ -1,12 +1,16 @@
 //! Life-safety alerts [S7, E4, E5]: the published form of an alert's data, and what makes a draft of it whichever way
-//! it came. `message` reads our JSON, `cap` reads CAP; both only fill in `Alert`.
+//! it came. `message` reads our JSON, `cap` reads CAP as XML or JSON; both only fill in `Alert`.
 
 pub mod message;
 
 mod area;
 mod cap;
+mod cap_json;
+pub(crate) mod references;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_cap;
 
 use std::collections::BTreeMap;
 
@@ -17,10 +21,11 @@ use serde_json::Value;
 
 use crate::decode::{Context, Row, Rows, encoding};
 use crate::error::{Reason, Reject};
-use crate::record::{AlertFacts, Data, EventId, Geometry, Observation, Position, Quality};
+use crate::limits::PREFACE_BYTES;
+use crate::record::{AlertFacts, Data, EventId, Geometry, Observation, Position, Quality, ShapeTold};
 use crate::sources::identify;
 use crate::time::Timestamp;
-use area::Shape;
+use area::{Notes, Shape};
 
 /// An alert's own fields, by CAP's names and texts whichever way it came. Times and shapes stand as the sender wrote
 /// them; the record's `observed_at` and `geometry` are what was read from them.
@@ -28,7 +33,7 @@ use area::Shape;
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
 pub struct Alert {
-    /// How it came: `cap-1.2`, `cap-1.1` or `json`.
+    /// How it came: `cap-1.2`, `cap-1.1`, `cap-json` or `json`.
     pub format: &'static str,
     /// Unique among the sender's alerts.
     pub identifier: String,
@@ -134,45 +139,57 @@ pub type Multimap = BTreeMap<String, Vec<String>>;
 const STATUSES: [&str; 5] = ["Actual", "Exercise", "System", "Test", "Draft"];
 const MESSAGE_TYPES: [&str; 5] = ["Alert", "Update", "Cancel", "Ack", "Error"];
 
-/// The alerts of a body: one of our JSON, or every CAP alert of an XML text.
+/// The alerts of a body: one as our JSON or as CAP's, or every CAP alert of an XML text.
 ///
 /// # Errors
 /// `not_data` for neither JSON nor XML with alerts, else what makes the whole text unreadable.
 pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
     let refused = |reject: Reject| reject.with_raw(body.clone());
     let unmarked = encoding::without_mark(body);
+    let one = |row: Row| -> Rows<'a> { Box::new(std::iter::once(row.map_err(refused))) };
     match unmarked.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'<' | 0xff | 0xfe) => cap::rows(body, context),
+        Some(b'<' | 0xff | 0xfe) => cap::rows(body, None, context),
         Some(b'{') => {
             let message = message::parse(body).map_err(refused)?;
-            Ok(Box::new(std::iter::once(message::row(message, context).map_err(refused))))
+            Ok(one(if message.is_cap() { cap_json::row(body, context) } else { message::row(message, context) }))
         }
-        _ => Err(refused(Reject::new(Reason::NotData, "neither a JSON object nor XML"))),
+        _ => match unmarked.iter().take(PREFACE_BYTES).position(|&byte| byte == b'<') {
+            // A wire service's header, such as NOAA Weather Wire's before IPAWS alerts.
+            Some(at) => cap::rows(body, Some(body.len() - unmarked.len() + at), context),
+            None => Err(refused(Reject::new(Reason::NotData, "neither a JSON object nor XML"))),
+        },
     }
 }
 
-/// What only one of the two forms knows beside the alert.
+/// What is known beside the alert when its texts are read.
 #[derive(Debug, Default)]
 struct Beside {
     derived_from: Option<EventId>,
     quality: Vec<Quality>,
+    /// The sender told of an area or a place that cannot be read at all.
+    place_lost: bool,
 }
 
 /// The draft of an alert whose texts are read. Judges what E4 needs: status, type, times, thread; then its shapes.
 fn draft(mut alert: Alert, beside: Beside, context: Context<'_>) -> Row {
-    let Beside { derived_from, mut quality } = beside;
+    let Beside { derived_from, mut quality, place_lost } = beside;
     alert.status = one_of(&alert.status, "status", &STATUSES)?;
     alert.msg_type = one_of(&alert.msg_type, "msgType", &MESSAGE_TYPES)?;
     let sent = time(&alert.sent).ok_or_else(|| {
         Reject::new(Reason::BadTime, format!("sent {:?} is no time with an offset", short(&alert.sent)))
     })?;
-    let expires = latest_expiry(&alert, &mut quality);
+    let expires = latest_expiry(&alert, sent, &mut quality);
     let place = match alert.place {
         Some(place) => Some(Position::new(place.latitude, place.longitude)?),
         None => None,
     };
-    let shapes = shapes(&alert, &mut quality);
+    let Shapes { read: shapes, broken } = shapes(&alert, &mut quality);
     let geometry = area::geometry(&shapes).or(place.map(Geometry::Point));
+    let shape = match &geometry {
+        _ if broken || place_lost => ShapeTold::Broken,
+        Some(_) => ShapeTold::Ok,
+        None => ShapeTold::None,
+    };
     let facts = AlertFacts {
         status: alert.status.clone(),
         msg_type: alert.msg_type.clone(),
@@ -181,6 +198,7 @@ fn draft(mut alert: Alert, beside: Beside, context: Context<'_>) -> Row {
         references: alert.references.clone(),
         name: format!("{},{}", alert.sender, alert.identifier),
         thread: thread(&alert),
+        shape,
         population: alert.population,
         rate_of_spread: alert.rate_of_spread,
     };
@@ -224,31 +242,53 @@ fn short(text: &str) -> String {
 }
 
 /// The last `expires` of all blocks: an alert is in force as long as one of its languages says so.
-fn latest_expiry(alert: &Alert, quality: &mut Vec<Quality>) -> Option<Timestamp> {
+fn latest_expiry(alert: &Alert, sent: Timestamp, quality: &mut Vec<Quality>) -> Option<Timestamp> {
     let mut latest = None;
     for (n, info) in alert.info.iter().enumerate() {
         let Some(text) = &info.expires else { continue };
+        let mut fault = |problem| quality.push(Quality::new(&format!("info[{n}].expires"), problem, text));
         match time(text) {
-            Some(at) => latest = latest.max(Some(at)),
-            None => quality.push(Quality::new(&format!("info[{n}].expires"), "is no time with an offset", text)),
+            Some(at) => {
+                if at < sent {
+                    fault("is before the time at which the alert was sent");
+                }
+                latest = latest.max(Some(at));
+            }
+            None => fault("is no time with an offset"),
         }
     }
     latest
 }
 
-/// The readable shapes of all areas in their order; each broken one is named in `quality`, and the alert stands.
-fn shapes(alert: &Alert, quality: &mut Vec<Quality>) -> Vec<Shape> {
-    let mut shapes = Vec::new();
+struct Shapes {
+    /// The readable ones of all areas in their order.
+    read: Vec<Shape>,
+    /// One at least could not be read.
+    broken: bool,
+}
+
+/// Each broken or mended shape is named in `quality`, and the alert stands.
+fn shapes(alert: &Alert, quality: &mut Vec<Quality>) -> Shapes {
+    let mut shapes = Shapes { read: Vec::new(), broken: false };
     for (i, info) in alert.info.iter().enumerate() {
         for (a, area) in info.area.iter().enumerate() {
-            let polygons = area.polygon.iter().enumerate().map(|(n, value)| ("polygon", n, value, polygon(value)));
-            let circles = area.circle.iter().enumerate().map(|(n, value)| ("circle", n, value, circle(value)));
-            for (kind, n, value, read) in polygons.chain(circles) {
+            let polygons = area.polygon.iter().enumerate().map(|(n, value)| ("polygon", n, value));
+            let circles = area.circle.iter().enumerate().map(|(n, value)| ("circle", n, value));
+            for (kind, n, value) in polygons.chain(circles) {
+                let mut notes = Notes::new();
+                let read = if kind == "circle" { circle(value) } else { polygon(value, &mut notes) };
+                let raw = || value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let mut say = |what: &str| {
+                    quality.push(Quality::new(&format!("info[{i}].area[{a}].{kind}[{n}]"), what, &raw()));
+                };
                 match read {
-                    Ok(shape) => shapes.push(shape),
+                    Ok(shape) => {
+                        notes.into_iter().for_each(&mut say);
+                        shapes.read.push(shape);
+                    }
                     Err(problem) => {
-                        let raw = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                        quality.push(Quality::new(&format!("info[{i}].area[{a}].{kind}[{n}]"), &problem, &raw));
+                        say(&problem);
+                        shapes.broken = true;
                     }
                 }
             }
@@ -257,14 +297,14 @@ fn shapes(alert: &Alert, quality: &mut Vec<Quality>) -> Vec<Shape> {
     shapes
 }
 
-fn polygon(value: &Value) -> Result<Shape, String> {
+fn polygon(value: &Value, notes: &mut Notes) -> Result<Shape, String> {
     match value {
-        Value::String(text) => area::polygon(text),
+        Value::String(text) => area::polygon(text, notes),
         Value::Array(_) => match serde_json::from_value::<Vec<[f64; 2]>>(value.clone()) {
             Ok(points) => area::pairs(&points),
             Err(_) => Err("is no list of [lat, lon] pairs".into()),
         },
-        _ => area::geojson(value),
+        _ => area::geojson(value, notes),
     }
 }
 
@@ -281,19 +321,9 @@ fn circle(value: &Value) -> Result<Shape, String> {
 }
 
 /// Sender and identifier of the oldest message it refers to, else its own. That message may have been a later one of its
-/// thread, which `express::threads` knows.
+/// thread, which `express::thread` knows.
 fn thread(alert: &Alert) -> String {
-    let oldest = alert
-        .references
-        .iter()
-        .filter_map(|reference| {
-            let (sender, rest) = reference.split_once(',')?;
-            let (identifier, sent) = rest.rsplit_once(',').unwrap_or((rest, ""));
-            Some((time(sent).unwrap_or(Timestamp::MAX), sender, identifier))
-        })
-        .min_by_key(|(sent, ..)| *sent);
-    match oldest {
-        Some((_, sender, identifier)) => format!("{sender},{identifier}"),
-        None => format!("{},{}", alert.sender, alert.identifier),
-    }
+    let named = alert.references.iter().filter_map(|reference| references::parse(reference));
+    let oldest = named.min_by_key(|reference| reference.sent.unwrap_or(Timestamp::MAX));
+    oldest.map_or_else(|| format!("{},{}", alert.sender, alert.identifier), |reference| reference.name.to_owned())
 }

@@ -8,26 +8,26 @@ use crate::error::{Reason, Reject};
 use crate::record::{Draft, EventId, Geometry, SourceId};
 use crate::time::Timestamp;
 
-const SQUARE: &str = "40.1,-122.2 40.1,-122.1 40.2,-122.1 40.2,-122.2 40.1,-122.2";
+pub(super) const SQUARE: &str = "40.1,-122.2 40.1,-122.1 40.2,-122.1 40.2,-122.2 40.1,-122.2";
 
-fn source() -> SourceId {
+pub(super) fn source() -> SourceId {
     SourceId::new("evacuation_alert_butte").unwrap()
 }
 
-fn rows(body: impl Into<Vec<u8>>) -> Result<Vec<Row>, Reject> {
+pub(super) fn rows(body: impl Into<Vec<u8>>) -> Result<Vec<Row>, Reject> {
     let (source, body) = (source(), Bytes::from(body.into()));
     let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
     Format::ALERT.rows(&body, context).map(Iterator::collect)
 }
 
-fn one(body: impl Into<Vec<u8>>) -> Row {
+pub(super) fn one(body: impl Into<Vec<u8>>) -> Row {
     let mut rows = rows(body)?;
     assert_eq!(rows.len(), 1);
     rows.remove(0)
 }
 
 /// A valid JSON alert with `changes` laid over it; null removes a field.
-fn message(changes: Value) -> String {
+pub(super) fn message(changes: Value) -> String {
     let mut message = json!({
         "id": "A-1", "sender": "oes@butte.example", "sent": "2025-08-14T14:05:00-07:00", "status": "Actual",
         "msgType": "Alert", "event": "Evacuation Order", "place": {"latitude": 39.7, "longitude": -121.6}
@@ -42,14 +42,14 @@ fn message(changes: Value) -> String {
 }
 
 /// A CAP alert with `head` and `info` in place of the optional elements.
-fn cap(head: &str, info: &str) -> String {
+pub(super) fn cap(head: &str, info: &str) -> String {
     format!(
         "<alert xmlns='urn:oasis:names:tc:emergency:cap:1.2'><identifier>A-1</identifier><sender>oes</sender>\
          <sent>2025-08-14T14:05:00-07:00</sent><status>Actual</status><msgType>Alert</msgType><scope>Public</scope>{head}{info}</alert>"
     )
 }
 
-fn data(draft: &Draft) -> Value {
+pub(super) fn data(draft: &Draft) -> Value {
     serde_json::from_str(draft.data.json()).unwrap()
 }
 

@@ -1,0 +1,207 @@
+//! What is known of an alert's message by the name that references give it: the first message of its thread, and the contents
+//! that were accepted, each with what its sender was told [S12, E4]. The store is what every instance shares; memory
+//! answers for this process while the store is away, and the record's `quality` then says that its revision is a best
+//! effort.
+//!
+//! One look comes before an alert is sent and one conditional write after it. Within a process the messages of one name take
+//! turns. When another instance took one meanwhile, the write finds it out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
+
+use super::Accepted;
+use super::marks::thread_hash;
+use crate::app::App;
+use crate::error::BackendError;
+use crate::limits::{ALERTS_KNOWN, CONTENTS_OF_EVENT, CONTENTS_OF_NAME, HEDGE, THREAD_KEPT};
+use crate::record::{EventId, SourceId};
+use crate::store::{Expect, Key, PutError};
+use crate::time::Timestamp;
+
+/// As it is stored.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Known {
+    /// Name of the thread's first message; empty while nothing was accepted.
+    root: String,
+    /// In the order in which they were accepted.
+    contents: Vec<Content>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Content {
+    hash: u32,
+    accepted: Accepted,
+}
+
+impl Known {
+    /// What the sender of the same content was told [S12].
+    pub(super) fn duplicate(&self, event: EventId, hash: u32) -> Option<&Accepted> {
+        self.of(event).find(|content| content.hash == hash).map(|content| &content.accepted)
+    }
+
+    /// What the event's last revision became.
+    pub(super) fn last(&self, event: EventId) -> Option<&Accepted> {
+        self.of(event).map(|content| &content.accepted).max_by_key(|accepted| accepted.revision)
+    }
+
+    pub(super) fn root(&self) -> Option<&str> {
+        (!self.root.is_empty()).then_some(self.root.as_str())
+    }
+
+    pub(super) fn add(&mut self, root: &str, hash: u32, accepted: &Accepted) {
+        self.root = root.to_owned();
+        self.contents.push(Content { hash, accepted: accepted.clone() });
+        let of_event = |content: &Content| content.accepted.event_id == accepted.event_id;
+        if self.contents.iter().filter(|content| of_event(content)).count() > CONTENTS_OF_EVENT {
+            let oldest = self.contents.iter().position(of_event);
+            oldest.map(|oldest| self.contents.remove(oldest));
+        }
+        if self.contents.len() > CONTENTS_OF_NAME {
+            // Drills go first: they must never make a message that means it look new.
+            let drill = self.contents.iter().position(|content| content.accepted.drill);
+            self.contents.remove(drill.unwrap_or(0));
+        }
+    }
+
+    /// Another instance gave this revision to another content.
+    pub(super) fn clashes(&self, hash: u32, accepted: &Accepted) -> bool {
+        let later = |content: &Content| content.hash != hash && content.accepted.revision >= accepted.revision;
+        self.of(accepted.event_id).any(later)
+    }
+
+    fn merge(&mut self, stored: Known) {
+        let mine = std::mem::replace(self, stored);
+        if self.root.is_empty() {
+            self.root = mine.root;
+        }
+        for content in mine.contents {
+            if !self.contents.contains(&content) {
+                self.contents.push(content);
+            }
+        }
+        self.contents.sort_by_key(|content| content.accepted.revision);
+    }
+
+    fn of(&self, event: EventId) -> impl Iterator<Item = &Content> {
+        self.contents.iter().filter(move |content| content.accepted.event_id == event)
+    }
+}
+
+/// One sender's message names mean nothing under another source id.
+pub(super) fn key(source: &SourceId, name: &str) -> Key {
+    Key::new("express/known", format!("{source}/{}", thread_hash(name)))
+}
+
+/// What is known of a name, and on which state of the store that rests.
+pub(super) struct Look {
+    pub(super) known: Known,
+    /// `None`: the store did not answer.
+    expect: Option<Expect>,
+}
+
+impl Look {
+    pub(super) fn store_answered(&self) -> bool {
+        self.expect.is_some()
+    }
+}
+
+/// An alert waits for the store no longer than for the broker [E2].
+pub(super) async fn look(app: &App, key: &Key) -> Look {
+    let mut known = app.recent.known(key);
+    let expect = match timeout(HEDGE, app.store.get(key)).await {
+        Ok(Ok(None)) => Some(Expect::Absent),
+        Ok(Ok(Some(item))) => {
+            match serde_json::from_slice(&item.value) {
+                Ok(stored) => known.merge(stored),
+                Err(problem) => tracing::error!(%problem, key = key.sort, "what is known of an alert cannot be read"),
+            }
+            Some(Expect::Version(item.version))
+        }
+        Ok(Err(problem)) => {
+            tracing::warn!(%problem, "what is known of an alert cannot be looked up");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("what is known of an alert was not found in time");
+            None
+        }
+    };
+    Look { known, expect }
+}
+
+/// The root of a message that some instance has accepted.
+pub(super) async fn stored_root(app: &App, key: &Key) -> Result<Option<String>, BackendError> {
+    let item = app.store.get(key).await?;
+    let known = item.and_then(|item| serde_json::from_slice::<Known>(&item.value).ok());
+    Ok(known.and_then(|known| known.root().map(str::to_owned)))
+}
+
+/// Keeps what is known now. `false`: another instance has written meanwhile.
+pub(super) async fn keep(app: &App, key: &Key, look: &Look) -> bool {
+    app.recent.keep(key, &look.known, app.clock.now());
+    let value = match serde_json::to_vec(&look.known) {
+        Ok(value) => value,
+        Err(problem) => {
+            tracing::error!(%problem, "what is known of an alert cannot be written");
+            return true;
+        }
+    };
+    let expires = app.clock.now() + THREAD_KEPT;
+    let put = app.store.put_if(key, value.into(), look.expect.unwrap_or(Expect::Any), Some(expires));
+    match timeout(HEDGE, put).await {
+        Ok(Ok(_)) => true,
+        Ok(Err(PutError::Conflict)) => false,
+        Ok(Err(problem)) => {
+            tracing::warn!(%problem, "another instance will not know of this alert");
+            true
+        }
+        Err(_) => {
+            tracing::warn!("another instance may not know of this alert: the store did not answer in time");
+            true
+        }
+    }
+}
+
+/// The names that this process took alerts under lately.
+#[derive(Debug, Default)]
+pub struct Recent(Mutex<BTreeMap<String, Remembered>>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    at: Timestamp,
+    known: Known,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Recent {
+    /// Waits until no other alert of this name is under way in this process.
+    pub(super) async fn turn(&self, key: &Key, now: Timestamp) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut names = self.0.lock();
+            if names.len() >= ALERTS_KNOWN && !names.contains_key(&key.sort) {
+                let idle = names.iter().filter(|(_, name)| Arc::strong_count(&name.turn) == 1);
+                let oldest = idle.min_by_key(|(_, name)| name.at).map(|(key, _)| key.clone());
+                oldest.map(|key| names.remove(&key));
+            }
+            let name = names.entry(key.sort.clone()).or_default();
+            name.at = now;
+            name.turn.clone()
+        };
+        turn.lock_owned().await
+    }
+
+    pub(super) fn known(&self, key: &Key) -> Known {
+        self.0.lock().get(&key.sort).map(|name| name.known.clone()).unwrap_or_default()
+    }
+
+    fn keep(&self, key: &Key, known: &Known, now: Timestamp) {
+        let mut names = self.0.lock();
+        let name = names.entry(key.sort.clone()).or_default();
+        (name.at, name.known) = (now, known.clone());
+    }
+}

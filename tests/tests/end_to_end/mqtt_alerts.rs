@@ -1,0 +1,131 @@
+//! Alerts over the emulator's MQTT endpoint [E4, E5]: refused before the PUBACK, kept, and seen by no subscriber; what one
+//! client publishes keeps its order.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use streammanager_host::publisher::Publisher;
+use streammanager_tests::bodies::{actual, alert};
+use streammanager_tests::skip;
+use streammanager_tests::system::{Start, System};
+use tempfile::tempdir;
+
+const SOURCE: &str = "alerts/evacuation_alert_butte";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e5_refused_alerts_are_kept_told_to_their_sender_and_seen_by_nobody() {
+    if !super::has_mosquitto() {
+        return skip("refusals of alerts over MQTT", "mosquitto_pub is not installed");
+    }
+    let folder = tempdir().unwrap();
+    let system = System::up(&Start::quiet(folder.path()));
+    let key = system.sender("butte").await;
+    let mosquitto = |program: &str| {
+        let mut command = Command::new(program);
+        command.args(["-h", "127.0.0.1", "-p", &system.mqtt.to_string(), "-u", "butte", "-P", &key, "-q", "1"]);
+        command
+    };
+    let mut subscriber = mosquitto("mosquitto_sub");
+    subscriber.args(["-i", "watch", "-t", "alerts/#", "-v", "-W", "60"]).stdout(Stdio::piped());
+    let mut subscriber = subscriber.spawn().unwrap();
+    let mut heard = BufReader::new(subscriber.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let publish = |topic: &str, body: &str| {
+        let sent = mosquitto("mosquitto_pub").args(["-V", "mqttv5", "-t", topic, "-m", body]).output().unwrap();
+        String::from_utf8_lossy(&sent.stderr).into_owned()
+    };
+    // Until the subscription stands.
+    let mut first = 0;
+    let mut confirmed = |wanted: &dyn Fn(&str) -> bool| {
+        let mut before = Vec::new();
+        loop {
+            let line = heard.next().expect("the subscriber ended");
+            if wanted(&line) {
+                return before;
+            }
+            before.push(line);
+        }
+    };
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            confirmed(&|line| line.starts_with("alerts/ack/"));
+            tell.send(()).unwrap();
+        });
+        while told.recv_timeout(std::time::Duration::from_millis(300)).is_err() {
+            first += 1;
+            assert_eq!(publish(SOURCE, &actual(&format!("first-{first}"))), "");
+        }
+        waiting.join().unwrap();
+    });
+
+    for (topic, body, said, reason) in [
+        ("alerts/evacuation_alert_yuba", actual("foreign"), "Not authorized", "unauthorised_source"),
+        ("alerts/evacuation_alert_butte/deep", actual("deep"), "Not authorized", "unauthorised_source"),
+        (SOURCE, "{\"id\": \"cut".to_owned(), "Payload format invalid", "bad_json"),
+        (SOURCE, actual("nowhere").replace("\"area\"", "\"aria\""), "Payload format invalid", "missing_field"),
+    ] {
+        let warned = publish(topic, &body);
+        assert!(warned.contains(said), "{topic} {body}: {warned:?}");
+        let before = confirmed(&|line| line.starts_with("alerts/refused/butte ") && line.contains(reason));
+        assert!(before.iter().all(|line| !line.starts_with(topic)), "{topic} was seen: {before:?}");
+    }
+    assert_eq!(publish(SOURCE, &actual("last")), "");
+    let before = confirmed(&|line| line.starts_with(SOURCE) && line.contains("last"));
+    assert!(before.iter().all(|line| !line.contains("nowhere") && !line.contains("cut")), "{before:?}");
+    let (_, letters) = system.control(Method::GET, "/dead-letters", None).await;
+    let reasons: Vec<&Value> =
+        letters["dead_letters"].as_array().unwrap().iter().map(|letter| &letter["reason"]).collect();
+    assert_eq!(reasons.len(), 4, "{letters}");
+
+    // A key that is revoked while its connection is open.
+    let mut open = Publisher::connect_as(("127.0.0.1", system.mqtt), "open", "butte", &key).unwrap();
+    open.publish(SOURCE, actual("before").as_bytes()).unwrap();
+    assert_eq!(system.control(Method::DELETE, "/connectors/butte", None).await.0, 200);
+    open.publish(SOURCE, actual("after").as_bytes()).expect_err("no PUBACK");
+    let (_, letters) = system.control(Method::GET, "/dead-letters", None).await;
+    assert_eq!(letters["dead_letters"].as_array().unwrap().len(), 5, "{letters}");
+    subscriber.kill().unwrap();
+    subscriber.wait().unwrap();
+    system.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e4_what_one_client_publishes_at_once_keeps_the_order_of_each_thread() {
+    let folder = tempdir().unwrap();
+    let system = System::up(&Start::quiet(folder.path()));
+    let key = system.sender("butte").await;
+    let threads = 40;
+    let mut client = Publisher::connect_as(("127.0.0.1", system.mqtt), "butte", "butte", &key).unwrap();
+    let bodies = (0..threads).flat_map(|n| {
+        let name = |place: &str| format!("T{n}-{place}");
+        let first = name("0");
+        [
+            actual(&first),
+            alert(&name("1"), "Actual", "Update", &[&first]),
+            alert(&name("2"), "Actual", "Cancel", &[&first]),
+        ]
+    });
+    let acknowledged = client.publish_all(SOURCE, bodies.map(String::into_bytes)).unwrap();
+    assert_eq!(acknowledged, threads * 3);
+    let mut order: BTreeMap<String, Vec<(i64, String)>> = BTreeMap::new();
+    for message in system.messages("wildfire-critical-alerts", threads * 3) {
+        let name = message["value"]["data"]["identifier"].as_str().unwrap();
+        let (thread, place) = name.split_once('-').unwrap();
+        let offset = message["offset"].as_i64().unwrap();
+        let of_thread = order.entry(thread.to_owned()).or_default();
+        if of_thread.iter().all(|(_, known)| known != place) {
+            of_thread.push((offset, place.to_owned()));
+        }
+        assert_eq!(message["value"]["quality"], json!([]), "nothing had to go on without what it refers to");
+    }
+    assert_eq!(order.len(), threads);
+    for (thread, mut places) in order {
+        places.sort();
+        let places: Vec<&str> = places.iter().map(|(_, place)| place.as_str()).collect();
+        assert_eq!(places, ["0", "1", "2"], "{thread}");
+    }
+    assert_eq!(system.stop().0, 0);
+}

@@ -1,0 +1,109 @@
+//! Order where the transport has none, as AWS's asynchronous invocations [E4]: whatever order a thread's messages come in, and
+//! whichever instance takes them, none overtakes one that it refers to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use streammanager::app::App;
+use streammanager::express::AcknowledgedBy;
+use streammanager::record::Outgoing;
+use streammanager_tests::bodies::{actual, alert};
+use streammanager_tests::simulated::{Simulated, send_alert};
+use tokio::time::{Instant, sleep};
+
+use super::{TOPIC, accepted};
+
+/// Another instance: it shares the backends and nothing that a process remembers.
+pub(super) fn instance(of: &Simulated) -> App {
+    App { recent: Arc::default(), admission: Arc::default(), ..of.app.clone() }
+}
+
+fn permutations(of: usize) -> Vec<Vec<usize>> {
+    if of == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = permutations(of - 1);
+    let insert = |order: &Vec<usize>, at: usize| [&order[..at], &[of - 1], &order[at..]].concat();
+    shorter.iter().flat_map(|order| (0..of).map(move |at| insert(order, at))).collect()
+}
+
+fn value(record: &Outgoing) -> Value {
+    serde_json::from_slice(&record.value).unwrap()
+}
+
+fn identifiers(sim: &Simulated) -> Vec<String> {
+    sim.stored(TOPIC).iter().map(|record| value(record)["data"]["identifier"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn e4_every_interleaving_of_a_thread_of_four_is_published_in_its_order() {
+    let thread = [
+        actual("A"),
+        alert("B", "Actual", "Update", &["A"]),
+        alert("C", "Actual", "Update", &["B"]),
+        alert("D", "Actual", "Cancel", &["A", "B", "C"]),
+    ];
+    let orders = permutations(thread.len());
+    assert_eq!(orders.len(), 24);
+    for (n, order) in orders.iter().enumerate() {
+        // At once, closely one after another, and as far apart as a wait allows; from a quick broker, and one so slow that
+        // the queue takes most of them.
+        for apart in [0, 20, 450] {
+            for slow in [0, 5, 80] {
+                let sim = Simulated::new(n as u64);
+                let key = sim.sender("butte").await;
+                sim.sink.delay(Duration::from_millis(slow));
+                let (delivering, instances) = (sim.deliver(), [sim.app.clone(), instance(&sim)]);
+                let sending = order.iter().enumerate().map(|(place, &message)| {
+                    let (app, key, body) = (instances[place % 2].clone(), key.clone(), thread[message].clone());
+                    async move {
+                        sleep(Duration::from_millis(apart * place as u64)).await;
+                        accepted(send_alert(&app, &key, body).await)
+                    }
+                });
+                let told = futures::future::join_all(sending).await;
+                assert!(told.iter().all(|one| one.warnings.is_empty()), "{order:?}: {told:?}");
+                sim.drained(Duration::from_secs(90)).await;
+                delivering.stop().await;
+                let mut published = identifiers(&sim);
+                published.dedup();
+                assert_eq!(published, ["A", "B", "C", "D"], "{order:?}, {apart} ms apart, broker {slow} ms");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn e4_a_message_whose_alert_does_not_come_goes_on_after_two_seconds_and_says_so() {
+    let sim = Simulated::new(31);
+    let key = sim.sender("butte").await;
+    let started = Instant::now();
+    let cancel = accepted(sim.alert(&key, alert("B", "Actual", "Cancel", &["A"])).await);
+    let waited = started.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_millis(2_200)).contains(&waited), "{waited:?}");
+    assert_eq!(cancel.acknowledged_by, AcknowledgedBy::Broker);
+    let warning = "references: names a message that was not published before this one";
+    assert_eq!(cancel.warnings, [warning]);
+    let quality = &value(&sim.stored(TOPIC)[0])["quality"][0];
+    assert_eq!((&quality["field"], &quality["raw"]), (&json!("references"), &json!("test@example.org,A")));
+
+    // What was sent an hour before is not on its way any more.
+    sleep(Duration::from_secs(3_600)).await;
+    let started = Instant::now();
+    let late = accepted(sim.alert(&key, alert("C", "Actual", "Update", &["A"])).await);
+    assert_eq!((started.elapsed(), late.warnings), (Duration::ZERO, vec![warning.to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn e4_with_the_state_store_away_no_alert_waits() {
+    let sim = Simulated::new(32);
+    let key = sim.sender("butte").await;
+    accepted(sim.alert(&key, actual("X")).await);
+    sim.store_faults.outage(true);
+    let started = Instant::now();
+    let cancel = accepted(sim.alert(&key, alert("B", "Actual", "Cancel", &["A"])).await);
+    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    let fields: Vec<&str> = cancel.warnings.iter().map(|text| text.split(':').next().unwrap()).collect();
+    assert_eq!(fields, ["references", "revision"], "both are best effort, and marked");
+}

@@ -89,6 +89,7 @@ async fn another_message_under_a_packet_id_that_was_never_released_is_not_lost()
 async fn a_refused_publish_leaves_its_packet_id_free() {
     let bench = Bench::new();
     bench.gate.refuse("bad", Refused::Invalid("no JSON".into()));
+    bench.gate.refuse("secret", Refused::NotAuthorized);
     let mut newer = bench.connect(hello(V5, "newer")).await;
     for _ in 0..2 {
         newer.send(&publish_2(V5, false, "bad", "1", 1)).await;
@@ -99,6 +100,8 @@ async fn a_refused_publish_leaves_its_packet_id_free() {
     assert_eq!(newer.receive().await, step(PUBREC, 1));
     let mut older = bench.connect(hello(V311, "older")).await;
     older.send(&publish_2(V311, false, "bad", "3", 1)).await;
+    assert_eq!(older.receive().await, step(PUBREC, 1), "it is kept, and would come again for ever");
+    older.send(&publish_2(V311, false, "secret", "4", 2)).await;
     assert_eq!(older.rest().await, [], "3.1.1 has no word for it: closed without PUBREC");
 }
 

@@ -62,7 +62,7 @@ fn broken_templates_and_streams_are_named_by_file_and_place() {
         ("firms_viirs_snpp", "tweets", &["streams[0] (snpp)", "source_id", "tweets", "route table"]),
         ("firms_viirs_snpp", "evacuation_alert_x", &["streams[0] (snpp)", "evacuation_alert_x", "critical grant"]),
         ("interval: 60s", "interval: soon", &["interval", "60s, 5m or 1h"]),
-        ("42.1]", "42.1], days: 99", &["streams[0]", "config.days", "line 8"]),
+        ("42.1]", "42.1], days: 99", &["streams[0]", "config.days"]),
         ("42.1]", "42.1], map_key: 5ecret", &["`map_key`", "line 8"]),
     ] {
         assert!(FIRMS_STREAM.contains(from));
@@ -263,11 +263,14 @@ fn commands_on_files_name_what_is_wrong_with_their_arguments() {
         names(&ends(&mut command(arguments), 2), wanted);
     }
     for (arguments, wanted) in [
-        (&["ingest", "--source", "firms_modis", "--out", "o", "none.csv"][..], &["none.csv", "No such file"][..]),
+        (
+            &["ingest", "--source", "firms_modis", "--out", "o", "none.csv"][..],
+            &["none.csv", "there is no such file"][..],
+        ),
         (&["ingest", "--source", "firms_modis", "--out", "file"], &["file", "name a folder"]),
         (&["ingest", "--source", "firms_modis", "--out", "o", "--data", "file"], &["file", "data folder", "name one"]),
         (&["ingest", "--source", "firms_modis", "--kafka", &nobody], &["Kafka at", &nobody, "name another"]),
-        (&["alerts", "send", "--key-file", "none.key"], &["none.key", "No such file", "--key-file"]),
+        (&["alerts", "send", "--key-file", "none.key"], &["none.key", "there is no such file", "--key-file"]),
         (
             &["alerts", "send", "--key-file", "file", "--endpoint", &format!("http://{nobody}")],
             &["nothing answers at", &nobody, "streammanager up", "--endpoint"],
@@ -329,7 +332,7 @@ async fn a2_ingest_is_no_back_door_to_critical_ids() {
     written(folder.path(), "wrong.key", &format!("{}x", &key[..key.len() - 1]));
     let own = "evacuation_alert_butte";
     names(&failure(&mut ingest(own, None)), &[own, "unauthorised_source", "--key-file"]);
-    names(&failure(&mut ingest(own, Some("none.key"))), &["none.key", "No such file"]);
+    names(&failure(&mut ingest(own, Some("none.key"))), &["none.key", "there is no such file"]);
     names(&failure(&mut ingest(own, Some("wrong.key"))), &["wrong.key", "unauthorised_source"]);
     let other = "evacuation_alert_yuba";
     names(&failure(&mut ingest(other, Some("right.key"))), &["unauthorised_source", "butte", other]);

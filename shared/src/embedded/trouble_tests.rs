@@ -111,7 +111,7 @@ async fn accepted(rng: &Rng) -> (MemoryDisk, BTreeMap<u64, Bytes>) {
 }
 
 /// 16 flipped bits anywhere behind the file's head: the start is refused, or what is given out is what was accepted.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn q1_nothing_damaged_is_given_out_and_the_writer_outlives_damaged_pages() {
     let (mut refused, mut set_aside, mut given) = (0, 0, 0);
     for seed in 0..80 {
@@ -149,7 +149,7 @@ async fn q1_nothing_damaged_is_given_out_and_the_writer_outlives_damaged_pages()
     assert!(given > 1_000 && set_aside > 40, "{refused} starts refused, {given} given out, {set_aside} set aside");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn q1_what_is_damaged_is_kept_with_its_bytes_until_somebody_takes_it_over() {
     let disk = MemoryDisk::new();
     let embedded = Embedded::on_disk(&disk, options(Commits::Inline)).unwrap();

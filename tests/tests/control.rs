@@ -28,7 +28,7 @@ async fn status(sim: &Simulated, event: Value) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn a5_no_operator_route_answers_a_request_that_nobody_signed() {
     let sim = Simulated::new(1);
-    for route in &control::ROUTES {
+    for route in control::ROUTES.iter().filter(|route| route.auth == control::Auth::Operator) {
         let key = format!("{} {}", route.method, route.path);
         assert_eq!(status(&sim, event(&key, "modis", None, &json!({}))).await, 403, "{key}");
         assert_ne!(status(&sim, event(&key, "modis", Some("arn:a"), &json!({}))).await, 403, "{key}");

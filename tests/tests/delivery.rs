@@ -17,7 +17,7 @@ use streammanager_tests::simulated::{Simulated, send_alert};
 
 const HIGH: &str = "firms_test";
 const NORMAL: &str = "iot_test";
-const LOW: &str = "historical_test";
+const LOW: &str = "historical_firms_test";
 const CRITICAL_TOPIC: &str = "wildfire-critical-alerts";
 
 fn events(sim: &Simulated) -> Vec<EventId> {

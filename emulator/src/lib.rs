@@ -35,6 +35,7 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
         Command::Alerts(command) => commands::operate::alerts(command).await,
         #[cfg(feature = "up")]
         Command::Audit(command) => commands::operate::audit(command).await,
+        #[cfg(feature = "up")]
         Command::DeadLetters(command) => commands::operate::dead_letters(command).await,
         #[cfg(feature = "up")]
         Command::Bench(command) => commands::bench::run(command).await,

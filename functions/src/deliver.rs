@@ -1,8 +1,8 @@
-//! deliver: started every minute, holds the lanes' lease for as long as its time allows.
+//! deliver: started every minute, on duty for as long as its time allows.
 
 use serde_json::{Value, json};
 use streammanager::app::App;
-use streammanager::deliver::lanes;
+use streammanager::deliver::duty;
 use streammanager::sink::TopicState;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,6 @@ pub async fn check_topics(app: &App) {
 
 /// Delivers until `stop`, or returns at once when another invocation delivers and a third stands by.
 pub async fn handle(app: &App, _event: Value, stop: CancellationToken) -> Result<Value, HandlerError> {
-    let outcome = lanes::run(app, &stop).await?;
+    let outcome = duty::run(app, &stop).await?;
     Ok(json!({ "outcome": outcome }))
 }

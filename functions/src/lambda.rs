@@ -6,11 +6,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
+use lambda_runtime::layers::TracingLayer;
+use lambda_runtime::tower::ServiceExt;
+use lambda_runtime::tower::layer::layer_fn;
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime, Service, service_fn};
 use serde_json::Value;
 use streammanager::app::{App, Seams};
 use streammanager::aws::{Aws, chain};
 use streammanager::error::BackendError;
+use streammanager::express::tries::Tries;
 use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
 use streammanager::settings::{BadSetting, Secret, Settings, variable};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
@@ -46,7 +50,10 @@ where
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().json().with_env_filter(filter).with_current_span(false).init();
     let served = match initialise(std::env::vars().collect(), build).await {
-        Ok((app, own)) => serve(|event, stop| handler(app.clone(), own.clone(), event, stop)).await,
+        Ok((app, own)) => {
+            let tries = app.tries.clone();
+            serve(tries, |event, stop| handler(app.clone(), own.clone(), event, stop)).await
+        }
         Err(problem) => {
             report(&problem).await;
             Err(problem)
@@ -61,12 +68,15 @@ where
     }
 }
 
-async fn serve<H, F>(handler: H) -> Result<(), Error>
+/// Between the answer and the next event the environment may be frozen for hours, and what is under way then would be sent
+/// when it thaws: a stale evacuation order. So the next event is asked for only when every try has ended. The sender has
+/// its answer by then [E2].
+async fn serve<H, F>(tries: Arc<Tries>, handler: H) -> Result<(), Error>
 where
     H: Fn(Value, CancellationToken) -> F,
     F: Future<Output = Result<Value, HandlerError>>,
 {
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
+    let runtime = Runtime::new(service_fn(|event: LambdaEvent<Value>| {
         let stop = CancellationToken::new();
         let ending = handler(event.payload, stop.clone());
         let time = left(event.context.deadline()).saturating_sub(DELIVER_MARGIN);
@@ -78,8 +88,27 @@ where
             }
             ending.await
         }
-    }))
-    .await
+    }));
+    let settled = layer_fn(|answering| settled(answering, tries.clone()));
+    runtime.layer(TracingLayer::new()).layer(settled).run().await
+}
+
+/// One invocation, its answer included, and then the end of its tries.
+fn settled<S>(
+    answering: S,
+    tries: Arc<Tries>,
+) -> impl Service<LambdaInvocation, Response = S::Response, Error = S::Error>
+where
+    S: Service<LambdaInvocation>,
+{
+    answering.map_future(move |answered: S::Future| {
+        let tries = tries.clone();
+        async move {
+            let answered = answered.await;
+            tries.ended().await;
+            answered
+        }
+    })
 }
 
 impl From<HandlerError> for Diagnostic {

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::blobs::Blobs;
+use crate::breaker::SinkBreakers;
 use crate::control::admission::Admission;
-use crate::deliver::breaker::Breakers;
 use crate::deliver::tally::Tally;
 use crate::express::Recent;
+use crate::express::tries::Tries;
 use crate::ingest::dedup::Shards;
 use crate::queue::Queue;
+use crate::schedule::lease::Leases;
 use crate::settings::Settings;
 use crate::sink::Sink;
 use crate::store::Store;
@@ -36,12 +38,16 @@ pub struct App {
     pub upstream: Arc<dyn Upstream>,
     pub clock: Clock,
     pub rng: Rng,
-    pub breakers: Arc<Breakers>,
+    pub breakers: Arc<SinkBreakers>,
     pub admission: Arc<Admission>,
     /// Alerts that this process accepted lately.
     pub recent: Arc<Recent>,
     /// What it knows of the shards that it read.
     pub shards: Arc<Shards>,
+    /// Leases that others hold, as this process saw them.
+    pub leases: Arc<Leases>,
+    /// Tries of alerts at the broker that are under way in this process.
+    pub tries: Arc<Tries>,
     /// What this process has delivered.
     pub tally: Arc<Tally>,
 }
@@ -63,6 +69,8 @@ impl App {
             admission: Arc::default(),
             recent: Arc::default(),
             shards: Arc::default(),
+            leases: Arc::default(),
+            tries: Arc::default(),
             tally: Arc::default(),
         }
     }

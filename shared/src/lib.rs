@@ -14,6 +14,7 @@ pub mod connect;
 pub mod decode;
 pub mod sources;
 
+pub mod breaker;
 pub mod ingest;
 pub mod schedule;
 

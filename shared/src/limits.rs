@@ -54,19 +54,33 @@ pub const BULK_IN_FLIGHT_RECORDS: usize = 8_000;
 /// Envelopes in flight, the other half of K6's bound.
 pub const BULK_IN_FLIGHT_ENVELOPES: usize = 8;
 
-/// One try of a bulk send; three tries are then seconds, not minutes [R1].
-pub const TRY_BULK: Duration = Duration::from_secs(2);
-/// One try of a critical send.
-pub const TRY_CRITICAL: Duration = Duration::from_secs(2);
-/// Waits before the tries of one send [R1].
+/// One try of a send: what the sink has not acknowledged by then it gives up, so that three tries are seconds, not
+/// minutes [R1].
+pub const TRY: Duration = Duration::from_secs(2);
+/// A try may end this much later: the Kafka client looks only once a second for records whose time is over.
+pub const TRY_ENDS_LATE: Duration = Duration::from_secs(1);
+/// Waits before the tries of one bulk send [R1].
 pub const TRY_WAITS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(4)];
+/// Waits before the tries of one CRITICAL send: an alert goes out within 2 s of the broker's return [R2].
+pub const TRY_WAITS_CRITICAL: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(1)];
 /// Failed tries in a row that open the breaker [R2].
 pub const BREAKER_FAILURES: u32 = 3;
-/// How long the breaker stays open before its probe [R2].
+/// How long the bulk lane's breaker stays open before its probe, unless a sign of the broker's return comes [R2].
 pub const BREAKER_OPEN: Duration = Duration::from_secs(60);
+/// The critical lane probes every second: a minute is too long for a life [R2].
+pub const BREAKER_OPEN_CRITICAL: Duration = Duration::from_secs(1);
+/// A probe that has not reported by then is replaced: longer than a try lasts.
+pub const PROBE: Duration = Duration::from_secs(10);
+/// While the bulk lane's breaker is open, the broker is asked this often whether it answers.
+pub const ASK_FOR_RETURN: Duration = Duration::from_secs(1);
 
 /// The CRITICAL queue's write starts when the broker has not acknowledged by then [E2].
 pub const HEDGE: Duration = Duration::from_millis(50);
+/// The queue's copy of an alert is not received before the broker's try for it has ended.
+pub const COPY_DELAY: Duration = TRY.saturating_add(TRY_ENDS_LATE);
+/// Alerts whose try at the broker may be under way at once; beyond them an alert goes to the queue at once. So many
+/// come from 64 senders in the time of a try, and each holds a few kilobytes.
+pub const TRIES_UNDER_WAY: usize = 4_000;
 
 /// A pushed alert's body; IPAWS messages stay well below.
 pub const ALERT_BYTES: usize = 256 * 1024;
@@ -143,10 +157,13 @@ pub const SEEN_PAGE_BYTES: usize = 256 * 1024;
 /// How long past its observation hour a seen-set hour is kept: longer than any window a source re-reads.
 pub const SEEN_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// A lane's lease; fenced by its epoch.
+/// The lease of who delivers; fenced by its epoch.
 pub const LEASE: Duration = Duration::from_secs(5);
 /// A deliver invocation stops taking work this long before its end.
 pub const DELIVER_MARGIN: Duration = Duration::from_secs(30);
+/// A stored time that is later than now by more than this was written before the clock was set back [M4]: hosts' clocks
+/// agree better than that.
+pub const STORED_AHEAD: Duration = Duration::from_secs(2);
 /// Sub-minute ticks are planned this far ahead [M4].
 pub const TICK_HORIZON: Duration = Duration::from_secs(120);
 

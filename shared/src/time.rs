@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use jiff::SignedDuration;
 pub use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use rand::rngs::{StdRng, SysRng};
@@ -27,8 +28,15 @@ impl Clock {
 
     /// Follows tokio's clock from `start`: paused and advanced with it.
     pub fn simulated(start: Timestamp) -> Clock {
-        let origin = tokio::time::Instant::now();
-        Clock(Arc::new(move || start + origin.elapsed()))
+        Clock::settable(start).0
+    }
+
+    /// As [`Clock::simulated`], and it can be set, as an operator or a time server sets a host's clock.
+    pub fn settable(start: Timestamp) -> (Clock, WallClock) {
+        let (origin, wall) = (tokio::time::Instant::now(), WallClock::default());
+        let offset = wall.0.clone();
+        let now = move || start + origin.elapsed() + SignedDuration::from_secs(*offset.lock());
+        (Clock(Arc::new(now)), wall)
     }
 
     /// The time of day.
@@ -39,6 +47,17 @@ impl Clock {
     /// Time passed since `then`; zero when the clock stepped back.
     pub fn since(&self, then: Timestamp) -> Duration {
         Duration::try_from(self.now().duration_since(then)).unwrap_or(Duration::ZERO)
+    }
+}
+
+/// How far a settable clock was moved, in seconds.
+#[derive(Clone, Debug, Default)]
+pub struct WallClock(Arc<Mutex<i64>>);
+
+impl WallClock {
+    /// Moves the clock forward, or back; what is waited for is not touched.
+    pub fn step(&self, seconds: i64) {
+        *self.0.lock() += seconds;
     }
 }
 

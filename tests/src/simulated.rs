@@ -26,7 +26,7 @@ use streammanager::record::{
 use streammanager::settings::Settings;
 use streammanager::sink::Lane;
 use streammanager::sources::identify;
-use streammanager::time::{Clock, Rng, Timestamp};
+use streammanager::time::{Clock, Rng, Timestamp, WallClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,8 @@ pub struct Simulated {
     pub sink: Arc<FaultySink>,
     pub queue_faults: Faults,
     pub store_faults: Faults,
+    /// The host's clock, to be set.
+    pub wall: WallClock,
     disk: MemoryDisk,
     rng: Rng,
     folder: TempDir,
@@ -46,10 +48,10 @@ impl Simulated {
     pub fn new(seed: u64) -> Simulated {
         let (disk, folder, sink) = (MemoryDisk::new(), tempfile::tempdir().unwrap(), Arc::new(FaultySink::memory()));
         let rng = Rng::seeded(seed);
-        let clock = Clock::simulated("2026-09-01T19:00:00Z".parse().unwrap());
+        let (clock, wall) = Clock::settable("2026-09-01T19:00:00Z".parse().unwrap());
         let (queue_faults, store_faults) = (Faults::none(), Faults::none());
         let app = process(&disk, &folder, &sink, &queue_faults, &store_faults, clock, &rng);
-        Simulated { app, sink, queue_faults, store_faults, disk, rng, folder }
+        Simulated { app, sink, queue_faults, store_faults, wall, disk, rng, folder }
     }
 
     /// `kill -9` and a power cut, and a new process: whoever still holds the old one's `App` reaches nothing.
@@ -102,7 +104,7 @@ impl Simulated {
     /// As three failed tries in a row open it [R2].
     pub fn open_breaker(&self, lane: Lane) {
         for _ in 0..3 {
-            self.app.breakers.lane(lane).record(false, self.app.clock.now());
+            self.app.breakers.lane(lane).record(false);
         }
     }
 

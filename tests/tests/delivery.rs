@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use streammanager::breaker::BreakerState;
 use streammanager::dead;
-use streammanager::deliver::breaker::BreakerState;
 use streammanager::express::Verdict;
 use streammanager::faults::sink::{Fault as SinkFault, Shares};
 use streammanager::faults::{self, Fault};
@@ -54,16 +54,19 @@ async fn q1_what_the_sink_did_not_take_goes_on_as_a_new_envelope_of_the_same_age
     // Three tries: 10 records, then the 4 that failed, twice.
     sim.sink.script(fails(4).chain([SinkFault::Retry; 8]));
     let delivering = sim.deliver();
-    // Between the third try and the next: the breaker is open, the rest waits in the queue.
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    // Three tries open the breaker; the rest waits in the queue for a probe.
+    while sim.sink.sends().len() < 3 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert_eq!(sim.sink.sends(), [(Lane::Bulk, 10), (Lane::Bulk, 4), (Lane::Bulk, 4)]);
+    assert_eq!(sim.app.breakers.lane(Lane::Bulk).state(), BreakerState::Open);
     assert_eq!(sim.depth(Tier::High).await.total(), 1);
     sim.drained(Duration::from_secs(120)).await;
     delivering.stop().await;
     assert_eq!(sim.sink.sends().last(), Some(&(Lane::Bulk, 4)));
     let stored = events(&sim);
     assert_eq!((stored.len(), distinct(&stored)), (10, distinct(&accepted)), "each once");
-    assert!(sim.app.tally.totals().latency_ms[&Tier::High].max > 60_000.0, "the remainder kept its age");
+    assert!(sim.app.tally.totals().latency_ms[&Tier::High].max > 7_000.0, "the remainder kept its age");
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,9 +90,8 @@ async fn p4_critical_does_not_wait_for_bulk_sends() {
     let key = sim.sender("butte").await;
     sim.ingest(LOW, 0..20_000).await;
     // The alert reaches the queue because the broker's lane is away for a moment.
-    sim.sink.outage(true);
+    sim.open_breaker(Lane::Critical);
     assert!(matches!(sim.alert(&key, actual("A")).await, Verdict::Taken { .. }));
-    sim.sink.outage(false);
     sim.sink.delay(Duration::from_millis(900));
     let delivering = sim.deliver();
     tokio::time::sleep(Duration::from_millis(2_500)).await;
@@ -134,7 +136,7 @@ async fn r2_an_outage_burns_no_receives_and_what_waited_is_delivered_once_after_
     // Three tries open it, and then one probe a minute.
     assert!((60..70).contains(&tries), "{tries} sends in an hour of outage");
     sim.sink.outage(false);
-    sim.drained(Duration::from_secs(120)).await;
+    sim.drained(Duration::from_secs(5)).await;
     delivering.stop().await;
     let stored = events(&sim);
     assert_eq!((stored.len(), distinct(&stored)), (2_000, distinct(&accepted)));
@@ -203,10 +205,11 @@ async fn p4_a_flood_of_alerts_goes_out_while_the_bulk_lane_is_away() {
     sim.ingest(HIGH, 0..10).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     sim.open_breaker(Lane::Bulk);
+    sim.sink.away_topic("wildfire-nasa-firms");
     let delivering = sim.deliver();
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(sim.stored(CRITICAL_TOPIC).len(), 600);
-    assert_eq!(sim.stored("wildfire-nasa-firms").len(), 0, "the bulk lane is away for a minute");
+    assert_eq!(sim.stored("wildfire-nasa-firms").len(), 0, "the bulk lane is away");
     delivering.stop().await;
 }
 
@@ -226,6 +229,28 @@ async fn r4_one_topic_away_uses_up_no_receives() {
     delivering.stop().await;
     assert_eq!((sim.depth(Tier::High).await.total(), waiting.len()), (1, 10));
     assert!(sim.stored("wildfire-iot-sensors").len() >= 3_500);
+}
+
+/// R2, Q1: the clock steps while the broker is away and alerts and records wait. Nothing is held up by it, nothing dropped.
+#[tokio::test(start_paused = true)]
+async fn r2_a_step_of_the_clock_holds_up_nothing_and_drops_nothing() {
+    for step in [-3_600, 15 * 86_400] {
+        let sim = Simulated::new(13);
+        let key = sim.sender("butte").await;
+        sim.sink.pause(Duration::from_secs(30));
+        for n in 0..12 {
+            assert!(matches!(sim.alert(&key, actual(&format!("C{n}"))).await, Verdict::Taken { .. }));
+        }
+        sim.ingest(HIGH, 0..100).await;
+        let delivering = sim.deliver();
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        sim.wall.step(step);
+        tokio::time::sleep(Duration::from_secs(14)).await;
+        sim.drained(Duration::from_secs(10)).await;
+        delivering.stop().await;
+        assert_eq!(sim.stored(CRITICAL_TOPIC).len(), 12, "{step} s");
+        assert_eq!(sim.stored("wildfire-nasa-firms").len(), 100, "{step} s");
+    }
 }
 
 /// K6: a process that dies leaves at most what was in flight to be sent again.

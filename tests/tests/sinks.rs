@@ -6,7 +6,6 @@ mod worlds;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::time::Duration;
 
 use streammanager::error::{BackendError, Reason};
 use streammanager::record::Topic;
@@ -14,8 +13,6 @@ use streammanager::sink::conformance::{self, TestSink, record};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sink::{FileSink, Lane, Sent, Sink, TopicState};
 use worlds::{Files, KafkaWorld, Memory, OwnKafka};
-
-const CALM: Duration = Duration::from_secs(20);
 
 macro_rules! laws {
     ($kind:ident on $open:path: $($law:ident),* $(,)?) => {
@@ -51,13 +48,13 @@ async fn a_file_loses_its_torn_last_line_and_nothing_else() {
     let path = folder.path().join(format!("{}.ndjson", Topic::NASA_FIRMS.name()));
     let first = [record("torn", 0), record("torn", 1)];
     let sink = FileSink::open(folder.path()).unwrap();
-    assert_eq!(sink.send(Lane::Bulk, &first, CALM).await, [Sent::Acked, Sent::Acked]);
+    assert_eq!(sink.send(Lane::Bulk, &first).await, [Sent::Acked, Sent::Acked]);
     drop(sink);
     OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"half\":").unwrap();
     let sink = FileSink::open(folder.path()).unwrap();
     let lines = |records: &[_]| records.iter().map(line).collect::<String>();
     assert_eq!(fs::read_to_string(&path).unwrap(), lines(&first), "cut off when opened, not with the next record");
-    assert_eq!(sink.send(Lane::Bulk, &[record("torn", 2)], CALM).await, [Sent::Acked]);
+    assert_eq!(sink.send(Lane::Bulk, &[record("torn", 2)]).await, [Sent::Acked]);
     assert_eq!(fs::read_to_string(&path).unwrap(), lines(&[record("torn", 0), record("torn", 1), record("torn", 2)]));
 }
 
@@ -69,7 +66,7 @@ async fn a_value_with_line_breaks_stays_one_line_and_the_same_json() {
     let mut broken = record("line breaks", 0);
     let text = "{\r\n \"a\": \"x\\ny\",\n \"b\": 2}";
     broken.value = text.into();
-    assert_eq!(sink.send(Lane::Bulk, &[broken], CALM).await, [Sent::Acked]);
+    assert_eq!(sink.send(Lane::Bulk, &[broken]).await, [Sent::Acked]);
     let written = fs::read_to_string(folder.path().join("dev-wildfire-nasa-firms.ndjson")).unwrap();
     assert_eq!(written.lines().count(), 1);
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
@@ -129,7 +126,7 @@ async fn k3_keys_choose_the_partition_that_a_java_producer_would_choose() {
     for (record, (key, _)) in sent.iter_mut().zip(expected) {
         record.key = key.into();
     }
-    assert_eq!(sink.send(Lane::Critical, &sent, CALM).await, vec![Sent::Acked; sent.len()]);
+    assert_eq!(sink.send(Lane::Critical, &sent).await, vec![Sent::Acked; sent.len()]);
     let found = world.read_topic(Topic::NASA_FIRMS).await;
     let partitions =
         expected.map(|(key, _)| found.iter().find(|(_, s)| s.key.as_deref() == Some(key)).map(|(p, _)| *p));
@@ -146,7 +143,7 @@ async fn a_batch_too_large_for_its_topic_is_no_fault_of_its_records() {
         record.topic = Topic::IOT_SENSORS;
         record.value = incompressible(n as u64, if n == 5 { 6_000 } else { 1_000 }).into();
     }
-    let outcomes = sink.send(Lane::Bulk, &sent, CALM).await;
+    let outcomes = sink.send(Lane::Bulk, &sent).await;
     for (n, outcome) in outcomes.iter().enumerate() {
         match n {
             5 => assert!(matches!(outcome, Sent::Refused(Reason::TooLarge, _)), "{outcome:?}"),
@@ -154,6 +151,25 @@ async fn a_batch_too_large_for_its_topic_is_no_fault_of_its_records() {
         }
     }
     assert_eq!(world.read().await.len(), 11);
+}
+
+/// K2: a topic that somebody deletes while we run is made again as it must be, and the lane that found it missing goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn k2_a_topic_deleted_while_running_is_made_again_with_its_partitions() {
+    let Some(world) = KafkaWorld::fresh("deleted") else { return };
+    let sink = world.open().await;
+    let topic = world.named(Topic::NASA_FIRMS);
+    assert_eq!(sink.send(Lane::Critical, &[record("deleted", 0)]).await, [Sent::Acked]);
+    world.delete(&topic).await;
+    let mut tries = 0;
+    while sink.send(Lane::Critical, &[record("deleted", 1)]).await != [Sent::Acked]
+        || !world.topics().await.contains_key(&topic)
+    {
+        tries += 1;
+        assert!(tries < 100, "the topic does not come back");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(world.topics().await[&topic].0, Topic::NASA_FIRMS.partitions());
 }
 
 #[tokio::test]
@@ -164,7 +180,7 @@ async fn an_unreachable_broker_is_named_with_its_problem() {
         Err(BackendError::Retry(text)) => assert!(text.contains("127.0.0.1:1"), "{text}"),
         other => panic!("{other:?}"),
     }
-    match &sink.send(Lane::Critical, &[record("unreachable", 0)], Duration::from_millis(300)).await[..] {
+    match &sink.send(Lane::Critical, &[record("unreachable", 0)]).await[..] {
         [Sent::Retry(text)] => assert!(text.contains("Connection refused"), "{text}"),
         other => panic!("{other:?}"),
     }

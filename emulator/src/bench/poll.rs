@@ -110,7 +110,7 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
     let mut drr = Drr::new([3, 2, 1]);
     for _ in 0..rows {
         std::hint::black_box(sources::route(&stream.source, false).map_err(Failure::new)?);
-        std::hint::black_box(app.breakers.lane(Lane::Bulk).admit(app.clock.now()));
+        std::hint::black_box(app.breakers.lane(Lane::Bulk).admit());
         std::hint::black_box(drr.next([Some(1), None, None]));
     }
     steps.throttle = watch.lap();

@@ -1,12 +1,11 @@
 //! `bench`: the figures, each beside its baseline in one run, since only ratios travel between machines.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
+use streammanager::breaker::SinkBreakers;
 use streammanager::decode::Context;
-use streammanager::deliver::breaker::Breakers;
 use streammanager::deliver::deliver;
 use streammanager::deliver::drr::Drr;
 use streammanager::ingest::dedup::Seen;
@@ -167,12 +166,12 @@ async fn poll(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<
 fn decide(records: u64, as_json: bool) -> Result<Exit, Failure> {
     let sources = ["firms_viirs_noaa20", "iot_purpleair", "copernicus_era5"].map(SourceId::new);
     let sources = sources.into_iter().collect::<Result<Vec<_>, _>>().map_err(Failure::new)?;
-    let (breakers, clock) = (Arc::new(Breakers::default()), Clock::system());
+    let breakers = SinkBreakers::default();
     let mut drr = Drr::new([3, 2, 1]);
     let (began, mut served) = (Instant::now(), 0u64);
     for number in 0..records {
         let routed = route(&sources[number as usize % sources.len()], false).map_err(Failure::new)?;
-        let admitted = breakers.lane(Lane::Bulk).admit(clock.now());
+        let admitted = breakers.lane(Lane::Bulk).admit();
         let class = drr.next([Some(1), Some(1), Some(1)]);
         served += u64::from(admitted && class.is_some() && routed.topic.partitions() > 0);
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use streammanager::app::App;
+use streammanager::breaker::BreakerState;
 use streammanager::control::caller;
 use streammanager::decode::{Context, Format};
-use streammanager::deliver::breaker::BreakerState;
 use streammanager::deliver::deliver;
 use streammanager::deliver::tally::{Percentiles, Totals};
 use streammanager::error::{Reason, Reject};

@@ -2,9 +2,8 @@
 //! strict lane, deficit round robin picks among the rest, and an envelope is forgotten only when every record of it is
 //! accounted for. Nothing here knows a source.
 
-pub mod breaker;
 pub mod drr;
-pub mod lanes;
+pub mod duty;
 pub mod retry;
 pub mod settle;
 pub mod tally;
@@ -19,15 +18,15 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::app::App;
+use crate::breaker::BreakerState;
 use crate::error::BackendError;
 use crate::limits::{
-    BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, CRITICAL_FLOOD, CRITICAL_PARALLEL, HAND_CRITICAL, HAND_ENVELOPES,
-    QUEUE_BATCH, VISIBILITY,
+    ASK_FOR_RETURN, BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, CRITICAL_FLOOD, CRITICAL_PARALLEL, HAND_CRITICAL,
+    HAND_ENVELOPES, QUEUE_BATCH, VISIBILITY,
 };
 use crate::queue::{Body, Delivery, Receipt, Settle};
 use crate::record::{Envelope, Tier};
 use crate::sink::Lane;
-use breaker::BreakerState;
 use drr::Drr;
 use settle::{Held, lane, work};
 
@@ -44,26 +43,32 @@ const FLOOD_WEIGHTS: [u64; 4] = [6, 3, 2, 1];
 /// # Errors
 /// Only when a queue is unknown or broken for good; a backend that is away is waited for.
 pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendError> {
-    let mut lanes = Lanes::new(app);
+    let mut desk = Desk::new(app);
     let mut stopping = stop.is_cancelled();
     loop {
+        // Listening begins before looking, or a change in between would be missed.
+        let mut changed = std::pin::pin!(app.breakers.changed());
+        changed.as_mut().enable();
         if !stopping {
-            lanes.receive();
+            desk.receive();
         }
-        lanes.release_behind_open_breakers().await;
+        desk.release_behind_open_breakers().await;
         if !stopping {
-            lanes.dispatch();
+            desk.dispatch();
+            desk.ask_for_return();
         }
-        if stopping && lanes.working.is_empty() && lanes.receiving.is_empty() {
-            lanes.release_all().await;
+        if stopping && desk.working.is_empty() && desk.receiving.is_empty() {
+            desk.release_all().await;
             return Ok(());
         }
-        let wake = lanes.wake_at();
+        let wake = desk.wake_at();
         tokio::select! { biased;
             () = stop.cancelled(), if !stopping => stopping = true,
-            Some(done) = lanes.working.next(), if !lanes.working.is_empty() => lanes.done(done),
-            Some((tier, received)) = lanes.receiving.next(), if !lanes.receiving.is_empty() => lanes.take(tier, received).await?,
-            () = tokio::time::sleep_until(wake) => lanes.keep_hidden().await,
+            Some(done) = desk.working.next(), if !desk.working.is_empty() => desk.done(done),
+            Some((tier, received)) = desk.receiving.next(), if !desk.receiving.is_empty() => desk.take(tier, received).await?,
+            Some(answers) = desk.asking.next(), if !desk.asking.is_empty() => if answers { app.breakers.sign_of_return() },
+            () = changed => {}
+            () = tokio::time::sleep_until(wake) => desk.keep_hidden().await,
         }
     }
 }
@@ -86,28 +91,32 @@ struct InWork {
     thread: Option<String>,
 }
 
-struct Lanes<'a> {
+/// Everything that one delivery has before it: what it holds, receives and sends.
+struct Desk<'a> {
     app: &'a App,
     hands: BTreeMap<Tier, VecDeque<Held>>,
     receiving: FuturesUnordered<BoxFuture<'a, Received>>,
     polled: BTreeSet<Tier>,
     working: FuturesUnordered<BoxFuture<'a, Done>>,
     in_work: BTreeMap<u64, InWork>,
+    /// The question whether the sink answers, while the bulk lane's breaker is open: one at most.
+    asking: FuturesUnordered<BoxFuture<'a, bool>>,
     next_number: u64,
     calm: Drr<3>,
     flood: Drr<4>,
     hidden_until: Instant,
 }
 
-impl<'a> Lanes<'a> {
-    fn new(app: &'a App) -> Lanes<'a> {
-        Lanes {
+impl<'a> Desk<'a> {
+    fn new(app: &'a App) -> Desk<'a> {
+        Desk {
             app,
             hands: Tier::ALL.into_iter().map(|tier| (tier, VecDeque::new())).collect(),
             receiving: FuturesUnordered::new(),
             polled: BTreeSet::new(),
             working: FuturesUnordered::new(),
             in_work: BTreeMap::new(),
+            asking: FuturesUnordered::new(),
             next_number: 0,
             calm: Drr::new(WEIGHTS),
             flood: Drr::new(FLOOD_WEIGHTS),
@@ -127,20 +136,24 @@ impl<'a> Lanes<'a> {
         self.in_work.values().filter(|work| work.tier == tier).count()
     }
 
-    /// One outstanding receive a tier, while its hand has room and its breaker lets records through.
+    /// One outstanding receive a tier, while its hand has room. Behind an open breaker one envelope of a bulk tier is enough,
+    /// which the probe is made with. Of CRITICAL all are taken: the first may wait for an older one of its thread, and then
+    /// only another one can be the probe [R2, E4].
     fn receive(&mut self) {
         let app = self.app;
         for tier in Tier::ALL {
-            let room = match tier {
-                Tier::Critical => HAND_CRITICAL,
-                Tier::High | Tier::Normal | Tier::Low => HAND_ENVELOPES,
+            let (room, max) = match tier {
+                Tier::Critical => (HAND_CRITICAL, QUEUE_BATCH),
+                _ if app.breakers.lane(lane(tier)).state() != BreakerState::Closed => (1, 1),
+                Tier::High | Tier::Normal | Tier::Low => (HAND_ENVELOPES, QUEUE_BATCH),
             };
-            if self.polled.contains(&tier) || self.in_hand(tier) + QUEUE_BATCH > room || self.is_held_back(lane(tier)) {
+            let held = self.in_hand(tier) + if max == 1 { self.in_work_of(tier) } else { 0 };
+            if self.polled.contains(&tier) || held + max > room {
                 continue;
             }
             self.polled.insert(tier);
             self.receiving.push(Box::pin(async move {
-                let received = app.queue.receive(app.settings.queues.tier(tier), QUEUE_BATCH, RECEIVE_WAIT).await;
+                let received = app.queue.receive(app.settings.queues.tier(tier), max, RECEIVE_WAIT).await;
                 if received.is_err() {
                     tokio::time::sleep(RECEIVE_PAUSE).await;
                 }
@@ -149,9 +162,15 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    /// The breaker is open and its probe's time has not come, or the probe is under way.
-    fn is_held_back(&self, lane: Lane) -> bool {
-        self.app.breakers.lane(lane).opens_at().is_some_and(|from| self.app.clock.now() < from)
+    /// Alerts probe every second while one waits. Without any, only a question tells that the broker is back [R2].
+    fn ask_for_return(&mut self) {
+        let app = self.app;
+        if self.asking.is_empty() && app.breakers.lane(Lane::Bulk).holds_back() {
+            self.asking.push(Box::pin(async move {
+                tokio::time::sleep(ASK_FOR_RETURN).await;
+                app.sink.answers().await
+            }));
+        }
     }
 
     async fn take(&mut self, tier: Tier, received: Result<Vec<Delivery>, BackendError>) -> Result<(), BackendError> {
@@ -202,13 +221,10 @@ impl<'a> Lanes<'a> {
         self.hand(envelope.tier).iter_mut().find(|held| held.envelope.id == envelope.id)
     }
 
-    /// CRITICAL by age, so that of one thread the older message is always found first.
+    /// By age, so that of one thread the older message is always found first, and what was given back goes first again.
     fn insert(&mut self, held: Held) {
         let hand = self.hand(held.envelope.tier);
-        let at = match held.envelope.tier {
-            Tier::Critical => hand.partition_point(|other| other.envelope.id <= held.envelope.id),
-            Tier::High | Tier::Normal | Tier::Low => hand.len(),
-        };
+        let at = hand.partition_point(|other| other.envelope.id <= held.envelope.id);
         hand.insert(at, held);
     }
 
@@ -244,7 +260,7 @@ impl<'a> Lanes<'a> {
         let mut threads: BTreeSet<&str> = self.in_work.values().filter_map(|work| work.thread.as_deref()).collect();
         let probing = self.app.breakers.lane(Lane::Critical).state() != BreakerState::Closed;
         let parallel = if probing { 1 } else { CRITICAL_PARALLEL };
-        if self.in_work_of(Tier::Critical) >= parallel {
+        if self.in_work_of(Tier::Critical) >= parallel || self.app.breakers.lane(Lane::Critical).holds_back() {
             return None;
         }
         let now = Instant::now();
@@ -262,7 +278,9 @@ impl<'a> Lanes<'a> {
                     && bulk().map(|work| work.records).sum::<usize>() < BULK_IN_FLIGHT_RECORDS
             }
             // The probe goes alone.
-            BreakerState::Open | BreakerState::HalfOpen => bulk().count() == 0 && !self.is_held_back(Lane::Bulk),
+            BreakerState::Open | BreakerState::HalfOpen => {
+                bulk().count() == 0 && !self.app.breakers.lane(Lane::Bulk).holds_back()
+            }
         }
     }
 
@@ -301,23 +319,27 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    /// Nothing burns its receive count behind an open breaker [R2].
+    /// Nothing burns its receive count behind an open breaker [R2]: of each bulk tier one envelope stays in hand for the
+    /// probe. CRITICAL stays in hand, within its bound, and is received once however long the outage is.
     async fn release_behind_open_breakers(&mut self) {
-        for tier in Tier::ALL {
-            if self.in_hand(tier) > 0 && self.is_held_back(lane(tier)) {
-                self.release(tier).await;
+        for tier in Tier::BULK {
+            if self.app.breakers.lane(lane(tier)).holds_back() {
+                self.release(tier, 1).await;
             }
         }
     }
 
     async fn release_all(&mut self) {
         for tier in Tier::ALL {
-            self.release(tier).await;
+            self.release(tier, 0).await;
         }
     }
 
-    async fn release(&mut self, tier: Tier) {
-        let receipts: Vec<_> = self.hand(tier).drain(..).map(|held| (held.receipt, Settle::Release)).collect();
+    /// Gives back what is in hand but for the first `kept`.
+    async fn release(&mut self, tier: Tier, kept: usize) {
+        let hand = self.hand(tier);
+        let released = hand.drain(kept.min(hand.len())..);
+        let receipts: Vec<_> = released.map(|held| (held.receipt, Settle::Release)).collect();
         if !receipts.is_empty() {
             let app = self.app;
             let released = app.queue.settle(app.settings.queues.tier(tier), &receipts).await;
@@ -346,11 +368,10 @@ impl<'a> Lanes<'a> {
     /// The next thing that happens by time alone: a breaker's probe, an extension, or an alert that waits for its elder.
     fn wake_at(&self) -> Instant {
         let extend = self.hidden_until - VISIBILITY / 2;
+        // Once a probe's time has come, what it waits for wakes.
         let probes = [Lane::Critical, Lane::Bulk].into_iter().filter_map(|lane| {
-            // Once it has passed, the receives that it lets through wake.
-            let wait = self.app.breakers.lane(lane).opens_at()?.duration_since(self.app.clock.now());
-            let wait = Duration::try_from(wait).ok().filter(|wait| !wait.is_zero())?;
-            Some(Instant::now() + wait)
+            let breaker = self.app.breakers.lane(lane);
+            breaker.waits_until().filter(|_| breaker.holds_back())
         });
         let now = Instant::now();
         let waiting = self.hands.get(&Tier::Critical).into_iter().flatten().map(|held| held.due);

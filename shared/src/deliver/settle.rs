@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::breaker::BreakerState;
 use crate::dead;
-use crate::deliver::breaker::BreakerState;
 use crate::deliver::retry;
 use crate::deliver::tally::Settled;
 use crate::error::BackendError;
@@ -21,6 +21,10 @@ use crate::time::Timestamp;
 
 /// A CRITICAL envelope whose thread has an older one elsewhere in the queue is looked at again after this [E4].
 const ORDER_WAIT: Duration = Duration::from_millis(500);
+/// So is the copy of an alert whose try at the broker has not ended yet.
+const COPY_WAIT: Duration = Duration::from_millis(50);
+/// A CRITICAL envelope of which the sink took nothing is tried again after this, without being received again [R2].
+const CRITICAL_AGAIN: Duration = Duration::from_secs(1);
 /// In hand longer than this it goes first all the same. The older one can be hidden, by a receive whose answer was lost,
 /// for as long as its visibility lasts, and a second time.
 const ORDER_PATIENCE: Duration = Duration::from_secs(75);
@@ -38,10 +42,20 @@ pub struct Held {
     pub due: Instant,
 }
 
+impl Held {
+    /// The same, not in work before `wait` has passed.
+    fn later(self, wait: Duration) -> Held {
+        Held { due: Instant::now() + wait, ..self }
+    }
+}
+
 /// Sends one envelope and settles it; gives it back when it must wait for another. `critical_here`: of a CRITICAL one, how
 /// many messages of its queue this process holds. An `Err` means that the queue or the store is away; the envelope comes back by itself.
 pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<Held>, BackendError> {
     let queue = app.settings.queues.tier(held.envelope.tier);
+    if app.tries.is_under_way(held.envelope.id) {
+        return Ok(Some(held.later(COPY_WAIT)));
+    }
     if held.envelope.tier == Tier::Critical && marks::is_void(&*app.store, held.envelope.id).await {
         return app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await.map(|()| None);
     }
@@ -50,22 +64,21 @@ pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<
         && let Some(elder) = marks::elder(app, thread, held.envelope.id).await
         && !is_gone(app, queue, elder, critical_here).await
     {
-        return Ok(Some(Held { due: Instant::now() + ORDER_WAIT, ..held }));
+        return Ok(Some(held.later(ORDER_WAIT)));
     }
     match held.envelope.unpack() {
         Ok(mut records) => {
             let now = app.clock.now();
             records.iter_mut().for_each(|record| record.mark_expired(now));
             let outcomes = retry::send(app, lane(held.envelope.tier), &records).await;
-            settle(app, queue, held, records, outcomes).await?;
+            settle(app, queue, held, records, outcomes).await
         }
         Err(e) => {
             let raw = held.envelope.encode().unwrap_or_default();
             bury_stray(app, queue, raw, &e.to_string()).await?;
-            app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
+            app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await.map(|()| None)
         }
     }
-    Ok(None)
 }
 
 /// A crash can leave a mark without a message: no alert waits for what is not there. Everything that is queued is then in
@@ -89,7 +102,7 @@ async fn settle(
     held: Held,
     records: Vec<Outgoing>,
     outcomes: Vec<Sent>,
-) -> Result<(), BackendError> {
+) -> Result<Option<Held>, BackendError> {
     let latency = app.clock.since(held.envelope.accepted_at);
     let (mut remainder, mut refused) = (Vec::new(), Vec::new());
     let mut topics: BTreeMap<&str, u64> = BTreeMap::new();
@@ -102,12 +115,18 @@ async fn settle(
     }
     let forget = (held.receipt.clone(), Settle::Forget);
     if remainder.len() == records.len() && !remainder.is_empty() {
-        let again = match app.breakers.lane(lane(held.envelope.tier)).state() {
-            // Others get through, so only what this one needs is away: it must not use up its receives in haste [R4].
-            BreakerState::Closed => Settle::Extend(again_after(held.receives)),
-            BreakerState::Open | BreakerState::HalfOpen => Settle::Release,
+        let tier = held.envelope.tier;
+        return match app.breakers.lane(lane(tier)).state() {
+            _ if tier == Tier::Critical => Ok(Some(held.later(CRITICAL_AGAIN))),
+            // Others get through, so only what this one needs is away: it makes room, and must not use up its receives in
+            // haste [R4].
+            BreakerState::Closed => {
+                let again = Settle::Extend(again_after(held.receives));
+                app.queue.settle(queue, &[(held.receipt, again)]).await.map(|()| None)
+            }
+            // It is what the next probe is made with: kept in hand, however long the outage is, it is received once.
+            BreakerState::Open | BreakerState::HalfOpen => Ok(Some(held)),
         };
-        return app.queue.settle(queue, &[(held.receipt, again)]).await;
     }
     let refused_count = refused.len() as u64;
     if !refused.is_empty() {
@@ -120,8 +139,8 @@ async fn settle(
     let repeated = held.receives > 1;
     app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
     match &held.thread {
-        Some(thread) => marks::left_queue(app, thread, held.envelope.id).await,
-        None => Ok(()),
+        Some(thread) => marks::left_queue(app, thread, held.envelope.id).await.map(|()| None),
+        None => Ok(None),
     }
 }
 

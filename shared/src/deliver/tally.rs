@@ -92,6 +92,11 @@ impl Tally {
         totals.revisions += revisions;
     }
 
+    /// Records that the sink has acknowledged and that will be sent once more all the same [K6].
+    pub fn repeated(&self, records: u64) {
+        self.0.lock().totals.redelivered += records;
+    }
+
     /// Announcements of dead letters that the queue has acknowledged.
     pub fn announced(&self, records: u64) {
         self.0.lock().totals.announced += records;

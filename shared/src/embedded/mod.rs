@@ -24,10 +24,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::error::BackendError;
 use crate::limits;
 use crate::queue::QueueRef;
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 pub use blobs::FileBlobs;
 pub use damaged::Damaged;
@@ -47,9 +49,6 @@ use writer::Writer;
 /// redb's default page cache is 1 GiB.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
-/// SQS's default for what nobody receives.
-const RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
-
 /// How writes reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Commits {
@@ -64,8 +63,8 @@ pub struct QueueOptions {
     pub visibility: Duration,
     /// For messages that name none.
     pub delay: Duration,
-    /// Older messages are dropped when they would be received.
-    pub retention: Duration,
+    /// Older messages are dropped when they would be received; `None`: however long it takes, nothing is [Q1].
+    pub retention: Option<Duration>,
     /// Messages: visible, in flight and delayed.
     pub capacity: u64,
     /// Where a message goes instead of being received more often than this.
@@ -77,7 +76,7 @@ impl Default for QueueOptions {
         QueueOptions {
             visibility: limits::VISIBILITY,
             delay: Duration::ZERO,
-            retention: RETENTION,
+            retention: None,
             capacity: limits::QUEUE_CAPACITY,
             dead_letters: None,
         }
@@ -117,6 +116,8 @@ pub(crate) struct Shared {
     queues: Queues,
     room: Room,
     clock: Clock,
+    /// When the folder was opened, by both clocks.
+    opened: (Timestamp, Instant),
 }
 
 impl Embedded {
@@ -147,8 +148,9 @@ impl Embedded {
         let database = Database::open(medium, options.cache_bytes)?;
         let opens = database.count_open()?;
         let queues = Queues::new(options.queues, opens, database.received()?);
-        queues.reconcile(&database.queued()?, options.clock.now());
-        let shared = Arc::new(Shared { database, queues, room: Room::new(disk()), clock: options.clock });
+        let opened = (options.clock.now(), Instant::now());
+        let shared = Arc::new(Shared { database, queues, room: Room::new(disk()), clock: options.clock, opened });
+        shared.queues.reconcile(&shared.database.queued()?, &shared);
         let writer = Writer::start(shared.clone(), options.commits)?;
         Ok(Embedded(Arc::new(Inner { writer, shared, _lock: lock })))
     }
@@ -182,6 +184,13 @@ impl Shared {
 
     pub(crate) fn queues(&self) -> &Queues {
         &self.queues
+    }
+
+    /// The time that delays and visibilities are measured by: it runs on from the opening whatever becomes of the host's
+    /// clock.
+    pub(crate) fn steady(&self) -> Timestamp {
+        let (at, instant) = self.opened;
+        queue::later(at, instant.elapsed())
     }
 
     pub(crate) fn clock(&self) -> &Clock {

@@ -17,7 +17,7 @@ use crate::error::BackendError;
 use crate::faults::{Fault, Faults, Faulty, Shares};
 use crate::queue::{self, Body, Message, Queue, QueueRef, SendError, Settle};
 use crate::store::{self, Expect, Key, Store};
-use crate::time::{Clock, Rng, Timestamp};
+use crate::time::{Clock, Rng, Timestamp, WallClock};
 
 enum Place {
     Disk(MemoryDisk, Rng),
@@ -339,20 +339,59 @@ async fn a_full_disk_is_survived() {
     assert_eq!(world.current().depth(&at).await.unwrap().total(), 1);
 }
 
+/// Queue and store on a simulated disk, with a clock that can be set, and a queue `ticks` that forgets after an hour.
+fn on_a_settable_clock(disk: &MemoryDisk) -> (Embedded, WallClock) {
+    let (clock, wall) = Clock::settable("2026-08-01T00:00:00Z".parse().unwrap());
+    let ticks = QueueOptions { retention: Some(Duration::from_secs(3_600)), ..QueueOptions::default() };
+    let queues = [(QueueRef::new("ticks"), ticks)].into();
+    let options = Options { commits: Commits::Inline, queues, ..Options::new(clock) };
+    (Embedded::on_disk(disk, options).unwrap(), wall)
+}
+
+/// Q1: only what is of no use later is dropped for its age; what was accepted stays, however far the clock jumps.
 #[tokio::test(start_paused = true)]
-async fn what_is_older_than_the_retention_is_dropped() {
-    let world = simulated(&MemoryDisk::new(), 3);
-    let embedded = world.current();
-    let at = QueueRef::new("q");
-    for _ in 0..12 {
-        embedded.send(&at, &[Message::now(Body::Text("old".into()))]).await.unwrap();
+async fn q1_only_a_queue_with_a_retention_drops_what_is_old() {
+    let (embedded, wall) = on_a_settable_clock(&MemoryDisk::new());
+    let (ticks, accepted) = (QueueRef::new("ticks"), QueueRef::new("accepted"));
+    for at in [&ticks, &accepted] {
+        for _ in 0..12 {
+            embedded.send(at, &[Message::now(Body::Text("old".into()))]).await.unwrap();
+        }
     }
-    tokio::time::sleep(QueueOptions::default().retention - Duration::from_secs(1)).await;
-    embedded.send(&at, &[Message::now(Body::Text("young".into()))]).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let got = embedded.receive(&at, 10, Duration::ZERO).await.unwrap();
+    wall.step(15 * 86_400);
+    embedded.send(&ticks, &[Message::now(Body::Text("young".into()))]).await.unwrap();
+    let got = embedded.receive(&ticks, 10, Duration::ZERO).await.unwrap();
     assert_eq!(got.iter().map(|delivery| &delivery.body).collect::<Vec<_>>(), [&Body::Text("young".into())]);
-    assert_eq!(embedded.depth(&at).await.unwrap().total(), 1);
+    assert_eq!(embedded.depth(&ticks).await.unwrap().total(), 1);
+    assert_eq!(embedded.receive(&accepted, 10, Duration::ZERO).await.unwrap().len(), 10);
+    assert_eq!(embedded.depth(&accepted).await.unwrap().total(), 12);
+}
+
+/// Delays and visibilities are waited for: a step of the clock makes none of them longer or shorter, nor does a restart.
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_clock_changes_no_delay_and_no_visibility() {
+    for step in [-3_600, -15 * 86_400, 15 * 86_400] {
+        let disk = MemoryDisk::new();
+        let (embedded, wall) = on_a_settable_clock(&disk);
+        let at = QueueRef::new("q");
+        embedded.send(&at, &[Message::now(Body::Text("in work".into()))]).await.unwrap();
+        assert_eq!(embedded.receive(&at, 1, Duration::ZERO).await.unwrap().len(), 1);
+        let delayed = Message { body: Body::Text("delayed".into()), delay: Duration::from_secs(3) };
+        embedded.send(&at, std::slice::from_ref(&delayed)).await.unwrap();
+        wall.step(step);
+        embedded.send(&at, std::slice::from_ref(&delayed)).await.unwrap();
+        assert_eq!(embedded.receive(&at, 10, Duration::from_secs(2)).await.unwrap().len(), 0, "{step} s: too early");
+        let got = embedded.receive(&at, 10, Duration::from_secs(2)).await.unwrap();
+        assert_eq!(got.len(), 2, "{step} s: their delay is over");
+        tokio::time::sleep(crate::limits::VISIBILITY).await;
+        assert_eq!(embedded.receive(&at, 10, Duration::ZERO).await.unwrap().len(), 3, "{step} s: all came back");
+        // Restarted on a clock that stands far before the sends.
+        embedded.send(&at, &[delayed]).await.unwrap();
+        drop(embedded);
+        let (embedded, _) = on_a_settable_clock(&disk);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(embedded.receive(&at, 10, Duration::ZERO).await.unwrap().len(), 4, "{step} s: after a restart");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -147,7 +147,7 @@ fn recover(shared: &Shared) -> Result<(), Failed> {
     shared.database.reopen().map_err(|e| Failed::Other(e.to_string()))?;
     match shared.database.queued() {
         Ok(rows) => {
-            shared.queues.reconcile(&rows, shared.clock.now());
+            shared.queues.reconcile(&rows, shared);
             Ok(())
         }
         Err(failed) => {

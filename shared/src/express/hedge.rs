@@ -1,12 +1,23 @@
 //! One CRITICAL record to whichever durable place acknowledges first [E2]: the broker, or after 50 ms the CRITICAL queue.
-//! The queue's copy is void once the broker has it, and messages of one thread never overtake one another [E4].
+//!
+//! The broker is tried first. If it has not acknowledged when the hedge's time is over, a copy of the record is written to
+//! the queue while the try goes on. Whichever is durable first answers the sender. The other one is never torn down, for
+//! what it runs on is shared: a try that the queue has overtaken goes on to its own end. Acknowledged after all, it makes
+//! the queue's copy void, so that the alert is published once; given up, the copy is what delivers. The copy stays delayed
+//! in the queue until the try must have ended. While the breaker is open, or too many tries are under way, the queue takes
+//! the record at once. A message whose thread has another one in the queue goes to the queue too, where the thread keeps its
+//! order: a Cancel never overtakes its Alert [E4].
+//!
+//! All of this runs in a task of its own: a sender that hangs up ends nothing half-way.
 
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::marks;
 use crate::app::App;
 use crate::error::{BackendError, Reason};
-use crate::limits::{HEDGE, TRY_CRITICAL};
+use crate::limits::{COPY_DELAY, HEDGE};
 use crate::queue::{Body, Message, send_one};
 use crate::record::{Envelope, Outgoing, Stream, Tier};
 use crate::sink::{Lane, Sent};
@@ -20,85 +31,126 @@ pub(super) enum Durable {
     Refused(Reason, String),
 }
 
-/// A hedged copy is not received before the broker's try has most likely ended.
-const COPY_DELAY: Duration = Duration::from_secs(1);
 /// CRITICAL is not compressed [K4]; zstd's fastest level is what comes nearest in an envelope.
 const LEVEL: i32 = 1;
 
-/// Sends one record; `Err` when neither broker nor queue could take it.
+/// Sends one record and counts it as accepted; `Err` when neither broker nor queue could take it. It returns as soon as the
+/// record is durable: the rest of the work goes on among `app.tries`.
 pub(super) async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result<Durable, BackendError> {
-    let envelope = envelope(app, stream, &record)?;
-    let breaker = app.breakers.lane(Lane::Critical);
+    let (tell, heard) = oneshot::channel();
+    let (own, stream) = (app.clone(), stream.clone());
+    app.tries.spawn(async move {
+        let sender = Sender { app: &own, stream: &stream, revision: record.revision, tell: Some(tell) };
+        hedged(&own, &stream, record, sender).await;
+    });
+    heard.await.unwrap_or_else(|_| Err(BackendError::Retry("the alert's try ended without an outcome".into())))
+}
+
+/// Whoever waits for the answer.
+struct Sender<'a> {
+    app: &'a App,
+    stream: &'a Stream,
+    revision: u32,
+    tell: Option<oneshot::Sender<Result<Durable, BackendError>>>,
+}
+
+impl Sender<'_> {
+    /// Only the first answer is heard. The record counts as accepted also when the sender has hung up.
+    fn hears(&mut self, outcome: Result<Durable, BackendError>) {
+        let Some(tell) = self.tell.take() else { return };
+        if matches!(outcome, Ok(Durable::Broker | Durable::Queue)) {
+            self.app.tally.accepted(1, u64::from(self.revision > 0));
+            let source = self.stream.source.to_string();
+            metrics::counter!("stream_records_processed_total", "source_id" => source).increment(1);
+        }
+        // The sender may have hung up.
+        let _ = tell.send(outcome);
+    }
+}
+
+async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender<'_>) {
+    let envelope = match envelope(app, stream, &record) {
+        Ok(envelope) => envelope,
+        Err(problem) => return sender.hears(Err(problem)),
+    };
     // A store that is away must not hold up an alert: then order within the thread is best effort.
     let thread_waits = marks::thread_is_queued(app, &record.key).await.unwrap_or(false);
-    if thread_waits || !breaker.admit(app.clock.now()) {
-        // An older message of the thread may be a delayed copy: this one must not become visible before it.
-        let delay = if thread_waits { COPY_DELAY } else { Duration::ZERO };
-        queue(app, &envelope, &record.key, delay).await?;
-        return Ok(Durable::Queue);
+    let under_way = if thread_waits { None } else { app.tries.begin(envelope.id) };
+    if under_way.is_none() || !app.breakers.lane(Lane::Critical).admit() {
+        return sender.hears(queue(app, &envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
     }
-    let mut trying = Trying { app, over: false };
-    let records = [record];
-    let broker = app.sink.send(Lane::Critical, &records, TRY_CRITICAL);
+    let broker = attempt(app, &record);
     tokio::pin!(broker);
     let outcome = match tokio::time::timeout(HEDGE, &mut broker).await {
-        Ok(sent) => trying.end(sent),
+        Ok(outcome) => outcome,
         Err(_) => {
-            let copy = queue(app, &envelope, &records[0].key, COPY_DELAY);
+            let copy = queue(app, &envelope, &record.key, COPY_DELAY);
             tokio::pin!(copy);
-            tokio::select! { biased;
-                sent = &mut broker => {
-                    let outcome = trying.end(sent);
-                    // The copy may be half-way there: let it end, then make it void.
-                    let queued = copy.await;
-                    if matches!(outcome, Sent::Retry(_)) {
-                        return queued.map(|()| Durable::Queue);
+            let (outcome, copied) = tokio::select! { biased;
+                outcome = &mut broker => {
+                    if outcome == Sent::Acked {
+                        sender.hears(Ok(Durable::Broker));
                     }
-                    if queued.is_ok() {
-                        marks::make_void(app, envelope.id, &records[0].key).await;
-                    }
-                    outcome
+                    // The copy may be half-way there: let it end, then judge it.
+                    (outcome, copy.await)
                 }
-                queued = &mut copy => match queued {
-                    // Dropping the try ends it; a message that is written all the same is a visible duplicate [K6].
-                    Ok(()) => return Ok(Durable::Queue),
-                    Err(_) => trying.end(broker.await),
-                },
+                copied = &mut copy => {
+                    if copied.is_ok() {
+                        sender.hears(Ok(Durable::Queue));
+                    }
+                    (broker.await, copied)
+                }
+            };
+            if copied.is_ok() {
+                return both(app, &envelope, &record, outcome, sender).await;
             }
+            outcome
         }
     };
     match outcome {
-        Sent::Acked => Ok(Durable::Broker),
-        Sent::Refused(reason, detail) => Ok(Durable::Refused(reason, detail)),
+        Sent::Acked => {
+            sender.hears(Ok(Durable::Broker));
+            delivered(app, &record);
+        }
+        Sent::Refused(reason, detail) => sender.hears(Ok(Durable::Refused(reason, detail))),
         Sent::Retry(_) => {
-            queue(app, &envelope, &records[0].key, Duration::ZERO).await?;
-            Ok(Durable::Queue)
+            sender.hears(queue(app, &envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
         }
     }
 }
 
-/// A try at the broker. One that ends without an outcome, because the queue was faster or the sender hung up, was no probe:
-/// the breaker may be tried again at once [R2].
-struct Trying<'a> {
-    app: &'a App,
-    over: bool,
-}
-
-impl Trying<'_> {
-    fn end(&mut self, mut sent: Vec<Sent>) -> Sent {
-        self.over = true;
-        let outcome = sent.pop().unwrap_or_else(|| Sent::Retry("the sink gave no outcome".into()));
-        self.app.breakers.lane(Lane::Critical).record(!matches!(outcome, Sent::Retry(_)), self.app.clock.now());
-        outcome
-    }
-}
-
-impl Drop for Trying<'_> {
-    fn drop(&mut self) {
-        if !self.over {
-            self.app.breakers.lane(Lane::Critical).give_back(self.app.clock.now());
+/// The queue has a copy, and the try has ended: one of them delivers.
+async fn both(app: &App, envelope: &Envelope, record: &Outgoing, outcome: Sent, mut sender: Sender<'_>) {
+    let overtaken = sender.tell.is_none();
+    let name = match outcome {
+        Sent::Acked => "acknowledged",
+        Sent::Refused(..) => "refused",
+        Sent::Retry(_) => "given_up",
+    };
+    metrics::counter!("stream_express_hedged_total", "broker" => name).increment(1);
+    match outcome {
+        Sent::Acked if marks::make_void(app, envelope.id, &record.key).await => delivered(app, record),
+        // Its copy cannot be made void: it is a visible duplicate, and counts when it is delivered [K6].
+        Sent::Acked => app.tally.repeated(1),
+        Sent::Refused(reason, detail) if !overtaken => {
+            // The sender hears of the refusal, and the copy must not become a second dead letter.
+            marks::make_void(app, envelope.id, &record.key).await;
+            sender.hears(Ok(Durable::Refused(reason, detail)));
         }
+        Sent::Refused(..) | Sent::Retry(_) => sender.hears(Ok(Durable::Queue)),
     }
+}
+
+/// One try at the broker, whose end the breaker learns.
+async fn attempt(app: &App, record: &Outgoing) -> Sent {
+    let sent = app.sink.send(Lane::Critical, std::slice::from_ref(record)).await.pop();
+    let outcome = sent.unwrap_or_else(|| Sent::Retry("the sink gave no outcome".into()));
+    app.breakers.lane(Lane::Critical).record(!matches!(outcome, Sent::Retry(_)));
+    outcome
+}
+
+fn delivered(app: &App, record: &Outgoing) {
+    app.tally.express(record.topic.name(), app.clock.since(record.ingested_at));
 }
 
 fn envelope(app: &App, stream: &Stream, record: &Outgoing) -> Result<Envelope, BackendError> {

@@ -47,16 +47,17 @@ async fn put(app: &App, key: Key) -> Result<(), BackendError> {
     }
 }
 
-/// The broker has the record: its copy in the queue is forgotten unsent. Failing that it is a visible duplicate [K6].
-pub(super) async fn make_void(app: &App, id: Ulid, thread: &str) {
-    let voided = match put(app, Key::new(VOID, id.to_string())).await {
-        Ok(()) => unmark(app, thread, id).await,
-        // Its mark keeps the thread's next message behind the copy.
-        Err(problem) => Err(problem),
-    };
-    if let Err(problem) = voided {
-        tracing::warn!(%problem, "the queue's copy of an alert could not be made void");
+/// The broker has the record: its copy in the queue is to be forgotten unsent. `false`: the store could not note that, and the
+/// copy becomes a visible duplicate [K6]. Its thread's mark then stays, and keeps the next message behind the copy.
+pub(super) async fn make_void(app: &App, id: Ulid, thread: &str) -> bool {
+    if let Err(problem) = put(app, Key::new(VOID, id.to_string())).await {
+        tracing::warn!(%problem, "the queue's copy of an alert could not be made void: it will be published twice");
+        return false;
     }
+    if let Err(problem) = unmark(app, thread, id).await {
+        tracing::warn!(%problem, "an alert's mark could not be removed");
+    }
+    true
 }
 
 pub(super) async fn unmark(app: &App, thread: &str, id: Ulid) -> Result<(), BackendError> {

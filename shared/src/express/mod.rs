@@ -7,6 +7,7 @@ mod known;
 pub mod marks;
 mod reply;
 mod thread;
+pub mod tries;
 
 use bytes::Bytes;
 
@@ -110,7 +111,7 @@ impl From<BackendError> for Unexamined {
     }
 }
 
-/// Takes one pushed body. Nothing is left in flight when it returns [E2].
+/// Takes one pushed body. What it leaves under way ends by itself: whoever ends the invocation waits for `app.tries` [E2].
 pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
     let Examined { connector, stream, rows } = match examine(app, &incoming).await {
         Ok(examined) => examined,
@@ -282,10 +283,5 @@ async fn publish(
         Durable::Queue => AcknowledgedBy::Queue,
         Durable::Refused(reason, detail) => return Ok(Err(Reject::new(reason, detail).with_raw(value))),
     };
-    app.tally.accepted(1, u64::from(revision > 0));
-    metrics::counter!("stream_records_processed_total", "source_id" => stream.source.to_string()).increment(1);
-    if acknowledged_by == AcknowledgedBy::Broker {
-        app.tally.express(record.topic.name(), app.clock.since(now));
-    }
     Ok(Ok(reply(acknowledged_by)))
 }

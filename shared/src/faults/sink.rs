@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
 
 use crate::error::{BackendError, Reason};
+use crate::limits::{ASK_FOR_RETURN, TRY};
 use crate::record::Outgoing;
 use crate::record::Topic;
 use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, refusal};
@@ -48,6 +50,8 @@ struct Behaviour {
     refused_keys: BTreeSet<String>,
     away_topics: BTreeSet<String>,
     delay: Duration,
+    overdue: Duration,
+    paused_until: Option<Instant>,
     out: bool,
 }
 
@@ -85,6 +89,16 @@ impl FaultySink {
     /// Every send takes this long from now on.
     pub fn delay(&self, delay: Duration) {
         self.state().delay = delay;
+    }
+
+    /// From now on every answer comes this much after the deed, however late that is.
+    pub fn overdue(&self, overdue: Duration) {
+        self.state().overdue = overdue;
+    }
+
+    /// For this long nothing is acknowledged, what is on its way included; then it goes on.
+    pub fn pause(&self, pause: Duration) {
+        self.state().paused_until = Some(Instant::now() + pause);
     }
 
     /// While out, every send waits its time and answers `Retry` for all.
@@ -134,14 +148,19 @@ impl Behaviour {
 
 #[async_trait]
 impl Sink for FaultySink {
-    async fn send(&self, lane: Lane, records: &[Outgoing], within: Duration) -> Vec<Sent> {
-        let (delay, out) = {
+    async fn send(&self, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
+        let (delay, out, overdue) = {
             let mut state = self.state();
             state.sends.push((lane, records.len()));
-            (state.delay, state.out)
+            (state.delay, state.out, state.overdue)
         };
-        tokio::time::sleep(if out { within } else { delay.min(within) }).await;
-        if out || delay > within {
+        let deadline = Instant::now() + TRY;
+        tokio::time::sleep(if out { TRY } else { delay.min(TRY) }).await;
+        let paused = |state: MutexGuard<'_, Behaviour>| state.paused_until.filter(|until| Instant::now() < *until);
+        while let Some(until) = paused(self.state()).filter(|_| Instant::now() < deadline) {
+            tokio::time::sleep_until(until.min(deadline)).await;
+        }
+        if out || delay > TRY || paused(self.state()).is_some() {
             return vec![Sent::Retry("the sink is away".into()); records.len()];
         }
         let faults: Vec<Fault> = records.iter().map(|record| self.state().fault(record)).collect();
@@ -149,7 +168,7 @@ impl Sink for FaultySink {
         let passed: Vec<usize> = (0..records.len()).filter(passed).collect();
         let kept: Vec<Outgoing> = passed.iter().map(|&index| records[index].clone()).collect();
         let kept_outcomes = match &self.inner {
-            Some(inner) => inner.send(lane, &kept, within - delay).await,
+            Some(inner) => inner.send(lane, &kept).await,
             None => kept.iter().map(|record| refusal(record).unwrap_or(Sent::Acked)).collect(),
         };
         let mut outcomes: Vec<Sent> = faults
@@ -167,7 +186,18 @@ impl Sink for FaultySink {
                 outcomes[index] = outcome;
             }
         }
+        tokio::time::sleep(overdue).await;
         outcomes
+    }
+
+    async fn answers(&self) -> bool {
+        let (out, until) = {
+            let state = self.state();
+            (state.out, state.paused_until)
+        };
+        let patience = Instant::now() + ASK_FOR_RETURN;
+        tokio::time::sleep_until(until.unwrap_or_else(Instant::now).min(patience)).await;
+        !out && until.is_none_or(|until| until <= Instant::now())
     }
 
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
@@ -189,8 +219,6 @@ mod tests {
     use super::*;
     use crate::sink::conformance::record;
 
-    const SECOND: Duration = Duration::from_secs(1);
-
     #[tokio::test(start_paused = true)]
     async fn a_script_decides_record_by_record() {
         let sink = FaultySink::memory();
@@ -198,7 +226,7 @@ mod tests {
         sink.script([Fault::None, Fault::LostAck, Fault::Retry]);
         let mut records: Vec<Outgoing> = (0..5).map(|n| record("scripted", n)).collect();
         records[4].key = "bad".into();
-        let outcomes = sink.send(Lane::Bulk, &records, SECOND).await;
+        let outcomes = sink.send(Lane::Bulk, &records).await;
         let short = |sent: &Sent| match sent {
             Sent::Acked => 'a',
             Sent::Retry(_) => 't',
@@ -214,7 +242,7 @@ mod tests {
             let sink = FaultySink::memory();
             sink.seed(Rng::seeded(7), Shares { lost_ack: 40, retry: 40 });
             let records: Vec<Outgoing> = (0..200).map(|n| record("seeded", n)).collect();
-            (sink.send(Lane::Bulk, &records, SECOND).await, sink.stored().len())
+            (sink.send(Lane::Bulk, &records).await, sink.stored().len())
         };
         let (outcomes, stored) = run().await;
         let acked = outcomes.iter().filter(|sent| **sent == Sent::Acked).count();

@@ -6,12 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::breaker::{BreakerState, Policy};
 use crate::connect::{Cursor, SourceError};
 use crate::decode::Context;
 use crate::error::BackendError;
 use crate::ingest::dedup::Seen;
 use crate::ingest::{IngestError, Ledger, ingest};
-use crate::limits::SLOW_RESPONSE;
+use crate::limits::{SLOW_RESPONSE, STORED_AHEAD};
 use crate::record::{Stream, WhenFull};
 use crate::schedule::lease;
 use crate::schedule::streams::{self, PollState, Registered};
@@ -20,11 +21,9 @@ use crate::time::{Timestamp, rfc3339};
 
 /// A poll's lease: longer than a request and its ingest take.
 const LEASE: Duration = Duration::from_secs(60);
-/// Failures in a row that open a source's breaker [S10].
-const FAILURES: u32 = 3;
-/// Its first open time, doubled with each further failure up to the longest.
-const OPEN: Duration = Duration::from_secs(60);
-const OPEN_LONGEST: Duration = Duration::from_secs(600);
+/// A source's breaker [S10]. Its probe is a poll, which the stream's lease keeps alone.
+const BREAKER: Policy =
+    Policy { failures: 3, open: Duration::from_secs(60), longest: Duration::from_secs(600), probe: LEASE };
 
 /// The wait before a source is asked again whose records found their queue full [Q2, Q3].
 const FULL_WAIT: Duration = Duration::from_secs(60);
@@ -52,6 +51,11 @@ pub async fn poll(app: &App, tick: &Tick) -> Result<PollOutcome, BackendError> {
     if now > latest_start(tick.due_at, registered.spec.interval.get()) {
         return Ok(PollOutcome::Dropped("late"));
     }
+    // The queue gives no tick before its time: the clock was set back since, and the next plan has the right ones.
+    if tick.due_at > now + STORED_AHEAD {
+        tracing::warn!(stream = %tick.stream, due_at = %tick.due_at, "a tick lies in the future: the clock was set back");
+        return Ok(PollOutcome::Dropped("planned before the clock was set back"));
+    }
     let name = format!("poll/{}", tick.stream);
     let Some(held) = lease::acquire(app, &name, "poll", LEASE).await? else {
         return Ok(PollOutcome::Dropped("another poll of this stream is under way"));
@@ -63,18 +67,26 @@ pub async fn poll(app: &App, tick: &Tick) -> Result<PollOutcome, BackendError> {
 
 async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp) -> Result<PollOutcome, BackendError> {
     let mut state = streams::poll_state(app, &tick.stream).await?;
+    let ahead = state.ahead_of(now);
+    if !ahead.is_zero() {
+        tracing::warn!(stream = %tick.stream, ?ahead, "the last poll lies in the future: the clock was set back, and polls go on");
+        state = state.set_back(ahead);
+        streams::save_poll_state(app, &tick.stream, &state).await?;
+    }
     if state.last_due.is_some_and(|last| tick.due_at <= last) {
         return Ok(PollOutcome::Dropped("a repeat"));
     }
-    if state.not_before.is_some_and(|until| now < until) {
+    if state.not_before.is_some_and(|until| now < until) || !state.breaker.admit(now, &BREAKER) {
         return Ok(PollOutcome::Dropped("told to wait"));
     }
     let fetched = fetch(app, registered, &mut state).await?;
     if let PollOutcome::Failed(problem) = &fetched {
         metrics::counter!("stream_polls_failed_total", "stream_id" => tick.stream.to_string()).increment(1);
-        match state.failures {
-            ..FAILURES => tracing::info!(stream = %tick.stream, problem, "a poll failed"),
-            failures => tracing::warn!(stream = %tick.stream, problem, failures, "polls fail in a row"),
+        match state.breaker.state() {
+            BreakerState::Closed => tracing::info!(stream = %tick.stream, problem, "a poll failed"),
+            BreakerState::Open | BreakerState::HalfOpen => {
+                tracing::warn!(stream = %tick.stream, problem, failures = state.breaker.failures(), "polls fail in a row");
+            }
         }
     }
     state.last_due = Some(tick.due_at);
@@ -141,18 +153,14 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
 }
 
 fn succeeded(state: &mut PollState, now: Timestamp) {
-    state.failures = 0;
+    state.breaker.record(true, now, &BREAKER);
     state.not_before = None;
     state.last_error = None;
     state.last_success = Some(now);
 }
 
 fn failed(state: &mut PollState, now: Timestamp, problem: String) -> PollOutcome {
-    state.failures += 1;
-    if state.failures >= FAILURES {
-        let doubled = OPEN * 2u32.saturating_pow((state.failures - FAILURES).min(8));
-        state.not_before = Some(now + doubled.min(OPEN_LONGEST));
-    }
+    state.breaker.record(false, now, &BREAKER);
     state.last_error = Some(problem.clone());
     PollOutcome::Failed(problem)
 }

@@ -1,9 +1,14 @@
 //! Leases over the store: one holder a name at a time, until it lets go or its time is over. The store's version is the
-//! epoch: a holder that was replaced finds its next renewal refused.
+//! epoch: a holder that was replaced finds its next renewal refused. A lease is over when its stored end has passed, or when
+//! this process has seen it unchanged for all its time by the monotonic clock: the end may have been written by a clock that
+//! was ahead.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::error::BackendError;
@@ -23,11 +28,45 @@ pub struct Lease {
     ttl: Duration,
 }
 
+/// Leases of others as this process last saw them, and since when they are unchanged. One entry a name.
+#[derive(Debug, Default)]
+pub struct Leases(Mutex<BTreeMap<Key, (Version, Instant)>>);
+
+impl Leases {
+    /// How long this version has been seen.
+    fn unchanged(&self, key: &Key, version: Version) -> Duration {
+        let mut seen = self.0.lock();
+        match seen.get(key) {
+            Some((known, since)) if *known == version => since.elapsed(),
+            _ => {
+                seen.insert(key.clone(), (version, Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn forget(&self, key: &Key) {
+        self.0.lock().remove(key);
+    }
+}
+
 /// `None`: somebody else holds it. `owner` is for people.
 pub async fn acquire(app: &App, name: &str, owner: &str, ttl: Duration) -> Result<Option<Lease>, BackendError> {
     let key = Key::new(PARTITION, name);
-    match put(app, &key, owner, ttl, Expect::Absent).await {
-        Ok(epoch) => Ok(Some(Lease { key, epoch, owner: owner.to_owned(), ttl })),
+    let taken = match put(app, &key, owner, ttl, Expect::Absent).await {
+        Err(PutError::Conflict) => match app.store.get(&key).await? {
+            Some(held) if app.leases.unchanged(&key, held.version) >= ttl => {
+                put(app, &key, owner, ttl, Expect::Version(held.version)).await
+            }
+            _ => return Ok(None),
+        },
+        taken => taken,
+    };
+    match taken {
+        Ok(epoch) => {
+            app.leases.forget(&key);
+            Ok(Some(Lease { key, epoch, owner: owner.to_owned(), ttl }))
+        }
         Err(PutError::Conflict) => Ok(None),
         Err(e) => Err(e.of("lease")),
     }

@@ -7,8 +7,10 @@ use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::app::App;
+use crate::breaker::Breaker;
 use crate::control::audit::{self, Action};
 use crate::error::BackendError;
+use crate::limits::STORED_AHEAD;
 use crate::record::{SourceId, StreamId, TenantId};
 use crate::schedule::mode::Mode;
 use crate::sources::{self, ConnectorKind, Polled};
@@ -224,15 +226,42 @@ pub struct PollState {
     /// Due time of the last tick that was worked on; an earlier one is a repeat.
     pub last_due: Option<Timestamp>,
     pub cursor: String,
-    /// No poll before this: a wait that the source asked for, or its open breaker [S10].
+    /// No poll before this: a wait that the source asked for, or our own full queue.
     pub not_before: Option<Timestamp>,
-    /// Failed or slow polls in a row.
-    pub failures: u32,
+    /// The source's breaker, which failed and slow polls open [S10].
+    pub breaker: Breaker<Timestamp>,
     pub last_poll: Option<Timestamp>,
     pub last_success: Option<Timestamp>,
     pub last_error: Option<String>,
     pub records_processed: u64,
     pub records_failed: u64,
+}
+
+impl PollState {
+    /// No poll before this time: a wait, or the open breaker.
+    pub fn waits_until(&self) -> Option<Timestamp> {
+        self.not_before.max(self.breaker.waits_until())
+    }
+
+    /// How far ahead of now the clock was by which this was written; zero when it was not.
+    pub fn ahead_of(&self, now: Timestamp) -> Duration {
+        let ahead = self.last_poll.and_then(|last| Duration::try_from(last.duration_since(now)).ok());
+        ahead.filter(|ahead| *ahead > STORED_AHEAD).unwrap_or_default()
+    }
+
+    /// The same on a clock that was set back by `ahead`: what it waits for is as far away as it was, and no tick of the new
+    /// time is taken for a repeat of the old one [M4].
+    pub fn set_back(self, ahead: Duration) -> PollState {
+        let back = |time: Timestamp| time.checked_sub(ahead).unwrap_or(Timestamp::MIN);
+        PollState {
+            last_due: None,
+            not_before: self.not_before.map(back),
+            breaker: self.breaker.shifted(back),
+            last_poll: self.last_poll.map(back),
+            last_success: self.last_success.map(back),
+            ..self
+        }
+    }
 }
 
 /// A stream as `streams status` shows it [O2].
@@ -332,7 +361,7 @@ pub async fn status(app: &App, registered: &Registered) -> Result<Status, Backen
         mode_reason: mode.reason(interval),
         current_priority: tier.to_owned(),
         interval: spec.interval,
-        next_poll: registered.started.then(|| next_poll(interval, poll.not_before, app.clock.now())),
+        next_poll: registered.started.then(|| next_poll(interval, poll.waits_until(), app.clock.now())),
         config: config.get_mut("config").map(serde_json::Value::take).unwrap_or_default(),
         poll,
     })

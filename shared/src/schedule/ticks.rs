@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::BackendError;
-use crate::limits::{QUEUE_BATCH, TICK_HORIZON};
+use crate::limits::{QUEUE_BATCH, STORED_AHEAD, TICK_HORIZON};
 use crate::queue::{Body, Message};
 use crate::record::StreamId;
 use crate::schedule::mode::Mode;
@@ -45,6 +45,10 @@ async fn plan_one(app: &App, registered: &Registered) -> Result<usize, BackendEr
     let item = app.store.get(&key).await?;
     let watermark = item.as_ref().and_then(|item| String::from_utf8_lossy(&item.value).parse::<Timestamp>().ok());
     let interval = registered.spec.interval.get();
+    if let Some(planned) = watermark.filter(|watermark| is_ahead(*watermark, now)) {
+        let stream = &registered.spec.id;
+        tracing::warn!(%stream, %planned, "ticks are planned far ahead: the clock was set back, and polls go on now");
+    }
     let due = due_times(watermark, interval, now);
     let Some(&last) = due.last() else { return Ok(0) };
     let queues = &app.settings.queues;
@@ -80,6 +84,10 @@ fn due_times(watermark: Option<Timestamp>, interval: Duration, now: Timestamp) -
     let horizon = (now + TICK_HORIZON).as_second();
     let mut due = Vec::new();
     let from = match watermark {
+        Some(watermark) if is_ahead(watermark, now) => {
+            due.push(now);
+            now.as_second()
+        }
         Some(watermark) if watermark + interval >= now => watermark.as_second(),
         _ => {
             due.push(now);
@@ -92,6 +100,11 @@ fn due_times(watermark: Option<Timestamp>, interval: Duration, now: Timestamp) -
         next += step;
     }
     due
+}
+
+/// No plan reaches so far: this one was made before the clock was set back, and would stop the polls until then [M4].
+fn is_ahead(watermark: Timestamp, now: Timestamp) -> bool {
+    watermark > now + TICK_HORIZON + STORED_AHEAD
 }
 
 /// A tick later than this is dropped, not piled up [M4].

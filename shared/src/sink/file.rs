@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::BackendError;
+use crate::limits::TRY;
 use crate::record::Outgoing;
 use crate::record::Topic;
 use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, refusal};
@@ -82,10 +82,10 @@ impl Drop for FileSink {
 
 #[async_trait]
 impl Sink for FileSink {
-    async fn send(&self, _lane: Lane, records: &[Outgoing], within: Duration) -> Vec<Sent> {
+    async fn send(&self, _lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
         let mut batch = Batch::default();
         let places: Vec<Result<usize, Sent>> = records.iter().map(|record| self.place(record, &mut batch)).collect();
-        let outcomes = self.write(batch.lines, within).await;
+        let outcomes = self.write(batch.lines).await;
         let outcome = |place: usize| match &outcomes {
             Ok(files) => match files.get(place) {
                 Some(Ok(())) => Sent::Acked,
@@ -95,6 +95,10 @@ impl Sink for FileSink {
             Err(problem) => Sent::Retry(problem.clone()),
         };
         places.into_iter().map(|place| place.map_or_else(|refused| refused, outcome)).collect()
+    }
+
+    async fn answers(&self) -> bool {
+        try_writing(&self.folder).is_ok()
     }
 
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
@@ -143,20 +147,20 @@ impl FileSink {
 
     /// One outcome a file. A job that has not begun within the time never begins; one that has is waited for, so that
     /// nothing is written after the return.
-    async fn write(&self, lines: Vec<(String, Vec<u8>)>, within: Duration) -> Result<Vec<Result<(), String>>, String> {
+    async fn write(&self, lines: Vec<(String, Vec<u8>)>) -> Result<Vec<Result<(), String>>, String> {
         const GONE: &str = "the file sink's writer has ended";
         let Some(jobs) = &self.jobs else { return Err(GONE.into()) };
         let claimed = Arc::new(AtomicBool::new(false));
         let (done, mut answer) = oneshot::channel();
         let job = Job { lines, claimed: claimed.clone(), done };
-        let in_time = tokio::time::timeout(within, async {
+        let in_time = tokio::time::timeout(TRY, async {
             jobs.send(job).await.map_err(|_| GONE.to_owned())?;
             (&mut answer).await.map_err(|_| GONE.to_owned())
         });
         match in_time.await {
             Ok(outcome) => outcome,
             Err(_) if claimed.swap(true, Ordering::AcqRel) => answer.await.map_err(|_| GONE.to_owned()),
-            Err(_) => Err(format!("the disk took longer than {within:?}")),
+            Err(_) => Err(format!("the disk took longer than {TRY:?}")),
         }
     }
 }

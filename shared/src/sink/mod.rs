@@ -6,8 +6,6 @@ mod file;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use serde::Serialize;
 
@@ -47,9 +45,13 @@ pub enum TopicState {
 /// Where records finally go; one outcome a record.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// One outcome a record, in order, within `within`. When it returns, nothing is left in flight: what was not
-    /// acknowledged by then is `Retry`, and may have been written all the same.
-    async fn send(&self, lane: Lane, records: &[Outgoing], within: Duration) -> Vec<Sent>;
+    /// One outcome a record, in order. A record that is not acknowledged within a try's time ([`TRY`](crate::limits::TRY))
+    /// is given up: it is `Retry`, and may have been written all the same. When the call returns, nothing of it is in flight.
+    /// A call that is dropped ends by itself within the same time, and costs others that share the sink nothing.
+    async fn send(&self, lane: Lane, records: &[Outgoing]) -> Vec<Sent>;
+
+    /// Whether the sink can be reached, asked without sending anything.
+    async fn answers(&self) -> bool;
 
     /// Reaches the sink, creates the topics of K2 that are missing, and reports each.
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError>;

@@ -15,6 +15,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use streammanager::faults::sink::FaultySink;
+use streammanager::limits::TRY;
 use streammanager::record::Outgoing;
 use streammanager::record::Topic;
 use streammanager::sink::conformance::{Breakable, Stored, TestSink};
@@ -122,9 +123,11 @@ impl KafkaWorld {
         }
     }
 
+    /// With time to spare for each record: a busy machine is no fault of the sink.
     fn at(brokers: &str, name: &str) -> KafkaWorld {
         let prefix = format!("sinks-{}-{name}-", std::process::id());
-        KafkaWorld { settings: KafkaSettings::plaintext(brokers, &prefix).unwrap() }
+        let settings = KafkaSettings::plaintext(brokers, &prefix).unwrap();
+        KafkaWorld { settings: KafkaSettings { try_time: Duration::from_secs(20), ..settings } }
     }
 
     pub fn named(&self, topic: Topic) -> String {
@@ -144,6 +147,11 @@ impl KafkaWorld {
         new.config = config.to_vec();
         let made = self.admin().create_topics([&new], &AdminOptions::new()).await.unwrap();
         assert_eq!(made, [Ok(topic.to_owned())]);
+    }
+
+    pub async fn delete(&self, topic: &str) {
+        let deleted = self.admin().delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
+        assert_eq!(deleted, [Ok(topic.to_owned())]);
     }
 
     /// Partitions and retention of every topic under the prefix.
@@ -267,7 +275,8 @@ impl OwnKafka {
             return None;
         }
         let port = broker_port();
-        let world = KafkaWorld::at(&format!("127.0.0.1:{port}"), "own");
+        let mut world = KafkaWorld::at(&format!("127.0.0.1:{port}"), "own");
+        world.settings.try_time = TRY;
         let own = OwnKafka { folder: tempfile::tempdir().unwrap(), port, broker: Mutex::new(None), world };
         own.outage(false).await;
         Some(own)

@@ -88,12 +88,20 @@ impl Backends {
     }
 }
 
+/// Functions know by these names the queues whose messages are of no use later.
+const TICKS: [&str; 3] = ["BATCH_TICKS_QUEUE_URL", "REALTIME_TICKS_QUEUE_URL", "STREAM_TICKS_QUEUE_URL"];
+
+/// A host's queues keep what was accepted however long it takes, through jumps of the clock and time switched off [Q1]: the
+/// template's retention is for ticks alone.
 fn queue_options(template: &Template) -> BTreeMap<QueueRef, QueueOptions> {
+    let environments = || template.functions.iter().map(|function| &function.environment);
+    let is_of_ticks =
+        |url: &str| environments().any(|has| TICKS.iter().any(|name| has.get(*name).is_some_and(|of| of == url)));
     let options = template.queues.iter().map(|queue| {
         let options = QueueOptions {
             visibility: queue.visibility,
             delay: queue.delay,
-            retention: queue.retention,
+            retention: is_of_ticks(&queue.url()).then_some(queue.retention),
             dead_letters: queue
                 .dead_letter
                 .as_ref()

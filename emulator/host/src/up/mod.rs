@@ -352,6 +352,8 @@ impl World {
         self.work.cancel();
         self.work_tasks.close();
         let _ = tokio::time::timeout(WORK_ENDS, self.work_tasks.wait()).await;
+        // A try that the queue has overtaken may still change what is delivered and what is queued.
+        let _ = tokio::time::timeout(WORK_ENDS, self.app.tries.ended()).await;
         let (queued, totals) = (self.backends.queued(&self.app.settings).await?, self.app.tally.totals());
         self.broker.cancel();
         self.broker_tasks.close();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use streammanager::app::App;
-use streammanager::deliver::breaker::BreakerState;
+use streammanager::breaker::BreakerState;
 use streammanager::embedded::Embedded;
 use streammanager::error::BackendError;
 use streammanager::record::Tier;

@@ -231,6 +231,6 @@ impl Index {
 }
 
 /// `now` plus `wait`; the end of time when that cannot be written down.
-pub(super) fn later(now: Timestamp, wait: Duration) -> Timestamp {
+pub(in crate::embedded) fn later(now: Timestamp, wait: Duration) -> Timestamp {
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }

@@ -19,12 +19,13 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
-use crate::embedded::{BODIES, Embedded, Failed, Moment, Op, Place, QUEUED, QueueOptions, Queued, sealed};
+use crate::embedded::{BODIES, Embedded, Failed, Moment, Op, Place, QUEUED, QueueOptions, Queued, Shared, sealed};
 use crate::error::BackendError;
 use crate::limits;
 use crate::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
 use crate::time::Timestamp;
-use index::{Index, Taken, later};
+pub(super) use index::later;
+use index::{Index, Taken};
 
 /// SQS's longest delay.
 const DELAY_MAX: Duration = Duration::from_secs(15 * 60);
@@ -59,17 +60,20 @@ impl Queues {
     }
 
     /// Makes memory agree with the rows on disk: at the start, and after a commit whose outcome is not known.
-    pub(crate) fn reconcile(&self, rows: &[(String, u64, Queued)], now: Timestamp) {
+    pub(crate) fn reconcile(&self, rows: &[(String, u64, Queued)], shared: &Shared) {
+        let (wall, now) = (shared.clock().now(), shared.steady());
         let mut on_disk: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
-        for (name, number, (_, visible_at, receives, _)) in rows {
+        for (name, number, (sent_at, visible_at, receives, _)) in rows {
             on_disk.entry(name).or_default().insert(*number);
             let queue = self.get(&QueueRef::new(name));
             let mut index = queue.index();
             if !index.knows(*number) {
-                // No delay is longer: a later moment is damage, and must not hide the message.
-                let visible_at = from_moment(*visible_at).min(later(now, DELAY_MAX));
                 let receives = (*receives).max(queue.possible_receives(*number));
-                index.add(*number, visible_at, receives, now);
+                // Written by a clock that may have been set since, or damaged: a delay is never longer than it was, or may be.
+                let left = from_moment(*visible_at).duration_since(wall);
+                let delay = from_moment(*visible_at).duration_since(from_moment(*sent_at));
+                let left = Duration::try_from(left.min(delay)).unwrap_or_default().min(DELAY_MAX);
+                index.add(*number, later(now, left), receives, now);
             }
         }
         let used: Vec<_> = self.used().values().cloned().collect();
@@ -126,7 +130,7 @@ impl Queue for Embedded {
     async fn send(&self, to: &QueueRef, messages: &[Message]) -> Result<Vec<Result<(), SendError>>, BackendError> {
         self.room()?;
         let queue = self.shared().queues().get(to);
-        let now = self.shared().clock().now();
+        let (sent_at, now) = (self.shared().clock().now(), self.shared().steady());
         let mut outcomes: Vec<Result<(), SendError>> = messages.iter().map(check).collect();
         let wanted = outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
         let granted = queue.index().reserve(wanted, queue.options.capacity);
@@ -138,10 +142,10 @@ impl Queue for Embedded {
                 continue;
             }
             let delay = if message.delay.is_zero() { queue.options.delay } else { message.delay };
-            rows.push((message.body.clone(), later(now, delay)));
+            rows.push((message.body.clone(), delay));
         }
         if !rows.is_empty() {
-            self.done(|reply| Box::new(ops::Send::new(queue, now, rows, reply))).await?;
+            self.done(|reply| Box::new(ops::Send::new(queue, sent_at, now, rows, reply))).await?;
         }
         Ok(outcomes)
     }
@@ -170,7 +174,7 @@ impl Queue for Embedded {
 
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError> {
         let queue = self.shared().queues().get(from);
-        let now = self.shared().clock().now();
+        let now = self.shared().steady();
         let (mut leaving, mut returned) = (Vec::new(), Vec::new());
         {
             let mut index = queue.index();
@@ -198,7 +202,7 @@ impl Queue for Embedded {
         let queue = self.shared().queues().get(of);
         let (returned, depth) = {
             let mut index = queue.index();
-            (index.advance(self.shared().clock().now()), index.depth())
+            (index.advance(self.shared().steady()), index.depth())
         };
         self.count(&queue, returned);
         Ok(depth)
@@ -221,7 +225,7 @@ impl Embedded {
     /// passed over.
     async fn take(&self, queue: &Arc<OneQueue>, max: usize) -> Result<Vec<Delivery>, BackendError> {
         loop {
-            let now = self.shared().clock().now();
+            let now = self.shared().steady();
             let until = later(now, queue.options.visibility);
             let dead_after = queue.options.dead_letters.as_ref().map(|(_, receives)| *receives);
             let (returned, taken) = {
@@ -252,7 +256,7 @@ impl Embedded {
             // Others that wait must learn when these come back.
             queue.changed.notify_waiters();
             let found = self.read(queue, taken)?;
-            let fresh = self.drop_old(queue, found, now);
+            let fresh = self.drop_old(queue, found);
             if !fresh.is_empty() {
                 return Ok(fresh.into_iter().map(|(_, delivery)| delivery).collect());
             }
@@ -332,9 +336,11 @@ impl Embedded {
     }
 
     /// Lets what is older than the queue keeps leave, and gives the rest.
-    fn drop_old(&self, queue: &Arc<OneQueue>, found: Vec<(Taken, Delivery)>, now: Timestamp) -> Vec<(Taken, Delivery)> {
+    fn drop_old(&self, queue: &Arc<OneQueue>, found: Vec<(Taken, Delivery)>) -> Vec<(Taken, Delivery)> {
+        let Some(retention) = queue.options.retention else { return found };
+        let now = self.shared().clock().now();
         let (old, fresh): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|(_, delivery)| later(delivery.sent_at, queue.options.retention) <= now);
+            found.into_iter().partition(|(_, delivery)| later(delivery.sent_at, retention) <= now);
         if !old.is_empty() {
             let numbers: Vec<u64> = old.iter().map(|(taken, _)| taken.number).collect();
             tracing::warn!(queue = %queue.name, messages = numbers.len(), "dropped messages past their retention");
@@ -357,7 +363,7 @@ impl Embedded {
         match end {
             None => std::future::pending().await,
             Some(end) => {
-                let left = end.duration_since(self.shared().clock().now());
+                let left = end.duration_since(self.shared().steady());
                 tokio::time::sleep(Duration::try_from(left).unwrap_or(Duration::ZERO)).await;
             }
         }

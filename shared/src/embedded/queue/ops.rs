@@ -1,11 +1,12 @@
 //! The queue's changes as operations of the writer: what each does to the rows, and to memory once that is committed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::{ReadableTable, WriteTransaction};
 use tokio::sync::oneshot;
 
-use super::{Body, OneQueue, QueueRef, from_moment};
+use super::{Body, OneQueue, QueueRef, from_moment, later};
 use crate::embedded::{BODIES, Moment, Op, QUEUED, RECEIVED, next_number, sealed};
 use crate::error::BackendError;
 use crate::time::Timestamp;
@@ -19,15 +20,23 @@ const NUMBER: &str = "message";
 pub(super) struct Send {
     queue: Arc<OneQueue>,
     sent_at: Timestamp,
-    /// Body and when it becomes visible.
-    rows: Vec<(Body, Timestamp)>,
+    /// The same moment by the queue's own time.
+    now: Timestamp,
+    /// Body and how long it is delayed.
+    rows: Vec<(Body, Duration)>,
     first: u64,
     reply: Reply,
 }
 
 impl Send {
-    pub(super) fn new(queue: Arc<OneQueue>, sent_at: Timestamp, rows: Vec<(Body, Timestamp)>, reply: Reply) -> Send {
-        Send { queue, sent_at, rows, first: 0, reply }
+    pub(super) fn new(
+        queue: Arc<OneQueue>,
+        sent_at: Timestamp,
+        now: Timestamp,
+        rows: Vec<(Body, Duration)>,
+        reply: Reply,
+    ) -> Send {
+        Send { queue, sent_at, now, rows, first: 0, reply }
     }
 }
 
@@ -43,14 +52,15 @@ impl Op for Send {
     fn apply(&mut self, tx: &WriteTransaction) -> Result<bool, redb::Error> {
         self.first = next_number(tx, NUMBER, self.rows.len() as u64)?;
         let (mut queued, mut bodies) = (tx.open_table(QUEUED)?, tx.open_table(BODIES)?);
-        for (number, (body, visible_at)) in (self.first..).zip(&self.rows) {
+        for (number, (body, delay)) in (self.first..).zip(&self.rows) {
+            let visible_at = later(self.sent_at, *delay);
             let key = (self.queue.name.as_str(), number);
             let (bytes, binary) = match body {
                 Body::Text(text) => (text.as_bytes(), false),
                 Body::Binary(bytes) => (&bytes[..], true),
             };
             let sent_at = self.sent_at.as_millisecond();
-            queued.insert(key, (sent_at, moment_after(*visible_at), 0, binary))?;
+            queued.insert(key, (sent_at, moment_after(visible_at), 0, binary))?;
             bodies.insert(key, &seal(key, sent_at, binary, bytes)[..])?;
         }
         Ok(true)
@@ -60,8 +70,8 @@ impl Op for Send {
         let mut index = self.queue.index();
         index.give_back(self.rows.len() as u64);
         if outcome.is_ok() {
-            for (number, (_, visible_at)) in (self.first..).zip(&self.rows) {
-                index.add(number, *visible_at, 0, self.sent_at);
+            for (number, (_, delay)) in (self.first..).zip(&self.rows) {
+                index.add(number, later(self.now, *delay), 0, self.now);
             }
         }
         drop(index);

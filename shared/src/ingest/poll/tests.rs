@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::*;
 use crate::app::Seams;
@@ -15,7 +16,7 @@ use crate::schedule::streams::StreamsFile;
 use crate::schedule::ticks;
 use crate::settings::{Secret, Settings};
 use crate::sources::{Polled, Services};
-use crate::time::{Clock, Rng};
+use crate::time::{Clock, Rng, WallClock};
 use crate::upstream::{Response, Unreachable};
 
 const HEADER: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight";
@@ -30,6 +31,7 @@ const FULL: &str = "local:full";
 struct World {
     app: App,
     source: Arc<Scripted>,
+    wall: WallClock,
     stream: StreamId,
     _folder: tempfile::TempDir,
 }
@@ -47,7 +49,7 @@ fn rows(rows: &[&str]) -> (Duration, Result<Response, Unreachable>) {
 
 impl World {
     async fn new(interval: &str, answers: Answers) -> World {
-        let clock = Clock::simulated("2026-08-01T00:10:00Z".parse().unwrap());
+        let (clock, wall) = Clock::settable("2026-08-01T00:10:00Z".parse().unwrap());
         let full = QueueOptions { capacity: 0, ..QueueOptions::default() };
         let queues = [(QueueRef::new(FULL), full)].into();
         let options = Options { commits: Commits::Inline, queues, ..Options::new(clock.clone()) };
@@ -74,7 +76,7 @@ impl World {
              config: {{product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}}\n"
         );
         streams::apply(&app, &StreamsFile::parse(&file).unwrap(), false).await.unwrap();
-        World { app, source, stream: StreamId::new("snpp").unwrap(), _folder: folder }
+        World { app, source, wall, stream: StreamId::new("snpp").unwrap(), _folder: folder }
     }
 
     fn tick(&self) -> Tick {
@@ -130,7 +132,7 @@ async fn s10_three_failures_open_the_breaker_for_a_growing_time_and_a_success_cl
         assert!(matches!(world.poll().await, PollOutcome::Failed(_)));
     }
     let opened = world.state().await;
-    assert_eq!(opened.failures, 3);
+    assert_eq!((opened.breaker.failures(), opened.breaker.state()), (3, BreakerState::Open));
     assert_eq!(world.poll().await, PollOutcome::Dropped("told to wait"), "open for a minute");
     assert!(matches!(world.poll().await, PollOutcome::Failed(_)), "the probe fails");
     for _ in 0..2 {
@@ -138,7 +140,7 @@ async fn s10_three_failures_open_the_breaker_for_a_growing_time_and_a_success_cl
     }
     assert_eq!(ledger(world.poll().await).new, 1);
     let closed = world.state().await;
-    assert_eq!((closed.failures, closed.not_before, closed.last_error), (0, None, None));
+    assert_eq!((closed.breaker.failures(), closed.not_before, closed.last_error), (0, None, None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +160,7 @@ async fn an_unmodified_source_is_no_fault_and_an_error_text_is_no_empty_window()
     let world = World::new("60s", vec![rows(&[GOOD]), says(304, &[], String::new()), refused]).await;
     ledger(world.poll().await);
     assert_eq!(world.poll().await, PollOutcome::NotModified);
-    assert_eq!(world.state().await.failures, 0);
+    assert_eq!(world.state().await.breaker.failures(), 0);
     let PollOutcome::Failed(text) = world.poll().await else { panic!("a wrong key was taken for data") };
     assert!(text.contains("map key") && !text.contains("k3y"), "{text}");
     assert!(world.state().await.cursor.contains("v1"), "the cursor did not move");
@@ -176,7 +178,7 @@ async fn q2_a_full_queue_makes_the_poller_wait_and_is_no_fault_of_the_source() {
         assert_eq!(world.poll().await, PollOutcome::Dropped("told to wait"));
     }
     let state = world.state().await;
-    assert_eq!((state.failures, state.cursor.as_str(), state.records_processed), (0, "", 0));
+    assert_eq!((state.breaker.failures(), state.cursor.as_str(), state.records_processed), (0, "", 0));
     let mut settings = (*world.app.settings).clone();
     settings.queues.high = filled;
     world.app.settings = Arc::new(settings);
@@ -246,4 +248,60 @@ async fn a_stream_that_is_applied_again_changes_only_what_the_file_changes() {
     assert!(streams::apply(&world.app, &file, false).await.unwrap().removed.is_empty(), "only --prune removes");
     assert_eq!(streams::apply(&world.app, &file, true).await.unwrap().removed.len(), 1);
     assert!(streams::list(&world.app).await.unwrap().is_empty());
+}
+
+/// M4: the clock was a day ahead while ticks were planned and polled, with a source that had just failed three times. Set
+/// right, polls go on within a plan and the breaker's own wait, and none is made twice.
+#[tokio::test(start_paused = true)]
+async fn m4_a_clock_that_was_set_back_stops_no_polls() {
+    const DAY: i64 = 86_400;
+    for back in [-30, -90, -3_600, -DAY, -15 * DAY] {
+        let html = || says(200, &[], "<html>down</html>".into());
+        let world = World::new("15s", vec![rows(&[GOOD]), html(), html(), html(), rows(&[GOOD])]).await;
+        let minutes = async |minutes: u64| {
+            let queue = world.app.settings.queues.stream_ticks.clone();
+            let before = world.source.asked().len();
+            for _ in 0..minutes {
+                ticks::plan(&world.app).await.unwrap();
+                let end = Instant::now() + Duration::from_secs(60);
+                while Instant::now() < end {
+                    for delivery in world.app.queue.receive(&queue, 1, Duration::from_secs(1)).await.unwrap() {
+                        let Body::Text(text) = &delivery.body else { panic!("a tick is text") };
+                        poll(&world.app, &serde_json::from_str(text).unwrap()).await.unwrap();
+                        let forget = [(delivery.receipt, crate::queue::Settle::Forget)];
+                        world.app.queue.settle(&queue, &forget).await.unwrap();
+                    }
+                }
+            }
+            world.source.asked().len() - before
+        };
+        assert_eq!(minutes(1).await, 4, "three failures open the breaker for a minute");
+        world.wall.step(back);
+        let polls = minutes(2).await;
+        assert!((2..=8).contains(&polls), "{back} s: {polls} polls in two minutes");
+        let polls = minutes(2).await;
+        assert!((7..=9).contains(&polls), "{back} s: {polls} polls in the next two minutes");
+    }
+}
+
+/// Whoever died with a lease, on a clock that was ahead, holds up nobody for longer than the lease.
+#[tokio::test(start_paused = true)]
+async fn a_lease_from_the_future_ends_by_the_monotonic_clock() {
+    let world = World::new("60s", vec![rows(&[GOOD])]).await;
+    let dead = lease::acquire(&world.app, "one", "dead", LEASE).await.unwrap().unwrap();
+    world.wall.step(-3_600);
+    assert!(lease::acquire(&world.app, "one", "heir", LEASE).await.unwrap().is_none());
+    tokio::time::advance(LEASE / 2).await;
+    assert!(lease::acquire(&world.app, "one", "heir", LEASE).await.unwrap().is_none());
+    tokio::time::advance(LEASE / 2).await;
+    let mut heir =
+        lease::acquire(&world.app, "one", "heir", LEASE).await.unwrap().expect("the dead one's time is over");
+    let mut dead = dead;
+    assert!(!dead.renew(&world.app).await.unwrap(), "it is fenced");
+    // One that is renewed stays with its holder.
+    for _ in 0..5 {
+        tokio::time::advance(LEASE / 2).await;
+        assert!(heir.renew(&world.app).await.unwrap());
+        assert!(lease::acquire(&world.app, "one", "third", LEASE).await.unwrap().is_none());
+    }
 }

@@ -1,24 +1,38 @@
 //! The Kafka sink on librdkafka [K1, K2, K3, K4]: two lanes, each a producer of its own, so that an alert never waits behind bulk.
 
-mod lane;
+mod producer;
 mod settings;
 mod topics;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::error::BackendError;
+use crate::limits::ASK_FOR_RETURN;
 use crate::record::Outgoing;
-use crate::sink::{Lane, Sent, Sink, TopicReport};
-use lane::LaneProducer;
+use crate::record::Topic;
+use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState};
+use producer::Producer;
 pub use settings::{KafkaSettings, Password, Security, Tls};
+
+/// Topics that are missing are made again at most this often: the cluster needs a moment to tell its brokers.
+const MEND_EVERY: Duration = Duration::from_secs(1);
 
 /// Both lanes, each with its own producer.
 pub struct KafkaSink {
     settings: KafkaSettings,
-    critical: LaneProducer,
-    bulk: LaneProducer,
+    critical: Producer,
+    bulk: Producer,
+    /// The next mending of topics may start at this time; `None` while one is under way.
+    mend_from: Arc<Mutex<Option<Instant>>>,
 }
 
 impl KafkaSink {
@@ -27,19 +41,58 @@ impl KafkaSink {
     /// # Errors
     /// `Fatal` when librdkafka refuses a setting, such as a certificate file that is not there.
     pub fn connect(settings: &KafkaSettings) -> Result<KafkaSink, BackendError> {
-        let lane =
-            |lane| LaneProducer::new(settings.producer(lane), &settings.topic_prefix).map_err(BackendError::Fatal);
-        Ok(KafkaSink { critical: lane(Lane::Critical)?, bulk: lane(Lane::Bulk)?, settings: settings.clone() })
+        let producer = |lane| {
+            Producer::new(settings.producer(lane), &settings.topic_prefix, settings.try_time)
+                .map_err(BackendError::Fatal)
+        };
+        Ok(KafkaSink {
+            critical: producer(Lane::Critical)?,
+            bulk: producer(Lane::Bulk)?,
+            settings: settings.clone(),
+            mend_from: Arc::new(Mutex::new(Some(Instant::now()))),
+        })
+    }
+
+    /// Makes the topics that are missing, in the background: what was written to them is tried again anyway.
+    fn mend_topics(&self) {
+        {
+            let mut from = self.mend_from.lock();
+            if from.is_none_or(|from| Instant::now() < from) {
+                return;
+            }
+            *from = None;
+        }
+        let (settings, from) = (self.settings.clone(), self.mend_from.clone());
+        tokio::spawn(async move {
+            match topics::check(settings.client(), &settings.brokers, &settings.topic_prefix).await {
+                Ok(reports) => {
+                    for report in reports.iter().filter(|report| report.state == TopicState::Created) {
+                        tracing::warn!(topic = report.topic, "a topic was missing and was made again");
+                    }
+                }
+                Err(problem) => tracing::warn!(%problem, "a topic is missing and could not be made"),
+            }
+            *from.lock() = Some(Instant::now() + MEND_EVERY);
+        });
     }
 }
 
 #[async_trait]
 impl Sink for KafkaSink {
-    async fn send(&self, lane: Lane, records: &[Outgoing], within: Duration) -> Vec<Sent> {
-        match lane {
-            Lane::Critical => self.critical.send(records, within).await,
-            Lane::Bulk => self.bulk.send(records, within).await,
+    async fn send(&self, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
+        let producer = match lane {
+            Lane::Critical => &self.critical,
+            Lane::Bulk => &self.bulk,
+        };
+        let answer = producer.send(records).await;
+        if answer.topic_is_missing {
+            self.mend_topics();
         }
+        answer.outcomes
+    }
+
+    async fn answers(&self) -> bool {
+        self.critical.answers(Topic::CRITICAL_ALERTS.name(), ASK_FOR_RETURN).await
     }
 
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {

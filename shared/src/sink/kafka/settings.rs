@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-use crate::limits::{BULK_IN_FLIGHT_RECORDS, TRY_BULK, TRY_CRITICAL};
+use crate::limits::{BULK_IN_FLIGHT_RECORDS, TRY};
 use crate::settings::{BadSetting, variable};
 use crate::sink::Lane;
 
@@ -20,6 +20,8 @@ pub struct KafkaSettings {
     /// Put before every topic's name [K2].
     pub topic_prefix: String,
     pub security: Security,
+    /// A record that is not acknowledged by then is given up [R1].
+    pub try_time: Duration,
 }
 
 /// How a connection is protected and who we say we are.
@@ -71,6 +73,7 @@ impl KafkaSettings {
             brokers: brokers.trim().to_owned(),
             topic_prefix: topic_prefix.to_owned(),
             security: Security::Plaintext,
+            try_time: TRY,
         };
         let is_address = |address: &str| match address.trim().rsplit_once(':') {
             Some((host, port)) => !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0),
@@ -178,12 +181,13 @@ impl KafkaSettings {
             // A missing topic is made by us, with its partitions, never by the broker with its own number [K2].
             .set("allow.auto.create.topics", "false")
             // A topic that is not there is told as such instead of as silence.
-            .set("topic.metadata.propagation.max.ms", "1000");
+            .set("topic.metadata.propagation.max.ms", "1000")
+            // A topic that is missing is made by us, with its partitions, never by the broker with one [K2].
+            .set("allow.auto.create.topics", "false")
+            // The client gives a record up by itself, so that no call ever has to end what others share.
+            .set("message.timeout.ms", milliseconds(self.try_time));
         match lane {
-            Lane::Critical => config
-                .set("linger.ms", "0")
-                .set("compression.codec", "none")
-                .set("message.timeout.ms", milliseconds(2 * TRY_CRITICAL)),
+            Lane::Critical => config.set("linger.ms", "0").set("compression.codec", "none"),
             Lane::Bulk => config
                 .set("linger.ms", "5")
                 .set("compression.codec", "zstd")
@@ -191,8 +195,7 @@ impl KafkaSettings {
                 // Below the smallest sensible max.message.bytes of a topic, so that a batch is never too large where its
                 // records alone are not.
                 .set("batch.size", "262144")
-                .set("queue.buffering.max.messages", BULK_IN_FLIGHT_RECORDS.to_string())
-                .set("message.timeout.ms", milliseconds(2 * TRY_BULK)),
+                .set("queue.buffering.max.messages", BULK_IN_FLIGHT_RECORDS.to_string()),
         };
         config
     }

@@ -1,10 +1,12 @@
-//! One lane: an idempotent producer of its own, a call's records handed to it, and their delivery reports counted.
+//! The producer of one lane, which every call of the lane shares: a call's records are handed to it and their delivery
+//! reports counted.
 //!
-//! Nothing of a call is in flight when it returns. At its deadline, and when its future is dropped, the producer is
-//! retired: all that it holds is purged, every purged record is reported, and the call waits for these reports. A
-//! retired producer is never used again (purging tears holes into its sequence numbers; its connections may be dead);
-//! other calls whose records it held hand them to the next one. What the kernel or the broker already has can't be called
-//! back: that is R1's possible duplicate.
+//! No call ever ends what others have in flight. librdkafka itself gives a record up when a try's time is over, and reports
+//! it; a call returns when all its records are reported, so that nothing of it is in flight any more. A call that is dropped
+//! leaves its records behind: they are delivered or given up within the same time, and nobody hears of it.
+//!
+//! A producer is *retired* only when it has failed for good, or when it owes reports long after their time. What a retired
+//! producer holds is purged and thereby reported; calls that have time left hand these records to its successor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,11 +17,12 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
-use tokio::sync::Notify;
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::error::Reason;
+use crate::limits::TRY_ENDS_LATE;
 use crate::record::Outgoing;
 use crate::sink::{Sent, refusal};
 
@@ -27,69 +30,91 @@ use crate::sink::{Sent, refusal};
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Records handed over before other tasks get their turn: about half a millisecond.
 const TURN: usize = 256;
+/// A report that is so late never comes: the client's threads have died, or the host stood still.
+const OWED: Duration = TRY_ENDS_LATE.saturating_mul(5);
 /// Purged again until all is reported, in case a record was just moving between the producer's queues.
 const PURGE_AGAIN: Duration = Duration::from_millis(50);
 
-pub(super) struct LaneProducer {
+pub(super) struct Producer {
     config: ClientConfig,
     topic_prefix: String,
+    try_time: Duration,
     current: Mutex<Arc<Client>>,
 }
 
-impl LaneProducer {
-    pub(super) fn new(config: ClientConfig, topic_prefix: &str) -> Result<LaneProducer, String> {
+/// What became of a call's records, one outcome each.
+pub(super) struct Answer {
+    pub(super) outcomes: Vec<Sent>,
+    /// The cluster does not have a topic that was written to.
+    pub(super) topic_is_missing: bool,
+}
+
+impl Producer {
+    /// `try_time`: what `config` gives a record before it is given up.
+    pub(super) fn new(config: ClientConfig, topic_prefix: &str, try_time: Duration) -> Result<Producer, String> {
         let current = Mutex::new(Arc::new(Client::new(&config)?));
-        Ok(LaneProducer { config, topic_prefix: topic_prefix.into(), current })
+        Ok(Producer { config, topic_prefix: topic_prefix.into(), try_time, current })
     }
 
-    pub(super) async fn send(&self, records: &[Outgoing], within: Duration) -> Vec<Sent> {
-        let deadline = Instant::now() + within;
+    pub(super) async fn send(&self, records: &[Outgoing]) -> Answer {
+        let deadline = Instant::now() + self.try_time;
         let mut outcomes: Vec<Sent> = records.iter().map(|record| refusal(record).unwrap_or(Sent::Acked)).collect();
         let mut open: Vec<usize> = (0..records.len()).filter(|&index| outcomes[index] == Sent::Acked).collect();
-        let mut too_large = Vec::new();
+        let (mut too_large, mut topic_is_missing) = (Vec::new(), false);
         while !open.is_empty() {
             let client = match self.client() {
                 Ok(client) => client,
                 Err(problem) => {
                     open.into_iter().for_each(|index| outcomes[index] = Sent::Retry(problem.clone()));
-                    return outcomes;
+                    break;
                 }
             };
             let failures = client.round(records, &open, &self.topic_prefix, deadline).await;
             open.clear();
             for (index, failure) in failures {
+                topic_is_missing |= failure.is_missing_topic();
                 match failure {
-                    // Another call retired the producer: this one has time left.
+                    // Its producer was retired: this call has time left.
                     Failure::Broker(code) if is_purged(code) && Instant::now() < deadline => open.push(index),
                     Failure::Broker(RDKafkaErrorCode::MessageSizeTooLarge) => too_large.push(index),
-                    Failure::Broker(code) | Failure::Client(code) => outcomes[index] = client.outcome(code, within),
+                    Failure::Broker(code) | Failure::Client(code) => outcomes[index] = self.outcome(&client, code),
                 }
             }
             open.sort_unstable();
         }
         too_large.sort_unstable();
-        self.send_alone(records, &too_large, deadline, within, &mut outcomes).await;
-        outcomes
+        self.send_alone(records, &too_large, deadline, &mut outcomes).await;
+        Answer { outcomes, topic_is_missing }
     }
 
     /// The broker refuses a whole batch as too large: only a record that it refuses alone is.
-    async fn send_alone(
-        &self,
-        records: &[Outgoing],
-        suspects: &[usize],
-        deadline: Instant,
-        within: Duration,
-        outcomes: &mut [Sent],
-    ) {
+    async fn send_alone(&self, records: &[Outgoing], suspects: &[usize], deadline: Instant, outcomes: &mut [Sent]) {
         for &index in suspects {
             outcomes[index] = match self.client() {
                 Err(problem) => Sent::Retry(problem),
                 Ok(client) => match client.round(records, &[index], &self.topic_prefix, deadline).await.pop() {
                     None => Sent::Acked,
-                    Some((_, Failure::Broker(code) | Failure::Client(code))) => client.outcome(code, within),
+                    Some((_, Failure::Broker(code) | Failure::Client(code))) => self.outcome(&client, code),
                 },
             };
         }
+    }
+
+    /// Whether the cluster answers a question within `within`.
+    pub(super) async fn answers(&self, topic: &str, within: Duration) -> bool {
+        let Ok(client) = self.client() else { return false };
+        let (topic, (done, answer)) = (format!("{}{topic}", self.topic_prefix), oneshot::channel());
+        // The question blocks. Whoever asked may have gone.
+        let asked = std::thread::Builder::new().name("kafka-question".into()).spawn(move || {
+            let _ = done.send(client.producer().client().fetch_metadata(Some(&topic), within).is_ok());
+        });
+        asked.is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// Which producer is in use: another one has another number.
+    #[cfg(test)]
+    pub(super) fn serial(&self) -> usize {
+        Arc::as_ptr(&*self.current.lock()) as usize
     }
 
     /// The producer in use; a new one after the last was retired or failed for good.
@@ -104,6 +129,18 @@ impl LaneProducer {
         }
         Ok(current.clone())
     }
+
+    fn outcome(&self, client: &Client, code: RDKafkaErrorCode) -> Sent {
+        let mut text = if is_purged(code) || code == RDKafkaErrorCode::MessageTimedOut {
+            format!("Kafka did not acknowledge within {:?}", self.try_time)
+        } else {
+            format!("Kafka: {code}")
+        };
+        if let Some(problem) = client.producer().context().last_problem() {
+            text = format!("{text}; last problem: {problem}");
+        }
+        outcome(code, text)
+    }
 }
 
 /// Why a record has no acknowledgement: refused before it was handed over, or reported by the producer.
@@ -111,6 +148,14 @@ impl LaneProducer {
 enum Failure {
     Client(RDKafkaErrorCode),
     Broker(RDKafkaErrorCode),
+}
+
+impl Failure {
+    fn is_missing_topic(self) -> bool {
+        use RDKafkaErrorCode as Code;
+        let (Failure::Client(code) | Failure::Broker(code)) = self;
+        matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
+    }
 }
 
 fn is_purged(code: RDKafkaErrorCode) -> bool {
@@ -157,7 +202,6 @@ impl Client {
         deadline: Instant,
     ) -> Vec<(usize, Failure)> {
         let call = Arc::new(Call { left: AtomicUsize::new(1), ..Call::default() });
-        let in_flight = InFlight { client: self, call: &call };
         let mut topic = String::new();
         let mut late = false;
         for (turn, &index) in open.iter().enumerate() {
@@ -170,13 +214,16 @@ impl Client {
             topic.push_str(topic_prefix);
             topic.push_str(record.topic.name());
             let failure = loop {
-                if late || self.retired.load(Ordering::Acquire) {
+                if late {
+                    break Some(Failure::Client(RDKafkaErrorCode::MessageTimedOut));
+                }
+                if self.retired.load(Ordering::Acquire) {
                     break Some(Failure::Broker(RDKafkaErrorCode::PurgeQueue));
                 }
                 match self.hand_over(&topic, record, &call, index) {
                     Ok(()) => break None,
                     Err(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => sleep(FULL_PAUSE).await,
-                    Err(RDKafkaErrorCode::QueueFull) => break Some(Failure::Broker(RDKafkaErrorCode::PurgeQueue)),
+                    Err(RDKafkaErrorCode::QueueFull) => late = true,
                     Err(code) => break Some(Failure::Client(code)),
                 }
             };
@@ -185,13 +232,13 @@ impl Client {
             }
         }
         call.settle();
-        if self.retired.load(Ordering::Acquire) || timeout_at(deadline, call.finished()).await.is_err() {
+        if timeout_at(deadline + OWED, call.finished()).await.is_err() {
+            tracing::error!("the Kafka producer does not report its records: a new one takes over");
             self.retire();
             while timeout(PURGE_AGAIN, call.finished()).await.is_err() {
                 self.purge();
             }
         }
-        drop(in_flight);
         call.take_failures()
     }
 
@@ -228,18 +275,6 @@ impl Client {
     fn purge(&self) {
         self.producer().purge(PurgeConfig::default().queue().inflight().non_blocking());
     }
-
-    fn outcome(&self, code: RDKafkaErrorCode, within: Duration) -> Sent {
-        let mut text = if is_purged(code) {
-            format!("Kafka did not acknowledge within {within:?}")
-        } else {
-            format!("Kafka: {code}")
-        };
-        if let Some(problem) = self.producer().context().last_problem() {
-            text = format!("{text}; last problem: {problem}");
-        }
-        outcome(code, text)
-    }
 }
 
 impl Drop for Client {
@@ -247,20 +282,6 @@ impl Drop for Client {
     fn drop(&mut self) {
         let producer = self.producer.take();
         let _ = std::thread::Builder::new().name("kafka-client-end".into()).spawn(move || drop(producer));
-    }
-}
-
-/// A call's records in flight: dropped before all are reported, their producer is retired.
-struct InFlight<'a> {
-    client: &'a Client,
-    call: &'a Call,
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        if self.call.left.load(Ordering::Acquire) > 0 {
-            self.client.retire();
-        }
     }
 }
 

@@ -1,9 +1,10 @@
-//! Who delivers: the scheduler starts an invocation every minute, anywhere in it. One holds the lanes' lease, one
-//! stands by and takes over when it ends or dies, any other leaves at once.
+//! Who is on duty, that is, who delivers: the scheduler starts an invocation every minute, anywhere in it. One holds the
+//! lease of the duty, one stands by and takes over when it ends or dies, any other leaves at once.
 
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -12,7 +13,7 @@ use crate::error::BackendError;
 use crate::limits::LEASE;
 use crate::schedule::lease::{self, Lease};
 
-const LANES: &str = "deliver/lanes";
+const DUTY: &str = "deliver/duty";
 const STANDBY: &str = "deliver/standby";
 const RENEW: Duration = Duration::from_secs(1);
 
@@ -33,14 +34,14 @@ pub enum Outcome {
 /// Delivers under the lease until `stop`.
 pub async fn run(app: &App, stop: &CancellationToken) -> Result<Outcome, BackendError> {
     let owner = app.rng.ulid(app.clock.now()).to_string();
-    if let Some(lanes) = lease::acquire(app, LANES, &owner, LEASE).await? {
-        return hold(app, lanes, stop).await;
+    if let Some(duty) = lease::acquire(app, DUTY, &owner, LEASE).await? {
+        return hold(app, duty, stop).await;
     }
     let Some(mut standby) = lease::acquire(app, STANDBY, &owner, LEASE).await? else { return Ok(Outcome::Surplus) };
     while !stop.is_cancelled() {
-        if let Some(lanes) = lease::acquire(app, LANES, &owner, LEASE).await? {
+        if let Some(duty) = lease::acquire(app, DUTY, &owner, LEASE).await? {
             standby.release(app).await?;
-            return hold(app, lanes, stop).await;
+            return hold(app, duty, stop).await;
         }
         tokio::select! {
             () = stop.cancelled() => {}
@@ -55,18 +56,18 @@ pub async fn run(app: &App, stop: &CancellationToken) -> Result<Outcome, Backend
 }
 
 /// Renews beside delivering. A lease that cannot be renewed in its time may have a new holder: stop, finish, release.
-async fn hold(app: &App, mut lanes: Lease, stop: &CancellationToken) -> Result<Outcome, BackendError> {
+async fn hold(app: &App, mut duty: Lease, stop: &CancellationToken) -> Result<Outcome, BackendError> {
     let ending = stop.child_token();
     let renewing = async {
-        let mut renewed = app.clock.now();
+        let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RENEW).await;
-            match lanes.renew(app).await {
-                Ok(true) => renewed = app.clock.now(),
+            match duty.renew(app).await {
+                Ok(true) => renewed = Instant::now(),
                 Ok(false) => break,
                 Err(problem) => {
-                    tracing::warn!(%problem, "the lanes' lease could not be renewed");
-                    if app.clock.since(renewed) + RENEW >= LEASE {
+                    tracing::warn!(%problem, "the lease of the duty to deliver could not be renewed");
+                    if renewed.elapsed() + RENEW >= LEASE {
                         break;
                     }
                 }
@@ -80,6 +81,6 @@ async fn hold(app: &App, mut lanes: Lease, stop: &CancellationToken) -> Result<O
         () = renewing => Ok(()),
     };
     let outcome = if stop.is_cancelled() { Outcome::Delivered } else { Outcome::Replaced };
-    lanes.release(app).await?;
+    duty.release(app).await?;
     delivered.map(|()| outcome)
 }

@@ -1,0 +1,160 @@
+//! The Kafka sink against librdkafka's own mock brokers, which are slow, silent or refuse as told.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
+
+use super::*;
+use crate::sink::conformance::record;
+
+const BROKER: i32 = 1;
+const PARTITIONS: i32 = 4;
+/// Tries until a fault that is over has healed.
+const TRIES: usize = 20;
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+fn cluster() -> (Cluster, KafkaSink) {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(Topic::NASA_FIRMS.name(), PARTITIONS, 1).unwrap();
+    let settings = KafkaSettings::plaintext(&cluster.bootstrap_servers(), "").unwrap();
+    let sink = KafkaSink::connect(&settings).unwrap();
+    (cluster, sink)
+}
+
+/// Both lanes are healed by themselves, without a restart.
+async fn heals(sink: &KafkaSink, what: &str) {
+    for lane in [Lane::Critical, Lane::Bulk] {
+        let mut last = Vec::new();
+        for n in 0..TRIES {
+            last = sink.send(lane, &[record(what, n)]).await;
+            if last == [Sent::Acked] {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(last, [Sent::Acked], "{what}: {lane:?}");
+    }
+}
+
+/// Nothing goes out on either lane.
+async fn fails(sink: &KafkaSink, what: &str) {
+    for lane in [Lane::Critical, Lane::Bulk] {
+        let outcome = sink.send(lane, &[record(what, 0)]).await;
+        assert!(matches!(outcome[..], [Sent::Retry(_)]), "{what}: {lane:?}: {outcome:?}");
+    }
+}
+
+/// E2: at a broker that takes longer than the hedge waits, callers give up their tries all the time. The producer that all
+/// share stays the same, and every call that waits is acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e2_calls_given_up_at_a_slow_broker_cost_the_others_nothing() {
+    let (cluster, sink) = cluster();
+    heals(&sink, "warm").await;
+    for milliseconds in [60, 200] {
+        cluster.broker_round_trip_time(BROKER, Duration::from_millis(milliseconds)).unwrap();
+        let before = sink.critical.serial();
+        let calls = (0..64).map(|n| {
+            let sink = &sink;
+            async move {
+                let one = [record("slow", n)];
+                let sending = sink.send(Lane::Critical, &one);
+                if n % 2 == 0 {
+                    tokio::time::timeout(Duration::from_millis(20), sending).await.ok()
+                } else {
+                    Some(sending.await)
+                }
+            }
+        });
+        let outcomes = join_all(calls).await;
+        assert!(outcomes.iter().flatten().all(|sent| *sent == [Sent::Acked]), "{outcomes:?}");
+        assert!(outcomes.iter().filter(|sent| sent.is_none()).count() > 0, "none was given up");
+        assert_eq!(sink.critical.serial(), before, "the producer was retired");
+    }
+}
+
+/// R2: the first try at a broker that does not answer yet fails; the producer finds it by itself when it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r2_a_broker_that_is_just_starting_is_found() {
+    let (cluster, sink) = cluster();
+    cluster.broker_down(BROKER).unwrap();
+    fails(&sink, "down").await;
+    assert!(!sink.answers().await);
+    cluster.broker_up(BROKER).unwrap();
+    heals(&sink, "up").await;
+    assert!(sink.answers().await);
+    cluster.broker_down(BROKER).unwrap();
+    fails(&sink, "down again").await;
+    cluster.broker_up(BROKER).unwrap();
+    heals(&sink, "up again").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_without_a_leader_for_a_while_heal() {
+    let (cluster, sink) = cluster();
+    heals(&sink, "before").await;
+    let lead = |leader| {
+        for partition in 0..PARTITIONS {
+            cluster.partition_leader(Topic::NASA_FIRMS.name(), partition, leader).unwrap();
+        }
+    };
+    lead(None);
+    // The leader that the client knows refuses; asked again, the cluster names none.
+    cluster.request_errors(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION; 2]);
+    fails(&sink, "no leader").await;
+    lead(Some(BROKER));
+    heals(&sink, "a leader again").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_taken_and_given_back_heal() {
+    let (cluster, sink) = cluster();
+    heals(&sink, "before").await;
+    let refused = Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    for _ in 0..2 {
+        cluster.request_errors(RDKafkaApiKey::Produce, &[refused; 4]);
+        fails(&sink, "not allowed").await;
+        cluster.clear_request_errors(RDKafkaApiKey::Produce);
+        heals(&sink, "allowed again").await;
+    }
+    cluster.topic_error(Topic::NASA_FIRMS.name(), refused).unwrap();
+    let (cluster, sink) = (&cluster, KafkaSink::connect(&sink.settings).unwrap());
+    fails(&sink, "not allowed from the start").await;
+    cluster.topic_error(Topic::NASA_FIRMS.name(), Code::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    heals(&sink, "allowed in the end").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_was_missing_is_found_when_it_is_there() {
+    let (cluster, sink) = cluster();
+    heals(&sink, "before").await;
+    let missing = Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    cluster.topic_error(Topic::NASA_FIRMS.name(), missing).unwrap();
+    cluster.request_errors(RDKafkaApiKey::Produce, &[missing; 64]);
+    fails(&sink, "deleted").await;
+    cluster.clear_request_errors(RDKafkaApiKey::Produce);
+    cluster.topic_error(Topic::NASA_FIRMS.name(), Code::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    heals(&sink, "made again").await;
+}
+
+/// Errors after which an idempotent producer must begin a new sequence, or cannot go on at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_sequence_heals() {
+    let (cluster, sink) = cluster();
+    heals(&sink, "before").await;
+    for code in [
+        Code::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+        Code::RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
+        Code::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
+    ] {
+        cluster.request_errors(RDKafkaApiKey::Produce, &[code]);
+        sink.send(Lane::Critical, &[record("broken", 0)]).await;
+        cluster.clear_request_errors(RDKafkaApiKey::Produce);
+        heals(&sink, "afterwards").await;
+    }
+}

@@ -93,23 +93,6 @@ async fn r2_a_broker_that_is_just_starting_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_without_a_leader_for_a_while_heal() {
-    let (cluster, sink) = cluster();
-    heals(&sink, "before").await;
-    let lead = |leader| {
-        for partition in 0..PARTITIONS {
-            cluster.partition_leader(Topic::NASA_FIRMS.name(), partition, leader).unwrap();
-        }
-    };
-    lead(None);
-    // The leader that the client knows refuses; asked again, the cluster names none.
-    cluster.request_errors(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION; 2]);
-    fails(&sink, "no leader").await;
-    lead(Some(BROKER));
-    heals(&sink, "a leader again").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rights_taken_and_given_back_heal() {
     let (cluster, sink) = cluster();
     heals(&sink, "before").await;

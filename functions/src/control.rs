@@ -4,6 +4,8 @@
 use std::pin::Pin;
 use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::audit;
@@ -11,7 +13,7 @@ use streammanager::control::caller::Caller;
 use streammanager::control::connector::{Connector, Registration};
 use streammanager::control::connectors::{self, ControlError};
 use streammanager::dead;
-use streammanager::record::{ConnectorId, StreamId, Tier};
+use streammanager::record::{ConnectorId, EventId, StreamId, Tier};
 use streammanager::schedule::streams::{self, StreamsFile};
 use streammanager::schemas;
 use streammanager::sink::Lane;
@@ -44,7 +46,7 @@ type Answer = Result<HttpResponse, ControlError>;
 type Handler = for<'a> fn(Asked<'a>) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// Every operator route.
-pub static ROUTES: [Route; 13] = [
+pub static ROUTES: [Route; 14] = [
     operators("GET", "/status", |asked| Box::pin(status(asked))),
     operators("GET", "/connectors", |asked| Box::pin(list_connectors(asked))),
     operators("POST", "/connectors", |asked| Box::pin(register_connector(asked))),
@@ -56,6 +58,7 @@ pub static ROUTES: [Route; 13] = [
     operators("POST", "/streams/{id}/start", |asked| Box::pin(set_started(asked, true))),
     operators("POST", "/streams/{id}/stop", |asked| Box::pin(set_started(asked, false))),
     operators("GET", "/dead-letters", |asked| Box::pin(list_dead_letters(asked))),
+    operators("GET", "/dead-letters/{id}", |asked| Box::pin(read_dead_letter(asked))),
     operators("GET", "/audit", |asked| Box::pin(read_audit(asked))),
     Route { method: "GET", path: "/schemas/{name}", auth: Auth::Public, handler: |asked| Box::pin(read_schema(asked)) },
 ];
@@ -190,6 +193,15 @@ async fn list_dead_letters(asked: Asked<'_>) -> Answer {
     let stream = asked.query("stream").map(named).transpose()?;
     let letters = dead::list(asked.app, stream.as_ref(), LISTED).await?;
     Ok(HttpResponse::json(200, &json!({ "dead_letters": letters })))
+}
+
+async fn read_dead_letter(asked: Asked<'_>) -> Answer {
+    let id: EventId = asked.id()?;
+    let unknown = || ControlError::Unknown(format!("dead letter {id}"));
+    let letter = dead::find(asked.app, id).await?.ok_or_else(unknown)?;
+    // Absent: the stored bytes are gone, and the letter says how many there were.
+    let bytes = dead::raw(asked.app, &letter).await?.map(|bytes| BASE64.encode(bytes));
+    Ok(HttpResponse::json(200, &json!({ "dead_letter": letter, "base64": bytes })))
 }
 
 /// One page: `day` (a date in UTC, else today), `after` (an entry's id) and `max`. `next` is the `after` of the next page, if

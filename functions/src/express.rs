@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::caller;
-use streammanager::dead;
+use streammanager::dead::{self, Rejected};
 use streammanager::error::{BackendError, Reason, Reject};
 use streammanager::express::admit::refuse_stranger;
 use streammanager::express::{Accepted, Incoming, Refusal, Verdict, Why, express};
@@ -174,8 +174,8 @@ async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
     };
     let detail = "it came by the rule's error action, which names no principal";
     tracing::error!(%source, client = error.client_id, detail, "an alert waits in the dead letters");
-    let reject = Reject::new(Reason::UnauthorisedSource, detail).with_raw(body);
-    dead::bury_unadmitted(app, None, &source, reject).await?;
+    let reject = Reject::new(Reason::UnauthorisedSource, detail);
+    dead::bury_unadmitted(app, None, Rejected::new(source.clone(), reject, &body)).await?;
     let actor = format!("client {}", error.client_id.as_deref().unwrap_or_default());
     Ok(refuse_stranger(app, &actor, source.as_str(), detail).await?)
 }

@@ -1,7 +1,9 @@
 //! stream: pushed readings from Kinesis, and the ticks of streams polled faster than every 30 s.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 use streammanager::app::App;
 use streammanager::decode::{Context, Format, Row, sensor};
@@ -9,7 +11,7 @@ use streammanager::error::{Reason, Reject, Sender};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{self, Ledger, validate};
 use streammanager::limits::READING_BYTES;
-use streammanager::record::{SourceId, Stream, StreamId, TenantId, WhenFull};
+use streammanager::record::{Origin, SourceId, Stream, StreamId, TenantId, WhenFull};
 use streammanager::time::Timestamp;
 
 use crate::HandlerError;
@@ -96,10 +98,17 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
     let now = app.clock.now();
     let rows =
         readings_of(&output, &source, &record.kinesis.sequence_number, now).unwrap_or_else(|reject| vec![Err(reject)]);
-    let checked =
-        |row: Row| row.and_then(|draft| validate::check(draft, now)).map_err(|reject| reject.sent_by(&sender));
-    let rows = rows.into_iter().map(checked).collect();
-    (source, rows)
+    // Of several readings in a message each has its own data as its bytes.
+    let raw = if rows.len() == 1 { output.payload().unwrap_or_default() } else { Bytes::new() };
+    let origin = Origin { raw, sender: Some(Arc::new(sender.clone())) };
+    let checked = |row: Row| match row {
+        Ok(mut draft) => {
+            draft.origin = origin.clone();
+            validate::check(draft, now)
+        }
+        Err(reject) => Err(reject.sent_by(&sender)),
+    };
+    (source, rows.into_iter().map(checked).collect())
 }
 
 fn readings_of(output: &RuleOutput, source: &SourceId, sequence: &str, now: Timestamp) -> Result<Vec<Row>, Reject> {

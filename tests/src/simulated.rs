@@ -21,7 +21,8 @@ use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{IngestError, Ledger, ingest};
 use streammanager::queue::Depth;
 use streammanager::record::{
-    ConnectorId, Data, Draft, EventId, Observation, Outgoing, SourceId, Stream, StreamId, TenantId, Tier, WhenFull,
+    ConnectorId, Data, Draft, EventId, Observation, Origin, Outgoing, SourceId, Stream, StreamId, TenantId, Tier,
+    WhenFull,
 };
 use streammanager::settings::Settings;
 use streammanager::sink::Lane;
@@ -178,6 +179,7 @@ fn stream(source: &str) -> Stream {
 fn draft(source: &SourceId, n: usize, observed_at: Timestamp) -> Draft {
     let number = n.to_string();
     let read = Observation {
+        origin: Origin::default(),
         source: source.clone(),
         observed_at,
         published_at: None,

@@ -248,3 +248,29 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let ended = child.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_a_rejected_records_bytes_are_shown_whatever_their_size() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let system = System::up(&start);
+    let key = system.sender("butte").await;
+    let url = system.url("/");
+    let variables = [("STREAMMANAGER_ENDPOINT", &*url), ("STREAMMANAGER_DATA", start.data.to_str().unwrap())];
+    for body in ["neither JSON nor XML".to_owned(), "x".repeat(20_000)] {
+        assert_eq!(system.alert(&key, body.clone()).await.unwrap().0, 422);
+        let (code, listed, error) = run(folder.path(), &variables, &["dead-letters", "list", "--json"]);
+        assert_eq!(code, 0, "{error}");
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let mut letters = listed["dead_letters"].as_array().unwrap().iter();
+        let letter = letters.find(|letter| letter["raw_bytes"] == body.len()).expect("it is listed");
+        let id = letter["id"].as_str().unwrap();
+        let (code, shown, error) = run(folder.path(), &variables, &["dead-letters", "show", id]);
+        assert_eq!(code, 0, "{error}");
+        assert!(shown.contains("not_data") && shown.contains(&body), "{shown}");
+        let (_, raw, _) = run(folder.path(), &variables, &["dead-letters", "show", id, "--raw"]);
+        assert_eq!(raw, body);
+    }
+    let (code, _, error) = run(folder.path(), &variables, &["dead-letters", "show", &"0".repeat(32)]);
+    assert!(code == 1 && error.contains("there is no dead letter"), "{error}");
+}

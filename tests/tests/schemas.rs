@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use streammanager::app::{App, Seams};
-use streammanager::dead;
+use streammanager::dead::{self, Rejected};
 use streammanager::decode::{Context, Format};
 use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options};
@@ -188,8 +188,8 @@ async fn k2_a_dead_letters_announcement_validates() {
         Rng::seeded(1),
     );
     let source = SourceId::new("iot_purpleair").unwrap();
-    let reject = Reject::new(Reason::BadJson, "line 1").at_row(3).with_raw("{");
-    dead::bury_rejects(&app, &stream(&source), vec![(source, reject)]).await.unwrap();
+    let reject = Reject::new(Reason::BadJson, "line 1").at_row(3);
+    dead::bury_rejects(&app, &stream(&source), vec![Rejected::new(source, reject, &"{".into())]).await.unwrap();
     let received = app.queue.receive(&app.settings.queues.low, 1, Duration::ZERO).await.unwrap();
     let Body::Binary(bytes) = &received[0].body else { panic!("an envelope is binary") };
     let records = Envelope::decode(bytes).unwrap().unpack().unwrap();

@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use streammanager::record::StreamId;
+use streammanager::record::{EventId, StreamId};
 use streammanager::schedule::streams::StreamsFile;
 use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::folder;
@@ -250,7 +252,10 @@ pub async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
 }
 
 pub async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> {
-    let DeadLettersCommand::List { stream, endpoint } = command;
+    let (stream, endpoint) = match command {
+        DeadLettersCommand::List { stream, endpoint } => (stream, endpoint),
+        DeadLettersCommand::Show { id, raw, endpoint } => return dead_letter(&endpoint, id, raw).await,
+    };
     let path = stream.map_or("/dead-letters".to_owned(), |stream| format!("/dead-letters?stream={stream}"));
     let listed = call(&endpoint, Method::GET, &path, None).await?;
     show(&endpoint, &listed, |listed| {
@@ -267,6 +272,27 @@ pub async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> 
         });
         shown.collect()
     })
+}
+
+async fn dead_letter(endpoint: &EndpointArgs, id: EventId, raw: bool) -> Result<Exit, Failure> {
+    let found = call(endpoint, Method::GET, &format!("/dead-letters/{id}"), None).await?;
+    let bytes = found["base64"].as_str().and_then(|text| BASE64.decode(text).ok());
+    if !raw {
+        return show(endpoint, &found, |found| {
+            let fields = found["dead_letter"].as_object().into_iter().flatten().filter(|(name, _)| *name != "raw");
+            let mut lines: Vec<String> = fields.map(|(name, value)| format!("{name:<12} {}", cell(value))).collect();
+            lines.push(match &bytes {
+                Some(bytes) => format!("\n{}", String::from_utf8_lossy(bytes)),
+                None => "\nits bytes are gone".to_owned(),
+            });
+            lines
+        });
+    }
+    let bytes = bytes.ok_or_else(|| Failure::new(format!("the bytes of {id} are gone")))?;
+    match std::io::stdout().write_all(&bytes) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(format!("standard output: {e}"))),
+        _ => Ok(Exit::Done),
+    }
 }
 
 async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {

@@ -1,27 +1,32 @@
 //! Dead letters: records that can never succeed, with their original bytes [R4]. The same bad row read again is the same
-//! dead letter, seen once more. An outage never sends a good record here.
+//! dead letter, seen once more. An outage never sends a good record here. A stream keeps so many letters; what comes beyond
+//! is counted, and letters that are seen no more expire.
+
+mod announce;
+mod count;
+mod patterns;
+#[cfg(all(test, feature = "embedded", feature = "testing"))]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::blobs::BlobRef;
 use crate::error::{BackendError, Reason, Reject, Sender};
-use crate::limits::{DEAD_LETTER_INLINE_BYTES, ENVELOPE_ZSTD_LEVEL};
-use crate::queue::{Body, Message};
-use crate::record::Topic;
+use crate::limits::{DEAD_LETTER_INLINE_BYTES, DEAD_LETTER_KEPT};
 use crate::record::ids;
-use crate::record::schema;
-use crate::record::{
-    ConnectorId, Envelope, EventId, Outgoing, SourceId, Stream, StreamId, TenantId, Tier, Traceparent,
-};
+use crate::record::{ConnectorId, EventId, Outgoing, SourceId, Stream, StreamId, TenantId};
 use crate::store::{self, Expect, Key, PutError};
 use crate::time::Timestamp;
+pub(crate) use announce::Announcement;
+pub use patterns::{Pattern, PatternReport, patterns};
 
 const PARTITION: &str = "dead-letters";
 
@@ -58,17 +63,48 @@ pub struct DeadLetter {
     pub raw_bytes: u64,
 }
 
-/// A record about to be buried.
-struct Burial {
+/// A record on its way to the dead letters, never without the bytes that came [S9].
+#[derive(Debug, Clone)]
+pub struct Rejected {
     source: SourceId,
     event: Option<EventId>,
     reject: Reject,
+    raw: Bytes,
+}
+
+impl Rejected {
+    /// `original` is what came; a reject that holds bytes, such as the one row of many, is more exact.
+    pub fn new(source: SourceId, reject: Reject, original: &Bytes) -> Rejected {
+        let raw = if reject.raw.is_empty() { original.clone() } else { reject.raw.clone() };
+        Rejected { source, event: None, reject, raw }
+    }
+
+    /// A row that its decoder refused, with the bytes that it names.
+    pub fn of_row(source: SourceId, reject: Reject) -> Rejected {
+        let raw = reject.raw.clone();
+        Rejected::new(source, reject, &raw)
+    }
+
+    pub fn reason(&self) -> Reason {
+        self.reject.reason
+    }
+
+    /// For whoever tells the sender before it is stored.
+    pub fn into_reject(self) -> Reject {
+        self.reject.with_raw(self.raw)
+    }
+}
+
+/// What became of a batch of rejects.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Buried {
+    /// Those that were not dead letters before, by reason.
+    pub first: BTreeMap<Reason, u64>,
 }
 
 /// Stores the rejects of a batch; durable when it returns.
-pub async fn bury_rejects(app: &App, stream: &Stream, rejects: Vec<(SourceId, Reject)>) -> Result<(), BackendError> {
-    let burials = rejects.into_iter().map(|(source, reject)| Burial { source, event: None, reject });
-    bury(app, &stream.id, &stream.tenant, burials.collect()).await
+pub async fn bury_rejects(app: &App, stream: &Stream, rejects: Vec<Rejected>) -> Result<Buried, BackendError> {
+    bury(app, &stream.id, &stream.tenant, rejects).await
 }
 
 /// Stores records that the sink refused for good; durable when it returns.
@@ -78,63 +114,82 @@ pub async fn bury_refused(
     tenant: &TenantId,
     refused: Vec<(Outgoing, Reason, String)>,
 ) -> Result<(), BackendError> {
-    let burials = refused.into_iter().map(|(record, reason, detail)| Burial {
-        source: record.source,
+    let rejected = refused.into_iter().map(|(record, reason, detail)| Rejected {
         event: Some(record.event),
-        reject: Reject::new(reason, detail).with_raw(record.value),
+        ..Rejected::new(record.source, Reject::new(reason, detail), &record.value)
     });
-    bury(app, stream, tenant, burials.collect()).await
+    bury(app, stream, tenant, rejected.collect()).await.map(|_| ())
 }
 
 /// Stores what was pushed by a sender that may not publish it, under its connector if that is known; durable when it returns.
 pub async fn bury_unadmitted(
     app: &App,
     connector: Option<&ConnectorId>,
-    source: &SourceId,
-    reject: Reject,
+    rejected: Rejected,
 ) -> Result<(), BackendError> {
     let fatal = |e: ids::BadId| BackendError::Fatal(e.to_string());
-    let stream = StreamId::new(connector.map_or(source.as_str(), ConnectorId::as_str)).map_err(fatal)?;
+    let stream = StreamId::new(connector.map_or(rejected.source.as_str(), ConnectorId::as_str)).map_err(fatal)?;
     let tenant = TenantId::new("shared").map_err(fatal)?;
-    bury(app, &stream, &tenant, vec![Burial { source: source.clone(), event: None, reject }]).await
+    bury(app, &stream, &tenant, vec![rejected]).await.map(|_| ())
 }
 
-/// Stores a message that belongs to no stream, such as one that is not an envelope of ours, under the stream `stray`; durable when it returns.
+/// Stores a message that belongs to no stream, such as one that no program of ours wrote, under the stream `stray`; durable
+/// when it returns.
 pub async fn bury_stray(app: &App, raw: Bytes, detail: String) -> Result<(), BackendError> {
     let fatal = |e: ids::BadId| BackendError::Fatal(e.to_string());
     let (source, stream) = (SourceId::new("stray").map_err(fatal)?, StreamId::new("stray").map_err(fatal)?);
     let tenant = TenantId::new("stray").map_err(fatal)?;
-    let reject = Reject::new(Reason::NotData, detail).with_raw(raw);
-    bury(app, &stream, &tenant, vec![Burial { source, event: None, reject }]).await
+    let rejected = Rejected::new(source, Reject::new(Reason::NotData, detail), &raw);
+    bury(app, &stream, &tenant, vec![rejected]).await.map(|_| ())
 }
 
-async fn bury(app: &App, stream: &StreamId, tenant: &TenantId, burials: Vec<Burial>) -> Result<(), BackendError> {
+async fn bury(app: &App, stream: &StreamId, tenant: &TenantId, rejects: Vec<Rejected>) -> Result<Buried, BackendError> {
     const AT_ONCE: usize = 64;
-    let mut first_time = Vec::new();
-    for chunk in burials.chunks(AT_ONCE) {
-        let stored =
-            futures::future::try_join_all(chunk.iter().map(|burial| store(app, stream, tenant, burial))).await?;
-        first_time.extend(stored.into_iter().flatten());
+    if rejects.is_empty() {
+        return Ok(Buried::default());
     }
+    let room = AtomicU64::new(count::room(app, stream).await?);
+    let (mut buried, mut letters, mut beyond) = (Buried::default(), Vec::new(), 0);
+    for chunk in rejects.chunks(AT_ONCE) {
+        let stored = chunk.iter().map(|rejected| store(app, stream, tenant, rejected, &room));
+        for (rejected, stored) in chunk.iter().zip(futures::future::try_join_all(stored).await?) {
+            match stored {
+                Stored::Again => continue,
+                Stored::First(letter) => letters.push(*letter),
+                Stored::Beyond => beyond += 1,
+            }
+            *buried.first.entry(rejected.reason()).or_default() += 1;
+        }
+    }
+    count::add(app, stream, letters.len() as u64, beyond).await?;
     // The report of every hour and start sets it; in between it is counted.
-    metrics::gauge!("stream_dlq_size").increment(first_time.len() as f64);
-    if app.settings.announce_dead_letters && !first_time.is_empty() {
-        announce(app, stream, tenant, &first_time).await?;
+    metrics::gauge!("stream_dlq_size").increment(letters.len() as f64);
+    metrics::counter!("stream_dlq_beyond_total").increment(beyond);
+    if app.settings.announce_dead_letters && !letters.is_empty() {
+        announce::announce(app, stream, tenant, &letters).await?;
     }
-    Ok(())
+    Ok(buried)
 }
 
-/// Gives the letter when it is new.
+enum Stored {
+    First(Box<DeadLetter>),
+    Again,
+    /// The stream has as many letters as it may: this one is only counted.
+    Beyond,
+}
+
 async fn store(
     app: &App,
     stream: &StreamId,
     tenant: &TenantId,
-    burial: &Burial,
-) -> Result<Option<DeadLetter>, BackendError> {
-    let Burial { source, event, reject } = burial;
-    let id = EventId::of(source, [reject.reason.code().as_bytes(), &reject.raw]);
+    rejected: &Rejected,
+    room: &AtomicU64,
+) -> Result<Stored, BackendError> {
+    let Rejected { source, event, reject, raw } = rejected;
+    let id = EventId::of(source, [reject.reason.code().as_bytes(), raw]);
     let key = Key::new(PARTITION, format!("{stream}/{id}"));
     let now = app.clock.now();
+    let mut place = None;
     loop {
         let existing = app.store.get(&key).await?;
         let (letter, expect) = match &existing {
@@ -143,10 +198,15 @@ async fn store(
                 (DeadLetter { last_seen: now, attempts: before.attempts + 1, ..before }, Expect::Version(item.version))
             }
             None => {
-                let raw = if reject.raw.len() <= DEAD_LETTER_INLINE_BYTES {
-                    Raw::Inline(BASE64.encode(&reject.raw))
+                let taken = |room: u64| room.checked_sub(1);
+                if place.is_none() && room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_err() {
+                    return Ok(Stored::Beyond);
+                }
+                place = Some(());
+                let kept = if raw.len() <= DEAD_LETTER_INLINE_BYTES {
+                    Raw::Inline(BASE64.encode(raw))
                 } else {
-                    Raw::Blob(app.blobs.put(reject.raw.clone()).await?)
+                    Raw::Blob(app.blobs.put(raw.clone()).await?)
                 };
                 let letter = DeadLetter {
                     id,
@@ -161,15 +221,16 @@ async fn store(
                     first_seen: now,
                     last_seen: now,
                     attempts: 1,
-                    raw,
-                    raw_bytes: reject.raw.len() as u64,
+                    raw: kept,
+                    raw_bytes: raw.len() as u64,
                 };
                 (letter, Expect::Absent)
             }
         };
         let value = serde_json::to_vec(&letter).map_err(|e| BackendError::Fatal(format!("dead letter: {e}")))?;
-        match app.store.put_if(&key, value.into(), expect, None).await {
-            Ok(_) => return Ok(existing.is_none().then_some(letter)),
+        match app.store.put_if(&key, value.into(), expect, Some(now + DEAD_LETTER_KEPT)).await {
+            Ok(_) if existing.is_none() => return Ok(Stored::First(Box::new(letter))),
+            Ok(_) => return Ok(Stored::Again),
             Err(PutError::Conflict) => {}
             Err(e) => return Err(e.of("dead letter")),
         }
@@ -199,119 +260,29 @@ pub async fn list(app: &App, stream: Option<&StreamId>, max: usize) -> Result<Ve
     items.iter().map(|item| parse(&item.value)).collect()
 }
 
-/// A record that can never be accepted or delivered: everything but its bytes, which `dead-letters` commands show [K2].
-#[derive(Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub(crate) struct Announcement<'a> {
-    /// From source, reason and bytes: the same fault has the same id.
-    event_id: EventId,
-    source_id: &'a SourceId,
-    stream_id: &'a StreamId,
-    tenant: &'a TenantId,
-    reason: Reason,
-    /// Names the field and the rule that it broke.
-    detail: &'a str,
-    /// 1-based row within its body, where there were several.
-    row: Option<u64>,
-    /// `event_id` of the record that the sink refused; null for what never became one.
-    refused_event_id: Option<EventId>,
-    /// RFC 3339 in UTC, milliseconds.
-    #[serde(serialize_with = "crate::time::serialize")]
-    #[schemars(schema_with = "schema::time")]
-    first_seen: Timestamp,
-    /// Size of the original bytes.
-    raw_bytes: u64,
+/// The dead letter with this id, whichever stream it is of.
+pub async fn find(app: &App, id: EventId) -> Result<Option<DeadLetter>, BackendError> {
+    let mut found = None;
+    let ends = format!("/{id}");
+    each(app, "", |item| {
+        if found.is_none() && item.key.sort.ends_with(&ends) {
+            found = Some(parse(&item.value));
+        }
+    })
+    .await?;
+    found.transpose()
 }
 
-async fn announce(app: &App, stream: &StreamId, tenant: &TenantId, letters: &[DeadLetter]) -> Result<(), BackendError> {
-    let fatal = |e: &dyn std::fmt::Display| BackendError::Fatal(format!("dead-letter announcement: {e}"));
-    let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
-    let now = app.clock.now();
-    let mut records = Vec::with_capacity(letters.len());
-    for letter in letters {
-        let announcement = Announcement {
-            event_id: letter.id,
-            source_id: &letter.source,
-            stream_id: &letter.stream,
-            tenant,
-            reason: letter.reason,
-            detail: &letter.detail,
-            row: letter.row,
-            refused_event_id: letter.event,
-            first_seen: letter.first_seen,
-            raw_bytes: letter.raw_bytes,
-        };
-        records.push(Outgoing {
-            topic: Topic::DEAD_LETTERS,
-            key: letter.source.to_string(),
-            value: serde_json::to_vec(&announcement).map_err(|e| fatal(&e))?.into(),
-            event: letter.id,
-            revision: 0,
-            source: letter.source.clone(),
-            tenant: tenant.clone(),
-            tier: Tier::Low,
-            dataschema: Topic::DEAD_LETTERS.schema_uri(&app.settings.schemas_url),
-            observed_at: letter.first_seen,
-            ingested_at: now,
-            traceparent: traceparent.clone(),
-            extra: Vec::new(),
-        });
-    }
-    for chunk in records.chunks(200) {
-        let id = app.rng.ulid(now);
-        let (stream, tenant, trace) = (stream.clone(), tenant.clone(), traceparent.clone());
-        let envelope = Envelope::pack(id, stream, tenant, Tier::Low, now, trace, chunk, ENVELOPE_ZSTD_LEVEL)
-            .and_then(|envelope| envelope.encode())
-            .map_err(|e| fatal(&e))?;
-        let sent = app.queue.send(&app.settings.queues.low, &[Message::now(Body::Binary(envelope))]).await?;
-        match sent.into_iter().next() {
-            Some(Ok(())) => app.tally.announced(chunk.len() as u64),
-            // The letter itself is stored; its announcement is best effort when LOW is full.
-            other => tracing::warn!(?other, "dead letters were not announced"),
+/// Shows every letter whose key begins with `prefix`, a page at a time: there may be more than memory holds.
+async fn each(app: &App, prefix: &str, mut visit: impl FnMut(&store::Item)) -> Result<(), BackendError> {
+    const PAGE: usize = 200;
+    let mut after: Option<String> = None;
+    loop {
+        let page = app.store.list(PARTITION, prefix, after.as_deref(), PAGE).await?;
+        page.iter().for_each(&mut visit);
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.key.sort.clone()),
+            _ => return Ok(()),
         }
     }
-    Ok(())
-}
-
-/// Dead letters of one stream and one reason.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Pattern {
-    pub stream: StreamId,
-    pub reason: Reason,
-    pub letters: u64,
-    /// Readings of the same faults, first ones included.
-    pub attempts: u64,
-    #[serde(serialize_with = "crate::time::serialize")]
-    pub last_seen: Timestamp,
-    /// One of them, in words.
-    pub example: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PatternReport {
-    pub letters: u64,
-    /// Most letters first.
-    pub patterns: Vec<Pattern>,
-}
-
-/// Every dead letter, grouped [R4].
-pub async fn patterns(app: &App) -> Result<PatternReport, BackendError> {
-    let mut grouped: BTreeMap<(StreamId, Reason), Pattern> = BTreeMap::new();
-    let letters = list(app, None, usize::MAX).await?;
-    for letter in &letters {
-        let pattern = grouped.entry((letter.stream.clone(), letter.reason)).or_insert_with(|| Pattern {
-            stream: letter.stream.clone(),
-            reason: letter.reason,
-            letters: 0,
-            attempts: 0,
-            last_seen: letter.last_seen,
-            example: letter.detail.clone(),
-        });
-        pattern.letters += 1;
-        pattern.attempts += letter.attempts;
-        pattern.last_seen = pattern.last_seen.max(letter.last_seen);
-    }
-    let mut patterns: Vec<Pattern> = grouped.into_values().collect();
-    patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.letters));
-    Ok(PatternReport { letters: letters.len() as u64, patterns })
 }

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::marks;
 use crate::app::App;
 use crate::error::{BackendError, Reason};
+use crate::ingest;
 use crate::limits::{COPY_DELAY, HEDGE};
 use crate::queue::{Body, Message, send_one};
 use crate::record::{Envelope, Outgoing, Stream, Tier};
@@ -60,8 +61,7 @@ impl Sender<'_> {
         let Some(tell) = self.tell.take() else { return };
         if matches!(outcome, Ok(Durable::Broker | Durable::Queue)) {
             self.app.tally.accepted(1, u64::from(self.revision > 0));
-            let source = self.stream.source.to_string();
-            metrics::counter!("stream_records_processed_total", "source_id" => source).increment(1);
+            ingest::count_processed(&self.stream.source, 1);
         }
         // The sender may have hung up.
         let _ = tell.send(outcome);

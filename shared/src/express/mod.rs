@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::app::App;
 use crate::control::caller::{Caller, Proof};
-use crate::dead;
+use crate::dead::{self, Rejected};
 use crate::decode::{Context, Format, Row};
 use crate::error::{BackendError, Reason, Reject};
 use crate::ingest::{self, IngestError, pack, validate};
@@ -131,7 +131,8 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
                 if let Some(body) = whole {
                     reject = reject.with_raw(body.clone());
                 }
-                let buried = dead::bury_rejects(app, &stream, vec![(stream.source.clone(), reject.clone())]).await;
+                let original = Rejected::new(stream.source.clone(), reject.clone(), &incoming.body);
+                let buried = dead::bury_rejects(app, &stream, vec![original]).await;
                 if let Err(problem) = buried {
                     return Verdict::Unavailable { accepted, problem };
                 }
@@ -180,7 +181,8 @@ pub async fn examine(app: &App, incoming: &Incoming<'_>) -> Result<Examined, Une
         Err(reject) => {
             let reject = reject.with_raw(incoming.body.clone());
             ingest::count_failed(stream.source.as_str(), reject.reason, 1);
-            dead::bury_rejects(app, &stream, vec![(stream.source.clone(), reject.clone())]).await?;
+            let rejected = Rejected::new(stream.source.clone(), reject.clone(), &incoming.body);
+            dead::bury_rejects(app, &stream, vec![rejected]).await?;
             return Err(Unexamined::Refused(refused(reject)));
         }
     };
@@ -192,7 +194,8 @@ pub async fn examine(app: &App, incoming: &Incoming<'_>) -> Result<Examined, Une
 async fn keep_refused(app: &App, incoming: &Incoming<'_>, mut refusal: Refusal) -> Result<Unexamined, BackendError> {
     if let (Proof::Principal(_), Some(source)) = (incoming.caller.proof(), incoming.source) {
         refusal.reject = refusal.reject.with_raw(incoming.body.clone());
-        dead::bury_unadmitted(app, refusal.connector.as_ref(), source, refusal.reject.clone()).await?;
+        let rejected = Rejected::new(source.clone(), refusal.reject.clone(), &incoming.body);
+        dead::bury_unadmitted(app, refusal.connector.as_ref(), rejected).await?;
     }
     Ok(Unexamined::Refused(refusal))
 }
@@ -203,7 +206,7 @@ const TAKES: usize = 3;
 /// Takes one valid alert: broker or queue has it, or it can never be taken.
 async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
     let Some(mut alert) = draft.alert.take() else {
-        return Ok(Err(Reject::new(Reason::NotData, "it holds no alert").with_raw(draft.data.json().to_owned())));
+        return Ok(Err(draft.refused(Reject::new(Reason::NotData, "it holds no alert"))));
     };
     let key = known::key(&draft.source, &alert.name);
     let _turn = app.recent.turn(&key, app.clock.now()).await;
@@ -274,7 +277,7 @@ async fn publish(
     let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
     let mut outgoing = match pack::outgoing(&record, &app.settings, traceparent) {
         Ok(outgoing) => outgoing,
-        Err(reject) => return Ok(Err(reject)),
+        Err(reject) => return Ok(Err(record.draft.refused(reject))),
     };
     outgoing.mark_expired(now);
     let value = outgoing.value.clone();

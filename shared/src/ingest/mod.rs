@@ -2,6 +2,7 @@
 //! can never be accepted goes to the dead letters. Nothing here knows a sink.
 
 pub mod dedup;
+mod label;
 pub mod pack;
 pub mod place;
 pub mod poll;
@@ -14,7 +15,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::control::audit::{self, Action};
-use crate::dead;
+use crate::dead::{self, Buried, Rejected};
 use crate::decode::{Row, sensor};
 use crate::error::{BackendError, Reason, Reject};
 use crate::limits::{BATCH_RECORDS, QUEUE_BATCH};
@@ -34,6 +35,8 @@ pub struct Ledger {
     pub duplicates: u64,
     pub rejected: u64,
     pub rejected_by_reason: BTreeMap<Reason, u64>,
+    /// Of the rejected, those that are not dead letters already: a bad row is read again at every poll.
+    pub rejected_first: u64,
     pub tiers: BTreeMap<Tier, u64>,
 }
 
@@ -46,6 +49,7 @@ impl Ledger {
         self.revisions += other.revisions;
         self.duplicates += other.duplicates;
         self.rejected += other.rejected;
+        self.rejected_first += other.rejected_first;
         for (reason, n) in &other.rejected_by_reason {
             *self.rejected_by_reason.entry(*reason).or_default() += n;
         }
@@ -101,13 +105,13 @@ async fn batch(
 ) -> Result<(), IngestError> {
     let now = app.clock.now();
     let mut this = Ledger::default();
-    let mut rejects: Vec<(SourceId, Reject)> = Vec::new();
+    let mut rejects: Vec<Rejected> = Vec::new();
     let mut valid: Vec<Draft> = Vec::new();
     for row in rows {
         this.decoded += 1;
         match row.and_then(|draft| validate::check(draft, now)) {
             Ok(draft) => valid.push(draft),
-            Err(reject) => rejects.push((stream.source.clone(), reject)),
+            Err(reject) => rejects.push(Rejected::of_row(stream.source.clone(), reject)),
         }
     }
     seen.load(app, &valid).await?;
@@ -127,9 +131,10 @@ async fn batch(
             metrics::counter!("stream_readings_without_measure_total").increment(1);
         }
         let source = draft.source.clone();
-        match enrich(draft, revision, stream, now).and_then(|record| packer.add(&record)) {
-            Ok(()) => {}
-            Err(reject) => rejects.push((source, reject)),
+        let added = enrich(draft, revision, stream, now)
+            .and_then(|record| packer.add(&record).map_err(|reject| record.draft.refused(reject)));
+        if let Err(reject) = added {
+            rejects.push(Rejected::of_row(source, reject));
         }
     }
     let (envelopes, oversized) = packer.finish();
@@ -156,11 +161,12 @@ async fn batch(
         ledger.add(&this);
         return Err(failure);
     }
-    for (_, reject) in &rejects {
-        this.reject(reject.reason);
+    for rejected in &rejects {
+        this.reject(rejected.reason());
     }
-    dead::bury_rejects(app, stream, rejects).await?;
-    count(stream, &this);
+    let buried = dead::bury_rejects(app, stream, rejects).await?;
+    this.rejected_first = buried.first.values().sum();
+    count(stream, &this, &buried);
     ledger.add(&this);
     Ok(())
 }
@@ -170,22 +176,21 @@ pub(crate) async fn queue_one(app: &App, stream: &Stream, record: &Record) -> Re
     let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
     let mut packer = pack::Packer::new(app, stream, trace, record.ingested_at);
     if let Err(reject) = packer.add(record) {
-        return Ok(Err(reject));
+        return Ok(Err(record.draft.refused(reject)));
     }
     let (envelopes, oversized) = packer.finish();
-    if let Some((_, reject)) = oversized.into_iter().next() {
-        return Ok(Err(reject));
+    if let Some(rejected) = oversized.into_iter().next() {
+        return Ok(Err(rejected.into_reject()));
     }
     send(app, stream, &envelopes).await.failure?;
     app.tally.accepted(1, u64::from(record.revision > 0));
-    let source = record.draft.source.to_string();
-    metrics::counter!("stream_records_processed_total", "source_id" => source).increment(1);
+    count_processed(&record.draft.source, 1);
     Ok(Ok(()))
 }
 
 /// Enriches and routes: the tier is decided here, once [P3].
 pub fn enrich(draft: Draft, revision: u32, stream: &Stream, now: Timestamp) -> Result<Record, Reject> {
-    let granted = sources::route(&draft.source, stream.granted)?;
+    let granted = sources::route(&draft.source, stream.granted).map_err(|reject| draft.refused(reject))?;
     let route = match &draft.alert {
         Some(alert) if alert.is_drill() => DRILL,
         _ => granted,
@@ -247,15 +252,19 @@ async fn send_chunk<'a>(
 }
 
 pub(crate) fn count_failed(source: &str, reason: Reason, records: u64) {
-    metrics::counter!("stream_records_failed_total", "source_id" => source.to_owned(), "error_type" => reason.code())
+    metrics::counter!("stream_records_failed_total", "source_id" => label::of(source), "error_type" => reason.code())
         .increment(records);
 }
 
-fn count(stream: &Stream, ledger: &Ledger) {
-    let source = stream.source.to_string();
-    metrics::counter!("stream_records_processed_total", "source_id" => source.clone()).increment(ledger.accepted);
-    for (reason, n) in &ledger.rejected_by_reason {
-        count_failed(&source, *reason, *n);
+pub(crate) fn count_processed(source: &SourceId, records: u64) {
+    metrics::counter!("stream_records_processed_total", "source_id" => label::of(source.as_str())).increment(records);
+}
+
+/// A bad row counts as failed once, not at every poll that reads it again.
+fn count(stream: &Stream, ledger: &Ledger, buried: &Buried) {
+    count_processed(&stream.source, ledger.accepted);
+    for (reason, n) in &buried.first {
+        count_failed(stream.source.as_str(), *reason, *n);
     }
     metrics::histogram!("stream_batch_size").record(ledger.decoded as f64);
 }

@@ -3,10 +3,11 @@
 use ulid::Ulid;
 
 use crate::app::App;
+use crate::dead::Rejected;
 use crate::error::{Reason, Reject};
 use crate::ingest::dedup::Mark;
 use crate::limits::{ENVELOPE_MAX_BYTES, ENVELOPE_TARGET_BYTES, ENVELOPE_ZSTD_LEVEL};
-use crate::record::{Envelope, Outgoing, Record, SourceId, Stream, Tier, Traceparent, value};
+use crate::record::{Envelope, Outgoing, Record, Stream, Tier, Traceparent, value};
 use crate::settings::Settings;
 use crate::time::{Timestamp, rfc3339};
 
@@ -42,7 +43,7 @@ impl<'a> Packer<'a> {
     }
 
     /// The envelopes, most urgent tier first, and the records that no envelope can hold.
-    pub fn finish(mut self) -> (Vec<Packed>, Vec<(SourceId, Reject)>) {
+    pub fn finish(mut self) -> (Vec<Packed>, Vec<Rejected>) {
         let (mut packed, mut oversized) = (Vec::new(), Vec::new());
         for tier in Tier::ALL {
             let (records, marks) = std::mem::take(&mut self.tiers[tier as usize]);
@@ -61,7 +62,7 @@ impl<'a> Packer<'a> {
         records: &[Outgoing],
         marks: &[Mark],
         packed: &mut Vec<Packed>,
-        oversized: &mut Vec<(SourceId, Reject)>,
+        oversized: &mut Vec<Rejected>,
     ) {
         let id: Ulid = self.app.rng.ulid(self.accepted_at);
         let envelope = Envelope::pack(
@@ -80,8 +81,8 @@ impl<'a> Packer<'a> {
             }
             (_, [outgoing]) => {
                 let detail = format!("the record packs to more than {ENVELOPE_MAX_BYTES} bytes");
-                let reject = Reject::new(Reason::TooLarge, detail).with_raw(outgoing.value.clone());
-                oversized.push((outgoing.source.clone(), reject));
+                let reject = Reject::new(Reason::TooLarge, detail);
+                oversized.push(Rejected::new(outgoing.source.clone(), reject, &outgoing.value));
             }
             (Ok(envelope), _) if envelope.packed_bytes() <= ENVELOPE_TARGET_BYTES => {
                 packed.push(Packed { envelope, ids: marks.to_vec() });

@@ -141,13 +141,13 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
             state.not_before = Some(now + FULL_WAIT);
             state.last_error = Some(full.to_string());
             state.records_processed += ledger.accepted;
-            state.records_failed += ledger.rejected;
+            state.records_failed += ledger.rejected_first;
             return Ok(PollOutcome::Dropped("the queue is full"));
         }
     }
     state.cursor = fetched.cursor.0;
     state.records_processed += ledger.accepted;
-    state.records_failed += ledger.rejected;
+    state.records_failed += ledger.rejected_first;
     succeeded(state, now);
     Ok(PollOutcome::Polled(ledger))
 }

@@ -10,7 +10,7 @@ pub fn check(draft: Draft, now: Timestamp) -> Result<Draft, Reject> {
     let latest = now + CLOCK_SKEW;
     if draft.observed_at > latest {
         let detail = format!("observed_at {} is later than {}", rfc3339(draft.observed_at), rfc3339(latest));
-        return Err(Reject::new(Reason::FutureTime, detail).with_raw(draft.data.json().to_owned()));
+        return Err(draft.refused(Reject::new(Reason::FutureTime, detail)));
     }
     Ok(draft)
 }

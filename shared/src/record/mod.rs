@@ -2,6 +2,7 @@
 
 pub mod envelope;
 pub mod ids;
+mod origin;
 pub mod schema;
 mod stream;
 mod topic;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use envelope::{Envelope, Outgoing};
 pub(crate) use ids::content_hash;
 pub use ids::{ConnectorId, EventId, SourceId, StreamId, TenantId, hex};
+pub use origin::Origin;
 pub use stream::{Stream, WhenFull};
 pub use topic::{SCHEMAS, Topic};
 
@@ -194,6 +196,8 @@ impl AlertFacts {
 /// What a decoder read: valid values, nobody's identity yet. `sources::identify` makes the draft of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
+    /// Kept for the case that it must be refused.
+    pub origin: Origin,
     /// May differ from the stream's id: the row's satellite decides [S1].
     pub source: SourceId,
     pub observed_at: Timestamp,
@@ -216,6 +220,8 @@ struct Identified;
 /// An observation with its identity, not yet judged against time and the seen-set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
+    /// Kept for the case that it must be refused.
+    pub origin: Origin,
     pub source: SourceId,
     pub event: EventId,
     /// Tells a revised record from a repeated one: a hash of what is published.
@@ -236,6 +242,7 @@ pub struct Draft {
 impl Draft {
     pub(crate) fn new(read: Observation, event: EventId, content: u32) -> Draft {
         Draft {
+            origin: read.origin,
             source: read.source,
             event,
             content,
@@ -250,6 +257,11 @@ impl Draft {
             rank: read.rank,
             _identified: Identified,
         }
+    }
+
+    /// A reject of this draft, with what it was read from and who pushed it.
+    pub fn refused(&self, reject: Reject) -> Reject {
+        self.origin.refused(&self.data, reject)
     }
 }
 

@@ -21,6 +21,16 @@ const NULL: &str = "null";
 /// # Errors
 /// `unauthorised_source` for a source that no line of the table reads, `bad_json` for data that is not a JSON object.
 pub fn identify(read: Observation) -> Result<Draft, Reject> {
+    match event(&read) {
+        Ok(event) => {
+            let content = content(&read);
+            Ok(Draft::new(read, event, content))
+        }
+        Err(reject) => Err(read.origin.refused(&read.data, reject)),
+    }
+}
+
+fn event(read: &Observation) -> Result<EventId, Reject> {
     let records = find(&read.source).and_then(|(source, _)| source.records.as_ref()).ok_or_else(|| {
         Reject::new(Reason::UnauthorisedSource, format!("{} is not a source that is read here", read.source))
     })?;
@@ -38,9 +48,7 @@ pub fn identify(read: Observation) -> Result<Draft, Reject> {
             _ => raw.map_or(NULL.into(), |raw| text(raw.get())),
         })
         .collect();
-    let event = EventId::of(&read.source, texts.iter().map(|text| text.as_bytes()));
-    let content = content(&read);
-    Ok(Draft::new(read, event, content))
+    Ok(EventId::of(&read.source, texts.iter().map(|text| text.as_bytes())))
 }
 
 /// A hash of what is published of the observation. `quality` only comments on it, and `observed_at` either repeats a time of the

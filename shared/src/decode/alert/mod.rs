@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::decode::{Context, Row, Rows, encoding};
 use crate::error::{Reason, Reject};
 use crate::limits::PREFACE_BYTES;
-use crate::record::{AlertFacts, Data, EventId, Geometry, Observation, Position, Quality, ShapeTold};
+use crate::record::{AlertFacts, Data, EventId, Geometry, Observation, Origin, Position, Quality, ShapeTold};
 use crate::sources::identify;
 use crate::time::Timestamp;
 use area::{Notes, Shape};
@@ -203,6 +203,7 @@ fn draft(mut alert: Alert, beside: Beside, context: Context<'_>) -> Row {
         rate_of_spread: alert.rate_of_spread,
     };
     identify(Observation {
+        origin: Origin::default(),
         source: context.source.clone(),
         observed_at: sent,
         published_at: Some(sent),

@@ -29,7 +29,7 @@ use serde_json::{Map, Value};
 use crate::decode::{Context, Row, Rows, encoding, json, short};
 use crate::error::{Reason, Reject};
 use crate::limits::{READING_BYTES, RESPONSE_BYTES};
-use crate::record::{Data, Draft, Geometry, Observation, Position, Quality, SourceId, schema};
+use crate::record::{Data, Draft, Geometry, Observation, Origin, Position, Quality, SourceId, schema};
 use crate::sources::identify;
 use crate::time::{self, Timestamp};
 use fields::Fields;
@@ -238,6 +238,7 @@ fn row(message: Value, message_id: &str, context: Context<'_>) -> Row {
     let names = SENSOR_NAMES.iter().filter_map(|name| find(reading, &[name])?.1.as_str());
     let sensor_name = names.map(str::trim).find(|name| !name.is_empty()).map(str::to_owned);
     identify(Observation {
+        origin: Origin::default(),
         source: context.source.clone(),
         observed_at: stamp.at(),
         published_at: None,

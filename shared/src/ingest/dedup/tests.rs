@@ -14,7 +14,7 @@ use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
 use crate::faults::sink::FaultySink;
 use crate::faults::upstream::Scripted;
 use crate::ingest::{Ledger, ingest};
-use crate::record::{Data, Observation, SourceId, Stream, StreamId, WhenFull};
+use crate::record::{Data, Observation, Origin, SourceId, Stream, StreamId, WhenFull};
 use crate::settings::Settings;
 use crate::sources::identify;
 use crate::store::{Expect, Item, Key, PutError, Store, Version};
@@ -104,6 +104,7 @@ impl World {
 
     fn draft(&self, source: &str, n: usize, content: &str, rank: u8) -> Draft {
         identify(Observation {
+            origin: Origin::default(),
             source: SourceId::new(source).unwrap(),
             observed_at: self.app.clock.now(),
             published_at: None,

@@ -11,7 +11,7 @@ use super::when::{Calendar, TimeOfDay};
 use crate::decode::encoding::without_mark;
 use crate::decode::{Context, Rows};
 use crate::error::{Reason, Reject};
-use crate::record::{Data, Draft, Geometry, Observation, Position, Quality, SourceId};
+use crate::record::{Data, Draft, Geometry, Observation, Origin, Position, Quality, SourceId};
 use crate::sources::identify;
 use crate::time::Timestamp;
 
@@ -140,7 +140,8 @@ pub fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Rejec
     let mut readings = Readings::new(body, context.source)?;
     Ok(Box::new(std::iter::from_fn(move || {
         let reading = readings.next()?;
-        Some(reading.and_then(draft))
+        let origin = Origin::of(body.slice_ref(readings.line));
+        Some(reading.and_then(|reading| draft(reading, origin)))
     })))
 }
 
@@ -157,6 +158,8 @@ pub struct Readings<'a> {
     body: &'a Bytes,
     header: Header,
     lines: Lines<'a>,
+    /// The current row.
+    line: &'a [u8],
     /// The current row's cells, blanks around them removed.
     cells: Vec<&'a [u8]>,
     row: u64,
@@ -173,6 +176,7 @@ impl<'a> Readings<'a> {
             body,
             header,
             lines,
+            line: &[],
             cells: Vec::new(),
             row: 0,
             calendar: Calendar::default(),
@@ -263,8 +267,9 @@ impl<'a> Readings<'a> {
     }
 }
 
-fn draft(reading: Reading<'_>) -> Result<Draft, Reject> {
+fn draft(reading: Reading<'_>, origin: Origin) -> Result<Draft, Reject> {
     identify(Observation {
+        origin,
         observed_at: reading.observed_at,
         published_at: None,
         geometry: Some(Geometry::Point(reading.position)),
@@ -302,6 +307,7 @@ impl<'a> Iterator for Readings<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let line = self.lines.next()?;
         self.row += 1;
+        self.line = line;
         split(line, &mut self.cells);
         let row = self.row;
         Some(self.read().map_err(|reject| reject.at_row(row).with_raw(self.body.slice_ref(line))))

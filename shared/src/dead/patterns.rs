@@ -1,0 +1,74 @@
+//! Dead letters by stream and reason, for people [R4]: read page by page, so that the report costs the same memory however
+//! many there are.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{count, each, parse};
+use crate::app::App;
+use crate::error::{BackendError, Reason};
+use crate::record::StreamId;
+use crate::time::Timestamp;
+
+/// Dead letters of one stream and one reason.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pattern {
+    pub stream: StreamId,
+    pub reason: Reason,
+    pub letters: u64,
+    /// Readings of the same faults, first ones included.
+    pub attempts: u64,
+    #[serde(serialize_with = "crate::time::serialize")]
+    pub last_seen: Timestamp,
+    /// One of them, in words.
+    pub example: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PatternReport {
+    pub letters: u64,
+    /// Rejects beyond what their streams may keep: counted, not stored.
+    pub beyond: u64,
+    /// Most letters first, a few hundred at most.
+    pub patterns: Vec<Pattern>,
+}
+
+/// Of more streams than this only the letters are counted: anybody can make up the name of a sensor's kind.
+const PATTERNS: usize = 500;
+
+/// Every dead letter, grouped.
+pub async fn patterns(app: &App) -> Result<PatternReport, BackendError> {
+    let mut grouped: BTreeMap<(StreamId, Reason), Pattern> = BTreeMap::new();
+    let (mut letters, mut unreadable) = (0, Ok(()));
+    each(app, "", |item| {
+        letters += 1;
+        let letter = match parse(&item.value) {
+            Ok(letter) => letter,
+            Err(problem) => {
+                unreadable = Err(problem);
+                return;
+            }
+        };
+        let key = (letter.stream.clone(), letter.reason);
+        if grouped.len() >= PATTERNS && !grouped.contains_key(&key) {
+            return;
+        }
+        let pattern = grouped.entry(key).or_insert_with(|| Pattern {
+            stream: letter.stream,
+            reason: letter.reason,
+            letters: 0,
+            attempts: 0,
+            last_seen: letter.last_seen,
+            example: letter.detail,
+        });
+        pattern.letters += 1;
+        pattern.attempts += letter.attempts;
+        pattern.last_seen = pattern.last_seen.max(letter.last_seen);
+    })
+    .await?;
+    unreadable?;
+    let mut patterns: Vec<Pattern> = grouped.into_values().collect();
+    patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.letters));
+    Ok(PatternReport { letters, beyond: count::beyond(app).await?, patterns })
+}

@@ -1,0 +1,36 @@
+//! What a record was made of and who pushed it: kept beside it for the case that it must be refused [S9].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Data;
+use crate::error::{Reject, Sender};
+
+/// Where a draft comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The record's own bytes of its body; empty where they are not apart from others'.
+    pub raw: Bytes,
+    /// Who pushed it, where that is known.
+    pub sender: Option<Arc<Sender>>,
+}
+
+impl Origin {
+    /// Of these bytes, by nobody known.
+    pub fn of(raw: Bytes) -> Origin {
+        Origin { raw, sender: None }
+    }
+
+    /// A reject of what came from here, with its own bytes, or with its data where others' stood between them, and with who
+    /// pushed it.
+    pub(crate) fn refused(&self, data: &Data, mut reject: Reject) -> Reject {
+        if reject.raw.is_empty() {
+            reject.raw = if self.raw.is_empty() { data.json().to_owned().into() } else { self.raw.clone() };
+        }
+        match &self.sender {
+            Some(sender) => reject.sent_by(sender),
+            None => reject,
+        }
+    }
+}

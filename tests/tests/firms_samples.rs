@@ -69,6 +69,7 @@ fn agree(path: &str, facts: &serde_json::Value, drafts: &[Draft]) {
             "A" => "Aqua",
             "1" => "N20",
             "2" => "N21",
+            "Suomi NPP" => "N",
             other => other,
         };
         *satellites.entry(name).or_default() += n.as_u64().unwrap();

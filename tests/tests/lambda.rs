@@ -172,7 +172,7 @@ async fn deliver_is_handed_over_by_lease_when_its_holder_is_terminated() {
     let (first, second, third) =
         (stack.start("deliver").await, stack.start("deliver").await, stack.start("deliver").await);
     let running = first.begin(events::schedule(), Duration::from_secs(900)).await;
-    stack.wait_for_item("leases", "deliver/lanes").await;
+    stack.wait_for_item("leases", "deliver/duty").await;
     let standing_by = second.begin(events::schedule(), DELIVER_MARGIN + Duration::from_secs(15)).await;
     stack.wait_for_item("leases", "deliver/standby").await;
     assert_eq!(third.invoke(events::schedule()).await, Ok(json!({ "outcome": "surplus" })), "{}", third.log());

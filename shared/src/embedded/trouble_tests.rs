@@ -65,7 +65,7 @@ async fn q2_on_a_full_disk_nothing_new_is_taken_in_and_what_is_queued_goes_out()
     // Somebody else writes whatever is left.
     disk.set_size(whole - disk.free());
     assert_eq!(disk.free(), 0);
-    let key = Key::new("leases", "deliver/lanes");
+    let key = Key::new("leases", "deliver/duty");
     let mut version = embedded.put_if(&key, Bytes::from_static(b"1"), Expect::Any, None).await.unwrap();
     assert_eq!(drain(&embedded).await, sent, "what was accepted does not go out");
     for _ in 0..100 {

@@ -80,7 +80,7 @@ async fn d3_a_second_host_stands_by_and_takes_over() {
     });
     let state = Aws::connect(Some(&aws), "us-west-2").await.store(&name, Clock::system(), Rng::from_os().unwrap());
     let holder = async || {
-        let lease = state.get(&Key::new("leases", "deliver/lanes")).await.unwrap();
+        let lease = state.get(&Key::new("leases", "deliver/duty")).await.unwrap();
         lease.map(|lease| lease.value)
     };
     let first = System::up(&first);

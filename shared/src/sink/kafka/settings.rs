@@ -182,8 +182,6 @@ impl KafkaSettings {
             .set("allow.auto.create.topics", "false")
             // A topic that is not there is told as such instead of as silence.
             .set("topic.metadata.propagation.max.ms", "1000")
-            // A topic that is missing is made by us, with its partitions, never by the broker with one [K2].
-            .set("allow.auto.create.topics", "false")
             // The client gives a record up by itself, so that no call ever has to end what others share.
             .set("message.timeout.ms", milliseconds(self.try_time));
         match lane {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,15 +65,19 @@ impl Files {
         Some(Files(tempfile::tempdir().unwrap()))
     }
 
-    fn topics(&self) -> impl Iterator<Item = (&'static str, std::path::PathBuf)> + '_ {
-        Topic::ALL.iter().map(|topic| (topic.name(), self.0.path().join(format!("{}.ndjson", topic.name()))))
+    fn folder(&self) -> PathBuf {
+        self.0.path().join("sink")
+    }
+
+    fn topics(&self) -> impl Iterator<Item = (&'static str, PathBuf)> + '_ {
+        Topic::ALL.iter().map(|topic| (topic.name(), self.folder().join(format!("{}.ndjson", topic.name()))))
     }
 }
 
 #[async_trait]
 impl TestSink for Files {
     async fn open(&self) -> Arc<dyn Sink> {
-        Arc::new(FileSink::open(self.0.path()).unwrap())
+        Arc::new(FileSink::open(self.folder()).unwrap())
     }
 
     async fn read(&self) -> Vec<Stored> {
@@ -94,10 +99,15 @@ impl TestSink for Files {
 
 #[async_trait]
 impl Breakable for Files {
-    /// A folder in a file's place can't be written: root may write everything else.
+    /// A file in the folder's place, since root may write into every folder.
     async fn outage(&self, out: bool) {
-        for (_, path) in self.topics() {
-            if out { fs::create_dir(path).unwrap() } else { fs::remove_dir(path).unwrap() }
+        let (folder, aside) = (self.folder(), self.0.path().join("aside"));
+        if out {
+            fs::rename(&folder, aside).unwrap();
+            fs::write(folder, "").unwrap();
+        } else {
+            fs::remove_file(&folder).unwrap();
+            fs::rename(aside, folder).unwrap();
         }
     }
 }

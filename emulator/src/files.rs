@@ -17,7 +17,7 @@ const FILE_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// In plain words and without the path: what cannot be read or unpacked, and what some other program has to open first.
-pub fn read(path: &Path) -> Result<Bytes, String> {
+pub(crate) fn read(path: &Path) -> Result<Bytes, String> {
     let raw = if path.as_os_str() == "-" { bounded(io::stdin().lock()) } else { File::open(path).and_then(bounded) };
     let raw = raw.map_err(|e| plain(&e))?;
     let unpacked = if raw.starts_with(&[0x1f, 0x8b]) {
@@ -36,7 +36,7 @@ pub fn read(path: &Path) -> Result<Bytes, String> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_as(format: Format, path: &Path) -> Result<Bytes, String> {
+pub(crate) fn read_as(format: Format, path: &Path) -> Result<Bytes, String> {
     let body = read(path)?;
     // XML tells its encoding itself.
     if format.name == Format::ALERT.name || format.name == Format::SENSOR.name {
@@ -91,7 +91,7 @@ fn names_in_zip(bytes: &[u8]) -> Vec<String> {
 }
 
 /// Whether every file is there, before anything is done with the first.
-pub fn all_there(paths: &[PathBuf]) -> Result<(), Failure> {
+pub(crate) fn all_there(paths: &[PathBuf]) -> Result<(), Failure> {
     for path in paths.iter().filter(|path| path.as_os_str() != "-") {
         std::fs::metadata(path).map_err(|e| unreadable(path)(plain(&e)))?;
     }
@@ -99,7 +99,7 @@ pub fn all_there(paths: &[PathBuf]) -> Result<(), Failure> {
 }
 
 /// The failure of a command that needs this file.
-pub fn unreadable(path: &Path) -> impl FnOnce(String) -> Failure {
+pub(crate) fn unreadable(path: &Path) -> impl FnOnce(String) -> Failure {
     move |problem| Failure::new(format!("{}: {problem}", path.display()))
 }
 
@@ -118,7 +118,7 @@ fn plain(e: &io::Error) -> String {
 }
 
 /// A key as `connectors register` gave it; `flag` names another file.
-pub fn key(path: &Path, flag: &str) -> Result<String, Failure> {
+pub(crate) fn key(path: &Path, flag: &str) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path);
     let text =
         text.map_err(|e| Failure::new(format!("key file {}: {}; name it with {flag}", path.display(), plain(&e))))?;

@@ -24,6 +24,7 @@ const RETRY_AFTER: &str = "1";
 pub struct Answer {
     /// To HTTP an HTTP answer, to a rule `{"accepted": […], "rejected": […]}`, to a queue its failed items.
     pub response: Value,
+    /// What senders over MQTT are told; the caller publishes it.
     pub confirmations: Vec<Confirmation>,
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::dead::Announcement;
 use crate::decode::alert::message::AlertMessage;
 use crate::record::{SCHEMAS, Topic, value};
-use crate::schedule::streams::StreamsFile;
+use crate::schedule::file::StreamsFile;
 use crate::sources::{self, DRILL, DRILL_KEY, Records};
 
 /// The schema of a topic's values; `None` for a topic that nothing writes to yet.

@@ -145,14 +145,14 @@ impl Syncer {
     }
 
     fn work(&self) {
-        while let Some(partition) = self.take() {
+        while let Some(partition) = self.next_dirty() {
             // This comes before the sync looks at the log: what is appended from here on must queue again.
             partition.queued.store(false, Ordering::SeqCst);
             partition.sync();
         }
     }
 
-    fn take(&self) -> Option<Arc<Partition>> {
+    fn next_dirty(&self) -> Option<Arc<Partition>> {
         let waiting = |queue: &mut Queue| queue.dirty.is_empty() && !queue.stopped;
         let mut queue = self.queue.lock();
         self.ready.wait_while(&mut queue, waiting);

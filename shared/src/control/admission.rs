@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::control::audit;
 use crate::control::connector::Connector;
-use crate::limits::CONNECTORS_CACHED;
+use crate::limits::{AUDIT_COUNTERS, CONNECTORS_CACHED};
 use crate::record::ConnectorId;
 use crate::time::Timestamp;
 
@@ -17,7 +16,8 @@ pub struct Admission {
     connectors: Mutex<BTreeMap<ConnectorId, (Timestamp, Connector)>>,
     /// By the principal of an MQTT connection; asked only while the store is away.
     principals: Mutex<BTreeMap<String, (Timestamp, Connector)>>,
-    pub(crate) audited: audit::Counts,
+    /// Entries of the audit log that each name has caused in the minute, counted since 1970, that stands beside.
+    audited: Mutex<BTreeMap<String, (i64, u64)>>,
 }
 
 impl Admission {
@@ -53,5 +53,17 @@ impl Admission {
             Some(connector) => drop(principals.insert(principal.to_owned(), (read_at, connector.clone()))),
             None => drop(principals.remove(principal)),
         }
+    }
+
+    /// The number of this audit entry within its minute, counted under the name `whose`.
+    pub(crate) fn next_entry(&self, whose: &str, now: Timestamp) -> u64 {
+        let minute = now.as_second().div_euclid(60);
+        let mut counts = self.audited.lock();
+        if counts.len() >= AUDIT_COUNTERS && !counts.contains_key(whose) {
+            counts.retain(|_, (counted_in, _)| *counted_in == minute);
+        }
+        let count = counts.entry(whose.to_owned()).or_default();
+        *count = if count.0 == minute { (minute, count.1 + 1) } else { (minute, 1) };
+        count.1
     }
 }

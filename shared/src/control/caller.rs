@@ -97,11 +97,6 @@ impl Caller {
     pub fn tenant(&self) -> Option<&TenantId> {
         self.connector().map(|connector| &connector.registration.tenant)
     }
-
-    /// Whether the control API answers the caller.
-    pub fn is_operator(&self) -> bool {
-        self.grants == Grants::Operator
-    }
 }
 
 /// The holder of an API key; a stranger for an unknown, wrong or revoked one.
@@ -125,7 +120,7 @@ pub async fn by_principal(app: &App, principal: &str) -> Result<Caller, BackendE
     let mut found = None;
     if !principal.is_empty() {
         // Principals are few and looked up only for alerts: a scan needs no second index to keep true.
-        found = match connectors::list(app).await {
+        found = match connectors::list(&*app.store).await {
             Ok(connectors) => {
                 let named = connectors.into_iter().filter(|connector| connector.principal() == principal);
                 let found = named.min_by_key(|connector| connector.revoked);
@@ -149,7 +144,7 @@ async fn connector(app: &App, id: &ConnectorId) -> Result<Option<Connector>, Bac
     {
         return Ok(Some(connector.clone()));
     }
-    match (connectors::get(app, id).await, cached) {
+    match (connectors::get(&*app.store, id).await, cached) {
         (Ok(Some(connector)), _) => {
             app.admission.keep(&connector, app.clock.now());
             Ok(Some(connector))

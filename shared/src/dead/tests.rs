@@ -80,11 +80,11 @@ async fn s9_what_is_refused_after_decoding_keeps_its_bytes_and_says_who_pushed_i
     let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
     ingest(&app, &stream, &mut seen, &mut ledger, rows.into_iter()).await.unwrap();
     assert_eq!((ledger.rejected, ledger.rejected_first), (3, 3));
-    let letters = list(&app, None, 10).await.unwrap();
+    let letters = list(&*app.store, None, 10).await.unwrap();
     let mut kept = BTreeSet::new();
     for letter in &letters {
         assert_eq!((letter.reason, letter.sender.as_ref()), (Reason::FutureTime, Some(&sender)));
-        kept.insert(String::from_utf8(raw(&app, letter).await.unwrap().unwrap().to_vec()).unwrap());
+        kept.insert(String::from_utf8(raw(&*app.blobs, letter).await.unwrap().unwrap().to_vec()).unwrap());
     }
     let want = ["{\"n\":0, \"x\":1}", "{\"n\":1, \"x\":1}", "{\"n\":2}"].map(str::to_owned);
     assert_eq!(kept, BTreeSet::from(want), "each is a letter of its own");
@@ -98,7 +98,7 @@ async fn s9_a_bad_row_that_is_read_again_is_the_same_letter_and_failed_once() {
     assert_eq!(first.first, BTreeMap::from([(Reason::BadJson, 5)]));
     let again = bury_rejects(&app, &stream, rejects(&stream.source, 3..7)).await.unwrap();
     assert_eq!(again.first, BTreeMap::from([(Reason::BadJson, 2)]));
-    let report = patterns(&app).await.unwrap();
+    let report = patterns(&*app.store).await.unwrap();
     assert_eq!((report.letters, report.beyond, report.patterns[0].attempts), (7, 0, 9));
 }
 
@@ -111,7 +111,7 @@ async fn q2_a_stream_keeps_so_many_letters_the_rest_is_counted_and_old_ones_expi
         bury_rejects(&app, &noisy, rejects(&noisy.source, from..(from + 300).min(most + 500))).await.unwrap();
     }
     bury_rejects(&app, &other, rejects(&other.source, 0..1)).await.unwrap();
-    let report = patterns(&app).await.unwrap();
+    let report = patterns(&*app.store).await.unwrap();
     assert_eq!((report.letters, report.beyond), (most + 1, 500), "another stream keeps its own");
     assert_eq!(report.patterns[0].letters, most);
     let known = bury_rejects(&app, &noisy, rejects(&noisy.source, 0..1)).await.unwrap();
@@ -120,7 +120,7 @@ async fn q2_a_stream_keeps_so_many_letters_the_rest_is_counted_and_old_ones_expi
     tokio::time::sleep(DEAD_LETTER_KEPT + DEAD_LETTERS_RECOUNTED).await;
     let new = bury_rejects(&app, &noisy, rejects(&noisy.source, 9_000..9_010)).await.unwrap();
     assert_eq!(new.first[&Reason::BadJson], 10);
-    assert_eq!(list(&app, Some(&noisy.id), 100).await.unwrap().len(), 10, "there is room again");
+    assert_eq!(list(&*app.store, Some(&noisy.id), 100).await.unwrap().len(), 10, "there is room again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,10 +131,10 @@ async fn r4_a_letter_is_found_by_its_id_with_bytes_of_any_size() {
     let reject = Rejected::new(stream.source.clone(), Reject::new(Reason::TooLarge, "too large"), &large);
     bury_rejects(&app, &stream, rejects(&stream.source, 0..450)).await.unwrap();
     bury_rejects(&app, &stream, vec![reject]).await.unwrap();
-    let all = list(&app, None, 1_000).await.unwrap();
+    let all = list(&*app.store, None, 1_000).await.unwrap();
     let id = all.iter().find(|letter| letter.reason == Reason::TooLarge).unwrap().id;
-    let found = find(&app, id).await.unwrap().expect("it is there");
+    let found = find(&*app.store, id).await.unwrap().expect("it is there");
     assert!(matches!(found.raw, Raw::Blob(_)));
-    assert_eq!(raw(&app, &found).await.unwrap(), Some(large));
-    assert_eq!(find(&app, EventId::from_bytes([9; 16])).await.unwrap(), None);
+    assert_eq!(raw(&*app.blobs, &found).await.unwrap(), Some(large));
+    assert_eq!(find(&*app.store, EventId::from_bytes([9; 16])).await.unwrap(), None);
 }

@@ -44,14 +44,18 @@ pub async fn refuse_topic(app: &App, caller: &Caller, topic: &str, body: Bytes) 
 /// Who may publish, and under which source id.
 #[derive(Debug)]
 pub struct Admitted {
+    /// Whose key or principal was shown.
     pub connector: Connector,
+    /// A source id that it was granted.
     pub source: SourceId,
 }
 
 /// Why a sender was not admitted.
 #[derive(Debug)]
 pub enum NotAdmitted {
+    /// For good: it is audited, and the sender is told.
     Refused(Refusal),
+    /// Nobody knows: the store is away. The sender tries again.
     Backend(BackendError),
 }
 

@@ -74,7 +74,7 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
         Err(problem) => return sender.hears(Err(problem)),
     };
     // A store that is away must not hold up an alert: then order within the thread is best effort.
-    let thread_waits = marks::thread_is_queued(app, &record.key).await.unwrap_or(false);
+    let thread_waits = marks::thread_is_queued(&*app.store, &record.key).await.unwrap_or(false);
     let under_way = if thread_waits { None } else { app.tries.begin(envelope.id) };
     if under_way.is_none() || !app.breakers.lane(Lane::Critical).admit() {
         return sender.hears(queue(app, &envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
@@ -129,12 +129,14 @@ async fn both(app: &App, envelope: &Envelope, record: &Outgoing, outcome: Sent, 
     };
     metrics::counter!("stream_express_hedged_total", "broker" => name).increment(1);
     match outcome {
-        Sent::Acked if marks::make_void(app, envelope.id, &record.key).await => delivered(app, record),
+        Sent::Acked if marks::make_void(&*app.store, &app.clock, envelope.id, &record.key).await => {
+            delivered(app, record)
+        }
         // Its copy cannot be made void: it is a visible duplicate, and counts when it is delivered [K6].
         Sent::Acked => app.tally.repeated(1),
         Sent::Refused(reason, detail) if !overtaken => {
             // The sender hears of the refusal, and the copy must not become a second dead letter.
-            marks::make_void(app, envelope.id, &record.key).await;
+            marks::make_void(&*app.store, &app.clock, envelope.id, &record.key).await;
             sender.hears(Ok(Durable::Refused(reason, detail)));
         }
         Sent::Refused(..) | Sent::Retry(_) => sender.hears(Ok(Durable::Queue)),
@@ -162,7 +164,7 @@ fn envelope(app: &App, stream: &Stream, record: &Outgoing) -> Result<Envelope, B
 
 /// The thread is marked before its message is queued: a mark too many delays a thread, one too few breaks its order.
 async fn queue(app: &App, envelope: &Envelope, thread: &str, delay: Duration) -> Result<(), BackendError> {
-    let marked = marks::mark_queued(app, thread, envelope.id).await;
+    let marked = marks::mark_queued(&*app.store, &app.clock, thread, envelope.id).await;
     if let Err(problem) = marked {
         tracing::warn!(%problem, "a queued alert's thread could not be marked: its order is best effort");
     }
@@ -171,7 +173,7 @@ async fn queue(app: &App, envelope: &Envelope, thread: &str, delay: Duration) ->
     let sent = send_one(&*app.queue, &app.settings.queues.critical, message).await;
     if sent.is_err() {
         // Nobody was told that it is accepted: nothing is to wait for it.
-        let unmarked = marks::unmark(app, thread, envelope.id).await;
+        let unmarked = marks::unmark(&*app.store, thread, envelope.id).await;
         unmarked.unwrap_or_else(|problem| tracing::warn!(%problem, "an alert's mark could not be removed"));
     }
     sent

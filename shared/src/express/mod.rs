@@ -3,7 +3,7 @@
 
 pub mod admit;
 mod hedge;
-mod known;
+pub(crate) mod known;
 pub mod marks;
 mod reply;
 mod thread;
@@ -24,15 +24,18 @@ use crate::record::{
 use crate::time::Timestamp;
 use admit::{Admitted, NotAdmitted};
 use hedge::Durable;
-pub use known::Recent;
+use known::Names;
 pub use reply::{Accepted, AcknowledgedBy};
 
 /// One pushed body: an alert as JSON or CAP, or a feed of several.
 pub struct Incoming<'a> {
+    /// Who sends it, as the door found out.
     pub caller: &'a Caller,
     /// As the sender asked; a connector with one source id need not.
     pub source: Option<&'a SourceId>,
+    /// JSON or CAP, as it came.
     pub body: Bytes,
+    /// When the door had it whole; the time of acceptance [P1].
     pub received_at: Timestamp,
 }
 
@@ -41,19 +44,27 @@ pub struct Incoming<'a> {
 pub enum Verdict {
     /// Every alert of the body is durable or, where it broke a rule, refused by itself and kept in the dead letters.
     Taken {
+        /// Who sent it.
         connector: ConnectorId,
+        /// What each of its alerts became.
         accepted: Vec<Accepted>,
+        /// Those that can never be accepted; their bytes are among the dead letters.
         rejected: Vec<Reject>,
     },
+    /// Nothing of it was taken, for good; the bytes are kept where somebody with a name sent them.
     Refused(Refusal),
     /// The tier's queue is at capacity: slow down [Q2]. What was accepted before is listed.
     Full {
+        /// Alerts that were accepted before it; a repeat finds them as duplicates.
         accepted: Vec<Accepted>,
+        /// The tier whose queue is full.
         tier: Tier,
     },
     /// Nothing durable could take it: come back soon. What was accepted before is listed.
     Unavailable {
+        /// Alerts that were accepted before it; a repeat finds them as duplicates.
         accepted: Vec<Accepted>,
+        /// What is away, in words.
         problem: BackendError,
     },
 }
@@ -62,12 +73,15 @@ pub enum Verdict {
 /// no alert, is kept in the dead letters [Q1].
 #[derive(Debug)]
 pub struct Refusal {
+    /// What the door answers.
     pub why: Why,
     /// Who sent it, as far as that is known.
     pub connector: Option<ConnectorId>,
+    /// The reason, in the sender's words.
     pub reject: Reject,
 }
 
+/// Why a whole message was refused; each door says it in its protocol's own way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// Unknown, wrong or revoked: 401.
@@ -81,6 +95,7 @@ pub enum Why {
 /// A body that was admitted and read; nothing of it is durable yet.
 #[derive(Debug)]
 pub struct Examined {
+    /// Who sends it.
     pub connector: ConnectorId,
     stream: Stream,
     rows: Vec<Row>,
@@ -101,7 +116,9 @@ impl Examined {
 /// Why a body was not even examined.
 #[derive(Debug)]
 pub enum Unexamined {
+    /// For good: it is not acknowledged to anybody else, and its bytes are kept.
     Refused(Refusal),
+    /// Not now: something is away, and the sender is not acknowledged.
     Backend(BackendError),
 }
 
@@ -122,7 +139,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
     let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
     for row in rows {
         let taken = match row {
-            Ok(draft) => one(app, &stream, draft).await,
+            Ok(draft) => take_alert(app, &stream, draft).await,
             Err(reject) => Ok(Err(reject)),
         };
         match taken {
@@ -204,17 +221,19 @@ async fn keep_refused(app: &App, incoming: &Incoming<'_>, mut refusal: Refusal) 
 const TAKES: usize = 3;
 
 /// Takes one valid alert: broker or queue has it, or it can never be taken.
-async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
+async fn take_alert(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
     let Some(mut alert) = draft.alert.take() else {
         return Ok(Err(draft.refused(Reject::new(Reason::NotData, "it holds no alert"))));
     };
     let key = known::key(&draft.source, &alert.name);
-    let _turn = app.recent.turn(&key, app.clock.now()).await;
-    let mut look = known::look(app, &key).await;
+    let names = Names { store: &*app.store, recent: &app.recent, clock: &app.clock };
+    let _turn = names.turn(&key).await;
+    let mut look = names.look(&key).await;
     if let Some(before) = look.known.duplicate(draft.event, draft.content) {
         return Ok(Ok(before.again(app.clock.now() > alert.expires.unwrap_or(Timestamp::MAX))));
     }
-    thread::join(app, &draft.source, &mut alert, &mut draft.quality).await;
+    let source = draft.source.clone();
+    thread::join(names, &source, &mut alert, &mut draft.quality).await;
     if !look.store_answered() {
         let problem =
             "is a best effort: the state store did not answer, and other instances may have published more of it";
@@ -231,8 +250,8 @@ async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Acce
             Err(reject) => return Ok(Err(reject)),
         };
         look.known.add(&alert.thread, draft.content, &accepted);
-        while !known::keep(app, &key, &look).await {
-            look = known::look(app, &key).await;
+        while !names.keep(&key, &look).await {
+            look = names.look(&key).await;
             if look.known.clashes(draft.content, &accepted) {
                 break;
             }

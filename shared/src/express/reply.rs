@@ -11,13 +11,16 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AcknowledgedBy {
+    /// The broker, with all replicas.
     Broker,
     /// It waits for the broker, or is a drill on its NORMAL way.
     Queue,
 }
 
+/// What one accepted alert became: E5's fields, the same through every door.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
+    /// The event's id, under which the record is published.
     pub event_id: EventId,
     /// 0 for the first content of this alert, one more for each other one.
     pub revision: u32,
@@ -29,7 +32,9 @@ pub struct Accepted {
     pub geometry: ShapeTold,
     /// What could not be read or is doubtful, the beginning of the record's `quality`.
     pub warnings: Vec<String>,
+    /// What made it durable.
     pub acknowledged_by: AcknowledgedBy,
+    /// Where it is published, without a prefix.
     pub topic: String,
     /// Any status but `Actual`: it does not reach the critical topic.
     pub drill: bool,

@@ -18,6 +18,7 @@ use crate::time::Rng;
 /// What befalls one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// The record is stored and acknowledged.
     None,
     /// Stored, but the acknowledgement is lost: `Retry`.
     LostAck,
@@ -30,7 +31,9 @@ pub enum Fault {
 /// Shares of 256 of the records that a seeded sink fails.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shares {
+    /// Records that are stored and not acknowledged.
     pub lost_ack: u8,
+    /// Records that are not stored.
     pub retry: u8,
 }
 

@@ -19,12 +19,17 @@ use crate::time::{Clock, Timestamp};
 pub struct Stored {
     /// Without a stage's prefix.
     pub topic: String,
+    /// The published JSON.
     pub value: Vec<u8>,
+    /// The record's key [K3].
     pub key: Option<String>,
+    /// Names and values, in the order in which they are stored.
     pub headers: Option<Vec<(String, String)>>,
+    /// Milliseconds since 1970: the time of acceptance [K5].
     pub timestamp_ms: Option<i64>,
 }
 
+/// A place that a sink writes to, and that can be read around the sink.
 #[async_trait]
 pub trait TestSink: Send + Sync {
     /// A new sink over the same place: what a restarted process would have.
@@ -37,6 +42,7 @@ pub trait TestSink: Send + Sync {
 /// A world whose place can be away: a broker stopped, a disk that refuses.
 #[async_trait]
 pub trait Breakable: TestSink {
+    /// Away from now on, or back.
     async fn outage(&self, out: bool);
 }
 

@@ -15,7 +15,7 @@ use streammanager_tests::simulated::Simulated;
 use super::refused;
 
 async fn listed(sim: &Simulated) -> Vec<String> {
-    let entries = audit::page(&sim.app, sim.app.clock.now(), None, 1_000).await.unwrap();
+    let entries = audit::page(&*sim.app.store, sim.app.clock.now(), None, 1_000).await.unwrap();
     entries.into_iter().map(|listed| listed.entry.detail).collect()
 }
 
@@ -107,8 +107,8 @@ async fn a3_with_the_state_store_away_a_known_principal_stays_valid_for_a_quarte
 /// The bytes of every dead letter, with its reason.
 async fn letters(sim: &Simulated) -> Vec<(Reason, String)> {
     let mut letters = Vec::new();
-    for letter in dead::list(&sim.app, None, 100).await.unwrap() {
-        let raw = dead::raw(&sim.app, &letter).await.unwrap().unwrap();
+    for letter in dead::list(&*sim.app.store, None, 100).await.unwrap() {
+        let raw = dead::raw(&*sim.app.blobs, &letter).await.unwrap().unwrap();
         letters.push((letter.reason, String::from_utf8(raw.to_vec()).unwrap()));
     }
     letters

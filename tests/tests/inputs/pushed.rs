@@ -47,7 +47,7 @@ async fn s9_the_dead_letter_of_a_pushed_record_says_topic_client_and_principal()
     let sim = Simulated::new(2);
     let bad = [(1, "dev-a", "{\"cut".to_owned()), (2, "dev-b", r#"{"time": "2036-01-01T00:00:00Z"}"#.to_owned())];
     streammanager_functions::stream::handle(&sim.app, batch(&bad)).await.unwrap();
-    let letters = dead::list(&sim.app, None, 10).await.unwrap();
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
     for (device, reason) in [("dev-a", Reason::BadJson), ("dev-b", Reason::FutureTime)] {
         let sender = Sender {
             topic: format!("sensors/generic/{device}/state"),

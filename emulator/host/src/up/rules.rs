@@ -188,7 +188,7 @@ impl Rules {
         }
     }
 
-    async fn one(&self, rule: &TopicRule, message: &iot_sql::Message<'_>) -> Result<(), NotStarted> {
+    async fn start_actions(&self, rule: &TopicRule, message: &iot_sql::Message<'_>) -> Result<(), NotStarted> {
         let output = match rule.select.evaluate(message) {
             Ok(Some(output)) => output,
             Ok(None) => return Ok(()),
@@ -283,7 +283,7 @@ impl Gate for Rules {
         for (filter, rule) in &self.rules {
             if filter.matches(&publish.topic) {
                 taken = Taken::Stored;
-                match self.one(rule, &message).await {
+                match self.start_actions(rule, &message).await {
                     Ok(()) => {}
                     Err(NotStarted::Busy) => return Err(Refused::Busy),
                     Err(NotStarted::Failed(problem)) => {

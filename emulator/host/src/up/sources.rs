@@ -168,12 +168,12 @@ impl AsyncInvocations {
                 let (this, queue) = (self.clone(), queue.clone());
                 let event: Value = serde_json::from_str(&text(&delivery.body)).unwrap_or(Value::Null);
                 let turn = lane(&event).map(|lane| turns.take(lane));
-                tasks.spawn(async move { this.one(delivery, event, turn, &queue).await });
+                tasks.spawn(async move { this.invoke(delivery, event, turn, &queue).await });
             }
         }
     }
 
-    async fn one(&self, delivery: Delivery, event: Value, mut turn: Option<Turn>, queue: &QueueRef) {
+    async fn invoke(&self, delivery: Delivery, event: Value, mut turn: Option<Turn>, queue: &QueueRef) {
         if let Some(turn) = &mut turn {
             turn.comes().await;
         }

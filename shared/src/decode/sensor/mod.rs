@@ -52,6 +52,7 @@ pub struct Reading {
     pub measured_at: Option<Timestamp>,
     /// The message that brought a reading without a time of its own, and the reading's place in it; else null.
     pub message_id: Option<String>,
+    /// What it measured, in our units.
     #[serde(flatten)]
     pub measures: Measures,
     /// The source's own object, every field as it came; integers beyond 2^53 as text, so that no reader rounds them.

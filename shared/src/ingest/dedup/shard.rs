@@ -7,12 +7,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::known::{Judged, MARK_BYTES, Mark, Marks, page};
-use crate::app::App;
 use crate::error::BackendError;
 use crate::limits::{SEEN_PAGE_BYTES, SHARD_KNOWN, SHARD_KNOWN_MARKS, SHARDS_KNOWN};
 use crate::record::Draft;
-use crate::store::{Expect, Key, PutError};
-use crate::time::Timestamp;
+use crate::store::{Expect, Key, PutError, Store};
+use crate::time::{Clock, Timestamp};
 
 /// Pages of one listing.
 const LISTED: usize = 500;
@@ -77,15 +76,15 @@ impl Window {
     }
 
     /// Reads the pages that other processes have written since, and lets the old ones go.
-    pub(super) async fn load(&mut self, app: &App) -> Result<(), BackendError> {
+    pub(super) async fn load(&mut self, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
         if std::mem::replace(&mut self.fresh, true) {
             return Ok(());
         }
-        let now = app.clock.now().as_millisecond();
+        let now = clock.now().as_millisecond();
         let oldest = now - SHARD_KNOWN.as_millis() as i64;
         loop {
             let after = self.last.unwrap_or(oldest);
-            let listed = app.store.list(&self.partition(), "", Some(&sort_key(after)), LISTED).await;
+            let listed = store.list(&self.partition(), "", Some(&sort_key(after)), LISTED).await;
             let items = listed.inspect_err(|_| self.fresh = false)?;
             let count = items.len();
             for item in items {
@@ -132,19 +131,19 @@ impl Window {
         self.pending.extend_from_slice(marks);
     }
 
-    pub(super) async fn commit(&mut self, app: &App) -> Result<(), BackendError> {
+    pub(super) async fn commit(&mut self, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
         let pending = std::mem::take(&mut self.pending);
         for marks in pending.chunks(SEEN_PAGE_BYTES / MARK_BYTES) {
-            let now = app.clock.now();
+            let now = clock.now();
             let value = Bytes::from(page(marks.iter()));
             // Names grow, whatever the clock does: whoever reads on from a page misses none.
             let mut written = now.as_millisecond().max(self.last.map_or(i64::MIN, |last| last + 1));
             loop {
                 let key = Key::new(self.partition(), sort_key(written));
-                match app.store.put_if(&key, value.clone(), Expect::Absent, Some(kept_until(now))).await {
+                match store.put_if(&key, value.clone(), Expect::Absent, Some(kept_until(now))).await {
                     Ok(_) => break,
                     Err(PutError::Conflict) => written += 1,
-                    Err(e) => return Err(e.of("seen-set page")),
+                    Err(e) => return Err(e.unexpected("seen-set page")),
                 }
             }
             self.remember(written, marks.iter().map(|mark| mark.key).collect());

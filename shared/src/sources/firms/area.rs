@@ -21,7 +21,7 @@ const QUOTA_WAIT: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// A product as the service names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[allow(non_camel_case_types)] // the service's own spelling
+#[allow(non_camel_case_types, missing_docs)] // the service's own names
 pub enum Product {
     VIIRS_SNPP_NRT,
     VIIRS_NOAA20_NRT,
@@ -48,6 +48,7 @@ impl Product {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "FirmsConfig")]
 pub struct Config {
+    /// Which instrument and satellite.
     pub product: Product,
     /// West, south, east, north in degrees.
     pub area: [f64; 4],
@@ -81,9 +82,13 @@ impl Config {
 
 /// One stream's connector, with the service's address and key.
 pub struct Firms {
+    /// The stream's source id, unless a row's satellite decides otherwise [S1].
     pub source: SourceId,
+    /// What is asked for.
     pub config: Config,
+    /// The service's address, without a slash at the end.
     pub base_url: String,
+    /// The service's key, which stands in the URL and is never shown [A6].
     pub map_key: String,
 }
 

@@ -10,7 +10,6 @@ use streammanager::error::BackendError;
 pub enum Exit {
     /// Done and accounted for.
     Done,
-    /// Not done; the line on stderr says why.
     Failed,
     /// Wrong usage, where clap could not see it.
     Usage,

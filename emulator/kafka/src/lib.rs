@@ -16,6 +16,7 @@
 
 mod apis;
 mod batch;
+mod bounds;
 mod cluster;
 mod configs;
 mod connections;
@@ -68,7 +69,6 @@ use self::topics::Topics;
 pub struct Broker(Arc<Node>);
 
 /// Why the endpoint cannot run, and what its operator does next.
-#[allow(missing_docs)] // each text says what its parts are
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// A file or folder cannot be used.

@@ -13,10 +13,6 @@ pub struct BadTopic(&'static str);
 pub struct Filter(String);
 
 impl Filter {
-    /// Takes what section 4.7 of MQTT calls well formed.
-    ///
-    /// # Errors
-    /// The rule that the text breaks.
     pub fn parse(text: &str) -> Result<Filter, BadTopic> {
         check_text(text)?;
         let levels = text.split('/').count();
@@ -31,12 +27,10 @@ impl Filter {
         Ok(Filter(text.to_owned()))
     }
 
-    /// The filter's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the filter covers this topic.
     pub fn matches(&self, topic: &str) -> bool {
         matches(&self.0, topic)
     }

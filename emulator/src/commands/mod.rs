@@ -1,13 +1,13 @@
 //! One file a command.
 
 #[cfg(feature = "up")]
-pub(crate) mod bench;
-pub(crate) mod decode;
-pub(crate) mod ingest;
+pub mod bench;
+pub mod decode;
+pub mod ingest;
 #[cfg(feature = "up")]
-pub(crate) mod operate;
+pub mod operate;
 #[cfg(feature = "up")]
-pub(crate) mod topics;
+pub mod topics;
 
 use streammanager::decode::{Format, sensor};
 use streammanager::record::SourceId;

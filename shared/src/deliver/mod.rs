@@ -5,7 +5,7 @@
 pub mod drr;
 pub mod duty;
 pub mod retry;
-pub(crate) mod settle;
+pub mod settle;
 pub mod tally;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -2,12 +2,13 @@
 //! One file or folder a source. Routes, the command line's values and help, schemas, settings, the checks of `streams.yaml`
 //! and `docs/sources.md` derive from it: a new source is its own module here and one line of the table.
 
-mod alerts;
+pub mod alerts;
+mod config;
 pub mod firms;
 mod identity;
 mod planned;
 mod route;
-mod sensors;
+pub mod sensors;
 mod service;
 
 use schemars::{Schema, SchemaGenerator};
@@ -15,13 +16,14 @@ use schemars::{Schema, SchemaGenerator};
 use crate::decode::Format;
 use crate::record::{SourceId, Tier, Topic};
 
+pub(crate) use config::read;
+pub use config::{Step, WrongField};
 pub use identity::identify;
 pub use route::{DRILL, Route, is_critical, route};
 pub use service::{Service, Services};
 
 /// What one provider's ids share.
 pub struct Source {
-    /// The ids and prefixes that its records may be published under.
     pub ids: &'static [Id],
     /// `None`: only the ids' place is fixed, nothing reads their records yet.
     pub records: Option<Records>,
@@ -35,15 +37,12 @@ pub struct Id {
     pub pattern: &'static str,
     /// In words, as records say it in `source_name`.
     pub name: &'static str,
-    /// How urgent its records are.
     pub tier: Tier,
-    /// Where its records are published.
     pub topic: Topic,
 }
 
 /// How a source's bytes become records, and what these look like.
 pub struct Records {
-    /// How its bytes are read.
     pub format: Format,
     /// The JSON Schema of a record's `data`.
     pub data: fn(&mut SchemaGenerator) -> Schema,
@@ -60,26 +59,25 @@ macro_rules! table {
         #[derive(Debug, Clone, PartialEq, serde::Serialize, schemars::JsonSchema)]
         #[serde(tag = "connector", content = "config", rename_all = "snake_case")]
         pub enum Polled {
-            $($(#[doc = concat!("`", stringify!($module), "`")] $connector($module::Config),)?)*
+            $($($connector($module::Config),)?)*
         }
 
         /// The connectors' names, as `streams.yaml` has them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum ConnectorKind {
-            $($(#[doc = concat!("`", stringify!($module), "`")] $connector,)?)*
+            $($($connector,)?)*
         }
 
         impl ConnectorKind {
-            /// Every connector.
             pub const ALL: &[ConnectorKind] = &[$($(ConnectorKind::$connector,)?)*];
 
-            /// Reads the connector's own `config`, so that an error knows its line.
-            pub(crate) fn read<'de, D: serde::Deserializer<'de>>(self, config: D) -> Result<Polled, D::Error> {
+            /// Reads the connector's own `config`.
+            pub(crate) fn read(self, config: serde_json::Value) -> Result<Polled, WrongField> {
                 match self {
                     $($(ConnectorKind::$connector => {
-                        let config: $module::Config = serde::Deserialize::deserialize(config)?;
-                        config.check().map_err(|e| serde::de::Error::custom(format!("config.{e}")))?;
+                        let config: $module::Config = config::read(config)?;
+                        config.check()?;
                         Ok(Polled::$connector(config))
                     })?)*
                 }
@@ -121,7 +119,6 @@ table! {
 }
 
 impl Id {
-    /// Whether the pattern covers this id.
     pub fn fits(&self, id: &str) -> bool {
         match self.pattern.strip_suffix('*') {
             Some(prefix) => id.starts_with(prefix),

@@ -19,7 +19,6 @@ pub struct KafkaSettings {
     pub brokers: String,
     /// Put before every topic's name [K2].
     pub topic_prefix: String,
-    /// How a connection is protected, and who we say we are.
     pub security: Security,
     /// A record that is not acknowledged by then is given up [R1].
     pub try_time: Duration,
@@ -28,20 +27,15 @@ pub struct KafkaSettings {
 /// How a connection is protected and who we say we are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Security {
-    /// Neither TLS nor a password: for a network that is trusted.
     Plaintext,
-    /// TLS without a password.
+    /// `ca`: a PEM file; without one the host's own certificate authorities.
     Tls {
-        /// A PEM file; without one the host's own certificate authorities.
         ca: Option<PathBuf>,
     },
     /// SASL/SCRAM-SHA-512, over TLS or, inside a trusted network, without.
     ScramSha512 {
-        /// The user's name at the broker.
         user: String,
-        /// The user's password.
         password: Password,
-        /// `None`: without TLS.
         tls: Option<Tls>,
     },
 }
@@ -49,7 +43,6 @@ pub enum Security {
 /// Whom a TLS connection trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// A PEM file; without one the host's own certificate authorities.
     pub ca: Option<PathBuf>,
 }
 

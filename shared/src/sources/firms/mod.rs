@@ -13,7 +13,7 @@ use super::{Id, Records, Service, Services, Source};
 use crate::decode::Format;
 use crate::record::{SourceId, Tier, Topic};
 
-pub(super) static SERVICE: Service = Service {
+pub static SERVICE: Service = Service {
     name: "NASA FIRMS",
     address: "https://firms.modaps.eosdis.nasa.gov",
     address_setting: "FIRMS_BASE_URL",
@@ -21,7 +21,7 @@ pub(super) static SERVICE: Service = Service {
     key_setting: Some("FIRMS_MAP_KEY"),
 };
 
-pub(super) static SOURCE: Source = Source {
+pub static SOURCE: Source = Source {
     ids: &[
         detections("firms_viirs_snpp", "NASA FIRMS VIIRS S-NPP"),
         detections("firms_viirs_noaa20", "NASA FIRMS VIIRS NOAA-20"),

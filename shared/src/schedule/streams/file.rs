@@ -1,0 +1,183 @@
+//! `streams.yaml`, parsed once into valid values. What is wrong with it is told with its field, and where that stands in the
+//! text.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use super::{STREAMS_MAX, places};
+use crate::record::{SourceId, StreamId, TenantId};
+use crate::sources::{self, ConnectorKind, Polled, Step, WrongField};
+
+/// Ticks are planned and queued one by one.
+const INTERVAL_LEAST: Duration = Duration::from_secs(1);
+/// Due times must stay within the calendar.
+const INTERVAL_LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StreamsFile {
+    /// 1.
+    pub version: u32,
+    pub streams: Vec<StreamSpec>,
+}
+
+/// One polled stream.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct StreamSpec {
+    pub id: StreamId,
+    /// What its records are published under, unless a row decides otherwise.
+    pub source_id: SourceId,
+    #[serde(flatten)]
+    pub polled: Polled,
+    pub tenant: TenantId,
+    /// Time between polls as text: `60s`, `5m`, `1h`.
+    pub interval: Interval,
+}
+
+/// The file before the streams' `config` was read by their connectors.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "version and streams")]
+struct UnreadFile {
+    version: u32,
+    streams: Vec<UnreadSpec>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a stream with id, source_id, connector, tenant, interval and config")]
+struct UnreadSpec {
+    id: StreamId,
+    source_id: SourceId,
+    connector: ConnectorKind,
+    tenant: TenantId,
+    interval: Interval,
+    config: Value,
+}
+
+impl TryFrom<UnreadSpec> for StreamSpec {
+    type Error = WrongField;
+
+    fn try_from(unread: UnreadSpec) -> Result<StreamSpec, WrongField> {
+        let UnreadSpec { id, source_id, connector, tenant, interval, config } = unread;
+        let polled = connector.read(config).map_err(|wrong| wrong.within([Step::from("config")]))?;
+        Ok(StreamSpec { id, source_id, polled, tenant, interval })
+    }
+}
+
+impl<'de> Deserialize<'de> for StreamSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StreamSpec, D::Error> {
+        UnreadSpec::deserialize(deserializer)?.try_into().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A duration as text, from a second to a year.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval(Duration);
+
+impl Interval {
+    /// Of at least a second.
+    pub fn seconds(seconds: u32) -> Interval {
+        Interval(Duration::from_secs(u64::from(seconds.max(1))))
+    }
+
+    pub fn get(self) -> Duration {
+        self.0
+    }
+
+    pub fn parse(text: &str) -> Result<Interval, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return Err(format!("interval {text:?} is not a duration; write it as 60s, 5m or 1h")),
+        };
+        match number.parse::<u32>().map(|n| Duration::from_secs(u64::from(n) * seconds)) {
+            Ok(interval) if (INTERVAL_LEAST..=INTERVAL_LONGEST).contains(&interval) => Ok(Interval(interval)),
+            _ => Err(format!("interval {text:?} must be at least 1s and at most 366d")),
+        }
+    }
+}
+
+impl Serialize for Interval {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}s", self.0.as_secs()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Interval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Interval, D::Error> {
+        Interval::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Interval {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Interval".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[1-9][0-9]*(s|m|h|d)$" })
+    }
+}
+
+impl StreamsFile {
+    /// # Errors
+    /// The text says the field and what is wrong with it, with line and column.
+    pub fn parse(text: &str) -> Result<StreamsFile, String> {
+        let value = places::unique(text).map_err(|e| match e.location() {
+            Some(_) => e.to_string(),
+            None => format!("{e} at line 1 column 1"),
+        })?;
+        let read = StreamsFile::read(value).and_then(|file| file.check().map(|()| file));
+        read.map_err(|wrong| {
+            let (line, column) = places::find(text, wrong.path());
+            format!("{wrong} at line {line} column {column}")
+        })
+    }
+
+    fn read(value: Value) -> Result<StreamsFile, WrongField> {
+        let UnreadFile { version, streams } = sources::read(value)?;
+        let spec = |(at, unread): (usize, UnreadSpec)| {
+            StreamSpec::try_from(unread).map_err(|wrong| wrong.within([Step::from("streams"), Step::Item(at)]))
+        };
+        let streams: Result<Vec<StreamSpec>, WrongField> = streams.into_iter().enumerate().map(spec).collect();
+        Ok(StreamsFile { version, streams: streams? })
+    }
+
+    /// What the shape cannot say.
+    pub fn check(&self) -> Result<(), WrongField> {
+        if self.version != 1 {
+            let rule = format!("{} is not known; this program reads version 1", self.version);
+            return Err(WrongField::new("version", rule));
+        }
+        if self.streams.len() > STREAMS_MAX {
+            let rule = format!("{} streams, {STREAMS_MAX} at most", self.streams.len());
+            return Err(WrongField::new("streams", rule));
+        }
+        for (at, spec) in self.streams.iter().enumerate() {
+            let wrong = |field: &str, rule: String| {
+                Err(WrongField::new(field, rule).within([Step::from("streams"), Step::Item(at)]))
+            };
+            if self.streams[..at].iter().any(|other| other.id == spec.id) {
+                return wrong("id", format!("another stream has the id {} already", spec.id));
+            }
+            if let Err(reject) = sources::route(&spec.source_id, false) {
+                return wrong("source_id", reject.detail);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

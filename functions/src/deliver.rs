@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::deliver::duty;
-use streammanager::sink::TopicState;
+use streammanager::sink::{Sink, TopicState};
 use tokio_util::sync::CancellationToken;
 
 use crate::HandlerError;
 
 /// Topics that are missing are made, and others than expected reported [K2]. Without an answer the breaker decides.
-pub async fn check_topics(app: &App) {
-    match app.sink.check().await {
+pub async fn check_topics(sink: &dyn Sink) {
+    match sink.check().await {
         Ok(topics) => {
             for topic in topics.iter().filter(|topic| topic.state != TopicState::Ready) {
                 tracing::warn!(topic = topic.topic, state = ?topic.state, "topic");

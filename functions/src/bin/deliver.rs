@@ -7,7 +7,7 @@ use streammanager_functions::{deliver, lambda};
 #[tokio::main]
 async fn main() -> ExitCode {
     lambda::run(|app, event, stop| async move {
-        deliver::check_topics(&app).await;
+        deliver::check_topics(&*app.sink).await;
         deliver::handle(&app, event, stop).await
     })
     .await

@@ -1,8 +1,8 @@
 //! What the benchmarks measure and compare with: generated input, the system's steps, and the naive baselines.
 
 pub(crate) mod express;
-pub mod generate;
-pub mod naive;
+pub(crate) mod generate;
+pub(crate) mod naive;
 pub(crate) mod poll;
 pub(crate) mod readings;
 mod system;

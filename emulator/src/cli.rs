@@ -12,7 +12,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use streammanager::record::SourceId;
 
 #[cfg(feature = "up")]
-pub use operate::*;
+pub(crate) use operate::*;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -21,13 +21,13 @@ pub use operate::*;
     about = "Wildfire data from unreliable sources into Kafka",
     max_term_width = 100
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Takes recorded files the whole way to the sink and waits for it.
     #[command(
         after_help = "Example:\n  streammanager ingest --source firms_viirs_noaa20 --out sink/ detections.csv.gz"
@@ -78,7 +78,7 @@ pub enum Command {
 
 // No doc comment: clap would show it as the description of the command.
 #[derive(Debug, Args)]
-pub struct InputArgs {
+pub(crate) struct InputArgs {
     #[arg(long, help = values::source_help(), required_unless_present = "topic")]
     pub source: Option<SourceId>,
     /// MQTT topic that the files' messages are taken to have come with, such as sensors/weather/w7/state; it names the
@@ -94,7 +94,7 @@ pub struct InputArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct DecodeArgs {
+pub(crate) struct DecodeArgs {
     #[command(flatten)]
     pub input: InputArgs,
     /// Rejects as {"reject": …} lines on standard error.
@@ -104,7 +104,7 @@ pub struct DecodeArgs {
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("sink").required(true)))]
-pub struct IngestArgs {
+pub(crate) struct IngestArgs {
     #[command(flatten)]
     pub input: InputArgs,
     /// File with the connector's key; a critical source id needs one.

@@ -2,18 +2,20 @@
 //! AWS run here from the very template that is deployed, beside the operator's commands.
 
 #[cfg(feature = "up")]
-pub mod bench;
-pub mod cli;
-pub mod commands;
-pub mod files;
+mod bench;
+mod cli;
+mod commands;
+mod files;
 
 use std::io::IsTerminal;
 
+use clap::Parser;
 use cli::{Cli, Command};
 use streammanager_host::exit::{Exit, Failure};
 
-/// Runs one command on a runtime of its own; a failure is printed as one line.
-pub fn run(cli: Cli) -> Exit {
+/// Runs the command that the process's arguments name, on a runtime of its own; a failure is printed as one line.
+pub fn run() -> Exit {
+    let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return failed(&Failure::new(format!("cannot start the runtime: {e}"))),

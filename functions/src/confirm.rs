@@ -10,7 +10,9 @@ use streammanager::record::{ConnectorId, SourceId};
 /// One message to publish at QoS 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmation {
+    /// The MQTT topic that it is published on.
     pub topic: String,
+    /// One JSON object.
     pub payload: Bytes,
 }
 

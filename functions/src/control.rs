@@ -14,9 +14,11 @@ use streammanager::control::connector::{Connector, Registration};
 use streammanager::control::connectors::{self, ControlError};
 use streammanager::dead;
 use streammanager::record::{ConnectorId, EventId, StreamId, Tier};
-use streammanager::schedule::streams::{self, StreamsFile};
+use streammanager::schedule::file::StreamsFile;
+use streammanager::schedule::streams;
 use streammanager::schemas;
 use streammanager::sink::Lane;
+use streammanager::store::Store;
 
 use crate::HandlerError;
 use crate::events::{HttpRequest, HttpResponse};
@@ -35,9 +37,11 @@ pub enum Auth {
 
 /// One operation of the control API. The template names the same routes, each with the same `Auth`.
 pub struct Route {
+    /// In upper case.
     pub method: &'static str,
     /// As in the template, such as `/streams/{id}`.
     pub path: &'static str,
+    /// Who may call it.
     pub auth: Auth,
     handler: Handler,
 }
@@ -75,6 +79,10 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    fn store(&self) -> &dyn Store {
+        &*self.app.store
+    }
+
     /// Whom an audit entry names.
     fn by(&self) -> String {
         format!("{} at {}", self.caller.proof(), self.request.request_context.http.source_ip)
@@ -136,7 +144,7 @@ async fn read_schema(asked: Asked<'_>) -> Answer {
 }
 
 async fn list_connectors(asked: Asked<'_>) -> Answer {
-    let listed: Vec<Value> = connectors::list(asked.app).await?.iter().map(shown).collect();
+    let listed: Vec<Value> = connectors::list(asked.store()).await?.iter().map(shown).collect();
     Ok(HttpResponse::json(200, &json!({ "connectors": listed })))
 }
 
@@ -161,23 +169,23 @@ async fn revoke_connector(asked: Asked<'_>) -> Answer {
 
 async fn list_streams(asked: Asked<'_>) -> Answer {
     let mut statuses = Vec::new();
-    for registered in streams::list(asked.app).await? {
-        statuses.push(streams::status(asked.app, &registered).await?);
+    for registered in streams::list(asked.store()).await? {
+        statuses.push(streams::status(asked.store(), &asked.app.clock, &registered).await?);
     }
     Ok(HttpResponse::json(200, &json!({ "streams": statuses })))
 }
 
 async fn apply_streams(asked: Asked<'_>) -> Answer {
     let file: StreamsFile = asked.body()?;
-    file.check().map_err(|wrong| ControlError::Refused(wrong.to_string()))?;
+    file.check().map_err(ControlError::Refused)?;
     let prune = asked.query("prune") == Some("true");
     Ok(HttpResponse::json(200, &streams::apply(asked.app, &file, prune).await?))
 }
 
 async fn read_stream(asked: Asked<'_>) -> Answer {
     let id: StreamId = asked.id()?;
-    let registered = streams::get(asked.app, &id).await?.ok_or(ControlError::Unknown(format!("stream {id}")))?;
-    Ok(HttpResponse::json(200, &streams::status(asked.app, &registered).await?))
+    let registered = streams::get(asked.store(), &id).await?.ok_or(ControlError::Unknown(format!("stream {id}")))?;
+    Ok(HttpResponse::json(200, &streams::status(asked.store(), &asked.app.clock, &registered).await?))
 }
 
 async fn set_started(asked: Asked<'_>, started: bool) -> Answer {
@@ -191,16 +199,16 @@ async fn set_started(asked: Asked<'_>, started: bool) -> Answer {
 
 async fn list_dead_letters(asked: Asked<'_>) -> Answer {
     let stream = asked.query("stream").map(named).transpose()?;
-    let letters = dead::list(asked.app, stream.as_ref(), LISTED).await?;
+    let letters = dead::list(asked.store(), stream.as_ref(), LISTED).await?;
     Ok(HttpResponse::json(200, &json!({ "dead_letters": letters })))
 }
 
 async fn read_dead_letter(asked: Asked<'_>) -> Answer {
     let id: EventId = asked.id()?;
     let unknown = || ControlError::Unknown(format!("dead letter {id}"));
-    let letter = dead::find(asked.app, id).await?.ok_or_else(unknown)?;
+    let letter = dead::find(asked.store(), id).await?.ok_or_else(unknown)?;
     // Absent: the stored bytes are gone, and the letter says how many there were.
-    let bytes = dead::raw(asked.app, &letter).await?.map(|bytes| BASE64.encode(bytes));
+    let bytes = dead::raw(&*asked.app.blobs, &letter).await?.map(|bytes| BASE64.encode(bytes));
     Ok(HttpResponse::json(200, &json!({ "dead_letter": letter, "base64": bytes })))
 }
 
@@ -219,7 +227,7 @@ async fn read_audit(asked: Asked<'_>) -> Answer {
         Some((_, Ok(max))) if (1..=LISTED).contains(&max) => max,
         Some((text, _)) => return Err(refused("max", text, &format!("is not in 1..{LISTED}"))),
     };
-    let entries = audit::page(asked.app, day, asked.query("after"), max).await?;
+    let entries = audit::page(asked.store(), day, asked.query("after"), max).await?;
     let next = entries.last().filter(|_| entries.len() == max).map(|last| last.id.clone());
     Ok(HttpResponse::json(200, &json!({ "audit": entries, "next": next })))
 }
@@ -252,7 +260,7 @@ async fn status(asked: Asked<'_>) -> Answer {
         queues.insert(tier.name().to_owned(), depth);
     }
     let breaker = |lane| app.breakers.lane(lane).state();
-    let registered = streams::list(app).await?;
+    let registered = streams::list(asked.store()).await?;
     let status = json!({
         "stage": app.settings.stage,
         "producer_id": app.settings.producer_id,

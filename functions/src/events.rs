@@ -7,11 +7,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use streammanager::error::Sender;
 
 /// An SQS event source's batch.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct SqsEvent {
+    /// At most the trigger's batch size.
     #[serde(rename = "Records")]
     pub records: Vec<SqsMessage>,
 }
@@ -20,8 +20,11 @@ pub struct SqsEvent {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SqsMessage {
+    /// What the reply names when this message is to come back.
     pub message_id: String,
+    /// The text that was sent; binary as base64.
     pub body: String,
+    /// The queue's own facts, such as `ApproximateReceiveCount`, as texts.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
 }
@@ -29,6 +32,7 @@ pub struct SqsMessage {
 /// A Kinesis event source's batch.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct KinesisEvent {
+    /// In the order of the shard.
     #[serde(rename = "Records")]
     pub records: Vec<KinesisRecord>,
 }
@@ -40,6 +44,7 @@ pub struct KinesisRecord {
     /// `shardId-000000000000:SEQUENCE`.
     #[serde(rename = "eventID")]
     pub event_id: String,
+    /// The record as it was put.
     pub kinesis: KinesisData,
 }
 
@@ -47,7 +52,9 @@ pub struct KinesisRecord {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KinesisData {
+    /// Records with the same key keep their order.
     pub partition_key: String,
+    /// Its place in the shard; what the reply names when it is to come back.
     pub sequence_number: String,
     /// Base64.
     pub data: String,
@@ -57,6 +64,7 @@ pub struct KinesisData {
 #[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchResponse {
+    /// Empty when all of them are done.
     pub batch_item_failures: Vec<BatchItemFailure>,
 }
 
@@ -80,9 +88,12 @@ impl BatchResponse {
 pub struct RuleOutput {
     /// Base64 of the message.
     pub payload: String,
+    /// The topic that it was published on.
     pub topic: String,
+    /// Who published it, as the broker knows it; an anonymous client has none.
     #[serde(default)]
     pub principal: Option<String>,
+    /// The client id, which the client chose itself.
     #[serde(default)]
     pub client: Option<String>,
     /// Epoch milliseconds.
@@ -91,13 +102,6 @@ pub struct RuleOutput {
 }
 
 impl RuleOutput {
-    /// Who published it.
-    pub fn sender(&self) -> Sender {
-        // An anonymous connection has an empty principal.
-        let principal = self.principal.clone().filter(|principal| !principal.is_empty());
-        Sender { topic: self.topic.clone(), client: self.client.clone(), principal, sensor: None }
-    }
-
     /// The message's bytes.
     pub fn payload(&self) -> Result<Bytes, base64::DecodeError> {
         BASE64.decode(&self.payload).map(Bytes::from)
@@ -108,18 +112,16 @@ impl RuleOutput {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleError {
+    /// The topic that it was published on.
     pub topic: String,
+    /// Base64 of the message.
     pub base64_original_payload: String,
+    /// The client id, which the client chose itself.
     #[serde(default)]
     pub client_id: Option<String>,
 }
 
 impl RuleError {
-    /// Who published it, as far as this says.
-    pub fn sender(&self) -> Sender {
-        Sender { topic: self.topic.clone(), client: self.client_id.clone(), principal: None, sensor: None }
-    }
-
     /// The message's bytes.
     pub fn payload(&self) -> Result<Bytes, base64::DecodeError> {
         BASE64.decode(&self.base64_original_payload).map(Bytes::from)
@@ -132,26 +134,34 @@ impl RuleError {
 pub struct HttpRequest {
     /// `GET /streams/{id}`: the route that the API matched.
     pub route_key: String,
+    /// The path as it was asked for.
     pub raw_path: String,
+    /// What stands behind the `?`, undecoded.
     #[serde(default)]
     pub raw_query_string: String,
     /// Names in lower case.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// The query's parameters, decoded.
     #[serde(default)]
     pub query_string_parameters: BTreeMap<String, String>,
+    /// The parts of the path that the route names, decoded.
     #[serde(default)]
     pub path_parameters: BTreeMap<String, String>,
+    /// The body's text, or its base64; absent without a body.
     #[serde(default)]
     pub body: Option<String>,
+    /// Whether `body` is base64.
     #[serde(default)]
     pub is_base64_encoded: bool,
+    /// Who asks, and from where.
     pub request_context: RequestContext,
 }
 
 /// How the request reached the API.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RequestContext {
+    /// The request line.
     pub http: RequestHttp,
     /// What the API's authorizer found out; absent on a route without one.
     #[serde(default)]
@@ -161,6 +171,7 @@ pub struct RequestContext {
 /// What an authorizer adds to a request.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Authorizer {
+    /// Set on a route that wants a signature (`AWS_IAM`).
     #[serde(default)]
     pub iam: Option<IamIdentity>,
 }
@@ -169,6 +180,7 @@ pub struct Authorizer {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IamIdentity {
+    /// The name of the role or user that signed it.
     pub user_arn: String,
 }
 
@@ -176,8 +188,11 @@ pub struct IamIdentity {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestHttp {
+    /// In upper case.
     pub method: String,
+    /// The path as it was asked for.
     pub path: String,
+    /// The address of the client; empty where it is not known.
     #[serde(default)]
     pub source_ip: String,
 }
@@ -208,8 +223,11 @@ impl HttpRequest {
 #[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpResponse {
+    /// The HTTP status.
     pub status_code: u16,
+    /// Names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// Text; the handlers answer with nothing else.
     pub body: String,
 }
 

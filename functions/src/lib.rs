@@ -22,8 +22,10 @@ use streammanager::error::BackendError;
 /// A handler failed as a whole: the trigger's own retry rules apply.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
+    /// What of it could not be read.
     #[error("the event is not one of this function's triggers: {0}")]
     UnknownEvent(String),
+    /// Queue, store or sink could not do it; the event comes again.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }

@@ -8,7 +8,7 @@ use crate::HandlerError;
 
 /// Reports the dead letters by pattern.
 pub async fn handle(app: &App, _event: Value) -> Result<Value, HandlerError> {
-    let report = dead::patterns(app).await?;
+    let report = dead::patterns(&*app.store).await?;
     for pattern in &report.patterns {
         tracing::info!(stream = %pattern.stream, reason = %pattern.reason, letters = pattern.letters, "dead letters");
     }

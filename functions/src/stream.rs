@@ -51,14 +51,14 @@ async fn readings(app: &App, event: KinesisEvent) -> BatchResponse {
     let mut failed: Vec<String> = Vec::new();
     // A batch comes from one shard: `shardId-000000000000:SEQUENCE`.
     let shard = event.records.first().and_then(|record| record.event_id.split(':').next()).unwrap_or_default();
-    let mut seen = Seen::of_shard(app, shard);
+    let mut seen = Seen::of_shard(&app.shards, shard);
     for (source, group) in groups {
         if let Err(problem) = one_source(app, &mut seen, &source, group.rows).await {
             tracing::warn!(%problem, %source, "readings stay in their stream");
             failed.push(group.first_sequence);
         }
     }
-    seen.done(app);
+    seen.done(&app.shards);
     let mut response = BatchResponse::default();
     // A checkpoint is one position: everything from the earliest failure on comes again, known by its event ids.
     if let Some(first) = order.into_iter().find(|sequence| failed.contains(sequence)) {
@@ -92,7 +92,8 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
         Ok(output) => output,
         Err(reject) => return (unknown_source(), vec![Err(reject)]),
     };
-    let sender = Sender { sensor: sensor::sensor_of(&output.topic).map(str::to_owned), ..output.sender() };
+    let sender =
+        Sender { topic: output.topic.clone(), client: output.client.clone(), principal: output.principal.clone() };
     let source = sensor::source_of(&output.topic).unwrap_or_else(unknown_source);
     let now = app.clock.now();
     let rows =
@@ -137,5 +138,5 @@ fn rule_output(record: &KinesisRecord) -> Result<RuleOutput, Reject> {
 
 /// Readings whose topic names no kind.
 fn unknown_source() -> SourceId {
-    SourceId::new("iot_unknown").expect("a valid id")
+    SourceId::new("iot_unknown").expect("`iot_unknown` keeps the rule of source ids")
 }

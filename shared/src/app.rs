@@ -1,4 +1,5 @@
-//! The world that every handler takes as its argument: settings, the five seams, time and randomness.
+//! The world that every handler takes as its argument: settings, the five seams, time and randomness, and what the process
+//! remembers. The types of that memory know nothing of `App`: functions over them take the seams that they need.
 
 use std::sync::Arc;
 
@@ -6,9 +7,9 @@ use crate::blobs::Blobs;
 use crate::breaker::SinkBreakers;
 use crate::control::admission::Admission;
 use crate::deliver::tally::Tally;
-use crate::express::Recent;
+use crate::express::known::Recent;
 use crate::express::tries::Tries;
-use crate::ingest::dedup::Shards;
+use crate::ingest::dedup::shard::Shards;
 use crate::queue::Queue;
 use crate::schedule::lease::Leases;
 use crate::settings::Settings;
@@ -20,25 +21,40 @@ use crate::upstream::Upstream;
 /// The outermost edge: where records wait, where state is kept, where records go, and who is asked for data.
 #[derive(Clone)]
 pub struct Seams {
+    /// Where ticks, envelopes and alerts wait.
     pub queue: Arc<dyn Queue>,
+    /// Where state is kept that processes share.
     pub store: Arc<dyn Store>,
+    /// Where bytes are kept that are too large for the store.
     pub blobs: Arc<dyn Blobs>,
+    /// Where records go.
     pub sink: Arc<dyn Sink>,
+    /// Who is asked for data.
     pub upstream: Arc<dyn Upstream>,
 }
 
 /// Cheap to clone; built in one place per binary.
 #[derive(Clone)]
 pub struct App {
+    /// What the process was told at its start.
     pub settings: Arc<Settings>,
+    /// As in [`Seams`].
     pub queue: Arc<dyn Queue>,
+    /// As in [`Seams`].
     pub sink: Arc<dyn Sink>,
+    /// As in [`Seams`].
     pub store: Arc<dyn Store>,
+    /// As in [`Seams`].
     pub blobs: Arc<dyn Blobs>,
+    /// As in [`Seams`].
     pub upstream: Arc<dyn Upstream>,
+    /// The time of day; waiting is tokio's.
     pub clock: Clock,
+    /// Randomness: ids, keys, jitter.
     pub rng: Rng,
+    /// Before the sink's lanes [R2].
     pub breakers: Arc<SinkBreakers>,
+    /// Who asked lately [A3].
     pub admission: Arc<Admission>,
     /// Alerts that this process accepted lately.
     pub recent: Arc<Recent>,

@@ -12,19 +12,27 @@ use serde::{Deserialize, Serialize};
 pub enum Reason {
     /// The body as a whole holds no data: an error text, a log-in page.
     NotData,
+    /// Not well-formed JSON, or JSON of another shape than the format's.
     BadJson,
+    /// Not well-formed XML, or XML that is not CAP.
     BadXml,
     /// XML with a document type declaration or entities of its own: refused unread [A6].
     Doctype,
     /// Fewer columns than the header.
     ShortRow,
+    /// A field without which a record says nothing is missing or empty [S9].
     MissingField,
+    /// A latitude that is not a number from -90 to 90.
     BadLatitude,
+    /// A longitude that is not a number from -180 to 180.
     BadLongitude,
+    /// A time that cannot be read, or that its format does not allow.
     BadTime,
     /// Observed later than now plus the clock-skew bound [S9].
     FutureTime,
+    /// A polygon that cannot be read, where there is no record without it.
     BadPolygon,
+    /// Larger than a bound of `limits.rs`, which the detail names with the size in bytes.
     TooLarge,
     /// A critical id without a grant, an unknown key, a wrong principal [A1, A2].
     UnauthorisedSource,
@@ -63,11 +71,13 @@ impl fmt::Display for Reason {
 /// One record refused for good: why, where in its source, and its original bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
+    /// Why; the caller counts by it.
     pub reason: Reason,
     /// Names the field and the rule it broke, with the offending text shortened.
     pub detail: String,
     /// 1-based row, feature or message number within the body, where there are several.
     pub row: Option<u64>,
+    /// The bytes as they came, of this record alone where several came together; empty until `with_raw`.
     pub raw: Bytes,
     /// Who pushed it, where that is known.
     pub sender: Option<Box<Sender>>,
@@ -76,6 +86,7 @@ pub struct Reject {
 /// Where a pushed message came from, as the broker knows it [S9].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
+    /// The MQTT topic it was published on.
     pub topic: String,
     /// The MQTT client id, which the client chose itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,9 +94,6 @@ pub struct Sender {
     /// Who the broker found the client to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
-    /// Of a reading: the sensor, as the reading names it, or as its topic does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sensor: Option<String>,
 }
 
 impl Reject {

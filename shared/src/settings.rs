@@ -10,7 +10,9 @@ use crate::sources::Services;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {rule}")]
 pub struct BadSetting {
+    /// The environment variable, such as `HIGH_QUEUE_URL`.
     pub name: String,
+    /// What the variable must be, as a clause that follows its name.
     pub rule: String,
 }
 
@@ -44,13 +46,21 @@ impl std::fmt::Debug for Secret {
 /// The queues of the template, as the backend addresses them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queues {
+    /// Alerts that the broker did not acknowledge in time [E2].
     pub critical: QueueRef,
+    /// Envelopes of tier HIGH [P1].
     pub high: QueueRef,
+    /// Envelopes of tier NORMAL [P1].
     pub normal: QueueRef,
+    /// Envelopes of tier LOW [P1].
     pub low: QueueRef,
+    /// Ticks of streams polled less often than hourly [M1].
     pub batch_ticks: QueueRef,
+    /// Ticks of streams polled every 30 s to every hour [M1].
     pub realtime_ticks: QueueRef,
+    /// Ticks of streams polled more often than every 30 s [M1].
     pub stream_ticks: QueueRef,
+    /// Alerts over MQTT that express could not take at once; express reads it [E5].
     pub express_retry: QueueRef,
 }
 
@@ -65,7 +75,7 @@ impl Queues {
         }
     }
 
-    /// The names on a host, with a template or without.
+    /// The names of a host that runs without a template.
     pub fn local() -> Queues {
         let local = |name| QueueRef::new(&format!("local:{name}"));
         Queues {
@@ -88,6 +98,7 @@ pub struct Settings {
     pub stage: String,
     /// Who wrote a record: `streammanager/{version}/{stage}` [K5].
     pub producer_id: String,
+    /// Where ticks, envelopes and alerts wait.
     pub queues: Queues,
     /// Put before every topic's name [K2].
     pub topic_prefix: String,

@@ -1,7 +1,9 @@
 //! What each package may link, from `cargo tree`: Lambda binaries carry nothing of the emulator, the thin command nothing
-//! of a whole system. No test of behaviour belongs here.
+//! of a whole system. And what the library's lower rooms may import. No test of behaviour belongs here.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// What only a running emulator or its durable folder needs.
@@ -69,4 +71,89 @@ fn the_library_alone_links_no_backend() {
     let backend = |name: &str| ["redb", "rdkafka", "reqwest"].contains(&name) || name.starts_with("aws-");
     let found = among(&library, backend);
     assert!(found.is_empty(), "{found:?}");
+}
+
+/// Rooms and files of the library below `App`: the seams, what is known without them, and what a process remembers.
+const BELOW_APP: [&str; 35] = [
+    "aws",
+    "blobs",
+    "breaker",
+    "connect",
+    "control/admission",
+    "control/connector",
+    "dead/count",
+    "dead/patterns",
+    "decode",
+    "deliver/drr",
+    "deliver/tally",
+    "embedded",
+    "error",
+    "express/known",
+    "express/marks",
+    "express/reply",
+    "express/thread",
+    "express/tries",
+    "faults",
+    "ingest/dedup",
+    "ingest/label",
+    "ingest/place",
+    "ingest/validate",
+    "limits",
+    "queue",
+    "record",
+    "schedule/file",
+    "schedule/lease",
+    "schedule/mode",
+    "settings",
+    "sink",
+    "sources",
+    "store",
+    "time",
+    "upstream",
+];
+
+fn is_below_app(module: &str) -> bool {
+    BELOW_APP
+        .iter()
+        .any(|below| module.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+/// The modules that a file imports from its own crate, as `ingest/dedup`.
+fn imports(text: &str) -> impl Iterator<Item = String> {
+    let paths =
+        text.lines().filter_map(|line| line.trim_start().trim_start_matches("pub ").strip_prefix("use crate::"));
+    paths.map(|path| {
+        let modules = path.trim_end_matches(';').split("::").take_while(|part| part.starts_with(char::is_lowercase));
+        modules.collect::<Vec<_>>().join("/")
+    })
+}
+
+/// Every file of the library with its module's name, but for tests.
+fn modules(folder: &Path, root: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).expect("the library is there") {
+        let path = entry.expect("its folder can be read").path();
+        let module = path.strip_prefix(root).expect("it is below").with_extension("").to_string_lossy().into_owned();
+        if path.is_dir() {
+            modules(&path, root, found);
+        } else if !module.ends_with("tests") {
+            let text = fs::read_to_string(&path).expect("sources are text");
+            found.push((module.trim_end_matches("/mod").to_owned(), text));
+        }
+    }
+}
+
+#[test]
+fn app_imports_only_what_stands_below_it_and_nothing_below_imports_what_stands_above() {
+    let (root, mut all) = (streammanager_tests::workspace().join("shared/src"), Vec::new());
+    modules(&root, &root, &mut all);
+    let below = all.iter().filter(|(module, _)| module == "app" || is_below_app(module));
+    let above: Vec<String> = below
+        .flat_map(|(module, text)| imports(text).map(move |import| (module, import)))
+        .filter(|(_, import)| !is_below_app(import))
+        .map(|(module, import)| format!("{module} imports {import}"))
+        .collect();
+    assert!(above.is_empty(), "{above:#?}");
+    for room in BELOW_APP {
+        assert!(all.iter().any(|(module, _)| module == room), "{room} is not there");
+    }
 }

@@ -287,7 +287,7 @@ async fn e1_neither_broker_nor_queue_is_a_503_and_what_the_broker_refuses_is_a_d
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(dead::list(&sim.app, None, 10).await.unwrap()[0].reason, Reason::SinkRefused);
+    assert_eq!(dead::list(&*sim.app.store, None, 10).await.unwrap()[0].reason, Reason::SinkRefused);
 }
 
 /// A sink that has lost the acknowledgement has the alert all the same: sent again under the same id [K6].
@@ -518,7 +518,7 @@ async fn a2_whoever_is_not_admitted_sends_nothing_and_is_audited() {
     }
     connectors::revoke(&sim.app, &ConnectorId::new("butte").unwrap(), "a test").await.unwrap();
     assert_eq!(refused(&sim.alert(&key, actual("A")).await), Some(Why::Unknown), "revoked");
-    let entries = audit::page(&sim.app, sim.app.clock.now(), None, 100).await.unwrap();
+    let entries = audit::page(&*sim.app.store, sim.app.clock.now(), None, 100).await.unwrap();
     let refused: Vec<_> = entries.iter().filter(|listed| listed.entry.action == Action::Refused).collect();
     assert_eq!(refused.len(), 5);
     assert!(!format!("{refused:?}").contains(key.split(':').nth(1).unwrap()), "no key in the audit log [A6]");
@@ -565,7 +565,7 @@ async fn a2_a_principal_names_one_connector_and_an_empty_one_nobody() {
     let body = actual("A").into();
     let received_at = sim.app.clock.now();
     let caller = caller::by_principal(&sim.app, "").await.unwrap();
-    let incoming = Incoming { caller: &caller, source: Some(&source), body, received_at, sender: None };
+    let incoming = Incoming { caller: &caller, source: Some(&source), body, received_at };
     assert_eq!(refused(&express(&sim.app, incoming).await), Some(Why::Unknown));
     assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 0));
 }
@@ -578,7 +578,7 @@ async fn a2_of_two_that_take_a_principal_at_once_one_at_most_is_registered() {
     let late = Fault::Late(Duration::from_millis(10));
     sim.store_faults.script([Fault::None, late, Fault::None, late]);
     let (butte, yuba) = tokio::join!(register("butte"), register("yuba"));
-    let holders = connectors::list(&sim.app).await.unwrap();
+    let holders = connectors::list(&*sim.app.store).await.unwrap();
     assert!(!(butte && yuba), "{holders:?}");
     assert_eq!(holders.len(), usize::from(butte) + usize::from(yuba), "{holders:?}");
     assert!(butte || yuba || register("yuba").await, "the principal is lost");
@@ -609,10 +609,10 @@ async fn e5_an_unreadable_alert_over_mqtt_is_a_dead_letter_and_not_tried_again()
     let retried = json!({ "Records": [{ "messageId": "m", "body": error }] });
     let answer = streammanager_functions::express::handle(&sim.app, retried).await.unwrap();
     assert_eq!(answer.response, json!({ "batchItemFailures": [] }));
-    let letters = dead::list(&sim.app, None, 10).await.unwrap();
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
     let mut raw = Vec::new();
     for letter in &letters {
-        raw.push(dead::raw(&sim.app, letter).await.unwrap().unwrap());
+        raw.push(dead::raw(&*sim.app.blobs, letter).await.unwrap().unwrap());
     }
     raw.sort();
     assert_eq!(raw, ["[]", "no base64!", "{}"]);

@@ -7,6 +7,5 @@ mod inputs {
     mod cap;
     mod files;
     mod firms;
-    mod forms;
     mod pushed;
 }

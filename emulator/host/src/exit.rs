@@ -10,6 +10,7 @@ use streammanager::error::BackendError;
 pub enum Exit {
     /// Done and accounted for.
     Done,
+    /// Not done; the line on stderr says why.
     Failed,
     /// Wrong usage, where clap could not see it.
     Usage,

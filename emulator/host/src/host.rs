@@ -22,6 +22,7 @@ use crate::folder;
 
 /// An App on this host, and the data folder's queues for counting.
 pub struct Host {
+    /// The library's world, over the embedded backends.
     pub app: App,
     /// Why the sink does not answer: what is accepted waits in the queues [R5].
     pub sink_away: Option<String>,

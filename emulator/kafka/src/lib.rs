@@ -16,7 +16,6 @@
 
 mod apis;
 mod batch;
-mod bounds;
 mod cluster;
 mod configs;
 mod connections;
@@ -69,6 +68,7 @@ use self::topics::Topics;
 pub struct Broker(Arc<Node>);
 
 /// Why the endpoint cannot run, and what its operator does next.
+#[allow(missing_docs)] // each text says what its parts are
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// A file or folder cannot be used.

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,8 +60,8 @@ impl Partition {
     }
 
     /// Opens a partition as [`Log::open`] does.
-    pub(super) fn open(folder: &Path, start: i64) -> io::Result<(Self, Vec<Range<i64>>)> {
-        Log::open(folder, start).map(|(log, missing)| (Self::of(log), missing))
+    pub(super) fn open(folder: &Path, start: i64) -> io::Result<Self> {
+        Log::open(folder, start).map(Self::of)
     }
 
     fn of(log: Log) -> Self {
@@ -146,14 +145,14 @@ impl Syncer {
     }
 
     fn work(&self) {
-        while let Some(partition) = self.take() {
+        while let Some(partition) = self.next_dirty() {
             // This comes before the sync looks at the log: what is appended from here on must queue again.
             partition.queued.store(false, Ordering::SeqCst);
             partition.sync();
         }
     }
 
-    fn take(&self) -> Option<Arc<Partition>> {
+    fn next_dirty(&self) -> Option<Arc<Partition>> {
         let waiting = |queue: &mut Queue| queue.dirty.is_empty() && !queue.stopped;
         let mut queue = self.queue.lock();
         self.ready.wait_while(&mut queue, waiting);

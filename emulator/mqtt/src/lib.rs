@@ -59,12 +59,17 @@ const LAST_BYTES: Duration = Duration::from_secs(1);
 /// A publish on its way in.
 #[derive(Clone, Debug)]
 pub struct Publish {
+    /// The topic, well formed and without wildcards; an alias is resolved.
     pub topic: String,
+    /// Any bytes, within `Limits::packet_bytes`.
     pub payload: Bytes,
+    /// Whatever id the client chose or was given.
     pub client_id: String,
     /// What `Gate::connect` said; `None` for a client without a name.
     pub identity: Option<Identity>,
+    /// 0, 1 or 2, as the publisher asked.
     pub qos: u8,
+    /// Kept for those who subscribe later.
     pub retain: bool,
     /// The client says that it sent this before.
     pub dup: bool,
@@ -96,6 +101,7 @@ pub enum Taken {
 pub enum Refused {
     /// The queue is full: the connection stops reading and offers the publish again later.
     Busy,
+    /// The client may not publish there: version 5 is told 0x87, and a connection of 3.1.1 ends.
     NotAuthorized,
     /// Never to be taken, and the gate has kept the bytes. A version 5 client is told the reason. To one of version 3.1.1,
     /// which cannot be told and would send the same bytes again for ever, it is acknowledged. Subscribers see nothing of it.
@@ -178,10 +184,12 @@ trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 
 impl Endpoint {
+    /// An endpoint with the default bounds, whose publishes go through `gate`.
     pub fn new(gate: Arc<dyn Gate>) -> Endpoint {
         Endpoint::with_limits(gate, Limits::default())
     }
 
+    /// An endpoint with other bounds.
     pub fn with_limits(gate: Arc<dyn Gate>, limits: Limits) -> Endpoint {
         let places = Rooms::new(&limits);
         let broker = Broker::new(gate.clone(), limits.clone());

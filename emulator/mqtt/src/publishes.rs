@@ -100,7 +100,7 @@ impl Connection {
     ) -> Result<Reached, Refused> {
         let taken = answer?;
         if let Reply::Pubrec(packet_id, fingerprint) = reply {
-            self.attached.session.take(packet_id, fingerprint);
+            self.attached.session.note_taken(packet_id, fingerprint);
         }
         if taken == Taken::Withheld {
             return Ok(Reached::Somebody);
@@ -120,7 +120,7 @@ impl Connection {
             Reply::Nothing => Ok(()),
             Reply::Puback(packet_id) => encode::puback(&mut self.outbox, self.peer.version, packet_id, Reached::Nobody),
             Reply::Pubrec(packet_id, fingerprint) => {
-                self.attached.session.take(packet_id, fingerprint);
+                self.attached.session.note_taken(packet_id, fingerprint);
                 encode::pubrec(&mut self.outbox, self.peer.version, packet_id, Reached::Nobody)
             }
         }

@@ -283,7 +283,7 @@ impl Session {
     }
 
     /// Notes a publish of QoS 2 that the gate took.
-    pub(super) fn take(&self, packet_id: u16, fingerprint: Fingerprint) {
+    pub(super) fn note_taken(&self, packet_id: u16, fingerprint: Fingerprint) {
         self.lock().unreleased.insert(packet_id, fingerprint);
     }
 

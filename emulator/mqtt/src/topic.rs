@@ -13,6 +13,10 @@ pub struct BadTopic(&'static str);
 pub struct Filter(String);
 
 impl Filter {
+    /// Takes what section 4.7 of MQTT calls well formed.
+    ///
+    /// # Errors
+    /// The rule that the text breaks.
     pub fn parse(text: &str) -> Result<Filter, BadTopic> {
         check_text(text)?;
         let levels = text.split('/').count();
@@ -27,10 +31,12 @@ impl Filter {
         Ok(Filter(text.to_owned()))
     }
 
+    /// The filter's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
+    /// Whether the filter covers this topic.
     pub fn matches(&self, topic: &str) -> bool {
         matches(&self.0, topic)
     }

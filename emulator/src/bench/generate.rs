@@ -13,7 +13,7 @@ use streammanager::ingest::place::place;
 use streammanager::record::{California, Position};
 
 /// The area API's columns for VIIRS.
-pub const VIIRS_HEADER: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,\
+pub(crate) const VIIRS_HEADER: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,\
                                 confidence,version,bright_ti5,frp,daynight";
 
 /// California's bounding box: south, north, west, east.
@@ -27,7 +27,7 @@ const FIRE_SPREAD: f64 = 0.08;
 
 /// A response of `rows` VIIRS NOAA-20 detections in California, observed within the 24 hours before `now`, no two of
 /// one natural key. The same arguments give the same text.
-pub fn firms_viirs_noaa20(seed: u64, rows: usize, now: Timestamp) -> String {
+pub(crate) fn firms_viirs_noaa20(seed: u64, rows: usize, now: Timestamp) -> String {
     let mut rng = StdRng::seed_from_u64(seed);
     let fires: Vec<Position> = (0..rows.div_ceil(FIRE_ROWS)).map(|_| inside(&mut rng, BOX)).collect();
     let passes = passes_before(now);

@@ -12,7 +12,7 @@ use serde::Serialize;
 use streammanager::decode::Context;
 use streammanager::ingest::enrich;
 use streammanager::ingest::pack::outgoing;
-use streammanager::record::{Traceparent, value};
+use streammanager::record::Traceparent;
 use streammanager::settings::Settings;
 use streammanager::sink::Lane;
 use streammanager::sources::firms;
@@ -25,18 +25,9 @@ use crate::bench;
 /// Messages in flight at most [F1].
 const IN_FLIGHT: usize = 2_000;
 
-/// What the naive program sends beside the value and the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Headers {
-    /// Nothing: the plainest program.
-    None,
-    /// What our records carry, so that both put the same bytes on the wire.
-    Same,
-}
-
 /// One run's figures.
 #[derive(Debug, Clone, Serialize)]
-pub struct Figures {
+pub(crate) struct Figures {
     pub records: u64,
     pub elapsed_s: f64,
     pub records_per_s: f64,
@@ -45,7 +36,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn of(records: u64, elapsed: Duration, cpu: Duration) -> Figures {
+    pub(crate) fn of(records: u64, elapsed: Duration, cpu: Duration) -> Figures {
         let count = records.max(1) as f64;
         Figures {
             records,
@@ -56,11 +47,12 @@ impl Figures {
     }
 }
 
-/// Sends every row of a FIRMS VIIRS NOAA-20 response to `topic` and waits for the broker's acknowledgement of all.
+/// Sends every row of a FIRMS VIIRS NOAA-20 response to `topic`, with the headers that our records carry, so that both put the same
+/// bytes on the wire; waits for the broker's acknowledgement of all.
 ///
 /// # Errors
 /// A text that names the row, the setting or the broker's answer; the run is worthless then.
-pub async fn naive_firms(brokers: &str, topic: &str, body: &Bytes, headers: Headers) -> Result<Figures, String> {
+pub(crate) async fn naive_firms(brokers: &str, topic: &str, body: &Bytes) -> Result<Figures, String> {
     let settings = kafka_settings(brokers, "").map_err(|e| e.to_string())?;
     let producer: FutureProducer = settings.producer(Lane::Bulk).create().map_err(|e| e.to_string())?;
     let stream = bench::stream().map_err(|e| e.to_string())?;
@@ -81,25 +73,17 @@ pub async fn naive_firms(brokers: &str, topic: &str, body: &Bytes, headers: Head
         let draft = row.map_err(|e| e.to_string())?;
         let record = enrich(draft, 0, &stream, now).map_err(|e| e.to_string())?;
         let (key, timestamp) = (record.key(), record.ingested_at.as_millisecond());
-        let (json, headers) = match headers {
-            Headers::None => (value::json(&record, &settings.producer_id).map_err(|e| e.to_string())?.into(), None),
-            Headers::Same => {
-                let out = outgoing(&record, &settings, traceparent.clone()).map_err(|e| e.to_string())?;
-                let named = out.headers();
-                let all = named.iter().fold(OwnedHeaders::new_with_capacity(named.len()), |all, (key, value)| {
-                    all.insert(Header { key, value: Some(value.as_bytes()) })
-                });
-                (out.value, Some(all))
-            }
-        };
-        let json: Bytes = json;
+        let out = outgoing(&record, &settings, traceparent.clone()).map_err(|e| e.to_string())?;
+        let named = out.headers();
+        let headers = named.iter().fold(OwnedHeaders::new_with_capacity(named.len()), |all, (key, value)| {
+            all.insert(Header { key, value: Some(value.as_bytes()) })
+        });
         if in_flight.len() == IN_FLIGHT
             && let Some(oldest) = in_flight.pop_front()
         {
             acknowledged(oldest).await?;
         }
-        let mut message = FutureRecord::to(topic).key(&key).payload(&json[..]).timestamp(timestamp);
-        message.headers = headers;
+        let message = FutureRecord::to(topic).key(&key).payload(&out.value[..]).timestamp(timestamp).headers(headers);
         in_flight.push_back(producer.send_result(message).map_err(|(e, _)| e.to_string())?);
         records += 1;
     }
@@ -122,7 +106,7 @@ async fn acknowledged(delivery: DeliveryFuture) -> Result<(), String> {
 ///
 /// # Errors
 /// On a host without Linux's `/proc`.
-pub fn cpu_time() -> Result<Duration, String> {
+pub(crate) fn cpu_time() -> Result<Duration, String> {
     /// Ticks of `/proc/self/stat` in a second: fixed by Linux for programs, whatever the kernel counts in.
     const TICKS: u64 = 100;
     let text = fs::read_to_string("/proc/self/stat").map_err(|e| format!("/proc/self/stat: {e}"))?;

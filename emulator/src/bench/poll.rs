@@ -87,8 +87,9 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
     steps.decode = watch.lap();
 
     let mut seen = Seen::of_tenant(&stream.tenant);
-    seen.load(app, &drafts).await?;
-    let mut packer = Packer::new(app, &stream, Traceparent::new(app.rng.bytes(), app.rng.bytes()), now);
+    seen.load(&*app.store, &app.clock, &drafts).await?;
+    let mut packer =
+        Packer::new(&app.settings, &app.rng, &stream, Traceparent::new(app.rng.bytes(), app.rng.bytes()), now);
     for draft in drafts {
         seen.judge(&draft);
         packer.add(&enrich(draft, 0, &stream, now).map_err(Failure::new)?).map_err(Failure::new)?;
@@ -121,7 +122,7 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
         let Body::Binary(bytes) = delivery.body else { continue };
         let records = Envelope::decode(&bytes).and_then(|envelope| envelope.unpack()).map_err(Failure::new)?;
         let outcomes = retry::send(app, Lane::Bulk, &records).await;
-        if let Some(failed) = outcomes.iter().find(|sent| !sent.is_acked()) {
+        if let Some(failed) = outcomes.iter().find(|sent| **sent != streammanager::sink::Sent::Acked) {
             return Err(Failure::new(format!("the broker did not take a record: {failed:?}")));
         }
         receipts.push((delivery.receipt, Settle::Forget));
@@ -130,8 +131,8 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
 
     app.queue.settle(queue, &receipts).await?;
     envelopes.iter().for_each(|packed| seen.accept(&packed.ids));
-    seen.commit(app).await?;
-    seen.leave(app).await;
+    seen.commit(&*app.store, &app.clock).await?;
+    seen.leave(&*app.store, &app.clock).await;
     steps.account = watch.lap();
     Ok(steps)
 }

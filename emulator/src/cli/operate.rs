@@ -8,7 +8,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 use reqwest::Url;
 use streammanager::record::{ConnectorId, EventId, SourceId, StreamId, TenantId};
-use streammanager::schedule::streams::Interval;
+use streammanager::schedule::file::Interval;
 use streammanager::time::Timestamp;
 use streammanager_host::running;
 use streammanager_host::up::{Kafka, Options};
@@ -16,7 +16,7 @@ use streammanager_host::up::{Kafka, Options};
 use super::values::{brokers, is_address, kafka};
 
 #[derive(Debug, Args)]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     /// Generated FIRMS detections, sensors, alerts and a bulk import; labelled, nothing leaves this host.
     #[arg(long, env = "STREAMMANAGER_DEMO", value_parser = FalseyValueParser::new())]
     pub demo: bool,
@@ -115,7 +115,7 @@ fn url(text: &str) -> Result<String, &'static str> {
 
 // No doc comment: clap would show it as the description of the command. How a running system is reached.
 #[derive(Debug, Args)]
-pub struct EndpointArgs {
+pub(crate) struct EndpointArgs {
     /// HTTP address of the running system; without it the one that this user started last, else http://127.0.0.1:8080.
     #[arg(long, env = "STREAMMANAGER_ENDPOINT", value_name = "URL", value_parser = url)]
     endpoint: Option<String>,
@@ -131,11 +131,11 @@ pub struct EndpointArgs {
 }
 
 impl EndpointArgs {
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         endpoint(self.endpoint.as_deref())
     }
 
-    pub fn control_key_file(&self) -> PathBuf {
+    pub(crate) fn control_key_file(&self) -> PathBuf {
         if let Some(file) = &self.control_key_file {
             return file.clone();
         }
@@ -146,13 +146,13 @@ impl EndpointArgs {
 }
 
 /// The address that a flag names, else that of the system which this user started last.
-pub fn endpoint(named: Option<&str>) -> String {
+pub(crate) fn endpoint(named: Option<&str>) -> String {
     let noted = || running::last().map(|noted| noted.endpoint);
     named.map(str::to_owned).or_else(noted).unwrap_or_else(|| "http://127.0.0.1:8080".into())
 }
 
 #[derive(Debug, Subcommand)]
-pub enum StreamsCommand {
+pub(crate) enum StreamsCommand {
     /// Loads a streams file; applying it twice changes nothing the second time.
     #[command(after_help = "Example:\n  streammanager streams apply infra/streams.yaml")]
     Apply {
@@ -198,7 +198,7 @@ pub enum StreamsCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ConnectorsCommand {
+pub(crate) enum ConnectorsCommand {
     /// Registers a sender and gives its key, which is shown only once.
     #[command(
         after_help = "Example:\n  streammanager connectors register butte --tenant butte --critical \\\n    --source evacuation_alert_butte --key-file butte.key"
@@ -249,7 +249,7 @@ pub enum ConnectorsCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum AlertsCommand {
+pub(crate) enum AlertsCommand {
     /// Sends one file: JSON (infra/schemas/alert-1.json) or CAP 1.1 / 1.2.
     #[command(after_help = "Example:\n  streammanager alerts send --key-file butte.key alert.cap.xml")]
     Send {
@@ -272,7 +272,7 @@ pub enum AlertsCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum AuditCommand {
+pub(crate) enum AuditCommand {
     /// A day's refusals, grants, key changes, starts and stops, oldest first.
     #[command(after_help = "Example:\n  streammanager audit list --day 2026-11-28")]
     List {
@@ -294,7 +294,7 @@ fn date(text: &str) -> Result<String, &'static str> {
 
 // No doc comment: clap would show it as the description of the command.
 #[derive(Debug, Args)]
-pub struct BrokerArgs {
+pub(crate) struct BrokerArgs {
     /// Kafka brokers, HOST:PORT with commas between; embedded:PORT is the endpoint of `up` on this host. Without it those of
     /// the system that this user started last, else 127.0.0.1:9092.
     #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", value_parser = brokers)]
@@ -305,14 +305,14 @@ pub struct BrokerArgs {
 }
 
 impl BrokerArgs {
-    pub fn brokers(&self) -> String {
+    pub(crate) fn brokers(&self) -> String {
         let noted = || running::last().map(|noted| noted.kafka);
         self.kafka.clone().or_else(noted).unwrap_or_else(|| "127.0.0.1:9092".into())
     }
 }
 
 #[derive(Debug, Subcommand)]
-pub enum TopicsCommand {
+pub(crate) enum TopicsCommand {
     /// Topics with partitions and messages.
     #[command(after_help = "Example:\n  streammanager topics list")]
     List {
@@ -336,7 +336,7 @@ pub enum TopicsCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum BenchCommand {
+pub(crate) enum BenchCommand {
     /// All of them, one after another.
     #[command(after_help = "Example:\n  streammanager bench all --kafka 127.0.0.1:9092")]
     All {
@@ -421,7 +421,7 @@ pub enum BenchCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum DeadLettersCommand {
+pub(crate) enum DeadLettersCommand {
     /// Rejected records, each with its reason, how often it was seen and when last.
     #[command(after_help = "Example:\n  streammanager dead-letters list --stream modis")]
     List {

@@ -20,11 +20,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::generate::firms_viirs_noaa20;
-use crate::bench::naive::{Figures, Headers, cpu_time, naive_firms};
+use crate::bench::naive::{Figures, cpu_time, naive_firms};
 use crate::bench::{self, PREFIX, Scratch};
 use crate::cli::BenchCommand;
 
-pub async fn run(command: BenchCommand) -> Result<Exit, Failure> {
+pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
     match command {
         BenchCommand::Orchestrated { kafka, rows, runs, json } => orchestrated(&kafka, rows, runs, json).await,
         BenchCommand::Express { kafka, alerts, json } => express(&kafka, alerts, json).await,
@@ -50,7 +50,7 @@ async fn orchestrated(brokers: &str, rows: usize, runs: usize, as_json: bool) ->
     // The first pair warms the broker up and is not counted.
     for pair in 0..=runs {
         let body = Bytes::from(firms_viirs_noaa20(pair as u64, rows, Clock::system().now()));
-        let baseline = naive_firms(brokers, &topic, &body, Headers::Same).await.map_err(Failure::new)?;
+        let baseline = naive_firms(brokers, &topic, &body).await.map_err(Failure::new)?;
         let figures = whole_way(brokers, &body).await?;
         if pair > 0 {
             naive.push(baseline);

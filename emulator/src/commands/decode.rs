@@ -16,7 +16,7 @@ use crate::commands::{say, source_and_format};
 use crate::files;
 
 /// Prints every record's value; a critical id may be decoded by anyone, since nothing is published.
-pub fn run(args: DecodeArgs) -> Result<Exit, Failure> {
+pub(crate) fn run(args: DecodeArgs) -> Result<Exit, Failure> {
     let (source, format) = source_and_format(&args.input)?;
     let failed = |e: streammanager::record::ids::BadId| Failure::new(e);
     let stream = Stream {

@@ -55,7 +55,7 @@ struct FileReport {
     error: Option<String>,
 }
 
-pub async fn run(args: IngestArgs) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: IngestArgs) -> Result<Exit, Failure> {
     let started = Instant::now();
     let (source, format) = source_and_format(&args.input)?;
     if sources::is_critical(&source) && args.key_file.is_none() {

@@ -1,13 +1,13 @@
 //! One file a command.
 
 #[cfg(feature = "up")]
-pub mod bench;
-pub mod decode;
-pub mod ingest;
+pub(crate) mod bench;
+pub(crate) mod decode;
+pub(crate) mod ingest;
 #[cfg(feature = "up")]
-pub mod operate;
+pub(crate) mod operate;
 #[cfg(feature = "up")]
-pub mod topics;
+pub(crate) mod topics;
 
 use streammanager::decode::{Format, sensor};
 use streammanager::record::SourceId;

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use streammanager::record::{EventId, StreamId};
-use streammanager::schedule::streams::StreamsFile;
+use streammanager::schedule::file::StreamsFile;
 use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::folder;
 use streammanager_host::host::http_client;
@@ -22,7 +22,7 @@ use crate::files;
 /// Entries of the audit log in one answer; `control` gives no more.
 const AUDIT_PAGE: usize = 1_000;
 
-pub async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
+pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
     match command {
         StreamsCommand::Apply { file, prune, endpoint } => {
             let text = String::from_utf8_lossy(&files::read(&file).map_err(files::unreadable(&file))?).into_owned();
@@ -102,7 +102,7 @@ async fn start_or_stop(endpoint: &EndpointArgs, id: &StreamId, action: &str) -> 
     show(endpoint, &answer, |_| vec![format!("{id}: {action}")])
 }
 
-pub async fn connectors(command: ConnectorsCommand) -> Result<Exit, Failure> {
+pub(crate) async fn connectors(command: ConnectorsCommand) -> Result<Exit, Failure> {
     match command {
         ConnectorsCommand::Register { id, tenant, sources, critical, key_file, endpoint } => {
             let registration = json!({ "id": id, "tenant": tenant, "sources": sources, "critical": critical });
@@ -159,7 +159,7 @@ async fn new_key(
     show(endpoint, &answer, |answer| vec![format!("{}: the key is in {}", text(&answer["id"]), file.display())])
 }
 
-pub async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
+pub(crate) async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     let AlertsCommand::Send { key_file, source, endpoint, json, file } = command;
     let key = files::key(&key_file, "--key-file")?;
     let body = files::read(&file).map_err(files::unreadable(&file))?;
@@ -224,7 +224,7 @@ fn told(accepted: &Value) -> String {
     line
 }
 
-pub async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
+pub(crate) async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
     let AuditCommand::List { day, max, endpoint } = command;
     let (mut after, mut left) = (None::<String>, max.unwrap_or(usize::MAX));
     while left > 0 {
@@ -251,7 +251,7 @@ pub async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-pub async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> {
+pub(crate) async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> {
     let (stream, endpoint) = match command {
         DeadLettersCommand::List { stream, endpoint } => (stream, endpoint),
         DeadLettersCommand::Show { id, raw, endpoint } => return dead_letter(&endpoint, id, raw).await,
@@ -280,12 +280,7 @@ async fn dead_letter(endpoint: &EndpointArgs, id: EventId, raw: bool) -> Result<
     if !raw {
         return show(endpoint, &found, |found| {
             let fields = found["dead_letter"].as_object().into_iter().flatten().filter(|(name, _)| *name != "raw");
-            // Who pushed it stands beside what it is.
-            let flat = fields.flat_map(|(name, value)| match value {
-                Value::Object(parts) => parts.iter().collect(),
-                _ => vec![(name, value)],
-            });
-            let mut lines: Vec<String> = flat.map(|(name, value)| format!("{name:<12} {}", cell(value))).collect();
+            let mut lines: Vec<String> = fields.map(|(name, value)| format!("{name:<12} {}", cell(value))).collect();
             lines.push(match &bytes {
                 Some(bytes) => format!("\n{}", String::from_utf8_lossy(bytes)),
                 None => "\nits bytes are gone".to_owned(),

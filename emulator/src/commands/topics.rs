@@ -15,7 +15,7 @@ use crate::commands::print;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-pub async fn run(command: TopicsCommand) -> Result<Exit, Failure> {
+pub(crate) async fn run(command: TopicsCommand) -> Result<Exit, Failure> {
     // The consumer blocks; nothing else runs in this process.
     tokio::task::block_in_place(|| match command {
         TopicsCommand::List { broker } => list(&broker),

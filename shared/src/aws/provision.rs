@@ -26,9 +26,13 @@ const NO_CONSTRAINT: &str = "us-east-1";
 /// A queue as it is to be made.
 #[derive(Debug, Clone)]
 pub struct QueueShape<'a> {
+    /// Its name on the endpoint, within the account.
     pub name: &'a str,
+    /// A received message is hidden for this long.
     pub visibility: Duration,
+    /// A sent message is not received before this has passed.
     pub delay: Duration,
+    /// Older messages are dropped.
     pub retention: Duration,
     /// The queue, which exists, that a message goes to instead of being received more often than this.
     pub dead_letters: Option<(&'a QueueRef, u32)>,
@@ -37,8 +41,11 @@ pub struct QueueShape<'a> {
 /// A table as it is to be made; its keys are texts.
 #[derive(Debug, Clone, Copy)]
 pub struct TableShape<'a> {
+    /// Its name on the endpoint, within the account.
     pub name: &'a str,
+    /// The attribute that groups items.
     pub partition_key: &'a str,
+    /// The attribute that orders a group's items, if there is one.
     pub sort_key: Option<&'a str>,
     /// The attribute that holds an item's expiry.
     pub expires: Option<&'a str>,

@@ -7,12 +7,14 @@ use bytes::Bytes;
 
 use super::{BlobRef, Blobs};
 
+/// One law at work.
 pub type Run<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 /// Takes a salt, which keeps runs on one endpoint apart.
 pub type Law = (&'static str, for<'a> fn(&'a dyn Blobs, &'a str) -> Run<'a>);
 
 macro_rules! laws {
     ($($name:ident),+ $(,)?) => {
+        /// Every law by its name; each must hold on every implementation.
         pub const LAWS: &[Law] = &[$((stringify!($name), |blobs, salt| Box::pin($name(blobs, salt)))),+];
     };
 }

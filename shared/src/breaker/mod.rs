@@ -29,6 +29,7 @@ pub struct Policy {
     pub failures: u32,
     /// How long it stays open the first time. With every failed probe the time doubles, up to `longest`.
     pub open: Duration,
+    /// However many probes fail, it stays open no longer.
     pub longest: Duration,
     /// A probe that has not reported by then is replaced.
     pub probe: Duration,
@@ -41,11 +42,15 @@ const SIGN_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
+    /// Every try may start.
     Closed,
+    /// No try may start before the probe's time.
     Open,
+    /// One probe is under way, and nothing else may start.
     HalfOpen,
 }
 
+/// One breaker, over times of any kind. It never reads a clock: every call says what time it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Breaker<At> {
     /// Failures since the last success.
@@ -122,6 +127,7 @@ impl<At: Copy + Ord + Add<Duration, Output = At>> Breaker<At> {
         }
     }
 
+    /// What it would say now, whether or not the probe's time has come.
     pub fn state(&self) -> BreakerState {
         match self.phase {
             Phase::Closed => BreakerState::Closed,

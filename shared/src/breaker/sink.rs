@@ -29,6 +29,7 @@ pub struct LaneBreaker<'a> {
 }
 
 impl SinkBreakers {
+    /// The breaker before this lane.
     pub fn lane(&self, lane: Lane) -> LaneBreaker<'_> {
         LaneBreaker { of: self, lane }
     }
@@ -85,13 +86,9 @@ impl<'a> LaneBreaker<'a> {
         }
     }
 
+    /// As the metric shows it [O1].
     pub fn state(self) -> BreakerState {
         self.breaker().lock().state()
-    }
-
-    /// Whether the last try that ended was a success, or none has ended yet.
-    pub fn is_well(self) -> bool {
-        self.breaker().lock().failures() == 0
     }
 
     /// The next try may start at this time; `None` while closed.

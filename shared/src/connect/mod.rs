@@ -1,6 +1,6 @@
 //! Connectors: pure state machines that say what to fetch next and what a response means. No I/O, no clock of their own.
 
-pub mod politeness;
+pub(crate) mod politeness;
 
 use bytes::Bytes;
 
@@ -16,6 +16,7 @@ pub struct Cursor(pub String);
 /// A response that is data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fetched {
+    /// The answer's body, judged by its header to be data.
     pub body: Bytes,
     /// Remembered once the body's records are in the queue.
     pub cursor: Cursor,
@@ -32,7 +33,12 @@ pub enum SourceError {
     Failed(String),
     /// Told to come back later [S11], in the source's own words.
     #[error("{said}")]
-    Busy { until: Timestamp, said: String },
+    Busy {
+        /// Not asked again before this.
+        until: Timestamp,
+        /// Status and text of the answer.
+        said: String,
+    },
     /// Wrong key or configuration: a person has to act.
     #[error("{0}")]
     Refused(String),

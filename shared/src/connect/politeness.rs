@@ -11,7 +11,7 @@ use crate::upstream::Response;
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// When a response with 429 or 503 allows the next request: its `Retry-After` in seconds or as an HTTP date.
-pub fn retry_after(response: &Response, now: Timestamp) -> Option<Timestamp> {
+pub(crate) fn retry_after(response: &Response, now: Timestamp) -> Option<Timestamp> {
     if !matches!(response.status, 429 | 503) {
         return None;
     }

@@ -1,38 +1,37 @@
 //! What this process remembers of who asked: connectors seen lately, so that an alert costs no read of the store, and how
-//! many audit entries who has caused in this minute. A cache only; who uses it reads the store and decides. How long ago
-//! something was read is told by the monotonic clock: a host's clock that is set neither keeps a revoked key nor ends a good one.
+//! many audit entries who has caused in this minute. A cache only; who uses it reads the store and decides.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
-use crate::control::audit;
 use crate::control::connector::Connector;
-use crate::limits::CONNECTORS_CACHED;
+use crate::limits::{AUDIT_COUNTERS, CONNECTORS_CACHED};
 use crate::record::ConnectorId;
+use crate::time::Timestamp;
 
 /// One a process.
 #[derive(Debug, Default)]
 pub struct Admission {
-    connectors: Mutex<BTreeMap<ConnectorId, (Instant, Connector)>>,
+    connectors: Mutex<BTreeMap<ConnectorId, (Timestamp, Connector)>>,
     /// By the principal of an MQTT connection; asked only while the store is away.
-    principals: Mutex<BTreeMap<String, (Instant, Connector)>>,
-    pub(crate) audited: audit::Counts,
+    principals: Mutex<BTreeMap<String, (Timestamp, Connector)>>,
+    /// Entries of the audit log that each name has caused in the minute, counted since 1970, that stands beside.
+    audited: Mutex<BTreeMap<String, (i64, u64)>>,
 }
 
 impl Admission {
     /// The connector as it was last read, and when.
-    pub(crate) fn cached(&self, id: &ConnectorId) -> Option<(Instant, Connector)> {
+    pub(crate) fn cached(&self, id: &ConnectorId) -> Option<(Timestamp, Connector)> {
         self.connectors.lock().get(id).cloned()
     }
 
-    pub(crate) fn keep(&self, connector: &Connector) {
+    pub(crate) fn keep(&self, connector: &Connector, read_at: Timestamp) {
         let mut connectors = self.connectors.lock();
         if connectors.len() >= CONNECTORS_CACHED {
             connectors.clear();
         }
-        connectors.insert(connector.registration.id.clone(), (Instant::now(), connector.clone()));
+        connectors.insert(connector.registration.id.clone(), (read_at, connector.clone()));
     }
 
     pub(crate) fn forget(&self, id: &ConnectorId) {
@@ -41,18 +40,30 @@ impl Admission {
     }
 
     /// Whom the principal named when the store last answered, and when that was.
-    pub(crate) fn named(&self, principal: &str) -> Option<(Instant, Connector)> {
+    pub(crate) fn named(&self, principal: &str) -> Option<(Timestamp, Connector)> {
         self.principals.lock().get(principal).cloned()
     }
 
-    pub(crate) fn keep_named(&self, principal: &str, found: Option<&Connector>) {
+    pub(crate) fn keep_named(&self, principal: &str, found: Option<&Connector>, read_at: Timestamp) {
         let mut principals = self.principals.lock();
         if principals.len() >= CONNECTORS_CACHED {
             principals.clear();
         }
         match found {
-            Some(connector) => drop(principals.insert(principal.to_owned(), (Instant::now(), connector.clone()))),
+            Some(connector) => drop(principals.insert(principal.to_owned(), (read_at, connector.clone()))),
             None => drop(principals.remove(principal)),
         }
+    }
+
+    /// The number of this audit entry within its minute, counted under the name `whose`.
+    pub(crate) fn next_entry(&self, whose: &str, now: Timestamp) -> u64 {
+        let minute = now.as_second().div_euclid(60);
+        let mut counts = self.audited.lock();
+        if counts.len() >= AUDIT_COUNTERS && !counts.contains_key(whose) {
+            counts.retain(|_, (counted_in, _)| *counted_in == minute);
+        }
+        let count = counts.entry(whose.to_owned()).or_default();
+        *count = if count.0 == minute { (minute, count.1 + 1) } else { (minute, 1) };
+        count.1
     }
 }

@@ -1,40 +1,46 @@
 //! The append-only audit log [A5]: every refusal, grant and key change, by day, never overwritten.
 
-use std::collections::BTreeMap;
-
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::BackendError;
-use crate::limits::{AUDIT_COUNTERS, AUDITED_A_MINUTE};
-use crate::store::{self, Expect, Key};
+use crate::limits::AUDITED_A_MINUTE;
+use crate::store::{self, Expect, Key, Store};
 use crate::time::{Timestamp, rfc3339};
 
 /// What was done or refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
+    /// A caller was refused: an unknown key, no grant, a wrong topic.
     Refused,
+    /// A connector was registered.
     ConnectorRegistered,
+    /// A connector got a new key, and the old one is worth nothing.
     KeyRotated,
+    /// A connector was revoked.
     KeyRevoked,
     /// An id that sounds critical was served as HIGH, for want of a grant [P2].
     ServedAsHigh,
+    /// A stream was started by an operator, or registered as started.
     StreamStarted,
+    /// A stream was stopped or removed.
     StreamStopped,
 }
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
+    /// When, by our clock.
     #[serde(serialize_with = "crate::time::serialize")]
     pub at: Timestamp,
+    /// What was done or refused.
     pub action: Action,
     /// Who did it or was refused: a connector, a principal, an address; never a key.
     pub actor: String,
     /// What it was about: a source id, a connector, a stream.
     pub subject: String,
+    /// The rest in words for people; may be empty.
     pub detail: String,
 }
 
@@ -50,31 +56,13 @@ pub async fn write(app: &App, action: Action, actor: &str, subject: &str, detail
     let key = Key::new(partition(at), app.rng.ulid(at).to_string());
     match app.store.put_if(&key, value.into(), Expect::Absent, None).await {
         Ok(_) => Ok(()),
-        Err(e) => Err(e.of("audit entry")),
-    }
-}
-
-/// How many entries who has caused in the minute since 1970 that they are counted in.
-#[derive(Debug, Default)]
-pub struct Counts(Mutex<BTreeMap<String, (i64, u64)>>);
-
-impl Counts {
-    /// The number of this entry within its minute.
-    fn next(&self, whose: &str, now: Timestamp) -> u64 {
-        let minute = now.as_second().div_euclid(60);
-        let mut counts = self.0.lock();
-        if counts.len() >= AUDIT_COUNTERS && !counts.contains_key(whose) {
-            counts.retain(|_, (counted_in, _)| *counted_in == minute);
-        }
-        let count = counts.entry(whose.to_owned()).or_default();
-        *count = if count.0 == minute { (minute, count.1 + 1) } else { (minute, 1) };
-        count.1
+        Err(e) => Err(e.unexpected("audit entry")),
     }
 }
 
 /// As [`write`], for what others can cause in any number. `whose`: under which name they are counted; a connector's or
 /// stream's id, or an empty text for all who are neither.
-pub async fn write_bounded(
+pub(crate) async fn write_bounded(
     app: &App,
     action: Action,
     whose: &str,
@@ -82,7 +70,7 @@ pub async fn write_bounded(
     subject: &str,
     detail: &str,
 ) -> Result<(), BackendError> {
-    let number = app.admission.audited.next(whose, app.clock.now());
+    let number = app.admission.next_entry(whose, app.clock.now());
     let doubled = number.is_multiple_of(AUDITED_A_MINUTE) && (number / AUDITED_A_MINUTE).is_power_of_two();
     match number {
         1..=AUDITED_A_MINUTE => write(app, action, actor, subject, detail).await,
@@ -100,13 +88,19 @@ pub async fn write_bounded(
 pub struct Listed {
     /// Sorts by time; the next page begins after the last one's.
     pub id: String,
+    /// What was written.
     #[serde(flatten)]
     pub entry: Entry,
 }
 
 /// One page of the day of `day`, oldest first: at most `max` entries after the one named.
-pub async fn page(app: &App, day: Timestamp, after: Option<&str>, max: usize) -> Result<Vec<Listed>, BackendError> {
-    let items = app.store.list(&partition(day), "", after, max).await?;
+pub async fn page(
+    store: &dyn Store,
+    day: Timestamp,
+    after: Option<&str>,
+    max: usize,
+) -> Result<Vec<Listed>, BackendError> {
+    let items = store.list(&partition(day), "", after, max).await?;
     let read = |item: store::Item| match serde_json::from_slice(&item.value) {
         Ok(entry) => Ok(Listed { id: item.key.sort, entry }),
         Err(e) => Err(BackendError::Fatal(format!("audit entry {}: {e}", item.key.sort))),

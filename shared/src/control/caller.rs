@@ -97,11 +97,6 @@ impl Caller {
     pub fn tenant(&self) -> Option<&TenantId> {
         self.connector().map(|connector| &connector.registration.tenant)
     }
-
-    /// Whether the control API answers the caller.
-    pub fn is_operator(&self) -> bool {
-        self.grants == Grants::Operator
-    }
 }
 
 /// The holder of an API key; a stranger for an unknown, wrong or revoked one.
@@ -125,15 +120,15 @@ pub async fn by_principal(app: &App, principal: &str) -> Result<Caller, BackendE
     let mut found = None;
     if !principal.is_empty() {
         // Principals are few and looked up only for alerts: a scan needs no second index to keep true.
-        found = match connectors::list(app).await {
+        found = match connectors::list(&*app.store).await {
             Ok(connectors) => {
                 let named = connectors.into_iter().filter(|connector| connector.principal() == principal);
                 let found = named.min_by_key(|connector| connector.revoked);
-                app.admission.keep_named(principal, found.as_ref());
+                app.admission.keep_named(principal, found.as_ref(), app.clock.now());
                 found
             }
             Err(problem) => match app.admission.named(principal) {
-                Some((read, connector)) if read.elapsed() < CONNECTOR_VALID_WITHOUT_STORE => Some(connector),
+                Some((read, connector)) if app.clock.since(read) < CONNECTOR_VALID_WITHOUT_STORE => Some(connector),
                 _ => return Err(problem),
             },
         };
@@ -145,17 +140,19 @@ pub async fn by_principal(app: &App, principal: &str) -> Result<Caller, BackendE
 async fn connector(app: &App, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {
     let cached = app.admission.cached(id);
     if let Some((read, connector)) = &cached
-        && read.elapsed() < CONNECTOR_FRESH
+        && app.clock.since(*read) < CONNECTOR_FRESH
     {
         return Ok(Some(connector.clone()));
     }
-    match (connectors::get(app, id).await, cached) {
+    match (connectors::get(&*app.store, id).await, cached) {
         (Ok(Some(connector)), _) => {
-            app.admission.keep(&connector);
+            app.admission.keep(&connector, app.clock.now());
             Ok(Some(connector))
         }
         (Ok(None), _) => Ok(None),
-        (Err(_), Some((read, connector))) if read.elapsed() < CONNECTOR_VALID_WITHOUT_STORE => Ok(Some(connector)),
+        (Err(_), Some((read, connector))) if app.clock.since(read) < CONNECTOR_VALID_WITHOUT_STORE => {
+            Ok(Some(connector))
+        }
         (Err(e), _) => Err(e),
     }
 }

@@ -18,7 +18,9 @@ const KEY_PREFIX: &str = "smk_";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
+    /// Its name, which also begins its key.
     pub id: ConnectorId,
+    /// Whose records it sends [D4].
     pub tenant: TenantId,
     /// Source ids that it may publish under.
     pub sources: Vec<SourceId>,
@@ -40,13 +42,17 @@ impl Registration {
 /// A registered connector as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connector {
+    /// What an operator registered.
     #[serde(flatten)]
     pub registration: Registration,
     /// SHA-256 of the key's secret, hex. The secret has 256 random bits: a slow hash would add nothing.
     pub(super) key_hash: String,
+    /// Its key and its principal are refused from then on, for good.
     pub revoked: bool,
+    /// When it was registered, by our clock.
     #[serde(serialize_with = "crate::time::serialize")]
     pub registered_at: Timestamp,
+    /// When its key was made or changed last, by our clock.
     #[serde(serialize_with = "crate::time::serialize")]
     pub key_changed_at: Timestamp,
 }

@@ -6,7 +6,7 @@ use crate::control::connector::{ApiKey, Connector, Registration};
 use crate::error::BackendError;
 use crate::record::ConnectorId;
 use crate::sources;
-use crate::store::{self, Expect, Item, Key, PutError};
+use crate::store::{self, Expect, Item, Key, PutError, Store};
 
 const PARTITION: &str = "connectors";
 
@@ -16,8 +16,10 @@ pub enum ControlError {
     /// Unwise or impossible: the text says which rule.
     #[error("{0}")]
     Refused(String),
+    /// Nothing has this id; the text says what was looked for.
     #[error("there is no {0}")]
     Unknown(String),
+    /// The store could not do it.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
@@ -34,7 +36,7 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
             return Err(ControlError::Refused(reject.to_string()));
         }
     }
-    if let Some(problem) = principal_problem(app, &registration).await? {
+    if let Some(problem) = principal_problem(&*app.store, &registration).await? {
         return Err(ControlError::Refused(problem));
     }
     let key = ApiKey::new(&app.rng, &registration.id);
@@ -43,9 +45,9 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
     let id = registration.id.clone();
     let key_hash = key.stored();
     let connector = Connector { registration, key_hash, revoked: false, registered_at: now, key_changed_at: now };
-    match put(app, &connector, Expect::Absent).await {
+    match put(&*app.store, &connector, Expect::Absent).await {
         Err(PutError::Conflict) => {
-            let revoked = get(app, &id).await?.is_some_and(|there| there.revoked);
+            let revoked = get(&*app.store, &id).await?.is_some_and(|there| there.revoked);
             let instead = if revoked { "and revoked; register another id" } else { "already; rotate its key instead" };
             return Err(ControlError::Refused(format!("connector {id} is registered {instead}")));
         }
@@ -53,7 +55,7 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
     }
     // Another registration may have taken the principal at the same time: whoever sees that steps back, and if it is
     // unclear which one was first, both do.
-    if let Some(problem) = principal_problem(app, &connector.registration).await? {
+    if let Some(problem) = principal_problem(&*app.store, &connector.registration).await? {
         store::remove(&*app.store, &Key::new(PARTITION, id.as_str())).await?;
         return Err(ControlError::Refused(problem));
     }
@@ -62,12 +64,12 @@ pub async fn register(app: &App, registration: Registration, by: &str) -> Result
 }
 
 /// A principal must name exactly one connector that may publish.
-async fn principal_problem(app: &App, registration: &Registration) -> Result<Option<String>, BackendError> {
+async fn principal_problem(store: &dyn Store, registration: &Registration) -> Result<Option<String>, BackendError> {
     let wanted = registration.principal();
     if wanted.trim().is_empty() {
         return Ok(Some("an empty principal names nobody; leave it out for the connector's id".into()));
     }
-    let connectors = list(app).await?;
+    let connectors = list(store).await?;
     let other = connectors
         .iter()
         .filter(|other| !other.revoked)
@@ -78,14 +80,15 @@ async fn principal_problem(app: &App, registration: &Registration) -> Result<Opt
 
 /// Replaces the key at once; the old one is refused from then on. What was revoked stays so.
 pub async fn rotate(app: &App, id: &ConnectorId, by: &str) -> Result<ApiKey, ControlError> {
-    let (mut connector, item) = load(app, id).await?.ok_or_else(|| ControlError::Unknown(format!("connector {id}")))?;
+    let (mut connector, item) =
+        load(&*app.store, id).await?.ok_or_else(|| ControlError::Unknown(format!("connector {id}")))?;
     if connector.revoked {
         return Err(ControlError::Refused(format!("connector {id} is revoked; register one with another id")));
     }
     let key = ApiKey::new(&app.rng, id);
     connector.key_hash = key.stored();
     connector.key_changed_at = app.clock.now();
-    put(app, &connector, Expect::Version(item.version)).await.map_err(backend)?;
+    put(&*app.store, &connector, Expect::Version(item.version)).await.map_err(backend)?;
     app.admission.forget(id);
     audit::write(app, Action::KeyRotated, by, id.as_str(), "").await?;
     Ok(key)
@@ -93,26 +96,27 @@ pub async fn rotate(app: &App, id: &ConnectorId, by: &str) -> Result<ApiKey, Con
 
 /// Refuses the connector's key from now on; its registration stays for the record.
 pub async fn revoke(app: &App, id: &ConnectorId, by: &str) -> Result<(), ControlError> {
-    let (mut connector, item) = load(app, id).await?.ok_or_else(|| ControlError::Unknown(format!("connector {id}")))?;
+    let (mut connector, item) =
+        load(&*app.store, id).await?.ok_or_else(|| ControlError::Unknown(format!("connector {id}")))?;
     connector.revoked = true;
     connector.key_changed_at = app.clock.now();
-    put(app, &connector, Expect::Version(item.version)).await.map_err(backend)?;
+    put(&*app.store, &connector, Expect::Version(item.version)).await.map_err(backend)?;
     app.admission.forget(id);
     audit::write(app, Action::KeyRevoked, by, id.as_str(), "").await?;
     Ok(())
 }
 
 /// All of them, revoked ones too.
-pub async fn list(app: &App) -> Result<Vec<Connector>, BackendError> {
-    store::list_all(&*app.store, PARTITION, "", usize::MAX).await?.iter().map(parse).collect()
+pub async fn list(store: &dyn Store) -> Result<Vec<Connector>, BackendError> {
+    store::list_all(store, PARTITION, "", usize::MAX).await?.iter().map(parse).collect()
 }
 
-pub(crate) async fn get(app: &App, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {
-    Ok(load(app, id).await?.map(|(connector, _)| connector))
+pub(crate) async fn get(store: &dyn Store, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {
+    Ok(load(store, id).await?.map(|(connector, _)| connector))
 }
 
-async fn load(app: &App, id: &ConnectorId) -> Result<Option<(Connector, Item)>, BackendError> {
-    match app.store.get(&Key::new(PARTITION, id.as_str())).await? {
+async fn load(store: &dyn Store, id: &ConnectorId) -> Result<Option<(Connector, Item)>, BackendError> {
+    match store.get(&Key::new(PARTITION, id.as_str())).await? {
         Some(item) => Ok(Some((parse(&item)?, item))),
         None => Ok(None),
     }
@@ -122,10 +126,10 @@ fn parse(item: &Item) -> Result<Connector, BackendError> {
     serde_json::from_slice(&item.value).map_err(|e| BackendError::Fatal(format!("connector {}: {e}", item.key.sort)))
 }
 
-async fn put(app: &App, connector: &Connector, expect: Expect) -> Result<(), PutError> {
+async fn put(store: &dyn Store, connector: &Connector, expect: Expect) -> Result<(), PutError> {
     let value = serde_json::to_vec(connector).map_err(|e| BackendError::Fatal(format!("connector: {e}")))?;
     let key = Key::new(PARTITION, connector.registration.id.as_str());
-    app.store.put_if(&key, value.into(), expect, None).await.map(|_| ())
+    store.put_if(&key, value.into(), expect, None).await.map(|_| ())
 }
 
 fn backend(e: PutError) -> ControlError {

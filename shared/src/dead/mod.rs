@@ -18,12 +18,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::blobs::BlobRef;
+use crate::blobs::{BlobRef, Blobs};
 use crate::error::{BackendError, Reason, Reject, Sender};
 use crate::limits::{DEAD_LETTER_INLINE_BYTES, DEAD_LETTER_KEPT};
 use crate::record::ids;
 use crate::record::{ConnectorId, EventId, Outgoing, SourceId, Stream, StreamId, TenantId};
-use crate::store::{self, Expect, Key, PutError};
+use crate::store::{self, Expect, Key, PutError, Store};
 use crate::time::Timestamp;
 pub(crate) use announce::Announcement;
 pub use patterns::{Pattern, PatternReport, patterns};
@@ -34,7 +34,9 @@ const PARTITION: &str = "dead-letters";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Raw {
+    /// Base64 of bytes that are few enough to lie in the letter itself.
     Inline(String),
+    /// More bytes than fit into an item of the store: [`raw`] reads them.
     Blob(BlobRef),
 }
 
@@ -43,10 +45,15 @@ pub enum Raw {
 pub struct DeadLetter {
     /// From source, reason and bytes: the same fault has the same id.
     pub id: EventId,
+    /// The source id that it was to be published under.
     pub source: SourceId,
+    /// The stream that it came in; the patterns group by it.
     pub stream: StreamId,
+    /// Whose record it was to be [D4].
     pub tenant: TenantId,
+    /// Why it can never succeed.
     pub reason: Reason,
+    /// The field and the rule that it broke, with the offending text shortened.
     pub detail: String,
     /// 1-based row within its body, where there were several.
     pub row: Option<u64>,
@@ -54,12 +61,15 @@ pub struct DeadLetter {
     pub event: Option<EventId>,
     /// Who pushed it the first time, where that is known.
     pub sender: Option<Sender>,
+    /// When this fault was met first, by our clock.
     pub first_seen: Timestamp,
+    /// When it was met last; the letter expires a fixed time after this.
     pub last_seen: Timestamp,
     /// How often it was tried or read.
     pub attempts: u64,
     /// Base64 when inline.
     pub raw: Raw,
+    /// Size of the original bytes.
     pub raw_bytes: u64,
 }
 
@@ -80,17 +90,18 @@ impl Rejected {
     }
 
     /// A row that its decoder refused, with the bytes that it names.
-    pub fn of_row(source: SourceId, reject: Reject) -> Rejected {
+    pub(crate) fn of_row(source: SourceId, reject: Reject) -> Rejected {
         let raw = reject.raw.clone();
         Rejected::new(source, reject, &raw)
     }
 
-    pub fn reason(&self) -> Reason {
+    /// Why it is rejected, for counting.
+    pub(crate) fn reason(&self) -> Reason {
         self.reject.reason
     }
 
     /// For whoever tells the sender before it is stored.
-    pub fn into_reject(self) -> Reject {
+    pub(crate) fn into_reject(self) -> Reject {
         self.reject.with_raw(self.raw)
     }
 }
@@ -108,7 +119,7 @@ pub async fn bury_rejects(app: &App, stream: &Stream, rejects: Vec<Rejected>) ->
 }
 
 /// Stores records that the sink refused for good; durable when it returns.
-pub async fn bury_refused(
+pub(crate) async fn bury_refused(
     app: &App,
     stream: &StreamId,
     tenant: &TenantId,
@@ -133,17 +144,13 @@ pub async fn bury_unadmitted(
     bury(app, &stream, &tenant, vec![rejected]).await.map(|_| ())
 }
 
-/// Stores a message that belongs to no stream, such as one that no program of ours wrote, under the stream `stray`, with who
-/// pushed it if that is known; durable when it returns.
-pub async fn bury_stray(app: &App, raw: Bytes, detail: String, sender: Option<&Sender>) -> Result<(), BackendError> {
+/// Stores a message that belongs to no stream, such as one that no program of ours wrote, under the stream `stray`; durable
+/// when it returns.
+pub async fn bury_stray(app: &App, raw: Bytes, detail: String) -> Result<(), BackendError> {
     let fatal = |e: ids::BadId| BackendError::Fatal(e.to_string());
     let (source, stream) = (SourceId::new("stray").map_err(fatal)?, StreamId::new("stray").map_err(fatal)?);
     let tenant = TenantId::new("stray").map_err(fatal)?;
-    let mut reject = Reject::new(Reason::NotData, detail);
-    if let Some(sender) = sender {
-        reject = reject.sent_by(sender);
-    }
-    let rejected = Rejected::new(source, reject, &raw);
+    let rejected = Rejected::new(source, Reject::new(Reason::NotData, detail), &raw);
     bury(app, &stream, &tenant, vec![rejected]).await.map(|_| ())
 }
 
@@ -152,10 +159,10 @@ async fn bury(app: &App, stream: &StreamId, tenant: &TenantId, rejects: Vec<Reje
     if rejects.is_empty() {
         return Ok(Buried::default());
     }
-    let room = AtomicU64::new(count::room(app, stream).await?);
+    let room = AtomicU64::new(count::room(&*app.store, &app.clock, stream).await?);
     let (mut buried, mut letters, mut beyond) = (Buried::default(), Vec::new(), 0);
     for chunk in rejects.chunks(AT_ONCE) {
-        let stored = chunk.iter().map(|rejected| store(app, stream, tenant, rejected, &room));
+        let stored = chunk.iter().map(|rejected| keep(app, stream, tenant, rejected, &room));
         for (rejected, stored) in chunk.iter().zip(futures::future::try_join_all(stored).await?) {
             match stored {
                 Stored::Again => continue,
@@ -165,7 +172,7 @@ async fn bury(app: &App, stream: &StreamId, tenant: &TenantId, rejects: Vec<Reje
             *buried.first.entry(rejected.reason()).or_default() += 1;
         }
     }
-    count::add(app, stream, letters.len() as u64, beyond).await?;
+    count::add(&*app.store, stream, letters.len() as u64, beyond).await?;
     // The report of every hour and start sets it; in between it is counted.
     metrics::gauge!("stream_dlq_size").increment(letters.len() as f64);
     metrics::counter!("stream_dlq_beyond_total").increment(beyond);
@@ -182,7 +189,7 @@ enum Stored {
     Beyond,
 }
 
-async fn store(
+async fn keep(
     app: &App,
     stream: &StreamId,
     tenant: &TenantId,
@@ -236,7 +243,7 @@ async fn store(
             Ok(_) if existing.is_none() => return Ok(Stored::First(Box::new(letter))),
             Ok(_) => return Ok(Stored::Again),
             Err(PutError::Conflict) => {}
-            Err(e) => return Err(e.of("dead letter")),
+            Err(e) => return Err(e.unexpected("dead letter")),
         }
     }
 }
@@ -246,29 +253,29 @@ fn parse(value: &[u8]) -> Result<DeadLetter, BackendError> {
 }
 
 /// The original bytes of a dead letter.
-pub async fn raw(app: &App, letter: &DeadLetter) -> Result<Option<Bytes>, BackendError> {
+pub async fn raw(blobs: &dyn Blobs, letter: &DeadLetter) -> Result<Option<Bytes>, BackendError> {
     match &letter.raw {
         Raw::Inline(text) => {
             let bytes =
                 BASE64.decode(text).map_err(|e| BackendError::Fatal(format!("dead letter {}: {e}", letter.id)))?;
             Ok(Some(bytes.into()))
         }
-        Raw::Blob(blob) => app.blobs.get(blob).await,
+        Raw::Blob(blob) => blobs.get(blob).await,
     }
 }
 
 /// Dead letters in the order of their streams, `max` at most; `stream` narrows to one.
-pub async fn list(app: &App, stream: Option<&StreamId>, max: usize) -> Result<Vec<DeadLetter>, BackendError> {
+pub async fn list(store: &dyn Store, stream: Option<&StreamId>, max: usize) -> Result<Vec<DeadLetter>, BackendError> {
     let prefix = stream.map(|stream| format!("{stream}/")).unwrap_or_default();
-    let items = store::list_all(&*app.store, PARTITION, &prefix, max).await?;
+    let items = store::list_all(store, PARTITION, &prefix, max).await?;
     items.iter().map(|item| parse(&item.value)).collect()
 }
 
 /// The dead letter with this id, whichever stream it is of.
-pub async fn find(app: &App, id: EventId) -> Result<Option<DeadLetter>, BackendError> {
+pub async fn find(store: &dyn Store, id: EventId) -> Result<Option<DeadLetter>, BackendError> {
     let mut found = None;
     let ends = format!("/{id}");
-    each(app, "", |item| {
+    each(store, "", |item| {
         if found.is_none() && item.key.sort.ends_with(&ends) {
             found = Some(parse(&item.value));
         }
@@ -278,11 +285,11 @@ pub async fn find(app: &App, id: EventId) -> Result<Option<DeadLetter>, BackendE
 }
 
 /// Shows every letter whose key begins with `prefix`, a page at a time: there may be more than memory holds.
-async fn each(app: &App, prefix: &str, mut visit: impl FnMut(&store::Item)) -> Result<(), BackendError> {
+async fn each(store: &dyn Store, prefix: &str, mut visit: impl FnMut(&store::Item)) -> Result<(), BackendError> {
     const PAGE: usize = 200;
     let mut after: Option<String> = None;
     loop {
-        let page = app.store.list(PARTITION, prefix, after.as_deref(), PAGE).await?;
+        let page = store.list(PARTITION, prefix, after.as_deref(), PAGE).await?;
         page.iter().for_each(&mut visit);
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(last.key.sort.clone()),

@@ -6,27 +6,33 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{count, each, parse};
-use crate::app::App;
 use crate::error::{BackendError, Reason};
 use crate::record::StreamId;
+use crate::store::Store;
 use crate::time::Timestamp;
 
 /// Dead letters of one stream and one reason.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pattern {
+    /// The stream that the letters came in.
     pub stream: StreamId,
+    /// The reason that they share.
     pub reason: Reason,
+    /// Letters that are stored now.
     pub letters: u64,
     /// Readings of the same faults, first ones included.
     pub attempts: u64,
+    /// When one of the faults was met last.
     #[serde(serialize_with = "crate::time::serialize")]
     pub last_seen: Timestamp,
     /// One of them, in words.
     pub example: String,
 }
 
+/// All dead letters, grouped by stream and reason [R4].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PatternReport {
+    /// Letters that are stored now, those of the groups that are not listed too.
     pub letters: u64,
     /// Rejects beyond what their streams may keep: counted, not stored.
     pub beyond: u64,
@@ -38,10 +44,10 @@ pub struct PatternReport {
 const PATTERNS: usize = 500;
 
 /// Every dead letter, grouped.
-pub async fn patterns(app: &App) -> Result<PatternReport, BackendError> {
+pub async fn patterns(store: &dyn Store) -> Result<PatternReport, BackendError> {
     let mut grouped: BTreeMap<(StreamId, Reason), Pattern> = BTreeMap::new();
     let (mut letters, mut unreadable) = (0, Ok(()));
-    each(app, "", |item| {
+    each(store, "", |item| {
         letters += 1;
         let letter = match parse(&item.value) {
             Ok(letter) => letter,
@@ -70,5 +76,5 @@ pub async fn patterns(app: &App) -> Result<PatternReport, BackendError> {
     unreadable?;
     let mut patterns: Vec<Pattern> = grouped.into_values().collect();
     patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.letters));
-    Ok(PatternReport { letters, beyond: count::beyond(app).await?, patterns })
+    Ok(PatternReport { letters, beyond: count::beyond(store).await?, patterns })
 }

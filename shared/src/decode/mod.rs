@@ -2,9 +2,8 @@
 //! folder of `sources`. Pure functions over untrusted bytes: they never panic, never block, and a bad row costs that row
 //! alone [S8, S9, A6].
 
-pub mod alert;
+pub(crate) mod alert;
 pub mod encoding;
-pub mod form;
 pub mod sensor;
 
 mod json;
@@ -26,6 +25,7 @@ pub type Rows<'a> = Box<dyn Iterator<Item = Row> + Send + 'a>;
 /// A way to read bytes, under the name that `--format` takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Format {
+    /// As `--format` takes it.
     pub name: &'static str,
     rows: for<'a> fn(&'a Bytes, Context<'a>) -> Result<Rows<'a>, Reject>,
 }
@@ -35,6 +35,7 @@ pub struct Format {
 pub struct Context<'a> {
     /// The stream's source id; a row may decide otherwise [S1].
     pub source: &'a SourceId,
+    /// When it came; the time of a reading that tells none.
     pub received_at: Timestamp,
     /// The MQTT topic of a pushed message: `sensors/{kind}/{id}/state`.
     pub topic: Option<&'a str>,
@@ -48,7 +49,8 @@ impl Format {
     /// A life-safety alert as JSON (our schema) or CAP 1.1 / 1.2 [S7, E5].
     pub const ALERT: Format = Format::new("alert", alert::rows);
 
-    pub const fn new(
+    /// A format of this name, whose bodies `rows` reads.
+    pub(crate) const fn new(
         name: &'static str,
         rows: for<'a> fn(&'a Bytes, Context<'a>) -> Result<Rows<'a>, Reject>,
     ) -> Format {
@@ -60,7 +62,7 @@ impl Format {
     /// # Errors
     /// When the body as a whole does not hold data of this format: `not_data`, `bad_json`, `bad_xml`, `doctype`, `too_large`.
     pub fn rows<'a>(self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-        (self.rows)(body, context).map_err(|reject| form::told(reject, body))
+        (self.rows)(body, context)
     }
 }
 

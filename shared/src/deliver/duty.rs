@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::deliver::deliver;
 use crate::error::BackendError;
 use crate::limits::LEASE;
-use crate::schedule::lease::{self, Lease};
+use crate::schedule::lease::Lease;
 
 const DUTY: &str = "deliver/duty";
 const STANDBY: &str = "deliver/standby";
@@ -34,24 +34,25 @@ pub enum Outcome {
 /// Delivers under the lease until `stop`.
 pub async fn run(app: &App, stop: &CancellationToken) -> Result<Outcome, BackendError> {
     let owner = app.rng.ulid(app.clock.now()).to_string();
-    if let Some(duty) = lease::acquire(app, DUTY, &owner, LEASE).await? {
+    let acquire = |name| app.leases.acquire(&*app.store, &app.clock, name, &owner, LEASE);
+    if let Some(duty) = acquire(DUTY).await? {
         return hold(app, duty, stop).await;
     }
-    let Some(mut standby) = lease::acquire(app, STANDBY, &owner, LEASE).await? else { return Ok(Outcome::Surplus) };
+    let Some(mut standby) = acquire(STANDBY).await? else { return Ok(Outcome::Surplus) };
     while !stop.is_cancelled() {
-        if let Some(duty) = lease::acquire(app, DUTY, &owner, LEASE).await? {
-            standby.release(app).await?;
+        if let Some(duty) = acquire(DUTY).await? {
+            standby.release(&*app.store).await?;
             return hold(app, duty, stop).await;
         }
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(RENEW) => {}
         }
-        if !standby.renew(app).await? {
+        if !standby.renew(&*app.store, &app.clock).await? {
             return Ok(Outcome::Surplus);
         }
     }
-    standby.release(app).await?;
+    standby.release(&*app.store).await?;
     Ok(Outcome::StoodBy)
 }
 
@@ -62,7 +63,7 @@ async fn hold(app: &App, mut duty: Lease, stop: &CancellationToken) -> Result<Ou
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RENEW).await;
-            match duty.renew(app).await {
+            match duty.renew(&*app.store, &app.clock).await {
                 Ok(true) => renewed = Instant::now(),
                 Ok(false) => break,
                 Err(problem) => {
@@ -81,6 +82,6 @@ async fn hold(app: &App, mut duty: Lease, stop: &CancellationToken) -> Result<Ou
         () = renewing => Ok(()),
     };
     let outcome = if stop.is_cancelled() { Outcome::Delivered } else { Outcome::Replaced };
-    duty.release(app).await?;
+    duty.release(&*app.store).await?;
     delivered.map(|()| outcome)
 }

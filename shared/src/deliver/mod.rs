@@ -5,7 +5,7 @@
 pub mod drr;
 pub mod duty;
 pub mod retry;
-pub mod settle;
+pub(crate) mod settle;
 pub mod tally;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -31,7 +31,7 @@ const ORDER_PATIENCE: Duration = Duration::from_secs(75);
 
 /// An envelope in hand.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub(crate) struct Held {
     pub envelope: Envelope,
     pub receipt: Receipt,
     pub receives: u32,
@@ -51,7 +51,7 @@ impl Held {
 
 /// Sends one envelope and settles it; gives it back when it must wait for another. `critical_here`: of a CRITICAL one, how
 /// many messages of its queue this process holds. An `Err` means that the queue or the store is away; the envelope comes back by itself.
-pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<Held>, BackendError> {
+pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<Held>, BackendError> {
     let queue = app.settings.queues.tier(held.envelope.tier);
     if app.tries.is_under_way(held.envelope.id) {
         return Ok(Some(held.later(COPY_WAIT)));
@@ -61,7 +61,7 @@ pub async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<
     }
     if let Some(thread) = &held.thread
         && held.taken_at.elapsed() < ORDER_PATIENCE
-        && let Some(elder) = marks::elder(app, thread, held.envelope.id).await
+        && let Some(elder) = marks::elder(&*app.store, thread, held.envelope.id).await
         && !is_gone(app, queue, elder, critical_here).await
     {
         return Ok(Some(held.later(ORDER_WAIT)));
@@ -89,7 +89,7 @@ async fn is_gone(app: &App, queue: &QueueRef, elder: Timestamp, critical_here: u
 }
 
 /// The lane that serves a tier.
-pub fn lane(tier: Tier) -> Lane {
+pub(crate) fn lane(tier: Tier) -> Lane {
     match tier {
         Tier::Critical => Lane::Critical,
         Tier::High | Tier::Normal | Tier::Low => Lane::Bulk,
@@ -108,7 +108,7 @@ async fn settle(
     let mut topics: BTreeMap<&str, u64> = BTreeMap::new();
     for (record, outcome) in records.iter().zip(outcomes) {
         match outcome {
-            Sent::Acked(_) => *topics.entry(record.topic.name()).or_default() += 1,
+            Sent::Acked => *topics.entry(record.topic.name()).or_default() += 1,
             Sent::Retry(_) => remainder.push(record.clone()),
             Sent::Refused(reason, detail) => refused.push((record.clone(), reason, detail)),
         }
@@ -139,7 +139,7 @@ async fn settle(
     let repeated = held.receives > 1;
     app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
     match &held.thread {
-        Some(thread) => marks::left_queue(app, thread, held.envelope.id).await.map(|()| None),
+        Some(thread) => marks::left_queue(&*app.store, thread, held.envelope.id).await.map(|()| None),
         None => Ok(None),
     }
 }
@@ -169,7 +169,7 @@ async fn send_remainder(app: &App, queue: &QueueRef, of: &Envelope, records: &[O
 }
 
 /// A message that this program cannot read is kept whole for an operator; it must not be tried for ever.
-pub async fn bury_stray(app: &App, queue: &QueueRef, raw: Bytes, problem: &str) -> Result<(), BackendError> {
+pub(crate) async fn bury_stray(app: &App, queue: &QueueRef, raw: Bytes, problem: &str) -> Result<(), BackendError> {
     tracing::error!(%queue, problem, "a message is not an envelope that this program can read");
-    dead::bury_stray(app, raw, format!("a message of {queue}: {problem}"), None).await
+    dead::bury_stray(app, raw, format!("a message of {queue}: {problem}")).await
 }

@@ -12,9 +12,13 @@ use crate::record::Tier;
 /// Latencies of one tier in milliseconds, from accepted to acknowledged [P1].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Percentiles {
+    /// Half of the records were not slower.
     pub p50: f64,
+    /// 95 of 100 records were not slower.
     pub p95: f64,
+    /// 99 of 100 records were not slower.
     pub p99: f64,
+    /// The slowest record.
     pub max: f64,
 }
 
@@ -33,6 +37,7 @@ pub struct Totals {
     pub dead_lettered: u64,
     /// Of these, records whose envelope had been received before: possible duplicates at the sink [K6].
     pub redelivered: u64,
+    /// How long records took, of each tier that had any.
     pub latency_ms: BTreeMap<Tier, Percentiles>,
 }
 
@@ -56,11 +61,15 @@ struct Inner {
 /// What became of one settled envelope.
 #[derive(Debug)]
 pub struct Settled<'a> {
+    /// The tier of all of its records.
     pub tier: Tier,
+    /// Records that the sink acknowledged, by topic.
     pub topics: &'a BTreeMap<&'a str, u64>,
+    /// Records that the sink refused for good.
     pub refused: u64,
     /// Its envelope had been received before.
     pub repeated: bool,
+    /// From acceptance to now [P1].
     pub latency: Duration,
 }
 
@@ -76,8 +85,10 @@ impl Tally {
         inner.totals.redelivered += if settled.repeated { acknowledged } else { 0 };
         let micros = settled.latency.as_micros() as u64;
         // Three significant digits, growing with the largest value: it cannot fail.
-        let histogram =
-            inner.latency.entry(settled.tier).or_insert_with(|| Histogram::new(3).expect("3 digits are valid"));
+        let histogram = inner
+            .latency
+            .entry(settled.tier)
+            .or_insert_with(|| Histogram::new(3).expect("a histogram takes 1 to 5 digits"));
         if histogram.record_n(micros, acknowledged).is_err() {
             tracing::warn!(micros, "a latency does not fit its histogram");
         }

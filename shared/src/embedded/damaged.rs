@@ -13,9 +13,11 @@ const NUMBER: &str = "damaged";
 /// One row that is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damaged {
+    /// Names the row in [`Embedded::forget_damaged`]; later ones have higher numbers.
     pub number: u64,
     /// Where it was: a message of a queue, or an item of the store.
     pub what: String,
+    /// What was found there, without its checksum.
     pub bytes: Bytes,
 }
 

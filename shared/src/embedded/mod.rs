@@ -58,8 +58,10 @@ pub enum Commits {
     Inline,
 }
 
+/// How one queue behaves; the defaults are those of the tiers' queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueOptions {
+    /// A received message is hidden for this long unless its receiver extends it [Q5].
     pub visibility: Duration,
     /// For messages that name none.
     pub delay: Duration,
@@ -83,16 +85,21 @@ impl Default for QueueOptions {
     }
 }
 
+/// How a data folder is used.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The clock that expiry and delays go by.
     pub clock: Clock,
+    /// How writes reach the disk.
     pub commits: Commits,
+    /// The database's page cache.
     pub cache_bytes: usize,
     /// Queues exist from their first use; one that is not named here has the default options.
     pub queues: BTreeMap<QueueRef, QueueOptions>,
 }
 
 impl Options {
+    /// Group commits, a cache of 64 MiB, and every queue with the default options.
     pub fn new(clock: Clock) -> Options {
         Options { clock, commits: Commits::Grouped, cache_bytes: CACHE_BYTES, queues: BTreeMap::new() }
     }

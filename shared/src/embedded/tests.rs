@@ -24,15 +24,15 @@ enum Place {
     Folder(PathBuf),
 }
 
-struct World {
+struct Process {
     place: Place,
     options: Options,
     current: Mutex<Option<Embedded>>,
 }
 
-impl World {
-    fn new(place: Place, clock: Clock, commits: Commits) -> World {
-        let world = World { place, options: options(clock, commits), current: Mutex::default() };
+impl Process {
+    fn new(place: Place, clock: Clock, commits: Commits) -> Process {
+        let world = Process { place, options: options(clock, commits), current: Mutex::default() };
         world.start();
         world
     }
@@ -62,7 +62,7 @@ impl World {
 }
 
 #[async_trait]
-impl queue::conformance::TestQueues for World {
+impl queue::conformance::TestQueues for Process {
     fn queue(&self) -> Arc<dyn Queue> {
         Arc::new(self.current())
     }
@@ -70,7 +70,7 @@ impl queue::conformance::TestQueues for World {
         QueueRef::new(name)
     }
     async fn crash(&self) -> bool {
-        World::crash(self)
+        Process::crash(self)
     }
     fn bounded(&self) -> bool {
         true
@@ -78,7 +78,7 @@ impl queue::conformance::TestQueues for World {
 }
 
 #[async_trait]
-impl store::conformance::TestStores for World {
+impl store::conformance::TestStores for Process {
     fn store(&self) -> Arc<dyn Store> {
         Arc::new(self.current())
     }
@@ -86,7 +86,7 @@ impl store::conformance::TestStores for World {
         self.options.clock.clone()
     }
     async fn crash(&self) -> bool {
-        World::crash(self)
+        Process::crash(self)
     }
 }
 
@@ -104,9 +104,9 @@ fn options(clock: Clock, commits: Commits) -> Options {
     Options { commits, queues: queues.collect::<BTreeMap<_, _>>(), ..Options::new(clock) }
 }
 
-fn simulated(disk: &MemoryDisk, seed: u64) -> World {
+fn simulated(disk: &MemoryDisk, seed: u64) -> Process {
     let start: Timestamp = "2026-08-01T00:00:00.000123Z".parse().unwrap();
-    World::new(Place::Disk(disk.clone(), Rng::seeded(seed)), Clock::simulated(start), Commits::Inline)
+    Process::new(Place::Disk(disk.clone(), Rng::seeded(seed)), Clock::simulated(start), Commits::Inline)
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,13 +119,13 @@ async fn the_laws_hold_on_a_simulated_disk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_laws_hold_in_a_folder_with_grouped_commits() {
     let folder = tempfile::tempdir().unwrap();
-    let world = World::new(Place::Folder(folder.path().into()), Clock::system(), Commits::Grouped);
+    let world = Process::new(Place::Folder(folder.path().into()), Clock::system(), Commits::Grouped);
     tokio::join!(queue_laws(&world), store_laws(&world));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_laws_hold_through_a_quiet_faulty() {
-    struct Quiet(World);
+    struct Quiet(Process);
     #[async_trait]
     impl queue::conformance::TestQueues for Quiet {
         fn queue(&self) -> Arc<dyn Queue> {
@@ -211,13 +211,13 @@ async fn trying_again_loses_nothing_through_a_faulty_queue_and_store() {
 }
 
 // Those that crash would pull the world from under the others, which run side by side here.
-async fn queue_laws(world: &World) {
+async fn queue_laws(world: &Process) {
     use queue::conformance::{LAWS, Law};
     let laws = LAWS.iter().filter(|(name, _): &&Law| !name.starts_with("a_crash"));
     futures::future::join_all(laws.map(|(_, law)| law(world))).await;
 }
 
-async fn store_laws(world: &World) {
+async fn store_laws(world: &Process) {
     use store::conformance::{LAWS, Law};
     let laws = LAWS.iter().filter(|(name, _): &&Law| !name.starts_with("a_crash"));
     futures::future::join_all(laws.map(|(_, law)| law(world))).await;

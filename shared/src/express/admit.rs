@@ -8,7 +8,7 @@ use crate::control::audit::{self, Action};
 use crate::control::caller::{self, Caller};
 use crate::control::connector::Connector;
 use crate::dead;
-use crate::error::{BackendError, Reason, Reject, Sender};
+use crate::error::{BackendError, Reason, Reject};
 use crate::record::{ConnectorId, SourceId};
 use crate::sources;
 
@@ -30,29 +30,32 @@ pub async fn refuse_connector(
 }
 
 /// Refuses what a named MQTT client published below `alerts/` where no alert can come; its bytes are kept.
-pub async fn refuse_topic(app: &App, caller: &Caller, sender: &Sender, body: Bytes) -> Result<Refusal, BackendError> {
-    let topic = &sender.topic;
+pub async fn refuse_topic(app: &App, caller: &Caller, topic: &str, body: Bytes) -> Result<Refusal, BackendError> {
     let (detail, subject) = (format!("topic {topic:?} is not alerts/{{source_id}}"), format!("{topic:.100}"));
     let connector = caller.connector().map(|connector| &connector.registration.id).or(caller.revoked()).cloned();
     match &connector {
         Some(id) => refuse_connector(app, id, &subject, &detail).await?,
         None => refuse_stranger(app, &caller.proof().to_string(), &subject, &detail).await?,
     }
-    dead::bury_stray(app, body, detail.clone(), Some(sender)).await?;
+    dead::bury_stray(app, body, detail.clone()).await?;
     Ok(Refusal { why: Why::NotGranted, connector, reject: Reject::new(Reason::UnauthorisedSource, detail) })
 }
 
 /// Who may publish, and under which source id.
 #[derive(Debug)]
 pub struct Admitted {
+    /// Whose key or principal was shown.
     pub connector: Connector,
+    /// A source id that it was granted.
     pub source: SourceId,
 }
 
 /// Why a sender was not admitted.
 #[derive(Debug)]
 pub enum NotAdmitted {
+    /// For good: it is audited, and the sender is told.
     Refused(Refusal),
+    /// Nobody knows: the store is away. The sender tries again.
     Backend(BackendError),
 }
 

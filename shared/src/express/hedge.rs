@@ -21,13 +21,12 @@ use crate::ingest;
 use crate::limits::{COPY_DELAY, HEDGE};
 use crate::queue::{Body, Message, send_one};
 use crate::record::{Envelope, Outgoing, Stream, Tier};
-use crate::sink::{Lane, Sent, Written};
+use crate::sink::{Lane, Sent};
 
 /// Where the record is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Durable {
-    /// Where it lies, if the broker says so.
-    Broker(Option<Written>),
+    Broker,
     Queue,
     /// The broker refused it for good.
     Refused(Reason, String),
@@ -60,7 +59,7 @@ impl Sender<'_> {
     /// Only the first answer is heard. The record counts as accepted also when the sender has hung up.
     fn hears(&mut self, outcome: Result<Durable, BackendError>) {
         let Some(tell) = self.tell.take() else { return };
-        if matches!(outcome, Ok(Durable::Broker(_) | Durable::Queue)) {
+        if matches!(outcome, Ok(Durable::Broker | Durable::Queue)) {
             self.app.tally.accepted(1, u64::from(self.revision > 0));
             ingest::count_processed(&self.stream.source, 1);
         }
@@ -75,7 +74,7 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
         Err(problem) => return sender.hears(Err(problem)),
     };
     // A store that is away must not hold up an alert: then order within the thread is best effort.
-    let thread_waits = marks::thread_is_queued(app, &record.key).await.unwrap_or(false);
+    let thread_waits = marks::thread_is_queued(&*app.store, &record.key).await.unwrap_or(false);
     let under_way = if thread_waits { None } else { app.tries.begin(envelope.id) };
     if under_way.is_none() || !app.breakers.lane(Lane::Critical).admit() {
         return sender.hears(queue(app, &envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
@@ -89,8 +88,8 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
             tokio::pin!(copy);
             let (outcome, copied) = tokio::select! { biased;
                 outcome = &mut broker => {
-                    if let Sent::Acked(written) = outcome {
-                        sender.hears(Ok(Durable::Broker(written)));
+                    if outcome == Sent::Acked {
+                        sender.hears(Ok(Durable::Broker));
                     }
                     // The copy may be half-way there: let it end, then judge it.
                     (outcome, copy.await)
@@ -109,8 +108,8 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
         }
     };
     match outcome {
-        Sent::Acked(written) => {
-            sender.hears(Ok(Durable::Broker(written)));
+        Sent::Acked => {
+            sender.hears(Ok(Durable::Broker));
             delivered(app, &record);
         }
         Sent::Refused(reason, detail) => sender.hears(Ok(Durable::Refused(reason, detail))),
@@ -124,18 +123,20 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
 async fn both(app: &App, envelope: &Envelope, record: &Outgoing, outcome: Sent, mut sender: Sender<'_>) {
     let overtaken = sender.tell.is_none();
     let name = match outcome {
-        Sent::Acked(_) => "acknowledged",
+        Sent::Acked => "acknowledged",
         Sent::Refused(..) => "refused",
         Sent::Retry(_) => "given_up",
     };
     metrics::counter!("stream_express_hedged_total", "broker" => name).increment(1);
     match outcome {
-        Sent::Acked(_) if marks::make_void(app, envelope.id, &record.key).await => delivered(app, record),
+        Sent::Acked if marks::make_void(&*app.store, &app.clock, envelope.id, &record.key).await => {
+            delivered(app, record)
+        }
         // Its copy cannot be made void: it is a visible duplicate, and counts when it is delivered [K6].
-        Sent::Acked(_) => app.tally.repeated(1),
+        Sent::Acked => app.tally.repeated(1),
         Sent::Refused(reason, detail) if !overtaken => {
             // The sender hears of the refusal, and the copy must not become a second dead letter.
-            marks::make_void(app, envelope.id, &record.key).await;
+            marks::make_void(&*app.store, &app.clock, envelope.id, &record.key).await;
             sender.hears(Ok(Durable::Refused(reason, detail)));
         }
         Sent::Refused(..) | Sent::Retry(_) => sender.hears(Ok(Durable::Queue)),
@@ -163,7 +164,7 @@ fn envelope(app: &App, stream: &Stream, record: &Outgoing) -> Result<Envelope, B
 
 /// The thread is marked before its message is queued: a mark too many delays a thread, one too few breaks its order.
 async fn queue(app: &App, envelope: &Envelope, thread: &str, delay: Duration) -> Result<(), BackendError> {
-    let marked = marks::mark_queued(app, thread, envelope.id).await;
+    let marked = marks::mark_queued(&*app.store, &app.clock, thread, envelope.id).await;
     if let Err(problem) = marked {
         tracing::warn!(%problem, "a queued alert's thread could not be marked: its order is best effort");
     }
@@ -172,7 +173,7 @@ async fn queue(app: &App, envelope: &Envelope, thread: &str, delay: Duration) ->
     let sent = send_one(&*app.queue, &app.settings.queues.critical, message).await;
     if sent.is_err() {
         // Nobody was told that it is accepted: nothing is to wait for it.
-        let unmarked = marks::unmark(app, thread, envelope.id).await;
+        let unmarked = marks::unmark(&*app.store, thread, envelope.id).await;
         unmarked.unwrap_or_else(|problem| tracing::warn!(%problem, "an alert's mark could not be removed"));
     }
     sent

@@ -12,15 +12,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::Accepted;
 use super::marks::thread_hash;
-use crate::app::App;
+use super::reply::Accepted;
 use crate::error::BackendError;
 use crate::limits::{ALERTS_KNOWN, CONTENTS_OF_EVENT, CONTENTS_OF_NAME, HEDGE, THREAD_KEPT};
 use crate::record::{EventId, SourceId};
-use crate::store::{Expect, Key, PutError};
+use crate::store::{Expect, Key, PutError, Store};
+use crate::time::{Clock, Timestamp};
 
 /// As it is stored.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -40,12 +40,12 @@ struct Content {
 impl Known {
     /// What the sender of the same content was told [S12].
     pub(super) fn duplicate(&self, event: EventId, hash: u32) -> Option<&Accepted> {
-        self.of(event).find(|content| content.hash == hash).map(|content| &content.accepted)
+        self.contents_of(event).find(|content| content.hash == hash).map(|content| &content.accepted)
     }
 
     /// What the event's last revision became.
     pub(super) fn last(&self, event: EventId) -> Option<&Accepted> {
-        self.of(event).map(|content| &content.accepted).max_by_key(|accepted| accepted.revision)
+        self.contents_of(event).map(|content| &content.accepted).max_by_key(|accepted| accepted.revision)
     }
 
     pub(super) fn root(&self) -> Option<&str> {
@@ -70,7 +70,7 @@ impl Known {
     /// Another instance gave this revision to another content.
     pub(super) fn clashes(&self, hash: u32, accepted: &Accepted) -> bool {
         let later = |content: &Content| content.hash != hash && content.accepted.revision >= accepted.revision;
-        self.of(accepted.event_id).any(later)
+        self.contents_of(accepted.event_id).any(later)
     }
 
     fn merge(&mut self, stored: Known) {
@@ -86,7 +86,7 @@ impl Known {
         self.contents.sort_by_key(|content| content.accepted.revision);
     }
 
-    fn of(&self, event: EventId) -> impl Iterator<Item = &Content> {
+    fn contents_of(&self, event: EventId) -> impl Iterator<Item = &Content> {
         self.contents.iter().filter(move |content| content.accepted.event_id == event)
     }
 }
@@ -109,59 +109,81 @@ impl Look {
     }
 }
 
-/// An alert waits for the store no longer than for the broker [E2].
-pub(super) async fn look(app: &App, key: &Key) -> Look {
-    let mut known = app.recent.known(key);
-    let expect = match timeout(HEDGE, app.store.get(key)).await {
-        Ok(Ok(None)) => Some(Expect::Absent),
-        Ok(Ok(Some(item))) => {
-            match serde_json::from_slice(&item.value) {
-                Ok(stored) => known.merge(stored),
-                Err(problem) => tracing::error!(%problem, key = key.sort, "what is known of an alert cannot be read"),
+/// Where messages are known by their names: in the store, and in this process.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) recent: &'a Recent,
+    pub(super) clock: &'a Clock,
+}
+
+impl Names<'_> {
+    /// Waits until no other alert of this name is under way in this process.
+    pub(super) async fn turn(&self, key: &Key) -> OwnedMutexGuard<()> {
+        self.recent.turn(key, self.clock.now()).await
+    }
+
+    /// An alert waits for the store no longer than for the broker [E2].
+    pub(super) async fn look(&self, key: &Key) -> Look {
+        let mut known = self.recent.known(key);
+        let expect = match timeout(HEDGE, self.store.get(key)).await {
+            Ok(Ok(None)) => Some(Expect::Absent),
+            Ok(Ok(Some(item))) => {
+                match serde_json::from_slice(&item.value) {
+                    Ok(stored) => known.merge(stored),
+                    Err(problem) => {
+                        tracing::error!(%problem, key = key.sort, "what is known of an alert cannot be read")
+                    }
+                }
+                Some(Expect::Version(item.version))
             }
-            Some(Expect::Version(item.version))
-        }
-        Ok(Err(problem)) => {
-            tracing::warn!(%problem, "what is known of an alert cannot be looked up");
-            None
-        }
-        Err(_) => {
-            tracing::warn!("what is known of an alert was not found in time");
-            None
-        }
-    };
-    Look { known, expect }
-}
+            Ok(Err(problem)) => {
+                tracing::warn!(%problem, "what is known of an alert cannot be looked up");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("what is known of an alert was not found in time");
+                None
+            }
+        };
+        Look { known, expect }
+    }
 
-/// The root of a message that some instance has accepted.
-pub(super) async fn stored_root(app: &App, key: &Key) -> Result<Option<String>, BackendError> {
-    let item = app.store.get(key).await?;
-    let known = item.and_then(|item| serde_json::from_slice::<Known>(&item.value).ok());
-    Ok(known.and_then(|known| known.root().map(str::to_owned)))
-}
+    /// The root of a message that some instance has accepted; `None` for one that none has.
+    pub(super) async fn root(&self, source: &SourceId, name: &str) -> Result<Option<String>, BackendError> {
+        let key = key(source, name);
+        if let Some(root) = self.recent.known(&key).root() {
+            return Ok(Some(root.to_owned()));
+        }
+        let item = self.store.get(&key).await?;
+        let known = item.and_then(|item| serde_json::from_slice::<Known>(&item.value).ok());
+        Ok(known.and_then(|known| known.root().map(str::to_owned)))
+    }
 
-/// Keeps what is known now. `false`: another instance has written meanwhile.
-pub(super) async fn keep(app: &App, key: &Key, look: &Look) -> bool {
-    app.recent.keep(key, &look.known);
-    let value = match serde_json::to_vec(&look.known) {
-        Ok(value) => value,
-        Err(problem) => {
-            tracing::error!(%problem, "what is known of an alert cannot be written");
-            return true;
-        }
-    };
-    let expires = app.clock.now() + THREAD_KEPT;
-    let put = app.store.put_if(key, value.into(), look.expect.unwrap_or(Expect::Any), Some(expires));
-    match timeout(HEDGE, put).await {
-        Ok(Ok(_)) => true,
-        Ok(Err(PutError::Conflict)) => false,
-        Ok(Err(problem)) => {
-            tracing::warn!(%problem, "another instance will not know of this alert");
-            true
-        }
-        Err(_) => {
-            tracing::warn!("another instance may not know of this alert: the store did not answer in time");
-            true
+    /// Keeps what is known now. `false`: another instance has written meanwhile.
+    pub(super) async fn keep(&self, key: &Key, look: &Look) -> bool {
+        let now = self.clock.now();
+        self.recent.keep(key, &look.known, now);
+        let value = match serde_json::to_vec(&look.known) {
+            Ok(value) => value,
+            Err(problem) => {
+                tracing::error!(%problem, "what is known of an alert cannot be written");
+                return true;
+            }
+        };
+        let expect = look.expect.unwrap_or(Expect::Any);
+        let put = self.store.put_if(key, value.into(), expect, Some(now + THREAD_KEPT));
+        match timeout(HEDGE, put).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(PutError::Conflict)) => false,
+            Ok(Err(problem)) => {
+                tracing::warn!(%problem, "another instance will not know of this alert");
+                true
+            }
+            Err(_) => {
+                tracing::warn!("another instance may not know of this alert: the store did not answer in time");
+                true
+            }
         }
     }
 }
@@ -172,14 +194,13 @@ pub struct Recent(Mutex<BTreeMap<String, Remembered>>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    at: Option<Instant>,
+    at: Timestamp,
     known: Known,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Recent {
-    /// Waits until no other alert of this name is under way in this process.
-    pub(super) async fn turn(&self, key: &Key) -> OwnedMutexGuard<()> {
+    async fn turn(&self, key: &Key, now: Timestamp) -> OwnedMutexGuard<()> {
         let turn = {
             let mut names = self.0.lock();
             if names.len() >= ALERTS_KNOWN && !names.contains_key(&key.sort) {
@@ -188,19 +209,19 @@ impl Recent {
                 oldest.map(|key| names.remove(&key));
             }
             let name = names.entry(key.sort.clone()).or_default();
-            name.at = Some(Instant::now());
+            name.at = now;
             name.turn.clone()
         };
         turn.lock_owned().await
     }
 
-    pub(super) fn known(&self, key: &Key) -> Known {
+    fn known(&self, key: &Key) -> Known {
         self.0.lock().get(&key.sort).map(|name| name.known.clone()).unwrap_or_default()
     }
 
-    fn keep(&self, key: &Key, known: &Known) {
+    fn keep(&self, key: &Key, known: &Known, now: Timestamp) {
         let mut names = self.0.lock();
         let name = names.entry(key.sort.clone()).or_default();
-        (name.at, name.known) = (Some(Instant::now()), known.clone());
+        (name.at, name.known) = (now, known.clone());
     }
 }

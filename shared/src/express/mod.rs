@@ -3,12 +3,11 @@
 
 pub mod admit;
 mod hedge;
-mod known;
+pub(crate) mod known;
 pub mod marks;
 mod reply;
 mod thread;
 pub mod tries;
-pub mod turns;
 
 use bytes::Bytes;
 
@@ -16,7 +15,7 @@ use crate::app::App;
 use crate::control::caller::{Caller, Proof};
 use crate::dead::{self, Rejected};
 use crate::decode::{Context, Format, Row};
-use crate::error::{BackendError, Reason, Reject, Sender};
+use crate::error::{BackendError, Reason, Reject};
 use crate::ingest::{self, IngestError, pack, validate};
 use crate::limits::ALERT_BYTES;
 use crate::record::{
@@ -25,29 +24,19 @@ use crate::record::{
 use crate::time::Timestamp;
 use admit::{Admitted, NotAdmitted};
 use hedge::Durable;
-pub use known::Recent;
+use known::Names;
 pub use reply::{Accepted, AcknowledgedBy};
 
 /// One pushed body: an alert as JSON or CAP, or a feed of several.
 pub struct Incoming<'a> {
+    /// Who sends it, as the door found out.
     pub caller: &'a Caller,
     /// As the sender asked; a connector with one source id need not.
     pub source: Option<&'a SourceId>,
+    /// JSON or CAP, as it came.
     pub body: Bytes,
+    /// When the door had it whole; the time of acceptance [P1].
     pub received_at: Timestamp,
-    /// Over MQTT: the topic and who published there, for the dead letters [R4].
-    pub sender: Option<&'a Sender>,
-}
-
-impl Incoming<'_> {
-    /// On its way to the dead letters, with the bytes that came and who pushed them.
-    fn rejected(&self, source: &SourceId, reject: Reject) -> Rejected {
-        let reject = match self.sender {
-            Some(sender) => reject.sent_by(sender),
-            None => reject,
-        };
-        Rejected::new(source.clone(), reject, &self.body)
-    }
 }
 
 /// What the sender hears.
@@ -55,19 +44,27 @@ impl Incoming<'_> {
 pub enum Verdict {
     /// Every alert of the body is durable or, where it broke a rule, refused by itself and kept in the dead letters.
     Taken {
+        /// Who sent it.
         connector: ConnectorId,
+        /// What each of its alerts became.
         accepted: Vec<Accepted>,
+        /// Those that can never be accepted; their bytes are among the dead letters.
         rejected: Vec<Reject>,
     },
+    /// Nothing of it was taken, for good; the bytes are kept where somebody with a name sent them.
     Refused(Refusal),
     /// The tier's queue is at capacity: slow down [Q2]. What was accepted before is listed.
     Full {
+        /// Alerts that were accepted before it; a repeat finds them as duplicates.
         accepted: Vec<Accepted>,
+        /// The tier whose queue is full.
         tier: Tier,
     },
     /// Nothing durable could take it: come back soon. What was accepted before is listed.
     Unavailable {
+        /// Alerts that were accepted before it; a repeat finds them as duplicates.
         accepted: Vec<Accepted>,
+        /// What is away, in words.
         problem: BackendError,
     },
 }
@@ -76,12 +73,15 @@ pub enum Verdict {
 /// no alert, is kept in the dead letters [Q1].
 #[derive(Debug)]
 pub struct Refusal {
+    /// What the door answers.
     pub why: Why,
     /// Who sent it, as far as that is known.
     pub connector: Option<ConnectorId>,
+    /// The reason, in the sender's words.
     pub reject: Reject,
 }
 
+/// Why a whole message was refused; each door says it in its protocol's own way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// Unknown, wrong or revoked: 401.
@@ -95,6 +95,7 @@ pub enum Why {
 /// A body that was admitted and read; nothing of it is durable yet.
 #[derive(Debug)]
 pub struct Examined {
+    /// Who sends it.
     pub connector: ConnectorId,
     stream: Stream,
     rows: Vec<Row>,
@@ -115,7 +116,9 @@ impl Examined {
 /// Why a body was not even examined.
 #[derive(Debug)]
 pub enum Unexamined {
+    /// For good: it is not acknowledged to anybody else, and its bytes are kept.
     Refused(Refusal),
+    /// Not now: something is away, and the sender is not acknowledged.
     Backend(BackendError),
 }
 
@@ -136,7 +139,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
     let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
     for row in rows {
         let taken = match row {
-            Ok(draft) => one(app, &stream, draft).await,
+            Ok(draft) => take_alert(app, &stream, draft).await,
             Err(reject) => Ok(Err(reject)),
         };
         match taken {
@@ -145,7 +148,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
                 if let Some(body) = whole {
                     reject = reject.with_raw(body.clone());
                 }
-                let original = incoming.rejected(&stream.source, reject.clone());
+                let original = Rejected::new(stream.source.clone(), reject.clone(), &incoming.body);
                 let buried = dead::bury_rejects(app, &stream, vec![original]).await;
                 if let Err(problem) = buried {
                     return Verdict::Unavailable { accepted, problem };
@@ -195,7 +198,7 @@ pub async fn examine(app: &App, incoming: &Incoming<'_>) -> Result<Examined, Une
         Err(reject) => {
             let reject = reject.with_raw(incoming.body.clone());
             ingest::count_failed(stream.source.as_str(), reject.reason, 1);
-            let rejected = incoming.rejected(&stream.source, reject.clone());
+            let rejected = Rejected::new(stream.source.clone(), reject.clone(), &incoming.body);
             dead::bury_rejects(app, &stream, vec![rejected]).await?;
             return Err(Unexamined::Refused(refused(reject)));
         }
@@ -208,7 +211,7 @@ pub async fn examine(app: &App, incoming: &Incoming<'_>) -> Result<Examined, Une
 async fn keep_refused(app: &App, incoming: &Incoming<'_>, mut refusal: Refusal) -> Result<Unexamined, BackendError> {
     if let (Proof::Principal(_), Some(source)) = (incoming.caller.proof(), incoming.source) {
         refusal.reject = refusal.reject.with_raw(incoming.body.clone());
-        let rejected = incoming.rejected(source, refusal.reject.clone());
+        let rejected = Rejected::new(source.clone(), refusal.reject.clone(), &incoming.body);
         dead::bury_unadmitted(app, refusal.connector.as_ref(), rejected).await?;
     }
     Ok(Unexamined::Refused(refusal))
@@ -218,17 +221,19 @@ async fn keep_refused(app: &App, incoming: &Incoming<'_>, mut refusal: Refusal) 
 const TAKES: usize = 3;
 
 /// Takes one valid alert: broker or queue has it, or it can never be taken.
-async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
+async fn take_alert(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
     let Some(mut alert) = draft.alert.take() else {
         return Ok(Err(draft.refused(Reject::new(Reason::NotData, "it holds no alert"))));
     };
     let key = known::key(&draft.source, &alert.name);
-    let _turn = app.recent.turn(&key).await;
-    let mut look = known::look(app, &key).await;
+    let names = Names { store: &*app.store, recent: &app.recent, clock: &app.clock };
+    let _turn = names.turn(&key).await;
+    let mut look = names.look(&key).await;
     if let Some(before) = look.known.duplicate(draft.event, draft.content) {
         return Ok(Ok(before.again(app.clock.now() > alert.expires.unwrap_or(Timestamp::MAX))));
     }
-    thread::join(app, &draft.source, &mut alert, &mut draft.quality).await;
+    let source = draft.source.clone();
+    thread::join(names, &source, &mut alert, &mut draft.quality).await;
     if !look.store_answered() {
         let problem =
             "is a best effort: the state store did not answer, and other instances may have published more of it";
@@ -245,8 +250,8 @@ async fn one(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Acce
             Err(reject) => return Ok(Err(reject)),
         };
         look.known.add(&alert.thread, draft.content, &accepted);
-        while !known::keep(app, &key, &look).await {
-            look = known::look(app, &key).await;
+        while !names.keep(&key, &look).await {
+            look = names.look(&key).await;
             if look.known.clashes(draft.content, &accepted) {
                 break;
             }
@@ -283,10 +288,10 @@ async fn publish(
         Ok(record) => record,
         Err(reject) => return Ok(Err(reject)),
     };
-    let reply = |acknowledged_by, written| Accepted::new(&record, alert, acknowledged_by, written, now);
+    let reply = |acknowledged_by| Accepted::new(&record, alert, acknowledged_by, now);
     if record.tier != Tier::Critical {
         let queued = ingest::queue_one(app, stream, &record).await?;
-        return Ok(queued.map(|()| reply(AcknowledgedBy::Queue, None)));
+        return Ok(queued.map(|()| reply(AcknowledgedBy::Queue)));
     }
     let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
     let mut outgoing = match pack::outgoing(&record, &app.settings, traceparent) {
@@ -295,10 +300,10 @@ async fn publish(
     };
     outgoing.mark_expired(now);
     let value = outgoing.value.clone();
-    let (acknowledged_by, written) = match hedge::send(app, stream, outgoing).await? {
-        Durable::Broker(written) => (AcknowledgedBy::Broker, written),
-        Durable::Queue => (AcknowledgedBy::Queue, None),
+    let acknowledged_by = match hedge::send(app, stream, outgoing).await? {
+        Durable::Broker => AcknowledgedBy::Broker,
+        Durable::Queue => AcknowledgedBy::Queue,
         Durable::Refused(reason, detail) => return Ok(Err(Reject::new(reason, detail).with_raw(value))),
     };
-    Ok(Ok(reply(acknowledged_by, written)))
+    Ok(Ok(reply(acknowledged_by)))
 }

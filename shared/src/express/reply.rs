@@ -1,28 +1,26 @@
 //! What the sender of an accepted alert is told [E5]: the same over HTTP, as MQTT confirmation and on the command line. It says
 //! all that is known, also what of the alert could not be read.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::WARNINGS;
 use crate::record::{AlertFacts, EventId, Quality, Record, ShapeTold, Topic};
-use crate::sink::Written;
 use crate::time::Timestamp;
 
 /// Where an accepted alert is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AcknowledgedBy {
-    /// Kafka has it.
+    /// The broker, with all replicas.
     Broker,
     /// It waits for the broker, or is a drill on its NORMAL way.
     Queue,
 }
 
-/// One accepted alert, as its sender is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What one accepted alert became: E5's fields, the same through every door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// As the record carries it.
+    /// The event's id, under which the record is published.
     pub event_id: EventId,
     /// 0 for the first content of this alert, one more for each other one.
     pub revision: u32,
@@ -34,11 +32,10 @@ pub struct Accepted {
     pub geometry: ShapeTold,
     /// What could not be read or is doubtful, the beginning of the record's `quality`.
     pub warnings: Vec<String>,
+    /// What made it durable.
     pub acknowledged_by: AcknowledgedBy,
+    /// Where it is published, without a prefix.
     pub topic: String,
-    /// `partition` and `offset` in the topic, once the broker has it and says where.
-    #[serde(flatten)]
-    pub written: Option<Written>,
     /// Any status but `Actual`: it does not reach the critical topic.
     pub drill: bool,
 }
@@ -48,7 +45,6 @@ impl Accepted {
         record: &Record,
         alert: &AlertFacts,
         acknowledged_by: AcknowledgedBy,
-        written: Option<Written>,
         now: Timestamp,
     ) -> Accepted {
         Accepted {
@@ -60,7 +56,6 @@ impl Accepted {
             warnings: warnings(&record.draft.quality),
             acknowledged_by,
             topic: record.topic.name().to_owned(),
-            written,
             drill: record.topic == Topic::ALERT_DRILLS,
         }
     }

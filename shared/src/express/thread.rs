@@ -7,19 +7,18 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::known;
-use crate::app::App;
+use super::known::Names;
 use crate::decode::alert::references::{self, Reference};
-use crate::error::BackendError;
 use crate::limits::{HEDGE, REFERENCE_AGE, REFERENCE_WAIT, REFERENCES_LOOKED_UP};
 use crate::record::{AlertFacts, Quality, SourceId};
+use crate::time::Clock;
 
 /// First pause between two looks into the store; each is twice as long as the one before, up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Waits for the messages that the alert refers to, and puts it into their thread. What could not be had goes into `quality`.
-pub(super) async fn join(app: &App, source: &SourceId, alert: &mut AlertFacts, quality: &mut Vec<Quality>) {
+pub(super) async fn join(names: Names<'_>, source: &SourceId, alert: &mut AlertFacts, quality: &mut Vec<Quality>) {
     let named: Vec<Reference<'_>> = alert
         .references
         .iter()
@@ -30,7 +29,7 @@ pub(super) async fn join(app: &App, source: &SourceId, alert: &mut AlertFacts, q
     let until = Instant::now() + REFERENCE_WAIT;
     let mut pause = FIRST_PAUSE;
     let found = loop {
-        let looks = try_join_all(named.iter().map(|reference| root(app, source, reference.name)));
+        let looks = try_join_all(named.iter().map(|reference| names.root(source, reference.name)));
         let Ok(Ok(roots)) = timeout(HEDGE, looks).await else {
             tracing::warn!(
                 thread = alert.thread,
@@ -39,7 +38,8 @@ pub(super) async fn join(app: &App, source: &SourceId, alert: &mut AlertFacts, q
             quality.push(said("could not be looked up: this message may stand before one of them", None));
             return;
         };
-        let coming = |(reference, root): (&Reference<'_>, &Option<String>)| root.is_none() && may_come(app, reference);
+        let coming =
+            |(reference, root): (&Reference<'_>, &Option<String>)| root.is_none() && may_come(names.clock, reference);
         if !named.iter().zip(&roots).any(coming) || Instant::now() >= until {
             break roots;
         }
@@ -64,15 +64,6 @@ fn said(problem: &str, name: Option<&str>) -> Quality {
 }
 
 /// A message that was sent long ago is not on its way any more.
-fn may_come(app: &App, reference: &Reference<'_>) -> bool {
-    reference.sent.is_none_or(|sent| app.clock.since(sent) < REFERENCE_AGE)
-}
-
-/// The thread's root of a message that was accepted; `None` for one that was not.
-async fn root(app: &App, source: &SourceId, name: &str) -> Result<Option<String>, BackendError> {
-    let key = known::key(source, name);
-    if let Some(root) = app.recent.known(&key).root() {
-        return Ok(Some(root.to_owned()));
-    }
-    known::stored_root(app, &key).await
+fn may_come(clock: &Clock, reference: &Reference<'_>) -> bool {
+    reference.sent.is_none_or(|sent| clock.since(sent) < REFERENCE_AGE)
 }

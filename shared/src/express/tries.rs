@@ -10,6 +10,7 @@ use ulid::Ulid;
 
 use crate::limits::TRIES_UNDER_WAY;
 
+/// The tries of alerts at the broker that are under way in this process. Each ends by itself within seconds [E2].
 #[derive(Debug, Default)]
 pub struct Tries {
     tasks: TaskTracker,

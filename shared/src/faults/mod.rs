@@ -21,6 +21,7 @@ use crate::time::Rng;
 /// What befalls one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// The call is done as usual.
     None,
     /// Not done: `Retry`.
     Before,
@@ -35,8 +36,11 @@ pub enum Fault {
 /// Shares of 256 of the calls that fail by seed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shares {
+    /// Calls that are not done.
     pub before: u8,
+    /// Calls that are done and whose answer is lost.
     pub after: u8,
+    /// Calls that are done for every second message.
     pub part: u8,
 }
 
@@ -114,7 +118,9 @@ impl Faults {
 /// `inner` with faults.
 #[derive(Clone)]
 pub struct Faulty<T> {
+    /// What really does the calls that do not fail.
     pub inner: T,
+    /// What befalls the next calls.
     pub faults: Faults,
 }
 

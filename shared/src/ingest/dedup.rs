@@ -5,15 +5,16 @@
 
 mod hours;
 mod known;
-mod shard;
+pub(crate) mod shard;
 mod turns;
 
-use crate::app::App;
 use crate::error::BackendError;
 use crate::record::{Draft, TenantId};
+use crate::store::Store;
+use crate::time::Clock;
 
 pub use known::{Judged, Mark};
-pub use shard::Shards;
+use shard::Shards;
 
 /// A seen-set, as far as it was needed.
 #[derive(Debug)]
@@ -33,15 +34,15 @@ impl Seen {
 
     /// Of what one shard pushes: exact for some minutes. One process at a time works on a shard. The process knows what it read
     /// of it before; `done` gives that back.
-    pub fn of_shard(app: &App, shard: &str) -> Seen {
-        Seen(Kind::Shard(app.shards.take(shard)))
+    pub fn of_shard(shards: &Shards, shard: &str) -> Seen {
+        Seen(Kind::Shard(shards.take(shard)))
     }
 
     /// Takes the turn of the drafts' sources, and reads what is to be known to judge them.
-    pub async fn load(&mut self, app: &App, drafts: &[Draft]) -> Result<(), BackendError> {
+    pub async fn load(&mut self, store: &dyn Store, clock: &Clock, drafts: &[Draft]) -> Result<(), BackendError> {
         match &mut self.0 {
-            Kind::Hours(hours) => hours.load(app, drafts).await,
-            Kind::Shard(window) => window.load(app).await,
+            Kind::Hours(hours) => hours.load(store, clock, drafts).await,
+            Kind::Shard(window) => window.load(store, clock).await,
         }
     }
 
@@ -62,15 +63,15 @@ impl Seen {
     }
 
     /// Stores what was accepted.
-    pub async fn commit(&mut self, app: &App) -> Result<(), BackendError> {
+    pub async fn commit(&mut self, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
         match &mut self.0 {
-            Kind::Hours(hours) => hours.commit(app).await,
-            Kind::Shard(window) => window.commit(app).await,
+            Kind::Hours(hours) => hours.commit(store, clock).await,
+            Kind::Shard(window) => window.commit(store, clock).await,
         }
     }
 
     /// Drops what was judged and not accepted: the next batch reads the store again.
-    pub fn forget_unaccepted(&mut self) {
+    pub(crate) fn forget_unaccepted(&mut self) {
         match &mut self.0 {
             Kind::Hours(hours) => hours.forget(),
             Kind::Shard(window) => window.forget(),
@@ -78,9 +79,9 @@ impl Seen {
     }
 
     /// The body is at its end: the next stream has its turn.
-    pub async fn leave(&mut self, app: &App) {
+    pub async fn leave(&mut self, store: &dyn Store, clock: &Clock) {
         if let Kind::Hours(hours) = &mut self.0
-            && let Err(problem) = hours.leave(app).await
+            && let Err(problem) = hours.leave(store, clock).await
         {
             // It ends by itself soon.
             tracing::warn!(%problem, "the turn of a source could not be given back");
@@ -88,9 +89,9 @@ impl Seen {
     }
 
     /// Keeps what was read of a shard for its next batch.
-    pub fn done(self, app: &App) {
+    pub fn done(self, shards: &Shards) {
         if let Kind::Shard(window) = self.0 {
-            app.shards.give_back(window);
+            shards.give_back(window);
         }
     }
 

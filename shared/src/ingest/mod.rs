@@ -19,8 +19,9 @@ use crate::dead::{self, Buried, Rejected};
 use crate::decode::{Row, sensor};
 use crate::error::{BackendError, Reason, Reject};
 use crate::limits::{BATCH_RECORDS, QUEUE_BATCH};
-use crate::queue::{Body, Message, SendError};
+use crate::queue::{Body, Message, Queue, QueueRef, SendError};
 use crate::record::{Draft, Envelope, Record, SourceId, Stream, Tier, Traceparent, WhenFull};
+use crate::settings::Queues;
 use crate::sources::{self, DRILL};
 use crate::time::Timestamp;
 use dedup::{Judged, Seen};
@@ -28,15 +29,23 @@ use dedup::{Judged, Seen};
 /// What became of a body's rows. Laws: `decoded = accepted + duplicates + rejected`, `accepted = new + revisions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Ledger {
+    /// Rows of the body, readable or not.
     pub decoded: u64,
+    /// Records that the queues have acknowledged.
     pub accepted: u64,
+    /// Of these, events that were not known before.
     pub new: u64,
+    /// Of these, changes of a known event [S12].
     pub revisions: u64,
+    /// Rows that say what is known already.
     pub duplicates: u64,
+    /// Rows that can never be accepted; they are dead letters.
     pub rejected: u64,
+    /// The rejected rows by their reason.
     pub rejected_by_reason: BTreeMap<Reason, u64>,
     /// Of the rejected, those that are not dead letters already: a bad row is read again at every poll.
     pub rejected_first: u64,
+    /// The accepted records by their tier.
     pub tiers: BTreeMap<Tier, u64>,
 }
 
@@ -67,8 +76,10 @@ impl Ledger {
 /// Why ingest stopped. Everything accepted until then is durable and in the ledger; the rest may be offered again.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
+    /// The queue of this tier has no room: the caller waits, or pushes back [Q2].
     #[error("the {0} queue is full")]
     Full(Tier),
+    /// Queue or store are away; what was sent is sent again, with the same `event_id` and `revision`.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
@@ -92,7 +103,7 @@ pub async fn ingest(
     while taken.is_ok() && rows.peek().is_some() {
         taken = batch(app, stream, seen, ledger, rows.by_ref().take(BATCH_RECORDS)).await;
     }
-    seen.leave(app).await;
+    seen.leave(&*app.store, &app.clock).await;
     taken
 }
 
@@ -114,10 +125,10 @@ async fn batch(
             Err(reject) => rejects.push(Rejected::of_row(stream.source.clone(), reject)),
         }
     }
-    seen.load(app, &valid).await?;
+    seen.load(&*app.store, &app.clock, &valid).await?;
 
     let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
-    let mut packer = pack::Packer::new(app, stream, trace, now);
+    let mut packer = pack::Packer::new(&app.settings, &app.rng, stream, trace, now);
     for draft in valid {
         let revision = match seen.judge(&draft) {
             Judged::Duplicate => {
@@ -140,7 +151,7 @@ async fn batch(
     let (envelopes, oversized) = packer.finish();
     rejects.extend(oversized);
 
-    let sent = send(app, stream, &envelopes).await;
+    let sent = send(&*app.queue, &app.settings.queues, stream, &envelopes).await;
     for packed in envelopes.iter().zip(&sent.acknowledged).filter(|(_, acknowledged)| **acknowledged).map(|(p, _)| p) {
         for id in &packed.ids {
             match id.revision {
@@ -153,7 +164,7 @@ async fn batch(
         *this.tiers.entry(packed.envelope.tier).or_default() += packed.ids.len() as u64;
     }
     app.tally.accepted(this.accepted, this.revisions);
-    seen.commit(app).await?;
+    seen.commit(&*app.store, &app.clock).await?;
     if let Err(failure) = sent.failure {
         // What was offered and not taken is judged anew when the caller comes back with it.
         seen.forget_unaccepted();
@@ -174,7 +185,7 @@ async fn batch(
 /// Queues one record whose identity its caller has judged, such as a drill [E4]. `Err` inside: no envelope can hold it.
 pub(crate) async fn queue_one(app: &App, stream: &Stream, record: &Record) -> Result<Result<(), Reject>, IngestError> {
     let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
-    let mut packer = pack::Packer::new(app, stream, trace, record.ingested_at);
+    let mut packer = pack::Packer::new(&app.settings, &app.rng, stream, trace, record.ingested_at);
     if let Err(reject) = packer.add(record) {
         return Ok(Err(record.draft.refused(reject)));
     }
@@ -182,7 +193,7 @@ pub(crate) async fn queue_one(app: &App, stream: &Stream, record: &Record) -> Re
     if let Some(rejected) = oversized.into_iter().next() {
         return Ok(Err(rejected.into_reject()));
     }
-    send(app, stream, &envelopes).await.failure?;
+    send(&*app.queue, &app.settings.queues, stream, &envelopes).await.failure?;
     app.tally.accepted(1, u64::from(record.revision > 0));
     count_processed(&record.draft.source, 1);
     Ok(Ok(()))
@@ -208,14 +219,14 @@ struct SentEnvelopes {
 /// How long a poller waits before it offers an envelope to a full queue again.
 const FULL_WAIT: Duration = Duration::from_millis(50);
 
-async fn send(app: &App, stream: &Stream, envelopes: &[pack::Packed]) -> SentEnvelopes {
+async fn send(queue: &dyn Queue, queues: &Queues, stream: &Stream, envelopes: &[pack::Packed]) -> SentEnvelopes {
     let mut acknowledged = vec![false; envelopes.len()];
     let mut failure = Ok(());
     for tier in Tier::ALL {
         let mut open: Vec<usize> = (0..envelopes.len()).filter(|&i| envelopes[i].envelope.tier == tier).collect();
         while !open.is_empty() && failure.is_ok() {
             let chunk: Vec<usize> = open.iter().copied().take(QUEUE_BATCH).collect();
-            match send_chunk(app, tier, chunk.iter().map(|&i| &envelopes[i].envelope)).await {
+            match send_chunk(queue, queues.tier(tier), chunk.iter().map(|&i| &envelopes[i].envelope)).await {
                 Ok(outcomes) => {
                     let mut full = false;
                     for (&i, outcome) in chunk.iter().zip(outcomes) {
@@ -240,15 +251,15 @@ async fn send(app: &App, stream: &Stream, envelopes: &[pack::Packed]) -> SentEnv
 }
 
 async fn send_chunk<'a>(
-    app: &App,
-    tier: Tier,
+    queue: &dyn Queue,
+    to: &QueueRef,
     envelopes: impl Iterator<Item = &'a Envelope>,
 ) -> Result<Vec<Result<(), SendError>>, BackendError> {
     let messages: Vec<Message> = envelopes
         .map(|envelope| envelope.encode().map(|bytes| Message::now(Body::Binary(bytes))))
         .collect::<Result<_, _>>()
         .map_err(|e| BackendError::Fatal(e.to_string()))?;
-    app.queue.send(app.settings.queues.tier(tier), &messages).await
+    queue.send(to, &messages).await
 }
 
 pub(crate) fn count_failed(source: &str, reason: Reason, records: u64) {

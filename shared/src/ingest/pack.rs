@@ -2,24 +2,26 @@
 
 use ulid::Ulid;
 
-use crate::app::App;
 use crate::dead::Rejected;
 use crate::error::{Reason, Reject};
 use crate::ingest::dedup::Mark;
 use crate::limits::{ENVELOPE_MAX_BYTES, ENVELOPE_TARGET_BYTES, ENVELOPE_ZSTD_LEVEL};
 use crate::record::{Envelope, Outgoing, Record, Stream, Tier, Traceparent, value};
 use crate::settings::Settings;
-use crate::time::{Timestamp, rfc3339};
+use crate::time::{Rng, Timestamp, rfc3339};
 
 /// An envelope with the marks of its records, in the same order.
 pub struct Packed {
+    /// The packed records, of one tier.
     pub envelope: Envelope,
+    /// What the seen-set is told of each, once the queue has them.
     pub ids: Vec<Mark>,
 }
 
 /// Fills envelopes, one a tier at a time.
 pub struct Packer<'a> {
-    app: &'a App,
+    settings: &'a Settings,
+    rng: &'a Rng,
     stream: &'a Stream,
     trace: Traceparent,
     accepted_at: Timestamp,
@@ -29,13 +31,19 @@ pub struct Packer<'a> {
 
 impl<'a> Packer<'a> {
     /// An empty packer.
-    pub fn new(app: &'a App, stream: &'a Stream, trace: Traceparent, accepted_at: Timestamp) -> Packer<'a> {
-        Packer { app, stream, trace, accepted_at, tiers: Default::default() }
+    pub fn new(
+        settings: &'a Settings,
+        rng: &'a Rng,
+        stream: &'a Stream,
+        trace: Traceparent,
+        accepted_at: Timestamp,
+    ) -> Packer<'a> {
+        Packer { settings, rng, stream, trace, accepted_at, tiers: Default::default() }
     }
 
     /// Serialises the record once; from here on it travels as bytes.
     pub fn add(&mut self, record: &Record) -> Result<(), Reject> {
-        let outgoing = outgoing(record, &self.app.settings, self.trace.clone())?;
+        let outgoing = outgoing(record, self.settings, self.trace.clone())?;
         let (records, marks) = &mut self.tiers[record.tier as usize];
         records.push(outgoing);
         marks.push(Mark::of(&record.draft, record.revision));
@@ -64,7 +72,7 @@ impl<'a> Packer<'a> {
         packed: &mut Vec<Packed>,
         oversized: &mut Vec<Rejected>,
     ) {
-        let id: Ulid = self.app.rng.ulid(self.accepted_at);
+        let id: Ulid = self.rng.ulid(self.accepted_at);
         let envelope = Envelope::pack(
             id,
             self.stream.id.clone(),

@@ -23,7 +23,9 @@ const BOUNDS: (f64, f64, f64, f64) = (-124.95, -113.65, 32.1, 42.4);
 pub fn place(position: Position) -> Place {
     let (latitude, longitude) = (position.latitude(), position.longitude());
     // A position is finite and in range, which is all that h3o asks for.
-    let h3 = LatLng::new(latitude, longitude).expect("a position is finite").to_cell(Resolution::Five);
+    let h3 = LatLng::new(latitude, longitude)
+        .expect("a position is finite: its constructor refuses anything else")
+        .to_cell(Resolution::Five);
     Place { position, h3, california: california(latitude, longitude) }
 }
 

@@ -14,7 +14,6 @@ use crate::ingest::dedup::Seen;
 use crate::ingest::{IngestError, Ledger, ingest};
 use crate::limits::{SLOW_RESPONSE, STORED_AHEAD};
 use crate::record::{Stream, WhenFull};
-use crate::schedule::lease;
 use crate::schedule::streams::{self, PollState, Registered};
 use crate::schedule::ticks::{Tick, latest_start};
 use crate::time::{Timestamp, rfc3339};
@@ -32,7 +31,9 @@ const FULL_WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PollOutcome {
+    /// The source gave data, and this became of it.
     Polled(Ledger),
+    /// The source has nothing newer [S11].
     NotModified,
     /// The source's own trouble; the stream's state says more.
     Failed(String),
@@ -42,7 +43,9 @@ pub enum PollOutcome {
 
 /// Works on one tick. An `Err` means that store or queue is away: the tick comes back.
 pub async fn poll(app: &App, tick: &Tick) -> Result<PollOutcome, BackendError> {
-    let Some(registered) = streams::get(app, &tick.stream).await? else { return Ok(PollOutcome::Dropped("removed")) };
+    let Some(registered) = streams::get(&*app.store, &tick.stream).await? else {
+        return Ok(PollOutcome::Dropped("removed"));
+    };
     let now = app.clock.now();
     metrics::histogram!("stream_poll_drift_seconds").record(app.clock.since(tick.due_at).as_secs_f64());
     if !registered.started {
@@ -57,21 +60,21 @@ pub async fn poll(app: &App, tick: &Tick) -> Result<PollOutcome, BackendError> {
         return Ok(PollOutcome::Dropped("planned before the clock was set back"));
     }
     let name = format!("poll/{}", tick.stream);
-    let Some(held) = lease::acquire(app, &name, "poll", LEASE).await? else {
+    let Some(held) = app.leases.acquire(&*app.store, &app.clock, &name, "poll", LEASE).await? else {
         return Ok(PollOutcome::Dropped("another poll of this stream is under way"));
     };
     let outcome = leased(app, tick, &registered, now).await;
-    held.release(app).await?;
+    held.release(&*app.store).await?;
     outcome
 }
 
 async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp) -> Result<PollOutcome, BackendError> {
-    let mut state = streams::poll_state(app, &tick.stream).await?;
+    let mut state = streams::poll_state(&*app.store, &tick.stream).await?;
     let ahead = state.ahead_of(now);
     if !ahead.is_zero() {
         tracing::warn!(stream = %tick.stream, ?ahead, "the last poll lies in the future: the clock was set back, and polls go on");
         state = state.set_back(ahead);
-        streams::save_poll_state(app, &tick.stream, &state).await?;
+        streams::save_poll_state(&*app.store, &tick.stream, &state).await?;
     }
     if state.last_due.is_some_and(|last| tick.due_at <= last) {
         return Ok(PollOutcome::Dropped("a repeat"));
@@ -91,7 +94,7 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
     }
     state.last_due = Some(tick.due_at);
     state.last_poll = Some(now);
-    streams::save_poll_state(app, &tick.stream, &state).await?;
+    streams::save_poll_state(&*app.store, &tick.stream, &state).await?;
     Ok(fetched)
 }
 

@@ -27,6 +27,7 @@ const CALL: Duration = Duration::from_secs(7);
 /// An implementation under test.
 #[async_trait]
 pub trait TestQueues: Send + Sync {
+    /// The queues as they are now; after a crash others.
     fn queue(&self) -> Arc<dyn Queue>;
 
     /// The queue of this name, made as its [`Spec`] says and used by nobody else.
@@ -57,17 +58,22 @@ pub trait TestQueues: Send + Sync {
 /// How a law wants its queue made, beside [`VISIBILITY`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
+    /// Its name, without the implementation's prefix.
     pub name: &'static str,
+    /// How many messages it holds at most; `None`: the implementation's own bound.
     pub capacity: Option<u64>,
     /// The dead-letter queue's name and the receives that come before it.
     pub dead_letters: Option<(&'static str, u32)>,
 }
 
+/// One law at work.
 pub type Run<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+/// A law's name, which also names its queues, and the law.
 pub type Law = (&'static str, for<'a> fn(&'a dyn TestQueues) -> Run<'a>);
 
 macro_rules! laws {
     ($($name:ident),+ $(,)?) => {
+        /// Every law; each must hold on every implementation.
         pub const LAWS: &[Law] = &[$((stringify!($name), |world| Box::pin($name(world, stringify!($name))))),+];
     };
 }

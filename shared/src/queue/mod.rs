@@ -45,7 +45,9 @@ impl fmt::Debug for QueueRef {
 /// A message's body. SQS carries text; binary goes as base64 there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
+    /// UTF-8, as events and ticks are.
     Text(String),
+    /// Any bytes, as envelopes are.
     Binary(Bytes),
 }
 
@@ -67,6 +69,7 @@ impl Body {
 /// What is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// What is carried; its size has a bound, beyond which the send is refused.
     pub body: Body,
     /// Not received before this has passed; 15 minutes at most, as SQS has it.
     pub delay: Duration,
@@ -86,11 +89,15 @@ pub struct Receipt(pub String);
 /// What was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
+    /// The queue's own name for the message, the same at every receive.
     pub id: String,
+    /// The body exactly as it was sent.
     pub body: Body,
+    /// With it this receive is settled.
     pub receipt: Receipt,
     /// How often it was received, this time included.
     pub receives: u32,
+    /// When the queue took it, by the queue's clock.
     pub sent_at: Timestamp,
 }
 
@@ -108,8 +115,11 @@ pub enum Settle {
 /// Approximate, as SQS's counts are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
+    /// Messages that a receive would give.
     pub visible: u64,
+    /// Messages that were received and are neither forgotten nor visible again.
     pub in_flight: u64,
+    /// Messages whose delay has not passed yet.
     pub delayed: u64,
 }
 
@@ -123,11 +133,13 @@ impl Depth {
 /// Why one message was not taken; the others of its batch may have been.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
+    /// It has this many bytes and can never be taken.
     #[error("the message has {0} bytes, more than a queue takes")]
     TooLarge(usize),
     /// At capacity [Q2]: the caller waits, or pushes back.
     #[error("the queue is full")]
     Full,
+    /// The backend could not take this one: it may take it later. The text is for people.
     #[error("{0}")]
     Failed(String),
 }
@@ -154,6 +166,7 @@ pub trait Queue: Send + Sync {
     /// A stale receipt changes nothing, and the call succeeds.
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError>;
 
+    /// How many messages the queue holds; late by up to `counts_lag`.
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError>;
 
     /// How late `depth` may be.

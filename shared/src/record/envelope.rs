@@ -16,19 +16,29 @@ use crate::time::{Timestamp, rfc3339};
 /// One record ready for a sink: key, value and what its headers say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
+    /// Where it is published, before any prefix [K2].
     pub topic: Topic,
+    /// Keeps records that belong together in their order [K3].
     pub key: String,
+    /// The published JSON, serialised once [K5].
     pub value: Bytes,
+    /// Which event it tells of [S12].
     pub event: EventId,
+    /// 0 for the first, one more for each change of the event.
     pub revision: u32,
+    /// What it is published under.
     pub source: SourceId,
+    /// Whose it is [D4].
     pub tenant: TenantId,
+    /// The tier that was decided once, at ingest [P3].
     pub tier: Tier,
     /// Absolute URI of the value's schema.
     pub dataschema: String,
+    /// When it happened, by the source; `ce_time`.
     pub observed_at: Timestamp,
     /// Also the Kafka timestamp [K5].
     pub ingested_at: Timestamp,
+    /// The trace that it belongs to [O5].
     pub traceparent: Traceparent,
     /// Headers that only some records have: an alert's `status`, `msgType`, `sent`, `expires`, `references` [E4].
     pub extra: Vec<(String, String)>,
@@ -68,12 +78,17 @@ impl Outgoing {
 /// An envelope whose head is read and whose body is still packed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope {
+    /// Names it in queues and marks; sorts by the time at which it was packed.
     pub id: Ulid,
+    /// The stream that all of its records came in.
     pub stream: StreamId,
+    /// Whose records they are [D4].
     pub tenant: TenantId,
+    /// The tier of all of its records, and so its queue.
     pub tier: Tier,
     /// When the records were in our hands: the age clock of P1 and P6, kept over remainders.
     pub accepted_at: Timestamp,
+    /// The trace that all of its records belong to [O5].
     pub traceparent: Traceparent,
     /// Records in the body.
     pub count: u32,
@@ -238,28 +253,12 @@ impl Envelope {
 /// What became of one record at a sink [Q1].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
-    /// Durable, and where; `None` when the sink does not know where, as after a repeat that a broker left out.
-    Acked(Option<Written>),
+    /// The sink has it for good.
+    Acked,
     /// May succeed later; the text is for people. A timed-out record may have been written: a possible duplicate.
     Retry(String),
     /// Never will; goes to the dead letters.
     Refused(Reason, String),
-}
-
-impl Sent {
-    pub fn is_acked(&self) -> bool {
-        matches!(self, Sent::Acked(_))
-    }
-}
-
-/// Where an acknowledged record lies in its topic [E5]. A file has the partition 0, and its offsets are bytes: there the
-/// record's line begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Written {
-    /// Partition of the topic.
-    pub partition: i32,
-    /// Offset in the partition.
-    pub offset: i64,
 }
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
+            /// 1 to 64 characters, a letter or digit first.
+            ///
+            /// # Errors
+            /// The rule that the text breaks.
             pub fn new(text: &str) -> Result<$name, BadId> {
                 let valid = (1..=64).contains(&text.len())
                     && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || $extra.contains(&b))
@@ -30,6 +34,7 @@ macro_rules! id {
                 if valid { Ok($name(text.into())) } else { Err(BadId { kind: $kind, text: text.chars().take(80).collect(), rule: $rule }) }
             }
 
+            /// The id's text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

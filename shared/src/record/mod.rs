@@ -1,12 +1,14 @@
 //! One event, from the valid values that a connector read (`Draft`) to the record that is published (`Record`).
 
-pub mod envelope;
+pub(crate) mod envelope;
 pub mod ids;
 mod origin;
-pub mod schema;
+pub(crate) mod schema;
 mod stream;
 mod topic;
 pub mod value;
+
+use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,7 @@ use crate::time::Timestamp;
 /// A priority level [P1]. The order is the order of service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs)] // each by its time in P1; a schema lists them by their names alone
 pub enum Tier {
     Critical,
     High,
@@ -84,18 +87,21 @@ impl Position {
         Ok(Position { latitude: latitude + 0.0, longitude: longitude + 0.0 })
     }
 
+    /// Degrees north of the equator, negative to the south.
     pub fn latitude(self) -> f64 {
         self.latitude
     }
 
+    /// Degrees east of Greenwich, negative to the west.
     pub fn longitude(self) -> f64 {
         self.longitude
     }
 }
 
-/// Where a record stands against California's border.
+/// Where a record stands against California's border; near is within 25 miles outside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // said above; a schema lists them by their names alone
 pub enum California {
     Inside,
     Near,
@@ -105,23 +111,29 @@ pub enum California {
 /// A position with what is derived from it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Place {
+    /// The point itself.
     pub position: Position,
     /// H3 cell of resolution 5 [K3].
     pub h3: h3o::CellIndex,
+    /// Where the point stands against California's border.
     pub california: California,
 }
 
 /// The shape of a record: a point, or GeoJSON text of any other valid geometry.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Geometry {
+    /// A point, published as GeoJSON with the longitude first.
     Point(Position),
+    /// The text of any other geometry, as GeoJSON [S8].
     GeoJson(String),
 }
 
 /// An optional value that could not be read: it is null in the record, and this says why [S9].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Quality {
+    /// The field as the record names it, or as the source did where the record has none.
     pub field: String,
+    /// What is wrong with it, as a clause that follows the field.
     pub problem: String,
     /// The text as it came, shortened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,6 +141,7 @@ pub struct Quality {
 }
 
 impl Quality {
+    /// Of one field; `raw` is what came, of which 80 characters are kept.
     pub fn new(field: &str, problem: &str, raw: &str) -> Quality {
         Quality { field: field.into(), problem: problem.into(), raw: Some(raw.chars().take(80).collect()) }
     }
@@ -148,13 +161,14 @@ impl Data {
         }
     }
 
+    /// The JSON text of one object.
     pub fn json(&self) -> &str {
         &self.0
     }
 }
 
 /// What became of the shapes that an alert told [E5].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ShapeTold {
     /// All of them stand in the record's geometry.
@@ -172,13 +186,17 @@ pub struct AlertFacts {
     pub status: String,
     /// `Alert`, `Update`, `Cancel`, `Ack` or `Error`.
     pub msg_type: String,
+    /// When the sender issued it.
     pub sent: Timestamp,
+    /// From then on it is marked `expired`, and delivered all the same [E4].
     pub expires: Option<Timestamp>,
+    /// Earlier messages that it refers to, each by the name that it has in `name`.
     pub references: Vec<String>,
     /// Sender and identifier, as later messages refer to it.
     pub name: String,
     /// Sender and first identifier of the thread: the key, so that a thread keeps its order.
     pub thread: String,
+    /// What became of the shapes that it told.
     pub shape: ShapeTold,
     /// People in the area, if told [P7].
     pub population: Option<u64>,
@@ -200,63 +218,40 @@ pub struct Observation {
     pub origin: Origin,
     /// May differ from the stream's id: the row's satellite decides [S1].
     pub source: SourceId,
+    /// When it happened, by the source; when it came, for a source without a clock.
     pub observed_at: Timestamp,
+    /// When the source published it, if it says so.
     pub published_at: Option<Timestamp>,
+    /// Where, in full.
     pub geometry: Option<Geometry>,
     /// The point that stands for the geometry: itself, or an area's centre.
     pub position: Option<Position>,
+    /// The event that this one was made from [P3].
     pub derived_from: Option<EventId>,
+    /// What could not be read, or was not understood [S9].
     pub quality: Vec<Quality>,
+    /// For alerts alone.
     pub alert: Option<Box<AlertFacts>>,
+    /// The source's own fields.
     pub data: Data,
     /// Among versions of one event a higher rank replaces a lower one, and never the other way round [S1]. 0 where a source
     /// has no such order: then the later one replaces the earlier.
     pub rank: u8,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Identified;
-
-/// An observation with its identity, not yet judged against time and the seen-set.
+/// An observation with its identity, not yet judged against time and the seen-set. Nobody but `sources::identify` makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
-    /// Kept for the case that it must be refused.
-    pub origin: Origin,
-    pub source: SourceId,
+    read: Observation,
+    /// Which event it tells of [S12].
     pub event: EventId,
     /// Tells a revised record from a repeated one: a hash of what is published.
     pub content: u32,
-    pub observed_at: Timestamp,
-    pub published_at: Option<Timestamp>,
-    pub geometry: Option<Geometry>,
-    pub position: Option<Position>,
-    pub derived_from: Option<EventId>,
-    pub quality: Vec<Quality>,
-    pub alert: Option<Box<AlertFacts>>,
-    pub data: Data,
-    pub rank: u8,
-    /// Nobody but `sources::identify` gives a record its identity.
-    _identified: Identified,
 }
 
 impl Draft {
     pub(crate) fn new(read: Observation, event: EventId, content: u32) -> Draft {
-        Draft {
-            origin: read.origin,
-            source: read.source,
-            event,
-            content,
-            observed_at: read.observed_at,
-            published_at: read.published_at,
-            geometry: read.geometry,
-            position: read.position,
-            derived_from: read.derived_from,
-            quality: read.quality,
-            alert: read.alert,
-            data: read.data,
-            rank: read.rank,
-            _identified: Identified,
-        }
+        Draft { read, event, content }
     }
 
     /// A reject of this draft, with what it was read from and who pushed it.
@@ -265,15 +260,32 @@ impl Draft {
     }
 }
 
+/// What was read.
+impl Deref for Draft {
+    type Target = Observation;
+
+    fn deref(&self) -> &Observation {
+        &self.read
+    }
+}
+
+impl DerefMut for Draft {
+    fn deref_mut(&mut self) -> &mut Observation {
+        &mut self.read
+    }
+}
+
 /// A W3C trace context, `00-{trace}-{span}-01` [O5].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traceparent(String);
 
 impl Traceparent {
+    /// From random bytes: the trace's name and the name of this part of it.
     pub fn new(trace: [u8; 16], span: [u8; 8]) -> Traceparent {
         Traceparent(format!("00-{:032x}-{:016x}-01", u128::from_be_bytes(trace), u64::from_be_bytes(span)))
     }
 
+    /// The header's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -282,15 +294,21 @@ impl Traceparent {
 /// A record that is accepted: with identity, tier, place and times. Serialised by `value`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
+    /// What was read, with its identity.
     pub draft: Draft,
     /// 0 for the first, one more for every changed content under the same event id [S12].
     pub revision: u32,
+    /// Whose record it is [D4].
     pub tenant: TenantId,
     /// The source in words, such as `NASA FIRMS VIIRS S-NPP`.
     pub source_name: &'static str,
+    /// How urgent it is, decided once [P3].
     pub tier: Tier,
+    /// Where it is published.
     pub topic: Topic,
+    /// Its cell and California, for a record with a position.
     pub place: Option<Place>,
+    /// When it was accepted; the Kafka timestamp [K5].
     pub ingested_at: Timestamp,
 }
 

@@ -14,10 +14,14 @@ pub enum WhenFull {
 /// The running stream that rows come from.
 #[derive(Debug, Clone)]
 pub struct Stream {
+    /// Its name, unique in a deployment.
     pub id: StreamId,
+    /// What its records are published under, unless a row decides otherwise.
     pub source: SourceId,
+    /// Whose records they are [D4].
     pub tenant: TenantId,
     /// Its connector holds a critical grant [A2].
     pub granted: bool,
+    /// What happens when a tier's queue has no room [Q2].
     pub when_full: WhenFull,
 }

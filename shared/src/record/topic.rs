@@ -19,7 +19,8 @@ struct TopicSpec {
 macro_rules! topics {
     ($($code:literal $constant:ident = $name:literal / $version:literal, $partitions:literal;)*) => {
         impl Topic {
-            $(pub const $constant: Topic =
+            $(#[doc = concat!("`", $name, "`")]
+            pub const $constant: Topic =
                 Topic(&TopicSpec { code: $code, name: $name, version: $version, partitions: $partitions });)*
             /// Every topic of K2.
             pub const ALL: &'static [Topic] = &[$(Topic::$constant),*];
@@ -44,6 +45,7 @@ topics! {
 }
 
 impl Topic {
+    /// The name before any stage's prefix [K2].
     pub fn name(self) -> &'static str {
         self.0.name
     }
@@ -71,10 +73,12 @@ impl Topic {
         Topic::ALL.iter().copied().find(|topic| topic.code() == code)
     }
 
+    /// The number of partitions of a new topic; one that exists is never repartitioned [K2].
     pub fn partitions(self) -> i32 {
         self.0.partitions
     }
 
+    /// The topic with this name, without a prefix.
     pub fn named(name: &str) -> Option<Topic> {
         Topic::ALL.iter().copied().find(|topic| topic.name() == name)
     }

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::app::App;
 use crate::error::BackendError;
 use crate::limits::LEASE;
-use crate::store::{self, Expect, Key, PutError, Version};
+use crate::store::{self, Expect, Key, PutError, Store, Version};
+use crate::time::Clock;
 
 const PARTITION: &str = "leases";
 /// The turns of the seen-set (`ingest::dedup`): held too, and for a shorter time.
@@ -33,6 +33,35 @@ pub struct Lease {
 pub struct Leases(Mutex<BTreeMap<Key, (Version, Instant)>>);
 
 impl Leases {
+    /// `None`: somebody else holds it. `owner` is for people.
+    pub async fn acquire(
+        &self,
+        store: &dyn Store,
+        clock: &Clock,
+        name: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> Result<Option<Lease>, BackendError> {
+        let key = Key::new(PARTITION, name);
+        let taken = match put(store, clock, &key, owner, ttl, Expect::Absent).await {
+            Err(PutError::Conflict) => match store.get(&key).await? {
+                Some(held) if self.unchanged(&key, held.version) >= ttl => {
+                    put(store, clock, &key, owner, ttl, Expect::Version(held.version)).await
+                }
+                _ => return Ok(None),
+            },
+            taken => taken,
+        };
+        match taken {
+            Ok(epoch) => {
+                self.forget(&key);
+                Ok(Some(Lease { key, epoch, owner: owner.to_owned(), ttl }))
+            }
+            Err(PutError::Conflict) => Ok(None),
+            Err(e) => Err(e.unexpected("lease")),
+        }
+    }
+
     /// How long this version has been seen.
     fn unchanged(&self, key: &Key, version: Version) -> Duration {
         let mut seen = self.0.lock();
@@ -50,55 +79,33 @@ impl Leases {
     }
 }
 
-/// `None`: somebody else holds it. `owner` is for people.
-pub async fn acquire(app: &App, name: &str, owner: &str, ttl: Duration) -> Result<Option<Lease>, BackendError> {
-    let key = Key::new(PARTITION, name);
-    let taken = match put(app, &key, owner, ttl, Expect::Absent).await {
-        Err(PutError::Conflict) => match app.store.get(&key).await? {
-            Some(held) if app.leases.unchanged(&key, held.version) >= ttl => {
-                put(app, &key, owner, ttl, Expect::Version(held.version)).await
-            }
-            _ => return Ok(None),
-        },
-        taken => taken,
-    };
-    match taken {
-        Ok(epoch) => {
-            app.leases.forget(&key);
-            Ok(Some(Lease { key, epoch, owner: owner.to_owned(), ttl }))
-        }
-        Err(PutError::Conflict) => Ok(None),
-        Err(e) => Err(e.of("lease")),
-    }
-}
-
 impl Lease {
     /// `false`: the lease was lost; what it guards must stop.
-    pub async fn renew(&mut self, app: &App) -> Result<bool, BackendError> {
-        match put(app, &self.key, &self.owner, self.ttl, Expect::Version(self.epoch)).await {
+    pub async fn renew(&mut self, store: &dyn Store, clock: &Clock) -> Result<bool, BackendError> {
+        match put(store, clock, &self.key, &self.owner, self.ttl, Expect::Version(self.epoch)).await {
             Ok(epoch) => {
                 self.epoch = epoch;
                 Ok(true)
             }
             Err(PutError::Conflict) => Ok(false),
-            Err(e) => Err(e.of("lease")),
+            Err(e) => Err(e.unexpected("lease")),
         }
     }
 
     /// Lets the next one in at once. One that was lost stays with its new holder.
-    pub async fn release(self, app: &App) -> Result<(), BackendError> {
-        match app.store.delete_if(&self.key, Expect::Version(self.epoch)).await {
+    pub async fn release(self, store: &dyn Store) -> Result<(), BackendError> {
+        match store.delete_if(&self.key, Expect::Version(self.epoch)).await {
             Ok(()) | Err(PutError::Conflict) => Ok(()),
-            Err(e) => Err(e.of("lease")),
+            Err(e) => Err(e.unexpected("lease")),
         }
     }
 }
 
 /// For a host whose data folder's lock proves that every earlier holder is dead.
-pub async fn clear_all(app: &App) -> Result<(), BackendError> {
+pub async fn clear_all(store: &dyn Store) -> Result<(), BackendError> {
     for partition in [PARTITION, TURNS] {
-        for item in store::list_all(&*app.store, partition, "", usize::MAX).await? {
-            store::remove(&*app.store, &item.key).await?;
+        for item in store::list_all(store, partition, "", usize::MAX).await? {
+            store::remove(store, &item.key).await?;
         }
     }
     Ok(())
@@ -106,16 +113,23 @@ pub async fn clear_all(app: &App) -> Result<(), BackendError> {
 
 /// For a host that shares its state and may have died before: returns when every lease held now has ended, or was renewed
 /// by somebody alive.
-pub async fn outlive(app: &App) -> Result<(), BackendError> {
-    let held = store::list_all(&*app.store, PARTITION, "", usize::MAX).await?;
+pub async fn outlive(store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
+    let held = store::list_all(store, PARTITION, "", usize::MAX).await?;
     if let Some(last) = held.iter().filter_map(|item| item.expires).max() {
-        let left = Duration::try_from(last.duration_since(app.clock.now())).unwrap_or_default();
+        let left = Duration::try_from(last.duration_since(clock.now())).unwrap_or_default();
         // Another host's clock may be wrong.
         tokio::time::sleep(left.min(LEASE)).await;
     }
     Ok(())
 }
 
-async fn put(app: &App, key: &Key, owner: &str, ttl: Duration, expect: Expect) -> Result<Version, PutError> {
-    app.store.put_if(key, Bytes::copy_from_slice(owner.as_bytes()), expect, Some(app.clock.now() + ttl)).await
+async fn put(
+    store: &dyn Store,
+    clock: &Clock,
+    key: &Key,
+    owner: &str,
+    ttl: Duration,
+    expect: Expect,
+) -> Result<Version, PutError> {
+    store.put_if(key, Bytes::copy_from_slice(owner.as_bytes()), expect, Some(clock.now() + ttl)).await
 }

@@ -1,7 +1,8 @@
 //! When a stream is polled, in which mode, and who may do it.
 
+pub mod file;
 pub mod lease;
-pub mod mode;
+pub(crate) mod mode;
 pub mod seed;
 pub mod streams;
 pub mod ticks;

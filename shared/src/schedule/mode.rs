@@ -7,7 +7,7 @@ use serde::Serialize;
 /// How a stream is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
+pub(crate) enum Mode {
     Batch,
     Realtime,
     Streaming,
@@ -18,7 +18,7 @@ const STREAMING_BELOW: Duration = Duration::from_secs(30);
 
 impl Mode {
     /// From a polled stream's interval; a push connector is always streaming.
-    pub fn of(interval: Duration) -> Mode {
+    pub(crate) fn of(interval: Duration) -> Mode {
         match interval {
             _ if interval > BATCH_ABOVE => Mode::Batch,
             _ if interval < STREAMING_BELOW => Mode::Streaming,
@@ -27,7 +27,7 @@ impl Mode {
     }
 
     /// Why a stream with this interval has this mode.
-    pub fn reason(self, interval: Duration) -> String {
+    pub(crate) fn reason(self, interval: Duration) -> String {
         let seconds = interval.as_secs();
         match self {
             Mode::Batch => format!("interval {seconds} s is more than 3600 s"),

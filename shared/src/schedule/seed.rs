@@ -7,29 +7,38 @@ use bytes::Bytes;
 
 use crate::app::App;
 use crate::error::BackendError;
-use crate::schedule::streams::{self, Diff, Registered, StreamsFile};
+use crate::schedule::file::StreamsFile;
+use crate::schedule::streams::{self, Diff, Registered};
 use crate::store::{Expect, Key};
 
 /// What became of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seeded {
     /// All of its streams were registered.
-    Applied { streams: usize },
+    Applied {
+        /// How many.
+        streams: usize,
+    },
     /// Streams were registered before; what applying the file with `--prune` would change.
-    Kept { registered: usize, would: Diff },
+    Kept {
+        /// How many there are.
+        registered: usize,
+        /// What `--prune` would change.
+        would: Diff,
+    },
 }
 
 /// Registers the file's streams where none ever were.
 pub async fn seed(app: &App, file: &StreamsFile) -> Result<Seeded, BackendError> {
     // Whoever removed every stream did not want them back.
     let seeded = Key::new("stream-seed", "done");
-    let registered = streams::list(app).await?;
+    let registered = streams::list(&*app.store).await?;
     if !registered.is_empty() || app.store.get(&seeded).await?.is_some() {
         return Ok(Seeded::Kept { registered: registered.len(), would: difference(&registered, file) });
     }
     streams::apply(app, file, false).await?;
     if !file.streams.is_empty() {
-        app.store.put_if(&seeded, Bytes::new(), Expect::Any, None).await.map_err(|e| e.of("streams"))?;
+        app.store.put_if(&seeded, Bytes::new(), Expect::Any, None).await.map_err(|e| e.unexpected("streams"))?;
     }
     Ok(Seeded::Applied { streams: file.streams.len() })
 }
@@ -49,6 +58,7 @@ fn difference(registered: &[Registered], file: &StreamsFile) -> Diff {
 }
 
 impl Seeded {
+    /// How many streams there are now.
     pub fn registered(&self) -> usize {
         match self {
             Seeded::Applied { streams } => *streams,

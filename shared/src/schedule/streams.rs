@@ -1,7 +1,4 @@
-//! The streams that are polled: registered in the store, started and stopped there. `file` reads `streams.yaml`.
-
-mod file;
-mod places;
+//! The registered streams: kept in the store, started and stopped there, and what polling knows of each.
 
 use std::time::Duration;
 
@@ -13,21 +10,21 @@ use crate::control::audit::{self, Action};
 use crate::error::BackendError;
 use crate::limits::STORED_AHEAD;
 use crate::record::{SourceId, StreamId, TenantId};
+use crate::schedule::file::{Interval, STREAMS_MAX, StreamSpec, StreamsFile};
 use crate::schedule::mode::Mode;
 use crate::sources;
-use crate::store::{self, Expect, Item, Key};
-use crate::time::Timestamp;
-pub use file::{Interval, StreamSpec, StreamsFile};
+use crate::store::{self, Expect, Item, Key, Store};
+use crate::time::{Clock, Timestamp};
 
 const SPECS: &str = "streams";
 const POLLS: &str = "stream-polls";
-/// Streams of one deployment.
-const STREAMS_MAX: usize = 1_000;
 
 /// A registered stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Registered {
+    /// As the file has it.
     pub spec: StreamSpec,
+    /// Whether it is polled.
     pub started: bool,
 }
 
@@ -36,15 +33,21 @@ pub struct Registered {
 pub struct PollState {
     /// Due time of the last tick that was worked on; an earlier one is a repeat.
     pub last_due: Option<Timestamp>,
+    /// The connector's own, as JSON: what it asks with next.
     pub cursor: String,
     /// No poll before this: a wait that the source asked for, or our own full queue.
     pub not_before: Option<Timestamp>,
     /// The source's breaker, which failed and slow polls open [S10].
     pub breaker: Breaker<Timestamp>,
+    /// When it was polled last, by our clock.
     pub last_poll: Option<Timestamp>,
+    /// When a poll gave data, or the word that there is nothing newer.
     pub last_success: Option<Timestamp>,
+    /// Why the last poll failed, in the source's own words; none after a good one.
     pub last_error: Option<String>,
+    /// Records accepted since the stream was registered.
     pub records_processed: u64,
+    /// Rows rejected since then; one that comes at every poll counts once.
     pub records_failed: u64,
 }
 
@@ -78,19 +81,27 @@ impl PollState {
 /// A stream as `streams status` shows it [O2].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
+    /// Its id.
     pub stream_id: StreamId,
+    /// What its records are published under, unless a row decides otherwise.
     pub source_id: SourceId,
+    /// Whose records they are.
     pub tenant: TenantId,
+    /// Whether it is polled.
     pub is_active: bool,
+    /// `batch`, `realtime` or `streaming` [M1].
     pub mode: String,
     /// Why it has its mode [M1].
     pub mode_reason: String,
+    /// The tier of its source id [P2].
     pub current_priority: String,
+    /// The time between two polls.
     pub interval: Interval,
     /// When it is polled next; none while it is stopped.
     pub next_poll: Option<Timestamp>,
     /// What is polled, in the connector's own fields.
     pub config: serde_json::Value,
+    /// What is known of its polls.
     #[serde(flatten)]
     pub poll: PollState,
 }
@@ -98,13 +109,18 @@ pub struct Status {
 /// What applying a file changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diff {
+    /// In the file and not registered.
     pub added: Vec<StreamId>,
+    /// Registered otherwise than in the file.
     pub changed: Vec<StreamId>,
+    /// Registered and not in the file; applied only by `--prune`.
     pub removed: Vec<StreamId>,
+    /// The same in both.
     pub unchanged: Vec<StreamId>,
 }
 
 impl Diff {
+    /// Whether file and registry say the same.
     pub fn changes_nothing(&self) -> bool {
         self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
     }
@@ -114,16 +130,16 @@ impl Diff {
 /// nothing the second time.
 pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, BackendError> {
     let mut diff = Diff::default();
-    let existing = list(app).await?;
+    let existing = list(&*app.store).await?;
     for spec in &file.streams {
         match existing.iter().find(|registered| registered.spec.id == spec.id) {
             Some(registered) if registered.spec == *spec => diff.unchanged.push(spec.id.clone()),
             Some(registered) => {
-                put(app, &Registered { spec: spec.clone(), started: registered.started }).await?;
+                put(&*app.store, &Registered { spec: spec.clone(), started: registered.started }).await?;
                 diff.changed.push(spec.id.clone());
             }
             None => {
-                put(app, &Registered { spec: spec.clone(), started: true }).await?;
+                put(&*app.store, &Registered { spec: spec.clone(), started: true }).await?;
                 audit::write(app, Action::StreamStarted, "streams apply", spec.id.as_str(), "").await?;
                 diff.added.push(spec.id.clone());
             }
@@ -138,28 +154,31 @@ pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, B
     Ok(diff)
 }
 
-pub async fn list(app: &App) -> Result<Vec<Registered>, BackendError> {
-    app.store.list(SPECS, "", None, STREAMS_MAX).await?.iter().map(parse).collect()
+/// Every registered stream, in the order of the ids.
+pub async fn list(store: &dyn Store) -> Result<Vec<Registered>, BackendError> {
+    store.list(SPECS, "", None, STREAMS_MAX).await?.iter().map(parse).collect()
 }
 
-pub async fn get(app: &App, id: &StreamId) -> Result<Option<Registered>, BackendError> {
-    app.store.get(&Key::new(SPECS, id.as_str())).await?.as_ref().map(parse).transpose()
+/// The stream with this id; `None` when there is none.
+pub async fn get(store: &dyn Store, id: &StreamId) -> Result<Option<Registered>, BackendError> {
+    store.get(&Key::new(SPECS, id.as_str())).await?.as_ref().map(parse).transpose()
 }
 
 /// `false`: there is no such stream.
 pub async fn set_started(app: &App, id: &StreamId, started: bool, by: &str) -> Result<bool, BackendError> {
-    let Some(registered) = get(app, id).await? else { return Ok(false) };
-    put(app, &Registered { started, ..registered }).await?;
+    let Some(registered) = get(&*app.store, id).await? else { return Ok(false) };
+    put(&*app.store, &Registered { started, ..registered }).await?;
     let action = if started { Action::StreamStarted } else { Action::StreamStopped };
     audit::write(app, action, by, id.as_str(), "").await?;
     Ok(true)
 }
 
-pub async fn status(app: &App, registered: &Registered) -> Result<Status, BackendError> {
+/// What `streams status` says of one stream [O2].
+pub async fn status(store: &dyn Store, clock: &Clock, registered: &Registered) -> Result<Status, BackendError> {
     let spec = &registered.spec;
     let interval = spec.interval.get();
     let mode = Mode::of(interval);
-    let poll = poll_state(app, &spec.id).await?;
+    let poll = poll_state(store, &spec.id).await?;
     let mut config =
         serde_json::to_value(&spec.polled).map_err(|e| BackendError::Fatal(format!("stream {}: {e}", spec.id)))?;
     let tier = sources::route(&spec.source_id, false).map(|route| route.tier.name()).unwrap_or("none");
@@ -172,7 +191,7 @@ pub async fn status(app: &App, registered: &Registered) -> Result<Status, Backen
         mode_reason: mode.reason(interval),
         current_priority: tier.to_owned(),
         interval: spec.interval,
-        next_poll: registered.started.then(|| next_poll(interval, poll.waits_until(), app.clock.now())),
+        next_poll: registered.started.then(|| next_poll(interval, poll.waits_until(), clock.now())),
         config: config.get_mut("config").map(serde_json::Value::take).unwrap_or_default(),
         poll,
     })
@@ -185,27 +204,28 @@ fn next_poll(interval: Duration, not_before: Option<Timestamp>, now: Timestamp) 
     Timestamp::from_second((earliest.div_euclid(step) + 1) * step).unwrap_or(Timestamp::MAX)
 }
 
-pub async fn poll_state(app: &App, id: &StreamId) -> Result<PollState, BackendError> {
-    match app.store.get(&Key::new(POLLS, id.as_str())).await? {
+/// What polling knows of a stream; the default before its first poll.
+pub async fn poll_state(store: &dyn Store, id: &StreamId) -> Result<PollState, BackendError> {
+    match store.get(&Key::new(POLLS, id.as_str())).await? {
         Some(item) => serde_json::from_slice(&item.value)
             .map_err(|e| BackendError::Fatal(format!("poll state of {id} cannot be read: {e}"))),
         None => Ok(PollState::default()),
     }
 }
 
-pub(crate) async fn save_poll_state(app: &App, id: &StreamId, state: &PollState) -> Result<(), BackendError> {
+pub(crate) async fn save_poll_state(store: &dyn Store, id: &StreamId, state: &PollState) -> Result<(), BackendError> {
     let value = serde_json::to_vec(state).map_err(|e| BackendError::Fatal(e.to_string()))?;
-    app.store
+    store
         .put_if(&Key::new(POLLS, id.as_str()), value.into(), Expect::Any, None)
         .await
-        .map_err(|e| e.of("stream"))?;
+        .map_err(|e| e.unexpected("stream"))?;
     Ok(())
 }
 
-async fn put(app: &App, registered: &Registered) -> Result<(), BackendError> {
+async fn put(store: &dyn Store, registered: &Registered) -> Result<(), BackendError> {
     let value = serde_json::to_vec(registered).map_err(|e| BackendError::Fatal(e.to_string()))?;
     let key = Key::new(SPECS, registered.spec.id.as_str());
-    app.store.put_if(&key, value.into(), Expect::Any, None).await.map_err(|e| e.of("stream"))?;
+    store.put_if(&key, value.into(), Expect::Any, None).await.map_err(|e| e.unexpected("stream"))?;
     Ok(())
 }
 

@@ -22,7 +22,9 @@ const PLANS: &str = "stream-plans";
 /// One due poll, as it travels through the ticks queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {
+    /// Which stream is to be polled.
     pub stream: StreamId,
+    /// When; it also tells a repeated tick from a new one [M4].
     pub due_at: Timestamp,
 }
 
@@ -30,7 +32,7 @@ pub struct Tick {
 /// planned, because its mode's queue is full, leaves the others theirs [S10]; its error comes at the end.
 pub async fn plan(app: &App) -> Result<usize, BackendError> {
     let (mut sent, mut failure) = (0, Ok(()));
-    for registered in streams::list(app).await?.iter().filter(|registered| registered.started) {
+    for registered in streams::list(&*app.store).await?.iter().filter(|registered| registered.started) {
         match plan_one(app, registered).await {
             Ok(ticks) => sent += ticks,
             Err(e) => failure = failure.and(Err(e)),
@@ -73,7 +75,7 @@ async fn plan_one(app: &App, registered: &Registered) -> Result<usize, BackendEr
     let expect = item.map_or(Expect::Absent, |item| Expect::Version(item.version));
     match app.store.put_if(&key, Bytes::from(last.to_string()), expect, None).await {
         Ok(_) | Err(PutError::Conflict) => Ok(messages.len()),
-        Err(e) => Err(e.of("ticks")),
+        Err(e) => Err(e.unexpected("ticks")),
     }
 }
 
@@ -108,7 +110,7 @@ fn is_ahead(watermark: Timestamp, now: Timestamp) -> bool {
 }
 
 /// A tick later than this is dropped, not piled up [M4].
-pub fn latest_start(due_at: Timestamp, interval: Duration) -> Timestamp {
+pub(crate) fn latest_start(due_at: Timestamp, interval: Duration) -> Timestamp {
     due_at + interval.max(Duration::from_secs(60))
 }
 

@@ -12,20 +12,24 @@ use serde::Serialize;
 use crate::error::{BackendError, Reason};
 use crate::limits::RECORD_VALUE_BYTES;
 use crate::record::Outgoing;
-pub use crate::record::envelope::{Sent, Written};
+pub use crate::record::envelope::Sent;
 pub use file::FileSink;
 
 /// A sink keeps its lanes apart, so that bulk never stands before an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
+    /// For alerts alone, each sent at once.
     Critical,
+    /// For all other tiers, in batches.
     Bulk,
 }
 
 /// What `check` found of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TopicReport {
+    /// Its full name, with the stage's prefix.
     pub topic: String,
+    /// Whether records can go there, and what was done for it.
     pub state: TopicState,
 }
 
@@ -33,11 +37,15 @@ pub struct TopicReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TopicState {
+    /// It has the expected number of partitions.
     Ready,
+    /// It was missing and has just been made.
     Created,
     /// Exists with another number of partitions: used as it is, never repartitioned silently [K2].
     Differs {
+        /// As many as it has.
         partitions: i32,
+        /// As many as a new one gets.
         expected: i32,
     },
 }

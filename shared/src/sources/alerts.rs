@@ -5,7 +5,7 @@ use crate::decode::Format;
 use crate::decode::alert::Alert;
 use crate::record::{Tier, Topic};
 
-pub static SOURCE: Source = Source {
+pub(super) static SOURCE: Source = Source {
     ids: &[critical("evacuation_alert_*"), critical("emergency_broadcast_*"), critical("life_safety_*")],
     records: Some(Records {
         format: Format::ALERT,

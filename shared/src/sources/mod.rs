@@ -2,13 +2,12 @@
 //! One file or folder a source. Routes, the command line's values and help, schemas, settings, the checks of `streams.yaml`
 //! and `docs/sources.md` derive from it: a new source is its own module here and one line of the table.
 
-pub mod alerts;
-mod config;
+mod alerts;
 pub mod firms;
 mod identity;
 mod planned;
 mod route;
-pub mod sensors;
+mod sensors;
 mod service;
 
 use schemars::{Schema, SchemaGenerator};
@@ -16,14 +15,13 @@ use schemars::{Schema, SchemaGenerator};
 use crate::decode::Format;
 use crate::record::{SourceId, Tier, Topic};
 
-pub(crate) use config::read;
-pub use config::{Step, WrongField};
 pub use identity::identify;
 pub use route::{DRILL, Route, is_critical, route};
 pub use service::{Service, Services};
 
 /// What one provider's ids share.
 pub struct Source {
+    /// The ids and prefixes that its records may be published under.
     pub ids: &'static [Id],
     /// `None`: only the ids' place is fixed, nothing reads their records yet.
     pub records: Option<Records>,
@@ -37,12 +35,15 @@ pub struct Id {
     pub pattern: &'static str,
     /// In words, as records say it in `source_name`.
     pub name: &'static str,
+    /// How urgent its records are.
     pub tier: Tier,
+    /// Where its records are published.
     pub topic: Topic,
 }
 
 /// How a source's bytes become records, and what these look like.
 pub struct Records {
+    /// How its bytes are read.
     pub format: Format,
     /// The JSON Schema of a record's `data`.
     pub data: fn(&mut SchemaGenerator) -> Schema,
@@ -59,25 +60,26 @@ macro_rules! table {
         #[derive(Debug, Clone, PartialEq, serde::Serialize, schemars::JsonSchema)]
         #[serde(tag = "connector", content = "config", rename_all = "snake_case")]
         pub enum Polled {
-            $($($connector($module::Config),)?)*
+            $($(#[doc = concat!("`", stringify!($module), "`")] $connector($module::Config),)?)*
         }
 
         /// The connectors' names, as `streams.yaml` has them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum ConnectorKind {
-            $($($connector,)?)*
+            $($(#[doc = concat!("`", stringify!($module), "`")] $connector,)?)*
         }
 
         impl ConnectorKind {
+            /// Every connector.
             pub const ALL: &[ConnectorKind] = &[$($(ConnectorKind::$connector,)?)*];
 
-            /// Reads the connector's own `config`.
-            pub(crate) fn read(self, config: serde_json::Value) -> Result<Polled, WrongField> {
+            /// Reads the connector's own `config`, so that an error knows its line.
+            pub(crate) fn read<'de, D: serde::Deserializer<'de>>(self, config: D) -> Result<Polled, D::Error> {
                 match self {
                     $($(ConnectorKind::$connector => {
-                        let config: $module::Config = config::read(config)?;
-                        config.check()?;
+                        let config: $module::Config = serde::Deserialize::deserialize(config)?;
+                        config.check().map_err(|e| serde::de::Error::custom(format!("config.{e}")))?;
                         Ok(Polled::$connector(config))
                     })?)*
                 }
@@ -119,6 +121,7 @@ table! {
 }
 
 impl Id {
+    /// Whether the pattern covers this id.
     pub fn fits(&self, id: &str) -> bool {
         match self.pattern.strip_suffix('*') {
             Some(prefix) => id.starts_with(prefix),

@@ -9,7 +9,9 @@ use crate::record::{SourceId, Tier, Topic};
 pub struct Route {
     /// The source in words.
     pub name: &'static str,
+    /// How urgent its records are.
     pub tier: Tier,
+    /// Where its records are published.
     pub topic: Topic,
     /// The id looks critical but holds no grant: served as HIGH, and the caller writes an audit entry [P2].
     pub audited: bool,

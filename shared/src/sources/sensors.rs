@@ -5,7 +5,7 @@ use crate::decode::Format;
 use crate::decode::sensor::Reading;
 use crate::record::{Tier, Topic};
 
-pub static SOURCE: Source = Source {
+pub(super) static SOURCE: Source = Source {
     ids: &[sensor("iot_purpleair", "PurpleAir"), sensor("iot_*", "IoT sensor")],
     records: Some(Records {
         format: Format::SENSOR,

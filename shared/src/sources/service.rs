@@ -50,10 +50,12 @@ impl Services {
         Ok(found)
     }
 
+    /// Takes the key of the service whose `key_setting` this is.
     pub fn set_key(&mut self, setting: &'static str, key: Secret) {
         self.keys.insert(setting, key);
     }
 
+    /// The base address that was set for the service, else its own.
     pub fn address(&self, service: &Service) -> &str {
         self.addresses.get(service.address_setting).map_or(service.address, String::as_str)
     }

@@ -20,6 +20,7 @@ const LIFE: Duration = Duration::from_secs(2);
 /// An implementation under test.
 #[async_trait]
 pub trait TestStores: Send + Sync {
+    /// The store as it is now; after a crash another one.
     fn store(&self) -> Arc<dyn Store>;
 
     /// The clock that the store goes by.
@@ -31,11 +32,14 @@ pub trait TestStores: Send + Sync {
     }
 }
 
+/// One law at work.
 pub type Run<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+/// A law's name, which is also its partition, and the law.
 pub type Law = (&'static str, for<'a> fn(&'a dyn TestStores) -> Run<'a>);
 
 macro_rules! laws {
     ($($name:ident),+ $(,)?) => {
+        /// Every law; each must hold on every implementation.
         pub const LAWS: &[Law] = &[$((stringify!($name), |world| Box::pin($name(world, stringify!($name))))),+];
     };
 }

@@ -13,7 +13,9 @@ use crate::time::Timestamp;
 /// `partition` groups what is listed together; `sort` orders it bytewise.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
+    /// What is listed together.
     pub partition: String,
+    /// Orders a partition's items, by its bytes.
     pub sort: String,
 }
 
@@ -31,8 +33,11 @@ pub struct Version(pub u64);
 /// What a key holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
+    /// Where it stands.
     pub key: Key,
+    /// What was written, at most [`VALUE_BYTES`].
     pub value: Bytes,
+    /// For the condition of the next write.
     pub version: Version,
     /// From then on the item counts as absent, whether or not it was deleted yet.
     pub expires: Option<Timestamp>,
@@ -41,8 +46,11 @@ pub struct Item {
 /// The condition of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
+    /// Whatever is there.
     Any,
+    /// Nothing is there, or what is there has expired.
     Absent,
+    /// Exactly this version is there.
     Version(Version),
 }
 
@@ -52,15 +60,17 @@ pub enum PutError {
     /// The condition did not hold: somebody else wrote.
     #[error("the condition did not hold")]
     Conflict,
+    /// The value has more than [`VALUE_BYTES`]; nothing was written.
     #[error("the item has {0} bytes, more than the store takes")]
     TooLarge(usize),
+    /// The backend could not do it; whether it was done is not known.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
 
 impl PutError {
     /// What it means for a writer that expects neither a conflict nor a value too large; `what` names the item.
-    pub fn of(self, what: &str) -> BackendError {
+    pub fn unexpected(self, what: &str) -> BackendError {
         match self {
             PutError::Backend(e) => e,
             e => BackendError::Fatal(format!("{what}: {e}")),
@@ -72,7 +82,7 @@ impl PutError {
 pub async fn remove(store: &dyn Store, key: &Key) -> Result<(), BackendError> {
     match store.delete_if(key, Expect::Any).await {
         Ok(()) | Err(PutError::Conflict) => Ok(()),
-        Err(e) => Err(e.of(&key.partition)),
+        Err(e) => Err(e.unexpected(&key.partition)),
     }
 }
 
@@ -99,6 +109,7 @@ pub const VALUE_BYTES: usize = 380 * 1024;
 /// Keys and values with conditional writes.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// The item; `None` when nothing is there, or it has expired.
     async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError>;
 
     /// Items of `partition` whose sort key begins with `prefix` and stands after `after`, in order, `max` at most.

@@ -18,8 +18,11 @@ const SECRET: &str = "s3cr3t-k3y";
 /// What the other side answers to whatever it is asked.
 #[derive(Debug, Clone)]
 pub struct Answer {
+    /// The HTTP status.
     pub status: u16,
+    /// Names and values, sent as they are.
     pub headers: Vec<(&'static str, &'static str)>,
+    /// The body; larger than [`LARGEST`] it must be refused.
     pub body: Bytes,
     /// Silence before the answer.
     pub after: Duration,
@@ -27,6 +30,7 @@ pub struct Answer {
 
 /// An upstream with an other side.
 pub struct Served {
+    /// The implementation, with which the law calls the other side.
     pub upstream: Arc<dyn Upstream>,
     /// Where the other side is: `http://HOST:PORT`.
     pub base: String,
@@ -35,6 +39,7 @@ pub struct Served {
 /// An implementation under test.
 #[async_trait]
 pub trait TestUpstream: Send + Sync {
+    /// Another side that gives this answer to every request.
     async fn answering(&self, answer: Answer) -> Served;
 
     /// Nobody is at the address.

@@ -49,17 +49,22 @@ impl fmt::Display for SecretUrl {
 /// A GET with its headers (`User-Agent` is the implementation's) [S11].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
+    /// Where to; it may hold a key.
     pub url: SecretUrl,
+    /// Names in lower case, with their values.
     pub headers: Vec<(String, String)>,
 }
 
 /// What the source answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
+    /// The HTTP status; a source's error text can come with any.
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// The whole body, at most the bound of `limits.rs`.
     pub body: Bytes,
+    /// From the call to the last byte of the body.
     pub elapsed: Duration,
 }
 
@@ -73,10 +78,13 @@ impl Response {
 /// No response came; the text never shows a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
+    /// The time that the caller allowed is over.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// The body is larger than the bound, in bytes, and was not read to its end.
     #[error("the response is larger than {0} bytes")]
     TooLarge(usize),
+    /// No connection, or it broke: a clause for people.
     #[error("{0}")]
     Failed(String),
 }
@@ -84,5 +92,6 @@ pub enum Unreachable {
 /// One HTTP call to a source.
 #[async_trait]
 pub trait Upstream: Send + Sync {
+    /// Asks, and waits `within` at most for the whole answer, whatever its status. Redirects are answers, and are not followed.
     async fn call(&self, request: &Request, within: Duration) -> Result<Response, Unreachable>;
 }

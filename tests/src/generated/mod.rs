@@ -3,4 +3,3 @@
 
 pub mod cap;
 pub mod firms;
-pub mod forms;

@@ -5,8 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The caller can only show it: each kind says what to look at.
+#[allow(missing_docs)] // each text says what its parts are
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
+    /// The file cannot be opened.
     #[error("{}: cannot be read: {cause}; name it with --template", file.display())]
     Unreadable { file: PathBuf, cause: io::Error },
     /// Not YAML. Line and column count from 1.

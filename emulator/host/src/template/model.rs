@@ -12,11 +12,17 @@ use super::scope::LOCAL;
 /// Everything that the template asks this host to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
+    /// What is called, and by what.
     pub functions: Vec<Function>,
+    /// In the template's order, dead-letter queues too.
     pub queues: Vec<Queue>,
+    /// What topic rules write to and functions read.
     pub streams: Vec<Stream>,
+    /// Made at the endpoint of `--aws`; the data folder's own store needs none.
     pub tables: Vec<Table>,
+    /// Made at the endpoint of `--aws`; the data folder keeps bytes as files.
     pub buckets: Vec<Bucket>,
+    /// What happens to MQTT messages.
     pub rules: Vec<TopicRule>,
     /// What is said and not honoured here, to be shown at start [L2].
     pub unsupported: Vec<Unsupported>,
@@ -32,50 +38,6 @@ impl Template {
     pub fn queue(&self, name: &str) -> Option<&Queue> {
         self.queues.iter().find(|queue| queue.name == name)
     }
-
-    /// Gives the queue that functions know by `variable` another name, wherever the template speaks of it.
-    ///
-    /// # Errors
-    /// Another queue has the name.
-    pub fn rename_queue(&mut self, variable: &str, name: &str) -> Result<(), String> {
-        let known = self.functions.iter().find_map(|function| queue_name(function.environment.get(variable)?));
-        let Some(old) = known.filter(|old| *old != name).map(str::to_owned) else { return Ok(()) };
-        if let Some(other) = self.queue(name) {
-            return Err(format!(
-                "{}: a queue of this host is called {name}: give it another QueueName",
-                other.logical_id
-            ));
-        }
-        let rename = |queue: &mut String| {
-            if *queue == old {
-                *queue = name.to_owned();
-            }
-        };
-        for function in &mut self.functions {
-            let urls = function.environment.values_mut().filter(|value| queue_name(value) == Some(&old));
-            urls.for_each(|url| *url = format!("{LOCAL}{name}"));
-            function.on_failure.iter_mut().for_each(rename);
-            for trigger in &mut function.triggers {
-                match trigger {
-                    Trigger::Queue { queue, .. } => rename(queue),
-                    Trigger::Stream { on_failure, .. } => on_failure.iter_mut().for_each(rename),
-                    Trigger::Schedule { .. } | Trigger::Http { .. } => {}
-                }
-            }
-        }
-        for queue in &mut self.queues {
-            rename(&mut queue.name);
-            queue.dead_letter.iter_mut().for_each(|dead| rename(&mut dead.queue));
-        }
-        for rule in &mut self.rules {
-            for action in rule.actions.iter_mut().chain(&mut rule.error_action) {
-                if let Action::Queue { queue, .. } = action {
-                    rename(queue);
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The queue that a local URL (`local:NAME`), as functions get it in their environment, means.
@@ -86,11 +48,15 @@ pub fn queue_name(url: &str) -> Option<&str> {
 /// One function: its code, its environment and what starts it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Function {
+    /// Its name in the template.
     pub logical_id: String,
     /// The cargo binary, which names the handler.
     pub binary: String,
+    /// Its variables, with references resolved.
     pub environment: BTreeMap<String, String>,
+    /// A call that takes longer is ended.
     pub timeout: Duration,
+    /// What calls it.
     pub triggers: Vec<Trigger>,
     /// Queue that gets an asynchronous invocation which failed for good.
     pub on_failure: Option<String>,
@@ -103,15 +69,22 @@ pub struct Function {
 /// What starts a function.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trigger {
+    /// At fixed times.
     Schedule {
         /// The event's id in the template; with the function's id it names the schedule.
         id: String,
+        /// The time between two calls.
         every: Duration,
+        /// The event; none: AWS's own event of a schedule.
         input: Option<Value>,
+        /// Whether it runs.
         enabled: bool,
     },
+    /// For the messages of a queue.
     Queue {
+        /// The queue's name.
         queue: String,
+        /// At most this many messages a call.
         batch_size: u32,
         /// Up to this long to fill a batch.
         window: Duration,
@@ -120,27 +93,36 @@ pub enum Trigger {
         /// Calls at a time.
         max_concurrency: Option<u32>,
     },
+    /// For the records of a stream.
     Stream {
+        /// The stream's name.
         stream: String,
+        /// At most this many records a call.
         batch_size: u32,
+        /// Up to this long to fill a batch.
         window: Duration,
+        /// Where reading begins without a checkpoint.
         start: StartAt,
+        /// The reply names what failed; else the call's failure is the whole batch's.
         report_failures: bool,
         /// A failed batch is tried again in halves.
         bisect: bool,
         /// None: until the records expire.
         retries: Option<u32>,
+        /// Older records are given up; none: they expire with the stream.
         max_record_age: Option<Duration>,
         /// Batches of one shard at a time, by partition key.
         parallel: u32,
         /// Queue that gets the positions of a batch which was given up.
         on_failure: Option<String>,
     },
+    /// For a request to one route.
     Http {
         /// Upper case, or `ANY`.
         method: String,
         /// Such as `/streams/{id}/start`.
         path: String,
+        /// Whom the route answers.
         auth: Auth,
     },
 }
@@ -157,7 +139,9 @@ pub enum Auth {
 /// Where a stream's reader begins when it has no checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum StartAt {
+    /// With everything that the stream still has.
     Oldest,
+    /// With what comes from now on.
     Latest,
     /// Seconds since 1970.
     Time(f64),
@@ -166,13 +150,19 @@ pub enum StartAt {
 /// An SQS queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
+    /// Its name in the template.
     pub logical_id: String,
+    /// Its own name, which is the same at the endpoint of `--aws`.
     pub name: String,
+    /// A received message is hidden for this long.
     pub visibility: Duration,
+    /// Older messages are dropped.
     pub retention: Duration,
+    /// A sent message is not received before this has passed.
     pub delay: Duration,
     /// How long a receive waits that does not say.
     pub receive_wait: Duration,
+    /// Where messages go that were received too often, if anywhere.
     pub dead_letter: Option<DeadLetter>,
 }
 
@@ -186,6 +176,7 @@ impl Queue {
 /// Where a message goes that was received too often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
+    /// That queue's name.
     pub queue: String,
     /// A message received more often than this moves there.
     pub max_receives: u32,
@@ -194,19 +185,26 @@ pub struct DeadLetter {
 /// A Kinesis stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
+    /// Its name in the template.
     pub logical_id: String,
+    /// Its own name, which is the same at the endpoint of `--aws`.
     pub name: String,
     /// None: on demand.
     pub shards: Option<u32>,
+    /// Older records are dropped.
     pub retention: Duration,
 }
 
 /// A DynamoDB table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
+    /// Its name in the template.
     pub logical_id: String,
+    /// Its own name, which is the same at the endpoint of `--aws`.
     pub name: String,
+    /// The attribute that groups items.
     pub partition_key: String,
+    /// The attribute that orders a group's items, if there is one.
     pub sort_key: Option<String>,
     /// Attribute that holds an item's expiry.
     pub expires: Option<String>,
@@ -215,35 +213,49 @@ pub struct Table {
 /// An S3 bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
+    /// Its name in the template.
     pub logical_id: String,
+    /// Its own name, which is the same at the endpoint of `--aws`.
     pub name: String,
 }
 
 /// An AWS IoT topic rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicRule {
+    /// Its name in the template.
     pub logical_id: String,
+    /// Its own name.
     pub name: String,
+    /// What its actions get of a message, and which messages it takes.
     pub select: Select,
     /// MQTT topic filter.
     pub filter: String,
+    /// What it does with a message, all of it.
     pub actions: Vec<Action>,
     /// Runs only when an action could not be started.
     pub error_action: Option<Action>,
+    /// Whether it takes any message.
     pub enabled: bool,
 }
 
 /// What a topic rule does with a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
+    /// Puts the message into a stream.
     Kinesis {
+        /// The stream's name.
         stream: String,
         /// None: a random key.
         partition_key: Option<Text>,
     },
     /// Invoked asynchronously; the function's own retries and destination hold.
-    Lambda { function: String },
+    Lambda {
+        /// The function's logical id.
+        function: String,
+    },
+    /// Sends the message to a queue.
     Queue {
+        /// The queue's name.
         queue: String,
         /// The message body is the base64 of the event.
         base64: bool,

@@ -47,7 +47,7 @@ pub(crate) async fn serve(router: Router, listener: TcpListener, waiting: usize,
         connections.spawn(async move {
             tokio::select! {
                 () = client.place.must_leave() => tracing::debug!(%from, "an HTTP connection that waited gave way to others"),
-                () = one(router, socket, from, stop) => {}
+                () = answer(router, socket, from, stop) => {}
             }
         });
     }
@@ -56,7 +56,7 @@ pub(crate) async fn serve(router: Router, listener: TcpListener, waiting: usize,
     let _ = tokio::time::timeout(HTTP_LAST_ANSWERS, connections.wait()).await;
 }
 
-async fn one(router: Router, socket: TcpStream, from: SocketAddr, stop: CancellationToken) {
+async fn answer(router: Router, socket: TcpStream, from: SocketAddr, stop: CancellationToken) {
     // An alert is one small packet each way: it does not wait for the next one.
     let _ = socket.set_nodelay(true);
     let mut server = http1::Builder::new();

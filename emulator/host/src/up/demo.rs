@@ -21,7 +21,8 @@ use streammanager::decode::Context;
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{Ledger, ingest};
 use streammanager::record::{ConnectorId, SourceId, Stream, StreamId, TenantId, WhenFull};
-use streammanager::schedule::streams::{self, Interval};
+use streammanager::schedule::file::Interval;
+use streammanager::schedule::streams;
 use streammanager::sources::firms;
 use streammanager::time::{Clock, Timestamp, rfc3339};
 use tokio::task::{JoinHandle, block_in_place};
@@ -332,8 +333,8 @@ async fn watch(app: &App, teller: Teller) -> Result<(), String> {
     let (mut told, mut revised, mut rejected) = (BTreeMap::<String, String>::new(), false, false);
     loop {
         tokio::time::sleep(Duration::from_millis(250)).await;
-        for registered in streams::list(app).await.map_err(|e| e.to_string())? {
-            let status = streams::status(app, &registered).await.map_err(|e| e.to_string())?;
+        for registered in streams::list(&*app.store).await.map_err(|e| e.to_string())? {
+            let status = streams::status(&*app.store, &app.clock, &registered).await.map_err(|e| e.to_string())?;
             let line = match (&status.poll.last_error, status.poll.records_processed) {
                 (Some(problem), _) => format!("this source is in trouble, the others go on: {problem}"),
                 (None, 0) => continue,
@@ -352,7 +353,7 @@ async fn watch(app: &App, teller: Teller) -> Result<(), String> {
             revised = true;
             teller.say("          a detection that was read again had changed: published again as revision 1");
         }
-        if !rejected && let Some(letter) = dead::list(app, None, 1).await.map_err(|e| e.to_string())?.first() {
+        if !rejected && let Some(letter) = dead::list(&*app.store, None, 1).await.map_err(|e| e.to_string())?.first() {
             rejected = true;
             teller.say(format_args!(
                 "          one bad row was set aside ({}: {}), the rest went on; see it: streammanager dead-letters list",

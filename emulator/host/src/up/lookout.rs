@@ -58,9 +58,9 @@ impl Lookout {
             waiting: report.delivery.waiting,
             ..Standing::default()
         };
-        let Ok(registered) = streams::list(&self.app).await else { return standing };
+        let Ok(registered) = streams::list(&*self.app.store).await else { return standing };
         for registered in registered.into_iter().filter(|registered| registered.started) {
-            if let Ok(state) = streams::poll_state(&self.app, &registered.spec.id).await {
+            if let Ok(state) = streams::poll_state(&*self.app.store, &registered.spec.id).await {
                 standing.sources.insert(registered.spec.id, state.last_error);
             }
         }
@@ -71,7 +71,7 @@ impl Lookout {
     async fn take_over_damage(&self) -> Result<(), BackendError> {
         for damaged in self.folder.damaged(DAMAGED)? {
             let detail = format!("{} was damaged on the disk", damaged.what);
-            dead::bury_stray(&self.app, damaged.bytes, detail, None).await?;
+            dead::bury_stray(&self.app, damaged.bytes, detail).await?;
             self.folder.forget_damaged(damaged.number).await?;
         }
         Ok(())

@@ -19,6 +19,7 @@ mod routes;
 mod rules;
 mod schedules;
 mod sources;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,9 +32,9 @@ use serde_json::json;
 use streammanager::app::{App, Seams};
 use streammanager::queue::QueueRef;
 use streammanager::record::hex;
+use streammanager::schedule::file::StreamsFile;
 use streammanager::schedule::lease;
 use streammanager::schedule::seed::{self, Seeded};
-use streammanager::schedule::streams::StreamsFile;
 use streammanager::settings::Settings;
 use streammanager::sink::TopicState;
 use streammanager::sources as source_table;
@@ -78,23 +79,23 @@ pub async fn run(args: Options) -> Result<Exit, Failure> {
     demo::keep_apart(&args)?;
     // Clients' connections and the topics' files; as many as the system lets us have.
     let _ = rlimit::increase_nofile_limit(DESCRIPTORS);
-    let world = World::start(&args).await?;
-    world.announce(args.demo, json).await;
-    world.watch(json);
-    let noted = running::note(world.running(&args.data)?);
+    let system = System::start(&args).await?;
+    system.announce(args.demo, json).await;
+    system.watch(json);
+    let noted = running::note(system.running(&args.data)?);
     if let Err(problem) = &noted {
         tracing::warn!(%problem, "operator's commands must name this system: it could not be noted as running");
     }
-    let story = args.demo.then(|| demo::start(&world.demo_targets(), json));
+    let story = args.demo.then(|| demo::start(&system.demo_targets(), json));
     until_told_to_stop(args.duration).await?;
     if let Some(story) = story {
         story.stop().await;
     }
-    world.stop(json).await
+    system.stop(json).await
 }
 
 /// Everything that runs.
-struct World {
+struct System {
     app: App,
     backends: Backends,
     queued_at_start: Queued,
@@ -120,8 +121,8 @@ struct World {
     broker_tasks: TaskTracker,
 }
 
-impl World {
-    async fn start(args: &Options) -> Result<World, Failure> {
+impl System {
+    async fn start(args: &Options) -> Result<System, Failure> {
         let http = listen(&args.http, "--http HOST:PORT").await?;
         let mqtt = listen(&args.mqtt, "--mqtt HOST:PORT").await?;
         let (broker, broker_tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -148,7 +149,6 @@ impl World {
             None => template::built_in(&parameters),
         }
         .map_err(Failure::new)?;
-        backends::name_tiers(&args.aws, &mut template)?;
         let mut streams_file = read_streams(args.streams.as_deref())?;
         if args.demo {
             // A newcomer sees a revision within seconds, not minutes.
@@ -207,7 +207,7 @@ impl World {
             .ok_or_else(|| Failure::new("the template has no function to run"))?;
         if !backends.shared {
             // The folder's lock proves that every earlier holder is dead.
-            lease::clear_all(&app).await?;
+            lease::clear_all(&*app.store).await?;
         }
         let queued_at_start = backends.queued(&app.settings).await?;
         let streams = seed::seed(&app, &streams_file).await?;
@@ -246,7 +246,7 @@ impl World {
         intake_tasks.spawn(http::serve(api, http, stop));
         intake_tasks.spawn(rules::tell(told, endpoint.clone(), intake.clone()));
         intake_tasks.spawn(endpoint.serve(mqtt, intake.clone()));
-        Ok(World {
+        Ok(System {
             app,
             backends,
             queued_at_start,
@@ -483,7 +483,7 @@ fn keyless(file: &StreamsFile, keys: &BTreeMap<&'static str, String>) -> BTreeMa
 
 /// An earlier process of this host may have died with both leases of delivery, and who then comes first would leave at once.
 async fn outlive_leases(app: &App) {
-    if let Err(problem) = lease::outlive(app).await {
+    if let Err(problem) = lease::outlive(&*app.store, &app.clock).await {
         tracing::warn!(%problem, "the leases of an earlier process cannot be read");
     }
 }

@@ -29,6 +29,7 @@ pub struct Options {
     pub mqtt: String,
     /// Alerts and their confirmations may be read over MQTT without a name.
     pub mqtt_open_alerts: bool,
+    /// Which Kafka the system writes to.
     pub kafka: Kafka,
     /// `embedded`, or the URL of an AWS endpoint for queues, state and stored bytes.
     pub aws: String,

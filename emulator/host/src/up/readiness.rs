@@ -153,9 +153,9 @@ impl Readiness {
         }
         let connected = matches!(self.brokers.heard(), Heard::Answers(_));
         metrics::gauge!("stream_kafka_connection_status").set(f64::from(u8::from(connected)));
-        if let Ok(streams) = streams::list(&self.app).await {
+        if let Ok(streams) = streams::list(&*self.app.store).await {
             for registered in &streams {
-                let state = streams::poll_state(&self.app, &registered.spec.id).await.unwrap_or_default();
+                let state = streams::poll_state(&*self.app.store, &registered.spec.id).await.unwrap_or_default();
                 if let Some(at) = state.last_success {
                     let id = registered.spec.id.to_string();
                     metrics::gauge!("stream_last_good_poll_timestamp_seconds", "stream_id" => id)

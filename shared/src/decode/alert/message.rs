@@ -33,7 +33,7 @@ use crate::record::Quality;
     "area": { "description": "Zone 12", "polygon": [[39.7, -121.7], [39.7, -121.5], [39.9, -121.5], [39.9, -121.7]] },
     "population": 2400, "rate_of_spread": 80.0
 }]))]
-pub struct AlertMessage {
+pub(crate) struct AlertMessage {
     /// Unique among the sender's alerts; no blanks or commas.
     #[schemars(required, extend("pattern" = NAME))]
     id: Option<String>,
@@ -105,7 +105,7 @@ impl AlertMessage {
 
 /// A point in degrees (WGS 84).
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
-pub struct Place {
+pub(crate) struct Place {
     #[schemars(range(min = -90, max = 90))]
     pub latitude: f64,
     #[schemars(range(min = -180, max = 180))]

@@ -1,7 +1,7 @@
 //! Life-safety alerts [S7, E4, E5]: the published form of an alert's data, and what makes a draft of it whichever way
 //! it came. `message` reads our JSON, `cap` reads CAP as XML or JSON; both only fill in `Alert`.
 
-pub mod message;
+pub(crate) mod message;
 
 mod area;
 mod cap;
@@ -32,7 +32,7 @@ use area::{Notes, Shape};
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
-pub struct Alert {
+pub(crate) struct Alert {
     /// How it came: `cap-1.2`, `cap-1.1`, `cap-json` or `json`.
     pub format: &'static str,
     /// Unique among the sender's alerts.
@@ -69,7 +69,7 @@ pub struct Alert {
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
-pub struct Info {
+pub(crate) struct Info {
     /// RFC 3066 tag; null means en-US.
     pub language: Option<String>,
     pub category: Vec<String>,
@@ -104,7 +104,7 @@ pub struct Info {
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
-pub struct Resource {
+pub(crate) struct Resource {
     pub resource_desc: Option<String>,
     pub mime_type: Option<String>,
     /// Bytes.
@@ -117,7 +117,7 @@ pub struct Resource {
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
-pub struct Area {
+pub(crate) struct Area {
     pub area_desc: Option<String>,
     /// As the sender wrote them: CAP's `lat,lon lat,lon …`, or what a JSON alert had. Unreadable ones too: they are
     /// listed in the record's `quality` and missing from its `geometry`.
@@ -133,7 +133,7 @@ pub struct Area {
 }
 
 /// Name → values in the sender's order.
-pub type Multimap = BTreeMap<String, Vec<String>>;
+pub(crate) type Multimap = BTreeMap<String, Vec<String>>;
 
 /// CAP's statuses; nothing else is guessed, because it decides whether a siren rings.
 const STATUSES: [&str; 5] = ["Actual", "Exercise", "System", "Test", "Draft"];

@@ -52,6 +52,7 @@ pub struct Reading {
     pub measured_at: Option<Timestamp>,
     /// The message that brought a reading without a time of its own, and the reading's place in it; else null.
     pub message_id: Option<String>,
+    /// What it measured, in our units.
     #[serde(flatten)]
     pub measures: Measures,
     /// The source's own object, every field as it came; integers beyond 2^53 as text, so that no reader rounds them.
@@ -93,11 +94,6 @@ const MEASURES: &str = "measures";
 pub fn source_of(topic: &str) -> Option<SourceId> {
     let kind = topic.strip_prefix("sensors/")?.split_once('/')?.0;
     SourceId::new(&format!("iot_{}", kind.to_ascii_lowercase().replace('-', "_"))).ok()
-}
-
-/// The sensor that a topic `sensors/{kind}/{id}/…` names.
-pub fn sensor_of(topic: &str) -> Option<&str> {
-    topic.starts_with("sensors/").then(|| identity::id_of(topic)).flatten()
 }
 
 /// Whether a draft is a reading of which no measure was understood; `quality` says so.

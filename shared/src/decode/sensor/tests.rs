@@ -44,7 +44,7 @@ fn s9_a_position_is_right_or_absent() {
         r#"{"lat": "", "lon": ""}"#,
     ] {
         let draft = one(absent).unwrap();
-        assert_eq!((draft.position, draft.geometry), (None, None), "{absent}");
+        assert_eq!((draft.position, &draft.geometry), (None, &None), "{absent}");
     }
     for (bad, reason) in [
         (r#"{"lat": 91, "lon": 1}"#, Reason::BadLatitude),

@@ -9,6 +9,7 @@ use crate::time::Timestamp;
 /// What the seen-set says of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judged {
+    /// The event is not known yet.
     New,
     /// Same key, other content: the revision that it becomes.
     Revision(u32),
@@ -24,10 +25,12 @@ pub struct Mark {
     pub(super) key: u64,
     pub(super) content: u32,
     pub(super) rank: u8,
+    /// The revision that it has.
     pub revision: u32,
 }
 
 impl Mark {
+    /// What is remembered of this draft once it was accepted as this revision.
     pub fn of(draft: &Draft, revision: u32) -> Mark {
         Mark {
             source: draft.source.clone(),

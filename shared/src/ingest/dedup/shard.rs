@@ -2,19 +2,16 @@
 //! that a reading costs the same however many came before it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::known::{Judged, MARK_BYTES, Mark, Marks, page};
-use crate::app::App;
 use crate::error::BackendError;
 use crate::limits::{SEEN_PAGE_BYTES, SHARD_KNOWN, SHARD_KNOWN_MARKS, SHARDS_KNOWN};
 use crate::record::Draft;
-use crate::store::{Expect, Key, PutError};
-use crate::time::Timestamp;
+use crate::store::{Expect, Key, PutError, Store};
+use crate::time::{Clock, Timestamp};
 
 /// Pages of one listing.
 const LISTED: usize = 500;
@@ -43,8 +40,8 @@ pub(super) struct Window {
     marks: Marks,
     /// How many pages hold a key.
     held: HashMap<u64, u32>,
-    /// The pages read, the oldest first: when each was written by the monotonic clock, and its keys.
-    pages: VecDeque<(Instant, Vec<u64>)>,
+    /// The pages read, the oldest first: when each was written, and its keys.
+    pages: VecDeque<(i64, Vec<u64>)>,
     /// The last page read or written.
     last: Option<i64>,
     /// Judged since the last commit.
@@ -79,23 +76,21 @@ impl Window {
     }
 
     /// Reads the pages that other processes have written since, and lets the old ones go.
-    pub(super) async fn load(&mut self, app: &App) -> Result<(), BackendError> {
+    pub(super) async fn load(&mut self, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
         if std::mem::replace(&mut self.fresh, true) {
             return Ok(());
         }
-        let now = app.clock.now().as_millisecond();
+        let now = clock.now().as_millisecond();
         let oldest = now - SHARD_KNOWN.as_millis() as i64;
         loop {
             let after = self.last.unwrap_or(oldest);
-            let listed = app.store.list(&self.partition(), "", Some(&sort_key(after)), LISTED).await;
+            let listed = store.list(&self.partition(), "", Some(&sort_key(after)), LISTED).await;
             let items = listed.inspect_err(|_| self.fresh = false)?;
             let count = items.len();
             for item in items {
                 let written = item.key.sort.parse().unwrap_or(now);
                 let keys = self.marks.read(&item.value);
-                // Another process's clock may be ahead.
-                let age = Duration::from_millis(u64::try_from(now - written).unwrap_or_default());
-                self.remember(written, Instant::now().checked_sub(age).unwrap_or_else(Instant::now), keys);
+                self.remember(written, keys);
             }
             if count < LISTED {
                 break;
@@ -103,7 +98,7 @@ impl Window {
         }
         self.last.get_or_insert(oldest);
         while let Some((written, _)) = self.pages.front()
-            && (written.elapsed() > SHARD_KNOWN || self.held.len() > SHARD_KNOWN_MARKS)
+            && (*written < oldest || self.held.len() > SHARD_KNOWN_MARKS)
         {
             for key in self.pages.pop_front().map(|(_, keys)| keys).unwrap_or_default() {
                 let left = self.held.get_mut(&key).map(|pages| {
@@ -119,11 +114,11 @@ impl Window {
         Ok(())
     }
 
-    fn remember(&mut self, name: i64, written: Instant, keys: Vec<u64>) {
+    fn remember(&mut self, written: i64, keys: Vec<u64>) {
         for key in &keys {
             *self.held.entry(*key).or_default() += 1;
         }
-        self.last = Some(name);
+        self.last = Some(written);
         self.pages.push_back((written, keys));
     }
 
@@ -136,22 +131,22 @@ impl Window {
         self.pending.extend_from_slice(marks);
     }
 
-    pub(super) async fn commit(&mut self, app: &App) -> Result<(), BackendError> {
+    pub(super) async fn commit(&mut self, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
         let pending = std::mem::take(&mut self.pending);
         for marks in pending.chunks(SEEN_PAGE_BYTES / MARK_BYTES) {
-            let now = app.clock.now();
+            let now = clock.now();
             let value = Bytes::from(page(marks.iter()));
             // Names grow, whatever the clock does: whoever reads on from a page misses none.
             let mut written = now.as_millisecond().max(self.last.map_or(i64::MIN, |last| last + 1));
             loop {
                 let key = Key::new(self.partition(), sort_key(written));
-                match app.store.put_if(&key, value.clone(), Expect::Absent, Some(kept_until(now))).await {
+                match store.put_if(&key, value.clone(), Expect::Absent, Some(kept_until(now))).await {
                     Ok(_) => break,
                     Err(PutError::Conflict) => written += 1,
-                    Err(e) => return Err(e.of("seen-set page")),
+                    Err(e) => return Err(e.unexpected("seen-set page")),
                 }
             }
-            self.remember(written, Instant::now(), marks.iter().map(|mark| mark.key).collect());
+            self.remember(written, marks.iter().map(|mark| mark.key).collect());
         }
         // What was judged and then refused is not known.
         for key in self.judged.drain(..) {

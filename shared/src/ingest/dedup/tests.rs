@@ -9,17 +9,16 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
-use crate::app::Seams;
+use crate::app::{App, Seams};
 use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
 use crate::faults::sink::FaultySink;
 use crate::faults::upstream::Scripted;
 use crate::ingest::{Ledger, ingest};
-use crate::limits::SEEN_TURN_SHARE;
 use crate::record::{Data, Observation, Origin, SourceId, Stream, StreamId, WhenFull};
 use crate::settings::Settings;
 use crate::sources::identify;
 use crate::store::{Expect, Item, Key, PutError, Store, Version};
-use crate::time::{Clock, Rng, Timestamp, WallClock};
+use crate::time::{Clock, Rng, Timestamp};
 
 /// Counts calls and bytes on their way to a store.
 struct Counted {
@@ -70,16 +69,15 @@ impl Store for Counted {
     }
 }
 
-struct World {
+struct CountedApp {
     app: App,
     store: Arc<Counted>,
-    wall: WallClock,
     _folder: tempfile::TempDir,
 }
 
-impl World {
-    fn new() -> World {
-        let (clock, wall) = Clock::settable("2026-08-01T00:10:00Z".parse().unwrap());
+impl CountedApp {
+    fn new() -> CountedApp {
+        let clock = Clock::simulated("2026-08-01T00:10:00Z".parse().unwrap());
         let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
         let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::default(), options).unwrap());
         let store = Arc::new(Counted { store: embedded.clone(), calls: 0.into(), bytes: 0.into() });
@@ -91,7 +89,7 @@ impl World {
             sink: Arc::new(FaultySink::memory()),
             upstream: Arc::new(Scripted::new([])),
         };
-        World { app: App::new(Settings::local(), seams, clock, Rng::seeded(1)), store, wall, _folder: folder }
+        CountedApp { app: App::new(Settings::local(), seams, clock, Rng::seeded(1)), store, _folder: folder }
     }
 
     fn stream(&self, id: &str, source: &str) -> Stream {
@@ -141,7 +139,7 @@ const DUPLICATE: (u64, u64, u64) = (0, 0, 1);
 
 #[tokio::test(start_paused = true)]
 async fn s12_a_content_that_was_published_before_is_a_duplicate_also_after_other_contents() {
-    let world = World::new();
+    let world = CountedApp::new();
     assert_eq!(world.one("a", 0).await, NEW);
     for content in ["b", "c", "d"] {
         assert_eq!(world.one(content, 0).await, REVISION, "{content}");
@@ -155,7 +153,7 @@ async fn s12_a_content_that_was_published_before_is_a_duplicate_also_after_other
 
 #[tokio::test(start_paused = true)]
 async fn s1_a_better_version_revises_and_a_worse_one_after_it_is_a_duplicate() {
-    let world = World::new();
+    let world = CountedApp::new();
     assert_eq!(world.one("urt", 1).await, NEW);
     assert_eq!(world.one("nrt", 3).await, REVISION);
     for (content, rank) in [("urt", 1), ("urt again", 1), ("rt", 2), ("nrt", 3)] {
@@ -167,7 +165,7 @@ async fn s1_a_better_version_revises_and_a_worse_one_after_it_is_a_duplicate() {
 
 #[tokio::test(start_paused = true)]
 async fn s12_streams_with_overlapping_areas_publish_what_they_share_once() {
-    let world = World::new();
+    let world = CountedApp::new();
     let drafts: Vec<Draft> = (0..300)
         .flat_map(|n| ["firms_modis_terra", "firms_modis_aqua"].map(|source| world.draft(source, n, "x", 0)))
         .collect();
@@ -182,28 +180,28 @@ async fn s12_streams_with_overlapping_areas_publish_what_they_share_once() {
 
 #[tokio::test(start_paused = true)]
 async fn s12_a_holder_that_died_in_its_turn_is_waited_for_and_followed() {
-    let world = World::new();
+    let world = CountedApp::new();
     let draft = world.draft("firms_viirs_snpp", 1, "x", 0);
     let mut dead = Seen::of_tenant(&TenantId::new("test").unwrap());
-    dead.load(&world.app, std::slice::from_ref(&draft)).await.unwrap();
+    dead.load(&*world.app.store, &world.app.clock, std::slice::from_ref(&draft)).await.unwrap();
     drop(dead);
     assert_eq!(world.one("x", 0).await, NEW);
 }
 
 /// A batch of pushed readings, in a process that keeps its windows.
-async fn push(world: &World, numbers: std::ops::Range<usize>) -> Ledger {
+async fn push(world: &CountedApp, numbers: std::ops::Range<usize>) -> Ledger {
     let stream = world.stream("iot_x", "iot_x");
     let drafts: Vec<Draft> = numbers.map(|n| world.draft("iot_x", n, "x", 0)).collect();
-    let (mut seen, mut ledger) = (Seen::of_shard(&world.app, "shard-0"), Ledger::default());
+    let (mut seen, mut ledger) = (Seen::of_shard(&world.app.shards, "shard-0"), Ledger::default());
     ingest(&world.app, &stream, &mut seen, &mut ledger, drafts.into_iter().map(Ok)).await.unwrap();
-    seen.done(&world.app);
+    seen.done(&world.app.shards);
     ledger
 }
 
 #[tokio::test(start_paused = true)]
 async fn s12_a_pushed_reading_costs_the_same_after_200_000_as_at_first() {
     const BATCH: usize = 500;
-    let world = World::new();
+    let world = CountedApp::new();
     let mut costs = Vec::new();
     for batch in 0..200_000 / BATCH {
         let before = world.store.so_far();
@@ -223,76 +221,18 @@ async fn s12_a_pushed_reading_costs_the_same_after_200_000_as_at_first() {
 
 #[tokio::test(start_paused = true)]
 async fn s12_another_process_knows_what_a_shard_pushed_within_five_minutes_and_not_for_ever() {
-    let world = World::new();
+    let world = CountedApp::new();
     push(&world, 0..3).await;
     let elsewhere = App { shards: Arc::default(), ..world.app.clone() };
     let stream = world.stream("iot_x", "iot_x");
     let offered = || (0..4).map(|n| Ok(world.draft("iot_x", n, "x", 0))).collect::<Vec<_>>().into_iter();
-    let (mut seen, mut ledger) = (Seen::of_shard(&elsewhere, "shard-0"), Ledger::default());
+    let (mut seen, mut ledger) = (Seen::of_shard(&elsewhere.shards, "shard-0"), Ledger::default());
     ingest(&elsewhere, &stream, &mut seen, &mut ledger, offered()).await.unwrap();
     assert_eq!((ledger.new, ledger.duplicates), (1, 3));
     let (new, known) = (push(&world, 3..4).await, push(&world, 4..5).await);
     assert_eq!((new.duplicates, known.new), (1, 1), "the first process reads on");
     tokio::time::advance(Duration::from_secs(301)).await;
-    let mut late = Seen::of_shard(&world.app, "shard-0");
-    late.load(&world.app, &[]).await.unwrap();
+    let mut late = Seen::of_shard(&world.app.shards, "shard-0");
+    late.load(&*world.app.store, &world.app.clock, &[]).await.unwrap();
     assert_eq!(late.known(), 0, "nothing is kept beyond its time");
-}
-
-const HOUR: i64 = 3_600;
-
-/// M4: the host's clock is set forward and back. What came within five minutes is known, and nothing is known for longer.
-#[tokio::test(start_paused = true)]
-async fn m4_a_shards_window_is_five_minutes_long_however_the_clock_is_set() {
-    for step in [15 * 24 * HOUR, -HOUR] {
-        let world = World::new();
-        let draft = |n| Ok(world.draft("iot_x", n, "x", 0));
-        let stream = world.stream("iot_x", "iot_x");
-        let drafts: Vec<_> = (0..10).map(draft).collect();
-        let again = async |of: std::ops::Range<usize>| {
-            let (mut seen, mut ledger) = (Seen::of_shard(&world.app, "shard-0"), Ledger::default());
-            let rows: Vec<_> = drafts[of].to_vec();
-            ingest(&world.app, &stream, &mut seen, &mut ledger, rows.into_iter()).await.unwrap();
-            seen.done(&world.app);
-            (ledger.new, ledger.duplicates)
-        };
-        // Back in time they must not lie in the future.
-        world.wall.step(2 * HOUR);
-        assert_eq!(again(0..5).await, (5, 0));
-        world.wall.step(step);
-        assert_eq!(again(0..7).await, (2, 5), "the clock was set by {step} s");
-        tokio::time::advance(Duration::from_secs(301)).await;
-        let mut late = Seen::of_shard(&world.app, "shard-0");
-        late.load(&world.app, &[]).await.unwrap();
-        assert_eq!(late.known(), 0, "{step} s");
-    }
-}
-
-/// M4: a holder that died had its end written by a clock that was ahead. Others wait for it no longer than for any.
-#[tokio::test(start_paused = true)]
-async fn m4_a_dead_holders_turn_ends_although_the_clock_is_set_back() {
-    let world = World::new();
-    let draft = world.draft("firms_viirs_snpp", 1, "x", 0);
-    let mut dead = Seen::of_tenant(&TenantId::new("test").unwrap());
-    dead.load(&world.app, std::slice::from_ref(&draft)).await.unwrap();
-    drop(dead);
-    world.wall.step(-HOUR);
-    assert_eq!(world.one("x", 0).await, NEW);
-}
-
-/// M4: a long body gives its turn away after a while although the clock was set back meanwhile.
-#[tokio::test(start_paused = true)]
-async fn m4_a_turn_is_shared_although_the_clock_is_set_back() {
-    let world = World::new();
-    let draft = world.draft("firms_viirs_snpp", 1, "x", 0);
-    let mut long = Seen::of_tenant(&TenantId::new("test").unwrap());
-    long.load(&world.app, std::slice::from_ref(&draft)).await.unwrap();
-    world.wall.step(-HOUR);
-    tokio::time::advance(SEEN_TURN_SHARE).await;
-    let waiting = world.one("x", 0);
-    tokio::pin!(waiting);
-    assert!(futures::poll!(&mut waiting).is_pending(), "it waits for its turn");
-    let (next, loaded) = tokio::join!(waiting, long.load(&world.app, std::slice::from_ref(&draft)));
-    loaded.unwrap();
-    assert_eq!(next, NEW, "before the long one's end");
 }

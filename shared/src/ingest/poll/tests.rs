@@ -12,7 +12,8 @@ use crate::faults::sink::FaultySink;
 use crate::faults::upstream::Scripted;
 use crate::queue::{Body, QueueRef};
 use crate::record::{StreamId, Tier};
-use crate::schedule::streams::StreamsFile;
+use crate::schedule::file::StreamsFile;
+use crate::schedule::lease::Lease;
 use crate::schedule::ticks;
 use crate::settings::{Secret, Settings};
 use crate::sources::{Polled, Services};
@@ -28,7 +29,7 @@ const BAD: &str = "91.5,-114.91283,323.3,0.65,0.73,2026-08-01,5,N,VIIRS,n,2.0NRT
 const FULL: &str = "local:full";
 
 /// One registered stream, polled every `interval`, whose source answers as scripted.
-struct World {
+struct PolledStream {
     app: App,
     source: Arc<Scripted>,
     wall: WallClock,
@@ -47,8 +48,8 @@ fn rows(rows: &[&str]) -> (Duration, Result<Response, Unreachable>) {
     says(200, &[("etag", "\"v1\"")], format!("{HEADER}\n{}\n", rows.join("\n")))
 }
 
-impl World {
-    async fn new(interval: &str, answers: Answers) -> World {
+impl PolledStream {
+    async fn new(interval: &str, answers: Answers) -> PolledStream {
         let (clock, wall) = Clock::settable("2026-08-01T00:10:00Z".parse().unwrap());
         let full = QueueOptions { capacity: 0, ..QueueOptions::default() };
         let queues = [(QueueRef::new(FULL), full)].into();
@@ -76,7 +77,7 @@ impl World {
              config: {{product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}}\n"
         );
         streams::apply(&app, &StreamsFile::parse(&file).unwrap(), false).await.unwrap();
-        World { app, source, wall, stream: StreamId::new("snpp").unwrap(), _folder: folder }
+        PolledStream { app, source, wall, stream: StreamId::new("snpp").unwrap(), _folder: folder }
     }
 
     fn tick(&self) -> Tick {
@@ -91,7 +92,11 @@ impl World {
     }
 
     async fn state(&self) -> PollState {
-        streams::poll_state(&self.app, &self.stream).await.unwrap()
+        streams::poll_state(&*self.app.store, &self.stream).await.unwrap()
+    }
+
+    async fn lease(&self, name: &str, owner: &str) -> Option<Lease> {
+        self.app.leases.acquire(&*self.app.store, &self.app.clock, name, owner, LEASE).await.unwrap()
     }
 
     async fn queued(&self) -> u64 {
@@ -108,7 +113,7 @@ fn ledger(outcome: PollOutcome) -> Ledger {
 
 #[tokio::test(start_paused = true)]
 async fn s12_an_overlapping_window_gives_each_record_once_and_its_revision() {
-    let world = World::new("60s", vec![rows(&[GOOD, BAD]), rows(&[GOOD]), rows(&[REVISED])]).await;
+    let world = PolledStream::new("60s", vec![rows(&[GOOD, BAD]), rows(&[GOOD]), rows(&[REVISED])]).await;
     let first = ledger(world.poll().await);
     assert_eq!((first.decoded, first.new, first.rejected), (2, 1, 1));
     let second = ledger(world.poll().await);
@@ -127,7 +132,7 @@ async fn s12_an_overlapping_window_gives_each_record_once_and_its_revision() {
 async fn s10_three_failures_open_the_breaker_for_a_growing_time_and_a_success_closes_it() {
     let silent = || (Duration::from_secs(60), Ok(says(200, &[], String::new()).1.unwrap()));
     let html = || says(200, &[], "<html>down</html>".into());
-    let world = World::new("60s", vec![silent(), html(), silent(), html(), rows(&[GOOD])]).await;
+    let world = PolledStream::new("60s", vec![silent(), html(), silent(), html(), rows(&[GOOD])]).await;
     for _ in 0..3 {
         assert!(matches!(world.poll().await, PollOutcome::Failed(_)));
     }
@@ -145,7 +150,8 @@ async fn s10_three_failures_open_the_breaker_for_a_growing_time_and_a_success_cl
 
 #[tokio::test(start_paused = true)]
 async fn s11_a_source_that_asks_for_time_gets_it() {
-    let world = World::new("60s", vec![says(429, &[("retry-after", "150")], "slow down".into()), rows(&[GOOD])]).await;
+    let world =
+        PolledStream::new("60s", vec![says(429, &[("retry-after", "150")], "slow down".into()), rows(&[GOOD])]).await;
     assert!(matches!(world.poll().await, PollOutcome::Failed(_)));
     for _ in 0..3 {
         assert_eq!(world.poll().await, PollOutcome::Dropped("told to wait"));
@@ -157,7 +163,7 @@ async fn s11_a_source_that_asks_for_time_gets_it() {
 #[tokio::test(start_paused = true)]
 async fn an_unmodified_source_is_no_fault_and_an_error_text_is_no_empty_window() {
     let refused = says(200, &[], "Invalid MAP_KEY.".into());
-    let world = World::new("60s", vec![rows(&[GOOD]), says(304, &[], String::new()), refused]).await;
+    let world = PolledStream::new("60s", vec![rows(&[GOOD]), says(304, &[], String::new()), refused]).await;
     ledger(world.poll().await);
     assert_eq!(world.poll().await, PollOutcome::NotModified);
     assert_eq!(world.state().await.breaker.failures(), 0);
@@ -168,7 +174,7 @@ async fn an_unmodified_source_is_no_fault_and_an_error_text_is_no_empty_window()
 
 #[tokio::test(start_paused = true)]
 async fn q2_a_full_queue_makes_the_poller_wait_and_is_no_fault_of_the_source() {
-    let mut world = World::new("60s", vec![rows(&[GOOD])]).await;
+    let mut world = PolledStream::new("60s", vec![rows(&[GOOD])]).await;
     let filled = world.app.settings.queues.tier(Tier::High).clone();
     let mut settings = (*world.app.settings).clone();
     settings.queues.high = QueueRef::new(FULL);
@@ -187,12 +193,12 @@ async fn q2_a_full_queue_makes_the_poller_wait_and_is_no_fault_of_the_source() {
 
 #[tokio::test(start_paused = true)]
 async fn m4_a_tick_is_worked_on_once_in_time_and_by_one() {
-    let world = World::new("60s", vec![rows(&[GOOD])]).await;
+    let world = PolledStream::new("60s", vec![rows(&[GOOD])]).await;
     let tick = world.tick();
-    let held = lease::acquire(&world.app, "poll/snpp", "another", LEASE).await.unwrap().unwrap();
+    let held = world.lease("poll/snpp", "another").await.unwrap();
     let PollOutcome::Dropped(why) = poll(&world.app, &tick).await.unwrap() else { panic!("two polls at once") };
     assert!(why.contains("under way"));
-    held.release(&world.app).await.unwrap();
+    held.release(&*world.app.store).await.unwrap();
 
     ledger(poll(&world.app, &tick).await.unwrap());
     assert_eq!(poll(&world.app, &tick).await.unwrap(), PollOutcome::Dropped("a repeat"));
@@ -208,7 +214,7 @@ async fn m4_a_tick_is_worked_on_once_in_time_and_by_one() {
 
 #[tokio::test(start_paused = true)]
 async fn m4_planned_ticks_arrive_at_their_times_and_each_is_polled() {
-    let world = World::new("15s", vec![rows(&[GOOD])]).await;
+    let world = PolledStream::new("15s", vec![rows(&[GOOD])]).await;
     let queue = world.app.settings.queues.stream_ticks.clone();
     assert_eq!(ticks::plan(&world.app).await.unwrap(), 9, "one now and eight in two minutes");
     assert_eq!(ticks::plan(&world.app).await.unwrap(), 0, "the watermark stands");
@@ -231,8 +237,8 @@ async fn m4_planned_ticks_arrive_at_their_times_and_each_is_polled() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_applied_again_changes_only_what_the_file_changes() {
-    let world = World::new("60s", vec![rows(&[GOOD])]).await;
-    let registered = streams::get(&world.app, &world.stream).await.unwrap().unwrap();
+    let world = PolledStream::new("60s", vec![rows(&[GOOD])]).await;
+    let registered = streams::get(&*world.app.store, &world.stream).await.unwrap().unwrap();
     let mut file = StreamsFile { version: 1, streams: vec![registered.spec.clone()] };
     let again = streams::apply(&world.app, &file, true).await.unwrap();
     assert_eq!((again.unchanged.len(), again.added.len(), again.changed.len()), (1, 0, 0));
@@ -241,13 +247,13 @@ async fn a_stream_that_is_applied_again_changes_only_what_the_file_changes() {
     config.days = 3;
     let changed = streams::apply(&world.app, &file, true).await.unwrap();
     assert_eq!(changed.changed, std::slice::from_ref(&world.stream));
-    let now = streams::get(&world.app, &world.stream).await.unwrap().unwrap();
+    let now = streams::get(&*world.app.store, &world.stream).await.unwrap().unwrap();
     let Polled::Firms(config) = &now.spec.polled;
     assert_eq!((now.started, config.days), (false, 3), "a stopped stream stays stopped");
     file.streams.clear();
     assert!(streams::apply(&world.app, &file, false).await.unwrap().removed.is_empty(), "only --prune removes");
     assert_eq!(streams::apply(&world.app, &file, true).await.unwrap().removed.len(), 1);
-    assert!(streams::list(&world.app).await.unwrap().is_empty());
+    assert!(streams::list(&*world.app.store).await.unwrap().is_empty());
 }
 
 /// M4: the clock was a day ahead while ticks were planned and polled, with a source that had just failed three times. Set
@@ -257,7 +263,7 @@ async fn m4_a_clock_that_was_set_back_stops_no_polls() {
     const DAY: i64 = 86_400;
     for back in [-30, -90, -3_600, -DAY, -15 * DAY] {
         let html = || says(200, &[], "<html>down</html>".into());
-        let world = World::new("15s", vec![rows(&[GOOD]), html(), html(), html(), rows(&[GOOD])]).await;
+        let world = PolledStream::new("15s", vec![rows(&[GOOD]), html(), html(), html(), rows(&[GOOD])]).await;
         let minutes = async |minutes: u64| {
             let queue = world.app.settings.queues.stream_ticks.clone();
             let before = world.source.asked().len();
@@ -287,21 +293,20 @@ async fn m4_a_clock_that_was_set_back_stops_no_polls() {
 /// Whoever died with a lease, on a clock that was ahead, holds up nobody for longer than the lease.
 #[tokio::test(start_paused = true)]
 async fn a_lease_from_the_future_ends_by_the_monotonic_clock() {
-    let world = World::new("60s", vec![rows(&[GOOD])]).await;
-    let dead = lease::acquire(&world.app, "one", "dead", LEASE).await.unwrap().unwrap();
+    let world = PolledStream::new("60s", vec![rows(&[GOOD])]).await;
+    let dead = world.lease("one", "dead").await.unwrap();
     world.wall.step(-3_600);
-    assert!(lease::acquire(&world.app, "one", "heir", LEASE).await.unwrap().is_none());
+    assert!(world.lease("one", "heir").await.is_none());
     tokio::time::advance(LEASE / 2).await;
-    assert!(lease::acquire(&world.app, "one", "heir", LEASE).await.unwrap().is_none());
+    assert!(world.lease("one", "heir").await.is_none());
     tokio::time::advance(LEASE / 2).await;
-    let mut heir =
-        lease::acquire(&world.app, "one", "heir", LEASE).await.unwrap().expect("the dead one's time is over");
+    let mut heir = world.lease("one", "heir").await.expect("the dead one's time is over");
     let mut dead = dead;
-    assert!(!dead.renew(&world.app).await.unwrap(), "it is fenced");
+    assert!(!dead.renew(&*world.app.store, &world.app.clock).await.unwrap(), "it is fenced");
     // One that is renewed stays with its holder.
     for _ in 0..5 {
         tokio::time::advance(LEASE / 2).await;
-        assert!(heir.renew(&world.app).await.unwrap());
-        assert!(lease::acquire(&world.app, "one", "third", LEASE).await.unwrap().is_none());
+        assert!(heir.renew(&*world.app.store, &world.app.clock).await.unwrap());
+        assert!(world.lease("one", "third").await.is_none());
     }
 }

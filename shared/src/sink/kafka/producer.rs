@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::error::Reason;
 use crate::limits::TRY_ENDS_LATE;
 use crate::record::Outgoing;
-use crate::sink::{Sent, Written, refusal};
+use crate::sink::{Sent, refusal};
 
 /// Wait when the producer holds all it may: a fraction of the time in which it sends that much.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -58,9 +58,8 @@ impl Producer {
 
     pub(super) async fn send(&self, records: &[Outgoing]) -> Answer {
         let deadline = Instant::now() + self.try_time;
-        let mut outcomes: Vec<Sent> =
-            records.iter().map(|record| refusal(record).unwrap_or(Sent::Acked(None))).collect();
-        let mut open: Vec<usize> = (0..records.len()).filter(|&index| outcomes[index].is_acked()).collect();
+        let mut outcomes: Vec<Sent> = records.iter().map(|record| refusal(record).unwrap_or(Sent::Acked)).collect();
+        let mut open: Vec<usize> = (0..records.len()).filter(|&index| outcomes[index] == Sent::Acked).collect();
         let (mut too_large, mut topic_is_missing) = (Vec::new(), false);
         while !open.is_empty() {
             let client = match self.client() {
@@ -70,16 +69,9 @@ impl Producer {
                     break;
                 }
             };
-            let reports = client.round(records, &open, &self.topic_prefix, deadline).await;
+            let failures = client.round(records, &open, &self.topic_prefix, deadline).await;
             open.clear();
-            for (index, report) in reports {
-                let failure = match report {
-                    Ok(written) => {
-                        outcomes[index] = Sent::Acked(written);
-                        continue;
-                    }
-                    Err(failure) => failure,
-                };
+            for (index, failure) in failures {
                 topic_is_missing |= failure.is_missing_topic();
                 match failure {
                     // Its producer was retired: this call has time left.
@@ -101,9 +93,8 @@ impl Producer {
             outcomes[index] = match self.client() {
                 Err(problem) => Sent::Retry(problem),
                 Ok(client) => match client.round(records, &[index], &self.topic_prefix, deadline).await.pop() {
-                    None => Sent::Retry("the Kafka producer gave no report".into()),
-                    Some((_, Ok(written))) => Sent::Acked(written),
-                    Some((_, Err(Failure::Broker(code) | Failure::Client(code)))) => self.outcome(&client, code),
+                    None => Sent::Acked,
+                    Some((_, Failure::Broker(code) | Failure::Client(code))) => self.outcome(&client, code),
                 },
             };
         }
@@ -151,9 +142,6 @@ impl Producer {
         outcome(code, text)
     }
 }
-
-/// What became of one record: where it lies, if the broker says so, or why it has no acknowledgement.
-type Report = Result<Option<Written>, Failure>;
 
 /// Why a record has no acknowledgement: refused before it was handed over, or reported by the producer.
 #[derive(Clone, Copy)]
@@ -205,14 +193,14 @@ impl Client {
         self.producer.as_ref().expect("a producer lives as long as its client")
     }
 
-    /// Hands the records named by `open` over, in order, and waits for their reports, one each.
+    /// Hands the records named by `open` over, in order, and waits for their reports: those without an acknowledgement.
     async fn round(
         &self,
         records: &[Outgoing],
         open: &[usize],
         topic_prefix: &str,
         deadline: Instant,
-    ) -> Vec<(usize, Report)> {
+    ) -> Vec<(usize, Failure)> {
         let call = Arc::new(Call { left: AtomicUsize::new(1), ..Call::default() });
         let mut topic = String::new();
         let mut late = false;
@@ -240,7 +228,7 @@ impl Client {
                 }
             };
             if let Some(failure) = failure {
-                call.report(index, Err(failure));
+                call.fail(index, failure);
             }
         }
         call.settle();
@@ -251,7 +239,7 @@ impl Client {
                 self.purge();
             }
         }
-        call.take_reports()
+        call.take_failures()
     }
 
     fn hand_over(
@@ -297,12 +285,12 @@ impl Drop for Client {
     }
 }
 
-/// Collects a round's reports.
+/// Counts a round's reports. An acknowledgement costs one atomic decrement.
 #[derive(Default)]
 struct Call {
     /// Records not yet reported, and one more while they are being handed over.
     left: AtomicUsize,
-    reports: Mutex<Vec<(usize, Report)>>,
+    failures: Mutex<Vec<(usize, Failure)>>,
     done: Notify,
 }
 
@@ -313,8 +301,8 @@ impl Call {
         }
     }
 
-    fn report(&self, index: usize, report: Report) {
-        self.reports.lock().push((index, report));
+    fn fail(&self, index: usize, failure: Failure) {
+        self.failures.lock().push((index, failure));
     }
 
     async fn finished(&self) {
@@ -323,8 +311,8 @@ impl Call {
         }
     }
 
-    fn take_reports(&self) -> Vec<(usize, Report)> {
-        std::mem::take(&mut self.reports.lock())
+    fn take_failures(&self) -> Vec<(usize, Failure)> {
+        std::mem::take(&mut self.failures.lock())
     }
 }
 
@@ -349,14 +337,10 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        let report = match report {
-            // A repeat that the broker left out has no offset.
-            Ok(record) => {
-                Ok((record.offset() >= 0).then(|| Written { partition: record.partition(), offset: record.offset() }))
-            }
-            Err((error, _)) => Err(Failure::Broker(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))),
-        };
-        ticket.call.report(ticket.index, report);
+        if let Err((error, _)) = report {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+            ticket.call.fail(ticket.index, Failure::Broker(code));
+        }
         ticket.call.settle();
     }
 }

@@ -19,6 +19,7 @@ pub struct KafkaSettings {
     pub brokers: String,
     /// Put before every topic's name [K2].
     pub topic_prefix: String,
+    /// How a connection is protected, and who we say we are.
     pub security: Security,
     /// A record that is not acknowledged by then is given up [R1].
     pub try_time: Duration,
@@ -27,15 +28,20 @@ pub struct KafkaSettings {
 /// How a connection is protected and who we say we are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Security {
+    /// Neither TLS nor a password: for a network that is trusted.
     Plaintext,
-    /// `ca`: a PEM file; without one the host's own certificate authorities.
+    /// TLS without a password.
     Tls {
+        /// A PEM file; without one the host's own certificate authorities.
         ca: Option<PathBuf>,
     },
     /// SASL/SCRAM-SHA-512, over TLS or, inside a trusted network, without.
     ScramSha512 {
+        /// The user's name at the broker.
         user: String,
+        /// The user's password.
         password: Password,
+        /// `None`: without TLS.
         tls: Option<Tls>,
     },
 }
@@ -43,6 +49,7 @@ pub enum Security {
 /// Whom a TLS connection trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
+    /// A PEM file; without one the host's own certificate authorities.
     pub ca: Option<PathBuf>,
 }
 

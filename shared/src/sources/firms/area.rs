@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::rows;
 use crate::connect::politeness::retry_after;
 use crate::connect::{Connector, Cursor, Fetched, SourceError};
-use crate::decode::{Context, Rows, form};
-use crate::error::{Reason, Reject};
+use crate::decode::{Context, Rows};
+use crate::error::Reject;
 use crate::record::SourceId;
-use crate::sources::WrongField;
 use crate::time::Timestamp;
 use crate::upstream::{Request, Response, SecretUrl};
 
@@ -22,7 +21,7 @@ const QUOTA_WAIT: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// A product as the service names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[allow(non_camel_case_types)] // the service's own spelling
+#[allow(non_camel_case_types, missing_docs)] // the service's own names
 pub enum Product {
     VIIRS_SNPP_NRT,
     VIIRS_NOAA20_NRT,
@@ -49,6 +48,7 @@ impl Product {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "FirmsConfig")]
 pub struct Config {
+    /// Which instrument and satellite.
     pub product: Product,
     /// West, south, east, north in degrees.
     pub area: [f64; 4],
@@ -62,29 +62,33 @@ fn one_day() -> u8 {
 }
 
 impl Config {
-    /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
+    /// What serde cannot judge; the text names the field and its rule.
+    pub fn check(&self) -> Result<(), String> {
         let [west, south, east, north] = self.area;
         let in_range = |value: f64, bound: f64| (-bound..=bound).contains(&value);
         if !(in_range(west, 180.0) && in_range(east, 180.0) && in_range(south, 90.0) && in_range(north, 90.0)) {
-            return Err(WrongField::new("area", "west, south, east, north must be degrees in range"));
+            return Err("area: west, south, east, north must be degrees in range".into());
         }
         if west >= east || south >= north {
-            return Err(WrongField::new("area", "west must be less than east and south less than north"));
+            return Err("area: west must be less than east and south less than north".into());
         }
         if (1..=DAYS_MAX).contains(&self.days) {
             Ok(())
         } else {
-            Err(WrongField::new("days", format!("{} is not in 1..{DAYS_MAX}", self.days)))
+            Err(format!("days: {} is not in 1..{DAYS_MAX}", self.days))
         }
     }
 }
 
 /// One stream's connector, with the service's address and key.
 pub struct Firms {
+    /// The stream's source id, unless a row's satellite decides otherwise [S1].
     pub source: SourceId,
+    /// What is asked for.
     pub config: Config,
+    /// The service's address, without a slash at the end.
     pub base_url: String,
+    /// The service's key, which stands in the URL and is never shown [A6].
     pub map_key: String,
 }
 
@@ -135,9 +139,7 @@ impl Connector for Firms {
         if text.contains("Invalid MAP_KEY") {
             Err(SourceError::Refused(format!("status {}: {text:?}: check the FIRMS map key", response.status)))
         } else {
-            let problem =
-                form::told(Reject::new(Reason::NotData, format!("no detections but {text:?}")), &response.body);
-            Err(SourceError::Failed(format!("status {}: {}", response.status, problem.detail)))
+            Err(SourceError::Failed(format!("status {}: no detections but {text:?}", response.status)))
         }
     }
 
@@ -213,7 +215,7 @@ mod tests {
     fn a_config_is_judged_by_field() {
         let with = |area, days| Config { product: Product::MODIS_NRT, area, days }.check();
         assert_eq!(with([-124.5, 32.5, -114.1, 42.1], 5), Ok(()));
-        assert!(with([-114.1, 32.5, -124.5, 42.1], 1).unwrap_err().to_string().starts_with("area"));
-        assert!(with([-124.5, 32.5, -114.1, 42.1], 6).unwrap_err().to_string().starts_with("days"));
+        assert!(with([-114.1, 32.5, -124.5, 42.1], 1).unwrap_err().starts_with("area"));
+        assert!(with([-124.5, 32.5, -114.1, 42.1], 6).unwrap_err().starts_with("days"));
     }
 }

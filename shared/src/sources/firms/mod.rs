@@ -13,7 +13,7 @@ use super::{Id, Records, Service, Services, Source};
 use crate::decode::Format;
 use crate::record::{SourceId, Tier, Topic};
 
-pub static SERVICE: Service = Service {
+pub(super) static SERVICE: Service = Service {
     name: "NASA FIRMS",
     address: "https://firms.modaps.eosdis.nasa.gov",
     address_setting: "FIRMS_BASE_URL",
@@ -21,7 +21,7 @@ pub static SERVICE: Service = Service {
     key_setting: Some("FIRMS_MAP_KEY"),
 };
 
-pub static SOURCE: Source = Source {
+pub(super) static SOURCE: Source = Source {
     ids: &[
         detections("firms_viirs_snpp", "NASA FIRMS VIIRS S-NPP"),
         detections("firms_viirs_noaa20", "NASA FIRMS VIIRS NOAA-20"),

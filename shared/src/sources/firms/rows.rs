@@ -22,6 +22,7 @@ pub enum Cell<T> {
     Absent,
     /// Empty or unreadable: the field is null.
     Null,
+    /// What was read.
     Value(T),
 }
 
@@ -123,12 +124,17 @@ pub struct Detection<'a> {
 /// A row that is read: valid position and time, and the source that its satellite stands for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading<'a> {
+    /// The pixel's centre.
     pub position: Position,
+    /// `acq_date` and `acq_time`, in UTC.
     pub observed_at: Timestamp,
+    /// From the row's satellite, which decides it [S1].
     pub source: SourceId,
+    /// The row's own columns.
     pub detection: Detection<'a>,
     /// Of its version: see `Observation::rank`.
     pub rank: u8,
+    /// What could not be read.
     pub quality: Vec<Quality>,
 }
 

@@ -26,6 +26,7 @@ pub struct SqlError(String);
 /// A statement's two halves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
+    /// What is selected, and under which condition.
     pub select: Select,
     /// Topic filter of the FROM clause.
     pub filter: String,
@@ -34,10 +35,13 @@ pub struct Query {
 /// One published message, as the functions of a statement see it.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'m> {
+    /// The topic that it was published on.
     pub topic: &'m str,
+    /// Its bytes.
     pub payload: &'m [u8],
     /// Who the publisher proved to be, such as a certificate's fingerprint.
     pub principal: &'m str,
+    /// The client id, which the client chose itself.
     pub client: &'m str,
     /// Milliseconds since 1970, when the message arrived.
     pub now_ms: u64,

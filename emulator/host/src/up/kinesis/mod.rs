@@ -34,7 +34,7 @@ pub(crate) struct Stores {
 
 #[cfg(test)]
 impl Stores {
-    fn one(store: Arc<dyn Store>) -> Stores {
+    fn both(store: Arc<dyn Store>) -> Stores {
         Stores { intake: store.clone(), store }
     }
 }
@@ -122,15 +122,15 @@ mod tests {
     #[tokio::test]
     async fn shards_that_still_hold_records_are_not_given_up() {
         let store = store();
-        let stream = KinesisStream::open("s", None, Stores::one(store.clone())).await.unwrap();
+        let stream = KinesisStream::open("s", None, Stores::both(store.clone())).await.unwrap();
         for key in ["a", "b", "c", "e"] {
             stream.put(key, b"1").await.unwrap();
         }
         assert_eq!(stream.unread(), 4);
         assert!(matches!(
-            KinesisStream::open("s", Some(2), Stores::one(store.clone())).await,
+            KinesisStream::open("s", Some(2), Stores::both(store.clone())).await,
             Err(BackendError::Fatal(_))
         ));
-        assert_eq!(KinesisStream::open("s", Some(4), Stores::one(store)).await.unwrap().unread(), 4);
+        assert_eq!(KinesisStream::open("s", Some(4), Stores::both(store)).await.unwrap().unread(), 4);
     }
 }

@@ -104,7 +104,7 @@ impl Inner {
         self.numbers.lock()
     }
 
-    fn take(&self) -> Option<Taken<'_>> {
+    fn take_number(&self) -> Option<Taken<'_>> {
         let mut numbers = self.numbers();
         if numbers.unread() >= CAPACITY {
             return None;
@@ -147,7 +147,7 @@ impl Shard {
 
     /// Durable when it returns.
     pub(super) async fn put(&self, partition_key: &str, data: &[u8]) -> Result<(), NotPut> {
-        let taken = self.0.take().ok_or(NotPut::Full)?;
+        let taken = self.0.take_number().ok_or(NotPut::Full)?;
         let mut value = Vec::with_capacity(partition_key.len() + 1 + data.len());
         value.extend_from_slice(partition_key.as_bytes());
         value.push(0);
@@ -158,7 +158,7 @@ impl Shard {
                 taken.stored();
                 Ok(())
             }
-            Err(e) => Err(NotPut::Away(e.of("a Kinesis record"))),
+            Err(e) => Err(NotPut::Away(e.unexpected("a Kinesis record"))),
         }
     }
 
@@ -243,7 +243,7 @@ impl Shard {
         }
         let value = Bytes::from(done.to_string());
         let moved = self.0.store.put_if(&checkpoint(&self.0.stream, &self.0.id), value, Expect::Any, None).await;
-        moved.map_err(|e| e.of("a Kinesis checkpoint"))?;
+        moved.map_err(|e| e.unexpected("a Kinesis checkpoint"))?;
         let passed: Vec<&Item> = items.iter().filter(|item| sequence_of(item) <= done).collect();
         let mut numbers = self.0.numbers();
         numbers.read = done;
@@ -336,7 +336,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_read_beyond_a_put_that_is_not_answered() {
         let (store, faults) = store();
-        let shard = Shard::open("s", 0, Stores::one(store)).await.unwrap();
+        let shard = Shard::open("s", 0, Stores::both(store)).await.unwrap();
         shard.put("a", b"1").await.unwrap();
         faults.script([Fault::Late(Duration::from_secs(1))]);
         let slow = tokio::spawn({
@@ -362,7 +362,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_put_that_failed_or_whose_publisher_left_holds_nothing_up() {
         let (store, faults) = store();
-        let shard = Shard::open("s", 0, Stores::one(store)).await.unwrap();
+        let shard = Shard::open("s", 0, Stores::both(store)).await.unwrap();
         faults.script([Fault::Before, Fault::Late(Duration::from_secs(1))]);
         assert!(matches!(shard.put("a", b"1").await, Err(NotPut::Away(BackendError::Retry(_)))));
         let left = tokio::time::timeout(Duration::from_millis(1), shard.put("slow", b"2"));
@@ -375,12 +375,12 @@ mod tests {
     #[tokio::test]
     async fn what_a_kill_left_behind_the_checkpoint_is_deleted_and_the_rest_is_still_unread() {
         let (store, _) = store();
-        let shard = Shard::open("s", 0, Stores::one(store.clone())).await.unwrap();
+        let shard = Shard::open("s", 0, Stores::both(store.clone())).await.unwrap();
         for data in ["1", "2", "3"] {
             shard.put("a", data.as_bytes()).await.unwrap();
         }
         store.put_if(&checkpoint("s", FIRST), Bytes::from_static(b"2"), Expect::Any, None).await.unwrap();
-        let shard = Shard::open("s", 0, Stores::one(store.clone())).await.unwrap();
+        let shard = Shard::open("s", 0, Stores::both(store.clone())).await.unwrap();
         assert_eq!(numbers(&store.list(&records("s", FIRST), "", None, 10).await.unwrap()), [3]);
         assert_eq!(shard.unread(), 1);
         shard.put("a", b"4").await.unwrap();

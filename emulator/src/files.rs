@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use streammanager::decode::{Format, encoding};
+use streammanager::decode::{Format, encoding, form};
 
 use streammanager_host::exit::Failure;
 
@@ -25,14 +25,13 @@ pub(crate) fn read(path: &Path) -> Result<Bytes, String> {
     } else {
         raw
     };
-    match other_form(&unpacked) {
+    match form::packed(&unpacked) {
         Some(problem) => Err(problem),
         None => Ok(unpacked.into()),
     }
 }
 
-/// Reads `path` as [`read`] does, as text that `format` takes: UTF-16 becomes UTF-8, and a table in another form than
-/// FIRMS's is told what it is.
+/// Reads `path` as [`read`] does, as text that `format` takes: UTF-16 becomes UTF-8.
 ///
 /// # Errors
 /// As [`read`].
@@ -42,52 +41,10 @@ pub(crate) fn read_as(format: Format, path: &Path) -> Result<Bytes, String> {
     if format.name == Format::ALERT.name || format.name == Format::SENSOR.name {
         return Ok(body);
     }
-    let body = match encoding::utf16(&body) {
-        Some(text) => Bytes::from(text.map_err(|reject| reject.detail)?),
-        None => body,
-    };
-    let header = encoding::without_mark(&body).split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
-    let separated =
-        [(b';', "semicolons"), (b'\t', "tabs"), (b'|', "bars")].into_iter().find(|(byte, _)| header.contains(byte));
-    match separated {
-        Some((_, by)) if !header.contains(&b',') => Err(format!(
-            "line 1: its columns are separated by {by}, FIRMS's by commas: save it with commas, and with points in numbers"
-        )),
-        _ => Ok(body),
+    match encoding::utf16(&body) {
+        Some(text) => Ok(Bytes::from(text.map_err(|reject| reject.detail)?)),
+        None => Ok(body),
     }
-}
-
-/// What a file is that has to be opened by another program first; by its first bytes.
-fn other_form(bytes: &[u8]) -> Option<String> {
-    if bytes.starts_with(b"PK\x03\x04") {
-        let names = names_in_zip(bytes);
-        return Some(if names.iter().any(|name| name.starts_with("xl/")) {
-            "is an Excel workbook: save it as CSV".into()
-        } else {
-            format!("is a zip archive of {}: unpack it and name the file in it", names.join(", "))
-        });
-    }
-    let forms: [(&[u8], &str); 6] = [
-        (b"BZh", "is packed by bzip2: unpack it first"),
-        (b"\xfd7zXZ\0", "is packed by xz: unpack it first"),
-        (b"\x28\xb5\x2f\xfd", "is packed by zstd: unpack it first"),
-        (b"7z\xbc\xaf", "is a 7-Zip archive: unpack it first"),
-        (b"PAR1", "is Parquet, which is not read here: export it as CSV"),
-        (b"%PDF", "is a PDF: nothing reads data from it"),
-    ];
-    forms.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, words)| (*words).to_owned())
-}
-
-/// Names from the directory at a zip archive's end, the first few.
-fn names_in_zip(bytes: &[u8]) -> Vec<String> {
-    const ENTRY: &[u8] = b"PK\x01\x02";
-    const SHOWN: usize = 5;
-    let entries = bytes.windows(ENTRY.len()).enumerate().filter(|(_, window)| *window == ENTRY);
-    let name = |at: usize| {
-        let length = u16::from_le_bytes(bytes.get(at + 28..at + 30)?.try_into().ok()?);
-        Some(String::from_utf8_lossy(bytes.get(at + 46..at + 46 + usize::from(length))?).into_owned())
-    };
-    entries.filter_map(|(at, _)| name(at)).take(SHOWN).collect()
 }
 
 /// Whether every file is there, before anything is done with the first.

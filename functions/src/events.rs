@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use streammanager::error::Sender;
 
 /// An SQS event source's batch.
 #[derive(Debug, Deserialize, Serialize)]
@@ -102,6 +103,13 @@ pub struct RuleOutput {
 }
 
 impl RuleOutput {
+    /// Who published it.
+    pub fn sender(&self) -> Sender {
+        // An anonymous connection has an empty principal.
+        let principal = self.principal.clone().filter(|principal| !principal.is_empty());
+        Sender { topic: self.topic.clone(), client: self.client.clone(), principal, sensor: None }
+    }
+
     /// The message's bytes.
     pub fn payload(&self) -> Result<Bytes, base64::DecodeError> {
         BASE64.decode(&self.payload).map(Bytes::from)
@@ -122,6 +130,11 @@ pub struct RuleError {
 }
 
 impl RuleError {
+    /// Who published it, as far as this says.
+    pub fn sender(&self) -> Sender {
+        Sender { topic: self.topic.clone(), client: self.client_id.clone(), principal: None, sensor: None }
+    }
+
     /// The message's bytes.
     pub fn payload(&self) -> Result<Bytes, base64::DecodeError> {
         BASE64.decode(&self.base64_original_payload).map(Bytes::from)

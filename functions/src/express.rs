@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::caller;
 use streammanager::dead::{self, Rejected};
-use streammanager::error::{BackendError, Reason, Reject};
+use streammanager::error::{BackendError, Reason, Reject, Sender};
 use streammanager::express::admit::refuse_stranger;
 use streammanager::express::{Accepted, Incoming, Refusal, Verdict, Why, express};
 use streammanager::ingest::IngestError;
@@ -78,7 +78,7 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
         Err(problem) => return unavailable(&[], &problem),
     };
     let received_at = app.clock.now();
-    match express(app, Incoming { caller: &caller, source: source.as_ref(), body, received_at }).await {
+    match express(app, Incoming { caller: &caller, source: source.as_ref(), body, received_at, sender: None }).await {
         Verdict::Taken { accepted, rejected, .. } => {
             let status = if rejected.is_empty() { 200 } else { 422 };
             HttpResponse::json(status, &json!({ "accepted": accepted, "rejected": listed(&rejected) }))
@@ -109,14 +109,16 @@ fn unavailable(accepted: &[Accepted], problem: &BackendError) -> HttpResponse {
 
 /// An `Err` makes AWS try again and then hand the event to the express-retry queue.
 async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Told, HandlerError> {
-    let payload = message.payload();
-    let Some((source, body)) = readable(app, &message.topic, payload, message.payload).await? else {
+    let (payload, sender) = (message.payload(), message.sender());
+    let Some((source, body)) = readable(app, &sender, payload, message.payload).await? else {
         return Ok(Told::default());
     };
     let received_at =
         message.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
     let caller = caller::by_principal(app, message.principal.as_deref().unwrap_or_default()).await?;
-    match express(app, Incoming { caller: &caller, source: Some(&source), body, received_at }).await {
+    match express(app, Incoming { caller: &caller, source: Some(&source), body, received_at, sender: Some(&sender) })
+        .await
+    {
         Verdict::Taken { connector, accepted, rejected } => {
             let refused = rejected.iter().map(|reject| Confirmation::refused(&connector, Some(&source), reject));
             let confirmations = accepted.iter().map(Confirmation::accepted).chain(refused).collect();
@@ -169,13 +171,13 @@ fn original(body: Value) -> Option<Original> {
 /// AWS's message of a rule's error action names no principal, and a client's id proves nothing: nobody may ring the siren
 /// with it [A2]. Its bytes stay for an operator; the sender, without a confirmation, sends again.
 async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
-    let payload = error.payload();
-    let Some((source, body)) = readable(app, &error.topic, payload, error.base64_original_payload).await? else {
+    let (payload, sender) = (error.payload(), error.sender());
+    let Some((source, body)) = readable(app, &sender, payload, error.base64_original_payload).await? else {
         return Ok(());
     };
     let detail = "it came by the rule's error action, which names no principal";
     tracing::error!(%source, client = error.client_id, detail, "an alert waits in the dead letters");
-    let reject = Reject::new(Reason::UnauthorisedSource, detail);
+    let reject = Reject::new(Reason::UnauthorisedSource, detail).sent_by(&sender);
     dead::bury_unadmitted(app, None, Rejected::new(source.clone(), reject, &body)).await?;
     let actor = format!("client {}", error.client_id.as_deref().unwrap_or_default());
     Ok(refuse_stranger(app, &actor, source.as_str(), detail).await?)
@@ -185,10 +187,11 @@ async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
 /// wrong rule hands over what is not below `alerts/`: that is no sender's fault.
 async fn readable(
     app: &App,
-    topic: &str,
+    sender: &Sender,
     payload: Result<Bytes, base64::DecodeError>,
     encoded: String,
 ) -> Result<Option<(SourceId, Bytes)>, HandlerError> {
+    let topic = &sender.topic;
     let Some(id) = topic.strip_prefix("alerts/") else {
         return Err(HandlerError::UnknownEvent(format!("topic {topic:?} is not alerts/{{source_id}}")));
     };
@@ -198,6 +201,6 @@ async fn readable(
         (_, Err(e)) => (encoded.into(), format!("payload: {e}")),
     };
     tracing::error!(detail, "an alert that cannot be read is kept in the dead letters");
-    dead::bury_stray(app, raw, detail).await?;
+    dead::bury_stray(app, raw, detail, Some(sender)).await?;
     Ok(None)
 }

@@ -92,8 +92,7 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
         Ok(output) => output,
         Err(reject) => return (unknown_source(), vec![Err(reject)]),
     };
-    let sender =
-        Sender { topic: output.topic.clone(), client: output.client.clone(), principal: output.principal.clone() };
+    let sender = Sender { sensor: sensor::sensor_of(&output.topic).map(str::to_owned), ..output.sender() };
     let source = sensor::source_of(&output.topic).unwrap_or_else(unknown_source);
     let now = app.clock.now();
     let rows =

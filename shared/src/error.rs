@@ -94,6 +94,9 @@ pub struct Sender {
     /// Who the broker found the client to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
+    /// Of a reading: the sensor, as the reading names it, or as its topic does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensor: Option<String>,
 }
 
 impl Reject {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::dead::Announcement;
 use crate::decode::alert::message::AlertMessage;
+use crate::express::Accepted;
 use crate::record::{SCHEMAS, Topic, value};
 use crate::schedule::file::StreamsFile;
 use crate::sources::{self, DRILL, DRILL_KEY, Records};
@@ -26,6 +27,12 @@ pub fn alert_message() -> Value {
     root::<AlertMessage>("alert/1", SchemaSettings::draft2020_12().for_deserialize().into_generator())
 }
 
+/// The schema of what the sender of an accepted alert is told: an item of `accepted` in the answer of `POST /alerts`, and the
+/// message on MQTT `alerts/ack/{event_id}` [E5].
+pub fn alert_accepted() -> Value {
+    root::<Accepted>("alert-accepted/1", writing())
+}
+
 /// The schema of `streams.yaml`.
 pub fn streams_file() -> Value {
     root::<StreamsFile>("streams/1", SchemaSettings::draft2020_12().for_deserialize().into_generator())
@@ -34,8 +41,9 @@ pub fn streams_file() -> Value {
 /// Every published schema with its file name under `infra/schemas`.
 pub fn published() -> Vec<(String, Value)> {
     let topics = Topic::ALL.iter().filter_map(|&topic| schema_for(topic).map(|schema| (topic.schema(), schema)));
+    let others = [("alert/1", alert_message()), ("alert-accepted/1", alert_accepted()), ("streams/1", streams_file())];
     topics
-        .chain([("alert/1".to_owned(), alert_message()), ("streams/1".to_owned(), streams_file())])
+        .chain(others.map(|(id, schema)| (id.to_owned(), schema)))
         .map(|(id, schema)| (id.replace('/', "-") + ".json", schema))
         .collect()
 }

@@ -75,7 +75,7 @@ impl Queues {
         }
     }
 
-    /// The names of a host that runs without a template.
+    /// The names on a host, with a template or without.
     pub fn local() -> Queues {
         let local = |name| QueueRef::new(&format!("local:{name}"));
         Queues {

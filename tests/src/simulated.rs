@@ -161,7 +161,7 @@ impl Delivering {
 pub async fn send_alert(app: &App, key: &str, body: String) -> Verdict {
     let (body, received_at) = (Bytes::from(body), app.clock.now());
     match caller::by_key(app, key).await {
-        Ok(caller) => express(app, Incoming { caller: &caller, source: None, body, received_at }).await,
+        Ok(caller) => express(app, Incoming { caller: &caller, source: None, body, received_at, sender: None }).await,
         Err(problem) => Verdict::Unavailable { accepted: Vec::new(), problem },
     }
 }

@@ -59,10 +59,14 @@ fn broken_templates_and_streams_are_named_by_file_and_place() {
     for (from, to, wanted) in [
         ("    tenant: test", "    tenant: test\n    colour: red", &["streams[0]", "`colour`", "line 7 column 5"][..]),
         ("version: 1", "colour: red\nversion: 1", &["`colour`", "line 1 column 1"]),
-        ("firms_viirs_snpp", "tweets", &["streams[0] (snpp)", "source_id", "tweets", "route table"]),
-        ("firms_viirs_snpp", "evacuation_alert_x", &["streams[0] (snpp)", "evacuation_alert_x", "critical grant"]),
+        ("firms_viirs_snpp", "tweets", &["streams[0].source_id", "tweets", "route table", "line 4 column 5"]),
+        (
+            "firms_viirs_snpp",
+            "evacuation_alert_x",
+            &["streams[0].source_id", "evacuation_alert_x", "critical grant", "line 4 column 5"],
+        ),
         ("interval: 60s", "interval: soon", &["interval", "60s, 5m or 1h"]),
-        ("42.1]", "42.1], days: 99", &["streams[0]", "config.days"]),
+        ("42.1]", "42.1], days: 99", &["streams[0].config.days", "99", "line 8"]),
         ("42.1]", "42.1], map_key: 5ecret", &["`map_key`", "line 8"]),
     ] {
         assert!(FIRMS_STREAM.contains(from));
@@ -235,6 +239,41 @@ async fn lost_and_damaged_files_of_a_data_folder_are_one_line_and_what_is_left_s
     let system = System::up(&start);
     assert_eq!(system.messages("wildfire-critical-alerts", 1).len(), 1);
     assert_eq!(system.alert(&key, actual("L2")).await.unwrap().0, 200, "the sender is still known");
+}
+
+/// A log of the Kafka endpoint that was emptied is said at the start, with topic, partition and what is missing; the offsets
+/// of its records are given to no others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kafka_log_that_was_cut_is_said_and_its_offsets_stay_taken() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let system = System::up(&start);
+    let key = system.sender("butte").await;
+    let (_, answer) = system.alert(&key, actual("C1")).await.unwrap();
+    let accepted = &answer["accepted"][0];
+    let (partition, offset) = (accepted["partition"].as_i64().unwrap(), accepted["offset"].as_i64().unwrap());
+    assert_eq!(offset, 0, "{answer}");
+    system.stop();
+    let topics = std::fs::read_dir(start.data.join("kafka/logs")).unwrap().map(|topic| topic.unwrap().path());
+    let logs = topics.map(|topic| topic.join(partition.to_string()).join("00000000000000000000.log"));
+    let cut: Vec<_> = logs.filter(|log| log.metadata().is_ok_and(|log| log.len() > 0)).collect();
+    assert_eq!(cut.len(), 1, "{cut:?}");
+    std::fs::write(&cut[0], "").unwrap();
+
+    let ended = start.command(free_port(), free_port()).args(["--for", "1s"]).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let warned = said.lines().find(|line| line.contains("are missing")).unwrap_or_else(|| panic!("{said}"));
+    let partition_said = format!("partition={partition} ");
+    names(
+        warned,
+        &["WARN", "wildfire-critical-alerts", &partition_said, "first_missing=0", "last_missing=0", "records=1"],
+    );
+    let system = System::up(&start);
+    // The same thread, so the same partition.
+    let body = actual("C1").replace("Evacuation", "Another evacuation");
+    let (_, answer) = system.alert(&key, body).await.unwrap();
+    let accepted = &answer["accepted"][0];
+    assert_eq!((accepted["partition"].as_i64(), accepted["offset"].as_i64()), (Some(partition), Some(1)), "{answer}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use streammanager::record::Topic;
+use streammanager_host::publisher::Publisher;
 use streammanager_tests::binary;
 use streammanager_tests::bodies::actual;
 use streammanager_tests::system::{Start, System};
@@ -270,6 +271,17 @@ async fn r4_a_rejected_records_bytes_are_shown_whatever_their_size() {
         assert!(shown.contains("not_data") && shown.contains(&body), "{shown}");
         let (_, raw, _) = run(folder.path(), &variables, &["dead-letters", "show", id, "--raw"]);
         assert_eq!(raw, body);
+    }
+    // Of what came over MQTT it says where, and who sent it.
+    let mut sensor = Publisher::connect(("127.0.0.1", system.mqtt), "a-gateway").unwrap();
+    sensor.publish("sensors/generic/roof/state", b"{\"cut").unwrap();
+    let announced = system.messages("wildfire-dead-letters", 3);
+    let letter = announced.iter().find(|letter| letter["value"]["source_id"] == "iot_generic").unwrap();
+    let (code, shown, error) =
+        run(folder.path(), &variables, &["dead-letters", "show", letter["value"]["event_id"].as_str().unwrap()]);
+    assert_eq!(code, 0, "{error}");
+    for line in ["topic        sensors/generic/roof/state", "client       a-gateway", "sensor       roof", "{\"cut"] {
+        assert!(shown.contains(line), "{line:?} is not in {shown}");
     }
     let (code, _, error) = run(folder.path(), &variables, &["dead-letters", "show", &"0".repeat(32)]);
     assert!(code == 1 && error.contains("there is no dead letter"), "{error}");

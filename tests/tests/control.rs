@@ -3,7 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use streammanager::app::App;
+use streammanager::control::{caller, connectors};
+use streammanager::limits::CONNECTOR_FRESH;
+use streammanager::record::ConnectorId;
 use streammanager_functions::control;
 use streammanager_tests::simulated::Simulated;
 
@@ -49,4 +55,35 @@ async fn a5_the_audit_log_names_whoever_signed() {
     let log = control::handle(&sim.app, event("GET /audit", "", Some(arn), &json!({}))).await.unwrap();
     let log = log["body"].as_str().unwrap();
     assert!(log.contains(&format!("\"operator {arn} at 203.0.113.7\"")), "{log}");
+}
+
+/// A3, M4: for how long a connector is known without the store, and how soon a key that was revoked elsewhere ends, does not
+/// depend on how the host's clock is set.
+#[tokio::test(start_paused = true)]
+async fn m4_who_is_known_does_not_depend_on_how_the_clock_is_set() {
+    const DAYS: i64 = 24 * 3_600;
+    for step in [15 * DAYS, -15 * DAYS] {
+        let sim = Simulated::new(3);
+        let key = sim.sender("butte").await;
+        let known = async || caller::by_key(&sim.app, &key).await.map(|caller| caller.connector().is_some()).ok();
+        let named = async || {
+            let named = caller::by_principal(&sim.app, "butte").await;
+            named.map(|caller| caller.connector().is_some()).ok()
+        };
+        assert_eq!((known().await, named().await), (Some(true), Some(true)));
+        sim.store_faults.outage(true);
+        sim.wall.step(step);
+        assert_eq!((known().await, named().await), (Some(true), Some(true)), "the store is away, {step} s");
+        sim.store_faults.outage(false);
+        tokio::time::advance(CONNECTOR_FRESH).await;
+        assert_eq!(known().await, Some(true));
+        sim.wall.step(-step);
+        let elsewhere = App { admission: Default::default(), ..sim.app.clone() };
+        connectors::revoke(&elsewhere, &ConnectorId::new("butte").unwrap(), "a test").await.unwrap();
+        tokio::time::advance(CONNECTOR_FRESH).await;
+        assert_eq!(known().await, Some(false), "revoked elsewhere, {step} s");
+        sim.store_faults.outage(true);
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        assert_ne!(known().await, Some(true), "nobody is known for ever without the store");
+    }
 }

@@ -7,5 +7,6 @@ mod inputs {
     mod cap;
     mod files;
     mod firms;
+    mod forms;
     mod pushed;
 }

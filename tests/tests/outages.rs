@@ -208,3 +208,35 @@ async fn q2_on_a_full_disk_what_is_queued_goes_out_and_nothing_new_is_accepted()
     let (_, events) = system.stop_saying();
     assert_eq!((said(&events, "intake_closed").len(), said(&events, "intake_open").len()), (1, 1), "{events:?}");
 }
+
+/// One data folder, two commands: what one leaves queued the other delivers.
+#[tokio::test(flavor = "multi_thread")]
+async fn q1_what_ingest_leaves_queued_up_delivers_and_the_reverse() {
+    let folder = tempdir().unwrap();
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let start = Start::quiet(folder.path());
+    let ingest = |rows: std::ops::Range<usize>, to: [&str; 2]| {
+        let file = folder.path().join("rows.csv");
+        std::fs::write(&file, firms_csv(rows.start, rows.len())).unwrap();
+        let mut command = Command::new(binary());
+        command.args(["ingest", "--json", "--source", "firms_viirs_snpp", "--data"]).arg(&start.data).args(to);
+        let ended = command.arg(&file).current_dir(folder.path()).output().unwrap();
+        serde_json::from_slice::<Value>(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"))
+    };
+    let left = ingest(0..20, ["--kafka", &nobody]);
+    assert_eq!((&left["accepted"], &left["queued"]), (&json!(20), &json!(20)), "{left}");
+    let system = System::up(&start);
+    assert_eq!(system.messages("wildfire-nasa-firms", 20).len(), 20);
+    let key = system.sender("butte").await;
+    assert_eq!(system.stop().0, 0);
+
+    let away = System::up(&Start { kafka: nobody.clone(), ..start.clone() });
+    let (_, answer) = away.alert(&key, actual("N1")).await.unwrap();
+    assert_eq!(answer["accepted"][0]["acknowledged_by"], "queue", "{answer}");
+    assert_eq!(away.stop().0, 3);
+    let taken = ingest(20..25, ["--out", "out"]);
+    assert_eq!((&taken["queued_at_start"], &taken["accepted"], &taken["queued"]), (&json!(1), &json!(5), &json!(0)));
+    assert_eq!(taken["delivered"], json!({ "wildfire-critical-alerts": 1, "wildfire-nasa-firms": 5 }));
+    let published = std::fs::read_to_string(folder.path().join("out/wildfire-critical-alerts.ndjson")).unwrap();
+    assert!(published.contains("\"N1\""), "{published}");
+}

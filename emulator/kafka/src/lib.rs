@@ -16,6 +16,7 @@
 
 mod apis;
 mod batch;
+mod bounds;
 mod cluster;
 mod configs;
 mod connections;

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 
 use super::batch::{self, Head};
+use super::bounds::{self, Bounds, BoundsFile};
 use super::limits::{MAX_DAMAGE_TOLD, MAX_UNSYNCED};
 use super::lookup::{Found, first_not_before};
 use super::producers::{Producers, Verdict};
@@ -42,6 +44,7 @@ pub(super) struct Log {
     losses: u32,
     producers: Producers,
     write_at: WriteAt,
+    bounds: BoundsFile,
     /// Offsets of damaged batches that the endpoint's own log names already: a consumer asks for one again and again.
     damage_told: RefCell<BTreeSet<i64>>,
 }
@@ -77,12 +80,13 @@ impl Log {
         std::fs::create_dir_all(folder)?;
         let segment = Segment::create(folder, 0)?;
         folder.parent().map_or(Ok(()), sync_folder)?;
-        Ok(Self::of(folder, VecDeque::from([segment]), 0, Producers::default()))
+        Ok(Self::of(folder, VecDeque::from([segment]), 0, Producers::default(), BoundsFile::open(folder)?))
     }
 
-    /// Opens the log in `folder`; `start` is the first offset that was not deleted on request. A log always has a segment: where
-    /// there is none, the files were lost, and the error is [`io::ErrorKind::NotFound`].
-    pub(super) fn open(folder: &Path, start: i64) -> io::Result<Self> {
+    /// Opens the log in `folder`, and answers which acknowledged records are not in it any more; `start` is the first offset
+    /// that was not deleted on request. Offsets that are missing are never given to other records. A log always has a segment:
+    /// where there is none, the files were lost, and the error is [`io::ErrorKind::NotFound`].
+    pub(super) fn open(folder: &Path, start: i64) -> io::Result<(Self, Vec<Range<i64>>)> {
         let files = segment_files(folder)?;
         let Some(last) = files.len().checked_sub(1) else { return Err(io::ErrorKind::NotFound.into()) };
         let mut producers = Producers::default();
@@ -109,17 +113,24 @@ impl Log {
             }
             segments.push_back(segment);
         }
-        if segments[last].next < start {
-            segments.push_back(Segment::create(folder, start)?);
+        let known = bounds::read(folder)?.unwrap_or(Bounds { start: segments[0].base, end: start });
+        let begin = start.max(known.start);
+        let end = begin.max(known.end);
+        let missing = gaps(&segments, begin, end);
+        if segments[last].next < end {
+            segments.push_back(Segment::create(folder, end)?);
         }
-        let log = Self::of(folder, segments, start, producers);
+        // Where no record is left there is nothing that a reader could miss twice: it begins at the end.
+        while segments.len() > 1 && segments[0].is_bare()? {
+            segments.pop_front().map_or(Ok(()), Segment::remove)?;
+        }
         // What survived a crash of the process may stand only in the page cache.
-        log.active().sync()?;
-        Ok(log)
+        segments[segments.len() - 1].sync()?;
+        Ok((Self::of(folder, segments, begin, producers, BoundsFile::open(folder)?), missing))
     }
 
     /// A log of segments that are durable already.
-    fn of(folder: &Path, segments: VecDeque<Segment>, start: i64, producers: Producers) -> Self {
+    fn of(folder: &Path, segments: VecDeque<Segment>, start: i64, producers: Producers, bounds: BoundsFile) -> Self {
         let mut log = Self {
             folder: folder.to_owned(),
             start: start.max(segments[0].base),
@@ -129,6 +140,7 @@ impl Log {
             losses: 0,
             producers,
             write_at: write_to_disk,
+            bounds,
             damage_told: RefCell::default(),
         };
         log.all_synced();
@@ -225,6 +237,18 @@ impl Log {
 
     fn all_synced(&mut self) {
         (self.synced, self.synced_len) = (self.next(), self.active().len);
+        self.note_bounds();
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { start: self.start, end: self.synced }
+    }
+
+    /// Only a loss would not be noticed without them: what was written stays acknowledged.
+    fn note_bounds(&self) {
+        if let Err(error) = self.bounds.write(self.bounds()) {
+            tracing::warn!(folder = %self.folder.display(), %error, "cannot note where the log ends");
+        }
     }
 
     pub(super) fn unsynced(&self) -> Option<Unsynced> {
@@ -246,6 +270,7 @@ impl Log {
         if done.base == self.active().base {
             self.synced_len = self.synced_len.max(done.len);
         }
+        self.note_bounds();
     }
 
     pub(super) fn sync_failed(&mut self, failed: &Unsynced) -> io::Result<()> {
@@ -368,12 +393,26 @@ impl Log {
     }
 
     fn remove_oldest(&mut self) -> io::Result<()> {
-        if let Some(oldest) = self.segments.pop_front() {
-            self.start = self.start.max(self.segments[0].base);
-            oldest.remove()?;
+        if let Some(following) = self.segments.get(1) {
+            self.start = self.start.max(following.base);
+            self.bounds.write_durably(self.bounds())?;
         }
-        Ok(())
+        self.segments.pop_front().map_or(Ok(()), Segment::remove)
     }
+}
+
+/// The offsets from `begin` to `end` that no segment holds.
+fn gaps(segments: &VecDeque<Segment>, begin: i64, end: i64) -> Vec<Range<i64>> {
+    let mut gaps = Vec::new();
+    let mut next = begin;
+    let held = segments.iter().filter(|segment| segment.len > 0).map(|segment| segment.base..segment.next);
+    for held in held.chain(std::iter::once(end..end)) {
+        if held.start > next {
+            gaps.push(next..held.start);
+        }
+        next = next.max(held.end);
+    }
+    gaps
 }
 
 /// The segments' files in `folder`, each with the offset at which it begins, in order. A folder that is missing has none.

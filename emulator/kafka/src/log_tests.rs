@@ -90,11 +90,12 @@ fn bases(log: &Log) -> Vec<i64> {
 }
 
 fn reopened(folder: &Path) -> Log {
-    Log::open(folder, 0).unwrap()
+    Log::open(folder, 0).unwrap().0
 }
 
 fn active_file(folder: &Path) -> PathBuf {
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
     files.sort();
     files.pop().unwrap()
 }
@@ -168,12 +169,16 @@ fn good_batches_behind_a_damaged_one_are_kept_beside_the_segment() {
             bytes.split_off(third as usize)
         };
         let first = damage();
+        // As if none of it had been acknowledged.
+        let forget = || std::fs::remove_file(folder.path().join("bounds")).unwrap();
+        forget();
         let mut log = reopened(folder.path());
         assert_eq!(kept(folder.path()), std::slice::from_ref(&first), "byte {damaged}");
         assert_eq!((bases(&log), path.metadata().unwrap().len()), (vec![0, 1], third), "byte {damaged}");
         fill(&mut log);
         drop(log);
         let second = damage();
+        forget();
         drop(reopened(folder.path()));
         assert_eq!(kept(folder.path()), [first, second], "byte {damaged}");
     }
@@ -477,6 +482,69 @@ fn damage_anywhere_is_told_to_who_reads_it_and_nothing_else_is_lost() {
     assert_eq!(read_past_damage(&reopened(folder.path())), (vec![0, 1, 4, 5, 6, 7], vec![2, 3]), "a file that is gone");
 }
 
+/// Whatever became of the files of acknowledged records, it is told when the log is opened, once, and no other record is
+/// given their offsets: the end never goes back.
+#[test]
+fn what_is_missing_is_told_at_the_start_and_its_offsets_stay_taken() {
+    let two_a_segment = LogSettings { segment_bytes: 220, ..ALL };
+    let size = plain(&[0]).len() as u64;
+    // Bytes that are left of each of the four files; none is left of a file that is removed.
+    let (whole, half) = (Some(2 * size), Some(size));
+    for (left, missing, start, read) in [
+        ([whole, whole, whole, whole], vec![], 0, vec![0, 1, 2, 3, 4, 5, 6, 7]),
+        ([whole, whole, whole, half], vec![(7, 8)], 0, vec![0, 1, 2, 3, 4, 5, 6]),
+        ([whole, whole, whole, Some(size + 3)], vec![(7, 8)], 0, vec![0, 1, 2, 3, 4, 5, 6]),
+        ([whole, whole, whole, Some(0)], vec![(6, 8)], 0, vec![0, 1, 2, 3, 4, 5]),
+        ([whole, whole, whole, None], vec![(6, 8)], 0, vec![0, 1, 2, 3, 4, 5]),
+        ([whole, Some(0), half, whole], vec![(2, 4), (5, 6)], 0, vec![0, 1, 4, 6, 7]),
+        ([Some(0), whole, whole, whole], vec![(0, 2)], 2, vec![2, 3, 4, 5, 6, 7]),
+        ([None, whole, whole, whole], vec![(0, 2)], 2, vec![2, 3, 4, 5, 6, 7]),
+        ([None, None, None, half], vec![(0, 6), (7, 8)], 6, vec![6]),
+        ([Some(0), Some(0), Some(0), Some(0)], vec![(0, 8)], 8, vec![]),
+        ([Some(0), None, None, None], vec![(0, 8)], 8, vec![]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::create(folder.path()).unwrap();
+        (0..8).for_each(|time| _ = log.append(&plain(&[time]), &two_a_segment, NOW).unwrap());
+        sync(&mut log);
+        drop(log);
+        for ((_, path), left) in segment_files(folder.path()).unwrap().into_iter().zip(left) {
+            match left {
+                Some(left) => File::options().write(true).open(&path).unwrap().set_len(left).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+        }
+        let (mut log, told) = Log::open(folder.path(), 0).unwrap();
+        let told: Vec<_> = told.into_iter().map(|gap| (gap.start, gap.end)).collect();
+        assert_eq!((told, log.start(), log.synced()), (missing, start, 8), "{left:?}");
+        assert_eq!(read_past_damage(&log).0, read, "{left:?}");
+        assert_eq!(log.append(&plain(&[8]), &two_a_segment, NOW).unwrap().base, 8, "{left:?}");
+        sync(&mut log);
+        drop(log);
+        let (log, _) = Log::open(folder.path(), 0).unwrap();
+        assert_eq!((log.start(), log.synced()), (start, 9), "{left:?}");
+    }
+}
+
+/// What was removed on purpose is not missed, also when a crash comes between.
+#[test]
+fn what_retention_or_a_request_removed_is_not_missing() {
+    let two_a_segment = LogSettings { segment_bytes: 220, ..ALL };
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::create(folder.path()).unwrap();
+    (0..8).for_each(|time| _ = log.append(&plain(&[time]), &two_a_segment, NOW).unwrap());
+    sync(&mut log);
+    let first = std::fs::read(folder.path().join("00000000000000000000.log")).unwrap();
+    log.retain(NOW, &LogSettings { retention_bytes: Some(300), ..two_a_segment.clone() }).unwrap();
+    assert_eq!(log.delete_before(5), Ok(5));
+    drop(log);
+    assert_eq!(Log::open(folder.path(), 5).map(|(log, missing)| (log.start(), missing)).unwrap(), (5, vec![]));
+    // The file outlived the crash that its removal was under way in.
+    std::fs::write(folder.path().join("00000000000000000000.log"), first).unwrap();
+    let (log, missing) = Log::open(folder.path(), 0).unwrap();
+    assert_eq!((log.start(), missing), (5, vec![]));
+}
+
 #[test]
 fn a_log_without_a_segment_is_not_opened() {
     let folder = tempfile::tempdir().unwrap();
@@ -497,8 +565,8 @@ fn records_deleted_on_request_do_not_come_back() {
     assert_eq!(log.delete_before(4), Ok(4));
     assert_eq!(log.read(3, 1 << 20, true), Err(ResponseError::OffsetOutOfRange));
     assert_eq!(log.by_time(0).unwrap().map(|found| found.offset), Some(4));
-    let log = Log::open(folder.path(), 4).unwrap();
-    assert_eq!((log.start(), bases(&log)), (4, (4..10).collect()));
+    let (log, missing) = Log::open(folder.path(), 4).unwrap();
+    assert_eq!((log.start(), bases(&log), missing), (4, (4..10).collect(), vec![]));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,8 +61,8 @@ impl Partition {
     }
 
     /// Opens a partition as [`Log::open`] does.
-    pub(super) fn open(folder: &Path, start: i64) -> io::Result<Self> {
-        Log::open(folder, start).map(Self::of)
+    pub(super) fn open(folder: &Path, start: i64) -> io::Result<(Self, Vec<Range<i64>>)> {
+        Log::open(folder, start).map(|(log, missing)| (Self::of(log), missing))
     }
 
     fn of(log: Log) -> Self {

@@ -205,6 +205,11 @@ impl Segment {
         }
     }
 
+    /// Not a byte is in its file.
+    pub(super) fn is_bare(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.len() == 0)
+    }
+
     /// Removes from the file what is not part of the segment.
     pub(super) fn cut(&self) -> io::Result<()> {
         self.file.set_len(self.len)

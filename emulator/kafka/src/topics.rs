@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,7 +76,10 @@ impl Topics {
         for row in rows {
             let partitions = (0..row.partitions).map(|nth| {
                 let start = log_start(row.id, nth)?;
-                Partition::open(&topics.partition_folder(row.id, nth), start).map(Arc::new)
+                let folder = topics.partition_folder(row.id, nth);
+                let (partition, missing) = Partition::open(&folder, start)?;
+                say_missing(&row.name, nth, &folder, &missing);
+                Ok(Arc::new(partition))
             });
             let partitions = partitions.collect::<io::Result<Vec<_>>>()?;
             topics.put(row, partitions);
@@ -170,6 +174,18 @@ pub(super) fn lost(folder: &Path, rows: &[TopicRow]) -> io::Result<Vec<String>> 
         }
     }
     Ok(lost)
+}
+
+/// What was acknowledged and is gone is said at the start; who reads there is told as well, and the offsets stay taken.
+fn say_missing(topic: &str, partition: i32, folder: &Path, missing: &[Range<i64>]) {
+    for gap in missing {
+        tracing::warn!(
+            topic, partition, folder = %folder.display(), first_missing = gap.start, last_missing = gap.end - 1,
+            records = gap.end - gap.start,
+            "records that were acknowledged are missing: their file was cut or removed; bring the folder back from a copy, or \
+             go on without them: their offsets are not given out again"
+        );
+    }
 }
 
 fn topic_folder(folder: &Path, id: Uuid) -> PathBuf {

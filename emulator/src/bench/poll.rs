@@ -122,7 +122,7 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
         let Body::Binary(bytes) = delivery.body else { continue };
         let records = Envelope::decode(&bytes).and_then(|envelope| envelope.unpack()).map_err(Failure::new)?;
         let outcomes = retry::send(app, Lane::Bulk, &records).await;
-        if let Some(failed) = outcomes.iter().find(|sent| **sent != streammanager::sink::Sent::Acked) {
+        if let Some(failed) = outcomes.iter().find(|sent| !sent.is_acked()) {
             return Err(Failure::new(format!("the broker did not take a record: {failed:?}")));
         }
         receipts.push((delivery.receipt, Settle::Forget));

@@ -280,7 +280,12 @@ async fn dead_letter(endpoint: &EndpointArgs, id: EventId, raw: bool) -> Result<
     if !raw {
         return show(endpoint, &found, |found| {
             let fields = found["dead_letter"].as_object().into_iter().flatten().filter(|(name, _)| *name != "raw");
-            let mut lines: Vec<String> = fields.map(|(name, value)| format!("{name:<12} {}", cell(value))).collect();
+            // Who pushed it stands beside what it is.
+            let flat = fields.flat_map(|(name, value)| match value {
+                Value::Object(parts) => parts.iter().collect(),
+                _ => vec![(name, value)],
+            });
+            let mut lines: Vec<String> = flat.map(|(name, value)| format!("{name:<12} {}", cell(value))).collect();
             lines.push(match &bytes {
                 Some(bytes) => format!("\n{}", String::from_utf8_lossy(bytes)),
                 None => "\nits bytes are gone".to_owned(),

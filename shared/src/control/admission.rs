@@ -1,9 +1,11 @@
 //! What this process remembers of who asked: connectors seen lately, so that an alert costs no read of the store, and how
-//! many audit entries who has caused in this minute. A cache only; who uses it reads the store and decides.
+//! many audit entries who has caused in this minute. A cache only; who uses it reads the store and decides. How long ago
+//! something was read is told by the monotonic clock: a host's clock that is set neither keeps a revoked key nor ends a good one.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::control::connector::Connector;
 use crate::limits::{AUDIT_COUNTERS, CONNECTORS_CACHED};
@@ -13,25 +15,25 @@ use crate::time::Timestamp;
 /// One a process.
 #[derive(Debug, Default)]
 pub struct Admission {
-    connectors: Mutex<BTreeMap<ConnectorId, (Timestamp, Connector)>>,
+    connectors: Mutex<BTreeMap<ConnectorId, (Instant, Connector)>>,
     /// By the principal of an MQTT connection; asked only while the store is away.
-    principals: Mutex<BTreeMap<String, (Timestamp, Connector)>>,
+    principals: Mutex<BTreeMap<String, (Instant, Connector)>>,
     /// Entries of the audit log that each name has caused in the minute, counted since 1970, that stands beside.
     audited: Mutex<BTreeMap<String, (i64, u64)>>,
 }
 
 impl Admission {
     /// The connector as it was last read, and when.
-    pub(crate) fn cached(&self, id: &ConnectorId) -> Option<(Timestamp, Connector)> {
+    pub(crate) fn cached(&self, id: &ConnectorId) -> Option<(Instant, Connector)> {
         self.connectors.lock().get(id).cloned()
     }
 
-    pub(crate) fn keep(&self, connector: &Connector, read_at: Timestamp) {
+    pub(crate) fn keep(&self, connector: &Connector) {
         let mut connectors = self.connectors.lock();
         if connectors.len() >= CONNECTORS_CACHED {
             connectors.clear();
         }
-        connectors.insert(connector.registration.id.clone(), (read_at, connector.clone()));
+        connectors.insert(connector.registration.id.clone(), (Instant::now(), connector.clone()));
     }
 
     pub(crate) fn forget(&self, id: &ConnectorId) {
@@ -40,17 +42,17 @@ impl Admission {
     }
 
     /// Whom the principal named when the store last answered, and when that was.
-    pub(crate) fn named(&self, principal: &str) -> Option<(Timestamp, Connector)> {
+    pub(crate) fn named(&self, principal: &str) -> Option<(Instant, Connector)> {
         self.principals.lock().get(principal).cloned()
     }
 
-    pub(crate) fn keep_named(&self, principal: &str, found: Option<&Connector>, read_at: Timestamp) {
+    pub(crate) fn keep_named(&self, principal: &str, found: Option<&Connector>) {
         let mut principals = self.principals.lock();
         if principals.len() >= CONNECTORS_CACHED {
             principals.clear();
         }
         match found {
-            Some(connector) => drop(principals.insert(principal.to_owned(), (read_at, connector.clone()))),
+            Some(connector) => drop(principals.insert(principal.to_owned(), (Instant::now(), connector.clone()))),
             None => drop(principals.remove(principal)),
         }
     }

@@ -124,11 +124,11 @@ pub async fn by_principal(app: &App, principal: &str) -> Result<Caller, BackendE
             Ok(connectors) => {
                 let named = connectors.into_iter().filter(|connector| connector.principal() == principal);
                 let found = named.min_by_key(|connector| connector.revoked);
-                app.admission.keep_named(principal, found.as_ref(), app.clock.now());
+                app.admission.keep_named(principal, found.as_ref());
                 found
             }
             Err(problem) => match app.admission.named(principal) {
-                Some((read, connector)) if app.clock.since(read) < CONNECTOR_VALID_WITHOUT_STORE => Some(connector),
+                Some((read, connector)) if read.elapsed() < CONNECTOR_VALID_WITHOUT_STORE => Some(connector),
                 _ => return Err(problem),
             },
         };
@@ -140,19 +140,17 @@ pub async fn by_principal(app: &App, principal: &str) -> Result<Caller, BackendE
 async fn connector(app: &App, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {
     let cached = app.admission.cached(id);
     if let Some((read, connector)) = &cached
-        && app.clock.since(*read) < CONNECTOR_FRESH
+        && read.elapsed() < CONNECTOR_FRESH
     {
         return Ok(Some(connector.clone()));
     }
     match (connectors::get(&*app.store, id).await, cached) {
         (Ok(Some(connector)), _) => {
-            app.admission.keep(&connector, app.clock.now());
+            app.admission.keep(&connector);
             Ok(Some(connector))
         }
         (Ok(None), _) => Ok(None),
-        (Err(_), Some((read, connector))) if app.clock.since(read) < CONNECTOR_VALID_WITHOUT_STORE => {
-            Ok(Some(connector))
-        }
+        (Err(_), Some((read, connector))) if read.elapsed() < CONNECTOR_VALID_WITHOUT_STORE => Ok(Some(connector)),
         (Err(e), _) => Err(e),
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PARTITION, each};
 use crate::error::BackendError;
-use crate::limits::{DEAD_LETTERS, DEAD_LETTERS_OF_STREAM, DEAD_LETTERS_RECOUNTED};
+use crate::limits::{DEAD_LETTERS, DEAD_LETTERS_OF_STREAM, DEAD_LETTERS_RECOUNTED, STORED_AHEAD};
 use crate::record::StreamId;
 use crate::store::{Expect, Key, PutError, Store, Version};
 use crate::time::{Clock, Timestamp};
@@ -33,7 +33,9 @@ async fn left(store: &dyn Store, clock: &Clock, name: &str, prefix: &str, most: 
     if count.letters < most {
         return Ok(most - count.letters);
     }
-    if count.recounted_at.is_some_and(|at| clock.since(at) < DEAD_LETTERS_RECOUNTED) {
+    // One that lies ahead was written before the clock was set back.
+    let recent = |at: Timestamp| at <= clock.now() + STORED_AHEAD && clock.since(at) < DEAD_LETTERS_RECOUNTED;
+    if count.recounted_at.is_some_and(recent) {
         return Ok(0);
     }
     let mut letters = 0;

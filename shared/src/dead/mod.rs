@@ -144,13 +144,17 @@ pub async fn bury_unadmitted(
     bury(app, &stream, &tenant, vec![rejected]).await.map(|_| ())
 }
 
-/// Stores a message that belongs to no stream, such as one that no program of ours wrote, under the stream `stray`; durable
-/// when it returns.
-pub async fn bury_stray(app: &App, raw: Bytes, detail: String) -> Result<(), BackendError> {
+/// Stores a message that belongs to no stream, such as one that no program of ours wrote, under the stream `stray`, with who
+/// pushed it if that is known; durable when it returns.
+pub async fn bury_stray(app: &App, raw: Bytes, detail: String, sender: Option<&Sender>) -> Result<(), BackendError> {
     let fatal = |e: ids::BadId| BackendError::Fatal(e.to_string());
     let (source, stream) = (SourceId::new("stray").map_err(fatal)?, StreamId::new("stray").map_err(fatal)?);
     let tenant = TenantId::new("stray").map_err(fatal)?;
-    let rejected = Rejected::new(source, Reject::new(Reason::NotData, detail), &raw);
+    let mut reject = Reject::new(Reason::NotData, detail);
+    if let Some(sender) = sender {
+        reject = reject.sent_by(sender);
+    }
+    let rejected = Rejected::new(source, reject, &raw);
     bury(app, &stream, &tenant, vec![rejected]).await.map(|_| ())
 }
 

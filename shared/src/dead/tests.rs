@@ -16,10 +16,16 @@ use crate::limits::{DEAD_LETTERS_OF_STREAM, DEAD_LETTERS_RECOUNTED};
 use crate::record::{Data, Draft, Observation, Origin, WhenFull};
 use crate::settings::Settings;
 use crate::sources::identify;
-use crate::time::{Clock, Rng};
+use crate::time::{Clock, Rng, WallClock};
 
 fn app() -> (App, TempDir) {
-    let clock = Clock::simulated("2026-08-01T00:00:00Z".parse().unwrap());
+    let (app, _, folder) = settable_app();
+    (app, folder)
+}
+
+/// With the host's clock, to be set.
+fn settable_app() -> (App, WallClock, TempDir) {
+    let (clock, wall) = Clock::settable("2026-08-01T00:00:00Z".parse().unwrap());
     let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
     let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap());
     let folder = tempfile::tempdir().unwrap();
@@ -30,7 +36,7 @@ fn app() -> (App, TempDir) {
         sink: Arc::new(FaultySink::memory()),
         upstream: Arc::new(Scripted::new([])),
     };
-    (App::new(Settings::local(), seams, clock, Rng::seeded(1)), folder)
+    (App::new(Settings::local(), seams, clock, Rng::seeded(1)), wall, folder)
 }
 
 fn stream(id: &str) -> Stream {
@@ -70,7 +76,12 @@ fn of_tomorrow(app: &App, source: &SourceId, n: u64, origin: Origin) -> Draft {
 async fn s9_what_is_refused_after_decoding_keeps_its_bytes_and_says_who_pushed_it() {
     let (app, _folder) = app();
     let stream = stream("iot_purpleair");
-    let sender = Sender { topic: "sensors/purpleair/7/state".into(), principal: None, client: Some("roof".into()) };
+    let sender = Sender {
+        topic: "sensors/purpleair/7/state".into(),
+        principal: None,
+        client: Some("roof".into()),
+        sensor: Some("7".into()),
+    };
     let rows: Vec<_> = (0..3)
         .map(|n| {
             let raw = if n < 2 { Bytes::from(format!("{{\"n\":{n}, \"x\":1}}")) } else { Bytes::new() };
@@ -137,4 +148,23 @@ async fn r4_a_letter_is_found_by_its_id_with_bytes_of_any_size() {
     assert!(matches!(found.raw, Raw::Blob(_)));
     assert_eq!(raw(&*app.blobs, &found).await.unwrap(), Some(large));
     assert_eq!(find(&*app.store, EventId::from_bytes([9; 16])).await.unwrap(), None);
+}
+
+/// M4: the clock is set back a year after a count. What has expired makes room all the same.
+#[tokio::test(start_paused = true)]
+async fn m4_letters_are_counted_anew_although_the_clock_was_set_back() {
+    let (app, wall, _folder) = settable_app();
+    let noisy = stream("iot_noisy");
+    let most = DEAD_LETTERS_OF_STREAM;
+    wall.step(365 * 24 * 3_600);
+    for from in (0..most + 300).step_by(300) {
+        bury_rejects(&app, &noisy, rejects(&noisy.source, from..from + 300)).await.unwrap();
+    }
+    for letter in list(&*app.store, Some(&noisy.id), 100).await.unwrap() {
+        store::remove(&*app.store, &Key::new(PARTITION, format!("{}/{}", letter.stream, letter.id))).await.unwrap();
+    }
+    wall.step(-365 * 24 * 3_600);
+    bury_rejects(&app, &noisy, rejects(&noisy.source, 90_000..90_010)).await.unwrap();
+    let kept = list(&*app.store, Some(&noisy.id), most as usize * 2).await.unwrap();
+    assert_eq!(kept.len() as u64, most - 100 + 10);
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod alert;
 pub mod encoding;
+pub mod form;
 pub mod sensor;
 
 mod json;
@@ -62,7 +63,7 @@ impl Format {
     /// # Errors
     /// When the body as a whole does not hold data of this format: `not_data`, `bad_json`, `bad_xml`, `doctype`, `too_large`.
     pub fn rows<'a>(self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-        (self.rows)(body, context)
+        (self.rows)(body, context).map_err(|reject| form::told(reject, body))
     }
 }
 

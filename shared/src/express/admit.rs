@@ -8,7 +8,7 @@ use crate::control::audit::{self, Action};
 use crate::control::caller::{self, Caller};
 use crate::control::connector::Connector;
 use crate::dead;
-use crate::error::{BackendError, Reason, Reject};
+use crate::error::{BackendError, Reason, Reject, Sender};
 use crate::record::{ConnectorId, SourceId};
 use crate::sources;
 
@@ -30,14 +30,15 @@ pub async fn refuse_connector(
 }
 
 /// Refuses what a named MQTT client published below `alerts/` where no alert can come; its bytes are kept.
-pub async fn refuse_topic(app: &App, caller: &Caller, topic: &str, body: Bytes) -> Result<Refusal, BackendError> {
+pub async fn refuse_topic(app: &App, caller: &Caller, sender: &Sender, body: Bytes) -> Result<Refusal, BackendError> {
+    let topic = &sender.topic;
     let (detail, subject) = (format!("topic {topic:?} is not alerts/{{source_id}}"), format!("{topic:.100}"));
     let connector = caller.connector().map(|connector| &connector.registration.id).or(caller.revoked()).cloned();
     match &connector {
         Some(id) => refuse_connector(app, id, &subject, &detail).await?,
         None => refuse_stranger(app, &caller.proof().to_string(), &subject, &detail).await?,
     }
-    dead::bury_stray(app, body, detail.clone()).await?;
+    dead::bury_stray(app, body, detail.clone(), Some(sender)).await?;
     Ok(Refusal { why: Why::NotGranted, connector, reject: Reject::new(Reason::UnauthorisedSource, detail) })
 }
 

@@ -21,12 +21,13 @@ use crate::ingest;
 use crate::limits::{COPY_DELAY, HEDGE};
 use crate::queue::{Body, Message, send_one};
 use crate::record::{Envelope, Outgoing, Stream, Tier};
-use crate::sink::{Lane, Sent};
+use crate::sink::{Lane, Sent, Written};
 
 /// Where the record is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Durable {
-    Broker,
+    /// Where it lies, if the broker says so.
+    Broker(Option<Written>),
     Queue,
     /// The broker refused it for good.
     Refused(Reason, String),
@@ -59,7 +60,7 @@ impl Sender<'_> {
     /// Only the first answer is heard. The record counts as accepted also when the sender has hung up.
     fn hears(&mut self, outcome: Result<Durable, BackendError>) {
         let Some(tell) = self.tell.take() else { return };
-        if matches!(outcome, Ok(Durable::Broker | Durable::Queue)) {
+        if matches!(outcome, Ok(Durable::Broker(_) | Durable::Queue)) {
             self.app.tally.accepted(1, u64::from(self.revision > 0));
             ingest::count_processed(&self.stream.source, 1);
         }
@@ -88,8 +89,8 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
             tokio::pin!(copy);
             let (outcome, copied) = tokio::select! { biased;
                 outcome = &mut broker => {
-                    if outcome == Sent::Acked {
-                        sender.hears(Ok(Durable::Broker));
+                    if let Sent::Acked(written) = outcome {
+                        sender.hears(Ok(Durable::Broker(written)));
                     }
                     // The copy may be half-way there: let it end, then judge it.
                     (outcome, copy.await)
@@ -108,8 +109,8 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
         }
     };
     match outcome {
-        Sent::Acked => {
-            sender.hears(Ok(Durable::Broker));
+        Sent::Acked(written) => {
+            sender.hears(Ok(Durable::Broker(written)));
             delivered(app, &record);
         }
         Sent::Refused(reason, detail) => sender.hears(Ok(Durable::Refused(reason, detail))),
@@ -123,17 +124,17 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
 async fn both(app: &App, envelope: &Envelope, record: &Outgoing, outcome: Sent, mut sender: Sender<'_>) {
     let overtaken = sender.tell.is_none();
     let name = match outcome {
-        Sent::Acked => "acknowledged",
+        Sent::Acked(_) => "acknowledged",
         Sent::Refused(..) => "refused",
         Sent::Retry(_) => "given_up",
     };
     metrics::counter!("stream_express_hedged_total", "broker" => name).increment(1);
     match outcome {
-        Sent::Acked if marks::make_void(&*app.store, &app.clock, envelope.id, &record.key).await => {
+        Sent::Acked(_) if marks::make_void(&*app.store, &app.clock, envelope.id, &record.key).await => {
             delivered(app, record)
         }
         // Its copy cannot be made void: it is a visible duplicate, and counts when it is delivered [K6].
-        Sent::Acked => app.tally.repeated(1),
+        Sent::Acked(_) => app.tally.repeated(1),
         Sent::Refused(reason, detail) if !overtaken => {
             // The sender hears of the refusal, and the copy must not become a second dead letter.
             marks::make_void(&*app.store, &app.clock, envelope.id, &record.key).await;

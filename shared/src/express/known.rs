@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::marks::thread_hash;
 use super::reply::Accepted;
@@ -20,7 +20,7 @@ use crate::error::BackendError;
 use crate::limits::{ALERTS_KNOWN, CONTENTS_OF_EVENT, CONTENTS_OF_NAME, HEDGE, THREAD_KEPT};
 use crate::record::{EventId, SourceId};
 use crate::store::{Expect, Key, PutError, Store};
-use crate::time::{Clock, Timestamp};
+use crate::time::Clock;
 
 /// As it is stored.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ pub(super) struct Names<'a> {
 impl Names<'_> {
     /// Waits until no other alert of this name is under way in this process.
     pub(super) async fn turn(&self, key: &Key) -> OwnedMutexGuard<()> {
-        self.recent.turn(key, self.clock.now()).await
+        self.recent.turn(key).await
     }
 
     /// An alert waits for the store no longer than for the broker [E2].
@@ -162,8 +162,7 @@ impl Names<'_> {
 
     /// Keeps what is known now. `false`: another instance has written meanwhile.
     pub(super) async fn keep(&self, key: &Key, look: &Look) -> bool {
-        let now = self.clock.now();
-        self.recent.keep(key, &look.known, now);
+        self.recent.keep(key, &look.known);
         let value = match serde_json::to_vec(&look.known) {
             Ok(value) => value,
             Err(problem) => {
@@ -172,7 +171,7 @@ impl Names<'_> {
             }
         };
         let expect = look.expect.unwrap_or(Expect::Any);
-        let put = self.store.put_if(key, value.into(), expect, Some(now + THREAD_KEPT));
+        let put = self.store.put_if(key, value.into(), expect, Some(self.clock.now() + THREAD_KEPT));
         match timeout(HEDGE, put).await {
             Ok(Ok(_)) => true,
             Ok(Err(PutError::Conflict)) => false,
@@ -194,13 +193,13 @@ pub struct Recent(Mutex<BTreeMap<String, Remembered>>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    at: Timestamp,
+    at: Option<Instant>,
     known: Known,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Recent {
-    async fn turn(&self, key: &Key, now: Timestamp) -> OwnedMutexGuard<()> {
+    async fn turn(&self, key: &Key) -> OwnedMutexGuard<()> {
         let turn = {
             let mut names = self.0.lock();
             if names.len() >= ALERTS_KNOWN && !names.contains_key(&key.sort) {
@@ -209,7 +208,7 @@ impl Recent {
                 oldest.map(|key| names.remove(&key));
             }
             let name = names.entry(key.sort.clone()).or_default();
-            name.at = now;
+            name.at = Some(Instant::now());
             name.turn.clone()
         };
         turn.lock_owned().await
@@ -219,9 +218,9 @@ impl Recent {
         self.0.lock().get(&key.sort).map(|name| name.known.clone()).unwrap_or_default()
     }
 
-    fn keep(&self, key: &Key, known: &Known, now: Timestamp) {
+    fn keep(&self, key: &Key, known: &Known) {
         let mut names = self.0.lock();
         let name = names.entry(key.sort.clone()).or_default();
-        (name.at, name.known) = (now, known.clone());
+        (name.at, name.known) = (Some(Instant::now()), known.clone());
     }
 }

@@ -8,6 +8,7 @@ pub mod marks;
 mod reply;
 mod thread;
 pub mod tries;
+pub mod turns;
 
 use bytes::Bytes;
 
@@ -15,7 +16,7 @@ use crate::app::App;
 use crate::control::caller::{Caller, Proof};
 use crate::dead::{self, Rejected};
 use crate::decode::{Context, Format, Row};
-use crate::error::{BackendError, Reason, Reject};
+use crate::error::{BackendError, Reason, Reject, Sender};
 use crate::ingest::{self, IngestError, pack, validate};
 use crate::limits::ALERT_BYTES;
 use crate::record::{
@@ -37,6 +38,19 @@ pub struct Incoming<'a> {
     pub body: Bytes,
     /// When the door had it whole; the time of acceptance [P1].
     pub received_at: Timestamp,
+    /// Over MQTT: the topic and who published there, for the dead letters [R4].
+    pub sender: Option<&'a Sender>,
+}
+
+impl Incoming<'_> {
+    /// On its way to the dead letters, with the bytes that came and who pushed them.
+    fn rejected(&self, source: &SourceId, reject: Reject) -> Rejected {
+        let reject = match self.sender {
+            Some(sender) => reject.sent_by(sender),
+            None => reject,
+        };
+        Rejected::new(source.clone(), reject, &self.body)
+    }
 }
 
 /// What the sender hears.
@@ -148,7 +162,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
                 if let Some(body) = whole {
                     reject = reject.with_raw(body.clone());
                 }
-                let original = Rejected::new(stream.source.clone(), reject.clone(), &incoming.body);
+                let original = incoming.rejected(&stream.source, reject.clone());
                 let buried = dead::bury_rejects(app, &stream, vec![original]).await;
                 if let Err(problem) = buried {
                     return Verdict::Unavailable { accepted, problem };
@@ -198,7 +212,7 @@ pub async fn examine(app: &App, incoming: &Incoming<'_>) -> Result<Examined, Une
         Err(reject) => {
             let reject = reject.with_raw(incoming.body.clone());
             ingest::count_failed(stream.source.as_str(), reject.reason, 1);
-            let rejected = Rejected::new(stream.source.clone(), reject.clone(), &incoming.body);
+            let rejected = incoming.rejected(&stream.source, reject.clone());
             dead::bury_rejects(app, &stream, vec![rejected]).await?;
             return Err(Unexamined::Refused(refused(reject)));
         }
@@ -211,7 +225,7 @@ pub async fn examine(app: &App, incoming: &Incoming<'_>) -> Result<Examined, Une
 async fn keep_refused(app: &App, incoming: &Incoming<'_>, mut refusal: Refusal) -> Result<Unexamined, BackendError> {
     if let (Proof::Principal(_), Some(source)) = (incoming.caller.proof(), incoming.source) {
         refusal.reject = refusal.reject.with_raw(incoming.body.clone());
-        let rejected = Rejected::new(source.clone(), refusal.reject.clone(), &incoming.body);
+        let rejected = incoming.rejected(source, refusal.reject.clone());
         dead::bury_unadmitted(app, refusal.connector.as_ref(), rejected).await?;
     }
     Ok(Unexamined::Refused(refusal))
@@ -288,10 +302,10 @@ async fn publish(
         Ok(record) => record,
         Err(reject) => return Ok(Err(reject)),
     };
-    let reply = |acknowledged_by| Accepted::new(&record, alert, acknowledged_by, now);
+    let reply = |acknowledged_by, written| Accepted::new(&record, alert, acknowledged_by, written, now);
     if record.tier != Tier::Critical {
         let queued = ingest::queue_one(app, stream, &record).await?;
-        return Ok(queued.map(|()| reply(AcknowledgedBy::Queue)));
+        return Ok(queued.map(|()| reply(AcknowledgedBy::Queue, None)));
     }
     let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
     let mut outgoing = match pack::outgoing(&record, &app.settings, traceparent) {
@@ -300,10 +314,10 @@ async fn publish(
     };
     outgoing.mark_expired(now);
     let value = outgoing.value.clone();
-    let acknowledged_by = match hedge::send(app, stream, outgoing).await? {
-        Durable::Broker => AcknowledgedBy::Broker,
-        Durable::Queue => AcknowledgedBy::Queue,
+    let (acknowledged_by, written) = match hedge::send(app, stream, outgoing).await? {
+        Durable::Broker(written) => (AcknowledgedBy::Broker, written),
+        Durable::Queue => (AcknowledgedBy::Queue, None),
         Durable::Refused(reason, detail) => return Ok(Err(Reject::new(reason, detail).with_raw(value))),
     };
-    Ok(Ok(reply(acknowledged_by)))
+    Ok(Ok(reply(acknowledged_by, written)))
 }

@@ -1,14 +1,16 @@
 //! What the sender of an accepted alert is told [E5]: the same over HTTP, as MQTT confirmation and on the command line. It says
 //! all that is known, also what of the alert could not be read.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::WARNINGS;
 use crate::record::{AlertFacts, EventId, Quality, Record, ShapeTold, Topic};
+use crate::sink::Written;
 use crate::time::Timestamp;
 
 /// Where an accepted alert is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AcknowledgedBy {
     /// The broker, with all replicas.
@@ -18,7 +20,7 @@ pub enum AcknowledgedBy {
 }
 
 /// What one accepted alert became: E5's fields, the same through every door.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// The event's id, under which the record is published.
     pub event_id: EventId,
@@ -36,6 +38,9 @@ pub struct Accepted {
     pub acknowledged_by: AcknowledgedBy,
     /// Where it is published, without a prefix.
     pub topic: String,
+    /// `partition` and `offset` in the topic, once the broker has it and says where.
+    #[serde(flatten)]
+    pub written: Option<Written>,
     /// Any status but `Actual`: it does not reach the critical topic.
     pub drill: bool,
 }
@@ -45,6 +50,7 @@ impl Accepted {
         record: &Record,
         alert: &AlertFacts,
         acknowledged_by: AcknowledgedBy,
+        written: Option<Written>,
         now: Timestamp,
     ) -> Accepted {
         Accepted {
@@ -56,6 +62,7 @@ impl Accepted {
             warnings: warnings(&record.draft.quality),
             acknowledged_by,
             topic: record.topic.name().to_owned(),
+            written,
             drill: record.topic == Topic::ALERT_DRILLS,
         }
     }

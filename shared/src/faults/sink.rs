@@ -1,6 +1,6 @@
 //! A sink for tests that fails as told: over memory, or around another sink. It knows everything that it stored.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::error::{BackendError, Reason};
 use crate::limits::{ASK_FOR_RETURN, TRY};
 use crate::record::Outgoing;
 use crate::record::Topic;
-use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, refusal};
+use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, Written, refusal};
 use crate::time::Rng;
 
 /// What befalls one record.
@@ -47,6 +47,7 @@ pub struct FaultySink {
 #[derive(Default)]
 struct Behaviour {
     stored: Vec<Outgoing>,
+    next_offsets: BTreeMap<Topic, i64>,
     sends: Vec<(Lane, usize)>,
     script: VecDeque<Fault>,
     seeded: Option<(Rng, Shares)>,
@@ -119,6 +120,15 @@ impl FaultySink {
         self.state().sends.clone()
     }
 
+    /// One partition a topic; its offsets count the topic's records.
+    fn store(&self, record: &Outgoing) -> Written {
+        let mut state = self.state();
+        state.stored.push(record.clone());
+        let next = state.next_offsets.entry(record.topic).or_default();
+        *next += 1;
+        Written { partition: 0, offset: *next - 1 }
+    }
+
     fn state(&self) -> MutexGuard<'_, Behaviour> {
         self.state.lock()
     }
@@ -171,8 +181,17 @@ impl Sink for FaultySink {
         let passed: Vec<usize> = (0..records.len()).filter(passed).collect();
         let kept: Vec<Outgoing> = passed.iter().map(|&index| records[index].clone()).collect();
         let kept_outcomes = match &self.inner {
-            Some(inner) => inner.send(lane, &kept).await,
-            None => kept.iter().map(|record| refusal(record).unwrap_or(Sent::Acked)).collect(),
+            Some(inner) => {
+                let outcomes = inner.send(lane, &kept).await;
+                for (record, _) in kept.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_acked()) {
+                    self.store(record);
+                }
+                outcomes
+            }
+            None => {
+                let stored = |record| Sent::Acked(Some(self.store(record)));
+                kept.iter().map(|record| refusal(record).unwrap_or_else(|| stored(record))).collect()
+            }
         };
         let mut outcomes: Vec<Sent> = faults
             .iter()
@@ -181,11 +200,8 @@ impl Sink for FaultySink {
                 _ => Sent::Retry("failed as told".into()),
             })
             .collect();
-        for ((index, record), outcome) in passed.into_iter().zip(kept).zip(kept_outcomes) {
-            if outcome == Sent::Acked {
-                self.state().stored.push(record);
-            }
-            if faults[index] == Fault::None || outcome != Sent::Acked {
+        for (index, outcome) in passed.into_iter().zip(kept_outcomes) {
+            if faults[index] == Fault::None || !outcome.is_acked() {
                 outcomes[index] = outcome;
             }
         }
@@ -231,7 +247,7 @@ mod tests {
         records[4].key = "bad".into();
         let outcomes = sink.send(Lane::Bulk, &records).await;
         let short = |sent: &Sent| match sent {
-            Sent::Acked => 'a',
+            Sent::Acked(_) => 'a',
             Sent::Retry(_) => 't',
             Sent::Refused(..) => 'r',
         };
@@ -248,7 +264,7 @@ mod tests {
             (sink.send(Lane::Bulk, &records).await, sink.stored().len())
         };
         let (outcomes, stored) = run().await;
-        let acked = outcomes.iter().filter(|sent| **sent == Sent::Acked).count();
+        let acked = outcomes.iter().filter(|sent| sent.is_acked()).count();
         assert!(acked < stored && stored < 200, "{acked} acknowledged, {stored} stored");
         assert_eq!(run().await, (outcomes, stored));
     }

@@ -253,12 +253,29 @@ impl Envelope {
 /// What became of one record at a sink [Q1].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
-    /// The sink has it for good.
-    Acked,
+    /// Durable, and where; `None` when the sink does not know where, as after a repeat that a broker left out.
+    Acked(Option<Written>),
     /// May succeed later; the text is for people. A timed-out record may have been written: a possible duplicate.
     Retry(String),
     /// Never will; goes to the dead letters.
     Refused(Reason, String),
+}
+
+impl Sent {
+    /// Whether the sink has the record.
+    pub fn is_acked(&self) -> bool {
+        matches!(self, Sent::Acked(_))
+    }
+}
+
+/// Where an acknowledged record lies in its topic [E5]. A file has the partition 0, and its offsets are bytes: there the
+/// record's line begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Written {
+    /// Partition of the topic.
+    pub partition: i32,
+    /// Offset in the partition.
+    pub offset: i64,
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ impl Data {
 }
 
 /// What became of the shapes that an alert told [E5].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ShapeTold {
     /// All of them stand in the record's geometry.

@@ -28,9 +28,9 @@ impl Origin {
         if reject.raw.is_empty() {
             reject.raw = if self.raw.is_empty() { data.json().to_owned().into() } else { self.raw.clone() };
         }
-        match &self.sender {
-            Some(sender) => reject.sent_by(sender),
-            None => reject,
-        }
+        let Some(sender) = &self.sender else { return reject };
+        let data: serde_json::Value = serde_json::from_str(data.json()).unwrap_or_default();
+        let named = data["sensor_id"].as_str().map(str::to_owned);
+        reject.sent_by(&Sender { sensor: named.or_else(|| sender.sensor.clone()), ..(**sender).clone() })
     }
 }

@@ -1,13 +1,16 @@
-//! `streams.yaml`, parsed once into valid values [L1]. What is registered of it stands in `streams`.
+//! `streams.yaml`, parsed once into valid values [L1]. What is registered of it stands in `streams`. What is wrong with it is told with its field, and where that stands in the
+//! text.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
+use super::places;
 use crate::record::{SourceId, StreamId, TenantId};
-use crate::sources::{self, ConnectorKind, Polled};
+use crate::sources::{self, ConnectorKind, Polled, Step, WrongField};
 
 /// Streams of one deployment.
 pub(super) const STREAMS_MAX: usize = 1_000;
@@ -44,77 +47,38 @@ pub struct StreamSpec {
     pub interval: Interval,
 }
 
+/// The file before the streams' `config` was read by their connectors.
 #[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Field {
-    Id,
-    SourceId,
-    Connector,
-    Tenant,
-    Interval,
-    Config,
+#[serde(deny_unknown_fields, expecting = "version and streams")]
+struct UnreadFile {
+    version: u32,
+    streams: Vec<UnreadSpec>,
 }
 
-/// By hand, because a `config` must be read by its own connector's type while the parser still knows the line.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a stream with id, source_id, connector, tenant, interval and config")]
+struct UnreadSpec {
+    id: StreamId,
+    source_id: SourceId,
+    connector: ConnectorKind,
+    tenant: TenantId,
+    interval: Interval,
+    config: Value,
+}
+
+impl TryFrom<UnreadSpec> for StreamSpec {
+    type Error = WrongField;
+
+    fn try_from(unread: UnreadSpec) -> Result<StreamSpec, WrongField> {
+        let UnreadSpec { id, source_id, connector, tenant, interval, config } = unread;
+        let polled = connector.read(config).map_err(|wrong| wrong.within([Step::from("config")]))?;
+        Ok(StreamSpec { id, source_id, polled, tenant, interval })
+    }
+}
+
 impl<'de> Deserialize<'de> for StreamSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StreamSpec, D::Error> {
-        deserializer.deserialize_map(SpecVisitor)
-    }
-}
-
-struct SpecVisitor;
-
-impl<'de> Visitor<'de> for SpecVisitor {
-    type Value = StreamSpec;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a stream with id, source_id, connector, tenant, interval and config")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StreamSpec, A::Error> {
-        let (mut id, mut source_id, mut tenant, mut interval) = (None, None, None, None);
-        let (mut connector, mut polled, mut unread) = (None, None, None);
-        while let Some(field) = map.next_key()? {
-            let repeated = match field {
-                Field::Id => id.replace(map.next_value()?).is_some(),
-                Field::SourceId => source_id.replace(map.next_value()?).is_some(),
-                Field::Tenant => tenant.replace(map.next_value()?).is_some(),
-                Field::Interval => interval.replace(map.next_value()?).is_some(),
-                Field::Connector => connector.replace(map.next_value()?).is_some(),
-                Field::Config => match connector {
-                    Some(kind) => polled.replace(map.next_value_seed(ConfigOf(kind))?).is_some(),
-                    // It stands before its connector: kept until that is known.
-                    None => unread.replace(map.next_value::<serde_json::Value>()?).is_some(),
-                },
-            };
-            if repeated {
-                return Err(A::Error::custom("a field of the stream stands twice"));
-            }
-        }
-        let kind: ConnectorKind = connector.ok_or_else(|| A::Error::missing_field("connector"))?;
-        let polled = match (polled, unread) {
-            (Some(polled), None) => polled,
-            (None, Some(unread)) => kind.read(unread).map_err(A::Error::custom)?,
-            (None, None) => return Err(A::Error::missing_field("config")),
-            (Some(_), Some(_)) => return Err(A::Error::duplicate_field("config")),
-        };
-        Ok(StreamSpec {
-            id: id.ok_or_else(|| A::Error::missing_field("id"))?,
-            source_id: source_id.ok_or_else(|| A::Error::missing_field("source_id"))?,
-            polled,
-            tenant: tenant.ok_or_else(|| A::Error::missing_field("tenant"))?,
-            interval: interval.ok_or_else(|| A::Error::missing_field("interval"))?,
-        })
-    }
-}
-
-struct ConfigOf(ConnectorKind);
-
-impl<'de> DeserializeSeed<'de> for ConfigOf {
-    type Value = Polled;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Polled, D::Error> {
-        self.0.read(deserializer)
+        UnreadSpec::deserialize(deserializer)?.try_into().map_err(serde::de::Error::custom)
     }
 }
 
@@ -170,84 +134,62 @@ impl JsonSchema for Interval {
     fn inline_schema() -> bool {
         true
     }
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         "Interval".into()
     }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
         schemars::json_schema!({ "type": "string", "pattern": "^[1-9][0-9]*(s|m|h|d)$" })
     }
 }
 
 impl StreamsFile {
     /// # Errors
-    /// The text says line and column for what YAML or its shape breaks, and stream and field for what a rule forbids.
+    /// The text says the field and what is wrong with it, with line and column.
     pub fn parse(text: &str) -> Result<StreamsFile, String> {
-        let file: StreamsFile = yaml_serde::from_str(text).map_err(|e| placed(&e))?;
-        file.check()?;
-        Ok(file)
+        let value = places::unique(text).map_err(|e| match e.location() {
+            Some(_) => e.to_string(),
+            None => format!("{e} at line 1 column 1"),
+        })?;
+        let read = StreamsFile::read(value).and_then(|file| file.check().map(|()| file));
+        read.map_err(|wrong| {
+            let (line, column) = places::find(text, wrong.path());
+            format!("{wrong} at line {line} column {column}")
+        })
+    }
+
+    fn read(value: Value) -> Result<StreamsFile, WrongField> {
+        let UnreadFile { version, streams } = sources::read(value)?;
+        let spec = |(at, unread): (usize, UnreadSpec)| {
+            StreamSpec::try_from(unread).map_err(|wrong| wrong.within([Step::from("streams"), Step::Item(at)]))
+        };
+        let streams: Result<Vec<StreamSpec>, WrongField> = streams.into_iter().enumerate().map(spec).collect();
+        Ok(StreamsFile { version, streams: streams? })
     }
 
     /// What the shape cannot say.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), WrongField> {
         if self.version != 1 {
-            return Err(format!("version: {} is not known; this program reads version 1", self.version));
+            let rule = format!("{} is not known; this program reads version 1", self.version);
+            return Err(WrongField::new("version", rule));
         }
         if self.streams.len() > STREAMS_MAX {
-            return Err(format!("streams: {} streams, {STREAMS_MAX} at most", self.streams.len()));
+            let rule = format!("{} streams, {STREAMS_MAX} at most", self.streams.len());
+            return Err(WrongField::new("streams", rule));
         }
         for (at, spec) in self.streams.iter().enumerate() {
-            let wrong = |text: String| format!("streams[{at}] ({}): {text}", spec.id);
+            let wrong = |field: &str, rule: String| {
+                Err(WrongField::new(field, rule).within([Step::from("streams"), Step::Item(at)]))
+            };
             if self.streams[..at].iter().any(|other| other.id == spec.id) {
-                return Err(wrong("id: another stream has it already".into()));
+                return wrong("id", format!("another stream has the id {} already", spec.id));
             }
-            sources::route(&spec.source_id, false).map_err(|e| wrong(format!("source_id: {}", e.detail)))?;
+            if let Err(reject) = sources::route(&spec.source_id, false) {
+                return wrong("source_id", reject.detail);
+            }
         }
         Ok(())
     }
 }
 
-/// The parser names no place for what is wrong at the very first one.
-fn placed(problem: &yaml_serde::Error) -> String {
-    let text = problem.to_string();
-    if text.contains(" at line ") { text } else { format!("{text} at line 1 column 1") }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = "version: 1
-streams:
-  - id: viirs-snpp
-    source_id: firms_viirs_snpp
-    connector: firms
-    tenant: cal-fire
-    interval: 60s
-    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}
-";
-
-    #[test]
-    fn a_good_file_is_read_and_bad_ones_say_where() {
-        let file = StreamsFile::parse(GOOD).unwrap();
-        assert_eq!(file.streams[0].interval.get(), Duration::from_secs(60));
-        let Polled::Firms(config) = &file.streams[0].polled;
-        assert_eq!(config.days, 1);
-        for (from, to, says) in [
-            ("interval: 60s", "interval: 60", "interval"),
-            ("interval: 60s", "interval: 0s", "at least 1s"),
-            ("interval: 60s", "interval: 4294967295d", "at most 366d"),
-            ("tenant: cal-fire", "tenant: cal-fire\n    colour: red", "line 7"),
-            ("version: 1", "colour: red\nversion: 1", "`colour`, expected `version` or `streams` at line 1"),
-            ("source_id: firms_viirs_snpp", "source_id: evacuation_alert_x", "critical grant"),
-            ("source_id: firms_viirs_snpp", "source_id: tweets", "route table"),
-            ("version: 1", "version: 2", "version"),
-            ("area: [-124.5, 32.5, -114.1, 42.1]", "area: [-124.5, 32.5, -114.1, 42.1], days: 9", "config.days"),
-            ("connector: firms", "connector: fax", "fax"),
-        ] {
-            let error = StreamsFile::parse(&GOOD.replace(from, to)).unwrap_err();
-            assert!(error.contains(says), "{to:?} said {error:?}, not {says:?}");
-        }
-        let twice = format!("{GOOD}{}", GOOD.split_once("streams:\n").unwrap().1);
-        assert!(StreamsFile::parse(&twice).unwrap_err().contains("another stream has it"));
-    }
-}
+mod tests;

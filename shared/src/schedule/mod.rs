@@ -3,6 +3,7 @@
 pub mod file;
 pub mod lease;
 pub(crate) mod mode;
+mod places;
 pub mod seed;
 pub mod streams;
 pub mod ticks;

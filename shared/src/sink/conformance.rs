@@ -11,7 +11,7 @@ use futures::future::{FutureExt, join_all};
 use crate::error::Reason;
 use crate::limits::{RECORD_VALUE_BYTES, TRY, TRY_ENDS_LATE};
 use crate::record::{EventId, Outgoing, SCHEMAS, SourceId, TenantId, Tier, Topic, Traceparent};
-use crate::sink::{Lane, Sent, Sink, TopicState};
+use crate::sink::{Lane, Sent, Sink, TopicState, Written};
 use crate::time::{Clock, Timestamp};
 
 /// One record as it lies at its destination; what the sink does not keep is `None`.
@@ -27,6 +27,8 @@ pub struct Stored {
     pub headers: Option<Vec<(String, String)>>,
     /// Milliseconds since 1970: the time of acceptance [K5].
     pub timestamp_ms: Option<i64>,
+    /// Where it lies.
+    pub written: Written,
 }
 
 /// A place that a sink writes to, and that can be read around the sink.
@@ -79,6 +81,13 @@ fn records(law: &str, count: usize) -> Vec<Outgoing> {
     (0..count).map(|n| record(law, n)).collect()
 }
 
+/// Every record was acknowledged.
+pub fn assert_acked(outcomes: &[Sent]) {
+    for (n, outcome) in outcomes.iter().enumerate() {
+        assert!(outcome.is_acked(), "record {n} of {}: {outcome:?}", outcomes.len());
+    }
+}
+
 /// How often each of `sent` lies there.
 async fn copies(world: &dyn TestSink, sent: &[Outgoing]) -> Vec<usize> {
     let mut counts: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
@@ -91,11 +100,39 @@ async fn copies(world: &dyn TestSink, sent: &[Outgoing]) -> Vec<usize> {
 /// Sends until the place is back: the proof that an outage is over.
 async fn until_acked(sink: &dyn Sink, lane: Lane, law: &str) {
     for n in 0..30 {
-        if sink.send(lane, &[record(&format!("{law}, recovered"), n)]).await == [Sent::Acked] {
+        if sink.send(lane, &[record(&format!("{law}, recovered"), n)]).await[0].is_acked() {
             return;
         }
     }
     panic!("no record was acknowledged after the outage");
+}
+
+/// An acknowledgement says where its record lies [E5], also when several records and several sends go to a topic at once.
+pub async fn an_acknowledgement_says_where_its_record_lies(world: &dyn TestSink) {
+    let sink = world.open().await;
+    for lane in [Lane::Critical, Lane::Bulk] {
+        let mut batches: Vec<Vec<Outgoing>> =
+            (1..12).map(|n| records(&format!("written {lane:?} {n}"), 3 * n)).collect();
+        for record in batches.iter_mut().flatten().step_by(2) {
+            record.topic = Topic::WEATHER;
+        }
+        batches[5][4].value = vec![b'x'; RECORD_VALUE_BYTES + 1].into();
+        let outcomes = join_all(batches.iter().map(|sent| sink.send(lane, sent))).await;
+        let stored = world.read().await;
+        let mut told = BTreeMap::new();
+        for (record, outcome) in batches.iter().flatten().zip(outcomes.concat()) {
+            let found: Vec<_> = stored.iter().filter(|stored| stored.value == record.value[..]).collect();
+            match outcome {
+                Sent::Acked(Some(written)) => {
+                    assert_eq!(found.iter().map(|stored| stored.written).collect::<Vec<_>>(), [written]);
+                    let key = (record.topic, written.partition, written.offset);
+                    assert!(told.insert(key, record.event).is_none(), "two records at one place: {key:?}");
+                }
+                Sent::Refused(Reason::TooLarge, _) => assert_eq!(found, Vec::<&Stored>::new()),
+                other => panic!("{lane:?}: {other:?}"),
+            }
+        }
+    }
 }
 
 /// An acknowledged record lies there once, byte for byte, with key, headers and time where the sink keeps them; the
@@ -115,7 +152,8 @@ pub async fn acked_records_are_there(world: &dyn TestSink) {
             let value = format!(r#"{{"lane":"{lane:?}","text":"Brände \" {}","law":"{LAW}"}}"#, record.event);
             record.value = value.into();
         }
-        assert_eq!(sink.send(lane, &sent).await, vec![Sent::Acked; sent.len()]);
+        let outcomes = sink.send(lane, &sent).await;
+        assert_acked(&outcomes);
         let stored = world.read().await;
         let mut last_of_key: BTreeMap<(Topic, &str), usize> = BTreeMap::new();
         for record in &sent {
@@ -158,7 +196,7 @@ pub async fn a_refused_record_is_refused_alone(world: &dyn TestSink) {
             match n {
                 4 => assert!(matches!(outcome, Sent::Refused(Reason::TooLarge, _)), "{outcome:?}"),
                 7 => assert!(matches!(outcome, Sent::Refused(Reason::SinkRefused, _)), "{outcome:?}"),
-                _ => assert_eq!(*outcome, Sent::Acked, "record {n}"),
+                _ => assert!(outcome.is_acked(), "record {n}: {outcome:?}"),
             }
         }
         assert_eq!(copies(world, &sent).await, [1, 1, 1, 1, 0, 1, 1, 0, 1]);
@@ -171,7 +209,7 @@ pub async fn the_largest_record_is_taken(world: &dyn TestSink) {
     let mut sent = record("largest", 0);
     let filler = (0..RECORD_VALUE_BYTES).map(|n| b'a' + (n * n % 23) as u8);
     sent.value = filler.collect::<Vec<u8>>().into();
-    assert_eq!(sink.send(Lane::Critical, std::slice::from_ref(&sent)).await, [Sent::Acked]);
+    assert_acked(&sink.send(Lane::Critical, std::slice::from_ref(&sent)).await);
     assert_eq!(copies(world, &[sent]).await, [1]);
 }
 
@@ -198,7 +236,7 @@ pub async fn sends_at_once_keep_apart(world: &dyn TestSink) {
         for (n, outcome) in outcomes.iter().enumerate() {
             match (batch, n) {
                 (3, 250) => assert!(matches!(outcome, Sent::Refused(Reason::TooLarge, _)), "{outcome:?}"),
-                _ => assert_eq!(*outcome, Sent::Acked),
+                _ => assert!(outcome.is_acked(), "{outcome:?}"),
             }
         }
     }
@@ -227,7 +265,7 @@ pub async fn a_dropped_send_leaves_others_alone(world: &dyn TestSink) {
     };
     let (mut outcomes, ()) = tokio::join!(beside, giving_up);
     outcomes.push(sink.send(Lane::Bulk, after).await);
-    assert_eq!(outcomes.concat(), vec![Sent::Acked; kept.len()]);
+    assert_acked(&outcomes.concat());
     assert_eq!(copies(world, &kept).await, vec![1; kept.len()]);
 }
 
@@ -254,7 +292,7 @@ pub async fn acked_records_outlive_the_sink(world: &dyn TestSink) {
     let second = records(&format!("{LAW} second"), 50);
     for sent in [&first, &second] {
         let sink = world.open().await;
-        assert_eq!(sink.send(Lane::Bulk, sent).await, vec![Sent::Acked; 50]);
+        assert_acked(&sink.send(Lane::Bulk, sent).await);
     }
     assert_eq!(copies(world, &first).await, vec![1; 50]);
     assert_eq!(copies(world, &second).await, vec![1; 50]);
@@ -277,7 +315,7 @@ pub async fn an_outage_is_retry_and_passes(world: &dyn Breakable) {
     for lane in [Lane::Bulk, Lane::Critical] {
         let sent = records(&format!("outage {lane:?}"), 600);
         until_acked(&*sink, lane, "outage").await;
-        assert_eq!(sink.send(lane, &sent).await, vec![Sent::Acked; sent.len()]);
+        assert_acked(&sink.send(lane, &sent).await);
         assert!(copies(world, &sent).await.iter().all(|&copies| copies > 0));
     }
 }

@@ -18,7 +18,7 @@ use crate::error::BackendError;
 use crate::limits::TRY;
 use crate::record::Outgoing;
 use crate::record::Topic;
-use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, refusal};
+use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, Written, refusal};
 
 /// Sends that wait for the writer; more wait for a place, within their own time.
 const WAITING_SENDS: usize = 32;
@@ -84,11 +84,11 @@ impl Drop for FileSink {
 impl Sink for FileSink {
     async fn send(&self, _lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
         let mut batch = Batch::default();
-        let places: Vec<Result<usize, Sent>> = records.iter().map(|record| self.place(record, &mut batch)).collect();
+        let places: Vec<Result<Place, Sent>> = records.iter().map(|record| self.place(record, &mut batch)).collect();
         let outcomes = self.write(batch.lines).await;
-        let outcome = |place: usize| match &outcomes {
-            Ok(files) => match files.get(place) {
-                Some(Ok(())) => Sent::Acked,
+        let outcome = |place: Place| match &outcomes {
+            Ok(files) => match files.get(place.slot) {
+                Some(Ok(from)) => Sent::Acked(Some(Written { partition: 0, offset: (from + place.start) as i64 })),
                 Some(Err(problem)) => Sent::Retry(problem.clone()),
                 None => Sent::Retry("the writer gave no answer for the file".into()),
             },
@@ -118,9 +118,20 @@ struct Batch {
     lines: Vec<(String, Vec<u8>)>,
 }
 
+/// Where a record's line stands in its batch.
+struct Place {
+    /// The file's number in the batch.
+    slot: usize,
+    /// In bytes, within what the batch writes to this file.
+    start: u64,
+}
+
+/// Where in its file what a job wrote begins, or why nothing of it is there.
+type Appending = Result<u64, String>;
+
 impl FileSink {
-    /// Appends the record's line to its file's lines: the file's number in the batch.
-    fn place(&self, record: &Outgoing, batch: &mut Batch) -> Result<usize, Sent> {
+    /// Appends the record's line to its file's lines.
+    fn place(&self, record: &Outgoing, batch: &mut Batch) -> Result<Place, Sent> {
         if let Some(refused) = refusal(record) {
             return Err(refused);
         }
@@ -142,12 +153,12 @@ impl FileSink {
             }
         }
         lines.push(b'\n');
-        Ok(slot)
+        Ok(Place { slot, start: start as u64 })
     }
 
     /// One outcome a file. A job that has not begun within the time never begins; one that has is waited for, so that
     /// nothing is written after the return.
-    async fn write(&self, lines: Vec<(String, Vec<u8>)>) -> Result<Vec<Result<(), String>>, String> {
+    async fn write(&self, lines: Vec<(String, Vec<u8>)>) -> Result<Vec<Appending>, String> {
         const GONE: &str = "the file sink's writer has ended";
         let Some(jobs) = &self.jobs else { return Err(GONE.into()) };
         let claimed = Arc::new(AtomicBool::new(false));
@@ -169,7 +180,7 @@ struct Job {
     lines: Vec<(String, Vec<u8>)>,
     /// Set by whoever comes first: the writer that begins, or the sender that gives up.
     claimed: Arc<AtomicBool>,
-    done: oneshot::Sender<Vec<Result<(), String>>>,
+    done: oneshot::Sender<Vec<Appending>>,
 }
 
 /// The writer's thread: takes the jobs that wait together, appends them, syncs each touched file once, answers.
@@ -186,7 +197,7 @@ fn write_all(mut files: Files, mut waiting: mpsc::Receiver<Job>) {
         for (topic, lines) in jobs.iter().flat_map(|job| &job.lines) {
             together.entry(topic).or_default().push(lines);
         }
-        let outcomes: BTreeMap<String, Result<(), String>> = together
+        let mut outcomes: BTreeMap<String, Appending> = together
             .into_iter()
             .map(|(topic, parts)| {
                 let written = files.get(topic).and_then(|file| file.append(&parts));
@@ -194,9 +205,18 @@ fn write_all(mut files: Files, mut waiting: mpsc::Receiver<Job>) {
             })
             .collect();
         for job in jobs {
-            let answer = job.lines.iter().map(|(topic, _)| outcomes[topic].clone()).collect();
+            let answer = job.lines.iter().map(|(topic, lines)| begins(&mut outcomes, topic, lines.len())).collect();
             let _ = job.done.send(answer); // the sender may have been dropped: then nobody asks
         }
+    }
+}
+
+/// Where the next `length` bytes of those that were written together to a topic's file begin.
+fn begins(outcomes: &mut BTreeMap<String, Appending>, topic: &str, length: usize) -> Appending {
+    match outcomes.get_mut(topic) {
+        Some(Ok(next)) => Ok(std::mem::replace(next, *next + length as u64)),
+        Some(Err(problem)) => Err(problem.clone()),
+        None => Err("the writer left the file out".into()),
     }
 }
 
@@ -266,8 +286,8 @@ struct Appended<F> {
 }
 
 impl<F: Tail> Appended<F> {
-    /// All parts, synced, or none of them.
-    fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+    /// All parts, synced, or none of them: where in the file they begin.
+    fn append(&mut self, parts: &[&[u8]]) -> io::Result<u64> {
         if let Some(length) = self.cut_to {
             self.file.cut(length)?;
             self.cut_to = None;
@@ -277,7 +297,7 @@ impl<F: Tail> Appended<F> {
         if written.is_err() && self.file.cut(before).is_err() {
             self.cut_to = Some(before);
         }
-        written
+        written.map(|()| before)
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::error::{BackendError, Reason};
 use crate::limits::RECORD_VALUE_BYTES;
 use crate::record::Outgoing;
-pub use crate::record::envelope::Sent;
+pub use crate::record::envelope::{Sent, Written};
 pub use file::FileSink;
 
 /// A sink keeps its lanes apart, so that bulk never stands before an alert.

@@ -3,6 +3,7 @@
 //! and `docs/sources.md` derive from it: a new source is its own module here and one line of the table.
 
 mod alerts;
+mod config;
 pub mod firms;
 mod identity;
 mod planned;
@@ -15,6 +16,8 @@ use schemars::{Schema, SchemaGenerator};
 use crate::decode::Format;
 use crate::record::{SourceId, Tier, Topic};
 
+pub(crate) use config::read;
+pub use config::{Step, WrongField};
 pub use identity::identify;
 pub use route::{DRILL, Route, is_critical, route};
 pub use service::{Service, Services};
@@ -74,12 +77,12 @@ macro_rules! table {
             /// Every connector.
             pub const ALL: &[ConnectorKind] = &[$($(ConnectorKind::$connector,)?)*];
 
-            /// Reads the connector's own `config`, so that an error knows its line.
-            pub(crate) fn read<'de, D: serde::Deserializer<'de>>(self, config: D) -> Result<Polled, D::Error> {
+            /// Reads the connector's own `config`.
+            pub(crate) fn read(self, config: serde_json::Value) -> Result<Polled, WrongField> {
                 match self {
                     $($(ConnectorKind::$connector => {
-                        let config: $module::Config = serde::Deserialize::deserialize(config)?;
-                        config.check().map_err(|e| serde::de::Error::custom(format!("config.{e}")))?;
+                        let config: $module::Config = config::read(config)?;
+                        config.check()?;
                         Ok(Polled::$connector(config))
                     })?)*
                 }

@@ -79,6 +79,13 @@ async fn e5_refused_alerts_are_kept_told_to_their_sender_and_seen_by_nobody() {
     let reasons: Vec<&Value> =
         letters["dead_letters"].as_array().unwrap().iter().map(|letter| &letter["reason"]).collect();
     assert_eq!(reasons.len(), 4, "{letters}");
+    for letter in letters["dead_letters"].as_array().unwrap() {
+        let sender = &letter["sender"];
+        let told = ["topic", "client", "principal"]
+            .iter()
+            .all(|field| sender[*field].as_str().is_some_and(|text| !text.is_empty()));
+        assert!(told && sender["topic"].as_str().unwrap().starts_with("alerts/"), "{letter}");
+    }
 
     // A key that is revoked while its connection is open.
     let mut open = Publisher::connect_as(("127.0.0.1", system.mqtt), "open", "butte", &key).unwrap();

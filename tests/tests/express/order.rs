@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::express::AcknowledgedBy;
-use streammanager::record::Outgoing;
+use streammanager::express::turns::Turns;
+use streammanager::record::{Outgoing, SourceId};
 use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::simulated::{Simulated, send_alert};
 use tokio::time::{Instant, sleep};
@@ -106,4 +107,81 @@ async fn e4_with_the_state_store_away_no_alert_waits() {
     assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
     let fields: Vec<&str> = cancel.warnings.iter().map(|text| text.split(':').next().unwrap()).collect();
     assert_eq!(fields, ["references", "revision"], "both are best effort, and marked");
+}
+
+/// One connection's alerts, each taken by a task of its own in the order of its turns: as the emulator does.
+async fn connection(sim: &Simulated, key: &str, bodies: &[String]) {
+    let source = SourceId::new("evacuation_alert_butte").unwrap();
+    let (mut turns, mut works) = (Turns::default(), Vec::new());
+    for body in bodies {
+        let mut turn = turns.take_alerts(&sim.app, "one connection", &source, &body.clone().into()).await;
+        let (app, key, body) = (sim.app.clone(), key.to_owned(), body.clone());
+        works.push(tokio::spawn(async move {
+            turn.comes().await;
+            accepted(send_alert(&app, &key, body).await);
+        }));
+    }
+    for work in works {
+        work.await.unwrap();
+    }
+}
+
+/// A Cancel of what nobody has waits for 2 s, and with it only what may be of its thread: an alert that begins another thread
+/// goes out at once, and what follows that one stays behind it.
+#[tokio::test(start_paused = true)]
+async fn e4_a_cancel_that_waits_holds_up_no_alert_that_begins_another_thread() {
+    let sim = Simulated::new(71);
+    let key = sim.sender("butte").await;
+    sim.sink.delay(Duration::from_millis(5));
+    let started = Instant::now();
+    let bodies = [
+        alert("LOST-1", "Actual", "Cancel", &["LOST-0"]),
+        actual("FIRE-0"),
+        actual("FLOOD-0"),
+        alert("FIRE-1", "Actual", "Update", &["FIRE-0"]),
+        // Its own first message again, changed: it is known by then, or under way.
+        actual("FIRE-0").replace("Immediate", "Warning"),
+    ];
+    let sending = connection(&sim, &key, &bodies);
+    tokio::pin!(sending);
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut sending).await;
+    assert!(early.is_err(), "the Cancel waits");
+    let mut at_once = identifiers(&sim);
+    at_once.sort();
+    assert_eq!(at_once, ["FIRE-0", "FLOOD-0"]);
+    sending.await;
+    assert_eq!(identifiers(&sim)[2..], ["LOST-1", "FIRE-1", "FIRE-0"]);
+    assert!(started.elapsed() < Duration::from_secs(4), "one wait for all");
+}
+
+/// However one connection mixes two threads, with revisions and an orphan among them, each thread is published in the order in
+/// which the connection sent it, unless a message comes before what it refers to.
+#[tokio::test(start_paused = true)]
+async fn e4_however_a_connection_mixes_its_threads_each_keeps_its_order() {
+    let fire = [
+        actual("A0"),
+        alert("A1", "Actual", "Update", &["A0"]),
+        actual("A0").replace("Immediate", "Warning"),
+        alert("A2", "Actual", "Cancel", &["A1"]),
+    ];
+    let other = [actual("B0"), alert("B1", "Actual", "Cancel", &["B0"]), alert("C1", "Actual", "Cancel", &["C0"])];
+    for mask in 0..1_u32 << (fire.len() + other.len()) {
+        if mask.count_ones() as usize != other.len() {
+            continue;
+        }
+        let (mut ours, mut others) = (fire.iter(), other.iter());
+        let mixed: Vec<String> = (0..fire.len() + other.len())
+            .map(|n| if mask >> n & 1 == 1 { others.next() } else { ours.next() }.unwrap().clone())
+            .collect();
+        let sim = Simulated::new(u64::from(mask));
+        let key = sim.sender("butte").await;
+        connection(&sim, &key, &mixed).await;
+        let published = identifiers(&sim);
+        let of = |letter: &str| published.iter().filter(|id| id.starts_with(letter)).cloned().collect::<Vec<_>>();
+        assert_eq!(
+            (of("A"), of("B")),
+            (vec!["A0".into(), "A1".into(), "A0".into(), "A2".into()], vec!["B0".into(), "B1".into()]),
+            "{mask:b}"
+        );
+    }
 }

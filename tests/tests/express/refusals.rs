@@ -1,11 +1,14 @@
 //! Refusals: nobody fills the audit log with them, what AWS IoT acknowledged before is kept, and its sender is told [A5, E5, Q1].
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use streammanager::control::audit;
 use streammanager::control::connectors;
 use streammanager::dead;
-use streammanager::error::Reason;
+use streammanager::error::{Reason, Sender};
 use streammanager::express::{Verdict, Why};
+use streammanager::limits::ALERT_BYTES;
 use streammanager::record::ConnectorId;
 use streammanager_functions::HandlerError;
 use streammanager_functions::express::{Answer, handle};
@@ -144,4 +147,45 @@ async fn e5_what_is_refused_over_mqtt_is_kept_and_its_sender_is_told() {
     }
     assert!(revoked);
     assert!(!matches!(sim.alert("", actual("A")).await, Verdict::Taken { .. }));
+}
+
+/// R4: whatever is wrong with an alert over MQTT, its dead letter says on which topic it came, and which client and principal
+/// sent it, as far as AWS IoT tells.
+#[tokio::test(start_paused = true)]
+async fn r4_every_dead_letter_of_an_alert_over_mqtt_names_its_sender() {
+    const OWN: &str = "alerts/evacuation_alert_butte";
+    let sim = Simulated::new(61);
+    sim.sender("butte").await;
+    for (what, topic, principal, payload, reason) in [
+        ("no source id", "alerts/bad id", "butte", "{}".to_owned(), Reason::NotData),
+        ("another's source", "alerts/evacuation_alert_yuba", "butte", actual("A"), Reason::UnauthorisedSource),
+        ("a stranger", OWN, "cert-9", actual("B"), Reason::UnauthorisedSource),
+        ("cut", OWN, "butte", "{\"id\": \"cut".to_owned(), Reason::BadJson),
+        ("no area", OWN, "butte", actual("C").replace("\"area\"", "\"aria\""), Reason::MissingField),
+        ("too large", OWN, "butte", " ".repeat(ALERT_BYTES + 1), Reason::TooLarge),
+    ] {
+        let before = dead::list(&*sim.app.store, None, 100).await.unwrap();
+        let event =
+            json!({ "topic": topic, "principal": principal, "client": "a-client", "payload": BASE64.encode(&payload) });
+        handle(&sim.app, event).await.unwrap();
+        let letters = dead::list(&*sim.app.store, None, 100).await.unwrap();
+        let new: Vec<_> = letters.iter().filter(|letter| before.iter().all(|known| known.id != letter.id)).collect();
+        let sender = Sender {
+            topic: topic.into(),
+            client: Some("a-client".into()),
+            principal: Some(principal.into()),
+            sensor: None,
+        };
+        let told: Vec<_> = new.iter().map(|letter| (letter.reason, letter.sender.clone())).collect();
+        assert_eq!(told, [(reason, Some(sender))], "{what}");
+    }
+    // The rule's error action names no principal.
+    for topic in [OWN, "alerts/bad id"] {
+        let error =
+            json!({ "topic": topic, "base64OriginalPayload": BASE64.encode(topic), "clientId": "c" }).to_string();
+        handle(&sim.app, json!({ "Records": [{ "messageId": "m", "body": error }] })).await.unwrap();
+        let letters = dead::list(&*sim.app.store, None, 100).await.unwrap();
+        let sender = Sender { topic: topic.into(), client: Some("c".into()), principal: None, sensor: None };
+        assert!(letters.iter().any(|letter| letter.sender.as_ref() == Some(&sender)), "{topic}: {letters:?}");
+    }
 }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use streammanager::dead;
 use streammanager::error::Reason;
-use streammanager::express::{Accepted, Verdict};
+use streammanager::express::{Accepted, AcknowledgedBy, Verdict};
 use streammanager::record::{EventId, ShapeTold, SourceId};
+use streammanager::schemas;
+use streammanager::sink::Written;
 use streammanager_functions::confirm::Confirmation;
 use streammanager_tests::bodies::actual;
+use streammanager_tests::published::validator;
 use streammanager_tests::simulated::{Simulated, send_alert};
 
 use super::order::instance;
@@ -182,4 +185,34 @@ async fn e5_an_expired_alert_is_accepted_and_said_to_be_and_mqtt_confirms_what_h
     assert_eq!(serde_json::from_value::<Accepted>(confirmed).unwrap(), told);
     let again = accepted(sim.alert(&key, changed(json!({ "expires": "2026-08-01T12:00:00-07:00" }))).await);
     assert!(again.expired && again.duplicate);
+}
+
+/// Partition and offset are told once the broker has the alert, and never before.
+#[tokio::test(start_paused = true)]
+async fn e5_the_reply_says_partition_and_offset_once_the_broker_has_the_alert() {
+    let sim = Simulated::new(48);
+    let key = sim.sender("butte").await;
+    let valid = validator(&schemas::alert_accepted());
+    let confirmed = |told: &Accepted| -> Value {
+        let confirmed = serde_json::from_slice(&Confirmation::accepted(told).payload).unwrap();
+        assert!(valid.is_valid(&confirmed), "{confirmed}");
+        confirmed
+    };
+    for (event, offset) in [("Order", 0), ("Warning", 1)] {
+        let body = changed(json!({ "event": event }));
+        for duplicate in [false, true] {
+            let told = accepted(sim.alert(&key, body.clone()).await);
+            assert_eq!((told.duplicate, told.written), (duplicate, Some(Written { partition: 0, offset })), "{event}");
+            let confirmed = confirmed(&told);
+            assert_eq!((&confirmed["partition"], &confirmed["offset"]), (&json!(0), &json!(offset)));
+        }
+    }
+    sim.sink.outage(true);
+    let queued = accepted(sim.alert(&key, changed(json!({ "event": "Lifted" }))).await);
+    let drill = accepted(sim.alert(&key, changed(json!({ "status": "Test" }))).await);
+    for told in [queued, drill] {
+        assert_eq!((told.acknowledged_by, told.written), (AcknowledgedBy::Queue, None));
+        let confirmed = confirmed(&told);
+        assert!(confirmed.get("partition").is_none() && confirmed.get("offset").is_none(), "{confirmed}");
+    }
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use streammanager_tests::binary;
+use streammanager_tests::generated::forms::zip;
 use tempfile::tempdir;
 
 /// Runs in `folder`; gives exit code, standard output, standard error.
@@ -18,21 +19,6 @@ fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
 const CSV: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight
 39.5,-121.5,331.2,0.4,0.4,2026-06-01,0930,N,VIIRS,n,2.0NRT,290.1,3.4,D
 ";
-
-/// One entry without packing, and the archive's directory.
-fn zip(name: &str, content: &[u8]) -> Vec<u8> {
-    let length = |n: usize| (n as u32).to_le_bytes();
-    let mut zip = b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
-    zip.extend([length(content.len()), length(content.len())].concat());
-    zip.extend([(name.len() as u16).to_le_bytes(), [0, 0]].concat());
-    zip.extend([name.as_bytes(), content].concat());
-    zip.extend(b"PK\x01\x02\x14\0\x14\0\0\0\0\0\0\0\0\0\0\0\0\0");
-    zip.extend([length(content.len()), length(content.len())].concat());
-    zip.extend((name.len() as u16).to_le_bytes());
-    zip.extend([0; 16]);
-    zip.extend(name.as_bytes());
-    zip
-}
 
 #[test]
 fn a_file_in_another_form_is_read_or_told_what_it_is() {

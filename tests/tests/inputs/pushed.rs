@@ -43,7 +43,7 @@ async fn s12_of_a_burst_without_a_clock_every_reading_arrives_and_a_redelivery_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn s9_the_dead_letter_of_a_pushed_record_says_topic_client_and_principal() {
+async fn s9_the_dead_letter_of_a_pushed_record_says_topic_client_principal_and_sensor() {
     let sim = Simulated::new(2);
     let bad = [(1, "dev-a", "{\"cut".to_owned()), (2, "dev-b", r#"{"time": "2036-01-01T00:00:00Z"}"#.to_owned())];
     streammanager_functions::stream::handle(&sim.app, batch(&bad)).await.unwrap();
@@ -53,9 +53,23 @@ async fn s9_the_dead_letter_of_a_pushed_record_says_topic_client_and_principal()
             topic: format!("sensors/generic/{device}/state"),
             client: Some("a-client".into()),
             principal: Some("cert-7".into()),
+            sensor: Some(device.into()),
         };
         let letter = letters.iter().find(|letter| letter.reason == reason).unwrap();
         assert_eq!(letter.sender, Some(sender));
         assert!(letter.raw_bytes > 0);
     }
+}
+
+/// A gateway's topic names the gateway; the letter names the sensor whose reading it is.
+#[tokio::test(start_paused = true)]
+async fn r4_the_dead_letter_of_a_gateways_reading_names_its_own_sensor() {
+    let sim = Simulated::new(3);
+    let body =
+        r#"[{"sensor_id": "s1", "time": "2036-01-01T00:00:00Z"}, {"sensor_id": "s2", "time": "2036-01-01T00:00:00Z"}]"#;
+    streammanager_functions::stream::handle(&sim.app, batch(&[(1, "gateway", body.to_owned())])).await.unwrap();
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+    let mut sensors: Vec<_> = letters.iter().map(|letter| letter.sender.clone().unwrap().sensor.unwrap()).collect();
+    sensors.sort();
+    assert_eq!(sensors, ["s1", "s2"]);
 }

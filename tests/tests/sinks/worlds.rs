@@ -21,7 +21,7 @@ use streammanager::record::Outgoing;
 use streammanager::record::Topic;
 use streammanager::sink::conformance::{Breakable, Stored, TestSink};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
-use streammanager::sink::{FileSink, Sink};
+use streammanager::sink::{FileSink, Sink, Written};
 use streammanager_tests::{kafka, kafka_libs, skip, workspace};
 use tempfile::TempDir;
 
@@ -40,7 +40,9 @@ impl TestSink for Memory {
     }
 
     async fn read(&self) -> Vec<Stored> {
+        let mut next: BTreeMap<Topic, i64> = BTreeMap::new();
         let stored = |record: Outgoing| Stored {
+            written: Written { partition: 0, offset: following(next.entry(record.topic).or_default(), 1) },
             headers: Some(record.headers().iter().map(|(n, v)| (n.to_string(), v.to_string())).collect()),
             topic: record.topic.name().to_owned(),
             value: record.value.to_vec(),
@@ -56,6 +58,11 @@ impl Breakable for Memory {
     async fn outage(&self, out: bool) {
         self.0.outage(out);
     }
+}
+
+/// The offset `next`, which moves on by the size of what lies there.
+fn following(next: &mut i64, size: i64) -> i64 {
+    std::mem::replace(next, *next + size)
 }
 
 pub struct Files(TempDir);
@@ -85,7 +92,9 @@ impl TestSink for Files {
         for (topic, path) in self.topics().filter(|(_, path)| path.is_file()) {
             let bytes = fs::read(path).unwrap();
             assert!(bytes.ends_with(b"\n"));
+            let mut next = 0;
             all.extend(bytes[..bytes.len() - 1].split(|&byte| byte == b'\n').map(|line| Stored {
+                written: Written { partition: 0, offset: following(&mut next, line.len() as i64 + 1) },
                 topic: topic.into(),
                 value: line.to_vec(),
                 key: None,
@@ -264,6 +273,7 @@ fn read(brokers: &str, name: &str, topic: Topic) -> Vec<(i32, Stored)> {
             key: message.key().map(text),
             headers,
             timestamp_ms: message.timestamp().to_millis(),
+            written: Written { partition, offset },
         };
         all.push((partition, stored));
     }

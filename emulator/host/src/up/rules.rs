@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::caller;
-use streammanager::error::BackendError;
+use streammanager::error::{BackendError, Sender};
 use streammanager::express::admit;
+use streammanager::express::turns::Turns;
 use streammanager::express::{Incoming, Refusal, Unexamined, Verdict, Why, examine, express};
 use streammanager::queue::{Body, Message, QueueRef, SendError};
 use streammanager::record::SourceId;
@@ -26,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 use super::kinesis::{KinesisStream, NotPut};
 use super::readers::Readers;
 use super::sources::AsyncInvocations;
-use super::turns::Turns;
 use crate::exit::Failure;
 use crate::template::iot_sql;
 use crate::template::{Action, TopicRule};
@@ -98,7 +98,7 @@ impl Rules {
                 Err(Failure::new(format!("template: rule {}: topic filter {:?}: {e}", rule.logical_id, rule.filter)))
             }
         });
-        let (rules, alerts) = (parsed.collect::<Result<_, _>>()?, Mutex::new(Turns::new()));
+        let (rules, alerts) = (parsed.collect::<Result<_, _>>()?, Mutex::default());
         Ok(Rules { app, rules, streams, readers, alerts, notices })
     }
 
@@ -106,8 +106,14 @@ impl Rules {
     /// audited or kept already. `false`: of several alerts in it some will be refused, so that subscribers may not see it.
     async fn examine(&self, publish: &Publish, principal: &str) -> Result<bool, Refused> {
         let caller = caller::by_principal(&self.app, principal).await.map_err(busy)?;
+        let sender = Sender {
+            topic: publish.topic.to_string(),
+            client: Some(publish.client_id.to_string()),
+            principal: Some(principal.to_owned()),
+            sensor: None,
+        };
         let Some(source) = publish.topic.strip_prefix(NAMED_ONLY).and_then(|id| SourceId::new(id).ok()) else {
-            let refusal = admit::refuse_topic(&self.app, &caller, &publish.topic, publish.payload.clone()).await;
+            let refusal = admit::refuse_topic(&self.app, &caller, &sender, publish.payload.clone()).await;
             return Err(self.refused(refusal.map_err(busy)?, None));
         };
         let incoming = || Incoming {
@@ -115,6 +121,7 @@ impl Rules {
             source: Some(&source),
             body: publish.payload.clone(),
             received_at: self.app.clock.now(),
+            sender: Some(&sender),
         };
         match examine(&self.app, &incoming()).await {
             Ok(examined) if examined.has_sound() => Ok(examined.is_sound()),

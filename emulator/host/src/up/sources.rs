@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use streammanager::express::turns::{Turn, Turns};
 use streammanager::queue::{Body, Delivery, Message, Queue, QueueRef, Settle};
-use streammanager_functions::events::BatchResponse;
+use streammanager::record::SourceId;
+use streammanager_functions::events::{BatchResponse, RuleOutput};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::functions::Functions;
-use super::turns::{Turn, Turns};
 
 /// Invocations of one event source at a time; Lambda starts with five pollers.
 const CONCURRENT: usize = 5;
@@ -94,13 +95,6 @@ impl QueueSource {
     }
 }
 
-/// The MQTT client that a topic rule's event comes from, by principal and client id; `None` for any other event.
-fn lane(event: &Value) -> Option<(String, String)> {
-    let text = |field: &str| event[field].as_str().map(str::to_owned);
-    text("topic")?;
-    Some((text("principal")?, text("client")?))
-}
-
 fn text(body: &Body) -> String {
     match body {
         Body::Text(text) => text.clone(),
@@ -133,7 +127,7 @@ fn sqs_event(queue: &QueueRef, deliveries: &[Delivery]) -> Value {
 
 /// Asynchronous invocations of one function: durable before they are acknowledged, tried `retries` times more, then given
 /// to the function's on-failure destination. AWS keeps no order among them. Here what one MQTT client published is taken in
-/// the order in which it was published.
+/// the order in which it was published, so far as threads need it.
 #[derive(Clone)]
 pub(crate) struct AsyncInvocations {
     pub(crate) functions: Functions,
@@ -150,7 +144,7 @@ impl AsyncInvocations {
 
     pub(crate) async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
         let queue = AsyncInvocations::queue(&self.function);
-        let mut turns = Turns::new();
+        let mut turns = Turns::default();
         loop {
             let received = tokio::select! { biased;
                 () = stop.cancelled() => return,
@@ -167,9 +161,21 @@ impl AsyncInvocations {
             for delivery in deliveries {
                 let (this, queue) = (self.clone(), queue.clone());
                 let event: Value = serde_json::from_str(&text(&delivery.body)).unwrap_or(Value::Null);
-                let turn = lane(&event).map(|lane| turns.take(lane));
+                let turn = self.turn(&mut turns, &event).await;
                 tasks.spawn(async move { this.invoke(delivery, event, turn, &queue).await });
             }
+        }
+    }
+
+    /// The place of a topic rule's event among those of its MQTT client, by principal and client id; `None` for any other
+    /// event.
+    async fn turn(&self, turns: &mut Turns<(String, String)>, event: &Value) -> Option<Turn> {
+        let output: RuleOutput = serde_json::from_value(event.clone()).ok()?;
+        let lane = (output.principal.clone()?, output.client.clone()?);
+        let alerts = output.topic.strip_prefix("alerts/").and_then(|id| SourceId::new(id).ok());
+        match (self.functions.app_of(&self.function), alerts, output.payload()) {
+            (Some(app), Some(source), Ok(body)) => Some(turns.take_alerts(app, lane, &source, &body).await),
+            _ => Some(turns.take(lane)),
         }
     }
 

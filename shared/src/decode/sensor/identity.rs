@@ -49,7 +49,7 @@ pub(super) fn sensor_id(reading: &Map<String, Value>, topic: Option<&str>) -> Re
 }
 
 /// The level after the kind: `sensors/{kind}/{id}/…`, and `{kind}/{id}/…` of other trees.
-fn id_of(topic: &str) -> Option<&str> {
+pub(super) fn id_of(topic: &str) -> Option<&str> {
     let mut levels = topic.strip_prefix("sensors/").unwrap_or(topic).split('/').skip(1);
     levels.next().filter(|id| !id.is_empty())
 }

@@ -96,6 +96,11 @@ pub fn source_of(topic: &str) -> Option<SourceId> {
     SourceId::new(&format!("iot_{}", kind.to_ascii_lowercase().replace('-', "_"))).ok()
 }
 
+/// The sensor that a topic `sensors/{kind}/{id}/…` names.
+pub fn sensor_of(topic: &str) -> Option<&str> {
+    topic.starts_with("sensors/").then(|| identity::id_of(topic)).flatten()
+}
+
 /// Whether a draft is a reading of which no measure was understood; `quality` says so.
 pub fn is_without_measure(draft: &Draft) -> bool {
     draft.quality.iter().any(|quality| quality.field == MEASURES)

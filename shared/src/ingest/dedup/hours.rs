@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
+use tokio::time::Instant;
 
 use super::known::{Judged, MARK_BYTES, Mark, Marks, hour_of, page};
 use super::turns::{self, Turn};
@@ -19,7 +20,7 @@ pub(super) struct Hours {
     tenant: TenantId,
     sources: BTreeMap<SourceId, Source>,
     /// When the turns were taken.
-    since: Option<Timestamp>,
+    since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -60,11 +61,11 @@ impl Hours {
             self.forget();
         }
         let ours = |source: &SourceId| self.sources.get(source).is_some_and(|source| source.turn.is_some());
-        let overdue = self.since.is_some_and(|since| clock.since(since) >= SEEN_TURN_SHARE);
+        let overdue = self.since.is_some_and(|since| since.elapsed() >= SEEN_TURN_SHARE);
         if overdue || !wanted.keys().all(ours) {
             // All are let go before any is taken, and taken in one order: nobody waits for somebody who waits for them.
             self.leave(store, clock).await?;
-            self.since = Some(clock.now());
+            self.since = Some(Instant::now());
             for name in wanted.keys() {
                 let source = self.sources.entry(name.clone()).or_default();
                 let (turn, alone) =

@@ -2,9 +2,11 @@
 //! that a reading costs the same however many came before it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::known::{Judged, MARK_BYTES, Mark, Marks, page};
 use crate::error::BackendError;
@@ -40,8 +42,8 @@ pub(super) struct Window {
     marks: Marks,
     /// How many pages hold a key.
     held: HashMap<u64, u32>,
-    /// The pages read, the oldest first: when each was written, and its keys.
-    pages: VecDeque<(i64, Vec<u64>)>,
+    /// The pages read, the oldest first: when each was written by the monotonic clock, and its keys.
+    pages: VecDeque<(Instant, Vec<u64>)>,
     /// The last page read or written.
     last: Option<i64>,
     /// Judged since the last commit.
@@ -90,7 +92,9 @@ impl Window {
             for item in items {
                 let written = item.key.sort.parse().unwrap_or(now);
                 let keys = self.marks.read(&item.value);
-                self.remember(written, keys);
+                // Another process's clock may be ahead.
+                let age = Duration::from_millis(u64::try_from(now - written).unwrap_or_default());
+                self.remember(written, Instant::now().checked_sub(age).unwrap_or_else(Instant::now), keys);
             }
             if count < LISTED {
                 break;
@@ -98,7 +102,7 @@ impl Window {
         }
         self.last.get_or_insert(oldest);
         while let Some((written, _)) = self.pages.front()
-            && (*written < oldest || self.held.len() > SHARD_KNOWN_MARKS)
+            && (written.elapsed() > SHARD_KNOWN || self.held.len() > SHARD_KNOWN_MARKS)
         {
             for key in self.pages.pop_front().map(|(_, keys)| keys).unwrap_or_default() {
                 let left = self.held.get_mut(&key).map(|pages| {
@@ -114,11 +118,11 @@ impl Window {
         Ok(())
     }
 
-    fn remember(&mut self, written: i64, keys: Vec<u64>) {
+    fn remember(&mut self, name: i64, written: Instant, keys: Vec<u64>) {
         for key in &keys {
             *self.held.entry(*key).or_default() += 1;
         }
-        self.last = Some(written);
+        self.last = Some(name);
         self.pages.push_back((written, keys));
     }
 
@@ -146,7 +150,7 @@ impl Window {
                     Err(e) => return Err(e.unexpected("seen-set page")),
                 }
             }
-            self.remember(written, marks.iter().map(|mark| mark.key).collect());
+            self.remember(written, Instant::now(), marks.iter().map(|mark| mark.key).collect());
         }
         // What was judged and then refused is not known.
         for key in self.judged.drain(..) {

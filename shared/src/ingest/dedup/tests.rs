@@ -14,11 +14,12 @@ use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
 use crate::faults::sink::FaultySink;
 use crate::faults::upstream::Scripted;
 use crate::ingest::{Ledger, ingest};
+use crate::limits::SEEN_TURN_SHARE;
 use crate::record::{Data, Observation, Origin, SourceId, Stream, StreamId, WhenFull};
 use crate::settings::Settings;
 use crate::sources::identify;
 use crate::store::{Expect, Item, Key, PutError, Store, Version};
-use crate::time::{Clock, Rng, Timestamp};
+use crate::time::{Clock, Rng, Timestamp, WallClock};
 
 /// Counts calls and bytes on their way to a store.
 struct Counted {
@@ -72,12 +73,13 @@ impl Store for Counted {
 struct CountedApp {
     app: App,
     store: Arc<Counted>,
+    wall: WallClock,
     _folder: tempfile::TempDir,
 }
 
 impl CountedApp {
     fn new() -> CountedApp {
-        let clock = Clock::simulated("2026-08-01T00:10:00Z".parse().unwrap());
+        let (clock, wall) = Clock::settable("2026-08-01T00:10:00Z".parse().unwrap());
         let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
         let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::default(), options).unwrap());
         let store = Arc::new(Counted { store: embedded.clone(), calls: 0.into(), bytes: 0.into() });
@@ -89,7 +91,7 @@ impl CountedApp {
             sink: Arc::new(FaultySink::memory()),
             upstream: Arc::new(Scripted::new([])),
         };
-        CountedApp { app: App::new(Settings::local(), seams, clock, Rng::seeded(1)), store, _folder: folder }
+        CountedApp { app: App::new(Settings::local(), seams, clock, Rng::seeded(1)), store, wall, _folder: folder }
     }
 
     fn stream(&self, id: &str, source: &str) -> Stream {
@@ -235,4 +237,63 @@ async fn s12_another_process_knows_what_a_shard_pushed_within_five_minutes_and_n
     let mut late = Seen::of_shard(&world.app.shards, "shard-0");
     late.load(&*world.app.store, &world.app.clock, &[]).await.unwrap();
     assert_eq!(late.known(), 0, "nothing is kept beyond its time");
+}
+
+const HOUR: i64 = 3_600;
+
+/// M4: the host's clock is set forward and back. What came within five minutes is known, and nothing is known for longer.
+#[tokio::test(start_paused = true)]
+async fn m4_a_shards_window_is_five_minutes_long_however_the_clock_is_set() {
+    for step in [15 * 24 * HOUR, -HOUR] {
+        let world = CountedApp::new();
+        let draft = |n| Ok(world.draft("iot_x", n, "x", 0));
+        let stream = world.stream("iot_x", "iot_x");
+        let drafts: Vec<_> = (0..10).map(draft).collect();
+        let again = async |of: std::ops::Range<usize>| {
+            let (mut seen, mut ledger) = (Seen::of_shard(&world.app.shards, "shard-0"), Ledger::default());
+            let rows: Vec<_> = drafts[of].to_vec();
+            ingest(&world.app, &stream, &mut seen, &mut ledger, rows.into_iter()).await.unwrap();
+            seen.done(&world.app.shards);
+            (ledger.new, ledger.duplicates)
+        };
+        // Back in time they must not lie in the future.
+        world.wall.step(2 * HOUR);
+        assert_eq!(again(0..5).await, (5, 0));
+        world.wall.step(step);
+        assert_eq!(again(0..7).await, (2, 5), "the clock was set by {step} s");
+        tokio::time::advance(Duration::from_secs(301)).await;
+        let mut late = Seen::of_shard(&world.app.shards, "shard-0");
+        late.load(&*world.app.store, &world.app.clock, &[]).await.unwrap();
+        assert_eq!(late.known(), 0, "{step} s");
+    }
+}
+
+/// M4: a holder that died had its end written by a clock that was ahead. Others wait for it no longer than for any.
+#[tokio::test(start_paused = true)]
+async fn m4_a_dead_holders_turn_ends_although_the_clock_is_set_back() {
+    let world = CountedApp::new();
+    let draft = world.draft("firms_viirs_snpp", 1, "x", 0);
+    let mut dead = Seen::of_tenant(&TenantId::new("test").unwrap());
+    dead.load(&*world.app.store, &world.app.clock, std::slice::from_ref(&draft)).await.unwrap();
+    drop(dead);
+    world.wall.step(-HOUR);
+    assert_eq!(world.one("x", 0).await, NEW);
+}
+
+/// M4: a long body gives its turn away after a while although the clock was set back meanwhile.
+#[tokio::test(start_paused = true)]
+async fn m4_a_turn_is_shared_although_the_clock_is_set_back() {
+    let world = CountedApp::new();
+    let draft = world.draft("firms_viirs_snpp", 1, "x", 0);
+    let mut long = Seen::of_tenant(&TenantId::new("test").unwrap());
+    long.load(&*world.app.store, &world.app.clock, std::slice::from_ref(&draft)).await.unwrap();
+    world.wall.step(-HOUR);
+    tokio::time::advance(SEEN_TURN_SHARE).await;
+    let waiting = world.one("x", 0);
+    tokio::pin!(waiting);
+    assert!(futures::poll!(&mut waiting).is_pending(), "it waits for its turn");
+    let (next, loaded) =
+        tokio::join!(waiting, long.load(&*world.app.store, &world.app.clock, std::slice::from_ref(&draft)));
+    loaded.unwrap();
+    assert_eq!(next, NEW, "before the long one's end");
 }

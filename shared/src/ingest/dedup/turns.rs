@@ -1,10 +1,12 @@
 //! Whose turn it is to judge a tenant's source: streams with overlapping areas publish what they share once. A turn is an item of
 //! the store that is held or free; its version says whether somebody else had a turn since ours, so that what was read then still
-//! holds. A holder that died is waited for until its turn expires.
+//! holds. A holder that died is waited for until its turn expires, by the store's time or by the time that this process has
+//! seen it held.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::error::BackendError;
 use crate::limits::{SEEN_KEPT, SEEN_TURN};
@@ -32,12 +34,22 @@ pub(super) async fn wait_for(
     last: Option<Version>,
 ) -> Result<(Turn, bool), BackendError> {
     let key = Key::new(TURNS, name);
-    let until = clock.now() + 2 * SEEN_TURN;
+    let until = Instant::now() + 2 * SEEN_TURN;
+    // The holder's turn as it was first seen. Its end was written by a clock that may have been ahead of this one.
+    let mut held: Option<(Version, Instant)> = None;
     loop {
         let expect = match store.get(&key).await? {
             None => Some(Expect::Absent),
             Some(item) if item.value == FREE => Some(Expect::Version(item.version)),
-            Some(_) => None,
+            Some(item) => match held {
+                Some((version, since)) if version == item.version => {
+                    (since.elapsed() > SEEN_TURN).then_some(Expect::Version(version))
+                }
+                _ => {
+                    held = Some((item.version, Instant::now()));
+                    None
+                }
+            },
         };
         if let Some(expect) = expect {
             let expires = clock.now() + SEEN_TURN;
@@ -50,7 +62,7 @@ pub(super) async fn wait_for(
                 Err(e) => return Err(e.unexpected("turn of the seen-set")),
             }
         }
-        if clock.now() > until {
+        if Instant::now() > until {
             return Err(BackendError::Retry(format!("other streams keep the turn of {name}")));
         }
         tokio::time::sleep(LOOK_AGAIN).await;

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::error::Reason;
 use crate::limits::TRY_ENDS_LATE;
 use crate::record::Outgoing;
-use crate::sink::{Sent, refusal};
+use crate::sink::{Sent, Written, refusal};
 
 /// Wait when the producer holds all it may: a fraction of the time in which it sends that much.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -58,8 +58,9 @@ impl Producer {
 
     pub(super) async fn send(&self, records: &[Outgoing]) -> Answer {
         let deadline = Instant::now() + self.try_time;
-        let mut outcomes: Vec<Sent> = records.iter().map(|record| refusal(record).unwrap_or(Sent::Acked)).collect();
-        let mut open: Vec<usize> = (0..records.len()).filter(|&index| outcomes[index] == Sent::Acked).collect();
+        let mut outcomes: Vec<Sent> =
+            records.iter().map(|record| refusal(record).unwrap_or(Sent::Acked(None))).collect();
+        let mut open: Vec<usize> = (0..records.len()).filter(|&index| outcomes[index].is_acked()).collect();
         let (mut too_large, mut topic_is_missing) = (Vec::new(), false);
         while !open.is_empty() {
             let client = match self.client() {
@@ -69,9 +70,16 @@ impl Producer {
                     break;
                 }
             };
-            let failures = client.round(records, &open, &self.topic_prefix, deadline).await;
+            let reports = client.round(records, &open, &self.topic_prefix, deadline).await;
             open.clear();
-            for (index, failure) in failures {
+            for (index, report) in reports {
+                let failure = match report {
+                    Ok(written) => {
+                        outcomes[index] = Sent::Acked(written);
+                        continue;
+                    }
+                    Err(failure) => failure,
+                };
                 topic_is_missing |= failure.is_missing_topic();
                 match failure {
                     // Its producer was retired: this call has time left.
@@ -93,8 +101,9 @@ impl Producer {
             outcomes[index] = match self.client() {
                 Err(problem) => Sent::Retry(problem),
                 Ok(client) => match client.round(records, &[index], &self.topic_prefix, deadline).await.pop() {
-                    None => Sent::Acked,
-                    Some((_, Failure::Broker(code) | Failure::Client(code))) => self.outcome(&client, code),
+                    None => Sent::Retry("the Kafka producer gave no report".into()),
+                    Some((_, Ok(written))) => Sent::Acked(written),
+                    Some((_, Err(Failure::Broker(code) | Failure::Client(code)))) => self.outcome(&client, code),
                 },
             };
         }
@@ -142,6 +151,9 @@ impl Producer {
         outcome(code, text)
     }
 }
+
+/// What became of one record: where it lies, if the broker says so, or why it has no acknowledgement.
+type Report = Result<Option<Written>, Failure>;
 
 /// Why a record has no acknowledgement: refused before it was handed over, or reported by the producer.
 #[derive(Clone, Copy)]
@@ -193,14 +205,14 @@ impl Client {
         self.producer.as_ref().expect("a producer lives as long as its client")
     }
 
-    /// Hands the records named by `open` over, in order, and waits for their reports: those without an acknowledgement.
+    /// Hands the records named by `open` over, in order, and waits for their reports, one each.
     async fn round(
         &self,
         records: &[Outgoing],
         open: &[usize],
         topic_prefix: &str,
         deadline: Instant,
-    ) -> Vec<(usize, Failure)> {
+    ) -> Vec<(usize, Report)> {
         let call = Arc::new(Call { left: AtomicUsize::new(1), ..Call::default() });
         let mut topic = String::new();
         let mut late = false;
@@ -228,7 +240,7 @@ impl Client {
                 }
             };
             if let Some(failure) = failure {
-                call.fail(index, failure);
+                call.report(index, Err(failure));
             }
         }
         call.settle();
@@ -239,7 +251,7 @@ impl Client {
                 self.purge();
             }
         }
-        call.take_failures()
+        call.take_reports()
     }
 
     fn hand_over(
@@ -285,12 +297,12 @@ impl Drop for Client {
     }
 }
 
-/// Counts a round's reports. An acknowledgement costs one atomic decrement.
+/// Collects a round's reports.
 #[derive(Default)]
 struct Call {
     /// Records not yet reported, and one more while they are being handed over.
     left: AtomicUsize,
-    failures: Mutex<Vec<(usize, Failure)>>,
+    reports: Mutex<Vec<(usize, Report)>>,
     done: Notify,
 }
 
@@ -301,8 +313,8 @@ impl Call {
         }
     }
 
-    fn fail(&self, index: usize, failure: Failure) {
-        self.failures.lock().push((index, failure));
+    fn report(&self, index: usize, report: Report) {
+        self.reports.lock().push((index, report));
     }
 
     async fn finished(&self) {
@@ -311,8 +323,8 @@ impl Call {
         }
     }
 
-    fn take_failures(&self) -> Vec<(usize, Failure)> {
-        std::mem::take(&mut self.failures.lock())
+    fn take_reports(&self) -> Vec<(usize, Report)> {
+        std::mem::take(&mut self.reports.lock())
     }
 }
 
@@ -337,10 +349,14 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        if let Err((error, _)) = report {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-            ticket.call.fail(ticket.index, Failure::Broker(code));
-        }
+        let report = match report {
+            // A repeat that the broker left out has no offset.
+            Ok(record) => {
+                Ok((record.offset() >= 0).then(|| Written { partition: record.partition(), offset: record.offset() }))
+            }
+            Err((error, _)) => Err(Failure::Broker(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))),
+        };
+        ticket.call.report(ticket.index, report);
         ticket.call.settle();
     }
 }

@@ -31,12 +31,12 @@ async fn heals(sink: &KafkaSink, what: &str) {
         let mut last = Vec::new();
         for n in 0..TRIES {
             last = sink.send(lane, &[record(what, n)]).await;
-            if last == [Sent::Acked] {
+            if last[0].is_acked() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert_eq!(last, [Sent::Acked], "{what}: {lane:?}");
+        assert!(last[0].is_acked(), "{what}: {lane:?}: {last:?}");
     }
 }
 
@@ -70,7 +70,7 @@ async fn e2_calls_given_up_at_a_slow_broker_cost_the_others_nothing() {
             }
         });
         let outcomes = join_all(calls).await;
-        assert!(outcomes.iter().flatten().all(|sent| *sent == [Sent::Acked]), "{outcomes:?}");
+        assert!(outcomes.iter().flatten().all(|sent| sent[0].is_acked()), "{outcomes:?}");
         assert!(outcomes.iter().filter(|sent| sent.is_none()).count() > 0, "none was given up");
         assert_eq!(sink.critical.serial(), before, "the producer was retired");
     }

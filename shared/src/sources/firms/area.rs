@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::rows;
 use crate::connect::politeness::retry_after;
 use crate::connect::{Connector, Cursor, Fetched, SourceError};
-use crate::decode::{Context, Rows};
-use crate::error::Reject;
+use crate::decode::{Context, Rows, form};
+use crate::error::{Reason, Reject};
 use crate::record::SourceId;
+use crate::sources::WrongField;
 use crate::time::Timestamp;
 use crate::upstream::{Request, Response, SecretUrl};
 
@@ -62,20 +63,20 @@ fn one_day() -> u8 {
 }
 
 impl Config {
-    /// What serde cannot judge; the text names the field and its rule.
-    pub fn check(&self) -> Result<(), String> {
+    /// What serde cannot judge.
+    pub fn check(&self) -> Result<(), WrongField> {
         let [west, south, east, north] = self.area;
         let in_range = |value: f64, bound: f64| (-bound..=bound).contains(&value);
         if !(in_range(west, 180.0) && in_range(east, 180.0) && in_range(south, 90.0) && in_range(north, 90.0)) {
-            return Err("area: west, south, east, north must be degrees in range".into());
+            return Err(WrongField::new("area", "west, south, east, north must be degrees in range"));
         }
         if west >= east || south >= north {
-            return Err("area: west must be less than east and south less than north".into());
+            return Err(WrongField::new("area", "west must be less than east and south less than north"));
         }
         if (1..=DAYS_MAX).contains(&self.days) {
             Ok(())
         } else {
-            Err(format!("days: {} is not in 1..{DAYS_MAX}", self.days))
+            Err(WrongField::new("days", format!("{} is not in 1..{DAYS_MAX}", self.days)))
         }
     }
 }
@@ -139,7 +140,9 @@ impl Connector for Firms {
         if text.contains("Invalid MAP_KEY") {
             Err(SourceError::Refused(format!("status {}: {text:?}: check the FIRMS map key", response.status)))
         } else {
-            Err(SourceError::Failed(format!("status {}: no detections but {text:?}", response.status)))
+            let problem =
+                form::told(Reject::new(Reason::NotData, format!("no detections but {text:?}")), &response.body);
+            Err(SourceError::Failed(format!("status {}: {}", response.status, problem.detail)))
         }
     }
 
@@ -215,7 +218,7 @@ mod tests {
     fn a_config_is_judged_by_field() {
         let with = |area, days| Config { product: Product::MODIS_NRT, area, days }.check();
         assert_eq!(with([-124.5, 32.5, -114.1, 42.1], 5), Ok(()));
-        assert!(with([-114.1, 32.5, -124.5, 42.1], 1).unwrap_err().starts_with("area"));
-        assert!(with([-124.5, 32.5, -114.1, 42.1], 6).unwrap_err().starts_with("days"));
+        assert!(with([-114.1, 32.5, -124.5, 42.1], 1).unwrap_err().to_string().starts_with("area"));
+        assert!(with([-124.5, 32.5, -114.1, 42.1], 6).unwrap_err().to_string().starts_with("days"));
     }
 }

@@ -199,8 +199,8 @@ async fn set_started(asked: Asked<'_>, started: bool) -> Answer {
 
 async fn list_dead_letters(asked: Asked<'_>) -> Answer {
     let stream = asked.query("stream").map(named).transpose()?;
-    let letters = dead::list(asked.store(), stream.as_ref(), LISTED).await?;
-    Ok(HttpResponse::json(200, &json!({ "dead_letters": letters })))
+    let listing = dead::listing(asked.store(), stream.as_ref(), LISTED).await?;
+    Ok(HttpResponse::json(200, &json!({ "dead_letters": listing.letters, "unreadable": listing.unreadable })))
 }
 
 async fn read_dead_letter(asked: Asked<'_>) -> Answer {

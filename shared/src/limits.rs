@@ -120,10 +120,31 @@ pub const INPUT_DEPTH: usize = 64;
 /// Original bytes kept inline with a dead letter; the rest goes to blobs.
 pub const DEAD_LETTER_INLINE_BYTES: usize = 4 * 1024;
 
-/// Dead letters that one stream keeps: enough to see every kind of fault; the rest is counted [Q2].
+/// What a dead letter says of its fault, in characters: some lines for people.
+pub const DEAD_LETTER_DETAIL_CHARS: usize = 2_000;
+/// What it shows of its sender's topic, client, principal and sensor, in characters each; AWS IoT's are at most 256 bytes.
+pub const DEAD_LETTER_SENDER_CHARS: usize = 512;
+// A letter fits into an item of the store, whatever strangers wrote: JSON makes six bytes of a control character; the ids,
+// times and names of its fields have a few hundred.
+const _: () = assert!(
+    DEAD_LETTER_INLINE_BYTES * 2 + 6 * (DEAD_LETTER_DETAIL_CHARS + 4 * DEAD_LETTER_SENDER_CHARS) + 4 * 1024
+        < crate::store::VALUE_BYTES
+);
+
+/// Dead letters that one stream keeps, those apart that were accepted before: enough to see every kind of fault; the rest is
+/// counted [Q2].
 pub const DEAD_LETTERS_OF_STREAM: u64 = 1_000;
-/// Dead letters of all streams: anybody can make up the name of a sensor's kind.
+/// Dead letters of all streams and connectors that are registered: a hundred of them, each with all that it may keep.
 pub const DEAD_LETTERS: u64 = 100_000;
+/// Dead letters of everybody else together: anybody can make up the name of a sensor's kind, and must not use up what is
+/// for the registered ones.
+pub const DEAD_LETTERS_PUSHED: u64 = 10_000;
+/// Bytes of one stream's dead letters: two of the largest bodies that a poll reads, or a thousand of the largest readings.
+pub const DEAD_LETTER_BYTES_OF_STREAM: u64 = 2 * RESPONSE_BYTES as u64;
+/// Bytes of all registered streams' dead letters: a small part of a host's disk.
+pub const DEAD_LETTER_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Bytes of everybody else's.
+pub const DEAD_LETTER_BYTES_PUSHED: u64 = 512 * 1024 * 1024;
 /// A full count is made anew when it is older: letters expire.
 pub const DEAD_LETTERS_RECOUNTED: Duration = Duration::from_secs(60 * 60);
 /// A dead letter that is not seen again expires.

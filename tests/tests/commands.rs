@@ -283,6 +283,24 @@ async fn r4_a_rejected_records_bytes_are_shown_whatever_their_size() {
     for line in ["topic        sensors/generic/roof/state", "client       a-gateway", "sensor       roof", "{\"cut"] {
         assert!(shown.contains(line), "{line:?} is not in {shown}");
     }
+    // A terminal obeys control characters: what a stranger wrote is shown with escapes, and as it is by `--raw` alone.
+    let hostile = "\u{1b}]0;all clear\u{7}\u{9b}2J\u{202e}\tin\ntwo lines";
+    assert_eq!(system.alert(&key, hostile).await.unwrap().0, 422);
+    let (_, listed, _) = run(folder.path(), &variables, &["dead-letters", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let mut letters = listed["dead_letters"].as_array().unwrap().iter();
+    let id = letters.find(|letter| letter["raw_bytes"] == hostile.len()).expect("it is listed")["id"].as_str().unwrap();
+    let (_, shown, _) = run(folder.path(), &variables, &["dead-letters", "show", id]);
+    let want = "\\u{1b}]0;all clear\\u{7}\\u{9b}2J\\u{202e}\tin\ntwo lines";
+    assert!(shown.contains(want), "{shown:?}");
+    let (_, raw, _) = run(folder.path(), &variables, &["dead-letters", "show", id, "--raw"]);
+    assert_eq!(raw, hostile);
+    let mut stranger = Publisher::connect(("127.0.0.1", system.mqtt), "a-gateway").unwrap();
+    stranger.publish("sensors/generic/ro\u{9b}of/state", b"{\"cut again").unwrap();
+    system.messages("wildfire-dead-letters", 5);
+    let (_, listed, _) = run(folder.path(), &variables, &["dead-letters", "list"]);
+    assert!(listed.lines().count() >= 5, "{listed}");
+    assert!(listed.chars().all(|char| char == '\n' || !char.is_control()), "{listed:?}");
     let (code, _, error) = run(folder.path(), &variables, &["dead-letters", "show", &"0".repeat(32)]);
     assert!(code == 1 && error.contains("there is no dead letter"), "{error}");
 }

@@ -239,7 +239,7 @@ pub(crate) async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
             }
             let [at, action, actor, subject, detail] =
                 ["at", "action", "actor", "subject", "detail"].map(|field| text(&entry[field]));
-            format!("{at} {action:<20} {actor:<24} {subject:<24} {detail}")
+            one_line(&format!("{at} {action:<20} {actor:<24} {subject:<24} {detail}"))
         });
         print(shown.collect::<Vec<String>>())?;
         left -= entries.len();
@@ -267,10 +267,11 @@ pub(crate) async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Fa
                 text(&letter["stream"]),
                 letter["attempts"],
                 text(&letter["last_seen"]),
-                text(&letter["detail"]),
+                one_line(text(&letter["detail"])),
             )
         });
-        shown.collect()
+        let unreadable = listed["unreadable"].as_u64().filter(|&unreadable| unreadable > 0);
+        shown.chain(unreadable.map(|unreadable| format!("{unreadable} more cannot be read any more"))).collect()
     })
 }
 
@@ -333,8 +334,32 @@ fn refused(status: StatusCode, answer: &Value) -> Failure {
 }
 
 fn show(endpoint: &EndpointArgs, answer: &Value, table: impl FnOnce(&Value) -> Vec<String>) -> Result<Exit, Failure> {
-    print(if endpoint.json { vec![answer.to_string()] } else { table(answer) })?;
+    if endpoint.json {
+        print([answer])?;
+    } else {
+        print(table(answer).iter().map(|line| harmless(line)))?;
+    }
     Ok(Exit::Done)
+}
+
+/// What strangers wrote, with its control characters and those that turn the direction of writing as escapes: a terminal
+/// would obey them. Line ends and tabs stay.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\n' | '\t' => shown.push(char),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.extend(char.escape_unicode()),
+            char if char.is_control() => shown.extend(char.escape_default()),
+            char => shown.push(char),
+        }
+    }
+    shown
+}
+
+/// The same on one line, so that it cannot look like the next one.
+fn one_line(text: &str) -> String {
+    harmless(text).replace('\n', "\\n")
 }
 
 /// Lines whose cells stand below one another, two blanks between the columns.
@@ -358,7 +383,7 @@ fn fields_of(object: &Value) -> String {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => one_line(text),
         other => other.to_string(),
     }
 }

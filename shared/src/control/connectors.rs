@@ -115,6 +115,11 @@ pub(crate) async fn get(store: &dyn Store, id: &ConnectorId) -> Result<Option<Co
     Ok(load(store, id).await?.map(|(connector, _)| connector))
 }
 
+/// Whether a connector of this name is registered, also one that was revoked.
+pub(crate) async fn is_registered(store: &dyn Store, id: &ConnectorId) -> Result<bool, BackendError> {
+    Ok(store.get(&Key::new(PARTITION, id.as_str())).await?.is_some())
+}
+
 async fn load(store: &dyn Store, id: &ConnectorId) -> Result<Option<(Connector, Item)>, BackendError> {
     match store.get(&Key::new(PARTITION, id.as_str())).await? {
         Some(item) => Ok(Some((parse(&item)?, item))),

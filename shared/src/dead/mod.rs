@@ -1,31 +1,35 @@
 //! Dead letters: records that can never succeed, with their original bytes [R4]. The same bad row read again is the same
 //! dead letter, seen once more. An outage never sends a good record here. A stream keeps so many letters; what comes beyond
-//! is counted, and letters that are seen no more expire.
+//! is counted, and letters that are seen no more expire. What was accepted is kept without a bound of ours: nothing else has it.
 
 mod announce;
+#[cfg(all(test, feature = "embedded", feature = "testing"))]
+#[allow(clippy::unwrap_used)]
+mod bounds_tests;
 mod count;
+mod keep;
 mod patterns;
 #[cfg(all(test, feature = "embedded", feature = "testing"))]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::ControlFlow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::app::App;
 use crate::blobs::{BlobRef, Blobs};
 use crate::error::{BackendError, Reason, Reject, Sender};
-use crate::limits::{DEAD_LETTER_INLINE_BYTES, DEAD_LETTER_KEPT};
-use crate::record::ids;
-use crate::record::{ConnectorId, EventId, Outgoing, SourceId, Stream, StreamId, TenantId};
-use crate::store::{self, Expect, Key, PutError, Store};
+use crate::limits::{DEAD_LETTER_DETAIL_CHARS, DEAD_LETTER_SENDER_CHARS};
+use crate::record::{EventId, SourceId, StreamId, TenantId};
+use crate::store::{self, Item, Store};
 use crate::time::Timestamp;
 pub(crate) use announce::Announcement;
+pub(crate) use keep::bury_refused;
+pub use keep::{bury_rejects, bury_stray, bury_unadmitted, bury_unreadable};
 pub use patterns::{Pattern, PatternReport, patterns};
 
 const PARTITION: &str = "dead-letters";
@@ -40,6 +44,18 @@ pub enum Raw {
     Blob(BlobRef),
 }
 
+/// Which bound a letter counts against [Q2].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Allowance {
+    /// None: it was accepted, and nothing else has it. The queue that it came from is bounded.
+    Accepted,
+    /// That of the streams and connectors that somebody registered.
+    Registered,
+    /// That of everybody else together: anybody can make up the name of a sensor's kind.
+    Pushed,
+}
+
 /// One record that can never succeed, as it is stored and listed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
@@ -49,11 +65,13 @@ pub struct DeadLetter {
     pub source: SourceId,
     /// The stream that it came in; the patterns group by it.
     pub stream: StreamId,
+    /// Which bound it counts against.
+    pub allowance: Allowance,
     /// Whose record it was to be [D4].
     pub tenant: TenantId,
     /// Why it can never succeed.
     pub reason: Reason,
-    /// The field and the rule that it broke, with the offending text shortened.
+    /// The field and the rule that it broke, [`DEAD_LETTER_DETAIL_CHARS`] at most.
     pub detail: String,
     /// 1-based row within its body, where there were several.
     pub row: Option<u64>,
@@ -83,8 +101,15 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    /// `original` is what came; a reject that holds bytes, such as the one row of many, is more exact.
-    pub fn new(source: SourceId, reject: Reject, original: &Bytes) -> Rejected {
+    /// `original` is what came; a reject that holds bytes, such as the one row of many, is more exact. What strangers wrote
+    /// is cut here, so that every letter fits into an item of the store.
+    pub fn new(source: SourceId, mut reject: Reject, original: &Bytes) -> Rejected {
+        cut(&mut reject.detail, DEAD_LETTER_DETAIL_CHARS);
+        if let Some(sender) = &mut reject.sender {
+            let Sender { topic, client, principal, sensor } = &mut **sender;
+            let texts = [Some(topic), client.as_mut(), principal.as_mut(), sensor.as_mut()];
+            texts.into_iter().flatten().for_each(|text| cut(text, DEAD_LETTER_SENDER_CHARS));
+        }
         let raw = if reject.raw.is_empty() { original.clone() } else { reject.raw.clone() };
         Rejected { source, event: None, reject, raw }
     }
@@ -106,150 +131,19 @@ impl Rejected {
     }
 }
 
+fn cut(text: &mut String, chars: usize) {
+    if let Some((at, _)) = text.char_indices().nth(chars) {
+        text.truncate(at);
+        text.push('…');
+    }
+}
+
 /// What became of a batch of rejects.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Buried {
-    /// Those that were not dead letters before, by reason.
+    /// Those that became dead letters now, by reason. What is beyond a bound is not among them: whether it was met before is
+    /// not known.
     pub first: BTreeMap<Reason, u64>,
-}
-
-/// Stores the rejects of a batch; durable when it returns.
-pub async fn bury_rejects(app: &App, stream: &Stream, rejects: Vec<Rejected>) -> Result<Buried, BackendError> {
-    bury(app, &stream.id, &stream.tenant, rejects).await
-}
-
-/// Stores records that the sink refused for good; durable when it returns.
-pub(crate) async fn bury_refused(
-    app: &App,
-    stream: &StreamId,
-    tenant: &TenantId,
-    refused: Vec<(Outgoing, Reason, String)>,
-) -> Result<(), BackendError> {
-    let rejected = refused.into_iter().map(|(record, reason, detail)| Rejected {
-        event: Some(record.event),
-        ..Rejected::new(record.source, Reject::new(reason, detail), &record.value)
-    });
-    bury(app, stream, tenant, rejected.collect()).await.map(|_| ())
-}
-
-/// Stores what was pushed by a sender that may not publish it, under its connector if that is known; durable when it returns.
-pub async fn bury_unadmitted(
-    app: &App,
-    connector: Option<&ConnectorId>,
-    rejected: Rejected,
-) -> Result<(), BackendError> {
-    let fatal = |e: ids::BadId| BackendError::Fatal(e.to_string());
-    let stream = StreamId::new(connector.map_or(rejected.source.as_str(), ConnectorId::as_str)).map_err(fatal)?;
-    let tenant = TenantId::new("shared").map_err(fatal)?;
-    bury(app, &stream, &tenant, vec![rejected]).await.map(|_| ())
-}
-
-/// Stores a message that belongs to no stream, such as one that no program of ours wrote, under the stream `stray`, with who
-/// pushed it if that is known; durable when it returns.
-pub async fn bury_stray(app: &App, raw: Bytes, detail: String, sender: Option<&Sender>) -> Result<(), BackendError> {
-    let fatal = |e: ids::BadId| BackendError::Fatal(e.to_string());
-    let (source, stream) = (SourceId::new("stray").map_err(fatal)?, StreamId::new("stray").map_err(fatal)?);
-    let tenant = TenantId::new("stray").map_err(fatal)?;
-    let mut reject = Reject::new(Reason::NotData, detail);
-    if let Some(sender) = sender {
-        reject = reject.sent_by(sender);
-    }
-    let rejected = Rejected::new(source, reject, &raw);
-    bury(app, &stream, &tenant, vec![rejected]).await.map(|_| ())
-}
-
-async fn bury(app: &App, stream: &StreamId, tenant: &TenantId, rejects: Vec<Rejected>) -> Result<Buried, BackendError> {
-    const AT_ONCE: usize = 64;
-    if rejects.is_empty() {
-        return Ok(Buried::default());
-    }
-    let room = AtomicU64::new(count::room(&*app.store, &app.clock, stream).await?);
-    let (mut buried, mut letters, mut beyond) = (Buried::default(), Vec::new(), 0);
-    for chunk in rejects.chunks(AT_ONCE) {
-        let stored = chunk.iter().map(|rejected| keep(app, stream, tenant, rejected, &room));
-        for (rejected, stored) in chunk.iter().zip(futures::future::try_join_all(stored).await?) {
-            match stored {
-                Stored::Again => continue,
-                Stored::First(letter) => letters.push(*letter),
-                Stored::Beyond => beyond += 1,
-            }
-            *buried.first.entry(rejected.reason()).or_default() += 1;
-        }
-    }
-    count::add(&*app.store, stream, letters.len() as u64, beyond).await?;
-    // The report of every hour and start sets it; in between it is counted.
-    metrics::gauge!("stream_dlq_size").increment(letters.len() as f64);
-    metrics::counter!("stream_dlq_beyond_total").increment(beyond);
-    if app.settings.announce_dead_letters && !letters.is_empty() {
-        announce::announce(app, stream, tenant, &letters).await?;
-    }
-    Ok(buried)
-}
-
-enum Stored {
-    First(Box<DeadLetter>),
-    Again,
-    /// The stream has as many letters as it may: this one is only counted.
-    Beyond,
-}
-
-async fn keep(
-    app: &App,
-    stream: &StreamId,
-    tenant: &TenantId,
-    rejected: &Rejected,
-    room: &AtomicU64,
-) -> Result<Stored, BackendError> {
-    let Rejected { source, event, reject, raw } = rejected;
-    let id = EventId::of(source, [reject.reason.code().as_bytes(), raw]);
-    let key = Key::new(PARTITION, format!("{stream}/{id}"));
-    let now = app.clock.now();
-    let mut place = None;
-    loop {
-        let existing = app.store.get(&key).await?;
-        let (letter, expect) = match &existing {
-            Some(item) => {
-                let before: DeadLetter = parse(&item.value)?;
-                (DeadLetter { last_seen: now, attempts: before.attempts + 1, ..before }, Expect::Version(item.version))
-            }
-            None => {
-                let taken = |room: u64| room.checked_sub(1);
-                if place.is_none() && room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_err() {
-                    return Ok(Stored::Beyond);
-                }
-                place = Some(());
-                let kept = if raw.len() <= DEAD_LETTER_INLINE_BYTES {
-                    Raw::Inline(BASE64.encode(raw))
-                } else {
-                    Raw::Blob(app.blobs.put(raw.clone()).await?)
-                };
-                let letter = DeadLetter {
-                    id,
-                    source: source.clone(),
-                    stream: stream.clone(),
-                    tenant: tenant.clone(),
-                    reason: reject.reason,
-                    detail: reject.detail.clone(),
-                    row: reject.row,
-                    event: *event,
-                    sender: reject.sender.as_deref().cloned(),
-                    first_seen: now,
-                    last_seen: now,
-                    attempts: 1,
-                    raw: kept,
-                    raw_bytes: raw.len() as u64,
-                };
-                (letter, Expect::Absent)
-            }
-        };
-        let value = serde_json::to_vec(&letter).map_err(|e| BackendError::Fatal(format!("dead letter: {e}")))?;
-        match app.store.put_if(&key, value.into(), expect, Some(now + DEAD_LETTER_KEPT)).await {
-            Ok(_) if existing.is_none() => return Ok(Stored::First(Box::new(letter))),
-            Ok(_) => return Ok(Stored::Again),
-            Err(PutError::Conflict) => {}
-            Err(e) => return Err(e.unexpected("dead letter")),
-        }
-    }
 }
 
 fn parse(value: &[u8]) -> Result<DeadLetter, BackendError> {
@@ -268,11 +162,26 @@ pub async fn raw(blobs: &dyn Blobs, letter: &DeadLetter) -> Result<Option<Bytes>
     }
 }
 
+/// Some dead letters.
+#[derive(Debug)]
+pub struct Listing {
+    /// Those that can be read.
+    pub letters: Vec<DeadLetter>,
+    /// How many stand among them that cannot be read any more.
+    pub unreadable: u64,
+}
+
 /// Dead letters in the order of their streams, `max` at most; `stream` narrows to one.
-pub async fn list(store: &dyn Store, stream: Option<&StreamId>, max: usize) -> Result<Vec<DeadLetter>, BackendError> {
+pub async fn listing(store: &dyn Store, stream: Option<&StreamId>, max: usize) -> Result<Listing, BackendError> {
     let prefix = stream.map(|stream| format!("{stream}/")).unwrap_or_default();
     let items = store::list_all(store, PARTITION, &prefix, max).await?;
-    items.iter().map(|item| parse(&item.value)).collect()
+    let letters: Vec<DeadLetter> = items.iter().filter_map(|item| parse(&item.value).ok()).collect();
+    Ok(Listing { unreadable: (items.len() - letters.len()) as u64, letters })
+}
+
+/// The same, of those that can be read.
+pub async fn list(store: &dyn Store, stream: Option<&StreamId>, max: usize) -> Result<Vec<DeadLetter>, BackendError> {
+    Ok(listing(store, stream, max).await?.letters)
 }
 
 /// The dead letter with this id, whichever stream it is of.
@@ -280,21 +189,30 @@ pub async fn find(store: &dyn Store, id: EventId) -> Result<Option<DeadLetter>, 
     let mut found = None;
     let ends = format!("/{id}");
     each(store, "", |item| {
-        if found.is_none() && item.key.sort.ends_with(&ends) {
-            found = Some(parse(&item.value));
+        if !item.key.sort.ends_with(&ends) {
+            return ControlFlow::Continue(());
         }
+        found = Some(parse(&item.value));
+        ControlFlow::Break(())
     })
     .await?;
     found.transpose()
 }
 
-/// Shows every letter whose key begins with `prefix`, a page at a time: there may be more than memory holds.
-async fn each(store: &dyn Store, prefix: &str, mut visit: impl FnMut(&store::Item)) -> Result<(), BackendError> {
+/// Shows every letter whose key begins with `prefix`, until `visit` breaks off; a page at a time: there may be more than
+/// memory holds.
+async fn each(
+    store: &dyn Store,
+    prefix: &str,
+    mut visit: impl FnMut(&Item) -> ControlFlow<()>,
+) -> Result<(), BackendError> {
     const PAGE: usize = 200;
     let mut after: Option<String> = None;
     loop {
         let page = store.list(PARTITION, prefix, after.as_deref(), PAGE).await?;
-        page.iter().for_each(&mut visit);
+        if page.iter().try_for_each(&mut visit).is_break() {
+            return Ok(());
+        }
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(last.key.sort.clone()),
             _ => return Ok(()),

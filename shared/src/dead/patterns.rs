@@ -2,6 +2,7 @@
 //! many there are.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use serde::Serialize;
 
@@ -34,7 +35,9 @@ pub struct Pattern {
 pub struct PatternReport {
     /// Letters that are stored now, those of the groups that are not listed too.
     pub letters: u64,
-    /// Rejects beyond what their streams may keep: counted, not stored.
+    /// Of these, the ones that cannot be read any more and stand in no pattern.
+    pub unreadable: u64,
+    /// Rejects beyond what may be kept: counted at each reading, not stored.
     pub beyond: u64,
     /// Most letters first, a few hundred at most.
     pub patterns: Vec<Pattern>,
@@ -46,19 +49,16 @@ const PATTERNS: usize = 500;
 /// Every dead letter, grouped.
 pub async fn patterns(store: &dyn Store) -> Result<PatternReport, BackendError> {
     let mut grouped: BTreeMap<(StreamId, Reason), Pattern> = BTreeMap::new();
-    let (mut letters, mut unreadable) = (0, Ok(()));
+    let (mut letters, mut unreadable) = (0, 0);
     each(store, "", |item| {
         letters += 1;
-        let letter = match parse(&item.value) {
-            Ok(letter) => letter,
-            Err(problem) => {
-                unreadable = Err(problem);
-                return;
-            }
+        let Ok(letter) = parse(&item.value) else {
+            unreadable += 1;
+            return ControlFlow::Continue(());
         };
         let key = (letter.stream.clone(), letter.reason);
         if grouped.len() >= PATTERNS && !grouped.contains_key(&key) {
-            return;
+            return ControlFlow::Continue(());
         }
         let pattern = grouped.entry(key).or_insert_with(|| Pattern {
             stream: letter.stream,
@@ -71,10 +71,10 @@ pub async fn patterns(store: &dyn Store) -> Result<PatternReport, BackendError> 
         pattern.letters += 1;
         pattern.attempts += letter.attempts;
         pattern.last_seen = pattern.last_seen.max(letter.last_seen);
+        ControlFlow::Continue(())
     })
     .await?;
-    unreadable?;
     let mut patterns: Vec<Pattern> = grouped.into_values().collect();
     patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.letters));
-    Ok(PatternReport { letters, beyond: count::beyond(store).await?, patterns })
+    Ok(PatternReport { letters, unreadable, beyond: count::beyond(store).await?, patterns })
 }

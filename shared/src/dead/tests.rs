@@ -6,32 +6,44 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::app::Seams;
+use crate::app::{App, Seams};
 use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
 use crate::faults::sink::FaultySink;
 use crate::faults::upstream::Scripted;
+use crate::faults::{Faults, Faulty};
 use crate::ingest::dedup::Seen;
 use crate::ingest::{Ledger, ingest};
-use crate::limits::{DEAD_LETTERS_OF_STREAM, DEAD_LETTERS_RECOUNTED};
-use crate::record::{Data, Draft, Observation, Origin, WhenFull};
+use crate::limits::{DEAD_LETTER_KEPT, DEAD_LETTERS_OF_STREAM, DEAD_LETTERS_RECOUNTED};
+use crate::record::{Data, Draft, Observation, Origin, Stream, WhenFull};
 use crate::settings::Settings;
 use crate::sources::identify;
+use crate::store::Key;
 use crate::time::{Clock, Rng, WallClock};
 
-fn app() -> (App, TempDir) {
+pub(super) fn app() -> (App, TempDir) {
     let (app, _, folder) = settable_app();
+    (app, folder)
+}
+
+/// Whose store fails as told.
+pub(super) fn faulty_app(faults: &Faults) -> (App, TempDir) {
+    let (app, _, folder) = app_with(faults);
     (app, folder)
 }
 
 /// With the host's clock, to be set.
 fn settable_app() -> (App, WallClock, TempDir) {
+    app_with(&Faults::none())
+}
+
+fn app_with(faults: &Faults) -> (App, WallClock, TempDir) {
     let (clock, wall) = Clock::settable("2026-08-01T00:00:00Z".parse().unwrap());
     let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
-    let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap());
+    let embedded = Embedded::on_disk(&MemoryDisk::new(), options).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let seams = Seams {
-        queue: embedded.clone(),
-        store: embedded,
+        queue: Arc::new(embedded.clone()),
+        store: Arc::new(Faulty::new(embedded, faults.clone())),
         blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
         sink: Arc::new(FaultySink::memory()),
         upstream: Arc::new(Scripted::new([])),
@@ -39,7 +51,7 @@ fn settable_app() -> (App, WallClock, TempDir) {
     (App::new(Settings::local(), seams, clock, Rng::seeded(1)), wall, folder)
 }
 
-fn stream(id: &str) -> Stream {
+pub(super) fn stream(id: &str) -> Stream {
     Stream {
         id: StreamId::new(id).unwrap(),
         source: SourceId::new(id).unwrap(),
@@ -49,7 +61,7 @@ fn stream(id: &str) -> Stream {
     }
 }
 
-fn rejects(source: &SourceId, numbers: std::ops::Range<u64>) -> Vec<Rejected> {
+pub(super) fn rejects(source: &SourceId, numbers: std::ops::Range<u64>) -> Vec<Rejected> {
     let reject = |n: u64| Rejected::new(source.clone(), Reject::new(Reason::BadJson, "line 1"), &n.to_string().into());
     numbers.map(reject).collect()
 }

@@ -9,6 +9,8 @@ pub fn packed(bytes: &[u8]) -> Option<String> {
         let names = names_in_zip(bytes);
         return Some(if names.iter().any(|name| name.starts_with("xl/")) {
             "is an Excel workbook: save it as CSV".into()
+        } else if names.is_empty() {
+            "begins as a zip archive, but its directory is missing: it may have been cut off".into()
         } else {
             format!("is a zip archive of {}: unpack it first", names.join(", "))
         });
@@ -61,13 +63,13 @@ fn text(body: &[u8], also: &[(u8, &str)]) -> Option<String> {
     by.map(|(_, words)| format!("is a table whose columns are separated by {words}"))
 }
 
-/// Names from the directory at a zip archive's end, the first few.
+/// Names from the directory at a zip archive's end, the first few; each may have 64 KB and is shortened.
 fn names_in_zip(bytes: &[u8]) -> Vec<String> {
     const ENTRY: &[u8] = b"PK\x01\x02";
     const SHOWN: usize = 5;
     let name = |at: usize| {
         let length = u16::from_le_bytes(bytes.get(at + 28..at + 30)?.try_into().ok()?);
-        Some(String::from_utf8_lossy(bytes.get(at + 46..at + 46 + usize::from(length))?).into_owned())
+        Some(super::short(&String::from_utf8_lossy(bytes.get(at + 46..at + 46 + usize::from(length))?)))
     };
     memchr::memmem::find_iter(bytes, ENTRY).filter_map(name).take(SHOWN).collect()
 }

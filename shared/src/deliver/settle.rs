@@ -171,5 +171,5 @@ async fn send_remainder(app: &App, queue: &QueueRef, of: &Envelope, records: &[O
 /// A message that this program cannot read is kept whole for an operator; it must not be tried for ever.
 pub(crate) async fn bury_stray(app: &App, queue: &QueueRef, raw: Bytes, problem: &str) -> Result<(), BackendError> {
     tracing::error!(%queue, problem, "a message is not an envelope that this program can read");
-    dead::bury_stray(app, raw, format!("a message of {queue}: {problem}"), None).await
+    dead::bury_unreadable(app, raw, format!("a message of {queue}: {problem}")).await
 }

@@ -43,7 +43,8 @@ pub struct Ledger {
     pub rejected: u64,
     /// The rejected rows by their reason.
     pub rejected_by_reason: BTreeMap<Reason, u64>,
-    /// Of the rejected, those that are not dead letters already: a bad row is read again at every poll.
+    /// Of the rejected, those that became dead letters now: a bad row is read again at every poll. Rows beyond what may be kept
+    /// are never among them, since nothing tells whether they are new.
     pub rejected_first: u64,
     /// The accepted records by their tier.
     pub tiers: BTreeMap<Tier, u64>,
@@ -271,7 +272,8 @@ pub(crate) fn count_processed(source: &SourceId, records: u64) {
     metrics::counter!("stream_records_processed_total", "source_id" => label::of(source.as_str())).increment(records);
 }
 
-/// A bad row counts as failed once, not at every poll that reads it again.
+/// A bad row counts as failed once, when its dead letter is stored, not at every poll that reads it again. Beyond what may be
+/// kept it counts at every reading, and in `stream_dlq_beyond_total` alone.
 fn count(stream: &Stream, ledger: &Ledger, buried: &Buried) {
     count_processed(&stream.source, ledger.accepted);
     for (reason, n) in &buried.first {

@@ -164,6 +164,11 @@ pub async fn get(store: &dyn Store, id: &StreamId) -> Result<Option<Registered>,
     store.get(&Key::new(SPECS, id.as_str())).await?.as_ref().map(parse).transpose()
 }
 
+/// Whether a stream of this name is registered.
+pub(crate) async fn is_registered(store: &dyn Store, id: &StreamId) -> Result<bool, BackendError> {
+    Ok(store.get(&Key::new(SPECS, id.as_str())).await?.is_some())
+}
+
 /// `false`: there is no such stream.
 pub async fn set_started(app: &App, id: &StreamId, started: bool, by: &str) -> Result<bool, BackendError> {
     let Some(registered) = get(&*app.store, id).await? else { return Ok(false) };

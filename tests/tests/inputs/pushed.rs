@@ -9,7 +9,7 @@ use streammanager::error::{Reason, Sender};
 use streammanager_tests::simulated::Simulated;
 
 /// A batch of the sensors stream: sequence number, device, payload.
-fn batch(records: &[(u64, &str, String)]) -> Value {
+fn batch<P: AsRef<[u8]>>(records: &[(u64, &str, P)]) -> Value {
     let records = records.iter().map(|(sequence, device, payload)| {
         let rule = json!({
             "payload": BASE64.encode(payload), "topic": format!("sensors/generic/{device}/state"), "principal": "cert-7",
@@ -72,4 +72,43 @@ async fn r4_the_dead_letter_of_a_gateways_reading_names_its_own_sensor() {
     let mut sensors: Vec<_> = letters.iter().map(|letter| letter.sender.clone().unwrap().sensor.unwrap()).collect();
     sensors.sort();
     assert_eq!(sensors, ["s1", "s2"]);
+}
+
+/// Q1: content never fails a batch. Names of 64 KB in the directory of what begins as an archive, and a client and a topic as
+/// long as MQTT lets them be.
+#[tokio::test(start_paused = true)]
+async fn q1_an_archive_with_the_longest_names_is_one_dead_letter_and_fails_no_batch() {
+    let sim = Simulated::new(4);
+    let mut body = b"PK\x03\x04".to_vec();
+    for _ in 0..5 {
+        let mut header = vec![0; 46];
+        header[..4].copy_from_slice(b"PK\x01\x02");
+        header[28..30].copy_from_slice(&[0xff, 0xff]);
+        body.extend(header);
+    }
+    body.resize(70 * 1024, 0);
+    let mut event = batch(&[(1, "dev-a", body.clone())]);
+    let rule = json!({
+        "payload": BASE64.encode(&body), "topic": format!("sensors/generic/{}/state", "\u{1}".repeat(60_000)),
+        "principal": "cert-7", "client": "\u{1}".repeat(60_000), "received_at": 1_788_289_200_000_u64,
+    });
+    event["Records"].as_array_mut().unwrap().push(json!({
+        "eventID": "shardId-000000000000:2",
+        "kinesis": { "partitionKey": "dev-b", "sequenceNumber": "2", "data": BASE64.encode(rule.to_string()) },
+    }));
+    let answer = streammanager_functions::stream::handle(&sim.app, event).await.unwrap();
+    assert_eq!(answer, json!({ "batchItemFailures": [] }));
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.attempts).sum::<u64>(), 2, "one letter, met twice: {letters:?}");
+    assert_eq!(dead::raw(&*sim.app.blobs, &letters[0]).await.unwrap().unwrap(), body);
+    assert!(letters[0].detail.len() < 1_000, "{}", letters[0].detail);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s9_an_archive_that_was_cut_off_names_no_files() {
+    let sim = Simulated::new(5);
+    let cut = b"PK\x03\x04\x14\0\0\0\0\0readings.json {".to_vec();
+    streammanager_functions::stream::handle(&sim.app, batch(&[(1, "dev-a", cut)])).await.unwrap();
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+    assert!(letters[0].detail.contains("its directory is missing"), "{}", letters[0].detail);
 }

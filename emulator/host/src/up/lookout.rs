@@ -71,7 +71,7 @@ impl Lookout {
     async fn take_over_damage(&self) -> Result<(), BackendError> {
         for damaged in self.folder.damaged(DAMAGED)? {
             let detail = format!("{} was damaged on the disk", damaged.what);
-            dead::bury_stray(&self.app, damaged.bytes, detail, None).await?;
+            dead::bury_unreadable(&self.app, damaged.bytes, detail).await?;
             self.folder.forget_damaged(damaged.number).await?;
         }
         Ok(())

@@ -1,0 +1,204 @@
+//! Storing of dead letters, each within its allowance.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+
+use super::count::{self, Room};
+use super::{Allowance, Buried, DeadLetter, PARTITION, Raw, Rejected, announce, parse};
+use crate::app::App;
+use crate::control::connectors;
+use crate::error::{BackendError, Reason, Reject, Sender};
+use crate::limits::{DEAD_LETTER_INLINE_BYTES, DEAD_LETTER_KEPT};
+use crate::record::ids::BadId;
+use crate::record::{ConnectorId, EventId, Outgoing, SourceId, Stream, StreamId, TenantId};
+use crate::schedule::streams;
+use crate::store::{Expect, Key, PutError};
+
+/// Stores the rejects of a batch; durable when it returns, up to what the stream may keep.
+pub async fn bury_rejects(app: &App, stream: &Stream, rejects: Vec<Rejected>) -> Result<Buried, BackendError> {
+    if rejects.is_empty() {
+        return Ok(Buried::default());
+    }
+    let allowance = allowance_of(app, &stream.id).await?;
+    bury(app, &stream.id, &stream.tenant, allowance, rejects).await
+}
+
+/// Stores records that the sink refused for good: they were accepted, and all of them are kept. Durable when it returns.
+pub(crate) async fn bury_refused(
+    app: &App,
+    stream: &StreamId,
+    tenant: &TenantId,
+    refused: Vec<(Outgoing, Reason, String)>,
+) -> Result<(), BackendError> {
+    let rejected = refused.into_iter().map(|(record, reason, detail)| Rejected {
+        event: Some(record.event),
+        ..Rejected::new(record.source, Reject::new(reason, detail), &record.value)
+    });
+    bury(app, stream, tenant, Allowance::Accepted, rejected.collect()).await.map(|_| ())
+}
+
+/// Stores what was pushed by a sender that may not publish it, under its connector if that is known; durable when it
+/// returns, up to what may be kept. Whoever proved nothing uses up no stream's own allowance.
+pub async fn bury_unadmitted(
+    app: &App,
+    connector: Option<&ConnectorId>,
+    rejected: Rejected,
+) -> Result<(), BackendError> {
+    let stream = StreamId::new(connector.map_or(rejected.source.as_str(), ConnectorId::as_str)).map_err(fatal)?;
+    let allowance = match connector {
+        Some(_) => allowance_of(app, &stream).await?,
+        None => Allowance::Pushed,
+    };
+    let tenant = TenantId::new("shared").map_err(fatal)?;
+    bury(app, &stream, &tenant, allowance, vec![rejected]).await.map(|_| ())
+}
+
+/// Stores a pushed message that belongs to no stream, under the stream `stray`, with who pushed it if that is known; durable
+/// when it returns, up to what may be kept.
+pub async fn bury_stray(app: &App, raw: Bytes, detail: String, sender: Option<&Sender>) -> Result<(), BackendError> {
+    stray(app, Allowance::Pushed, raw, detail, sender).await
+}
+
+/// Stores what lay in a queue of ours and cannot be read, such as a row that the disk damaged, under the stream `stray`: it
+/// may have been accepted, and all of it is kept. Durable when it returns.
+pub async fn bury_unreadable(app: &App, raw: Bytes, detail: String) -> Result<(), BackendError> {
+    stray(app, Allowance::Accepted, raw, detail, None).await
+}
+
+async fn stray(
+    app: &App,
+    allowance: Allowance,
+    raw: Bytes,
+    detail: String,
+    sender: Option<&Sender>,
+) -> Result<(), BackendError> {
+    let (source, stream) = (SourceId::new("stray").map_err(fatal)?, StreamId::new("stray").map_err(fatal)?);
+    let tenant = TenantId::new("stray").map_err(fatal)?;
+    let mut reject = Reject::new(Reason::NotData, detail);
+    if let Some(sender) = sender {
+        reject = reject.sent_by(sender);
+    }
+    let rejected = Rejected::new(source, reject, &raw);
+    bury(app, &stream, &tenant, allowance, vec![rejected]).await.map(|_| ())
+}
+
+fn fatal(e: BadId) -> BackendError {
+    BackendError::Fatal(e.to_string())
+}
+
+/// The streams of alerts are called as their connectors.
+async fn allowance_of(app: &App, stream: &StreamId) -> Result<Allowance, BackendError> {
+    let store = &*app.store;
+    let registered = streams::is_registered(store, stream).await?
+        || match ConnectorId::new(stream.as_str()) {
+            Ok(connector) => connectors::is_registered(store, &connector).await?,
+            Err(_) => false,
+        };
+    Ok(if registered { Allowance::Registered } else { Allowance::Pushed })
+}
+
+async fn bury(
+    app: &App,
+    stream: &StreamId,
+    tenant: &TenantId,
+    allowance: Allowance,
+    rejects: Vec<Rejected>,
+) -> Result<Buried, BackendError> {
+    const AT_ONCE: usize = 64;
+    let room = count::room(&*app.store, &app.clock, stream, allowance).await?;
+    let (mut buried, mut letters, mut kept) = (Buried::default(), Vec::new(), Ok(()));
+    for chunk in rejects.chunks(AT_ONCE) {
+        let all = chunk.iter().map(|rejected| keep(app, stream, tenant, allowance, rejected, &room));
+        for (rejected, stored) in chunk.iter().zip(futures::future::join_all(all).await) {
+            match stored {
+                Ok(Stored::First(letter)) => {
+                    letters.push(*letter);
+                    *buried.first.entry(rejected.reason()).or_default() += 1;
+                }
+                Ok(Stored::Again | Stored::Beyond) => {}
+                Err(problem) => kept = kept.and(Err(problem)),
+            }
+        }
+        if kept.is_err() {
+            break;
+        }
+    }
+    // What was stored before another failed, too: when the batch comes again, it is not new any more.
+    let bytes = letters.iter().map(|letter| letter.raw_bytes).sum();
+    let beyond = room.beyond();
+    let counted = room.add(&*app.store, letters.len() as u64, bytes).await;
+    // The report of every hour and start sets it; in between it is counted.
+    metrics::gauge!("stream_dlq_size").increment(letters.len() as f64);
+    metrics::counter!("stream_dlq_beyond_total").increment(beyond);
+    let mut announced = Ok(());
+    if app.settings.announce_dead_letters && !letters.is_empty() {
+        announced = announce::announce(app, stream, tenant, &letters).await;
+    }
+    kept.and(counted).and(announced).map(|()| buried)
+}
+
+enum Stored {
+    First(Box<DeadLetter>),
+    Again,
+    /// As many letters or bytes are kept as may be: this one is only counted.
+    Beyond,
+}
+
+async fn keep(
+    app: &App,
+    stream: &StreamId,
+    tenant: &TenantId,
+    allowance: Allowance,
+    rejected: &Rejected,
+    room: &Room,
+) -> Result<Stored, BackendError> {
+    let Rejected { source, event, reject, raw } = rejected;
+    let id = EventId::of(source, [reject.reason.code().as_bytes(), raw]);
+    let key = Key::new(PARTITION, format!("{stream}/{id}"));
+    let now = app.clock.now();
+    let mut place = None;
+    loop {
+        let existing = app.store.get(&key).await?;
+        let before = existing.as_ref().and_then(|item| parse(&item.value).ok());
+        if existing.is_none() && place.is_none() {
+            if !room.take(raw.len() as u64) {
+                return Ok(Stored::Beyond);
+            }
+            place = Some(());
+        }
+        let letter = match before {
+            Some(before) => DeadLetter { last_seen: now, attempts: before.attempts + 1, ..before },
+            // A letter that cannot be read any more is written anew, in its own place.
+            None => DeadLetter {
+                id,
+                source: source.clone(),
+                stream: stream.clone(),
+                allowance,
+                tenant: tenant.clone(),
+                reason: reject.reason,
+                detail: reject.detail.clone(),
+                row: reject.row,
+                event: *event,
+                sender: reject.sender.as_deref().cloned(),
+                first_seen: now,
+                last_seen: now,
+                attempts: 1,
+                raw: if raw.len() <= DEAD_LETTER_INLINE_BYTES {
+                    Raw::Inline(BASE64.encode(raw))
+                } else {
+                    Raw::Blob(app.blobs.put(raw.clone()).await?)
+                },
+                raw_bytes: raw.len() as u64,
+            },
+        };
+        let expect = existing.as_ref().map_or(Expect::Absent, |item| Expect::Version(item.version));
+        let value = serde_json::to_vec(&letter).map_err(|e| BackendError::Fatal(format!("dead letter: {e}")))?;
+        match app.store.put_if(&key, value.into(), expect, Some(now + DEAD_LETTER_KEPT)).await {
+            Ok(_) if existing.is_none() => return Ok(Stored::First(Box::new(letter))),
+            Ok(_) => return Ok(Stored::Again),
+            Err(PutError::Conflict) => {}
+            Err(e) => return Err(e.unexpected("dead letter")),
+        }
+    }
+}

@@ -71,7 +71,8 @@ pub const BREAKER_OPEN: Duration = Duration::from_secs(60);
 pub const BREAKER_OPEN_CRITICAL: Duration = Duration::from_secs(1);
 /// A probe that has not reported by then is replaced: longer than a try lasts.
 pub const PROBE: Duration = Duration::from_secs(10);
-/// While the bulk lane's breaker is open, the broker is asked this often whether it answers.
+/// While the bulk lane's breaker is open, the broker is asked whether it answers: this long after the last answer, and for
+/// this long.
 pub const ASK_FOR_RETURN: Duration = Duration::from_secs(1);
 
 /// The CRITICAL queue's write starts when the broker has not acknowledged by then [E2].

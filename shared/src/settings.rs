@@ -75,9 +75,10 @@ impl Queues {
         }
     }
 
-    /// The names on a host, with a template or without.
+    /// The names on a host without a template: those of the built-in one, so that `up` delivers what `ingest` left queued in a
+    /// data folder, and the reverse.
     pub fn local() -> Queues {
-        let local = |name| QueueRef::new(&format!("local:{name}"));
+        let local = |name| QueueRef::new(&format!("local:streammanager-dev-{name}"));
         Queues {
             critical: local("critical"),
             high: local("high"),

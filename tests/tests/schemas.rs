@@ -33,7 +33,7 @@ fn stream(source: &SourceId) -> Stream {
         id: StreamId::new("s").unwrap(),
         source: source.clone(),
         tenant: TenantId::new("calfire").unwrap(),
-        granted: true,
+        granted: source.as_str().starts_with("evacuation"),
         when_full: WhenFull::Wait,
     }
 }
@@ -80,6 +80,7 @@ fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
         values(firms::FORMAT, "firms_viirs_noaa20", FIRMS),
         values(Format::ALERT, "evacuation_alert_x", ALERT),
         values(Format::ALERT, "evacuation_alert_x", CAP),
+        values(Format::ALERT, "noaa_alerts", ALERT),
         values(Format::SENSOR, "iot_purpleair", READINGS),
     ]
     .concat()
@@ -120,7 +121,13 @@ fn k5_real_records_validate_and_broken_ones_do_not() {
     let topics: Vec<_> = records.keys().copied().collect();
     assert_eq!(
         topics,
-        ["wildfire-alert-drills", "wildfire-critical-alerts", "wildfire-iot-sensors", "wildfire-nasa-firms"]
+        [
+            "wildfire-alert-drills",
+            "wildfire-critical-alerts",
+            "wildfire-iot-sensors",
+            "wildfire-nasa-firms",
+            "wildfire-weather"
+        ]
     );
     for (topic, values) in records {
         let validator = validator(&schemas::schema_for(Topic::named(topic).unwrap()).unwrap());

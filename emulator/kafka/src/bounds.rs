@@ -41,27 +41,48 @@ pub(super) fn read(folder: &Path) -> io::Result<Option<Bounds>> {
 }
 
 /// The file, open for writing.
-pub(super) struct BoundsFile(File);
+pub(super) struct BoundsFile {
+    file: File,
+    /// The last write failed, and that was said.
+    fails: bool,
+}
 
 impl BoundsFile {
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(NAME)).map(Self)
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(folder.join(NAME))
+            .map(|file| Self { file, fails: false })
+    }
+
+    /// As [`BoundsFile::write`]. Only a loss would not be noticed without it: what was written stays acknowledged, and a
+    /// failure is said once.
+    pub(super) fn note(&mut self, bounds: Bounds, folder: &Path) {
+        let written = self.write(bounds);
+        if let Err(error) = &written
+            && !self.fails
+        {
+            tracing::warn!(folder = %folder.display(), %error, "cannot note where the log ends");
+        }
+        self.fails = written.is_err();
     }
 
     /// The end is written after what it counts is durable, and costs no sync of its own: after a power cut it may be too
     /// low, and never too high.
-    pub(super) fn write(&self, bounds: Bounds) -> io::Result<()> {
+    fn write(&self, bounds: Bounds) -> io::Result<()> {
         let mut bytes = [0; SIZE];
         bytes[..8].copy_from_slice(&bounds.start.to_be_bytes());
         bytes[8..OFFSETS].copy_from_slice(&bounds.end.to_be_bytes());
         let checksum = crc32c::crc32c(&bytes[..OFFSETS]);
         bytes[OFFSETS..].copy_from_slice(&checksum.to_be_bytes());
-        self.0.write_all_at(&bytes, 0)
+        self.file.write_all_at(&bytes, 0)
     }
 
     /// Before records are removed on purpose, so that nobody misses them afterwards.
     pub(super) fn write_durably(&self, bounds: Bounds) -> io::Result<()> {
         self.write(bounds)?;
-        self.0.sync_data()
+        self.file.sync_data()
     }
 }

@@ -244,11 +244,9 @@ impl Log {
         Bounds { start: self.start, end: self.synced }
     }
 
-    /// Only a loss would not be noticed without them: what was written stays acknowledged.
-    fn note_bounds(&self) {
-        if let Err(error) = self.bounds.write(self.bounds()) {
-            tracing::warn!(folder = %self.folder.display(), %error, "cannot note where the log ends");
-        }
+    fn note_bounds(&mut self) {
+        let bounds = self.bounds();
+        self.bounds.note(bounds, &self.folder);
     }
 
     pub(super) fn unsynced(&self) -> Option<Unsynced> {

@@ -7,8 +7,9 @@
 //! time where the policy says so; one that never reports is replaced once its own time is over. Between opening and probe a
 //! *sign of return* (another lane was acknowledged, the broker answered a question) ends the wait early. A sign that proved
 //! false, because its probe failed, makes the next sign wait longer, so that a lane whose own topic is away does not probe
-//! without a pause while the others are well. A try that began before the breaker opened may still end: its failure changes
-//! nothing, its success closes the breaker.
+//! without a pause while the others are well. A try that began before the breaker opened may still end: its success closes
+//! the breaker, its failure changes nothing while the breaker is open, and counts as the probe's while one is under way, which
+//! costs one more wait.
 //!
 //! The type is a pure state machine over any kind of time. A process measures its waits on the monotonic clock
 //! (`tokio::time::Instant`); what is stored between invocations has only the wall clock.

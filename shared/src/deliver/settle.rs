@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use ulid::Ulid;
 
 use crate::app::App;
 use crate::breaker::BreakerState;
@@ -57,7 +58,8 @@ pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<
         return Ok(Some(held.later(COPY_WAIT)));
     }
     if held.envelope.tier == Tier::Critical && marks::is_void(&*app.store, held.envelope.id).await {
-        return app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await.map(|()| None);
+        app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
+        return left(app, held.thread.as_deref(), held.envelope.id).await.map(|()| None);
     }
     if let Some(thread) = &held.thread
         && held.taken_at.elapsed() < ORDER_PATIENCE
@@ -138,9 +140,14 @@ async fn settle(
     app.queue.settle(queue, &[forget]).await?;
     let repeated = held.receives > 1;
     app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
-    match &held.thread {
-        Some(thread) => marks::left_queue(&*app.store, thread, held.envelope.id).await.map(|()| None),
-        None => Ok(None),
+    left(app, held.thread.as_deref(), held.envelope.id).await.map(|()| None)
+}
+
+/// The queue has forgotten the envelope: no message of its thread waits for it any more [E4].
+async fn left(app: &App, thread: Option<&str>, id: Ulid) -> Result<(), BackendError> {
+    match thread {
+        Some(thread) => marks::left_queue(&*app.store, thread, id).await,
+        None => Ok(()),
     }
 }
 

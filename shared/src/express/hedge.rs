@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::marks;
 use crate::app::App;
@@ -74,15 +75,16 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
         Ok(envelope) => envelope,
         Err(problem) => return sender.hears(Err(problem)),
     };
-    // A store that is away must not hold up an alert: then order within the thread is best effort.
-    let thread_waits = marks::thread_is_queued(&*app.store, &record.key).await.unwrap_or(false);
+    // A store that is away, or slow, must not hold up an alert: then order within the thread is best effort.
+    let waits = timeout(HEDGE, marks::thread_is_queued(&*app.store, &record.key)).await;
+    let thread_waits = waits.is_ok_and(|waits| waits.unwrap_or(false));
     let under_way = if thread_waits { None } else { app.tries.begin(envelope.id) };
     if under_way.is_none() || !app.breakers.lane(Lane::Critical).admit() {
         return sender.hears(queue(app, &envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
     }
     let broker = attempt(app, &record);
     tokio::pin!(broker);
-    let outcome = match tokio::time::timeout(HEDGE, &mut broker).await {
+    let outcome = match timeout(HEDGE, &mut broker).await {
         Ok(outcome) => outcome,
         Err(_) => {
             let copy = queue(app, &envelope, &record.key, COPY_DELAY);
@@ -165,9 +167,12 @@ fn envelope(app: &App, stream: &Stream, record: &Outgoing) -> Result<Envelope, B
 
 /// The thread is marked before its message is queued: a mark too many delays a thread, one too few breaks its order.
 async fn queue(app: &App, envelope: &Envelope, thread: &str, delay: Duration) -> Result<(), BackendError> {
-    let marked = marks::mark_queued(&*app.store, &app.clock, thread, envelope.id).await;
-    if let Err(problem) = marked {
-        tracing::warn!(%problem, "a queued alert's thread could not be marked: its order is best effort");
+    match timeout(HEDGE, marks::mark_queued(&*app.store, &app.clock, thread, envelope.id)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(problem)) => {
+            tracing::warn!(%problem, "a queued alert's thread could not be marked: its order is best effort");
+        }
+        Err(_) => tracing::warn!("a queued alert's thread was not marked in time: its order is best effort"),
     }
     let body = envelope.encode().map_err(|e| BackendError::Fatal(e.to_string()))?;
     let message = Message { body: Body::Binary(body), delay };

@@ -160,7 +160,8 @@ impl Names<'_> {
         Ok(known.and_then(|known| known.root().map(str::to_owned)))
     }
 
-    /// Keeps what is known now. `false`: another instance has written meanwhile.
+    /// Keeps what is known now. `false`: what the store holds has to be looked at first, since another instance has written
+    /// meanwhile, or the store had not answered before. What others wrote is never overwritten unseen.
     pub(super) async fn keep(&self, key: &Key, look: &Look) -> bool {
         self.recent.keep(key, &look.known);
         let value = match serde_json::to_vec(&look.known) {
@@ -170,7 +171,13 @@ impl Names<'_> {
                 return true;
             }
         };
-        let expect = look.expect.unwrap_or(Expect::Any);
+        let Some(expect) = look.expect else {
+            let answers = self.look(key).await.store_answered();
+            if !answers {
+                tracing::warn!("another instance will not know of this alert: the store does not answer");
+            }
+            return !answers;
+        };
         let put = self.store.put_if(key, value.into(), expect, Some(self.clock.now() + THREAD_KEPT));
         match timeout(HEDGE, put).await {
             Ok(Ok(_)) => true,

@@ -65,7 +65,7 @@ pub enum Verdict {
         /// Those that can never be accepted; their bytes are among the dead letters.
         rejected: Vec<Reject>,
     },
-    /// Nothing of it was taken, for good; the bytes are kept where somebody with a name sent them.
+    /// Nothing of it was taken, for good. What came over MQTT is kept; over HTTP the sender hears of it and has the bytes.
     Refused(Refusal),
     /// The tier's queue is at capacity: slow down [Q2]. What was accepted before is listed.
     Full {
@@ -130,7 +130,7 @@ impl Examined {
 /// Why a body was not even examined.
 #[derive(Debug)]
 pub enum Unexamined {
-    /// For good: it is not acknowledged to anybody else, and its bytes are kept.
+    /// For good: it is not acknowledged to anybody else, and its bytes are kept unless the sender hears of it.
     Refused(Refusal),
     /// Not now: something is away, and the sender is not acknowledged.
     Backend(BackendError),

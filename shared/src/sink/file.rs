@@ -98,11 +98,11 @@ impl Sink for FileSink {
     }
 
     async fn answers(&self) -> bool {
-        try_writing(&self.folder).is_ok()
+        self.writable().await.is_ok()
     }
 
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
-        try_writing(&self.folder).map_err(|e| BackendError::Retry(format!("{}: {e}", self.folder.display())))?;
+        self.writable().await.map_err(|e| BackendError::Retry(format!("{}: {e}", self.folder.display())))?;
         let report = |topic: &Topic| TopicReport {
             topic: format!("{}{}", self.topic_prefix, topic.name()),
             state: TopicState::Ready,
@@ -130,6 +130,15 @@ struct Place {
 type Appending = Result<u64, String>;
 
 impl FileSink {
+    /// On a thread where a slow disk holds nobody up.
+    async fn writable(&self) -> io::Result<()> {
+        let (folder, (done, answer)) = (self.folder.clone(), oneshot::channel());
+        // Whoever asked may have gone.
+        let asking = move || drop(done.send(try_writing(&folder)));
+        std::thread::Builder::new().name("file-sink-question".into()).spawn(asking)?;
+        answer.await.map_err(io::Error::other)?
+    }
+
     /// Appends the record's line to its file's lines.
     fn place(&self, record: &Outgoing, batch: &mut Batch) -> Result<Place, Sent> {
         if let Some(refused) = refusal(record) {

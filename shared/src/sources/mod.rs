@@ -6,6 +6,7 @@ mod alerts;
 mod config;
 pub mod firms;
 mod identity;
+mod noaa;
 mod planned;
 mod route;
 mod sensors;
@@ -120,6 +121,7 @@ table! {
     firms polled by Firms,
     sensors,
     alerts,
+    noaa,
     planned,
 }
 

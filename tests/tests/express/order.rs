@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::express::AcknowledgedBy;
 use streammanager::express::turns::Turns;
+use streammanager::faults::Fault;
 use streammanager::record::{Outgoing, SourceId};
+use streammanager::sink::Lane;
 use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::simulated::{Simulated, send_alert};
 use tokio::time::{Instant, sleep};
@@ -107,6 +109,40 @@ async fn e4_with_the_state_store_away_no_alert_waits() {
     assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
     let fields: Vec<&str> = cancel.warnings.iter().map(|text| text.split(':').next().unwrap()).collect();
     assert_eq!(fields, ["references", "revision"], "both are best effort, and marked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e2_a_state_store_that_hangs_holds_no_alert_up() {
+    let sim = Simulated::new(33);
+    let key = sim.sender("butte").await;
+    accepted(sim.alert(&key, actual("X")).await);
+    sim.store_faults.script([Fault::Late(Duration::from_secs(15)); 200]);
+    for (name, open, by) in [("A", false, AcknowledgedBy::Broker), ("B", true, AcknowledgedBy::Queue)] {
+        if open {
+            sim.open_breaker(Lane::Critical);
+        }
+        let started = Instant::now();
+        assert_eq!(accepted(sim.alert(&key, actual(name)).await).acknowledged_by, by);
+        assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_what_others_wrote_of_an_alert_is_not_overwritten_by_who_could_not_look() {
+    let sim = Simulated::new(34);
+    let key = sim.sender("butte").await;
+    let changed = |text| actual("X").replace("Test Canyon", text);
+    for text in ["one", "two", "three"] {
+        accepted(sim.alert(&key, changed(text)).await);
+    }
+    let other = instance(&sim);
+    accepted(send_alert(&other, &key, actual("warm")).await);
+    // Its first look comes too late, the others in time.
+    sim.store_faults.script([Fault::Late(Duration::from_millis(60))]);
+    let blind = accepted(send_alert(&other, &key, changed("four")).await);
+    assert_eq!(blind.revision, 3, "published as 0 first, and again once it could look");
+    assert_eq!(accepted(sim.alert(&key, changed("five")).await).revision, 4);
+    assert!(accepted(sim.alert(&key, changed("three")).await).duplicate);
 }
 
 /// One connection's alerts, each taken by a task of its own in the order of its turns: as the emulator does.

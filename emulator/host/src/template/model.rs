@@ -38,50 +38,6 @@ impl Template {
     pub fn queue(&self, name: &str) -> Option<&Queue> {
         self.queues.iter().find(|queue| queue.name == name)
     }
-
-    /// Gives the queue that functions know by `variable` another name, wherever the template speaks of it.
-    ///
-    /// # Errors
-    /// Another queue has the name.
-    pub fn rename_queue(&mut self, variable: &str, name: &str) -> Result<(), String> {
-        let known = self.functions.iter().find_map(|function| queue_name(function.environment.get(variable)?));
-        let Some(old) = known.filter(|old| *old != name).map(str::to_owned) else { return Ok(()) };
-        if let Some(other) = self.queue(name) {
-            return Err(format!(
-                "{}: a queue of this host is called {name}: give it another QueueName",
-                other.logical_id
-            ));
-        }
-        let rename = |queue: &mut String| {
-            if *queue == old {
-                *queue = name.to_owned();
-            }
-        };
-        for function in &mut self.functions {
-            let urls = function.environment.values_mut().filter(|value| queue_name(value) == Some(&old));
-            urls.for_each(|url| *url = format!("{LOCAL}{name}"));
-            function.on_failure.iter_mut().for_each(rename);
-            for trigger in &mut function.triggers {
-                match trigger {
-                    Trigger::Queue { queue, .. } => rename(queue),
-                    Trigger::Stream { on_failure, .. } => on_failure.iter_mut().for_each(rename),
-                    Trigger::Schedule { .. } | Trigger::Http { .. } => {}
-                }
-            }
-        }
-        for queue in &mut self.queues {
-            rename(&mut queue.name);
-            queue.dead_letter.iter_mut().for_each(|dead| rename(&mut dead.queue));
-        }
-        for rule in &mut self.rules {
-            for action in rule.actions.iter_mut().chain(&mut rule.error_action) {
-                if let Action::Queue { queue, .. } = action {
-                    rename(queue);
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The queue that a local URL (`local:NAME`), as functions get it in their environment, means.

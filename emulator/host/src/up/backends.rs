@@ -13,14 +13,14 @@ use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options, QueueOptions};
 use streammanager::queue::{Queue, QueueRef};
 use streammanager::record::Tier;
-use streammanager::settings::{Queues, Settings};
+use streammanager::settings::Settings;
 use streammanager::store::Store;
 use streammanager::time::{Clock, Rng};
 
 use super::ledger::Queued;
 use crate::exit::Failure;
 use crate::folder;
-use crate::template::{self, Template};
+use crate::template::Template;
 
 const EMBEDDED: &str = "embedded";
 
@@ -86,21 +86,6 @@ impl Backends {
         }
         Ok(Queued::messages(messages))
     }
-}
-
-/// The tiers' queues are called alike in every data folder, whatever the template calls them at AWS: what `ingest` leaves in a
-/// folder `up` delivers, and the reverse.
-pub(crate) fn name_tiers(flag: &str, template: &mut Template) -> Result<(), Failure> {
-    if flag != EMBEDDED {
-        return Ok(());
-    }
-    let own = Queues::local();
-    for tier in Tier::ALL {
-        let variable = format!("{}_QUEUE_URL", tier.name());
-        let name = template::queue_name(own.tier(tier).as_str()).unwrap_or_default();
-        template.rename_queue(&variable, name).map_err(|problem| Failure::new(format!("template: {problem}")))?;
-    }
-    Ok(())
 }
 
 /// Functions know by these names the queues whose messages are of no use later.

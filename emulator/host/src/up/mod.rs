@@ -148,7 +148,6 @@ impl System {
             None => template::built_in(&parameters),
         }
         .map_err(Failure::new)?;
-        backends::name_tiers(&args.aws, &mut template)?;
         let mut streams_file = read_streams(args.streams.as_deref())?;
         if args.demo {
             // A newcomer sees a revision within seconds, not minutes.

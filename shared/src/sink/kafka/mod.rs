@@ -31,8 +31,15 @@ pub struct KafkaSink {
     settings: KafkaSettings,
     critical: Producer,
     bulk: Producer,
-    /// The next mending of topics may start at this time; `None` while one is under way.
-    mend_from: Arc<Mutex<Option<Instant>>>,
+    mending: Arc<Mutex<Mending>>,
+}
+
+/// When topics that are missing are made again, and what stood in the way the last time.
+struct Mending {
+    /// The next may start at this time; `None` while one is under way.
+    from: Option<Instant>,
+    /// Said once, until it is another one.
+    problem: Option<String>,
 }
 
 impl KafkaSink {
@@ -49,30 +56,37 @@ impl KafkaSink {
             critical: producer(Lane::Critical)?,
             bulk: producer(Lane::Bulk)?,
             settings: settings.clone(),
-            mend_from: Arc::new(Mutex::new(Some(Instant::now()))),
+            mending: Arc::new(Mutex::new(Mending { from: Some(Instant::now()), problem: None })),
         })
     }
 
     /// Makes the topics that are missing, in the background: what was written to them is tried again anyway.
     fn mend_topics(&self) {
         {
-            let mut from = self.mend_from.lock();
-            if from.is_none_or(|from| Instant::now() < from) {
+            let mut mending = self.mending.lock();
+            if mending.from.is_none_or(|from| Instant::now() < from) {
                 return;
             }
-            *from = None;
+            mending.from = None;
         }
-        let (settings, from) = (self.settings.clone(), self.mend_from.clone());
+        let (settings, mending) = (self.settings.clone(), self.mending.clone());
         tokio::spawn(async move {
-            match topics::check(settings.client(), &settings.brokers, &settings.topic_prefix).await {
+            let checked = topics::check(settings.client(), &settings.brokers, &settings.topic_prefix).await;
+            let mut mending = mending.lock();
+            mending.from = Some(Instant::now() + MEND_EVERY);
+            let problem = match checked {
                 Ok(reports) => {
                     for report in reports.iter().filter(|report| report.state == TopicState::Created) {
                         tracing::warn!(topic = report.topic, "a topic was missing and was made again");
                     }
+                    None
                 }
-                Err(problem) => tracing::warn!(%problem, "a topic is missing and could not be made"),
+                Err(problem) => Some(problem.to_string()),
+            };
+            if let Some(problem) = problem.as_ref().filter(|problem| mending.problem.as_ref() != Some(*problem)) {
+                tracing::warn!(problem, "a topic is missing and could not be made");
             }
-            *from.lock() = Some(Instant::now() + MEND_EVERY);
+            mending.problem = problem;
         });
     }
 }

@@ -8,6 +8,7 @@
 //! A producer is *retired* only when it has failed for good, or when it owes reports long after their time. What a retired
 //! producer holds is purged and thereby reported; calls that have time left hand these records to its successor.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -34,6 +35,8 @@ const TURN: usize = 256;
 const OWED: Duration = TRY_ENDS_LATE.saturating_mul(5);
 /// Purged again until all is reported, in case a record was just moving between the producer's queues.
 const PURGE_AGAIN: Duration = Duration::from_millis(50);
+/// After so many purges the client's threads must have died, and no report comes any more.
+const PURGES: usize = 40;
 
 pub(super) struct Producer {
     config: ClientConfig,
@@ -247,11 +250,14 @@ impl Client {
         if timeout_at(deadline + OWED, call.finished()).await.is_err() {
             tracing::error!("the Kafka producer does not report its records: a new one takes over");
             self.retire();
-            while timeout(PURGE_AGAIN, call.finished()).await.is_err() {
+            for _ in 0..PURGES {
+                if timeout(PURGE_AGAIN, call.finished()).await.is_ok() {
+                    break;
+                }
                 self.purge();
             }
         }
-        call.take_reports()
+        call.take_reports(open)
     }
 
     fn hand_over(
@@ -323,8 +329,15 @@ impl Call {
         }
     }
 
-    fn take_reports(&self) -> Vec<(usize, Report)> {
-        std::mem::take(&mut self.reports.lock())
+    /// One report for each of `open`: a record that nobody reported was not acknowledged.
+    fn take_reports(&self, open: &[usize]) -> Vec<(usize, Report)> {
+        let mut reports = std::mem::take(&mut *self.reports.lock());
+        if reports.len() < open.len() {
+            let reported: BTreeSet<usize> = reports.iter().map(|(index, _)| *index).collect();
+            let missing = open.iter().filter(|index| !reported.contains(index));
+            reports.extend(missing.map(|&index| (index, Err(Failure::Client(RDKafkaErrorCode::MessageTimedOut)))));
+        }
+        reports
     }
 }
 

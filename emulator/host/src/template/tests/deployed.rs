@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use streammanager::record::Tier;
+use streammanager::settings::Queues;
 use streammanager_functions::control;
 
 use crate::template::iot_sql::{Message, Text};
@@ -47,6 +49,10 @@ fn eight_functions_with_their_binaries_and_environments() {
         let get = |name: &str| function.environment.get(name).map(String::as_str);
         assert_eq!(get("CRITICAL_QUEUE_URL"), Some("local:streammanager-dev-critical"));
         assert_eq!(get("STREAM_TICKS_QUEUE_URL"), Some("local:streammanager-dev-stream-ticks"));
+        for tier in Tier::ALL {
+            // `ingest` runs without the template, on the same queues of a data folder.
+            assert_eq!(get(&format!("{}_QUEUE_URL", tier.name())), Some(Queues::local().tier(tier).as_str()));
+        }
         assert_eq!(get("STATE_TABLE"), Some("streammanager-StateTable"));
         assert_eq!(get("BLOBS_BUCKET"), Some("streammanager-blobsbucket"));
         assert_eq!(get("KAFKA_BROKERS"), Some("127.0.0.1:9092"));

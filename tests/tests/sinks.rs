@@ -161,6 +161,9 @@ async fn k2_a_topic_deleted_while_running_is_made_again_with_its_partitions() {
     let topic = world.named(Topic::NASA_FIRMS);
     assert_acked(&sink.send(Lane::Critical, &[record("deleted", 0)]).await);
     world.delete(&topic).await;
+    while world.topics().await.contains_key(&topic) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     let mut tries = 0;
     while !sink.send(Lane::Critical, &[record("deleted", 1)]).await[0].is_acked()
         || !world.topics().await.contains_key(&topic)

@@ -40,6 +40,7 @@ use streammanager::sources as source_table;
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -79,6 +80,8 @@ pub async fn run(args: Options) -> Result<Exit, Failure> {
     // Clients' connections and the topics' files; as many as the system lets us have.
     let _ = rlimit::increase_nofile_limit(DESCRIPTORS);
     let system = System::start(&args).await?;
+    // Before anybody hears that it is up: whoever then ends it at once is owed a ledger.
+    let told = Told::listen()?;
     system.announce(args.demo, json).await;
     system.watch(json);
     let noted = running::note(system.running(&args.data)?);
@@ -86,7 +89,7 @@ pub async fn run(args: Options) -> Result<Exit, Failure> {
         tracing::warn!(%problem, "operator's commands must name this system: it could not be noted as running");
     }
     let story = args.demo.then(|| demo::start(&system.demo_targets(), json));
-    until_told_to_stop(args.duration).await?;
+    told.to_stop(args.duration).await;
     if let Some(story) = story {
         story.stop().await;
     }
@@ -528,19 +531,30 @@ fn control_key(data: &Path, rng: &Rng) -> Result<String, Failure> {
     }
 }
 
-/// Ctrl-C, SIGTERM, or the time given.
-async fn until_told_to_stop(duration: Option<Duration>) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::new)?;
-    let time = async {
-        match duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => std::future::pending().await,
+/// What ends the system in order: Ctrl-C and SIGTERM, which end the process at once until this listens.
+struct Told {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Told {
+    fn listen() -> Result<Told, Failure> {
+        let listen = |kind| signal(kind).map_err(Failure::new);
+        Ok(Told { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Returns at the first of them, or when the time given is over.
+    async fn to_stop(mut self, duration: Option<Duration>) {
+        let time = async {
+            match duration {
+                Some(duration) => tokio::time::sleep(duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = time => {}
         }
-    };
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Failure::new),
-        _ = terminate.recv() => Ok(()),
-        () = time => Ok(()),
     }
 }

@@ -78,7 +78,7 @@ impl Producer {
             for (index, report) in reports {
                 let failure = match report {
                     Ok(written) => {
-                        outcomes[index] = Sent::Acked(written);
+                        outcomes[index] = Sent::Acked(Some(written));
                         continue;
                     }
                     Err(failure) => failure,
@@ -89,6 +89,7 @@ impl Producer {
                     Failure::Broker(code) if is_purged(code) && Instant::now() < deadline => open.push(index),
                     Failure::Broker(RDKafkaErrorCode::MessageSizeTooLarge) => too_large.push(index),
                     Failure::Broker(code) | Failure::Client(code) => outcomes[index] = self.outcome(&client, code),
+                    Failure::Unproved => outcomes[index] = unproved(),
                 }
             }
             open.sort_unstable();
@@ -105,8 +106,9 @@ impl Producer {
                 Err(problem) => Sent::Retry(problem),
                 Ok(client) => match client.round(records, &[index], &self.topic_prefix, deadline).await.pop() {
                     None => Sent::Retry("the Kafka producer gave no report".into()),
-                    Some((_, Ok(written))) => Sent::Acked(written),
+                    Some((_, Ok(written))) => Sent::Acked(Some(written)),
                     Some((_, Err(Failure::Broker(code) | Failure::Client(code)))) => self.outcome(&client, code),
+                    Some((_, Err(Failure::Unproved))) => unproved(),
                 },
             };
         }
@@ -155,22 +157,36 @@ impl Producer {
     }
 }
 
-/// What became of one record: where it lies, if the broker says so, or why it has no acknowledgement.
-type Report = Result<Option<Written>, Failure>;
+/// What became of one record: where it lies, or why it has no acknowledgement.
+type Report = Result<Written, Failure>;
 
-/// Why a record has no acknowledgement: refused before it was handed over, or reported by the producer.
+/// Why a record has no acknowledgement.
 #[derive(Clone, Copy)]
 enum Failure {
+    /// Refused before it was handed over.
     Client(RDKafkaErrorCode),
+    /// Reported by the producer.
     Broker(RDKafkaErrorCode),
+    /// The broker took it for a repeat and did not say where the first one lies. That proves nothing: on a partition that
+    /// this producer has not written to, a later request may be stored before an earlier one that has to be sent again, and
+    /// the earlier one is then called a repeat although its records are nowhere.
+    Unproved,
 }
 
 impl Failure {
     fn is_missing_topic(self) -> bool {
         use RDKafkaErrorCode as Code;
-        let (Failure::Client(code) | Failure::Broker(code)) = self;
-        matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
+        matches!(
+            self,
+            Failure::Client(code) | Failure::Broker(code)
+                if matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
+        )
     }
+}
+
+/// Sent once more at the worst, which its `event_id` and `revision` show [K6].
+fn unproved() -> Sent {
+    Sent::Retry("Kafka called the record a repeat without saying where the first one lies".into())
 }
 
 fn is_purged(code: RDKafkaErrorCode) -> bool {
@@ -363,10 +379,10 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         let report = match report {
-            // A repeat that the broker left out has no offset.
-            Ok(record) => {
-                Ok((record.offset() >= 0).then(|| Written { partition: record.partition(), offset: record.offset() }))
+            Ok(record) if record.offset() >= 0 => {
+                Ok(Written { partition: record.partition(), offset: record.offset() })
             }
+            Ok(_) => Err(Failure::Unproved),
             Err((error, _)) => Err(Failure::Broker(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))),
         };
         ticket.call.report(ticket.index, report);

@@ -141,3 +141,17 @@ async fn a_broken_sequence_heals() {
         heals(&sink, "afterwards").await;
     }
 }
+
+/// Q1: what the broker calls a repeat without saying where the first one lies may be stored nowhere. That happens on a new
+/// partition of a broker that has just started, when an earlier request has to be sent again after a later one was stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q1_a_repeat_without_a_place_is_no_acknowledgement() {
+    let (cluster, sink) = cluster();
+    heals(&sink, "warm").await;
+    for lane in [Lane::Critical, Lane::Bulk] {
+        cluster.request_errors(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER]);
+        let outcome = sink.send(lane, &[record("repeat", 0)]).await;
+        assert!(matches!(&outcome[..], [Sent::Retry(why)] if why.contains("repeat")), "{lane:?}: {outcome:?}");
+    }
+    heals(&sink, "repeat").await;
+}

@@ -89,7 +89,7 @@ pub async fn run(args: Options) -> Result<Exit, Failure> {
         tracing::warn!(%problem, "operator's commands must name this system: it could not be noted as running");
     }
     let story = args.demo.then(|| demo::start(&system.demo_targets(), json));
-    told.to_stop(args.duration).await;
+    told.first(args.duration).await;
     if let Some(story) = story {
         story.stop().await;
     }
@@ -544,7 +544,7 @@ impl Told {
     }
 
     /// Returns at the first of them, or when the time given is over.
-    async fn to_stop(mut self, duration: Option<Duration>) {
+    async fn first(mut self, duration: Option<Duration>) {
         let time = async {
             match duration {
                 Some(duration) => tokio::time::sleep(duration).await,

@@ -201,6 +201,6 @@ async fn readable(
         (_, Err(e)) => (encoded.into(), format!("payload: {e}")),
     };
     tracing::error!(detail, "an alert that cannot be read is kept in the dead letters");
-    dead::bury_stray(app, raw, detail, Some(sender)).await?;
+    dead::bury_stray(app, raw, detail, sender).await?;
     Ok(None)
 }

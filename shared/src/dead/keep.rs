@@ -54,31 +54,22 @@ pub async fn bury_unadmitted(
     bury(app, &stream, &tenant, allowance, vec![rejected]).await.map(|_| ())
 }
 
-/// Stores a pushed message that belongs to no stream, under the stream `stray`, with who pushed it if that is known; durable
-/// when it returns, up to what may be kept.
-pub async fn bury_stray(app: &App, raw: Bytes, detail: String, sender: Option<&Sender>) -> Result<(), BackendError> {
-    stray(app, Allowance::Pushed, raw, detail, sender).await
+/// Stores a pushed message that belongs to no stream, under the stream `stray`, with who pushed it; durable when it returns, up
+/// to what may be kept.
+pub async fn bury_stray(app: &App, raw: Bytes, detail: String, sender: &Sender) -> Result<(), BackendError> {
+    let reject = Reject::new(Reason::NotData, detail).sent_by(sender);
+    stray(app, Allowance::Pushed, raw, reject).await
 }
 
 /// Stores what lay in a queue of ours and cannot be read, such as a row that the disk damaged, under the stream `stray`: it
 /// may have been accepted, and all of it is kept. Durable when it returns.
 pub async fn bury_unreadable(app: &App, raw: Bytes, detail: String) -> Result<(), BackendError> {
-    stray(app, Allowance::Accepted, raw, detail, None).await
+    stray(app, Allowance::Accepted, raw, Reject::new(Reason::NotData, detail)).await
 }
 
-async fn stray(
-    app: &App,
-    allowance: Allowance,
-    raw: Bytes,
-    detail: String,
-    sender: Option<&Sender>,
-) -> Result<(), BackendError> {
+async fn stray(app: &App, allowance: Allowance, raw: Bytes, reject: Reject) -> Result<(), BackendError> {
     let (source, stream) = (SourceId::new("stray").map_err(fatal)?, StreamId::new("stray").map_err(fatal)?);
     let tenant = TenantId::new("stray").map_err(fatal)?;
-    let mut reject = Reject::new(Reason::NotData, detail);
-    if let Some(sender) = sender {
-        reject = reject.sent_by(sender);
-    }
     let rejected = Rejected::new(source, reject, &raw);
     bury(app, &stream, &tenant, allowance, vec![rejected]).await.map(|_| ())
 }

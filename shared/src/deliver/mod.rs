@@ -197,7 +197,7 @@ impl<'a> Desk<'a> {
                 }
                 Err(e) => {
                     let queue = app.settings.queues.tier(tier);
-                    let buried = settle::bury_stray(app, queue, bytes, &e.to_string()).await;
+                    let buried = settle::bury_unreadable(app, queue, bytes, &e.to_string()).await;
                     let settled = match buried {
                         Ok(()) => app.queue.settle(queue, &[(receipt, Settle::Forget)]).await,
                         Err(e) => Err(e),

@@ -77,7 +77,7 @@ pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<
         }
         Err(e) => {
             let raw = held.envelope.encode().unwrap_or_default();
-            bury_stray(app, queue, raw, &e.to_string()).await?;
+            bury_unreadable(app, queue, raw, &e.to_string()).await?;
             app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await.map(|()| None)
         }
     }
@@ -176,7 +176,12 @@ async fn send_remainder(app: &App, queue: &QueueRef, of: &Envelope, records: &[O
 }
 
 /// A message that this program cannot read is kept whole for an operator; it must not be tried for ever.
-pub(crate) async fn bury_stray(app: &App, queue: &QueueRef, raw: Bytes, problem: &str) -> Result<(), BackendError> {
+pub(crate) async fn bury_unreadable(
+    app: &App,
+    queue: &QueueRef,
+    raw: Bytes,
+    problem: &str,
+) -> Result<(), BackendError> {
     tracing::error!(%queue, problem, "a message is not an envelope that this program can read");
     dead::bury_unreadable(app, raw, format!("a message of {queue}: {problem}")).await
 }

@@ -12,6 +12,9 @@ use std::io::IsTerminal;
 use clap::Parser;
 use cli::{Cli, Command};
 use streammanager_host::exit::{Exit, Failure};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Runs the command that the process's arguments name, on a runtime of its own; a failure is printed as one line.
 pub fn run() -> Exit {
@@ -52,9 +55,17 @@ const LOGGED: &str = "warn,streammanager_kafka_endpoint=info";
 
 /// Logs go to standard error, with colours only where somebody looks at a terminal.
 fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOGGED.into());
+    let usual = || LOGGED.parse::<Targets>().unwrap_or_default();
+    let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty());
+    let filter = asked.map_or_else(usual, |asked| {
+        asked.parse().unwrap_or_else(|problem| {
+            eprintln!("streammanager: RUST_LOG: {problem}; logging as without it");
+            usual()
+        })
+    });
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 fn failed(failure: &Failure) -> Exit {

@@ -199,7 +199,7 @@ async fn set_started(asked: Asked<'_>, started: bool) -> Answer {
 
 async fn list_dead_letters(asked: Asked<'_>) -> Answer {
     let stream = asked.query("stream").map(named).transpose()?;
-    let listing = dead::listing(asked.store(), stream.as_ref(), LISTED).await?;
+    let listing = dead::list(asked.store(), stream.as_ref(), LISTED).await?;
     Ok(HttpResponse::json(200, &json!({ "dead_letters": listing.letters, "unreadable": listing.unreadable })))
 }
 

@@ -22,6 +22,10 @@ use streammanager::sources;
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::HandlerError;
 
@@ -47,8 +51,10 @@ where
     H: Fn(App, T, Value, CancellationToken) -> F,
     F: Future<Output = Result<Value, HandlerError>>,
 {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_current_span(false).init();
+    let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    let lines = tracing_subscriber::fmt::layer().json().with_current_span(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
     let served = match initialise(std::env::vars().collect(), build).await {
         Ok((app, own)) => {
             let tries = app.tries.clone();

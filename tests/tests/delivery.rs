@@ -78,7 +78,7 @@ async fn r4_what_the_sink_refuses_is_a_dead_letter_and_holds_up_nothing() {
     sim.drained(Duration::from_secs(10)).await;
     delivering.stop().await;
     assert_eq!(events(&sim), [accepted[0], accepted[2]]);
-    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap().letters;
     assert_eq!(letters.iter().map(|letter| letter.event).collect::<Vec<_>>(), [Some(accepted[1])]);
     assert_eq!(letters[0].reason.code(), "sink_refused");
     assert_eq!(sim.app.breakers.lane(Lane::Bulk).state(), BreakerState::Closed, "a refusal is not an outage [R2]");
@@ -141,7 +141,7 @@ async fn r2_an_outage_burns_no_receives_and_what_waited_is_delivered_once_after_
     let stored = events(&sim);
     assert_eq!((stored.len(), distinct(&stored)), (2_000, distinct(&accepted)));
     assert_eq!(
-        dead::list(&*sim.app.store, None, 10).await.unwrap(),
+        dead::list(&*sim.app.store, None, 10).await.unwrap().letters,
         [],
         "an outage never sends good records there [R4]"
     );

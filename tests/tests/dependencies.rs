@@ -81,7 +81,7 @@ const BELOW_APP: [&str; 35] = [
     "connect",
     "control/admission",
     "control/connector",
-    "dead/count",
+    "dead/bounds",
     "dead/patterns",
     "decode",
     "deliver/drr",

@@ -287,7 +287,7 @@ async fn e1_neither_broker_nor_queue_is_a_503_and_what_the_broker_refuses_is_a_d
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(dead::list(&*sim.app.store, None, 10).await.unwrap()[0].reason, Reason::SinkRefused);
+    assert_eq!(dead::list(&*sim.app.store, None, 10).await.unwrap().letters[0].reason, Reason::SinkRefused);
 }
 
 /// A sink that has lost the acknowledgement has the alert all the same: sent again under the same id [K6].
@@ -609,7 +609,7 @@ async fn e5_an_unreadable_alert_over_mqtt_is_a_dead_letter_and_not_tried_again()
     let retried = json!({ "Records": [{ "messageId": "m", "body": error }] });
     let answer = streammanager_functions::express::handle(&sim.app, retried).await.unwrap();
     assert_eq!(answer.response, json!({ "batchItemFailures": [] }));
-    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap().letters;
     let mut raw = Vec::new();
     for letter in &letters {
         raw.push(dead::raw(&*sim.app.blobs, letter).await.unwrap().unwrap());

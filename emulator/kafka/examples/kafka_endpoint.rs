@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_env_filter("warn").init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_max_level(tracing::Level::WARN).init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, address] = arguments.as_slice() else { return Err("usage: kafka_endpoint FOLDER ADDRESS".into()) };
     let address: SocketAddr = address.parse()?;

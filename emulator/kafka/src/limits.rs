@@ -81,8 +81,6 @@ pub(super) const MAX_PRODUCERS: usize = 10_000;
 pub(super) const PRODUCER_ID_BLOCK: i64 = 1_000;
 /// A batch that unpacks to more is not looked into for a time lookup.
 pub(super) const MAX_UNPACKED: u64 = 64 << 20;
-/// The same for LZ4, whose reader takes no bound: it unpacks to at most 255 times its size.
-pub(super) const MAX_LZ4_PACKED: usize = 1 << 20;
 /// Partitions synced at the same time: the file system merges concurrent syncs into one journal commit.
 pub(super) const SYNC_THREADS: usize = 4;
 /// redb's default cache is 1 GiB; names and offsets need little.

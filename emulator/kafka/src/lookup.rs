@@ -4,10 +4,11 @@
 use std::io::Read;
 
 use bytes::{Buf, Bytes};
-use kafka_protocol::compression::{Decompressor, Lz4, Snappy};
+use kafka_protocol::compression::{Decompressor, Snappy};
+use lz4_flex::frame::FrameDecoder;
 
 use super::batch::{HEAD, Head};
-use super::limits::{MAX_LZ4_PACKED, MAX_UNPACKED};
+use super::limits::MAX_UNPACKED;
 
 /// A record, and its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +45,7 @@ fn unpacked(head: &Head, packed: &[u8]) -> Option<Bytes> {
             (snappy_size(packed)? <= MAX_UNPACKED).then_some(())?;
             Snappy::decompress(&mut Bytes::copy_from_slice(packed), |bytes| Ok(bytes.clone())).ok()
         }
-        3 => {
-            (packed.len() <= MAX_LZ4_PACKED).then_some(())?;
-            Lz4::decompress(&mut Bytes::copy_from_slice(packed), |bytes| Ok(bytes.clone())).ok()
-        }
+        3 => bounded(FrameDecoder::new(packed)),
         4 => bounded(zstd::stream::read::Decoder::with_buffer(packed).ok()?),
         _ => None,
     }

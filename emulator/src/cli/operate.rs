@@ -17,7 +17,7 @@ use super::values::{brokers, is_address, kafka};
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// Generated FIRMS detections, sensors, alerts and a bulk import; labelled, nothing leaves this host.
+    /// Runs on made-up FIRMS detections, sensors, alerts and a bulk import, labelled as such; nothing leaves this host.
     #[arg(long, env = "STREAMMANAGER_DEMO", value_parser = FalseyValueParser::new())]
     pub demo: bool,
     /// The template to run, instead of the one in this program (infra/template.yaml).
@@ -53,7 +53,7 @@ pub(crate) struct UpArgs {
     /// Stops by itself after this time, such as 30s.
     #[arg(long = "for", env = "STREAMMANAGER_FOR", value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// One JSON object at the start and one at the end, each on a line.
+    /// Every line is a JSON object: the start, each change of state and heartbeat, the ledger at the end.
     #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
 }

@@ -216,7 +216,7 @@ fn told(accepted: &Value) -> String {
     for (is_so, said) in [
         (accepted["duplicate"] == true, "; a duplicate, not published again"),
         (accepted["expired"] == true, "; it has expired"),
-        (accepted["geometry"] == "none", "; it tells no shape"),
+        (accepted["geometry"] == "none", "; it has no shape"),
         (accepted["geometry"] == "broken", "; A SHAPE CANNOT BE READ"),
     ] {
         line.push_str(if is_so { said } else { "" });

@@ -15,13 +15,13 @@ use crate::schedule::streams;
 use crate::store::{Expect, Key};
 
 async fn count(app: &App, name: &str) -> Value {
-    let item = app.store.get(&Key::new(count::COUNTS, name)).await.unwrap().expect("it is counted");
+    let item = app.store.get(&Key::new(bounds::COUNTS, name)).await.unwrap().expect("it is counted");
     serde_json::from_slice(&item.value).unwrap()
 }
 
 async fn set_count(app: &App, name: &str, count: &Value) {
     let value = serde_json::to_vec(count).unwrap();
-    app.store.put_if(&Key::new(count::COUNTS, name), value.into(), Expect::Any, None).await.unwrap();
+    app.store.put_if(&Key::new(bounds::COUNTS, name), value.into(), Expect::Any, None).await.unwrap();
 }
 
 /// As many letters as may be, counted just now.
@@ -69,7 +69,7 @@ async fn q1_accepted_data_becomes_dead_letters_however_many_there_are() {
     bury_stray(&app, "pushed".into(), "no topic of ours".into(), &sender).await.unwrap();
     let report = patterns(&*app.store).await.unwrap();
     assert_eq!((report.letters, report.beyond), (4, 3), "{report:?}");
-    let letters = list(&*app.store, None, 10).await.unwrap();
+    let letters = list(&*app.store, None, 10).await.unwrap().letters;
     assert!(letters.iter().all(|letter| letter.allowance == Allowance::Accepted), "{letters:?}");
 
     tokio::time::sleep(DEAD_LETTERS_RECOUNTED).await;
@@ -90,7 +90,7 @@ async fn q2_made_up_kinds_use_up_an_allowance_of_their_own() {
         let made_up = stream(kind);
         let buried = bury_rejects(&app, &made_up, rejects(&made_up.source, 0..5)).await.unwrap();
         assert!(buried.first.is_empty(), "beyond the bound nothing counts as failed anew: {buried:?}");
-        let none = app.store.get(&Key::new(count::COUNTS, format!("pushed/{kind}"))).await.unwrap();
+        let none = app.store.get(&Key::new(bounds::COUNTS, format!("pushed/{kind}"))).await.unwrap();
         assert_eq!(none, None, "a name without letters leaves nothing behind");
     }
     let firms = stream("firms");
@@ -159,10 +159,10 @@ async fn r4_a_letter_that_cannot_be_read_is_said_and_written_anew_when_it_is_met
     let (app, _folder) = app();
     let stream = stream("iot_x");
     bury_rejects(&app, &stream, rejects(&stream.source, 0..3)).await.unwrap();
-    let damaged = list(&*app.store, None, 10).await.unwrap().remove(1);
+    let damaged = list(&*app.store, None, 10).await.unwrap().letters.remove(1);
     let key = Key::new(PARTITION, format!("{}/{}", damaged.stream, damaged.id));
     app.store.put_if(&key, "{".into(), Expect::Any, None).await.unwrap();
-    let listing = listing(&*app.store, None, 10).await.unwrap();
+    let listing = list(&*app.store, None, 10).await.unwrap();
     assert_eq!((listing.letters.len(), listing.unreadable), (2, 1));
     let report = patterns(&*app.store).await.unwrap();
     assert_eq!((report.letters, report.unreadable, report.patterns[0].letters), (3, 1, 2));

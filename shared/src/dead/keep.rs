@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
-use super::count::{self, Room};
+use super::bounds::{self, Room};
 use super::{Allowance, Buried, DeadLetter, PARTITION, Raw, Rejected, announce, parse};
 use crate::app::App;
 use crate::control::connectors;
@@ -13,14 +13,14 @@ use crate::limits::{DEAD_LETTER_INLINE_BYTES, DEAD_LETTER_KEPT};
 use crate::record::ids::BadId;
 use crate::record::{ConnectorId, EventId, Outgoing, SourceId, Stream, StreamId, TenantId};
 use crate::schedule::streams;
-use crate::store::{Expect, Key, PutError};
+use crate::store::{Expect, Key, PutError, Store};
 
 /// Stores the rejects of a batch; durable when it returns, up to what the stream may keep.
 pub async fn bury_rejects(app: &App, stream: &Stream, rejects: Vec<Rejected>) -> Result<Buried, BackendError> {
     if rejects.is_empty() {
         return Ok(Buried::default());
     }
-    let allowance = allowance_of(app, &stream.id).await?;
+    let allowance = allowance_of(&*app.store, &stream.id).await?;
     bury(app, &stream.id, &stream.tenant, allowance, rejects).await
 }
 
@@ -47,7 +47,7 @@ pub async fn bury_unadmitted(
 ) -> Result<(), BackendError> {
     let stream = StreamId::new(connector.map_or(rejected.source.as_str(), ConnectorId::as_str)).map_err(fatal)?;
     let allowance = match connector {
-        Some(_) => allowance_of(app, &stream).await?,
+        Some(_) => allowance_of(&*app.store, &stream).await?,
         None => Allowance::Pushed,
     };
     let tenant = TenantId::new("shared").map_err(fatal)?;
@@ -79,8 +79,7 @@ fn fatal(e: BadId) -> BackendError {
 }
 
 /// The streams of alerts are called as their connectors.
-async fn allowance_of(app: &App, stream: &StreamId) -> Result<Allowance, BackendError> {
-    let store = &*app.store;
+async fn allowance_of(store: &dyn Store, stream: &StreamId) -> Result<Allowance, BackendError> {
     let registered = streams::is_registered(store, stream).await?
         || match ConnectorId::new(stream.as_str()) {
             Ok(connector) => connectors::is_registered(store, &connector).await?,
@@ -97,7 +96,7 @@ async fn bury(
     rejects: Vec<Rejected>,
 ) -> Result<Buried, BackendError> {
     const AT_ONCE: usize = 64;
-    let room = count::room(&*app.store, &app.clock, stream, allowance).await?;
+    let room = bounds::room(&*app.store, &app.clock, stream, allowance).await?;
     let (mut buried, mut letters, mut kept) = (Buried::default(), Vec::new(), Ok(()));
     for chunk in rejects.chunks(AT_ONCE) {
         let all = chunk.iter().map(|rejected| keep(app, stream, tenant, allowance, rejected, &room));

@@ -3,10 +3,10 @@
 //! is counted, and letters that are seen no more expire. What was accepted is kept without a bound of ours: nothing else has it.
 
 mod announce;
+mod bounds;
 #[cfg(all(test, feature = "embedded", feature = "testing"))]
 #[allow(clippy::unwrap_used)]
 mod bounds_tests;
-mod count;
 mod keep;
 mod patterns;
 #[cfg(all(test, feature = "embedded", feature = "testing"))]
@@ -172,16 +172,11 @@ pub struct Listing {
 }
 
 /// Dead letters in the order of their streams, `max` at most; `stream` narrows to one.
-pub async fn listing(store: &dyn Store, stream: Option<&StreamId>, max: usize) -> Result<Listing, BackendError> {
+pub async fn list(store: &dyn Store, stream: Option<&StreamId>, max: usize) -> Result<Listing, BackendError> {
     let prefix = stream.map(|stream| format!("{stream}/")).unwrap_or_default();
     let items = store::list_all(store, PARTITION, &prefix, max).await?;
     let letters: Vec<DeadLetter> = items.iter().filter_map(|item| parse(&item.value).ok()).collect();
     Ok(Listing { unreadable: (items.len() - letters.len()) as u64, letters })
-}
-
-/// The same, of those that can be read.
-pub async fn list(store: &dyn Store, stream: Option<&StreamId>, max: usize) -> Result<Vec<DeadLetter>, BackendError> {
-    Ok(listing(store, stream, max).await?.letters)
 }
 
 /// The dead letter with this id, whichever stream it is of.

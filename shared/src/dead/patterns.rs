@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::{count, each, parse};
+use super::{bounds, each, parse};
 use crate::error::{BackendError, Reason};
 use crate::record::StreamId;
 use crate::store::Store;
@@ -76,5 +76,5 @@ pub async fn patterns(store: &dyn Store) -> Result<PatternReport, BackendError> 
     .await?;
     let mut patterns: Vec<Pattern> = grouped.into_values().collect();
     patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.letters));
-    Ok(PatternReport { letters, unreadable, beyond: count::beyond(store).await?, patterns })
+    Ok(PatternReport { letters, unreadable, beyond: bounds::beyond(store).await?, patterns })
 }

@@ -103,7 +103,7 @@ async fn s9_what_is_refused_after_decoding_keeps_its_bytes_and_says_who_pushed_i
     let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
     ingest(&app, &stream, &mut seen, &mut ledger, rows.into_iter()).await.unwrap();
     assert_eq!((ledger.rejected, ledger.rejected_first), (3, 3));
-    let letters = list(&*app.store, None, 10).await.unwrap();
+    let letters = list(&*app.store, None, 10).await.unwrap().letters;
     let mut kept = BTreeSet::new();
     for letter in &letters {
         assert_eq!((letter.reason, letter.sender.as_ref()), (Reason::FutureTime, Some(&sender)));
@@ -143,7 +143,7 @@ async fn q2_a_stream_keeps_so_many_letters_the_rest_is_counted_and_old_ones_expi
     tokio::time::sleep(DEAD_LETTER_KEPT + DEAD_LETTERS_RECOUNTED).await;
     let new = bury_rejects(&app, &noisy, rejects(&noisy.source, 9_000..9_010)).await.unwrap();
     assert_eq!(new.first[&Reason::BadJson], 10);
-    assert_eq!(list(&*app.store, Some(&noisy.id), 100).await.unwrap().len(), 10, "there is room again");
+    assert_eq!(list(&*app.store, Some(&noisy.id), 100).await.unwrap().letters.len(), 10, "there is room again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +154,7 @@ async fn r4_a_letter_is_found_by_its_id_with_bytes_of_any_size() {
     let reject = Rejected::new(stream.source.clone(), Reject::new(Reason::TooLarge, "too large"), &large);
     bury_rejects(&app, &stream, rejects(&stream.source, 0..450)).await.unwrap();
     bury_rejects(&app, &stream, vec![reject]).await.unwrap();
-    let all = list(&*app.store, None, 1_000).await.unwrap();
+    let all = list(&*app.store, None, 1_000).await.unwrap().letters;
     let id = all.iter().find(|letter| letter.reason == Reason::TooLarge).unwrap().id;
     let found = find(&*app.store, id).await.unwrap().expect("it is there");
     assert!(matches!(found.raw, Raw::Blob(_)));
@@ -172,11 +172,11 @@ async fn m4_letters_are_counted_anew_although_the_clock_was_set_back() {
     for from in (0..most + 300).step_by(300) {
         bury_rejects(&app, &noisy, rejects(&noisy.source, from..from + 300)).await.unwrap();
     }
-    for letter in list(&*app.store, Some(&noisy.id), 100).await.unwrap() {
+    for letter in list(&*app.store, Some(&noisy.id), 100).await.unwrap().letters {
         store::remove(&*app.store, &Key::new(PARTITION, format!("{}/{}", letter.stream, letter.id))).await.unwrap();
     }
     wall.step(-365 * 24 * 3_600);
     bury_rejects(&app, &noisy, rejects(&noisy.source, 90_000..90_010)).await.unwrap();
-    let kept = list(&*app.store, Some(&noisy.id), most as usize * 2).await.unwrap();
+    let kept = list(&*app.store, Some(&noisy.id), most as usize * 2).await.unwrap().letters;
     assert_eq!(kept.len() as u64, most - 100 + 10);
 }

@@ -3,6 +3,10 @@
 /// Credits of one round for a weight of one, in records: near an envelope's usual size, so that a round serves about one
 /// envelope a weight.
 const QUANTUM: u64 = 500;
+/// Weights of HIGH : NORMAL : LOW [P4].
+pub const WEIGHTS: [u64; 3] = [3, 2, 1];
+/// Weights of all four tiers while CRITICAL floods [P4].
+pub const FLOOD_WEIGHTS: [u64; 4] = [6, 3, 2, 1];
 
 /// Deficit round robin over `N` classes, most urgent first. Work-conserving: a class with nothing in hand keeps no credit.
 #[derive(Debug, Clone)]

@@ -27,16 +27,13 @@ use crate::limits::{
 use crate::queue::{Body, Delivery, Receipt, Settle};
 use crate::record::{Envelope, Tier};
 use crate::sink::Lane;
-use drr::Drr;
+use drr::{Drr, FLOOD_WEIGHTS, WEIGHTS};
 use settle::{Held, lane, work};
 
 /// One long poll; short, so that stopping waits no longer than this.
 const RECEIVE_WAIT: Duration = Duration::from_secs(1);
 /// Pause of a tier whose queue could not be reached.
 const RECEIVE_PAUSE: Duration = Duration::from_secs(1);
-/// Weights of HIGH : NORMAL : LOW, and of all four while CRITICAL floods [P4].
-const WEIGHTS: [u64; 3] = [3, 2, 1];
-const FLOOD_WEIGHTS: [u64; 4] = [6, 3, 2, 1];
 
 /// Delivers until `stop`; then takes nothing new, ends what is in flight and releases what is in hand.
 ///

@@ -18,6 +18,7 @@ use crate::limits::ENVELOPE_ZSTD_LEVEL;
 use crate::queue::{Body, Message, QueueRef, Receipt, Settle, send_one};
 use crate::record::{Envelope, Outgoing, Tier};
 use crate::sink::{Lane, Sent};
+use crate::store::Store;
 use crate::time::Timestamp;
 
 /// A CRITICAL envelope whose thread has an older one elsewhere in the queue is looked at again after this [E4].
@@ -59,7 +60,7 @@ pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<
     }
     if held.envelope.tier == Tier::Critical && marks::is_void(&*app.store, held.envelope.id).await {
         app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
-        return left(app, held.thread.as_deref(), held.envelope.id).await.map(|()| None);
+        return left(&*app.store, held.thread.as_deref(), held.envelope.id).await.map(|()| None);
     }
     if let Some(thread) = &held.thread
         && held.taken_at.elapsed() < ORDER_PATIENCE
@@ -140,13 +141,13 @@ async fn settle(
     app.queue.settle(queue, &[forget]).await?;
     let repeated = held.receives > 1;
     app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
-    left(app, held.thread.as_deref(), held.envelope.id).await.map(|()| None)
+    left(&*app.store, held.thread.as_deref(), held.envelope.id).await.map(|()| None)
 }
 
 /// The queue has forgotten the envelope: no message of its thread waits for it any more [E4].
-async fn left(app: &App, thread: Option<&str>, id: Ulid) -> Result<(), BackendError> {
+async fn left(store: &dyn Store, thread: Option<&str>, id: Ulid) -> Result<(), BackendError> {
     match thread {
-        Some(thread) => marks::left_queue(&*app.store, thread, id).await,
+        Some(thread) => marks::left_queue(store, thread, id).await,
         None => Ok(()),
     }
 }

@@ -88,7 +88,7 @@ impl Database {
         let database = Database { medium, cache_bytes, open: RwLock::new(None) };
         database.reopen().map_err(|e| {
             BackendError::Fatal(format!(
-                "{e}; take another data folder, or bring this file back from a copy (its folder moved away, all begins anew)"
+                "{e}; take another data folder, or bring this file back from a copy (with its folder moved away, the next start is an empty one)"
             ))
         })?;
         database.write(|tx| {

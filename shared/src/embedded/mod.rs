@@ -47,7 +47,7 @@ pub(crate) use writer::Op;
 use writer::Writer;
 
 /// redb's default page cache is 1 GiB.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// How writes reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -171,13 +171,7 @@ impl Names<'_> {
                 return true;
             }
         };
-        let Some(expect) = look.expect else {
-            let answers = self.look(key).await.store_answered();
-            if !answers {
-                tracing::warn!("another instance will not know of this alert: the store does not answer");
-            }
-            return !answers;
-        };
+        let Some(expect) = look.expect else { return false };
         let put = self.store.put_if(key, value.into(), expect, Some(self.clock.now() + THREAD_KEPT));
         match timeout(HEDGE, put).await {
             Ok(Ok(_)) => true,

@@ -266,7 +266,7 @@ async fn take_alert(app: &App, stream: &Stream, mut draft: Draft) -> Result<Resu
         look.known.add(&alert.thread, draft.content, &accepted);
         while !names.keep(&key, &look).await {
             look = names.look(&key).await;
-            if look.known.clashes(draft.content, &accepted) {
+            if !look.store_answered() || look.known.clashes(draft.content, &accepted) {
                 break;
             }
         }

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::places;
+use super::lines;
 use crate::record::{SourceId, StreamId, TenantId};
 use crate::sources::{self, ConnectorKind, Polled, Step, WrongField};
 
@@ -146,13 +146,13 @@ impl StreamsFile {
     /// # Errors
     /// The text says the field and what is wrong with it, with line and column.
     pub fn parse(text: &str) -> Result<StreamsFile, String> {
-        let value = places::unique(text).map_err(|e| match e.location() {
+        let value = lines::unique(text).map_err(|e| match e.location() {
             Some(_) => e.to_string(),
             None => format!("{e} at line 1 column 1"),
         })?;
         let read = StreamsFile::read(value).and_then(|file| file.check().map(|()| file));
         read.map_err(|wrong| {
-            let (line, column) = places::find(text, wrong.path());
+            let (line, column) = lines::find(text, wrong.path());
             format!("{wrong} at line {line} column {column}")
         })
     }

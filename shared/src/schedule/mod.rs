@@ -2,8 +2,8 @@
 
 pub mod file;
 pub mod lease;
+mod lines;
 pub(crate) mod mode;
-mod places;
 pub mod seed;
 pub mod streams;
 pub mod ticks;

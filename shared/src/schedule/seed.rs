@@ -84,7 +84,7 @@ impl Seeded {
         let mut lines = vec![format!("{named} differs from the registered streams, which stay as they are:")];
         for (mark, ids, what) in [
             ('+', &would.added, "is not registered"),
-            ('~', &would.changed, "is registered otherwise"),
+            ('~', &would.changed, "is registered with other settings"),
             ('-', &would.removed, "is registered and not in it"),
         ] {
             lines.extend(ids.iter().map(|id| format!("  {mark} {id} {what}")));

@@ -110,7 +110,7 @@ async fn a3_with_the_state_store_away_a_known_principal_stays_valid_for_a_quarte
 /// The bytes of every dead letter, with its reason.
 async fn letters(sim: &Simulated) -> Vec<(Reason, String)> {
     let mut letters = Vec::new();
-    for letter in dead::list(&*sim.app.store, None, 100).await.unwrap() {
+    for letter in dead::list(&*sim.app.store, None, 100).await.unwrap().letters {
         let raw = dead::raw(&*sim.app.blobs, &letter).await.unwrap().unwrap();
         letters.push((letter.reason, String::from_utf8(raw.to_vec()).unwrap()));
     }
@@ -164,11 +164,11 @@ async fn r4_every_dead_letter_of_an_alert_over_mqtt_names_its_sender() {
         ("no area", OWN, "butte", actual("C").replace("\"area\"", "\"aria\""), Reason::MissingField),
         ("too large", OWN, "butte", " ".repeat(ALERT_BYTES + 1), Reason::TooLarge),
     ] {
-        let before = dead::list(&*sim.app.store, None, 100).await.unwrap();
+        let before = dead::list(&*sim.app.store, None, 100).await.unwrap().letters;
         let event =
             json!({ "topic": topic, "principal": principal, "client": "a-client", "payload": BASE64.encode(&payload) });
         handle(&sim.app, event).await.unwrap();
-        let letters = dead::list(&*sim.app.store, None, 100).await.unwrap();
+        let letters = dead::list(&*sim.app.store, None, 100).await.unwrap().letters;
         let new: Vec<_> = letters.iter().filter(|letter| before.iter().all(|known| known.id != letter.id)).collect();
         let sender = Sender {
             topic: topic.into(),
@@ -184,7 +184,7 @@ async fn r4_every_dead_letter_of_an_alert_over_mqtt_names_its_sender() {
         let error =
             json!({ "topic": topic, "base64OriginalPayload": BASE64.encode(topic), "clientId": "c" }).to_string();
         handle(&sim.app, json!({ "Records": [{ "messageId": "m", "body": error }] })).await.unwrap();
-        let letters = dead::list(&*sim.app.store, None, 100).await.unwrap();
+        let letters = dead::list(&*sim.app.store, None, 100).await.unwrap().letters;
         let sender = Sender { topic: topic.into(), client: Some("c".into()), principal: None, sensor: None };
         assert!(letters.iter().any(|letter| letter.sender.as_ref() == Some(&sender)), "{topic}: {letters:?}");
     }

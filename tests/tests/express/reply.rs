@@ -136,7 +136,7 @@ async fn e4_a_drill_too_large_for_an_envelope_is_rejected_and_its_bytes_are_kept
             }
             other => panic!("{other:?}"),
         }
-        let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+        let letters = dead::list(&*sim.app.store, None, 10).await.unwrap().letters;
         let letter = letters.iter().find(|letter| letter.raw_bytes == body.len() as u64).expect("its bytes");
         assert_eq!(dead::raw(&*sim.app.blobs, letter).await.unwrap().unwrap(), body.as_bytes());
     }

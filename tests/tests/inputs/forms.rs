@@ -116,7 +116,7 @@ async fn s9_a_pushed_message_of_any_form_is_read_or_a_dead_letter_that_says_what
         });
         let answer = streammanager_functions::stream::handle(&sim.app, json!({ "Records": [record] })).await.unwrap();
         assert_eq!(answer, json!({ "batchItemFailures": [] }), "{}", form.name);
-        let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+        let letters = dead::list(&*sim.app.store, None, 10).await.unwrap().letters;
         let said = letters.iter().map(|letter| letter.detail.clone()).collect::<String>();
         judge("MQTT", form, form.pushed, 3, (sim.app.tally.totals().accepted as usize, said));
         if let [letter] = &letters[..] {

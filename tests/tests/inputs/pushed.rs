@@ -47,7 +47,7 @@ async fn s9_the_dead_letter_of_a_pushed_record_says_topic_client_principal_and_s
     let sim = Simulated::new(2);
     let bad = [(1, "dev-a", "{\"cut".to_owned()), (2, "dev-b", r#"{"time": "2036-01-01T00:00:00Z"}"#.to_owned())];
     streammanager_functions::stream::handle(&sim.app, batch(&bad)).await.unwrap();
-    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap().letters;
     for (device, reason) in [("dev-a", Reason::BadJson), ("dev-b", Reason::FutureTime)] {
         let sender = Sender {
             topic: format!("sensors/generic/{device}/state"),
@@ -68,7 +68,7 @@ async fn r4_the_dead_letter_of_a_gateways_reading_names_its_own_sensor() {
     let body =
         r#"[{"sensor_id": "s1", "time": "2036-01-01T00:00:00Z"}, {"sensor_id": "s2", "time": "2036-01-01T00:00:00Z"}]"#;
     streammanager_functions::stream::handle(&sim.app, batch(&[(1, "gateway", body.to_owned())])).await.unwrap();
-    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap().letters;
     let mut sensors: Vec<_> = letters.iter().map(|letter| letter.sender.clone().unwrap().sensor.unwrap()).collect();
     sensors.sort();
     assert_eq!(sensors, ["s1", "s2"]);
@@ -98,7 +98,7 @@ async fn q1_an_archive_with_the_longest_names_is_one_dead_letter_and_fails_no_ba
     }));
     let answer = streammanager_functions::stream::handle(&sim.app, event).await.unwrap();
     assert_eq!(answer, json!({ "batchItemFailures": [] }));
-    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap().letters;
     assert_eq!(letters.iter().map(|letter| letter.attempts).sum::<u64>(), 2, "one letter, met twice: {letters:?}");
     assert_eq!(dead::raw(&*sim.app.blobs, &letters[0]).await.unwrap().unwrap(), body);
     assert!(letters[0].detail.len() < 1_000, "{}", letters[0].detail);
@@ -109,6 +109,6 @@ async fn s9_an_archive_that_was_cut_off_names_no_files() {
     let sim = Simulated::new(5);
     let cut = b"PK\x03\x04\x14\0\0\0\0\0readings.json {".to_vec();
     streammanager_functions::stream::handle(&sim.app, batch(&[(1, "dev-a", cut)])).await.unwrap();
-    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap();
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap().letters;
     assert!(letters[0].detail.contains("its directory is missing"), "{}", letters[0].detail);
 }

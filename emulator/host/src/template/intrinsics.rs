@@ -57,9 +57,9 @@ impl Scope<'_> {
                 Value::String(text) => self.substitute(at, text, &Map::new()).and_then(some),
                 Value::Array(parts) => match parts.as_slice() {
                     [Value::String(text), Value::Object(names)] => self.substitute(at, text, names).and_then(some),
-                    _ => Err(fault("takes a text and a mapping of names")),
+                    _ => Err(fault("takes a string and a mapping of names")),
                 },
-                _ => Err(fault("takes a text, or a list of a text and a mapping of names")),
+                _ => Err(fault("takes a string, or a list of a string and a mapping of names")),
             },
             "Fn::Join" => match argument.as_array().map(Vec::as_slice) {
                 Some([separator, items]) => {
@@ -76,7 +76,7 @@ impl Scope<'_> {
                     }
                     Ok(Some(self.text(at, function, text)?.split(&separator).collect()))
                 }
-                _ => Err(fault("takes a separator and a text")),
+                _ => Err(fault("takes a separator and a string")),
             },
             "Fn::Select" => match argument.as_array().map(Vec::as_slice) {
                 Some([index, items]) => {
@@ -117,11 +117,11 @@ impl Scope<'_> {
 
     fn text(&self, at: &str, function: &str, value: &Value) -> Result<String, Fault> {
         let text = self.resolve(at, value)?.as_ref().and_then(scalar);
-        text.ok_or_else(|| Fault::new(at, format!("{function} needs a text here, not a list, a mapping or nothing")))
+        text.ok_or_else(|| Fault::new(at, format!("{function} needs a string here, not a list, a mapping or nothing")))
     }
 
     fn texts(&self, at: &str, function: &str, value: &Value) -> Result<Vec<String>, Fault> {
-        let fault = || Fault::new(at, format!("{function} needs a list of texts"));
+        let fault = || Fault::new(at, format!("{function} needs a list of strings"));
         match self.resolve(at, value)? {
             Some(Value::Array(items)) => items.iter().map(|item| scalar(item).ok_or_else(fault)).collect(),
             _ => Err(fault()),
@@ -140,7 +140,7 @@ impl Scope<'_> {
                         (None, _) => self.reference(at, name)?,
                     };
                     let value = value.as_ref().and_then(scalar);
-                    result.push_str(&value.ok_or_else(|| Fault::new(at, format!("${{{name}}} is not a text")))?);
+                    result.push_str(&value.ok_or_else(|| Fault::new(at, format!("${{{name}}} is not a string")))?);
                 }
             }
         }

@@ -43,7 +43,7 @@ fn declared(scope: &Scope<'_>, id: &str, resource: &Value, globals: &Map<String,
     let resource = resource.as_object().ok_or_else(|| Fault::new(at(""), "must be a mapping"))?;
     let kind = match resource.get("Type") {
         Some(Value::String(kind)) => kind.clone(),
-        _ => return Err(Fault::new(at(".Type"), "is missing, or is not a text")),
+        _ => return Err(Fault::new(at(".Type"), "is missing, or is not a string")),
     };
     let properties = match resource.get("Properties") {
         Some(Value::Object(own)) => globals::merged(globals, &kind, own),
@@ -97,7 +97,7 @@ fn parameters<'d>(
 fn parameter_value(at: &str, parameter: &Map<String, Value>, text: &str) -> Result<Value, Fault> {
     let kind = match parameter.get("Type") {
         Some(Value::String(kind)) => kind.as_str(),
-        _ => return Err(Fault::new(format!("{at}.Type"), "is missing, or is not a text")),
+        _ => return Err(Fault::new(format!("{at}.Type"), "is missing, or is not a string")),
     };
     if let Some(Value::Array(allowed)) = parameter.get("AllowedValues") {
         let allowed: Vec<_> = allowed.iter().filter_map(scalar).collect();

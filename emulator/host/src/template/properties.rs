@@ -41,7 +41,7 @@ impl<'s> Properties<'s> {
     }
 
     pub(super) fn text(&self, name: &str) -> Result<Option<String>, Fault> {
-        let not_text = || self.fault(name, "must be a text");
+        let not_text = || self.fault(name, "must be a string");
         self.value(name)?.map(|value| scalar(&value).ok_or_else(not_text)).transpose()
     }
 

@@ -124,7 +124,7 @@ impl<'d> Scope<'d> {
         let at = format!("{at}.Properties.{property}");
         match resource.properties.get(property).map(|value| self.resolve(&at, value)).transpose()?.flatten() {
             Some(Value::String(name)) if !name.is_empty() => Ok(name),
-            Some(_) => Err(Fault::new(at, "must be a text that is not empty")),
+            Some(_) => Err(Fault::new(at, "must be a string that is not empty")),
             None => Ok(match resource.kind.as_str() {
                 kind::BUCKET => format!("{STACK}-{}", id.to_lowercase()),
                 kind::RULE => format!("{STACK}_{id}"),

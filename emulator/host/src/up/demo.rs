@@ -261,7 +261,7 @@ async fn import_and_alerts(
         let took = began.elapsed().as_secs_f64() * 1000.0;
         match answer.pointer("/accepted/0") {
             Some(accepted) => teller.say(format_args!(
-                "CRITICAL  evacuation order for Demo Canyon, 1,200 people: {} {took:.1} ms after it was sent, past {waiting} batches of a bulk import that were waiting",
+                "CRITICAL  evacuation order for Demo Canyon, 1,200 people: {}, {took:.1} ms after it was sent, ahead of {waiting} waiting batches of a bulk import",
                 if accepted["acknowledged_by"] == "broker" { "in Kafka for every agency" } else { "durable in the queue" },
             )),
             None => teller.say(format_args!("CRITICAL  evacuation order refused: {answer}")),
@@ -353,7 +353,9 @@ async fn watch(app: &App, teller: Teller) -> Result<(), String> {
             revised = true;
             teller.say("          a detection that was read again had changed: published again as revision 1");
         }
-        if !rejected && let Some(letter) = dead::list(&*app.store, None, 1).await.map_err(|e| e.to_string())?.first() {
+        if !rejected
+            && let Some(letter) = dead::list(&*app.store, None, 1).await.map_err(|e| e.to_string())?.letters.first()
+        {
             rejected = true;
             teller.say(format_args!(
                 "          one bad row was set aside ({}: {}), the rest went on; see it: streammanager dead-letters list",

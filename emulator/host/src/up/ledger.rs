@@ -108,9 +108,7 @@ impl Ledger {
         let verdict = match self.verdict() {
             Verdict::Balanced => "0 lost",
             Verdict::NotBalanced => "NOT BALANCED",
-            Verdict::Open => {
-                "nothing is missing as far as it can be told: SQS counts messages, not the records in them"
-            }
+            Verdict::Open => "nothing is missing as far as can be told: SQS counts messages, not the records in them",
         };
         println!(
             "queued at start {} + accepted {} + announced {} = delivered {} + dead letters {} + queued {}: {verdict}",

@@ -39,6 +39,6 @@ pub struct Options {
     pub topic_prefix: Option<String>,
     /// The system stops by itself after this time.
     pub duration: Option<Duration>,
-    /// One JSON object at the start and one at the end, each on a line.
+    /// Every line is a JSON object: the start, each change of state and heartbeat, the ledger at the end.
     pub json: bool,
 }

@@ -3,10 +3,11 @@
 
 pub(crate) mod message;
 
-mod area;
 mod cap;
 mod cap_json;
+mod geometry;
 pub(crate) mod references;
+mod shapes;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use crate::limits::PREFACE_BYTES;
 use crate::record::{AlertFacts, Data, EventId, Geometry, Observation, Origin, Position, Quality, ShapeTold};
 use crate::sources::identify;
 use crate::time::Timestamp;
-use area::{Notes, Shape};
+use shapes::{Shapes, shapes};
 
 /// An alert's own fields, by CAP's names and texts whichever way it came. Times and shapes stand as the sender wrote
 /// them; the record's `observed_at` and `geometry` are what was read from them.
@@ -184,7 +185,7 @@ fn draft(mut alert: Alert, beside: Beside, context: Context<'_>) -> Row {
         None => None,
     };
     let Shapes { read: shapes, broken } = shapes(&alert, &mut quality);
-    let geometry = area::geometry(&shapes).or(place.map(Geometry::Point));
+    let geometry = geometry::geometry(&shapes).or(place.map(Geometry::Point));
     let shape = match &geometry {
         _ if broken || place_lost => ShapeTold::Broken,
         Some(_) => ShapeTold::Ok,
@@ -208,7 +209,7 @@ fn draft(mut alert: Alert, beside: Beside, context: Context<'_>) -> Row {
         observed_at: sent,
         published_at: Some(sent),
         geometry,
-        position: place.or_else(|| shapes.first().and_then(area::centre)),
+        position: place.or_else(|| shapes.first().and_then(geometry::centre)),
         derived_from,
         quality,
         alert: Some(Box::new(facts)),
@@ -259,66 +260,6 @@ fn latest_expiry(alert: &Alert, sent: Timestamp, quality: &mut Vec<Quality>) -> 
         }
     }
     latest
-}
-
-struct Shapes {
-    /// The readable ones of all areas in their order.
-    read: Vec<Shape>,
-    /// One at least could not be read.
-    broken: bool,
-}
-
-/// Each broken or mended shape is named in `quality`, and the alert stands.
-fn shapes(alert: &Alert, quality: &mut Vec<Quality>) -> Shapes {
-    let mut shapes = Shapes { read: Vec::new(), broken: false };
-    for (i, info) in alert.info.iter().enumerate() {
-        for (a, area) in info.area.iter().enumerate() {
-            let polygons = area.polygon.iter().enumerate().map(|(n, value)| ("polygon", n, value));
-            let circles = area.circle.iter().enumerate().map(|(n, value)| ("circle", n, value));
-            for (kind, n, value) in polygons.chain(circles) {
-                let mut notes = Notes::new();
-                let read = if kind == "circle" { circle(value) } else { polygon(value, &mut notes) };
-                let raw = || value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                let mut say = |what: &str| {
-                    quality.push(Quality::new(&format!("info[{i}].area[{a}].{kind}[{n}]"), what, &raw()));
-                };
-                match read {
-                    Ok(shape) => {
-                        notes.into_iter().for_each(&mut say);
-                        shapes.read.push(shape);
-                    }
-                    Err(problem) => {
-                        say(&problem);
-                        shapes.broken = true;
-                    }
-                }
-            }
-        }
-    }
-    shapes
-}
-
-fn polygon(value: &Value, notes: &mut Notes) -> Result<Shape, String> {
-    match value {
-        Value::String(text) => area::polygon(text, notes),
-        Value::Array(_) => match serde_json::from_value::<Vec<[f64; 2]>>(value.clone()) {
-            Ok(points) => area::pairs(&points),
-            Err(_) => Err("is no list of [lat, lon] pairs".into()),
-        },
-        _ => area::geojson(value, notes),
-    }
-}
-
-fn circle(value: &Value) -> Result<Shape, String> {
-    if let Value::String(text) = value {
-        return area::circle(text);
-    }
-    match ["latitude", "longitude", "radius_km"].map(|field| value[field].as_f64()) {
-        [Some(latitude), Some(longitude), Some(radius_km)] => {
-            area::around(Position::new(latitude, longitude).map_err(|reject| reject.detail)?, radius_km)
-        }
-        _ => Err("has no latitude, longitude and radius_km".into()),
-    }
 }
 
 /// Sender and identifier of the oldest message it refers to, else its own. That message may have been a later one of its

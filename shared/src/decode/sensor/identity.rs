@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::measures::shown;
+use super::topic::id_of;
 use super::{IDS, find};
 use crate::error::{Reason, Reject};
 use crate::record::hex;
@@ -46,12 +47,6 @@ pub(super) fn sensor_id(reading: &Map<String, Value>, topic: Option<&str>) -> Re
             .or_else(|| find(reading, &IDS).map(|(_, value)| shown(value)).filter(|id| id == "0"))
             .ok_or_else(|| Reject::new(Reason::MissingField, "sensor_id is missing, and the topic names none")),
     }
-}
-
-/// The level after the kind: `sensors/{kind}/{id}/…`, and `{kind}/{id}/…` of other trees.
-pub(super) fn id_of(topic: &str) -> Option<&str> {
-    let mut levels = topic.strip_prefix("sensors/").unwrap_or(topic).split('/').skip(1);
-    levels.next().filter(|id| !id.is_empty())
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod names;
 mod senml;
 mod stamp;
 mod synoptic;
+mod topic;
 mod units;
 
 use bytes::Bytes;
@@ -29,12 +30,13 @@ use serde_json::{Map, Value};
 use crate::decode::{Context, Row, Rows, encoding, json, short};
 use crate::error::{Reason, Reject};
 use crate::limits::{READING_BYTES, RESPONSE_BYTES};
-use crate::record::{Data, Draft, Geometry, Observation, Origin, Position, Quality, SourceId, schema};
+use crate::record::{Data, Draft, Geometry, Observation, Origin, Position, Quality, schema};
 use crate::sources::identify;
 use crate::time::{self, Timestamp};
 use fields::Fields;
 use measures::{Measures, number, shown};
 use names::compact;
+pub use topic::{sensor_of, source_of};
 use units::System;
 
 /// One reading of one sensor.
@@ -89,17 +91,6 @@ const PLACES: [&str; 8] = ["location", "position", "gps", "coordinates", "coords
 
 /// What `quality` calls the measures as a whole.
 const MEASURES: &str = "measures";
-
-/// The source of a topic `sensors/{kind}/{id}/…`: `iot_{kind}`, in lower case and with `_` for `-`.
-pub fn source_of(topic: &str) -> Option<SourceId> {
-    let kind = topic.strip_prefix("sensors/")?.split_once('/')?.0;
-    SourceId::new(&format!("iot_{}", kind.to_ascii_lowercase().replace('-', "_"))).ok()
-}
-
-/// The sensor that a topic `sensors/{kind}/{id}/…` names.
-pub fn sensor_of(topic: &str) -> Option<&str> {
-    topic.starts_with("sensors/").then(|| identity::id_of(topic)).flatten()
-}
 
 /// Whether a draft is a reading of which no measure was understood; `quality` says so.
 pub fn is_without_measure(draft: &Draft) -> bool {

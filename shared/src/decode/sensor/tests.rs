@@ -1,6 +1,7 @@
 //! The readings of every profile, and what is said of what is not understood.
 
 use super::*;
+use crate::record::SourceId;
 use crate::time::Timestamp;
 
 fn rows_of(text: &str, topic: Option<&str>) -> Result<Vec<Row>, Reject> {

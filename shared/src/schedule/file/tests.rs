@@ -101,7 +101,7 @@ fn a_wrong_field_is_told_with_its_own_line_and_column() {
             "days\": 1000",
             "streams[1].config.days: invalid value: integer `1000`, expected u8 at line 15 column 7",
         ),
-        (WIDE, "days\": 2", "days\": 2\n      days: 3", "days stands twice at line 16 column 7"),
+        (WIDE, "days\": 2", "days\": 2\n      days: 3", "days is given twice at line 16 column 7"),
         (WIDE, "product: MODIS_NRT", "product: MODIS", "at line 16 column 7"),
         (
             WIDE,
@@ -154,7 +154,7 @@ fn what_is_no_streams_file_at_all_says_where_and_what_it_should_be() {
         ),
         ("version: 1\nstreams: {", "line 3 column 1"),
         ("version: 1\n\tstreams: []", "line 2 column"),
-        ("version: 1\nversion: 1\nstreams: []", "version stands twice at line 2 column 1"),
+        ("version: 1\nversion: 1\nstreams: []", "version is given twice at line 2 column 1"),
         ("version: 1\nstreams: []\n---\nversion: 1", "more than one document"),
         ("version: 1\nstreams: !list []", "line 2 column"),
     ] {

@@ -1,12 +1,12 @@
 //! NASA FIRMS: fire detections of five satellites, polled as area CSV, or read from daily text files and archives [S1, S6].
 
-mod area;
+mod poll;
 pub mod rows;
 mod satellite;
 mod table;
 mod when;
 
-pub use area::{Config, Firms, Product};
+pub use poll::{Config, Firms, Product};
 pub use when::TimeOfDay;
 
 use super::{Id, Records, Service, Services, Source};

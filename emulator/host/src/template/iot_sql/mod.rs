@@ -69,7 +69,7 @@ impl Select {
             match column {
                 Column::Payload => match context.json() {
                     Some(Value::Object(fields)) => event.extend(fields.clone()),
-                    _ => return Err(SqlError("the payload is not JSON object, which * alone needs".into())),
+                    _ => return Err(SqlError("the payload is not a JSON object, which SELECT * needs".into())),
                 },
                 Column::Named(expression, name) => {
                     // What is undefined is left out.

@@ -110,7 +110,7 @@ fn join_split_select_and_base64_work_on_lists_and_texts() {
     assert_eq!(x("!Select ['2', !Ref Zones]"), "c");
     assert_eq!(x("{'Fn::Base64': hi}"), "aGk=");
     assert!(refusal("!Select [3, !Ref Zones]").contains("beyond its list"));
-    assert!(refusal("!Join [!Ref Zones, [a]]").contains("needs a text"));
+    assert!(refusal("!Join [!Ref Zones, [a]]").contains("needs a string"));
 }
 
 #[test]

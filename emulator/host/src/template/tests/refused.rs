@@ -127,7 +127,7 @@ fn numbers_and_flags_are_held_to_the_services_bounds() {
     refused(&queue("{RedrivePolicy: {maxReceiveCount: 3}}"), "RedrivePolicy.deadLetterTargetArn: is missing");
     let elsewhere = "{RedrivePolicy: {maxReceiveCount: 3, deadLetterTargetArn: 'arn:aws:sqs:us-west-2:1:x'}}";
     refused(&queue(elsewhere), "is not a queue of this template");
-    refused(&queue("{QueueName: ''}"), "QueueName: must be a text that is not empty");
+    refused(&queue("{QueueName: ''}"), "QueueName: must be a string that is not empty");
     refused(&function("{Timeout: 901}"), "Resources.F.Properties.Timeout: must be 1 to 900");
 }
 

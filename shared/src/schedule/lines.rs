@@ -194,6 +194,6 @@ impl<'de> Visitor<'de> for NewName<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<(), E> {
-        if self.0.insert(name.to_owned()) { Ok(()) } else { Err(E::custom(format_args!("{name} stands twice"))) }
+        if self.0.insert(name.to_owned()) { Ok(()) } else { Err(E::custom(format_args!("{name} is given twice"))) }
     }
 }

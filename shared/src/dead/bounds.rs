@@ -33,7 +33,7 @@ struct Count {
     recounted_at: Option<Timestamp>,
 }
 
-enum Stored {
+enum Counted {
     Absent,
     Readable(Count, Version),
     Unreadable(Version),
@@ -142,10 +142,10 @@ async fn add(store: &dyn Store, bound: &Bound, letters: u64, bytes: u64, beyond:
     let name = &bound.share.name;
     loop {
         let (before, version) = match read(store, name).await? {
-            Stored::Absent => (Count::default(), None),
-            Stored::Readable(count, version) => (count, Some(version)),
+            Counted::Absent => (Count::default(), None),
+            Counted::Readable(count, version) => (count, Some(version)),
             // Whoever asks for room next makes it anew.
-            Stored::Unreadable(_) => return Ok(()),
+            Counted::Unreadable(_) => return Ok(()),
         };
         let count = Count {
             letters: before.letters + letters,
@@ -166,9 +166,9 @@ async fn add(store: &dyn Store, bound: &Bound, letters: u64, bytes: u64, beyond:
 
 async fn left(store: &dyn Store, clock: &Clock, share: Share) -> Result<Bound, BackendError> {
     let (count, version) = match read(store, &share.name).await? {
-        Stored::Absent => (Count::default(), None),
-        Stored::Readable(count, version) => (count, Some(version)),
-        Stored::Unreadable(version) => {
+        Counted::Absent => (Count::default(), None),
+        Counted::Readable(count, version) => (count, Some(version)),
+        Counted::Unreadable(version) => {
             tracing::warn!(of = %share.name, "the count of dead letters cannot be read and is made anew");
             (Count { full: true, ..Count::default() }, Some(version))
         }
@@ -214,19 +214,19 @@ async fn recount(store: &dyn Store, share: &Share) -> Result<(u64, u64), Backend
 pub(super) async fn beyond(store: &dyn Store) -> Result<u64, BackendError> {
     let mut beyond = 0;
     for all in [ALL_REGISTERED, ALL_PUSHED] {
-        if let Stored::Readable(count, _) = read(store, all).await? {
+        if let Counted::Readable(count, _) = read(store, all).await? {
             beyond += count.beyond;
         }
     }
     Ok(beyond)
 }
 
-async fn read(store: &dyn Store, name: &str) -> Result<Stored, BackendError> {
+async fn read(store: &dyn Store, name: &str) -> Result<Counted, BackendError> {
     Ok(match store.get(&Key::new(COUNTS, name)).await? {
-        None => Stored::Absent,
+        None => Counted::Absent,
         Some(item) => match serde_json::from_slice(&item.value) {
-            Ok(count) => Stored::Readable(count, item.version),
-            Err(_) => Stored::Unreadable(item.version),
+            Ok(count) => Counted::Readable(count, item.version),
+            Err(_) => Counted::Unreadable(item.version),
         },
     })
 }

@@ -1,5 +1,5 @@
 //! Polygons and circles of an alert → rings, a GeoJSON geometry and the point that stands for it. A shape that cannot
-//! be read says why, and one that was mended says how; what that means for the alert is decided elsewhere.
+//! be read says why, and one that was mended says how; what that means for the alert is decided in `shapes.rs`.
 
 use serde_json::{Value, json};
 

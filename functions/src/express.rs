@@ -101,7 +101,8 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
     }
 }
 
-fn unavailable(accepted: &[Accepted], problem: &BackendError) -> HttpResponse {
+/// The answer to a request that is to be sent again; `accepted`: what was taken of it all the same.
+pub fn unavailable(accepted: &[Accepted], problem: &BackendError) -> HttpResponse {
     tracing::error!(%problem, "an alert could not be taken");
     let body = json!({ "error": "unavailable", "detail": problem.to_string(), "accepted": accepted });
     HttpResponse::json(503, &body).with_header("retry-after", RETRY_AFTER)

@@ -209,6 +209,55 @@ async fn q2_on_a_full_disk_what_is_queued_goes_out_and_nothing_new_is_accepted()
     assert_eq!((said(&events, "intake_closed").len(), said(&events, "intake_open").len()), (1, 1), "{events:?}");
 }
 
+/// With the built-in endpoint an alert's record needs the same disk: its reserve is for what is queued.
+#[tokio::test(flavor = "multi_thread")]
+async fn q2_with_the_built_in_kafka_alerts_stop_at_the_disks_floor_too() {
+    let folder = tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(folder.path().join("disk")) else {
+        return skip("a real full disk", "this user may not mount a tmpfs");
+    };
+    let data = disk.0.join("data");
+    let system = System::up(&Start { data: data.clone(), ..Start::quiet(folder.path()) });
+    let key = system.sender("butte").await;
+    assert_eq!(system.alert(&key, actual("before")).await.unwrap().0, 200);
+    let reserve = || std::fs::metadata(data.join("reserve")).unwrap().len();
+    let held = reserve();
+    let mut filler = File::create(disk.0.join("filler")).unwrap();
+    while system.readiness().await.0 == 200 {
+        filler.write_all(&[1; 256 * 1024]).unwrap();
+    }
+    for n in 0..20 {
+        let (status, answer) = system.alert(&key, actual(&format!("late{n}"))).await.unwrap();
+        assert_eq!(status, 503, "below the floor: {answer}");
+        assert!(answer["detail"].as_str().unwrap().contains("nothing new is taken in"), "{answer}");
+    }
+    assert_eq!(reserve(), held, "no new alert took the reserve");
+    drop(filler);
+    std::fs::remove_file(disk.0.join("filler")).unwrap();
+    assert_eq!(system.readiness().await.0, 200, "there is room again");
+    assert_eq!(system.alert(&key, actual("after")).await.unwrap().0, 200);
+    assert_eq!(system.messages("wildfire-critical-alerts", 2).len(), 2);
+}
+
+/// Writes still succeed in files that have no name any more, and are gone with the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn q1_a_data_folder_that_is_removed_under_a_running_system_closes_the_intake() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let system = System::up(&start);
+    let key = system.sender("butte").await;
+    assert_eq!(system.alert(&key, actual("before")).await.unwrap().0, 200);
+    let aside = folder.path().join("moved");
+    std::fs::rename(&start.data, &aside).unwrap();
+    let (status, answer) = system.alert(&key, actual("after")).await.unwrap();
+    assert_eq!(status, 503, "{answer}");
+    let (status, ready) = system.readiness().await;
+    assert_eq!((status, &ready["intake"]["ready"]), (503, &json!(false)), "{ready}");
+    assert!(ready["intake"]["disk"].as_str().unwrap().contains("removed or replaced"), "{ready}");
+    std::fs::rename(&aside, &start.data).unwrap();
+    assert_eq!(system.alert(&key, actual("back")).await.unwrap().0, 200);
+}
+
 /// One data folder, two commands: what one leaves queued the other delivers.
 #[tokio::test(flavor = "multi_thread")]
 async fn q1_what_ingest_leaves_queued_up_delivers_and_the_reverse() {

@@ -30,7 +30,7 @@ pub fn packed(bytes: &[u8]) -> Option<String> {
 /// A reject of a whole body, with what the body is instead of data of this format.
 pub(crate) fn told(reject: Reject, body: &[u8]) -> Reject {
     let words = match reject.reason {
-        Reason::NotData => packed(body).or_else(|| text(body, &[])),
+        Reason::NotData | Reason::BadXml => packed(body).or_else(|| text(body, &[])),
         Reason::BadJson => packed(body).or_else(|| text(body, &[(b',', "commas")])),
         _ => None,
     };
@@ -72,4 +72,17 @@ fn names_in_zip(bytes: &[u8]) -> Vec<String> {
         Some(super::short(&String::from_utf8_lossy(bytes.get(at + 46..at + 46 + usize::from(length))?)))
     };
     memchr::memmem::find_iter(bytes, ENTRY).filter_map(name).take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s9_a_packed_body_is_told_so_whatever_it_was_taken_for() {
+        for reason in [Reason::NotData, Reason::BadJson, Reason::BadXml] {
+            let told = told(Reject::new(reason, "at byte 6"), b"\x1f\x8b\x08<");
+            assert_eq!(told.detail, "it is packed by gzip: unpack it first; at byte 6");
+        }
+    }
 }

@@ -2,8 +2,11 @@
 //! format's rules live here.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 use super::encoding;
 use crate::error::{Reason, Reject};
@@ -11,6 +14,73 @@ use crate::limits::INPUT_DEPTH;
 
 /// Integers beyond this lose digits in every reader that keeps numbers as 64-bit floats.
 const EXACT: u64 = 1 << 53;
+
+/// A value in which a name that is given again keeps its value too, under a name that nothing understands: so it is told of, not lost
+/// [S9].
+pub(super) struct Every(pub(super) Value);
+
+impl<'de> Deserialize<'de> for Every {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Every, D::Error> {
+        deserializer.deserialize_any(EveryName).map(Every)
+    }
+}
+
+struct EveryName;
+
+impl<'de> Visitor<'de> for EveryName {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((mut name, Every(value))) = map.next_entry::<String, Every>()? {
+            while object.contains_key(&name) {
+                name.push_str(" given again");
+            }
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Every(item)) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+}
 
 /// The text to parse, without a byte order mark.
 ///

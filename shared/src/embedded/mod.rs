@@ -41,7 +41,7 @@ pub use database::{create_whole, missing, without_panic};
 pub use disk::MemoryDisk;
 use lock::FolderLock;
 use queue::Queues;
-use room::{Disk, Room};
+use room::{Disk, Folder, Room};
 pub use store::Intake;
 pub(crate) use writer::Op;
 use writer::Writer;
@@ -137,8 +137,13 @@ impl Embedded {
             BackendError::Fatal(format!("cannot use {folder} as data folder: {e}; name one that this user may write"))
         })?;
         let lock = FolderLock::take(folder)?;
-        let medium = Medium::File(folder.join("state.redb"));
-        Embedded::on(medium, || Disk::Folder(folder.to_owned()), Some(lock), options)
+        let database = folder.join("state.redb");
+        Embedded::on(
+            Medium::File(database.clone()),
+            || Disk::Folder(Folder::of(folder, &database)),
+            Some(lock),
+            options,
+        )
     }
 
     /// On a simulated disk, which crashes and fails on demand.

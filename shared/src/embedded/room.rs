@@ -2,9 +2,10 @@
 //! they make room. Should the disk fill up nevertheless (others write to it as well), a reserve held in a file is given up
 //! for them. It is made again, and the intake opened, once there is room for both.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
@@ -14,9 +15,17 @@ use crate::error::BackendError;
 use crate::limits::{DISK_FLOOR_BYTES, DISK_RESERVE_BYTES};
 
 pub(crate) enum Disk {
-    Folder(PathBuf),
+    Folder(Folder),
     #[cfg(feature = "testing")]
     Memory(MemoryDisk),
+}
+
+/// A data folder whose database is open.
+pub(crate) struct Folder {
+    path: PathBuf,
+    database: PathBuf,
+    /// Device and number of the file that was opened.
+    opened: Option<(u64, u64)>,
 }
 
 pub(crate) struct Room {
@@ -39,6 +48,12 @@ impl Room {
     /// `Retry` while the disk has too little room.
     pub(crate) fn check(&self) -> Result<(), BackendError> {
         let mut reserve = self.reserve.lock();
+        if !self.disk.is_there() {
+            return Err(BackendError::Retry(format!(
+                "{} was removed or replaced while it is in use: nothing new is taken in; stop, and bring the folder back from a copy",
+                self.disk.name()
+            )));
+        }
         // A disk that does not say is found full by the write that fails.
         let Ok(free) = self.disk.free() else { return Ok(()) };
         if !*reserve {
@@ -68,11 +83,30 @@ impl Room {
     }
 }
 
+impl Folder {
+    pub(crate) fn of(path: &Path, database: &Path) -> Folder {
+        Folder { path: path.to_owned(), database: database.to_owned(), opened: file(database) }
+    }
+}
+
+fn file(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
 impl Disk {
+    /// A file that has no name any more is still written, and gone with this process.
+    fn is_there(&self) -> bool {
+        match self {
+            Disk::Folder(folder) => file(&folder.database) == folder.opened,
+            #[cfg(feature = "testing")]
+            Disk::Memory(_) => true,
+        }
+    }
+
     fn free(&self) -> io::Result<u64> {
         match self {
             Disk::Folder(folder) => {
-                let disk = rustix::fs::statvfs(folder)?;
+                let disk = rustix::fs::statvfs(&folder.path)?;
                 Ok(disk.f_bavail * disk.f_frsize)
             }
             #[cfg(feature = "testing")]
@@ -84,12 +118,12 @@ impl Disk {
     fn make_reserve(&self) -> io::Result<()> {
         match self {
             Disk::Folder(folder)
-                if std::fs::metadata(folder.join(RESERVE)).is_ok_and(|file| file.len() == DISK_RESERVE_BYTES) =>
+                if fs::metadata(folder.path.join(RESERVE)).is_ok_and(|file| file.len() == DISK_RESERVE_BYTES) =>
             {
                 Ok(())
             }
             Disk::Folder(folder) => {
-                let mut file = File::create(folder.join(RESERVE))?;
+                let mut file = File::create(folder.path.join(RESERVE))?;
                 let block = [0x5a; 64 * 1024];
                 (0..DISK_RESERVE_BYTES / block.len() as u64).try_for_each(|_| file.write_all(&block))?;
                 file.sync_all()
@@ -101,7 +135,7 @@ impl Disk {
 
     fn drop_reserve(&self) -> io::Result<()> {
         match self {
-            Disk::Folder(folder) => File::options().write(true).open(folder.join(RESERVE))?.set_len(0),
+            Disk::Folder(folder) => File::options().write(true).open(folder.path.join(RESERVE))?.set_len(0),
             #[cfg(feature = "testing")]
             Disk::Memory(disk) => disk.reserve(0),
         }
@@ -109,7 +143,7 @@ impl Disk {
 
     fn name(&self) -> String {
         match self {
-            Disk::Folder(folder) => folder.display().to_string(),
+            Disk::Folder(folder) => folder.path.display().to_string(),
             #[cfg(feature = "testing")]
             Disk::Memory(_) => "the simulation".into(),
         }

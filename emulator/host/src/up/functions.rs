@@ -11,6 +11,7 @@ use streammanager::settings::Settings;
 use streammanager_functions::{HandlerError, batch, control, deliver, express, realtime, redrive, schedule, stream};
 use tokio_util::sync::CancellationToken;
 
+use super::floor::Floor;
 use crate::exit::Failure;
 use crate::template;
 use streammanager_mqtt_endpoint::Endpoint;
@@ -40,6 +41,7 @@ pub(crate) struct Functions {
     by_id: Arc<BTreeMap<String, Arc<Function>>>,
     /// Where alerts that came over MQTT are confirmed [E5].
     mqtt: Endpoint,
+    floor: Floor,
     /// Ends every invocation that runs until its time is over.
     stop: CancellationToken,
 }
@@ -61,6 +63,7 @@ impl Functions {
         template: &template::Template,
         world: &App,
         mqtt: Endpoint,
+        floor: Floor,
         stop: CancellationToken,
     ) -> Result<Functions, Failure> {
         let mut by_id = BTreeMap::new();
@@ -87,7 +90,7 @@ impl Functions {
             let function = (function.logical_id.clone(), Arc::new(Function { app, code, timeout: function.timeout }));
             by_id.extend([function]);
         }
-        Ok(Functions { by_id: Arc::new(by_id), mqtt, stop })
+        Ok(Functions { by_id: Arc::new(by_id), mqtt, floor, stop })
     }
 
     /// The App of the function that runs `binary`'s role for operator commands.
@@ -106,6 +109,13 @@ impl Functions {
                 Code::Realtime => realtime::handle(app, event).await,
                 Code::Stream => stream::handle(app, event).await,
                 Code::Express => {
+                    // What came over MQTT was let in at its gate.
+                    if event.get("requestContext").is_some()
+                        && let Err(problem) = self.floor.check()
+                    {
+                        let answer = express::unavailable(&[], &problem);
+                        return serde_json::to_value(answer).map_err(HandlerError::from);
+                    }
                     let answer = express::handle(app, event).await?;
                     for confirmation in answer.confirmations {
                         self.mqtt.publish(&confirmation.topic, confirmation.payload).await;

@@ -6,6 +6,7 @@ mod brokers;
 mod changes;
 mod connections;
 mod demo;
+mod floor;
 mod functions;
 mod http;
 mod kinesis;
@@ -52,6 +53,7 @@ use crate::running::{self, Running};
 use crate::template::{self, Template, Trigger};
 use backends::Backends;
 use brokers::{Brokers, Heard};
+use floor::Floor;
 use functions::Functions;
 use http::{Api, Rooms};
 use kinesis::{KinesisStream, Stores};
@@ -200,9 +202,11 @@ impl System {
         }
         let (notices, told) = mpsc::channel(rules::NOTICES);
         let readers = Readers { alerts_open_to_all: args.mqtt_open_alerts };
-        let rules = Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), readers, notices)?);
+        let floor = Floor::of(matches!(args.kafka, Kafka::Embedded(_)).then(|| backends.folder.clone()));
+        let rules =
+            Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), readers, floor.clone(), notices)?);
         let endpoint = Endpoint::new(rules);
-        let functions = Functions::build(&template, &world, endpoint.clone(), work.clone())?;
+        let functions = Functions::build(&template, &world, endpoint.clone(), floor, work.clone())?;
         let operator = template.functions.iter().find(|f| f.binary == "control").or(template.functions.first());
         let app = operator
             .and_then(|function| functions.app_of(&function.logical_id).cloned())

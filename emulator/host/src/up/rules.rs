@@ -24,6 +24,7 @@ use streammanager_functions::confirm::Confirmation;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::floor::Floor;
 use super::kinesis::{KinesisStream, NotPut};
 use super::readers::Readers;
 use super::sources::AsyncInvocations;
@@ -45,6 +46,7 @@ pub(crate) struct Rules {
     rules: Vec<(Filter, TopicRule)>,
     streams: BTreeMap<String, KinesisStream>,
     readers: Readers,
+    floor: Floor,
     /// One lane for each client that publishes alerts, by principal and client id.
     alerts: Mutex<Turns<(String, String)>>,
     notices: mpsc::Sender<Confirmation>,
@@ -89,6 +91,7 @@ impl Rules {
         rules: &[TopicRule],
         streams: BTreeMap<String, KinesisStream>,
         readers: Readers,
+        floor: Floor,
         notices: mpsc::Sender<Confirmation>,
     ) -> Result<Rules, Failure> {
         let rules = rules.iter().filter(|rule| rule.enabled);
@@ -99,12 +102,13 @@ impl Rules {
             }
         });
         let (rules, alerts) = (parsed.collect::<Result<_, _>>()?, Mutex::default());
-        Ok(Rules { app, rules, streams, readers, alerts, notices })
+        Ok(Rules { app, rules, streams, readers, floor, alerts, notices })
     }
 
     /// Lets an alert pass that express will take, as far as that is known before it is durable. What is refused here is
     /// audited or kept already. `false`: of several alerts in it some will be refused, so that subscribers may not see it.
     async fn examine(&self, publish: &Publish, principal: &str) -> Result<bool, Refused> {
+        self.floor.check().map_err(busy)?;
         let caller = caller::by_principal(&self.app, principal).await.map_err(busy)?;
         let sender = Sender {
             topic: publish.topic.to_string(),

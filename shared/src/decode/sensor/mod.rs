@@ -147,6 +147,7 @@ impl Found {
 fn parsed(text: &[u8]) -> Result<Value, Reject> {
     serde_json::from_slice(&json::exact_numbers(text))
         .or_else(|_| serde_json::from_slice(text))
+        .map(|json::Every(value)| value)
         .map_err(|e| Reject::new(Reason::BadJson, e.to_string()))
 }
 

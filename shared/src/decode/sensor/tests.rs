@@ -192,6 +192,16 @@ fn ids_keep_every_digit() {
 }
 
 #[test]
+fn s9_a_name_that_is_given_again_loses_no_value() {
+    let draft = of_message(r#"{"time": 1795800000, "humidity": 3, "humidity": 99, "x": {"y": 1, "y": 2, "y": 3}}"#);
+    assert_eq!(data(&draft)["relative_humidity_percent"], 3.0);
+    let reported = &data(&draft)["reported"];
+    assert_eq!(reported["humidity given again"], 99);
+    assert_eq!(reported["x"], serde_json::json!({"y": 1, "y given again": 2, "y given again given again": 3}));
+    assert!(said(&draft)[0].contains("humidity given again"), "{:?}", said(&draft));
+}
+
+#[test]
 fn s9_what_is_not_understood_is_named_and_counted() {
     let draft = of_message(
         r#"{"time": 1795800000, "temp_c": 20, "flux_capacitor": 1.21, "model": "X", "extra": {"deep": [1]}}"#,

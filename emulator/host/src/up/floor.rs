@@ -1,0 +1,22 @@
+//! With the built-in Kafka endpoint an alert's record lies on the disk that the queues are on: then new alerts stop at the
+//! disk's floor as well, so that its reserve is left to what is queued [Q2]. With Kafka elsewhere they go on.
+
+use streammanager::embedded::Embedded;
+use streammanager::error::BackendError;
+
+/// Whether new alerts may be taken in.
+#[derive(Clone)]
+pub(crate) struct Floor(Option<Embedded>);
+
+impl Floor {
+    /// `folder`: whose disk the records of alerts share, if any.
+    pub(crate) fn of(folder: Option<Embedded>) -> Floor {
+        Floor(folder)
+    }
+
+    /// # Errors
+    /// `Retry`, with words for people.
+    pub(crate) fn check(&self) -> Result<(), BackendError> {
+        self.0.as_ref().map_or(Ok(()), Embedded::room)
+    }
+}

@@ -1,6 +1,7 @@
 //! `up --demo` tells its story: everything enters through the real doors, and the ledger balances.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use streammanager_tests::system::{Start, System};
@@ -61,4 +62,24 @@ fn a_demo_keeps_apart_from_real_data_and_from_the_brokers_of_others() {
     let error = String::from_utf8_lossy(&ended.stderr);
     assert!(!ended.status.success() && error.contains("made-up records of a demo"), "{error}");
     System::up(&demo).kill();
+}
+
+/// As under `up --demo | head -1`.
+#[test]
+fn q5_up_ends_in_order_although_nobody_reads_its_output_any_more() {
+    let folder = tempdir().unwrap();
+    let start = Start { demo: true, ..Start::quiet(folder.path()) };
+    let mut command = Command::new(binary());
+    command.args(["up", "--demo", "--for", "3s", "--kafka", &start.kafka, "--data"]).arg(&start.data);
+    for door in ["--http", "--mqtt"] {
+        command.args([door, &format!("127.0.0.1:{}", free_port())]);
+    }
+    command.env("XDG_STATE_HOME", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("StreamManager is up"), "{first}");
+    let ended = process.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(matches!(ended.status.code(), Some(0 | 3)) && !said.contains("panicked"), "{:?}: {said}", ended.status);
 }

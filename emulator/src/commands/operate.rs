@@ -99,7 +99,8 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
 
 async fn start_or_stop(endpoint: &EndpointArgs, id: &StreamId, action: &str) -> Result<Exit, Failure> {
     let answer = call(endpoint, Method::POST, &format!("/streams/{id}/{action}"), None).await?;
-    show(endpoint, &answer, |_| vec![format!("{id}: {action}")])
+    let now = if action == "stop" { "stopped" } else { "started" };
+    show(endpoint, &answer, |_| vec![format!("{id}: {now}")])
 }
 
 pub(crate) async fn connectors(command: ConnectorsCommand) -> Result<Exit, Failure> {
@@ -170,7 +171,7 @@ pub(crate) async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     }
     let (status, answer) = send(http_client().post(&url).bearer_auth(key).body(body), &endpoint).await?;
     if json {
-        println!("{answer}");
+        print([&answer])?;
     }
     let (accepted, mut rejected) = (items(&answer["accepted"]), items(&answer["rejected"]));
     // What the alert holds was refused: here whole, there one alert of several.
@@ -180,7 +181,7 @@ pub(crate) async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
         rejected = std::slice::from_ref(&answer);
     }
     for accepted in accepted.iter().filter(|_| !json) {
-        println!("{}", told(accepted));
+        print([told(accepted)])?;
         for warning in texts(&accepted["warnings"]) {
             eprintln!("{}: warning: {warning}", file.display());
         }
@@ -194,7 +195,8 @@ pub(crate) async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     if accepted.is_empty() && rejected.is_empty() {
         eprintln!("{}: nothing was accepted: no alert was found in it", file.display());
     }
-    let queued = accepted.iter().any(|accepted| accepted["acknowledged_by"] == "queue");
+    let queued = |accepted: &Value| accepted["acknowledged_by"] == "queue" && accepted["duplicate"] != true;
+    let queued = accepted.iter().any(queued);
     Ok(if rejected.is_empty() && !accepted.is_empty() && !queued { Exit::Done } else { Exit::Partly })
 }
 
@@ -205,6 +207,7 @@ fn told(accepted: &Value) -> String {
             format!("the broker has it, partition {partition}, offset {offset}")
         }
         ("broker", ..) => "the broker has it".to_owned(),
+        _ if accepted["duplicate"] == true => "accepted before, by the queue".to_owned(),
         _ => "queued: it is kept, and not at the broker yet".to_owned(),
     };
     let mut line = format!(
@@ -310,7 +313,14 @@ async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: Option<
         request = request.json(body);
     }
     let (status, answer) = send(request, &address).await?;
-    if status.is_success() { Ok(answer) } else { Err(refused(status, &answer)) }
+    match status {
+        StatusCode::UNAUTHORIZED => Err(Failure::new(format!(
+            "{address} does not take the key in {}: name the system with --endpoint, and its data folder with --data",
+            endpoint.control_key_file().display()
+        ))),
+        _ if status.is_success() => Ok(answer),
+        _ => Err(refused(status, &answer)),
+    }
 }
 
 async fn send(request: RequestBuilder, endpoint: &str) -> Result<(StatusCode, Value), Failure> {

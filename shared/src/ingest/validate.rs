@@ -9,7 +9,8 @@ use crate::time::{Timestamp, rfc3339};
 pub fn check(draft: Draft, now: Timestamp) -> Result<Draft, Reject> {
     let latest = now + CLOCK_SKEW;
     if draft.observed_at > latest {
-        let detail = format!("observed_at {} is later than {}", rfc3339(draft.observed_at), rfc3339(latest));
+        let (observed, now, minutes) = (rfc3339(draft.observed_at), rfc3339(now), CLOCK_SKEW.as_secs() / 60);
+        let detail = format!("observed_at {observed} is more than {minutes} minutes after {now}, the time here");
         return Err(draft.refused(Reject::new(Reason::FutureTime, detail)));
     }
     Ok(draft)

@@ -30,6 +30,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::lookout::say;
 use super::{Kafka, Options};
 use crate::exit::Failure;
 use crate::folder;
@@ -133,7 +134,7 @@ struct Teller {
 impl Teller {
     fn say(self, text: impl std::fmt::Display) {
         if !self.quiet {
-            println!("[{:>5.1} s] {text}", self.began.elapsed().as_secs_f64());
+            say(&format!("[{:>5.1} s] {text}", self.began.elapsed().as_secs_f64()));
         }
     }
 }

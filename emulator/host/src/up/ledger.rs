@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use streammanager::deliver::tally::Totals;
 
+use super::lookout::say;
 use crate::exit::Exit;
 
 /// What waits in the tiers' queues.
@@ -102,7 +103,7 @@ impl Ledger {
                 "queued": self.queued, "unread_readings": self.unread_readings, "drained": self.drained,
                 "balanced": balanced, "latency_ms": totals.latency_ms,
             });
-            println!("{}", json!({ "ledger": ledger }));
+            say(&json!({ "ledger": ledger }).to_string());
             return;
         }
         let verdict = match self.verdict() {
@@ -110,23 +111,23 @@ impl Ledger {
             Verdict::NotBalanced => "NOT BALANCED",
             Verdict::Open => "nothing is missing as far as can be told: SQS counts messages, not the records in them",
         };
-        println!(
+        say(&format!(
             "queued at start {} + accepted {} + announced {} = delivered {} + dead letters {} + queued {}: {verdict}",
             self.queued_at_start,
             totals.accepted,
             totals.announced,
             totals.delivered_in_all(),
             totals.dead_lettered,
-            self.queued,
-        );
+            self.queued
+        ));
         if self.unread_readings > 0 {
-            println!("{} readings wait in the stream for the next start", self.unread_readings);
+            say(&format!("{} readings wait in the stream for the next start", self.unread_readings));
         }
         for (topic, n) in &totals.delivered {
-            println!("  {n:>8} {topic}");
+            say(&format!("  {n:>8} {topic}"));
         }
         for (tier, ms) in &totals.latency_ms {
-            println!("  {tier:<8} p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", ms.p50, ms.p99, ms.max);
+            say(&format!("  {tier:<8} p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", ms.p50, ms.p99, ms.max));
         }
     }
 }

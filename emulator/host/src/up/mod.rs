@@ -84,12 +84,13 @@ pub async fn run(args: Options) -> Result<Exit, Failure> {
     let system = System::start(&args).await?;
     // Before anybody hears that it is up: whoever then ends it at once is owed a ledger.
     let told = Told::listen()?;
-    system.announce(args.demo, json).await;
-    system.watch(json);
+    // Before the first screen, which waits for Kafka: commands find what is up already.
     let noted = running::note(system.running(&args.data)?);
     if let Err(problem) = &noted {
         tracing::warn!(%problem, "operator's commands must name this system: it could not be noted as running");
     }
+    system.announce(args.demo, json).await;
+    system.watch(json);
     let story = args.demo.then(|| demo::start(&system.demo_targets(), json));
     told.first(args.duration).await;
     if let Some(story) = story {
@@ -454,7 +455,11 @@ impl Triggers<'_> {
 /// `flag` names another address.
 async fn listen(address: &str, flag: &str) -> Result<TcpListener, Failure> {
     let listening = TcpListener::bind(address).await;
-    listening.map_err(|e| Failure::new(format!("cannot listen on {address}: {e}; choose another with {flag}")))
+    listening.map_err(|e| {
+        Failure::new(format!(
+            "cannot listen on {address}: {e}; is `up` running already? Else choose another with {flag}"
+        ))
+    })
 }
 
 /// The streams that a host without a streams file polls.

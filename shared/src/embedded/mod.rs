@@ -46,8 +46,8 @@ pub use store::Intake;
 pub(crate) use writer::Op;
 use writer::Writer;
 
-/// redb's default page cache is 1 GiB. More than this is not faster, and stays in memory after a flood: with it, 25,000 pushed
-/// rejects leave less than 64 MiB resident.
+/// redb's default page cache is 1 GiB, and stays in memory after a flood: with this, 25,000 pushed rejects leave less than 64 MiB
+/// resident.
 const CACHE_BYTES: usize = 12 * 1024 * 1024;
 
 /// How writes reach the disk.

@@ -68,7 +68,7 @@ fn a_demo_keeps_apart_from_real_data_and_from_the_brokers_of_others() {
 #[test]
 fn q5_up_ends_in_order_although_nobody_reads_its_output_any_more() {
     let folder = tempdir().unwrap();
-    let start = Start { demo: true, ..Start::quiet(folder.path()) };
+    let start = Start::quiet(folder.path());
     let mut command = Command::new(binary());
     command.args(["up", "--demo", "--for", "3s", "--kafka", &start.kafka, "--data"]).arg(&start.data);
     for door in ["--http", "--mqtt"] {

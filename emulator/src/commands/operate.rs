@@ -305,7 +305,8 @@ async fn dead_letter(endpoint: &EndpointArgs, id: EventId, raw: bool) -> Result<
 }
 
 async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-    let key = files::key(&endpoint.control_key_file(), "--control-key-file, or its folder with --data")?;
+    let key_file = endpoint.control_key_file();
+    let key = files::key(&key_file, "--control-key-file, or its folder with --data")?;
     let address = endpoint.url();
     let url = format!("{address}{path}");
     let mut request = http_client().request(method, url).bearer_auth(key);
@@ -316,7 +317,7 @@ async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: Option<
     match status {
         StatusCode::UNAUTHORIZED => Err(Failure::new(format!(
             "{address} does not take the key in {}: name the system with --endpoint, and its data folder with --data",
-            endpoint.control_key_file().display()
+            key_file.display()
         ))),
         _ if status.is_success() => Ok(answer),
         _ => Err(refused(status, &answer)),

@@ -4,14 +4,19 @@
 use streammanager::embedded::Embedded;
 use streammanager::error::BackendError;
 
+use super::Kafka;
+
 /// Whether new alerts may be taken in.
 #[derive(Clone)]
 pub(crate) struct Floor(Option<Embedded>);
 
 impl Floor {
-    /// `folder`: whose disk the records of alerts share, if any.
-    pub(crate) fn of(folder: Option<Embedded>) -> Floor {
-        Floor(folder)
+    /// `folder`: on the disk that the built-in endpoint writes to.
+    pub(crate) fn of(kafka: &Kafka, folder: &Embedded) -> Floor {
+        match kafka {
+            Kafka::Embedded(_) => Floor(Some(folder.clone())),
+            Kafka::Brokers(_) => Floor(None),
+        }
     }
 
     /// # Errors

@@ -203,7 +203,7 @@ impl System {
         }
         let (notices, told) = mpsc::channel(rules::NOTICES);
         let readers = Readers { alerts_open_to_all: args.mqtt_open_alerts };
-        let floor = Floor::of(matches!(args.kafka, Kafka::Embedded(_)).then(|| backends.folder.clone()));
+        let floor = Floor::of(&args.kafka, &backends.folder);
         let rules =
             Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), readers, floor.clone(), notices)?);
         let endpoint = Endpoint::new(rules);

@@ -88,8 +88,7 @@ impl Producer {
                     // Its producer was retired: this call has time left.
                     Failure::Broker(code) if is_purged(code) && Instant::now() < deadline => open.push(index),
                     Failure::Broker(RDKafkaErrorCode::MessageSizeTooLarge) => too_large.push(index),
-                    Failure::Broker(code) | Failure::Client(code) => outcomes[index] = self.outcome(&client, code),
-                    Failure::Unproved => outcomes[index] = unproved(),
+                    failure => outcomes[index] = self.outcome(&client, failure),
                 }
             }
             open.sort_unstable();
@@ -107,8 +106,7 @@ impl Producer {
                 Ok(client) => match client.round(records, &[index], &self.topic_prefix, deadline).await.pop() {
                     None => Sent::Retry("the Kafka producer gave no report".into()),
                     Some((_, Ok(written))) => Sent::Acked(Some(written)),
-                    Some((_, Err(Failure::Broker(code) | Failure::Client(code)))) => self.outcome(&client, code),
-                    Some((_, Err(Failure::Unproved))) => unproved(),
+                    Some((_, Err(failure))) => self.outcome(&client, failure),
                 },
             };
         }
@@ -144,7 +142,14 @@ impl Producer {
         Ok(current.clone())
     }
 
-    fn outcome(&self, client: &Client, code: RDKafkaErrorCode) -> Sent {
+    fn outcome(&self, client: &Client, failure: Failure) -> Sent {
+        let code = match failure {
+            Failure::Client(code) | Failure::Broker(code) => code,
+            // Sent once more at the worst, which its `event_id` and `revision` show [K6].
+            Failure::Unproved => {
+                return Sent::Retry("Kafka called the record a repeat without saying where the first one lies".into());
+            }
+        };
         let mut text = if is_purged(code) || code == RDKafkaErrorCode::MessageTimedOut {
             format!("Kafka did not acknowledge within {:?}", self.try_time)
         } else {
@@ -182,11 +187,6 @@ impl Failure {
                 if matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
         )
     }
-}
-
-/// Sent once more at the worst, which its `event_id` and `revision` show [K6].
-fn unproved() -> Sent {
-    Sent::Retry("Kafka called the record a repeat without saying where the first one lies".into())
 }
 
 fn is_purged(code: RDKafkaErrorCode) -> bool {

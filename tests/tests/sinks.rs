@@ -165,14 +165,16 @@ async fn k2_a_topic_deleted_while_running_is_made_again_with_its_partitions() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let mut tries = 0;
-    while !sink.send(Lane::Critical, &[record("deleted", 1)]).await[0].is_acked()
-        || !world.topics().await.contains_key(&topic)
-    {
-        tries += 1;
+    let partitions = loop {
+        let is_acked = sink.send(Lane::Critical, &[record("deleted", 1)]).await[0].is_acked();
+        match world.topics().await.get(&topic) {
+            Some((partitions, _)) if is_acked => break *partitions,
+            _ => tries += 1,
+        }
         assert!(tries < 100, "the topic does not come back");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    assert_eq!(world.topics().await[&topic].0, Topic::NASA_FIRMS.partitions());
+    };
+    assert_eq!(partitions, Topic::NASA_FIRMS.partitions());
 }
 
 #[tokio::test]

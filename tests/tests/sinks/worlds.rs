@@ -173,18 +173,32 @@ impl KafkaWorld {
         assert_eq!(deleted, [Ok(topic.to_owned())]);
     }
 
-    /// Partitions and retention of every topic under the prefix.
+    /// Partitions and retention of every topic under the prefix. Asked again while one is just being made or deleted: the
+    /// broker names it for a moment without knowing settings of it.
     pub async fn topics(&self) -> BTreeMap<String, (i32, String)> {
         let admin = self.admin();
+        for _ in 0..100 {
+            if let Some(topics) = self.settled_topics(&admin).await {
+                return topics;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("a topic under {} has no settings", self.settings.topic_prefix);
+    }
+
+    async fn settled_topics(
+        &self,
+        admin: &AdminClient<DefaultClientContext>,
+    ) -> Option<BTreeMap<String, (i32, String)>> {
         let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10)).unwrap();
         let mut found = BTreeMap::new();
         for topic in metadata.topics().iter().filter(|topic| topic.name().starts_with(&self.settings.topic_prefix)) {
             let resource = ResourceSpecifier::Topic(topic.name());
             let configs = admin.describe_configs([&resource], &AdminOptions::new()).await.unwrap();
-            let retention = configs[0].as_ref().unwrap().get("retention.ms").unwrap().value.clone().unwrap();
+            let retention = configs[0].as_ref().ok()?.get("retention.ms")?.value.clone()?;
             found.insert(topic.name().to_owned(), (topic.partitions().len() as i32, retention));
         }
-        found
+        Some(found)
     }
 
     /// Everything in `topic`'s partitions, each to its present end, with the partition it lies in.

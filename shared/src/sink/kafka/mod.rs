@@ -1,6 +1,7 @@
 //! The Kafka sink on librdkafka [K1, K2, K3, K4]: two lanes, each a producer of its own, so that an alert never waits behind bulk.
 
 mod producer;
+mod question;
 mod settings;
 mod topics;
 
@@ -21,17 +22,21 @@ use crate::record::Outgoing;
 use crate::record::Topic;
 use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState};
 use producer::Producer;
+use question::Question;
 pub use settings::{KafkaSettings, Password, Security, Tls};
+use topics::Topics;
 
 /// Topics that are missing are made again at most this often: the cluster needs a moment to tell its brokers.
 const MEND_EVERY: Duration = Duration::from_secs(1);
 
 /// Both lanes, each with its own producer.
 pub struct KafkaSink {
-    settings: KafkaSettings,
-    critical: Producer,
+    critical: Arc<Producer>,
     bulk: Producer,
     mending: Arc<Mutex<Mending>>,
+    /// Whether the cluster answers at all.
+    presence: Question<()>,
+    topics: Arc<Topics>,
 }
 
 /// When topics that are missing are made again, and what stood in the way the last time.
@@ -52,10 +57,12 @@ impl KafkaSink {
             Producer::new(settings.producer(lane), &settings.topic_prefix, settings.try_time)
                 .map_err(BackendError::Fatal)
         };
+        let critical = Arc::new(producer(Lane::Critical)?);
         Ok(KafkaSink {
-            critical: producer(Lane::Critical)?,
+            topics: Arc::new(Topics::new(settings, critical.clone())),
+            critical,
             bulk: producer(Lane::Bulk)?,
-            settings: settings.clone(),
+            presence: Question::new(),
             mending: Arc::new(Mutex::new(Mending { from: Some(Instant::now()), problem: None })),
         })
     }
@@ -69,9 +76,9 @@ impl KafkaSink {
             }
             mending.from = None;
         }
-        let (settings, mending) = (self.settings.clone(), self.mending.clone());
+        let (topics, mending) = (self.topics.clone(), self.mending.clone());
         tokio::spawn(async move {
-            let checked = topics::check(settings.client(), &settings.brokers, &settings.topic_prefix).await;
+            let checked = topics.check().await;
             let mut mending = mending.lock();
             mending.from = Some(Instant::now() + MEND_EVERY);
             let problem = match checked {
@@ -95,7 +102,7 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     async fn send(&self, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
         let producer = match lane {
-            Lane::Critical => &self.critical,
+            Lane::Critical => &*self.critical,
             Lane::Bulk => &self.bulk,
         };
         let answer = producer.send(records).await;
@@ -106,10 +113,11 @@ impl Sink for KafkaSink {
     }
 
     async fn answers(&self) -> bool {
-        self.critical.answers(Topic::CRITICAL_ALERTS.name(), ASK_FOR_RETURN).await
+        let ask = self.critical.metadata(Some(Topic::CRITICAL_ALERTS.name()));
+        self.presence.answer(ASK_FOR_RETURN, move || ask().map(drop)).await.is_ok()
     }
 
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
-        topics::check(self.settings.client(), &self.settings.brokers, &self.settings.topic_prefix).await
+        self.topics.check().await
     }
 }

@@ -18,8 +18,10 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
-use tokio::sync::{Notify, oneshot};
+use rdkafka::util::Timeout;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::error::Reason;
@@ -112,15 +114,22 @@ impl Producer {
         }
     }
 
-    /// Whether the cluster answers a question within `within`.
-    pub(super) async fn answers(&self, topic: &str, within: Duration) -> bool {
-        let Ok(client) = self.client() else { return false };
-        let (topic, (done, answer)) = (format!("{}{topic}", self.topic_prefix), oneshot::channel());
-        // The question blocks. Whoever asked may have gone.
-        let asked = std::thread::Builder::new().name("kafka-question".into()).spawn(move || {
-            let _ = done.send(client.producer().client().fetch_metadata(Some(&topic), within).is_ok());
-        });
-        asked.is_ok() && answer.await.unwrap_or(false)
+    /// What the cluster says of itself, or of one topic only; waits for the answer as long as it takes.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub(super) fn metadata(&self, topic: Option<&str>) -> impl FnOnce() -> Result<Metadata, String> + Send + 'static {
+        let topic = topic.map(|topic| format!("{}{topic}", self.topic_prefix));
+        let client = self.client();
+        move || {
+            let client = client?;
+            client.producer().client().fetch_metadata(topic.as_deref(), Timeout::Never).map_err(|e| e.to_string())
+        }
+    }
+
+    /// The last thing that went wrong between this lane's producer and the brokers.
+    pub(super) fn last_problem(&self) -> Option<String> {
+        self.current.lock().producer().context().last_problem()
     }
 
     /// Which producer is in use: another one has another number.

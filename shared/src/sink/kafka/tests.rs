@@ -1,5 +1,7 @@
 //! The Kafka sink against librdkafka's own mock brokers, which are slow, silent or refuse as told.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -20,9 +22,12 @@ type Cluster = MockCluster<'static, DefaultProducerContext>;
 fn cluster() -> (Cluster, KafkaSink) {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic(Topic::NASA_FIRMS.name(), PARTITIONS, 1).unwrap();
-    let settings = KafkaSettings::plaintext(&cluster.bootstrap_servers(), "").unwrap();
-    let sink = KafkaSink::connect(&settings).unwrap();
+    let sink = KafkaSink::connect(&settings(&cluster)).unwrap();
     (cluster, sink)
+}
+
+fn settings(cluster: &Cluster) -> KafkaSettings {
+    KafkaSettings::plaintext(&cluster.bootstrap_servers(), "").unwrap()
 }
 
 /// Both lanes are healed by themselves, without a restart.
@@ -92,6 +97,33 @@ async fn r2_a_broker_that_is_just_starting_is_found() {
     heals(&sink, "up again").await;
 }
 
+/// R2: however long an outage lasts and however often somebody asks, one question is under way, and its answer is everybody's.
+#[tokio::test]
+async fn r2_an_outage_holds_one_question() {
+    let (question, asked) = (Question::new(), Arc::new(AtomicUsize::new(0)));
+    let (answer, answers) = mpsc::channel::<u32>();
+    let answers = Arc::new(Mutex::new(answers));
+    let ask = || {
+        let (asked, answers) = (asked.clone(), answers.clone());
+        move || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            answers.lock().recv().map_err(|e| e.to_string())
+        }
+    };
+    let (short, long) = (Duration::from_millis(5), Duration::from_secs(60));
+    for _ in 0..5 {
+        assert_eq!(question.answer(short, ask()).await, Err("no answer within 5ms".into()));
+    }
+    let (first, second, sent) =
+        tokio::join!(question.answer(long, ask()), question.answer(long, ask()), async { answer.send(7) });
+    assert_eq!((first, second, sent), (Ok(7), Ok(7), Ok(())));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    answer.send(8).unwrap();
+    assert_eq!(question.answer(long, ask()).await, Ok(8), "an answer of before is no answer now");
+    let died = question.answer(long, || panic!("the client dies")).await;
+    assert_eq!(died, Err("the thread that asked has died".into()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rights_taken_and_given_back_heal() {
     let (cluster, sink) = cluster();
@@ -104,7 +136,7 @@ async fn rights_taken_and_given_back_heal() {
         heals(&sink, "allowed again").await;
     }
     cluster.topic_error(Topic::NASA_FIRMS.name(), refused).unwrap();
-    let (cluster, sink) = (&cluster, KafkaSink::connect(&sink.settings).unwrap());
+    let (cluster, sink) = (&cluster, KafkaSink::connect(&settings(&cluster)).unwrap());
     fails(&sink, "not allowed from the start").await;
     cluster.topic_error(Topic::NASA_FIRMS.name(), Code::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
     heals(&sink, "allowed in the end").await;

@@ -37,6 +37,10 @@ pub(crate) enum Command {
     #[cfg(feature = "up")]
     #[command(after_help = "Example:\n  streammanager up --demo")]
     Up(UpArgs),
+    /// What waits, how long it can still wait, and how the broker is, of a running system.
+    #[cfg(feature = "up")]
+    #[command(after_help = "Example:\n  streammanager status")]
+    Status(EndpointArgs),
     /// Registers, lists, starts and stops the polled streams of a running system.
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager streams status viirs-snpp")]

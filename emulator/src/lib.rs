@@ -33,6 +33,8 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "up")]
         Command::Up(args) => streammanager_host::up::run(args.into()).await,
         #[cfg(feature = "up")]
+        Command::Status(endpoint) => commands::status::status(endpoint).await,
+        #[cfg(feature = "up")]
         Command::Streams(command) => commands::operate::streams(command).await,
         #[cfg(feature = "up")]
         Command::Connectors(command) => commands::operate::connectors(command).await,

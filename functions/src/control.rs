@@ -13,12 +13,14 @@ use streammanager::control::caller::Caller;
 use streammanager::control::connector::{Connector, Registration};
 use streammanager::control::connectors::{self, ControlError};
 use streammanager::dead;
+use streammanager::deliver::report;
 use streammanager::record::{ConnectorId, EventId, StreamId, Tier};
 use streammanager::schedule::file::StreamsFile;
 use streammanager::schedule::streams;
 use streammanager::schemas;
 use streammanager::sink::Lane;
 use streammanager::store::Store;
+use streammanager::time::rfc3339;
 
 use crate::HandlerError;
 use crate::events::{HttpRequest, HttpResponse};
@@ -240,7 +242,7 @@ fn shown(connector: &Connector) -> Value {
         "critical": connector.registration.critical,
         "principal": connector.principal(),
         "revoked": connector.revoked,
-        "key_changed_at": streammanager::time::rfc3339(connector.key_changed_at),
+        "key_changed_at": rfc3339(connector.key_changed_at),
     })
 }
 
@@ -261,11 +263,14 @@ async fn status(asked: Asked<'_>) -> Answer {
     }
     let breaker = |lane| app.breakers.lane(lane).state();
     let registered = streams::list(asked.store()).await?;
+    let report = report::last(asked.store()).await?;
+    let waits = report.map(|report| json!({ "at": rfc3339(report.at), "tiers": report.waits }));
     let status = json!({
         "stage": app.settings.stage,
         "producer_id": app.settings.producer_id,
         "queues": queues,
         "circuit_breaker": { "critical": breaker(Lane::Critical), "bulk": breaker(Lane::Bulk) },
+        "waits": waits,
         "streams": { "registered": registered.len(), "active": registered.iter().filter(|r| r.started).count() },
         "delivered_by_this_process": app.tally.totals(),
     });

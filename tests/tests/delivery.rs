@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use streammanager::breaker::BreakerState;
 use streammanager::dead;
+use streammanager::deliver::report;
 use streammanager::express::Verdict;
 use streammanager::faults::sink::{Fault as SinkFault, Shares};
 use streammanager::faults::{self, Fault};
@@ -123,6 +124,88 @@ async fn p4_bulk_tiers_share_three_to_two_to_one_in_records() {
         assert!((by_tier[&tier] - share).abs() < 0.07, "{tier}: {by_tier:?}");
     }
     delivering.stop().await;
+}
+
+/// A backlog of HIGH and LOW that a slow sink takes minutes for.
+async fn slow_backlog(sim: &Simulated) {
+    for n in 0..100 {
+        for source in [HIGH, LOW] {
+            sim.ingest(source, n * 50..(n + 1) * 50).await;
+        }
+    }
+    sim.sink.delay(Duration::from_millis(1_900));
+}
+
+/// HIGH's share of what the sink stores in half a minute.
+async fn share_of_high(sim: &Simulated) -> f64 {
+    let before = sim.sink.stored().len();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let stored = &sim.sink.stored()[before..];
+    stored.iter().filter(|record| record.tier == Tier::High).count() as f64 / stored.len() as f64
+}
+
+/// P6: LOW gets NORMAL's credit after five minutes and HIGH's after ten.
+#[tokio::test(start_paused = true)]
+async fn p6_what_waits_long_is_served_with_a_higher_tiers_credit() {
+    for (minutes, expected) in [(3, 3.0 / 4.0), (6, 3.0 / 5.0), (11, 1.0 / 2.0)] {
+        let sim = Simulated::new(14);
+        slow_backlog(&sim).await;
+        tokio::time::sleep(Duration::from_secs(minutes * 60)).await;
+        let delivering = sim.deliver();
+        let share = share_of_high(&sim).await;
+        delivering.stop().await;
+        assert!((share - expected).abs() < 0.1, "after {minutes} min HIGH gets {share}");
+    }
+}
+
+/// P6: the age clock stands still while the sink is away, and while nobody is on duty. Recovery goes by priority, although
+/// everything is two hours old.
+#[tokio::test(start_paused = true)]
+async fn p6_an_outage_makes_nothing_old_not_even_over_a_crash() {
+    let mut sim = Simulated::new(15);
+    slow_backlog(&sim).await;
+    sim.sink.outage(true);
+    let delivering = sim.deliver();
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    delivering.abort().await;
+    sim.crash();
+    tokio::time::sleep(Duration::from_secs(1_800)).await;
+    let delivering = sim.deliver();
+    tokio::time::sleep(Duration::from_secs(1_800)).await;
+    sim.sink.outage(false);
+    let share = share_of_high(&sim).await;
+    delivering.stop().await;
+    assert!((share - 3.0 / 4.0).abs() < 0.1, "HIGH gets {share}");
+}
+
+/// O8: no record waits longer than was said to be possible while it waited, as long as the sink keeps its pace.
+#[tokio::test(start_paused = true)]
+async fn o8_nothing_waits_longer_than_was_said_to_be_possible() {
+    let sim = Simulated::new(16);
+    for (source, envelopes, size) in [(HIGH, 60, 400), (NORMAL, 30, 900), (LOW, 12, 1_000)] {
+        for n in 0..envelopes {
+            sim.ingest(source, n * size..(n + 1) * size).await;
+        }
+    }
+    sim.sink.delay(Duration::from_millis(1_500));
+    let delivering = sim.deliver();
+    let mut said: BTreeMap<Tier, f64> = BTreeMap::new();
+    while sim.queued().await > 0 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let Some(report) = report::last(&*sim.app.store).await.unwrap() else { continue };
+        for (tier, wait) in report.waits {
+            if let Some(possible) = wait.longest_possible_s.filter(|_| wait.oldest_s > 0.0) {
+                let said = said.entry(tier).or_insert(f64::INFINITY);
+                *said = said.min(possible);
+            }
+        }
+    }
+    delivering.stop().await;
+    let report = report::last(&*sim.app.store).await.unwrap().unwrap();
+    for tier in Tier::BULK {
+        let seen = report.waits[&tier].longest_seen_s;
+        assert!(seen > 3.0 && seen <= said[&tier], "{tier}: {seen} s were seen, {} s were said", said[&tier]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

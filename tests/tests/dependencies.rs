@@ -74,7 +74,7 @@ fn the_library_alone_links_no_backend() {
 }
 
 /// Rooms and files of the library below `App`: the seams, what is known without them, and what a process remembers.
-const BELOW_APP: [&str; 35] = [
+const BELOW_APP: [&str; 39] = [
     "aws",
     "blobs",
     "breaker",
@@ -84,8 +84,12 @@ const BELOW_APP: [&str; 35] = [
     "dead/bounds",
     "dead/patterns",
     "decode",
-    "deliver/drr",
+    "deliver/age",
+    "deliver/pace",
+    "deliver/report",
+    "deliver/scheduler",
     "deliver/tally",
+    "deliver/urgency",
     "embedded",
     "error",
     "express/known",

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use streammanager::app::App;
 use streammanager::decode::Context;
-use streammanager::deliver::drr::Drr;
 use streammanager::deliver::retry;
+use streammanager::deliver::scheduler::{Front, Scheduler};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::pack::Packer;
 use streammanager::ingest::{enrich, validate};
@@ -108,11 +108,13 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
     }
     steps.queue = watch.lap();
 
-    let mut drr = Drr::new([3, 2, 1]);
+    let mut scheduler = Scheduler::default();
+    let high = Front::Ready { records: 1, served_as: Tier::High };
+    let fronts = [Front::Empty, high, Front::Empty, Front::Empty];
     for _ in 0..rows {
         std::hint::black_box(sources::route(&stream.source, false).map_err(Failure::new)?);
         std::hint::black_box(app.breakers.lane(Lane::Bulk).admit());
-        std::hint::black_box(drr.next([Some(1), None, None]));
+        std::hint::black_box(scheduler.next(fronts));
     }
     steps.throttle = watch.lap();
 

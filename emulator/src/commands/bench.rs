@@ -7,10 +7,10 @@ use serde_json::json;
 use streammanager::breaker::SinkBreakers;
 use streammanager::decode::Context;
 use streammanager::deliver::deliver;
-use streammanager::deliver::drr::{Drr, WEIGHTS};
+use streammanager::deliver::scheduler::{Front, Scheduler};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{Ledger, ingest};
-use streammanager::record::{SourceId, Topic};
+use streammanager::record::{SourceId, Tier, Topic};
 use streammanager::sink::Lane;
 use streammanager::sources::{firms, route};
 use streammanager::time::Clock;
@@ -168,13 +168,14 @@ fn decide(records: u64, as_json: bool) -> Result<Exit, Failure> {
     let sources = ["firms_viirs_noaa20", "iot_purpleair", "copernicus_era5"].map(SourceId::new);
     let sources = sources.into_iter().collect::<Result<Vec<_>, _>>().map_err(Failure::new)?;
     let breakers = SinkBreakers::default();
-    let mut drr = Drr::new(WEIGHTS);
+    let mut scheduler = Scheduler::default();
+    let fronts = Tier::ALL.map(|tier| Front::Ready { records: 1, served_as: tier });
     let (began, mut served) = (Instant::now(), 0u64);
     for number in 0..records {
         let routed = route(&sources[number as usize % sources.len()], false).map_err(Failure::new)?;
         let admitted = breakers.lane(Lane::Bulk).admit();
-        let class = drr.next([Some(1), Some(1), Some(1)]);
-        served += u64::from(admitted && class.is_some() && routed.topic.partitions() > 0);
+        let tier = scheduler.next(fronts);
+        served += u64::from(admitted && tier.is_some() && routed.topic.partitions() > 0);
     }
     let nanos = began.elapsed().as_nanos() as f64 / records.max(1) as f64;
     if as_json {

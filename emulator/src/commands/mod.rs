@@ -7,6 +7,8 @@ pub(crate) mod ingest;
 #[cfg(feature = "up")]
 pub(crate) mod operate;
 #[cfg(feature = "up")]
+pub(crate) mod status;
+#[cfg(feature = "up")]
 pub(crate) mod topics;
 
 use streammanager::decode::{Format, sensor};

@@ -304,7 +304,12 @@ async fn dead_letter(endpoint: &EndpointArgs, id: EventId, raw: bool) -> Result<
     }
 }
 
-async fn call(endpoint: &EndpointArgs, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+pub(super) async fn call(
+    endpoint: &EndpointArgs,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
     let key_file = endpoint.control_key_file();
     let key = files::key(&key_file, "--control-key-file, or its folder with --data")?;
     let address = endpoint.url();
@@ -344,7 +349,11 @@ fn refused(status: StatusCode, answer: &Value) -> Failure {
     ))
 }
 
-fn show(endpoint: &EndpointArgs, answer: &Value, table: impl FnOnce(&Value) -> Vec<String>) -> Result<Exit, Failure> {
+pub(super) fn show(
+    endpoint: &EndpointArgs,
+    answer: &Value,
+    table: impl FnOnce(&Value) -> Vec<String>,
+) -> Result<Exit, Failure> {
     if endpoint.json {
         print([answer])?;
     } else {
@@ -374,7 +383,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// Lines whose cells stand below one another, two blanks between the columns.
-fn table(rows: &[Vec<String>]) -> Vec<String> {
+pub(super) fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();

@@ -12,6 +12,7 @@ use crate::breaker::BreakerState;
 use crate::dead;
 use crate::deliver::retry;
 use crate::deliver::tally::Settled;
+use crate::deliver::urgency::Urgency;
 use crate::error::BackendError;
 use crate::express::marks;
 use crate::limits::ENVELOPE_ZSTD_LEVEL;
@@ -39,6 +40,7 @@ pub(crate) struct Held {
     pub receives: u32,
     /// CRITICAL: the alert's thread, of which only one message is in work at a time [E4].
     pub thread: Option<String>,
+    pub urgency: Urgency,
     pub taken_at: Instant,
     /// Not in work before this.
     pub due: Instant,
@@ -51,23 +53,35 @@ impl Held {
     }
 }
 
-/// Sends one envelope and settles it; gives it back when it must wait for another. `critical_here`: of a CRITICAL one, how
-/// many messages of its queue this process holds. An `Err` means that the queue or the store is away; the envelope comes back by itself.
-pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<Option<Held>, BackendError> {
+/// What became of an envelope in work.
+#[derive(Debug)]
+pub(crate) enum Worked {
+    /// The queue has forgotten it; of its records so many are acknowledged or dead letters.
+    Settled { records: u64 },
+    /// To be tried later: for another one's sake, or because the sink took nothing.
+    Waits(Box<Held>),
+    /// The sink took nothing, and the queue hides it for a while.
+    Hidden,
+}
+
+/// Sends one envelope and settles it. `critical_here`: of a CRITICAL one, how many messages of its queue this process holds.
+/// An `Err` means that the queue or the store is away; the envelope comes back by itself.
+pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<Worked, BackendError> {
     let queue = app.settings.queues.tier(held.envelope.tier);
     if app.tries.is_under_way(held.envelope.id) {
-        return Ok(Some(held.later(COPY_WAIT)));
+        return Ok(Worked::Waits(held.later(COPY_WAIT).into()));
     }
     if held.envelope.tier == Tier::Critical && marks::is_void(&*app.store, held.envelope.id).await {
         app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
-        return left(&*app.store, held.thread.as_deref(), held.envelope.id).await.map(|()| None);
+        left(&*app.store, held.thread.as_deref(), held.envelope.id).await?;
+        return Ok(Worked::Settled { records: 0 });
     }
     if let Some(thread) = &held.thread
         && held.taken_at.elapsed() < ORDER_PATIENCE
         && let Some(elder) = marks::elder(&*app.store, thread, held.envelope.id).await
         && !is_gone(app, queue, elder, critical_here).await
     {
-        return Ok(Some(held.later(ORDER_WAIT)));
+        return Ok(Worked::Waits(held.later(ORDER_WAIT).into()));
     }
     match held.envelope.unpack() {
         Ok(mut records) => {
@@ -79,7 +93,8 @@ pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<
         Err(e) => {
             let raw = held.envelope.encode().unwrap_or_default();
             bury_unreadable(app, queue, raw, &e.to_string()).await?;
-            app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await.map(|()| None)
+            app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
+            Ok(Worked::Settled { records: u64::from(held.envelope.count) })
         }
     }
 }
@@ -105,7 +120,7 @@ async fn settle(
     held: Held,
     records: Vec<Outgoing>,
     outcomes: Vec<Sent>,
-) -> Result<Option<Held>, BackendError> {
+) -> Result<Worked, BackendError> {
     let latency = app.clock.since(held.envelope.accepted_at);
     let (mut remainder, mut refused) = (Vec::new(), Vec::new());
     let mut topics: BTreeMap<&str, u64> = BTreeMap::new();
@@ -120,15 +135,15 @@ async fn settle(
     if remainder.len() == records.len() && !remainder.is_empty() {
         let tier = held.envelope.tier;
         return match app.breakers.lane(lane(tier)).state() {
-            _ if tier == Tier::Critical => Ok(Some(held.later(CRITICAL_AGAIN))),
+            _ if tier == Tier::Critical => Ok(Worked::Waits(held.later(CRITICAL_AGAIN).into())),
             // Others get through, so only what this one needs is away: it makes room, and must not use up its receives in
             // haste [R4].
             BreakerState::Closed => {
                 let again = Settle::Extend(again_after(held.receives));
-                app.queue.settle(queue, &[(held.receipt, again)]).await.map(|()| None)
+                app.queue.settle(queue, &[(held.receipt, again)]).await.map(|()| Worked::Hidden)
             }
             // It is what the next probe is made with: kept in hand, however long the outage is, it is received once.
-            BreakerState::Open | BreakerState::HalfOpen => Ok(Some(held)),
+            BreakerState::Open | BreakerState::HalfOpen => Ok(Worked::Waits(held.into())),
         };
     }
     let refused_count = refused.len() as u64;
@@ -141,7 +156,8 @@ async fn settle(
     app.queue.settle(queue, &[forget]).await?;
     let repeated = held.receives > 1;
     app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
-    left(&*app.store, held.thread.as_deref(), held.envelope.id).await.map(|()| None)
+    left(&*app.store, held.thread.as_deref(), held.envelope.id).await?;
+    Ok(Worked::Settled { records: (records.len() - remainder.len()) as u64 })
 }
 
 /// The queue has forgotten the envelope: no message of its thread waits for it any more [E4].

@@ -6,6 +6,7 @@ mod label;
 pub mod pack;
 pub mod place;
 pub mod poll;
+mod pressure;
 pub mod validate;
 
 use std::collections::BTreeMap;

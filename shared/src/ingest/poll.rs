@@ -11,11 +11,12 @@ use crate::connect::{Cursor, SourceError};
 use crate::decode::Context;
 use crate::error::BackendError;
 use crate::ingest::dedup::Seen;
-use crate::ingest::{IngestError, Ledger, ingest};
+use crate::ingest::{IngestError, Ledger, ingest, pressure};
 use crate::limits::{SLOW_RESPONSE, STORED_AHEAD};
-use crate::record::{Stream, WhenFull};
+use crate::record::{Stream, Tier, WhenFull};
 use crate::schedule::streams::{self, PollState, Registered};
 use crate::schedule::ticks::{Tick, latest_start};
+use crate::sources::route;
 use crate::time::{Timestamp, rfc3339};
 
 /// A poll's lease: longer than a request and its ingest take.
@@ -79,7 +80,20 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
     if state.last_due.is_some_and(|last| tick.due_at <= last) {
         return Ok(PollOutcome::Dropped("a repeat"));
     }
-    if state.not_before.is_some_and(|until| now < until) || !state.breaker.admit(now, &BREAKER) {
+    if state.not_before.is_some_and(|until| now < until) {
+        return Ok(PollOutcome::Dropped("told to wait"));
+    }
+    let tier = route(&registered.spec.source_id, false).map_or(Tier::Low, |route| route.tier);
+    let used = pressure::utilisation(app, tier).await?;
+    if let Some(pause) = pressure::pause(used) {
+        let until = now + pause;
+        state.not_before = Some(until);
+        state.last_error =
+            Some(format!("{tier} is {:.0} % used: the source is asked again at {}", 100.0 * used, rfc3339(until)));
+        streams::save_poll_state(&*app.store, &tick.stream, &state).await?;
+        return Ok(PollOutcome::Dropped("its tier fills up"));
+    }
+    if !state.breaker.admit(now, &BREAKER) {
         return Ok(PollOutcome::Dropped("told to wait"));
     }
     let fetched = fetch(app, registered, &mut state).await?;

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::app::Seams;
+use crate::deliver::age::AgeClock;
+use crate::deliver::report::{self, Report, Wait};
 use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options, QueueOptions};
 use crate::faults::sink::FaultySink;
 use crate::faults::upstream::Scripted;
@@ -189,6 +191,28 @@ async fn q2_a_full_queue_makes_the_poller_wait_and_is_no_fault_of_the_source() {
     settings.queues.high = filled;
     world.app.settings = Arc::new(settings);
     assert_eq!(ledger(world.poll().await).new, 1, "nothing was lost");
+}
+
+/// Q3: before a tier is full its sources wait, and are not even asked; CRITICAL has no polled source.
+#[tokio::test(start_paused = true)]
+async fn q3_a_tier_that_fills_up_makes_its_sources_wait() {
+    let world = PolledStream::new("60s", vec![rows(&[GOOD])]).await;
+    let say = async |expected_s| {
+        let wait = Wait { expected_s: Some(expected_s), ..Wait::default() };
+        let (at, waits) = (world.app.clock.now(), [(Tier::High, wait)].into());
+        report::keep(&*world.app.store, &Report { at, age: AgeClock::default(), waits }).await.unwrap();
+    };
+    for (expected_s, pause) in [(400.0, 60), (500.0, 120)] {
+        say(expected_s).await;
+        let now = world.app.clock.now();
+        assert_eq!(world.poll().await, PollOutcome::Dropped("its tier fills up"));
+        let state = world.state().await;
+        assert_eq!(state.not_before, Some(now + Duration::from_secs(pause)));
+        assert!(state.last_error.is_some_and(|said| said.contains("HIGH") && said.contains("used")));
+        assert_eq!(world.poll().await, PollOutcome::Dropped("told to wait"));
+        tokio::time::advance(Duration::from_secs(pause)).await;
+    }
+    assert_eq!(ledger(world.poll().await).new, 1, "a report of minutes ago says nothing of now");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,99 @@
+//! `status`: queues, waits and the broker at a glance [O8].
+
+use reqwest::Method;
+use serde_json::Value;
+use streammanager::record::Tier;
+use streammanager_host::exit::{Exit, Failure};
+
+use super::operate::{call, show, table};
+use crate::cli::EndpointArgs;
+
+/// A longest wait beyond this is worth a person's look: the bound that no record should reach [P6].
+const LONG_SECONDS: f64 = 12.0 * 60.0;
+
+pub(crate) async fn status(endpoint: EndpointArgs) -> Result<Exit, Failure> {
+    let status = call(&endpoint, Method::GET, "/status", None).await?;
+    show(&endpoint, &status, lines)
+}
+
+fn lines(status: &Value) -> Vec<String> {
+    let heads = ["tier", "waiting", "oldest", "expected wait", "longest possible", "longest seen"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for tier in Tier::ALL.map(Tier::name) {
+        let (depth, wait) = (&status["queues"][tier], &status["waits"]["tiers"][tier]);
+        let waiting: u64 = ["visible", "in_flight", "delayed"].iter().filter_map(|part| depth[*part].as_u64()).sum();
+        let mut row = vec![tier.to_owned(), waiting.to_string()];
+        row.extend(
+            ["oldest_s", "expected_s", "longest_possible_s", "longest_seen_s"].map(|field| seconds(&wait[field])),
+        );
+        rows.push(row);
+    }
+    let mut lines = table(&rows);
+    let breaker = |lane: &str| status["circuit_breaker"][lane].as_str().unwrap_or("unknown").replace('_', "-");
+    lines.push(String::new());
+    lines.push(format!("sink     alerts: breaker {}; other records: breaker {}", breaker("critical"), breaker("bulk")));
+    lines.push(format!("streams  {} of {} active", status["streams"]["active"], status["streams"]["registered"]));
+    lines.push(match status["waits"]["at"].as_str() {
+        Some(at) => format!("waits    in messages and in the sink's time, as of {at}"),
+        None => "waits    not known yet: nobody has been on duty to deliver".to_owned(),
+    });
+    lines.push(action(status));
+    lines
+}
+
+/// The one thing to do now.
+fn action(status: &Value) -> String {
+    let is_open = |lane: &str| status["circuit_breaker"][lane].as_str().is_some_and(|state| state != "closed");
+    let long = Tier::ALL.map(Tier::name).into_iter().find(|tier| {
+        status["waits"]["tiers"][*tier]["longest_possible_s"].as_f64().is_some_and(|possible| possible > LONG_SECONDS)
+    });
+    if is_open("critical") || is_open("bulk") {
+        "do       look at Kafka: what comes is queued and goes out by itself when the broker takes records again"
+            .to_owned()
+    } else if let Some(tier) = long {
+        format!(
+            "do       {tier} may wait longer than 12 minutes: give the broker more room, or stop streams that feed this tier"
+        )
+    } else {
+        "do       nothing: all is well".to_owned()
+    }
+}
+
+fn seconds(value: &Value) -> String {
+    match value.as_f64() {
+        None => "-".to_owned(),
+        Some(seconds) if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
+        Some(seconds) if seconds < 120.0 => format!("{seconds:.1} s"),
+        Some(seconds) => format!("{:.0} min", seconds / 60.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(breaker: &str, low_possible: f64) -> Value {
+        let wait = |possible: f64| json!({ "oldest_s": 0.004, "expected_s": 3.25, "longest_possible_s": possible, "longest_seen_s": 130.0 });
+        json!({
+            "queues": { "LOW": { "visible": 7, "in_flight": 2, "delayed": 1 } },
+            "circuit_breaker": { "critical": "closed", "bulk": breaker },
+            "streams": { "registered": 5, "active": 4 },
+            "waits": { "at": "2026-09-01T19:00:00.000Z", "tiers": { "LOW": wait(low_possible) } },
+        })
+    }
+
+    #[test]
+    fn o8_waits_stand_beside_what_was_seen_and_the_one_thing_to_do_is_named() {
+        let shown = lines(&status("closed", 40.0)).join("\n");
+        let low = shown.lines().find(|line| line.starts_with("LOW")).unwrap_or_default();
+        let cells: Vec<&str> = low.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        assert_eq!(cells, ["LOW", "10", "4 ms", "3.2 s", "40.0 s", "2 min"], "{shown}");
+        let high = shown.lines().find(|line| line.starts_with("HIGH")).unwrap_or_default();
+        assert!(high.contains('-'), "nothing is known of it: {high}");
+        assert!(shown.contains("4 of 5 active") && shown.ends_with("nothing: all is well"), "{shown}");
+        assert!(lines(&status("half_open", 40.0)).join("\n").ends_with("takes records again"));
+        assert!(lines(&status("closed", 721.0)).join("\n").contains("LOW may wait longer than 12 minutes"));
+    }
+}

@@ -1,0 +1,500 @@
+//! Everything that one delivery has before it: what it holds, receives and sends.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+use ulid::Ulid;
+
+use super::age::AgeClock;
+use super::pace::Pace;
+use super::report::{self, Backlog, Report, TierBacklog};
+use super::scheduler::{Front, Scheduler, served_as};
+use super::settle::{self, Held, Worked, lane, work};
+use super::urgency::{self, Urgency};
+use crate::app::App;
+use crate::breaker::BreakerState;
+use crate::error::BackendError;
+use crate::limits::{
+    ASK_FOR_RETURN, BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, CRITICAL_FLOOD, CRITICAL_PARALLEL, HAND_CRITICAL,
+    HAND_ENVELOPES, QUEUE_BATCH, VISIBILITY,
+};
+use crate::queue::{Body, Delivery, Receipt, Settle};
+use crate::record::{Envelope, Tier};
+use crate::sink::Lane;
+use crate::time::Timestamp;
+
+/// One long poll; short, so that stopping waits no longer than this.
+const RECEIVE_WAIT: Duration = Duration::from_secs(1);
+/// Pause of a tier whose queue could not be reached.
+const RECEIVE_PAUSE: Duration = Duration::from_secs(1);
+/// Weight of the newest envelope in the usual number of records of one.
+const USUAL_SHARE: f64 = 0.1;
+
+type Received = (Tier, Result<Vec<Delivery>, BackendError>);
+
+pub(super) struct Done {
+    number: u64,
+    result: Result<Worked, BackendError>,
+}
+
+/// An envelope that is being sent.
+struct InWork {
+    id: Ulid,
+    tier: Tier,
+    records: usize,
+    accepted_at: Timestamp,
+    receipt: Receipt,
+    /// CRITICAL: the alert thread, of which only one message is in work at a time [E4].
+    thread: Option<String>,
+}
+
+pub(super) struct Desk<'a> {
+    app: &'a App,
+    hands: BTreeMap<Tier, VecDeque<Held>>,
+    pub(super) receiving: FuturesUnordered<BoxFuture<'a, Received>>,
+    polled: BTreeSet<Tier>,
+    /// Tiers whose last receive brought nothing.
+    idle: BTreeSet<Tier>,
+    pub(super) working: FuturesUnordered<BoxFuture<'a, Done>>,
+    in_work: BTreeMap<u64, InWork>,
+    /// The question whether the sink answers, while the bulk lane's breaker is open: one at most.
+    pub(super) asking: FuturesUnordered<BoxFuture<'a, bool>>,
+    /// The report that is being written: one at most.
+    pub(super) reporting: FuturesUnordered<BoxFuture<'a, ()>>,
+    report_due: Instant,
+    next_number: u64,
+    scheduler: Scheduler,
+    age: AgeClock,
+    critical_pace: Pace,
+    bulk_pace: Pace,
+    /// Of each tier the longest wait that ended, in the sink's time.
+    longest_seen: BTreeMap<Tier, Duration>,
+    /// Of each tier the records of an envelope, the latest ones counting most.
+    usual: BTreeMap<Tier, f64>,
+    hidden_until: Instant,
+}
+
+impl<'a> Desk<'a> {
+    /// Takes over the age clock of whoever was on duty before; the time in between counts as an interruption.
+    pub(super) async fn open(app: &'a App) -> Desk<'a> {
+        let last = report::last(&*app.store).await.unwrap_or_else(|problem| {
+            tracing::warn!(%problem, "the last delivery's report cannot be read: ages count as if the sink had never been away");
+            None
+        });
+        let age = last.map_or_else(AgeClock::default, |last| {
+            let mut age = last.age;
+            age.stood_still(last.at, app.clock.now());
+            age
+        });
+        Desk {
+            app,
+            hands: Tier::ALL.into_iter().map(|tier| (tier, VecDeque::new())).collect(),
+            idle: BTreeSet::new(),
+            reporting: FuturesUnordered::new(),
+            report_due: Instant::now() + report::EVERY,
+            scheduler: Scheduler::default(),
+            age,
+            critical_pace: Pace::default(),
+            bulk_pace: Pace::default(),
+            longest_seen: BTreeMap::new(),
+            usual: BTreeMap::new(),
+            receiving: FuturesUnordered::new(),
+            polled: BTreeSet::new(),
+            working: FuturesUnordered::new(),
+            in_work: BTreeMap::new(),
+            asking: FuturesUnordered::new(),
+            next_number: 0,
+            hidden_until: Instant::now() + VISIBILITY,
+        }
+    }
+
+    fn hand(&mut self, tier: Tier) -> &mut VecDeque<Held> {
+        self.hands.entry(tier).or_default()
+    }
+
+    fn in_hand(&self, tier: Tier) -> usize {
+        self.hands.get(&tier).map_or(0, VecDeque::len)
+    }
+
+    fn in_work_of(&self, tier: Tier) -> usize {
+        self.in_work.values().filter(|work| work.tier == tier).count()
+    }
+
+    /// The age clock stands still while the bulk lane is away [P6].
+    pub(super) fn look_at_breakers(&mut self) {
+        let now = self.app.clock.now();
+        match self.app.breakers.lane(Lane::Bulk).state() {
+            BreakerState::Closed => self.age.go_on(now),
+            BreakerState::Open | BreakerState::HalfOpen => self.age.stop(now),
+        }
+    }
+
+    /// One outstanding receive a tier, while its hand has room. Behind an open breaker one envelope of a bulk tier is enough,
+    /// which the probe is made with. Of CRITICAL all are taken: the first may wait for an older one of its thread, and then
+    /// only another one can be the probe [R2, E4].
+    pub(super) fn receive(&mut self) {
+        let app = self.app;
+        for tier in Tier::ALL {
+            let (room, max) = match tier {
+                Tier::Critical => (HAND_CRITICAL, QUEUE_BATCH),
+                _ if app.breakers.lane(lane(tier)).state() != BreakerState::Closed => (1, 1),
+                Tier::High | Tier::Normal | Tier::Low => (HAND_ENVELOPES, QUEUE_BATCH),
+            };
+            let held = self.in_hand(tier) + if max == 1 { self.in_work_of(tier) } else { 0 };
+            if self.polled.contains(&tier) || held + max > room {
+                continue;
+            }
+            self.polled.insert(tier);
+            self.receiving.push(Box::pin(async move {
+                let received = app.queue.receive(app.settings.queues.tier(tier), max, RECEIVE_WAIT).await;
+                if received.is_err() {
+                    tokio::time::sleep(RECEIVE_PAUSE).await;
+                }
+                (tier, received)
+            }));
+        }
+    }
+
+    /// Alerts probe every second while one waits. Without any, only a question tells that the broker is back [R2].
+    pub(super) fn ask_for_return(&mut self) {
+        let app = self.app;
+        if self.asking.is_empty() && app.breakers.lane(Lane::Bulk).holds_back() {
+            self.asking.push(Box::pin(async move {
+                tokio::time::sleep(ASK_FOR_RETURN).await;
+                app.sink.answers().await
+            }));
+        }
+    }
+
+    pub(super) async fn take(
+        &mut self,
+        tier: Tier,
+        received: Result<Vec<Delivery>, BackendError>,
+    ) -> Result<(), BackendError> {
+        let app = self.app;
+        self.polled.remove(&tier);
+        let deliveries = match received {
+            Ok(deliveries) => deliveries,
+            Err(BackendError::Retry(problem)) => {
+                tracing::warn!(%tier, problem, "the queue cannot be reached");
+                return Ok(());
+            }
+            Err(fatal @ BackendError::Fatal(_)) => return Err(fatal),
+        };
+        if deliveries.is_empty() {
+            self.idle.insert(tier);
+        } else {
+            self.idle.remove(&tier);
+        }
+        for Delivery { body, receipt, receives, .. } in deliveries {
+            let bytes = match body {
+                Body::Binary(bytes) => bytes,
+                Body::Text(text) => text.into_bytes().into(),
+            };
+            match Envelope::decode(&bytes) {
+                Ok(envelope) => {
+                    let (thread, urgency) = match tier {
+                        Tier::Critical => urgency::of(&envelope),
+                        Tier::High | Tier::Normal | Tier::Low => (None, Urgency::default()),
+                    };
+                    let usual = self.usual.entry(tier).or_insert(f64::from(envelope.count));
+                    *usual += USUAL_SHARE * (f64::from(envelope.count) - *usual);
+                    let now = Instant::now();
+                    self.keep(Held { envelope, receipt, receives, thread, urgency, taken_at: now, due: now });
+                }
+                Err(e) => {
+                    let queue = app.settings.queues.tier(tier);
+                    let buried = settle::bury_unreadable(app, queue, bytes, &e.to_string()).await;
+                    let settled = match buried {
+                        Ok(()) => app.queue.settle(queue, &[(receipt, Settle::Forget)]).await,
+                        Err(e) => Err(e),
+                    };
+                    warn_if_away(settled);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, held: Held) {
+        match self.kept(&held.envelope) {
+            // Received again, because it could not be kept hidden: only the latest receipt settles it.
+            Some(before) => before.receipt = held.receipt,
+            None => self.insert(held),
+        }
+    }
+
+    fn kept(&mut self, envelope: &Envelope) -> Option<&mut Held> {
+        self.hand(envelope.tier).iter_mut().find(|held| held.envelope.id == envelope.id)
+    }
+
+    /// By age, so that what was given back, and what is left of an older envelope, goes first. Alerts by id, so that of one
+    /// thread the older message is always found first, wherever the clock was set to.
+    fn insert(&mut self, held: Held) {
+        let age = |held: &Held| match held.envelope.tier {
+            Tier::Critical => (None, held.envelope.id),
+            Tier::High | Tier::Normal | Tier::Low => (Some(held.envelope.accepted_at), held.envelope.id),
+        };
+        let hand = self.hand(held.envelope.tier);
+        let at = hand.partition_point(|other| age(other) <= age(&held));
+        hand.insert(at, held);
+    }
+
+    /// Starts what may start: CRITICAL first and always, then the bulk tiers within their bounds.
+    pub(super) fn dispatch(&mut self) {
+        // While the bulk lane is away there is nothing to share: CRITICAL then goes by itself.
+        let flooded = self.app.breakers.lane(Lane::Bulk).state() == BreakerState::Closed
+            && self.in_hand(Tier::Critical) as u64 > CRITICAL_FLOOD.min(HAND_CRITICAL as u64 - QUEUE_BATCH as u64);
+        if !flooded {
+            while let Some(at) = self.next_critical() {
+                self.start(Tier::Critical, at);
+            }
+        }
+        while self.bulk_has_room() {
+            let critical = if flooded { self.next_critical() } else { None };
+            match self.scheduler.next(Tier::ALL.map(|tier| self.front(tier, critical))) {
+                Some(Tier::Critical) => self.start(Tier::Critical, critical.unwrap_or_default()),
+                Some(tier) => self.start(tier, 0),
+                None => break,
+            }
+        }
+    }
+
+    /// What a tier has to offer; `critical`: whether CRITICAL takes part, with an alert that may start.
+    fn front(&self, tier: Tier, critical: Option<usize>) -> Front {
+        if tier == Tier::Critical {
+            return critical.map_or(Front::Empty, |_| Front::Ready { records: 1, served_as: tier });
+        }
+        match self.hands.get(&tier).and_then(VecDeque::front) {
+            Some(held) => {
+                let age = self.age.age(held.envelope.accepted_at, self.app.clock.now());
+                Front::Ready { records: held.envelope.count, served_as: served_as(tier, age) }
+            }
+            None if self.idle.contains(&tier) => Front::Empty,
+            None => Front::Awaited,
+        }
+    }
+
+    /// Where in its hand the most urgent CRITICAL lies that is due and the first of its thread: none in work, none before it
+    /// [P7, E4].
+    fn next_critical(&self) -> Option<usize> {
+        let mut threads: BTreeSet<&str> = self.in_work.values().filter_map(|work| work.thread.as_deref()).collect();
+        let probing = self.app.breakers.lane(Lane::Critical).state() != BreakerState::Closed;
+        let parallel = if probing { 1 } else { CRITICAL_PARALLEL };
+        if self.in_work_of(Tier::Critical) >= parallel || self.app.breakers.lane(Lane::Critical).holds_back() {
+            return None;
+        }
+        let now = Instant::now();
+        let startable = self.hands.get(&Tier::Critical)?.iter().enumerate().filter(|(_, held)| {
+            let first = held.thread.as_deref().is_none_or(|thread| threads.insert(thread));
+            first && held.due <= now
+        });
+        let urgent = |held: &Held| held.urgency.rank(now.saturating_duration_since(held.taken_at));
+        // Of equals the first, which is the oldest.
+        let most = startable.reduce(|most, next| if urgent(next.1) > urgent(most.1) { next } else { most });
+        most.map(|(at, _)| at)
+    }
+
+    fn bulk_has_room(&self) -> bool {
+        let bulk = || self.in_work.values().filter(|work| work.tier != Tier::Critical);
+        match self.app.breakers.lane(Lane::Bulk).state() {
+            BreakerState::Closed => {
+                bulk().count() < BULK_IN_FLIGHT_ENVELOPES
+                    && bulk().map(|work| work.records).sum::<usize>() < BULK_IN_FLIGHT_RECORDS
+            }
+            // The probe goes alone.
+            BreakerState::Open | BreakerState::HalfOpen => {
+                bulk().count() == 0 && !self.app.breakers.lane(Lane::Bulk).holds_back()
+            }
+        }
+    }
+
+    fn start(&mut self, tier: Tier, at: usize) {
+        let app = self.app;
+        let Some(held) = self.hand(tier).remove(at) else { return };
+        let number = self.next_number;
+        self.next_number += 1;
+        let in_work = InWork {
+            id: held.envelope.id,
+            tier,
+            records: held.envelope.count as usize,
+            accepted_at: held.envelope.accepted_at,
+            receipt: held.receipt.clone(),
+            thread: held.thread.clone(),
+        };
+        self.in_work.insert(number, in_work);
+        self.pace(tier).began(Instant::now());
+        let critical_here = if tier == Tier::Critical { self.critical_here() } else { 0 };
+        self.working.push(Box::pin(async move { Done { number, result: work(app, held, critical_here).await } }));
+    }
+
+    /// Messages of the CRITICAL queue that are in hand or in work, each once.
+    fn critical_here(&self) -> usize {
+        let in_hand = self.hands.get(&Tier::Critical).into_iter().flatten().map(|held| held.envelope.id);
+        let in_work = self.in_work.values().filter(|work| work.tier == Tier::Critical).map(|work| work.id);
+        in_hand.chain(in_work).collect::<BTreeSet<Ulid>>().len()
+    }
+
+    pub(super) fn done(&mut self, done: Done) {
+        let Some(work) = self.in_work.remove(&done.number) else { return };
+        let goes_on = self.in_work.values().any(|other| lane(other.tier) == lane(work.tier));
+        let now = Instant::now();
+        match done.result {
+            Ok(Worked::Settled { records }) => {
+                self.pace(work.tier).took(records, goes_on, now);
+                let age = self.age.age(work.accepted_at, self.app.clock.now());
+                let seen = self.longest_seen.entry(work.tier).or_default();
+                *seen = age.max(*seen);
+            }
+            Ok(Worked::Waits(held)) => {
+                self.pace(work.tier).failed(goes_on, now);
+                // Received again in the meantime, it is in hand already, with the receipt that settles it.
+                if self.kept(&held.envelope).is_none() {
+                    self.insert(*held);
+                }
+            }
+            Ok(Worked::Hidden) => self.pace(work.tier).failed(goes_on, now),
+            Err(problem) => {
+                self.pace(work.tier).failed(goes_on, now);
+                warn_if_away(Err(problem));
+            }
+        }
+    }
+
+    fn pace(&mut self, tier: Tier) -> &mut Pace {
+        match lane(tier) {
+            Lane::Critical => &mut self.critical_pace,
+            Lane::Bulk => &mut self.bulk_pace,
+        }
+    }
+
+    /// Writes a report when one is due; none while the last one is still being written.
+    pub(super) fn report(&mut self) {
+        let now = Instant::now();
+        if now < self.report_due {
+            return;
+        }
+        self.report_due = now + report::EVERY;
+        if self.reporting.is_empty() {
+            let app = self.app;
+            self.reporting.push(Box::pin(write_report(app, self.backlog(), self.age.clone())));
+        }
+    }
+
+    fn backlog(&self) -> Backlog {
+        let now = self.app.clock.now();
+        let of = |tier: Tier| {
+            let held = self.hands.get(&tier).into_iter().flatten();
+            let in_work = self.in_work.values().filter(|work| work.tier == tier);
+            let accepted = held.clone().map(|held| held.envelope.accepted_at);
+            let accepted = accepted.chain(in_work.clone().map(|work| work.accepted_at));
+            TierBacklog {
+                held: (held.clone().count() + in_work.count()) as u64,
+                records: held.map(|held| u64::from(held.envelope.count)).sum(),
+                usual: self.usual.get(&tier).copied().unwrap_or(tier.largest_send() as f64),
+                oldest: accepted.map(|at| self.age.age(at, now)).max().unwrap_or_default(),
+                seen: self.longest_seen.get(&tier).copied().unwrap_or_default(),
+            }
+        };
+        let bulk = self.in_work.values().filter(|work| lane(work.tier) == Lane::Bulk);
+        Backlog {
+            scheduler: self.scheduler.clone(),
+            tiers: Tier::ALL.into_iter().map(|tier| (tier, of(tier))).collect(),
+            in_flight: bulk.map(|work| work.records as u64).sum(),
+            bulk: self.bulk_pace.mean().zip(self.bulk_pace.slowest()),
+            critical: self.critical_pace.mean().zip(self.critical_pace.slowest()),
+        }
+    }
+
+    /// Ends the duty: gives back what is in hand, and leaves the age clock to the successor.
+    pub(super) async fn close(mut self) -> Result<(), BackendError> {
+        self.release_all().await;
+        write_report(self.app, self.backlog(), self.age).await;
+        Ok(())
+    }
+
+    /// Nothing burns its receive count behind an open breaker [R2]: of each bulk tier one envelope stays in hand for the
+    /// probe. CRITICAL stays in hand, within its bound, and is received once however long the outage is.
+    pub(super) async fn release_behind_open_breakers(&mut self) {
+        for tier in Tier::BULK {
+            if self.app.breakers.lane(lane(tier)).holds_back() {
+                self.release(tier, 1).await;
+            }
+        }
+    }
+
+    async fn release_all(&mut self) {
+        for tier in Tier::ALL {
+            self.release(tier, 0).await;
+        }
+    }
+
+    /// Gives back what is in hand but for the first `kept`.
+    async fn release(&mut self, tier: Tier, kept: usize) {
+        let hand = self.hand(tier);
+        let released = hand.drain(kept.min(hand.len())..);
+        let receipts: Vec<_> = released.map(|held| (held.receipt, Settle::Release)).collect();
+        if !receipts.is_empty() {
+            let app = self.app;
+            let released = app.queue.settle(app.settings.queues.tier(tier), &receipts).await;
+            warn_if_away(released);
+        }
+    }
+
+    /// Extends what is in hand and in work well before it would come back [Q5].
+    pub(super) async fn keep_hidden(&mut self) {
+        if Instant::now() + VISIBILITY / 2 < self.hidden_until {
+            return;
+        }
+        self.hidden_until = Instant::now() + VISIBILITY;
+        for tier in Tier::ALL {
+            let held = self.hands.get(&tier).into_iter().flatten().map(|held| &held.receipt);
+            let in_work = self.in_work.values().filter(|work| work.tier == tier).map(|work| &work.receipt);
+            let receipts: Vec<_> = held.chain(in_work).map(|r| (r.clone(), Settle::Extend(VISIBILITY))).collect();
+            if !receipts.is_empty() {
+                let app = self.app;
+                let extended = app.queue.settle(app.settings.queues.tier(tier), &receipts).await;
+                warn_if_away(extended);
+            }
+        }
+    }
+
+    /// The next thing that happens by time alone: a breaker's probe, an extension, or an alert that waits for its elder.
+    pub(super) fn wake_at(&self) -> Instant {
+        let extend = (self.hidden_until - VISIBILITY / 2).min(self.report_due);
+        // Once a probe's time has come, what it waits for wakes.
+        let probes = [Lane::Critical, Lane::Bulk].into_iter().filter_map(|lane| {
+            let breaker = self.app.breakers.lane(lane);
+            breaker.waits_until().filter(|_| breaker.holds_back())
+        });
+        let now = Instant::now();
+        let waiting = self.hands.get(&Tier::Critical).into_iter().flatten().map(|held| held.due);
+        probes.chain(waiting.filter(|due| *due > now)).fold(extend, Instant::min)
+    }
+}
+
+/// The envelope comes back by itself when its visibility ends.
+fn warn_if_away(result: Result<(), BackendError>) {
+    if let Err(problem) = result {
+        tracing::warn!(%problem, "an envelope could not be settled and will come back");
+    }
+}
+
+async fn write_report(app: &App, backlog: Backlog, age: AgeClock) {
+    let mut envelopes = BTreeMap::new();
+    for tier in Tier::ALL {
+        match app.queue.depth(app.settings.queues.tier(tier)).await {
+            Ok(depth) => envelopes.insert(tier, depth.total()),
+            // The next one comes within seconds.
+            Err(problem) => return tracing::debug!(%problem, "no report: a queue cannot be reached"),
+        };
+    }
+    let now = app.clock.now();
+    let report = Report { at: now, age: age.handed_over(now), waits: backlog.waits(&envelopes) };
+    if let Err(problem) = report::keep(&*app.store, &report).await {
+        tracing::debug!(%problem, "a report of the delivery was not written");
+    }
+}

@@ -1,0 +1,151 @@
+//! What the delivery on duty says of itself, a few seconds ago at most: for `status`, for whoever decides whether there is
+//! room, and for its successor, which takes over the age clock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::age::AgeClock;
+use super::scheduler::{Scheduler, weight};
+use crate::error::BackendError;
+use crate::limits::CRITICAL_FLOOD;
+use crate::record::Tier;
+use crate::store::{Expect, Key, Store};
+use crate::time::Timestamp;
+
+/// A report is written this often.
+pub(crate) const EVERY: Duration = Duration::from_secs(5);
+
+/// The last report of whoever is on duty.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// When it was made.
+    pub at: Timestamp,
+    /// The age clock, which outlives processes.
+    pub age: AgeClock,
+    /// Each tier's waits.
+    pub waits: BTreeMap<Tier, Wait>,
+}
+
+/// How long a tier's records wait, in seconds of the sink's time [O8].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Wait {
+    /// How long the oldest in hand has waited.
+    pub oldest_s: f64,
+    /// How long a record that comes now is likely to wait; `None` before the sink's pace is known.
+    pub expected_s: Option<f64>,
+    /// No record that waits now, or comes now, waits longer in all as long as the sink keeps the pace of its slowest seconds in
+    /// the last minute of work.
+    pub longest_possible_s: Option<f64>,
+    /// The longest wait that ended since this process went on duty.
+    pub longest_seen_s: f64,
+}
+
+/// What waits and how fast it goes, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Backlog {
+    /// The state of who is served next.
+    pub scheduler: Scheduler,
+    /// Of each tier.
+    pub tiers: BTreeMap<Tier, TierBacklog>,
+    /// Records given to the sink over the bulk tiers and not acknowledged.
+    pub in_flight: u64,
+    /// Records a second on the bulk lane: on average, and in the slowest seconds.
+    pub bulk: Option<(f64, f64)>,
+    /// The same on the CRITICAL lane.
+    pub critical: Option<(f64, f64)>,
+}
+
+/// What waits of one tier.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TierBacklog {
+    /// Envelopes in hand and in work.
+    pub held: u64,
+    /// Their records.
+    pub records: u64,
+    /// Records of an envelope on average.
+    pub usual: f64,
+    /// How long the oldest in hand has waited.
+    pub oldest: Duration,
+    /// The longest wait that ended.
+    pub seen: Duration,
+}
+
+impl Backlog {
+    /// What it means for each tier, when the queues hold so many envelopes in all.
+    pub fn waits(&self, envelopes: &BTreeMap<Tier, u64>) -> BTreeMap<Tier, Wait> {
+        let of = |tier: Tier| self.tiers.get(&tier).copied().unwrap_or_default();
+        let queued = |tier: Tier| envelopes.get(&tier).copied().unwrap_or(0).saturating_sub(of(tier).held);
+        let expected = self.expected(|tier| of(tier).records as f64 + queued(tier) as f64 * of(tier).usual);
+        let wait = |tier: Tier| {
+            let TierBacklog { records, oldest, seen, .. } = of(tier);
+            let at_most = records + queued(tier) * tier.largest_send() as u64;
+            let longest = self.longest(tier, at_most).map(|left| oldest.as_secs_f64() + left);
+            Wait {
+                oldest_s: oldest.as_secs_f64(),
+                expected_s: expected.get(&tier).copied(),
+                longest_possible_s: longest,
+                longest_seen_s: seen.as_secs_f64(),
+            }
+        };
+        Tier::ALL.into_iter().map(|tier| (tier, wait(tier))).collect()
+    }
+
+    /// Seconds until `records` of a tier are acknowledged, at the longest (docs/scheduling.md).
+    fn longest(&self, tier: Tier, records: u64) -> Option<f64> {
+        let served = match tier {
+            Tier::Critical if records <= CRITICAL_FLOOD => return self.critical.map(|(_, slow)| records as f64 / slow),
+            // What is in flight is acknowledged before or beside it.
+            _ => self.scheduler.ahead(tier, records, tier.largest_send() as u64) + self.in_flight,
+        };
+        self.bulk.map(|(_, slow)| served as f64 / slow)
+    }
+
+    /// Seconds until what waits is acknowledged, when the bulk tiers share by their weights and nothing more comes.
+    fn expected(&self, records: impl Fn(Tier) -> f64) -> BTreeMap<Tier, f64> {
+        let mut expected = BTreeMap::new();
+        if let Some((mean, _)) = self.critical {
+            expected.insert(Tier::Critical, records(Tier::Critical) / mean);
+        }
+        let Some((mean, _)) = self.bulk else { return expected };
+        let mut left: Vec<(Tier, f64)> = Tier::BULK.into_iter().map(|tier| (tier, records(tier))).collect();
+        let mut passed = self.in_flight as f64 / mean;
+        while !left.is_empty() {
+            let weights: u64 = left.iter().map(|(tier, _)| weight(*tier)).sum();
+            let rate = |tier: Tier| mean * weight(tier) as f64 / weights as f64;
+            let first = left.iter().map(|(tier, records)| records / rate(*tier)).fold(f64::INFINITY, f64::min);
+            passed += first;
+            let rest: Vec<_> = left.iter().map(|(tier, records)| (*tier, records - first * rate(*tier))).collect();
+            // Rounding must not keep one that is through.
+            let (through, waiting) = rest.into_iter().partition(|(_, records)| *records < 1e-6 * mean);
+            let through: Vec<(Tier, f64)> = through;
+            expected.extend(through.into_iter().map(|(tier, _)| (tier, passed)));
+            left = waiting;
+        }
+        expected
+    }
+}
+
+/// The last report; `None` before there was any.
+///
+/// # Errors
+/// When the store is away.
+pub async fn last(store: &dyn Store) -> Result<Option<Report>, BackendError> {
+    // One that another version wrote is as good as none: the next comes within seconds.
+    Ok(store.get(&key()).await?.and_then(|item| serde_json::from_slice(&item.value).ok()))
+}
+
+/// Replaces the last report; whoever is on duty writes it alone.
+pub(crate) async fn keep(store: &dyn Store, report: &Report) -> Result<(), BackendError> {
+    let value = serde_json::to_vec(report).map_err(|e| BackendError::Fatal(format!("the delivery's report: {e}")))?;
+    store
+        .put_if(&key(), value.into(), Expect::Any, None)
+        .await
+        .map(drop)
+        .map_err(|e| e.unexpected("the delivery's report"))
+}
+
+fn key() -> Key {
+    Key::new("deliver", "report")
+}

@@ -2,6 +2,8 @@
 //! and where records go is named by flags alone: a variable meant for `up` must not decide that.
 
 #[cfg(feature = "up")]
+mod dead_letters;
+#[cfg(feature = "up")]
 mod operate;
 mod values;
 
@@ -11,6 +13,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use streammanager::record::SourceId;
 
+#[cfg(feature = "up")]
+pub(crate) use dead_letters::*;
 #[cfg(feature = "up")]
 pub(crate) use operate::*;
 
@@ -67,7 +71,7 @@ pub(crate) enum Command {
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager audit list")]
     Audit(AuditCommand),
-    /// Lists records that could never succeed, with their reasons.
+    /// Lists, explains, redrives and purges records that could never succeed.
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager dead-letters list --stream modis")]
     DeadLetters(DeadLettersCommand),

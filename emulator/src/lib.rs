@@ -43,7 +43,7 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "up")]
         Command::Audit(command) => commands::operate::audit(command).await,
         #[cfg(feature = "up")]
-        Command::DeadLetters(command) => commands::operate::dead_letters(command).await,
+        Command::DeadLetters(command) => commands::dead_letters::run(command).await,
         #[cfg(feature = "up")]
         Command::Bench(command) => commands::bench::run(command).await,
         #[cfg(feature = "up")]

@@ -6,21 +6,23 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::audit;
 use streammanager::control::caller::Caller;
 use streammanager::control::connector::{Connector, Registration};
 use streammanager::control::connectors::{self, ControlError};
-use streammanager::dead;
+use streammanager::dead::{self, Purge, Redrive, Selection};
 use streammanager::deliver::report;
+use streammanager::error::Reason;
 use streammanager::record::{ConnectorId, EventId, StreamId, Tier};
-use streammanager::schedule::file::StreamsFile;
+use streammanager::schedule::file::{Interval, StreamsFile};
 use streammanager::schedule::streams;
 use streammanager::schemas;
 use streammanager::sink::Lane;
 use streammanager::store::Store;
-use streammanager::time::rfc3339;
+use streammanager::time::{Timestamp, rfc3339};
 
 use crate::HandlerError;
 use crate::events::{HttpRequest, HttpResponse};
@@ -52,7 +54,7 @@ type Answer = Result<HttpResponse, ControlError>;
 type Handler = for<'a> fn(Asked<'a>) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// Every operator route.
-pub static ROUTES: [Route; 14] = [
+pub static ROUTES: [Route; 17] = [
     operators("GET", "/status", |asked| Box::pin(status(asked))),
     operators("GET", "/connectors", |asked| Box::pin(list_connectors(asked))),
     operators("POST", "/connectors", |asked| Box::pin(register_connector(asked))),
@@ -64,7 +66,10 @@ pub static ROUTES: [Route; 14] = [
     operators("POST", "/streams/{id}/start", |asked| Box::pin(set_started(asked, true))),
     operators("POST", "/streams/{id}/stop", |asked| Box::pin(set_started(asked, false))),
     operators("GET", "/dead-letters", |asked| Box::pin(list_dead_letters(asked))),
+    operators("GET", "/dead-letters/patterns", |asked| Box::pin(explain_dead_letters(asked))),
     operators("GET", "/dead-letters/{id}", |asked| Box::pin(read_dead_letter(asked))),
+    operators("POST", "/dead-letters/redrive", |asked| Box::pin(redrive_dead_letters(asked))),
+    operators("POST", "/dead-letters/purge", |asked| Box::pin(purge_dead_letters(asked))),
     operators("GET", "/audit", |asked| Box::pin(read_audit(asked))),
     Route { method: "GET", path: "/schemas/{name}", auth: Auth::Public, handler: |asked| Box::pin(read_schema(asked)) },
 ];
@@ -101,6 +106,15 @@ impl Asked<'_> {
     fn body<T: serde::de::DeserializeOwned>(&self) -> Result<T, ControlError> {
         let body = self.request.body().map_err(|e| ControlError::Refused(format!("body: {e}")))?;
         serde_json::from_slice(&body).map_err(|e| ControlError::Refused(format!("body: {e}")))
+    }
+
+    /// How many items the answer may list.
+    fn max(&self) -> Result<usize, ControlError> {
+        match self.query("max").map(|text| (text, text.parse::<usize>())) {
+            None => Ok(LISTED),
+            Some((_, Ok(max))) if (1..=LISTED).contains(&max) => Ok(max),
+            Some((text, _)) => Err(ControlError::Refused(format!("max {text:?} is not in 1..{LISTED}"))),
+        }
     }
 
     fn query(&self, name: &str) -> Option<&str> {
@@ -200,9 +214,73 @@ async fn set_started(asked: Asked<'_>, started: bool) -> Answer {
 }
 
 async fn list_dead_letters(asked: Asked<'_>) -> Answer {
-    let stream = asked.query("stream").map(named).transpose()?;
-    let listing = dead::list(asked.store(), stream.as_ref(), LISTED).await?;
-    Ok(HttpResponse::json(200, &json!({ "dead_letters": listing.letters, "unreadable": listing.unreadable })))
+    let selection = Selection {
+        stream: asked.query("stream").map(named).transpose()?,
+        reason: asked.query("reason").map(named).transpose()?,
+    };
+    let listing = dead::page(asked.store(), &selection, asked.query("after"), asked.max()?).await?;
+    let dead::Listing { letters, unreadable, next } = listing;
+    Ok(HttpResponse::json(200, &json!({ "dead_letters": letters, "unreadable": unreadable, "next": next })))
+}
+
+async fn explain_dead_letters(asked: Asked<'_>) -> Answer {
+    Ok(HttpResponse::json(200, &dead::patterns(asked.store()).await?))
+}
+
+/// One letter by `id`, or the next page of those that `stream` and `reason` select, of all with `all`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chosen {
+    id: Option<EventId>,
+    stream: Option<StreamId>,
+    reason: Option<Reason>,
+    #[serde(default)]
+    all: bool,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Of a redrive: `began` of the page before.
+    began: Option<Timestamp>,
+    /// Of a purge: only letters last seen longer ago, such as `7d`.
+    older_than: Option<Interval>,
+}
+
+impl Chosen {
+    fn selection(self) -> Result<Selection, ControlError> {
+        if self.stream.is_none() && self.reason.is_none() && !self.all {
+            return Err(ControlError::Refused("name the dead letters: id, stream, reason, or all".into()));
+        }
+        Ok(Selection { stream: self.stream, reason: self.reason })
+    }
+}
+
+async fn redrive_dead_letters(asked: Asked<'_>) -> Answer {
+    let mut chosen: Chosen = asked.body()?;
+    let wanted = match chosen.id {
+        Some(id) => Redrive::Letter(id),
+        None => {
+            let (after, began) = (chosen.after.take(), chosen.began);
+            Redrive::Selected { selection: chosen.selection()?, after, began }
+        }
+    };
+    Ok(HttpResponse::json(200, &dead::redrive(asked.app, &wanted, &asked.by()).await?))
+}
+
+async fn purge_dead_letters(asked: Asked<'_>) -> Answer {
+    let mut chosen: Chosen = asked.body()?;
+    let wanted = match chosen.id {
+        Some(id) => Purge::Letter(id),
+        None => {
+            let (after, older_than) = (chosen.after.take(), chosen.older_than.map(Interval::get));
+            Purge::Selected { selection: chosen.selection()?, older_than, after }
+        }
+    };
+    let purged = dead::purge(asked.app, &wanted, &asked.by()).await?;
+    match wanted {
+        Purge::Letter(id) if purged == dead::Purged::default() => {
+            Err(ControlError::Unknown(format!("dead letter {id}")))
+        }
+        _ => Ok(HttpResponse::json(200, &purged)),
+    }
 }
 
 async fn read_dead_letter(asked: Asked<'_>) -> Answer {
@@ -217,18 +295,14 @@ async fn read_dead_letter(asked: Asked<'_>) -> Answer {
 /// One page: `day` (a date in UTC, else today), `after` (an entry's id) and `max`. `next` is the `after` of the next page, if
 /// there may be one.
 async fn read_audit(asked: Asked<'_>) -> Answer {
-    let refused = |what: &str, text: &str, rule: &str| ControlError::Refused(format!("{what} {text:?} {rule}"));
     let day = match asked.query("day") {
         Some(day) => {
-            format!("{day}T00:00:00Z").parse().map_err(|_| refused("day", day, "is not a date such as 2026-11-28"))?
+            let refused = || ControlError::Refused(format!("day {day:?} is not a date such as 2026-11-28"));
+            format!("{day}T00:00:00Z").parse().map_err(|_| refused())?
         }
         None => asked.app.clock.now(),
     };
-    let max = match asked.query("max").map(|text| (text, text.parse::<usize>())) {
-        None => LISTED,
-        Some((_, Ok(max))) if (1..=LISTED).contains(&max) => max,
-        Some((text, _)) => return Err(refused("max", text, &format!("is not in 1..{LISTED}"))),
-    };
+    let max = asked.max()?;
     let entries = audit::page(asked.store(), day, asked.query("after"), max).await?;
     let next = entries.last().filter(|_| entries.len() == max).map(|last| last.id.clone());
     Ok(HttpResponse::json(200, &json!({ "audit": entries, "next": next })))

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use streammanager::error::Sender;
+use streammanager::time::Timestamp;
 
 /// An SQS event source's batch.
 #[derive(Debug, Deserialize, Serialize)]
@@ -107,7 +108,13 @@ impl RuleOutput {
     pub fn sender(&self) -> Sender {
         // An anonymous connection has an empty principal.
         let principal = self.principal.clone().filter(|principal| !principal.is_empty());
-        Sender { topic: self.topic.clone(), client: self.client.clone(), principal, sensor: None }
+        Sender {
+            topic: self.topic.clone(),
+            client: self.client.clone(),
+            principal,
+            received_at: self.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+            ..Sender::default()
+        }
     }
 
     /// The message's bytes.
@@ -132,7 +139,7 @@ pub struct RuleError {
 impl RuleError {
     /// Who published it, as far as this says.
     pub fn sender(&self) -> Sender {
-        Sender { topic: self.topic.clone(), client: self.client_id.clone(), principal: None, sensor: None }
+        Sender { topic: self.topic.clone(), client: self.client_id.clone(), ..Sender::default() }
     }
 
     /// The message's bytes.

@@ -78,7 +78,12 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
         Err(problem) => return unavailable(&[], &problem),
     };
     let received_at = app.clock.now();
-    match express(app, Incoming { caller: &caller, source: source.as_ref(), body, received_at, sender: None }).await {
+    match express(
+        app,
+        Incoming { caller: &caller, source: source.as_ref(), body, received_at, sender: None, lineage: None },
+    )
+    .await
+    {
         Verdict::Taken { accepted, rejected, .. } => {
             let status = if rejected.is_empty() { 200 } else { 422 };
             HttpResponse::json(status, &json!({ "accepted": accepted, "rejected": listed(&rejected) }))
@@ -117,8 +122,11 @@ async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Told, HandlerError>
     let received_at =
         message.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(app.clock.now());
     let caller = caller::by_principal(app, message.principal.as_deref().unwrap_or_default()).await?;
-    match express(app, Incoming { caller: &caller, source: Some(&source), body, received_at, sender: Some(&sender) })
-        .await
+    match express(
+        app,
+        Incoming { caller: &caller, source: Some(&source), body, received_at, sender: Some(&sender), lineage: None },
+    )
+    .await
     {
         Verdict::Taken { connector, accepted, rejected } => {
             let refused = rejected.iter().map(|reject| Confirmation::refused(&connector, Some(&source), reject));

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::Value;
 use streammanager::app::App;
 use streammanager::decode::{Context, Format, Row, sensor};
@@ -92,17 +91,24 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
         Ok(output) => output,
         Err(reject) => return (unknown_source(), vec![Err(reject)]),
     };
-    let sender = Sender { sensor: sensor::sensor_of(&output.topic).map(str::to_owned), ..output.sender() };
+    let sender = Sender {
+        sensor: sensor::sensor_of(&output.topic).map(str::to_owned),
+        // `shardId-000000000000:SEQUENCE`
+        partition: record.event_id.split_once(':').map(|(shard, _)| shard.to_owned()),
+        offset: Some(record.kinesis.sequence_number.clone()),
+        ..output.sender()
+    };
     let source = sensor::source_of(&output.topic).unwrap_or_else(unknown_source);
     let now = app.clock.now();
     let rows =
         readings_of(&output, &source, &record.kinesis.sequence_number, now).unwrap_or_else(|reject| vec![Err(reject)]);
-    // Of several readings in a message each has its own data as its bytes.
-    let raw = if rows.len() == 1 { output.payload().unwrap_or_default() } else { Bytes::new() };
-    let origin = Origin { raw, sender: Some(Arc::new(sender.clone())) };
+    // Of several readings in a message the decoder gives each its own bytes.
+    let whole = output.payload().unwrap_or_default();
+    let pushed_by = Arc::new(sender.clone());
     let checked = |row: Row| match row {
         Ok(mut draft) => {
-            draft.origin = origin.clone();
+            let raw = if draft.origin.raw.is_empty() { whole.clone() } else { draft.origin.raw.clone() };
+            draft.origin = Origin { sender: Some(pushed_by.clone()), ..Origin::of(raw) };
             validate::check(draft, now)
         }
         Err(reject) => Err(reject.sent_by(&sender)),

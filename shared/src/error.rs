@@ -2,9 +2,14 @@
 //! dependencies; the text says what, where and which rule.
 
 use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::record::Lineage;
+use crate::time::Timestamp;
 
 /// Why a record can never be accepted or delivered. The codes are part of the contract: extended, never renamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -62,6 +67,13 @@ impl Reason {
     }
 }
 
+impl FromStr for Reason {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Reason, String> {
+        serde_json::from_value(text.into()).map_err(|_| format!("{text:?} is not a reason code such as bad_latitude"))
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())
@@ -79,15 +91,23 @@ pub struct Reject {
     pub row: Option<u64>,
     /// The bytes as they came, of this record alone where several came together; empty until `with_raw`.
     pub raw: Bytes,
+    /// The line of a table that names the columns of `raw`: without it the row cannot be read again.
+    pub header: Option<Arc<[u8]>>,
     /// Who pushed it, where that is known.
     pub sender: Option<Box<Sender>>,
+    /// What it was before, when it is a dead letter that was redriven [R4].
+    pub lineage: Option<Arc<Lineage>>,
 }
 
-/// Where a pushed message came from, as the broker knows it [S9].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a pushed message came from, as far as that is known [S9].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
-    /// The MQTT topic it was published on.
+    /// The MQTT topic it was published on; empty for what did not come over MQTT.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub topic: String,
+    /// The registered sender of an alert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connector: Option<String>,
     /// The MQTT client id, which the client chose itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
@@ -97,12 +117,29 @@ pub struct Sender {
     /// Of a reading: the sensor, as the reading names it, or as its topic does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensor: Option<String>,
+    /// Of a reading: the shard of the stream that carried it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    /// Of a reading: its sequence number in the shard, which is also the message's name [S12].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<String>,
+    /// When the broker had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<Timestamp>,
 }
 
 impl Reject {
     /// A reject without row and bytes.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Reject {
-        Reject { reason, detail: detail.into(), row: None, raw: Bytes::new(), sender: None }
+        Reject {
+            reason,
+            detail: detail.into(),
+            row: None,
+            raw: Bytes::new(),
+            header: None,
+            sender: None,
+            lineage: None,
+        }
     }
 
     /// The same reject, of this row.
@@ -114,6 +151,12 @@ impl Reject {
     /// The same reject with who pushed it.
     pub fn sent_by(mut self, sender: &Sender) -> Reject {
         self.sender = Some(Box::new(sender.clone()));
+        self
+    }
+
+    /// The same reject of a table's row, with the line that names its columns.
+    pub fn under(mut self, header: &Arc<[u8]>) -> Reject {
+        self.header = Some(header.clone());
         self
     }
 

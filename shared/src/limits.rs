@@ -123,12 +123,19 @@ pub const DEAD_LETTER_INLINE_BYTES: usize = 4 * 1024;
 
 /// What a dead letter says of its fault, in characters: some lines for people.
 pub const DEAD_LETTER_DETAIL_CHARS: usize = 2_000;
+/// The header line that a row of a table keeps; FIRMS writes 150 bytes. Without it the row cannot be redriven.
+pub const DEAD_LETTER_HEADER_BYTES: usize = 4 * 1024;
+/// Times of attempts that a letter keeps, the last ones: a row that each poll reads again has thousands.
+pub const DEAD_LETTER_TIMES: usize = 10;
 /// What it shows of its sender's topic, client, principal and sensor, in characters each; AWS IoT's are at most 256 bytes.
 pub const DEAD_LETTER_SENDER_CHARS: usize = 512;
 // A letter fits into an item of the store, whatever strangers wrote: JSON makes six bytes of a control character; the ids,
 // times and names of its fields have a few hundred.
 const _: () = assert!(
-    DEAD_LETTER_INLINE_BYTES * 2 + 6 * (DEAD_LETTER_DETAIL_CHARS + 4 * DEAD_LETTER_SENDER_CHARS) + 4 * 1024
+    DEAD_LETTER_INLINE_BYTES * 2
+        + 6 * (DEAD_LETTER_DETAIL_CHARS + 7 * DEAD_LETTER_SENDER_CHARS + DEAD_LETTER_HEADER_BYTES)
+        + 40 * DEAD_LETTER_TIMES
+        + 4 * 1024
         < crate::store::VALUE_BYTES
 );
 
@@ -148,8 +155,20 @@ pub const DEAD_LETTER_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 pub const DEAD_LETTER_BYTES_PUSHED: u64 = 512 * 1024 * 1024;
 /// A full count is made anew when it is older: letters expire.
 pub const DEAD_LETTERS_RECOUNTED: Duration = Duration::from_secs(60 * 60);
+/// Stored bytes without a letter are dropped after this: far longer than it takes to write a letter after its bytes.
+pub const DEAD_LETTER_SWEPT_AFTER: Duration = Duration::from_secs(60 * 60);
 /// A dead letter that is not seen again expires.
 pub const DEAD_LETTER_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Between two letters of a redrive: 50 a second at most, so that live data is not held up.
+pub const REDRIVE_STEP: Duration = Duration::from_millis(20);
+/// Letters of one page of a redrive.
+pub const REDRIVE_PAGE: usize = 200;
+/// One page of a redrive ends after this; an HTTP API waits 29 s.
+pub const REDRIVE_PAGE_TIME: Duration = Duration::from_secs(10);
+/// With more messages in a tier's queue a redrive waits: a tenth of its capacity.
+pub const REDRIVE_QUEUED: u64 = QUEUE_CAPACITY / 10;
+/// Letters that one request purges; each takes a few writes.
+pub const PURGE_PAGE: usize = 500;
 /// Source ids that metrics name one by one; readings of further made-up kinds share one label [Q2].
 pub const LABELLED_SOURCES: usize = 200;
 

@@ -63,6 +63,11 @@ impl Simulated {
             process(&self.disk, &self.folder, &self.sink, &self.queue_faults, &self.store_faults, clock, &self.rng);
     }
 
+    /// The data folder.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// Delivers in the background until it is stopped or aborted.
     pub fn deliver(&self) -> Delivering {
         let (app, stop) = (self.app.clone(), CancellationToken::new());
@@ -161,7 +166,10 @@ impl Delivering {
 pub async fn send_alert(app: &App, key: &str, body: String) -> Verdict {
     let (body, received_at) = (Bytes::from(body), app.clock.now());
     match caller::by_key(app, key).await {
-        Ok(caller) => express(app, Incoming { caller: &caller, source: None, body, received_at, sender: None }).await,
+        Ok(caller) => {
+            express(app, Incoming { caller: &caller, source: None, body, received_at, sender: None, lineage: None })
+                .await
+        }
         Err(problem) => Verdict::Unavailable { accepted: Vec::new(), problem },
     }
 }

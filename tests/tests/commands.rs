@@ -262,8 +262,7 @@ async fn r4_a_rejected_records_bytes_are_shown_whatever_their_size() {
         assert_eq!(system.alert(&key, body.clone()).await.unwrap().0, 422);
         let (code, listed, error) = run(folder.path(), &variables, &["dead-letters", "list", "--json"]);
         assert_eq!(code, 0, "{error}");
-        let listed: Value = serde_json::from_str(&listed).unwrap();
-        let mut letters = listed["dead_letters"].as_array().unwrap().iter();
+        let mut letters = listed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let letter = letters.find(|letter| letter["raw_bytes"] == body.len()).expect("it is listed");
         let id = letter["id"].as_str().unwrap();
         let (code, shown, error) = run(folder.path(), &variables, &["dead-letters", "show", id]);
@@ -287,9 +286,9 @@ async fn r4_a_rejected_records_bytes_are_shown_whatever_their_size() {
     let hostile = "\u{1b}]0;all clear\u{7}\u{9b}2J\u{202e}\tin\ntwo lines";
     assert_eq!(system.alert(&key, hostile).await.unwrap().0, 422);
     let (_, listed, _) = run(folder.path(), &variables, &["dead-letters", "list", "--json"]);
-    let listed: Value = serde_json::from_str(&listed).unwrap();
-    let mut letters = listed["dead_letters"].as_array().unwrap().iter();
-    let id = letters.find(|letter| letter["raw_bytes"] == hostile.len()).expect("it is listed")["id"].as_str().unwrap();
+    let mut letters = listed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let letter = letters.find(|letter| letter["raw_bytes"] == hostile.len()).expect("it is listed");
+    let id = letter["id"].as_str().unwrap();
     let (_, shown, _) = run(folder.path(), &variables, &["dead-letters", "show", id]);
     let want = "\\u{1b}]0;all clear\\u{7}\\u{9b}2J\\u{202e}\tin\ntwo lines";
     assert!(shown.contains(want), "{shown:?}");
@@ -303,4 +302,63 @@ async fn r4_a_rejected_records_bytes_are_shown_whatever_their_size() {
     assert!(listed.chars().all(|char| char == '\n' || !char.is_control()), "{listed:?}");
     let (code, _, error) = run(folder.path(), &variables, &["dead-letters", "show", &"0".repeat(32)]);
     assert!(code == 1 && error.contains("there is no dead letter"), "{error}");
+}
+
+#[test]
+fn r4_dead_letters_are_explained_redriven_and_purged_by_command() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let system = System::up(&start);
+    let url = system.url("/");
+    let variables = [("STREAMMANAGER_ENDPOINT", &*url), ("STREAMMANAGER_DATA", start.data.to_str().unwrap())];
+    let run = |arguments: &[&str]| run(folder.path(), &variables, &[&["dead-letters"], arguments].concat());
+    let said = |arguments: &[&str]| {
+        let (code, said, error) = run(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {said}{error}");
+        said
+    };
+    assert_eq!(said(&["list", "--stream", "nope"]), "there are no dead letters of stream nope\n");
+    assert_eq!(said(&["list", "--stream", "nope", "--json"]), "", "nothing but letters, one a line");
+    assert_eq!(said(&["explain"]), "there are no dead letters\n");
+
+    let mut sensor = Publisher::connect(("127.0.0.1", system.mqtt), "a-gateway").unwrap();
+    for payload in [&b"{\"cut"[..], &b"\xff\xfe\xfdnot a text"[..]] {
+        sensor.publish("sensors/generic/roof/state", payload).unwrap();
+    }
+    system.messages("wildfire-dead-letters", 2);
+    let explained = said(&["explain"]);
+    for part in ["1 × bad_json", "stream iot_generic", "what to do: ", "EOF while parsing a string"] {
+        assert!(explained.contains(part), "{part:?} is not in {explained}");
+    }
+    let listed = said(&["list", "--json"]);
+    let letters: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let binary = letters.iter().find(|letter| letter["raw_bytes"] == 13).unwrap()["id"].as_str().unwrap();
+    let shown = said(&["show", binary]);
+    assert!(shown.contains("13 bytes that are not text") && shown.contains("//79bm90IGEgdGV4dA=="), "{shown}");
+
+    // What fails again is not done, and says so.
+    let (code, redriven, _) = run(&["redrive", "--stream", "iot_generic"]);
+    assert!(code == 3 && redriven.contains("redriven: 2 failed again and stay dead letters"), "{code}: {redriven}");
+    let (code, redriven, error) = run(&["redrive", binary, "--json"]);
+    let line: Value = serde_json::from_str(&redriven).unwrap();
+    assert_eq!((code, &line["outcome"], &line["id"]), (3, &"failed".into(), &binary.into()), "{error}");
+    assert!(said(&["show", binary]).contains("attempts     3"));
+    assert_eq!(said(&["redrive", "--reason", "bad_time"]), "there are no dead letters with reason bad_time\n");
+    let unknown = "0".repeat(32);
+    for command in [&["redrive", &unknown][..], &["purge", &unknown, "--yes"]] {
+        let (code, _, error) = run(command);
+        assert!(code == 1 && error.contains("there is no dead letter"), "{command:?}: {error}");
+    }
+    for command in [&["redrive"][..], &["purge", "--yes"], &["redrive", "--all", "--stream", "x"], &["purge", "--all"]]
+    {
+        let (code, _, error) = run(command);
+        assert!(code == 2 && !error.is_empty(), "{command:?}: {error}");
+    }
+    let (_, _, error) = run(&["purge", "--all"]);
+    assert!(error.contains("add --yes"), "{error}");
+
+    assert_eq!(said(&["purge", "--all", "--older-than", "1d", "--yes"]), "there are no dead letters that are so old\n");
+    assert_eq!(said(&["purge", binary, "--yes"]), "deleted for good: 1\n");
+    assert_eq!(said(&["purge", "--reason", "bad_json", "--yes", "--json"]), "{\"kept\":0,\"purged\":1}\n");
+    assert_eq!(said(&["list"]), "there are no dead letters\n");
 }

@@ -57,7 +57,7 @@ every_law!(store on super::Tables::new: absent_is_none, what_is_put_is_got, any_
     list_pages_over_large_items, expired_counts_as_absent, a_later_put_may_end_the_expiry, too_large_is_refused,
     a_crash_keeps_every_write);
 every_law!(blobs on super::Buckets::new: absent_is_none, what_is_put_is_got_by_its_content, putting_again_is_the_same,
-    large_and_empty);
+    large_and_empty, what_is_deleted_is_gone_and_can_be_put_again);
 
 /// A caller that tries again until it is told `Ok` loses nothing through SQS and DynamoDB that fail half the time.
 #[tokio::test(flavor = "multi_thread")]

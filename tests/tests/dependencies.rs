@@ -74,13 +74,14 @@ fn the_library_alone_links_no_backend() {
 }
 
 /// Rooms and files of the library below `App`: the seams, what is known without them, and what a process remembers.
-const BELOW_APP: [&str; 39] = [
+const BELOW_APP: [&str; 40] = [
     "aws",
     "blobs",
     "breaker",
     "connect",
     "control/admission",
     "control/connector",
+    "dead/advice",
     "dead/bounds",
     "dead/patterns",
     "decode",

@@ -565,7 +565,7 @@ async fn a2_a_principal_names_one_connector_and_an_empty_one_nobody() {
     let body = actual("A").into();
     let received_at = sim.app.clock.now();
     let caller = caller::by_principal(&sim.app, "").await.unwrap();
-    let incoming = Incoming { caller: &caller, source: Some(&source), body, received_at, sender: None };
+    let incoming = Incoming { caller: &caller, source: Some(&source), body, received_at, sender: None, lineage: None };
     assert_eq!(refused(&express(&sim.app, incoming).await), Some(Why::Unknown));
     assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 0));
 }

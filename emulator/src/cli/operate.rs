@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 use reqwest::Url;
-use streammanager::record::{ConnectorId, EventId, SourceId, StreamId, TenantId};
+use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
 use streammanager::schedule::file::Interval;
 use streammanager::time::Timestamp;
 use streammanager_host::running;
@@ -417,31 +417,5 @@ pub(crate) enum BenchCommand {
         /// JSON lines.
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DeadLettersCommand {
-    /// Rejected records, each with its reason, how often it was seen and when last.
-    #[command(after_help = "Example:\n  streammanager dead-letters list --stream modis")]
-    List {
-        /// Only this stream's.
-        #[arg(long, value_name = "ID")]
-        stream: Option<StreamId>,
-        #[command(flatten)]
-        endpoint: EndpointArgs,
-    },
-    /// One record with everything known of it, and its bytes as text.
-    #[command(
-        after_help = "Example:\n  streammanager dead-letters show 0123456789abcdef0123456789abcdef --raw > bytes"
-    )]
-    Show {
-        /// Id of the dead letter, as `dead-letters list` shows it.
-        id: EventId,
-        /// Only its bytes, as they came.
-        #[arg(long)]
-        raw: bool,
-        #[command(flatten)]
-        endpoint: EndpointArgs,
     },
 }

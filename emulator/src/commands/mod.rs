@@ -2,6 +2,8 @@
 
 #[cfg(feature = "up")]
 pub(crate) mod bench;
+#[cfg(feature = "up")]
+pub(crate) mod dead_letters;
 pub(crate) mod decode;
 pub(crate) mod ingest;
 #[cfg(feature = "up")]

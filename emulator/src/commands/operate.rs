@@ -3,19 +3,15 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use streammanager::record::{EventId, StreamId};
+use streammanager::record::StreamId;
 use streammanager::schedule::file::StreamsFile;
 use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::folder;
 use streammanager_host::host::http_client;
 
-use crate::cli::{
-    self, AlertsCommand, AuditCommand, ConnectorsCommand, DeadLettersCommand, EndpointArgs, StreamsCommand,
-};
+use crate::cli::{self, AlertsCommand, AuditCommand, ConnectorsCommand, EndpointArgs, StreamsCommand};
 use crate::commands::print;
 use crate::files;
 
@@ -254,56 +250,7 @@ pub(crate) async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-pub(crate) async fn dead_letters(command: DeadLettersCommand) -> Result<Exit, Failure> {
-    let (stream, endpoint) = match command {
-        DeadLettersCommand::List { stream, endpoint } => (stream, endpoint),
-        DeadLettersCommand::Show { id, raw, endpoint } => return dead_letter(&endpoint, id, raw).await,
-    };
-    let path = stream.map_or("/dead-letters".to_owned(), |stream| format!("/dead-letters?stream={stream}"));
-    let listed = call(&endpoint, Method::GET, &path, None).await?;
-    show(&endpoint, &listed, |listed| {
-        let shown = items(&listed["dead_letters"]).iter().map(|letter| {
-            format!(
-                "{} {:<16} {:<20} seen {}×, last {}: {}",
-                text(&letter["id"]),
-                text(&letter["reason"]),
-                text(&letter["stream"]),
-                letter["attempts"],
-                text(&letter["last_seen"]),
-                one_line(text(&letter["detail"])),
-            )
-        });
-        let unreadable = listed["unreadable"].as_u64().filter(|&unreadable| unreadable > 0);
-        shown.chain(unreadable.map(|unreadable| format!("{unreadable} more cannot be read any more"))).collect()
-    })
-}
-
-async fn dead_letter(endpoint: &EndpointArgs, id: EventId, raw: bool) -> Result<Exit, Failure> {
-    let found = call(endpoint, Method::GET, &format!("/dead-letters/{id}"), None).await?;
-    let bytes = found["base64"].as_str().and_then(|text| BASE64.decode(text).ok());
-    if !raw {
-        return show(endpoint, &found, |found| {
-            let fields = found["dead_letter"].as_object().into_iter().flatten().filter(|(name, _)| *name != "raw");
-            // Who pushed it stands beside what it is.
-            let flat = fields.flat_map(|(name, value)| match value {
-                Value::Object(parts) => parts.iter().collect(),
-                _ => vec![(name, value)],
-            });
-            let mut lines: Vec<String> = flat.map(|(name, value)| format!("{name:<12} {}", cell(value))).collect();
-            lines.push(match &bytes {
-                Some(bytes) => format!("\n{}", String::from_utf8_lossy(bytes)),
-                None => "\nits bytes are gone".to_owned(),
-            });
-            lines
-        });
-    }
-    let bytes = bytes.ok_or_else(|| Failure::new(format!("the bytes of {id} are gone")))?;
-    match std::io::stdout().write_all(&bytes) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(format!("standard output: {e}"))),
-        _ => Ok(Exit::Done),
-    }
-}
-
+/// One request of the control API.
 pub(super) async fn call(
     endpoint: &EndpointArgs,
     method: Method,
@@ -364,7 +311,7 @@ pub(super) fn show(
 
 /// What strangers wrote, with its control characters and those that turn the direction of writing as escapes: a terminal
 /// would obey them. Line ends and tabs stay.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
         match char {
@@ -378,7 +325,7 @@ fn harmless(text: &str) -> String {
 }
 
 /// The same on one line, so that it cannot look like the next one.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     harmless(text).replace('\n', "\\n")
 }
 
@@ -400,7 +347,7 @@ fn fields_of(object: &Value) -> String {
     fields.map(|(name, value)| format!("{name}={}", cell(value))).collect::<Vec<_>>().join(" ")
 }
 
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => one_line(text),
@@ -408,11 +355,11 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn items(value: &Value) -> &[Value] {
+pub(super) fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 

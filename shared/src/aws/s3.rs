@@ -72,6 +72,11 @@ impl Blobs for S3Blobs {
             Err(BackendError::Fatal(format!("{} was damaged: its content has another hash", place())))
         }
     }
+
+    async fn delete(&self, blob: &BlobRef) -> Result<(), BackendError> {
+        let delete = self.client.delete_object().bucket(&self.bucket).key(key(blob)).send().await;
+        delete.map(|_| ()).map_err(|e| aws::failed("S3 bucket", &self.bucket, e))
+    }
 }
 
 fn key(blob: &BlobRef) -> String {

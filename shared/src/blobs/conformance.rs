@@ -19,7 +19,13 @@ macro_rules! laws {
     };
 }
 
-laws![absent_is_none, what_is_put_is_got_by_its_content, putting_again_is_the_same, large_and_empty];
+laws![
+    absent_is_none,
+    what_is_put_is_got_by_its_content,
+    putting_again_is_the_same,
+    large_and_empty,
+    what_is_deleted_is_gone_and_can_be_put_again,
+];
 
 /// Runs every law.
 pub async fn run(blobs: &dyn Blobs, salt: &str) {
@@ -58,4 +64,16 @@ async fn large_and_empty(blobs: &dyn Blobs, salt: &str) {
     assert!(blobs.get(&blob).await.expect("get") == Some(large));
     let empty = blobs.put(Bytes::new()).await.expect("put");
     assert_eq!(blobs.get(&empty).await.expect("get"), Some(Bytes::new()));
+}
+
+async fn what_is_deleted_is_gone_and_can_be_put_again(blobs: &dyn Blobs, salt: &str) {
+    let (bytes, other) = (Bytes::from(format!("to be deleted {salt}")), Bytes::from(format!("to stay {salt}")));
+    let (blob, stays) = (blobs.put(bytes.clone()).await.expect("put"), blobs.put(other.clone()).await.expect("put"));
+    for _ in 0..2 {
+        blobs.delete(&blob).await.expect("deleting what is not there is no error");
+        assert_eq!(blobs.get(&blob).await.expect("get"), None);
+    }
+    assert_eq!(blobs.get(&stays).await.expect("get"), Some(other));
+    assert_eq!(blobs.put(bytes.clone()).await.expect("put"), blob);
+    assert_eq!(blobs.get(&blob).await.expect("get"), Some(bytes));
 }

@@ -69,4 +69,7 @@ pub trait Blobs: Send + Sync {
 
     /// `None` when nothing was put under this reference.
     async fn get(&self, blob: &BlobRef) -> Result<Option<Bytes>, BackendError>;
+
+    /// Nothing is there once it returns; that nothing was there is no error.
+    async fn delete(&self, blob: &BlobRef) -> Result<(), BackendError>;
 }

@@ -26,6 +26,10 @@ pub enum Action {
     StreamStarted,
     /// A stream was stopped or removed.
     StreamStopped,
+    /// Dead letters were redriven [R4].
+    DeadLettersRedriven,
+    /// Dead letters were deleted for good [R4].
+    DeadLettersPurged,
 }
 
 /// One line of the log.

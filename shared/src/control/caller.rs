@@ -136,6 +136,14 @@ pub async fn by_principal(app: &App, principal: &str) -> Result<Caller, BackendE
     Ok(Caller::sender(Proof::Principal(principal.to_owned()), found))
 }
 
+/// The connector of this name, for what it sent before and an operator redrives: it may now what it may, and no more [A2].
+///
+/// # Errors
+/// When the store is away and the connector was not seen lately.
+pub(crate) async fn by_name(app: &App, id: &ConnectorId) -> Result<Caller, BackendError> {
+    Ok(Caller::sender(Proof::Principal(id.to_string()), connector(app, id).await?))
+}
+
 /// From the cache while it is fresh, and with the store away as long as A3 lets it.
 async fn connector(app: &App, id: &ConnectorId) -> Result<Option<Connector>, BackendError> {
     let cached = app.admission.cached(id);

@@ -135,6 +135,30 @@ impl Room {
     }
 }
 
+/// Letters that are gone make room at once.
+pub(super) async fn give_back(
+    store: &dyn Store,
+    stream: &StreamId,
+    allowance: Allowance,
+    letters: u64,
+    bytes: u64,
+) -> Result<(), BackendError> {
+    let all = match allowance {
+        Allowance::Accepted => return Ok(()),
+        Allowance::Registered => ALL_REGISTERED,
+        Allowance::Pushed => ALL_PUSHED,
+    };
+    for name in [format!("{all}/{stream}"), all.to_owned()] {
+        while let Counted::Readable(before, version) = read(store, &name).await? {
+            let (letters, bytes) = (before.letters.saturating_sub(letters), before.bytes.saturating_sub(bytes));
+            if write(store, &name, &Count { letters, bytes, full: false, ..before }, Some(version)).await? {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 async fn add(store: &dyn Store, bound: &Bound, letters: u64, bytes: u64, beyond: u64) -> Result<(), BackendError> {
     if letters == 0 && beyond == 0 {
         return Ok(());
@@ -197,7 +221,7 @@ async fn recount(store: &dyn Store, share: &Share) -> Result<(u64, u64), Backend
         raw_bytes: u64,
     }
     let (mut letters, mut bytes) = (0, 0);
-    each(store, &share.prefix, |item| {
+    each(store, &share.prefix, None, |item| {
         let counted = serde_json::from_slice::<Counted>(&item.value);
         if counted.as_ref().is_ok_and(|counted| counted.allowance != share.allowance) {
             return ControlFlow::Continue(());

@@ -65,7 +65,7 @@ async fn q1_accepted_data_becomes_dead_letters_however_many_there_are() {
     bury_refused(&app, &stream.id, &stream.tenant, refused).await.unwrap();
     bury_unreadable(&app, "a damaged row".into(), "row 7 was damaged on the disk".into()).await.unwrap();
     bury_rejects(&app, &stream, rejects(&stream.source, 10..12)).await.unwrap();
-    let sender = Sender { topic: "alerts/a/b".into(), client: None, principal: None, sensor: None };
+    let sender = Sender { topic: "alerts/a/b".into(), ..Sender::default() };
     bury_stray(&app, "pushed".into(), "no topic of ours".into(), &sender).await.unwrap();
     let report = patterns(&*app.store).await.unwrap();
     assert_eq!((report.letters, report.beyond), (4, 3), "{report:?}");

@@ -1,19 +1,21 @@
 //! Storing of dead letters, each within its allowance.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::bounds::{self, Room};
-use super::{Allowance, Buried, DeadLetter, PARTITION, Raw, Rejected, announce, parse};
+use super::original::{self, Form, Published};
+use super::{Allowance, Buried, DeadLetter, Rejected, announce, key, parse};
 use crate::app::App;
 use crate::control::connectors;
 use crate::error::{BackendError, Reason, Reject, Sender};
-use crate::limits::{DEAD_LETTER_INLINE_BYTES, DEAD_LETTER_KEPT};
+use crate::limits::{DEAD_LETTER_HEADER_BYTES, DEAD_LETTER_KEPT, DEAD_LETTER_TIMES};
 use crate::record::ids::BadId;
-use crate::record::{ConnectorId, EventId, Outgoing, SourceId, Stream, StreamId, TenantId};
+use crate::record::{ConnectorId, EventId, Lineage, Outgoing, SourceId, Stream, StreamId, TenantId};
 use crate::schedule::streams;
-use crate::store::{Expect, Key, PutError, Store};
+use crate::store::{Expect, PutError, Store};
+use crate::time::Timestamp;
 
 /// Stores the rejects of a batch; durable when it returns, up to what the stream may keep.
 pub async fn bury_rejects(app: &App, stream: &Stream, rejects: Vec<Rejected>) -> Result<Buried, BackendError> {
@@ -31,11 +33,25 @@ pub(crate) async fn bury_refused(
     tenant: &TenantId,
     refused: Vec<(Outgoing, Reason, String)>,
 ) -> Result<(), BackendError> {
-    let rejected = refused.into_iter().map(|(record, reason, detail)| Rejected {
-        event: Some(record.event),
-        ..Rejected::new(record.source, Reject::new(reason, detail), &record.value)
+    let rejected = refused.into_iter().map(|(mut record, reason, detail)| {
+        let mut reject = Reject::new(reason, detail);
+        reject.lineage = Lineage::taken_from(&mut record.extra).map(Arc::new);
+        reject.sender = sender_of(stream, &record).map(Box::new);
+        let published = Some(Published::of(&record));
+        Rejected { event: Some(record.event), published, ..Rejected::new(record.source, reject, &record.value) }
     });
     bury(app, stream, tenant, Allowance::Accepted, rejected.collect()).await.map(|_| ())
+}
+
+/// Who sent a record that was accepted, as far as it still says so: an alert came by its stream's connector, and a reading
+/// names its sensor.
+fn sender_of(stream: &StreamId, record: &Outgoing) -> Option<Sender> {
+    if record.extra.iter().any(|(name, _)| name == "msgType") {
+        return Some(Sender { connector: Some(stream.to_string()), ..Sender::default() });
+    }
+    let value: serde_json::Value = serde_json::from_slice(&record.value).ok()?;
+    let sensor = value["data"]["sensor_id"].as_str()?.to_owned();
+    Some(Sender { sensor: Some(sensor), ..Sender::default() })
 }
 
 /// Stores what was pushed by a sender that may not publish it, under its connector if that is known; durable when it
@@ -143,44 +159,59 @@ async fn keep(
     rejected: &Rejected,
     room: &Room,
 ) -> Result<Stored, BackendError> {
-    let Rejected { source, event, reject, raw } = rejected;
+    let Rejected { source, event, reject, raw, published } = rejected;
     let id = EventId::of(source, [reject.reason.code().as_bytes(), raw]);
-    let key = Key::new(PARTITION, format!("{stream}/{id}"));
+    let key = key(stream, id);
     let now = app.clock.now();
+    let redriven = reject.lineage.as_deref();
     let mut place = None;
     loop {
         let existing = app.store.get(&key).await?;
         let before = existing.as_ref().and_then(|item| parse(&item.value).ok());
         if existing.is_none() && place.is_none() {
-            if !room.take(raw.len() as u64) {
+            // What is redriven was kept before: it stays, also beyond the bound.
+            if !room.take(raw.len() as u64) && redriven.is_none() {
                 return Ok(Stored::Beyond);
             }
             place = Some(());
         }
         let letter = match before {
-            Some(before) => DeadLetter { last_seen: now, attempts: before.attempts + 1, ..before },
-            // A letter that cannot be read any more is written anew, in its own place.
-            None => DeadLetter {
-                id,
-                source: source.clone(),
-                stream: stream.clone(),
-                allowance,
-                tenant: tenant.clone(),
-                reason: reject.reason,
-                detail: reject.detail.clone(),
-                row: reject.row,
-                event: *event,
-                sender: reject.sender.as_deref().cloned(),
-                first_seen: now,
+            Some(before) => DeadLetter {
                 last_seen: now,
-                attempts: 1,
-                raw: if raw.len() <= DEAD_LETTER_INLINE_BYTES {
-                    Raw::Inline(BASE64.encode(raw))
-                } else {
-                    Raw::Blob(app.blobs.put(raw.clone()).await?)
-                },
-                raw_bytes: raw.len() as u64,
+                attempts: before.attempts + 1,
+                tried_at: with_time(before.tried_at.clone(), now),
+                redriven_at: redriven.map(|_| now).or(before.redriven_at),
+                ..before
             },
+            // A letter that cannot be read any more is written anew, in its own place.
+            None => {
+                let first_seen = redriven.map_or(now, |lineage| lineage.first_seen);
+                let (stored, form) = match published {
+                    Some(record) => (record.encode()?, Form::Published { topic: record.topic.clone() }),
+                    None => (raw.clone(), Form::AsReceived),
+                };
+                DeadLetter {
+                    id,
+                    source: source.clone(),
+                    stream: stream.clone(),
+                    allowance,
+                    tenant: tenant.clone(),
+                    reason: reject.reason,
+                    detail: reject.detail.clone(),
+                    row: reject.row,
+                    event: *event,
+                    sender: reject.sender.as_deref().cloned(),
+                    first_seen,
+                    last_seen: now,
+                    attempts: redriven.map_or(0, |lineage| lineage.attempts) + 1,
+                    tried_at: with_time(redriven.map(|lineage| lineage.first_seen).into_iter().collect(), now),
+                    redriven_at: redriven.map(|_| now),
+                    header: header(reject),
+                    form,
+                    raw: original::put(app, &key, &stored).await?,
+                    raw_bytes: raw.len() as u64,
+                }
+            }
         };
         let expect = existing.as_ref().map_or(Expect::Absent, |item| Expect::Version(item.version));
         let value = serde_json::to_vec(&letter).map_err(|e| BackendError::Fatal(format!("dead letter: {e}")))?;
@@ -191,4 +222,16 @@ async fn keep(
             Err(e) => return Err(e.unexpected("dead letter")),
         }
     }
+}
+
+/// The last of them; a letter does not grow with each poll.
+fn with_time(mut times: Vec<Timestamp>, now: Timestamp) -> Vec<Timestamp> {
+    times.push(now);
+    times.drain(..times.len().saturating_sub(DEAD_LETTER_TIMES));
+    times
+}
+
+fn header(reject: &Reject) -> Option<String> {
+    let line = reject.header.as_deref().filter(|line| line.len() <= DEAD_LETTER_HEADER_BYTES)?;
+    Some(String::from_utf8_lossy(line).into_owned())
 }

@@ -2,13 +2,18 @@
 //! dead letter, seen once more. An outage never sends a good record here. A stream keeps so many letters; what comes beyond
 //! is counted, and letters that are seen no more expire. What was accepted is kept without a bound of ours: nothing else has it.
 
+mod advice;
 mod announce;
 mod bounds;
 #[cfg(all(test, feature = "embedded", feature = "testing"))]
 #[allow(clippy::unwrap_used)]
 mod bounds_tests;
 mod keep;
+mod original;
 mod patterns;
+mod purge;
+mod redrive;
+mod remove;
 #[cfg(all(test, feature = "embedded", feature = "testing"))]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -16,21 +21,22 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::blobs::{BlobRef, Blobs};
+use crate::blobs::BlobRef;
 use crate::error::{BackendError, Reason, Reject, Sender};
 use crate::limits::{DEAD_LETTER_DETAIL_CHARS, DEAD_LETTER_SENDER_CHARS};
-use crate::record::{EventId, SourceId, StreamId, TenantId};
-use crate::store::{self, Item, Store};
+use crate::record::{EventId, Lineage, SourceId, StreamId, TenantId};
+use crate::store::{Item, Key, Store};
 use crate::time::Timestamp;
 pub(crate) use announce::Announcement;
 pub(crate) use keep::bury_refused;
 pub use keep::{bury_rejects, bury_stray, bury_unadmitted, bury_unreadable};
+pub use original::{Form, raw, sweep};
 pub use patterns::{Pattern, PatternReport, patterns};
+pub use purge::{Purge, Purged, purge};
+pub use redrive::{Outcome, Redrive, Redriven, Tried, redrive};
 
 const PARTITION: &str = "dead-letters";
 
@@ -40,12 +46,12 @@ const PARTITION: &str = "dead-letters";
 pub enum Raw {
     /// Base64 of bytes that are few enough to lie in the letter itself.
     Inline(String),
-    /// More bytes than fit into an item of the store: [`raw`] reads them.
+    /// More bytes than fit into an item of the store: [`raw`] reads them. No other letter has this blob.
     Blob(BlobRef),
 }
 
 /// Which bound a letter counts against [Q2].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Allowance {
     /// None: it was accepted, and nothing else has it. The queue that it came from is bounded.
@@ -83,12 +89,51 @@ pub struct DeadLetter {
     pub first_seen: Timestamp,
     /// When it was met last; the letter expires a fixed time after this.
     pub last_seen: Timestamp,
-    /// How often it was tried or read.
+    /// How often it was read or tried; a redrive that fails is one of them.
     pub attempts: u64,
+    /// When, oldest first: the last [`DEAD_LETTER_TIMES`](crate::limits::DEAD_LETTER_TIMES) of them.
+    pub tried_at: Vec<Timestamp>,
+    /// When a redrive last failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redriven_at: Option<Timestamp>,
+    /// Of a table's row: the line that names its columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// What is stored of it.
+    pub form: Form,
     /// Base64 when inline.
     pub raw: Raw,
     /// Size of the original bytes.
     pub raw_bytes: u64,
+}
+
+impl DeadLetter {
+    /// What a record is told of this letter when it is redriven.
+    pub(crate) fn lineage(&self) -> Lineage {
+        let sender = self.sender.as_ref();
+        let pushed_on = sender.map(|sender| sender.topic.clone()).filter(|topic| !topic.is_empty());
+        let refused_by = match &self.form {
+            Form::Published { topic } => Some(topic.clone()),
+            Form::AsReceived => None,
+        };
+        Lineage {
+            letter: self.id,
+            reason: self.reason,
+            first_seen: self.first_seen,
+            attempts: self.attempts,
+            topic: pushed_on.or(refused_by),
+            partition: sender.and_then(|sender| sender.partition.clone()),
+            offset: sender.and_then(|sender| sender.offset.clone()),
+        }
+    }
+
+    fn key(&self) -> Key {
+        key(&self.stream, self.id)
+    }
+}
+
+fn key(stream: &StreamId, id: EventId) -> Key {
+    Key::new(PARTITION, format!("{stream}/{id}"))
 }
 
 /// A record on its way to the dead letters, never without the bytes that came [S9].
@@ -98,6 +143,8 @@ pub struct Rejected {
     event: Option<EventId>,
     reject: Reject,
     raw: Bytes,
+    /// Of a record that the sink refused: where it was to go, and all that is needed to send it again.
+    published: Option<original::Published>,
 }
 
 impl Rejected {
@@ -106,12 +153,14 @@ impl Rejected {
     pub fn new(source: SourceId, mut reject: Reject, original: &Bytes) -> Rejected {
         cut(&mut reject.detail, DEAD_LETTER_DETAIL_CHARS);
         if let Some(sender) = &mut reject.sender {
-            let Sender { topic, client, principal, sensor } = &mut **sender;
-            let texts = [Some(topic), client.as_mut(), principal.as_mut(), sensor.as_mut()];
-            texts.into_iter().flatten().for_each(|text| cut(text, DEAD_LETTER_SENDER_CHARS));
+            let Sender { topic, connector, client, principal, sensor, partition, offset, received_at: _ } =
+                &mut **sender;
+            let others = [connector, client, principal, sensor, partition, offset];
+            let texts = std::iter::once(topic).chain(others.into_iter().flatten());
+            texts.for_each(|text| cut(text, DEAD_LETTER_SENDER_CHARS));
         }
         let raw = if reject.raw.is_empty() { original.clone() } else { reject.raw.clone() };
-        Rejected { source, event: None, reject, raw }
+        Rejected { source, event: None, reject, raw, published: None }
     }
 
     /// A row that its decoder refused, with the bytes that it names.
@@ -150,15 +199,37 @@ fn parse(value: &[u8]) -> Result<DeadLetter, BackendError> {
     serde_json::from_slice(value).map_err(|e| BackendError::Fatal(format!("a stored dead letter cannot be read: {e}")))
 }
 
-/// The original bytes of a dead letter.
-pub async fn raw(blobs: &dyn Blobs, letter: &DeadLetter) -> Result<Option<Bytes>, BackendError> {
-    match &letter.raw {
-        Raw::Inline(text) => {
-            let bytes =
-                BASE64.decode(text).map_err(|e| BackendError::Fatal(format!("dead letter {}: {e}", letter.id)))?;
-            Ok(Some(bytes.into()))
-        }
-        Raw::Blob(blob) => blobs.get(blob).await,
+/// Which dead letters are meant; all of them, where nothing is named.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selection {
+    /// Those of this stream.
+    pub stream: Option<StreamId>,
+    /// Those with this reason.
+    pub reason: Option<Reason>,
+}
+
+impl Selection {
+    /// Of one stream, or of all.
+    pub fn of_stream(stream: Option<&StreamId>) -> Selection {
+        Selection { stream: stream.cloned(), reason: None }
+    }
+
+    /// In words, for the audit log.
+    pub(crate) fn words(&self) -> String {
+        let stream = self.stream.as_ref().map(|stream| format!("of stream {stream}"));
+        let reason = self.reason.map(|reason| format!("with reason {reason}"));
+        let named: Vec<String> = [stream, reason].into_iter().flatten().collect();
+        if named.is_empty() { "all".to_owned() } else { named.join(", ") }
+    }
+
+    fn prefix(&self) -> String {
+        self.stream.as_ref().map(|stream| format!("{stream}/")).unwrap_or_default()
+    }
+
+    fn takes(&self, letter: &DeadLetter) -> bool {
+        self.stream.as_ref().is_none_or(|stream| *stream == letter.stream)
+            && self.reason.is_none_or(|reason| reason == letter.reason)
     }
 }
 
@@ -169,21 +240,48 @@ pub struct Listing {
     pub letters: Vec<DeadLetter>,
     /// How many stand among them that cannot be read any more.
     pub unreadable: u64,
+    /// After which key the next page begins; `None` at the end.
+    pub next: Option<String>,
 }
 
 /// Dead letters in the order of their streams, `max` at most; `stream` narrows to one.
 pub async fn list(store: &dyn Store, stream: Option<&StreamId>, max: usize) -> Result<Listing, BackendError> {
-    let prefix = stream.map(|stream| format!("{stream}/")).unwrap_or_default();
-    let items = store::list_all(store, PARTITION, &prefix, max).await?;
-    let letters: Vec<DeadLetter> = items.iter().filter_map(|item| parse(&item.value).ok()).collect();
-    Ok(Listing { unreadable: (items.len() - letters.len()) as u64, letters })
+    page(store, &Selection::of_stream(stream), None, max).await
+}
+
+/// One page of the selected letters, in the order of their streams: `max` at most, after the key `after`. A page that looked
+/// through many letters without finding so many is shorter, and says where the next one begins.
+pub async fn page(
+    store: &dyn Store,
+    selection: &Selection,
+    after: Option<&str>,
+    max: usize,
+) -> Result<Listing, BackendError> {
+    /// Looked at for one page: what a request has time for.
+    const LOOKED_AT: usize = 2_000;
+    let (mut listing, mut looked_at) = (Listing { letters: Vec::new(), unreadable: 0, next: None }, 0);
+    each(store, &selection.prefix(), after, |item| {
+        looked_at += 1;
+        match parse(&item.value) {
+            Ok(letter) if selection.takes(&letter) => listing.letters.push(letter),
+            Ok(_) => {}
+            Err(_) => listing.unreadable += 1,
+        }
+        if listing.letters.len() < max && looked_at < LOOKED_AT.max(max) {
+            return ControlFlow::Continue(());
+        }
+        listing.next = Some(item.key.sort.clone());
+        ControlFlow::Break(())
+    })
+    .await?;
+    Ok(listing)
 }
 
 /// The dead letter with this id, whichever stream it is of.
 pub async fn find(store: &dyn Store, id: EventId) -> Result<Option<DeadLetter>, BackendError> {
     let mut found = None;
     let ends = format!("/{id}");
-    each(store, "", |item| {
+    each(store, "", None, |item| {
         if !item.key.sort.ends_with(&ends) {
             return ControlFlow::Continue(());
         }
@@ -194,15 +292,16 @@ pub async fn find(store: &dyn Store, id: EventId) -> Result<Option<DeadLetter>, 
     found.transpose()
 }
 
-/// Shows every letter whose key begins with `prefix`, until `visit` breaks off; a page at a time: there may be more than
-/// memory holds.
+/// Shows every letter whose key begins with `prefix` and stands after `after`, until `visit` breaks off; a page at a time:
+/// there may be more than memory holds.
 async fn each(
     store: &dyn Store,
     prefix: &str,
+    after: Option<&str>,
     mut visit: impl FnMut(&Item) -> ControlFlow<()>,
 ) -> Result<(), BackendError> {
     const PAGE: usize = 200;
-    let mut after: Option<String> = None;
+    let mut after: Option<String> = after.map(str::to_owned);
     loop {
         let page = store.list(PARTITION, prefix, after.as_deref(), PAGE).await?;
         if page.iter().try_for_each(&mut visit).is_break() {

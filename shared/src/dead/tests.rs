@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use crate::limits::{DEAD_LETTER_KEPT, DEAD_LETTERS_OF_STREAM, DEAD_LETTERS_RECOU
 use crate::record::{Data, Draft, Observation, Origin, Stream, WhenFull};
 use crate::settings::Settings;
 use crate::sources::identify;
-use crate::store::Key;
+use crate::store::{self, Key};
 use crate::time::{Clock, Rng, WallClock};
 
 pub(super) fn app() -> (App, TempDir) {
@@ -93,11 +94,17 @@ async fn s9_what_is_refused_after_decoding_keeps_its_bytes_and_says_who_pushed_i
         principal: None,
         client: Some("roof".into()),
         sensor: Some("7".into()),
+        ..Sender::default()
     };
     let rows: Vec<_> = (0..3)
         .map(|n| {
             let raw = if n < 2 { Bytes::from(format!("{{\"n\":{n}, \"x\":1}}")) } else { Bytes::new() };
-            Ok(of_tomorrow(&app, &stream.source, n, Origin { raw, sender: Some(Arc::new(sender.clone())) }))
+            Ok(of_tomorrow(
+                &app,
+                &stream.source,
+                n,
+                Origin { sender: Some(Arc::new(sender.clone())), ..Origin::of(raw) },
+            ))
         })
         .collect();
     let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
@@ -160,6 +167,59 @@ async fn r4_a_letter_is_found_by_its_id_with_bytes_of_any_size() {
     assert!(matches!(found.raw, Raw::Blob(_)));
     assert_eq!(raw(&*app.blobs, &found).await.unwrap(), Some(large));
     assert_eq!(find(&*app.store, EventId::from_bytes([9; 16])).await.unwrap(), None);
+}
+
+/// A store that notes how many items a list was asked for at most.
+struct Asked(Arc<dyn Store>, AtomicUsize);
+
+#[async_trait::async_trait]
+impl Store for Asked {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError> {
+        self.0.get(key).await
+    }
+
+    async fn list(
+        &self,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<Item>, BackendError> {
+        self.1.fetch_max(max, Ordering::Relaxed);
+        self.0.list(partition, prefix, after, max).await
+    }
+
+    async fn put_if(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expect: store::Expect,
+        expires: Option<Timestamp>,
+    ) -> Result<store::Version, store::PutError> {
+        self.0.put_if(key, value, expect, expires).await
+    }
+
+    async fn delete_if(&self, key: &Key, expect: store::Expect) -> Result<(), store::PutError> {
+        self.0.delete_if(key, expect).await
+    }
+}
+
+/// Q2: memory stays flat however many letters there are: report, pages, sweep and the look for an id read some hundreds at once.
+#[tokio::test(start_paused = true)]
+async fn q2_nothing_reads_all_letters_into_memory() {
+    let (app, _folder) = app();
+    let stream = stream("iot_x");
+    bury_rejects(&app, &stream, rejects(&stream.source, 0..900)).await.unwrap();
+    let asked = Arc::new(Asked(app.store.clone(), AtomicUsize::new(0)));
+    let app = App { store: asked.clone(), ..app };
+    assert_eq!(patterns(&*app.store).await.unwrap().letters, 900);
+    let selection = Selection { stream: None, reason: Some(Reason::BadXml) };
+    let listing = page(&*app.store, &selection, None, 10).await.unwrap();
+    assert_eq!((listing.letters.len(), listing.next), (0, None));
+    find(&*app.store, EventId::from_bytes([9; 16])).await.unwrap();
+    sweep(&app).await.unwrap();
+    let most = asked.1.load(Ordering::Relaxed);
+    assert!(most <= 200, "{most} items at once");
 }
 
 /// M4: the clock is set back a year after a count. What has expired makes room all the same.

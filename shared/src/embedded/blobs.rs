@@ -99,6 +99,17 @@ impl Blobs for FileBlobs {
             found => Ok(found.map(Bytes::from)),
         }
     }
+
+    async fn delete(&self, blob: &BlobRef) -> Result<(), BackendError> {
+        let path = self.path(blob);
+        let target = path.clone();
+        self.aside(&path, move || match fs::remove_file(&target) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+            Ok(()) => File::open(target.parent().ok_or(io::ErrorKind::NotFound)?)?.sync_all(),
+        })
+        .await
+    }
 }
 
 fn write(path: &Path, part: &str, bytes: &[u8]) -> io::Result<()> {

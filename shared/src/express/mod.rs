@@ -10,6 +10,8 @@ mod thread;
 pub mod tries;
 pub mod turns;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::app::App;
@@ -20,7 +22,8 @@ use crate::error::{BackendError, Reason, Reject, Sender};
 use crate::ingest::{self, IngestError, pack, validate};
 use crate::limits::ALERT_BYTES;
 use crate::record::{
-    AlertFacts, ConnectorId, Draft, Quality, ShapeTold, SourceId, Stream, StreamId, Tier, Traceparent, WhenFull,
+    AlertFacts, ConnectorId, Draft, Lineage, Outgoing, Quality, ShapeTold, SourceId, Stream, StreamId, Tier,
+    Traceparent, WhenFull,
 };
 use crate::time::Timestamp;
 use admit::{Admitted, NotAdmitted};
@@ -40,15 +43,17 @@ pub struct Incoming<'a> {
     pub received_at: Timestamp,
     /// Over MQTT: the topic and who published there, for the dead letters [R4].
     pub sender: Option<&'a Sender>,
+    /// Of a dead letter that is redriven: what it was [R4].
+    pub lineage: Option<Arc<Lineage>>,
 }
 
 impl Incoming<'_> {
     /// On its way to the dead letters, with the bytes that came and who pushed them.
     fn rejected(&self, source: &SourceId, reject: Reject) -> Rejected {
-        let reject = match self.sender {
-            Some(sender) => reject.sent_by(sender),
-            None => reject,
-        };
+        let connector = self.caller.connector().map(|connector| connector.registration.id.to_string());
+        let sender = Sender { connector, ..self.sender.cloned().unwrap_or_default() };
+        let mut reject = if sender == Sender::default() { reject } else { reject.sent_by(&sender) };
+        reject.lineage = self.lineage.clone();
         Rejected::new(source.clone(), reject, &self.body)
     }
 }
@@ -208,7 +213,13 @@ pub async fn examine(app: &App, incoming: &Incoming<'_>) -> Result<Examined, Une
     let context = Context { source: &stream.source, received_at: incoming.received_at, topic: None, message: None };
     let now = app.clock.now();
     let rows = match Format::ALERT.rows(&incoming.body, context) {
-        Ok(rows) => rows.map(|row| row.and_then(|draft| validate::check(draft, now))).collect(),
+        Ok(rows) => {
+            let redriven = |mut draft: Draft| {
+                draft.origin.lineage = incoming.lineage.clone();
+                draft
+            };
+            rows.map(|row| row.map(redriven).and_then(|draft| validate::check(draft, now))).collect()
+        }
         Err(reject) => {
             let reject = reject.with_raw(incoming.body.clone());
             ingest::count_failed(stream.source.as_str(), reject.reason, 1);
@@ -253,6 +264,9 @@ async fn take_alert(app: &App, stream: &Stream, mut draft: Draft) -> Result<Resu
             "is a best effort: the state store did not answer, and other instances may have published more of it";
         draft.quality.push(Quality { field: "revision".into(), problem: problem.into(), raw: None });
     }
+    if let Some(lineage) = draft.origin.lineage.clone() {
+        draft.quality.push(late(&lineage, alert.sent, app.clock.now()));
+    }
     let mut take = 1;
     loop {
         let before = look.known.last(draft.event).cloned();
@@ -275,6 +289,29 @@ async fn take_alert(app: &App, stream: &Stream, mut draft: Draft) -> Result<Resu
         }
         take += 1;
     }
+}
+
+/// Whoever reads a redriven alert must see that it is not news, whether or not it has expired [E4].
+fn late(lineage: &Lineage, sent: Timestamp, now: Timestamp) -> Quality {
+    let minutes = now.duration_since(sent).as_mins().max(0);
+    let problem = format!(
+        "lies {minutes} min before this publication: the alert had been refused ({}) and was redriven by an operator",
+        lineage.reason
+    );
+    Quality { field: "sent".into(), problem, raw: None }
+}
+
+/// Publishes a record again that the sink refused [R4]: the way that any alert takes, with its thread's order.
+pub(crate) async fn again(
+    app: &App,
+    stream: &Stream,
+    mut record: Outgoing,
+) -> Result<Result<(), Reject>, BackendError> {
+    record.mark_expired(app.clock.now());
+    Ok(match hedge::send(app, stream, record).await? {
+        Durable::Broker(_) | Durable::Queue => Ok(()),
+        Durable::Refused(reason, detail) => Err(Reject::new(reason, detail)),
+    })
 }
 
 /// A revision whose shape cannot be read, or that has none, says that the one before had one: whoever shows the latest

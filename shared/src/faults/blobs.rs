@@ -16,4 +16,8 @@ impl<B: Blobs> Blobs for Faulty<B> {
     async fn get(&self, blob: &BlobRef) -> Result<Option<Bytes>, BackendError> {
         self.call("get", self.inner.get(blob)).await
     }
+
+    async fn delete(&self, blob: &BlobRef) -> Result<(), BackendError> {
+        self.call("delete", self.inner.delete(blob)).await
+    }
 }

@@ -121,6 +121,9 @@ pub fn outgoing(record: &Record, settings: &Settings, traceparent: Traceparent) 
             extra.push(("references".to_owned(), references.join(" ")));
         }
     }
+    if let Some(lineage) = &record.draft.origin.lineage {
+        extra.extend(lineage.headers());
+    }
     Ok(Outgoing {
         topic: record.topic,
         key: record.key(),

@@ -2,6 +2,7 @@
 
 pub(crate) mod envelope;
 pub mod ids;
+mod lineage;
 mod origin;
 mod position;
 pub(crate) mod schema;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use envelope::{Envelope, Outgoing};
 pub(crate) use ids::content_hash;
 pub use ids::{ConnectorId, EventId, SourceId, StreamId, TenantId, hex};
+pub use lineage::Lineage;
 pub use origin::Origin;
 pub use position::{California, Geometry, Place, Position};
 pub use stream::{Stream, WhenFull};

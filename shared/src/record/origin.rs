@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Data;
+use super::{Data, Lineage};
 use crate::error::{Reject, Sender};
 
 /// Where a draft comes from.
@@ -12,14 +12,24 @@ use crate::error::{Reject, Sender};
 pub struct Origin {
     /// The record's own bytes of its body; empty where they are not apart from others'.
     pub raw: Bytes,
+    /// Of a table's row: the line that names its columns.
+    pub header: Option<Arc<[u8]>>,
     /// Who pushed it, where that is known.
     pub sender: Option<Arc<Sender>>,
+    /// What it was before, when it is a dead letter that is redriven [R4].
+    pub lineage: Option<Arc<Lineage>>,
 }
 
 impl Origin {
     /// Of these bytes, by nobody known.
     pub fn of(raw: Bytes) -> Origin {
-        Origin { raw, sender: None }
+        Origin { raw, ..Origin::default() }
+    }
+
+    /// The same, of a table's row, with the line that names its columns.
+    pub(crate) fn under(mut self, header: &Arc<[u8]>) -> Origin {
+        self.header = Some(header.clone());
+        self
     }
 
     /// A reject of what came from here, with its own bytes, or with its data where others' stood between them, and with who
@@ -28,6 +38,8 @@ impl Origin {
         if reject.raw.is_empty() {
             reject.raw = if self.raw.is_empty() { data.json().to_owned().into() } else { self.raw.clone() };
         }
+        reject.header = self.header.clone();
+        reject.lineage = self.lineage.clone();
         let Some(sender) = &self.sender else { return reject };
         let data: serde_json::Value = serde_json::from_str(data.json()).unwrap_or_default();
         let named = data["sensor_id"].as_str().map(str::to_owned);

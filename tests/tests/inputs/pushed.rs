@@ -48,12 +48,17 @@ async fn s9_the_dead_letter_of_a_pushed_record_says_topic_client_principal_and_s
     let bad = [(1, "dev-a", "{\"cut".to_owned()), (2, "dev-b", r#"{"time": "2036-01-01T00:00:00Z"}"#.to_owned())];
     streammanager_functions::stream::handle(&sim.app, batch(&bad)).await.unwrap();
     let letters = dead::list(&*sim.app.store, None, 10).await.unwrap().letters;
-    for (device, reason) in [("dev-a", Reason::BadJson), ("dev-b", Reason::FutureTime)] {
+    for (number, device, reason) in [(1, "dev-a", Reason::BadJson), (2, "dev-b", Reason::FutureTime)] {
         let sender = Sender {
             topic: format!("sensors/generic/{device}/state"),
             client: Some("a-client".into()),
             principal: Some("cert-7".into()),
             sensor: Some(device.into()),
+            // Where it lies in the stream: a redrive says it [R4].
+            partition: Some("shardId-000000000000".into()),
+            offset: Some(number.to_string()),
+            received_at: letters[0].sender.as_ref().unwrap().received_at,
+            ..Sender::default()
         };
         let letter = letters.iter().find(|letter| letter.reason == reason).unwrap();
         assert_eq!(letter.sender, Some(sender));

@@ -31,7 +31,17 @@ pub(crate) enum Event {
     DeliveryResumed { stopped_s: u64, waiting: u64 },
     SourceFailing { stream: StreamId, problem: String },
     SourceHealthy { stream: StreamId, failed_s: u64 },
+    DeadLetters { letters: u64, patterns: usize, most: Vec<DeadPattern> },
     Heartbeat { accepted: u64, delivered: u64, waiting: u64, sources: usize, sources_failing: usize },
+}
+
+/// Dead letters with the same fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct DeadPattern {
+    pub(crate) stream: String,
+    pub(crate) reason: String,
+    pub(crate) rule: String,
+    pub(crate) letters: u64,
 }
 
 impl Event {
@@ -52,6 +62,19 @@ impl Event {
             Event::SourceFailing { stream, problem } => format!("stream {stream} gets no data: {problem}"),
             Event::SourceHealthy { stream, failed_s } => {
                 format!("stream {stream} gets data again, after {}", long(*failed_s))
+            }
+            Event::DeadLetters { letters, patterns, most } => {
+                let named = most.iter().map(|DeadPattern { stream, reason, rule, letters }| {
+                    // A terminal obeys control characters, and strangers write what a rule quotes.
+                    let rule = rule
+                        .chars()
+                        .flat_map(|char| if char.is_control() { char.escape_default().collect() } else { vec![char] });
+                    format!("{letters} × {reason} in stream {stream} ({})", rule.collect::<String>())
+                });
+                format!(
+                    "dead letters: {letters}, of different faults: {patterns}; most often {}; what to do: streammanager dead-letters explain",
+                    named.collect::<Vec<_>>().join(", ")
+                )
             }
             Event::Heartbeat { accepted, delivered, waiting, sources, sources_failing } => format!(
                 "accepted {accepted}, delivered {delivered}, waiting {waiting} messages; {} of {sources} sources healthy",

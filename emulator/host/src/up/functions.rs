@@ -12,6 +12,7 @@ use streammanager_functions::{HandlerError, batch, control, deliver, express, re
 use tokio_util::sync::CancellationToken;
 
 use super::floor::Floor;
+use super::reports::Reports;
 use crate::exit::Failure;
 use crate::template;
 use streammanager_mqtt_endpoint::Endpoint;
@@ -44,6 +45,7 @@ pub(crate) struct Functions {
     floor: Floor,
     /// Ends every invocation that runs until its time is over.
     stop: CancellationToken,
+    reports: Reports,
 }
 
 /// How an invocation ended otherwise than with an answer.
@@ -90,7 +92,12 @@ impl Functions {
             let function = (function.logical_id.clone(), Arc::new(Function { app, code, timeout: function.timeout }));
             by_id.extend([function]);
         }
-        Ok(Functions { by_id: Arc::new(by_id), mqtt, floor, stop })
+        Ok(Functions { by_id: Arc::new(by_id), mqtt, floor, stop, reports: Reports::default() })
+    }
+
+    /// What the hourly function reports.
+    pub(crate) fn reports(&self) -> Reports {
+        self.reports.clone()
     }
 
     /// The App of the function that runs `binary`'s role for operator commands.
@@ -127,7 +134,7 @@ impl Functions {
                     let _ends = ends_after(&stop, function.timeout.saturating_sub(DELIVER_MARGIN));
                     deliver::handle(app, event, stop.clone()).await
                 }
-                Code::Redrive => redrive::handle(app, event).await,
+                Code::Redrive => redrive::handle(app, event).await.inspect(|report| self.reports.made(report)),
                 Code::Control => control::handle(app, event).await,
             }
         };

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::changes::{Said, Standing};
 use super::readiness::Readiness;
+use super::reports::Reports;
 
 const LOOK: Duration = Duration::from_secs(1);
 /// Of a system about which there is nothing to say.
@@ -23,6 +24,7 @@ pub(crate) struct Lookout {
     pub(crate) app: App,
     pub(crate) folder: Embedded,
     pub(crate) readiness: Readiness,
+    pub(crate) reports: Reports,
     pub(crate) json: bool,
 }
 
@@ -35,6 +37,7 @@ impl Lookout {
             let mut events = said.changes(standing, at);
             let totals = self.app.tally.totals();
             events.extend(said.heartbeat(totals.accepted, totals.delivered_in_all(), at));
+            events.extend(self.reports.take());
             events.iter().for_each(|event| say(&event.line(at, self.json)));
             if let Err(problem) = self.take_over_damage().await {
                 tracing::warn!(%problem, "damaged rows are not yet among the dead letters");

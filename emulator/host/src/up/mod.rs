@@ -16,6 +16,7 @@ mod lookout;
 mod options;
 mod readers;
 mod readiness;
+mod reports;
 mod routes;
 mod rules;
 mod schedules;
@@ -62,6 +63,7 @@ use lookout::{Lookout, say};
 pub use options::{Kafka, Options};
 use readers::Readers;
 use readiness::Readiness;
+use reports::Reports;
 use routes::{Route, Routes};
 use rules::Rules;
 use sources::{AsyncInvocations, QueueSource};
@@ -106,6 +108,7 @@ struct System {
     queued_at_start: Queued,
     template: Template,
     readiness: Readiness,
+    reports: Reports,
     http: SocketAddr,
     mqtt: SocketAddr,
     kafka: String,
@@ -240,6 +243,7 @@ impl System {
         let readiness = Readiness::new(app.clone(), backends.folder.clone(), brokers.clone(), streams_of_kinesis);
         let control_key = control_key(&args.data, &app.rng)?;
         let (http_at, mqtt_at) = (http.local_addr().map_err(Failure::new)?, mqtt.local_addr().map_err(Failure::new)?);
+        let reports = functions.reports();
         let api = Api {
             routes,
             functions,
@@ -259,6 +263,7 @@ impl System {
             queued_at_start,
             template,
             readiness,
+            reports,
             http: http_at,
             mqtt: mqtt_at,
             kafka,
@@ -287,7 +292,8 @@ impl System {
     /// Says what changes from now on.
     fn watch(&self, json: bool) {
         let (app, folder, readiness) = (self.app.clone(), self.backends.folder.clone(), self.readiness.clone());
-        self.work_tasks.spawn(Lookout { app, folder, readiness, json }.run(self.work.clone()));
+        let reports = self.reports.clone();
+        self.work_tasks.spawn(Lookout { app, folder, readiness, reports, json }.run(self.work.clone()));
     }
 
     /// The first screen: where everything is, and what of the template this host does not do.

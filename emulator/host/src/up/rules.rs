@@ -114,7 +114,7 @@ impl Rules {
             topic: publish.topic.to_string(),
             client: Some(publish.client_id.to_string()),
             principal: Some(principal.to_owned()),
-            sensor: None,
+            ..Sender::default()
         };
         let Some(source) = publish.topic.strip_prefix(NAMED_ONLY).and_then(|id| SourceId::new(id).ok()) else {
             let refusal = admit::refuse_topic(&self.app, &caller, &sender, publish.payload.clone()).await;
@@ -126,6 +126,7 @@ impl Rules {
             body: publish.payload.clone(),
             received_at: self.app.clock.now(),
             sender: Some(&sender),
+            lineage: None,
         };
         match examine(&self.app, &incoming()).await {
             Ok(examined) if examined.has_sound() => Ok(examined.is_sound()),

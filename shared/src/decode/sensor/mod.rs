@@ -125,7 +125,13 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
                 Ok(value) => (Bytes::from(value.to_string()), row(value, &format!("{message}/{place}"), context)),
                 Err(reject) => (reject.raw.clone(), Err(reject)),
             };
-            read.map_err(|reject| reject.at_row(place).with_raw(raw))
+            match read {
+                Ok(mut draft) => {
+                    draft.origin = Origin::of(raw);
+                    Ok(draft)
+                }
+                Err(reject) => Err(reject.at_row(place).with_raw(raw)),
+            }
         })),
     })
 }

@@ -146,7 +146,7 @@ pub fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Rejec
     let mut readings = Readings::new(body, context.source)?;
     Ok(Box::new(std::iter::from_fn(move || {
         let reading = readings.next()?;
-        let origin = Origin::of(body.slice_ref(readings.line));
+        let origin = Origin::of(body.slice_ref(readings.line)).under(&readings.header.line);
         Some(reading.and_then(|reading| draft(reading, origin)))
     })))
 }
@@ -316,7 +316,8 @@ impl<'a> Iterator for Readings<'a> {
         self.line = line;
         split(line, &mut self.cells);
         let row = self.row;
-        Some(self.read().map_err(|reject| reject.at_row(row).with_raw(self.body.slice_ref(line))))
+        let read = self.read();
+        Some(read.map_err(|reject| reject.at_row(row).with_raw(self.body.slice_ref(line)).under(&self.header.line)))
     }
 }
 

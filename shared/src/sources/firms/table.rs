@@ -1,5 +1,7 @@
 //! A FIRMS table as text: lines, cells, and where each column stands. What the cells mean is not here.
 
+use std::sync::Arc;
+
 use crate::decode::short;
 use crate::error::{Reason, Reject};
 use crate::limits::COLUMNS_NAMED;
@@ -31,6 +33,8 @@ pub(super) struct At {
 
 #[derive(Debug)]
 pub(super) struct Header {
+    /// As it came: a row that is refused is read again under it.
+    pub(super) line: Arc<[u8]>,
     pub(super) columns: usize,
     pub(super) at: At,
     /// Columns that have a name and no meaning here, the first ones by name.
@@ -89,7 +93,7 @@ impl Header {
             .collect();
         let more_unknown = unknown.len().saturating_sub(COLUMNS_NAMED);
         unknown.truncate(COLUMNS_NAMED);
-        Ok(Header { columns: names.len(), at, unknown, more_unknown })
+        Ok(Header { line: line.into(), columns: names.len(), at, unknown, more_unknown })
     }
 }
 

@@ -83,9 +83,17 @@ fn functions_get_no_right_that_their_handlers_do_not_use() {
         text[begin..].split("\n\n").next().unwrap_or_default()
     };
     let redrive = section("RedriveFunction");
-    assert!(!redrive.contains("sqs:") && !redrive.contains("Policy\n"), "it only reads the table: {redrive}");
-    for function in ["ScheduleFunction", "BatchFunction", "RealtimeFunction", "StreamFunction", "ExpressFunction"] {
-        assert!(!section(function).contains("TierDepthPolicy"), "{function} asks for no queue's depth");
+    let writes = ["sqs:", "StatePolicy", "PutItem", "BlobsPolicy\n"];
+    assert!(writes.iter().all(|right| !redrive.contains(right)), "it writes nothing: {redrive}");
+    for function in [
+        "ScheduleFunction",
+        "BatchFunction",
+        "RealtimeFunction",
+        "StreamFunction",
+        "ExpressFunction",
+        "DeliverFunction",
+    ] {
+        assert!(!section(function).contains("BlobsDeletePolicy"), "{function} deletes no stored bytes");
     }
     assert!(!section("ExpressFunction").contains("CriticalQueue"), "a copy is made void by a mark, not taken back");
 }

@@ -97,7 +97,7 @@ impl Backlog {
         let served = match tier {
             Tier::Critical if records <= CRITICAL_FLOOD => return self.critical.map(|(_, slow)| records as f64 / slow),
             // What is in flight is acknowledged before or beside it.
-            _ => self.scheduler.ahead(tier, records, tier.largest_send() as u64) + self.in_flight,
+            _ => self.scheduler.ahead(tier, records) + self.in_flight,
         };
         self.bulk.map(|(_, slow)| served as f64 / slow)
     }

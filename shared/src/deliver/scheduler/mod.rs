@@ -117,14 +117,13 @@ impl Scheduler {
     }
 
     /// The starvation bound: at most so many records are served until `backlog` records of `tier`'s queue are, these
-    /// included, whatever comes to the other tiers meanwhile. `largest`: records of the tier's largest envelope. It holds
-    /// as long as the tier is never `Awaited`; every such visit costs it one turn.
-    pub fn ahead(&self, tier: Tier, backlog: u64, largest: u64) -> u64 {
+    /// included, whatever comes to the other tiers meanwhile. It holds as long as the tier is never `Awaited`; every such
+    /// visit costs it one turn.
+    pub fn ahead(&self, tier: Tier, backlog: u64) -> u64 {
         if backlog == 0 {
             return 0;
         }
-        // So many visits give enough credit, also when the last envelope is the largest and just misses it.
-        let visits = (backlog + largest - 1).div_ceil(weight(tier) * self.quantum);
+        let visits = backlog.div_ceil(weight(tier) * self.quantum);
         let others = CLASSES.iter().zip(self.credits).filter(|(other, _)| **other != tier);
         backlog + others.map(|(other, credit)| credit + visits * largest_weight(*other) * self.quantum).sum::<u64>()
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use streammanager::record::StreamId;
 use streammanager::time::{Timestamp, rfc3339};
+use tokio::time::Instant;
 
 /// How things stand at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,19 +105,19 @@ fn long(seconds: u64) -> String {
     }
 }
 
-/// What was said last, and since when that is so.
+/// What was said last, and since when that is so, by a clock that nobody sets [M4].
 pub(crate) struct Said {
     standing: Standing,
-    intake_since: Timestamp,
-    delivery_since: Timestamp,
-    sources_since: BTreeMap<StreamId, Timestamp>,
-    beat: Timestamp,
+    intake_since: Instant,
+    delivery_since: Instant,
+    sources_since: BTreeMap<StreamId, Instant>,
+    beat: Instant,
     heartbeat: Duration,
 }
 
 impl Said {
     /// Nothing yet: whatever is wrong at the start is a change.
-    pub(crate) fn nothing(at: Timestamp, heartbeat: Duration) -> Said {
+    pub(crate) fn nothing(at: Instant, heartbeat: Duration) -> Said {
         Said {
             standing: Standing::default(),
             intake_since: at,
@@ -128,8 +129,8 @@ impl Said {
     }
 
     /// What is to be said of `now`; it counts as said.
-    pub(crate) fn changes(&mut self, now: Standing, at: Timestamp) -> Vec<Event> {
-        let seconds = |since: Timestamp| at.duration_since(since).as_secs().max(0) as u64;
+    pub(crate) fn changes(&mut self, now: Standing, at: Instant) -> Vec<Event> {
+        let seconds = |since: Instant| (at - since).as_secs();
         let mut events = Vec::new();
         match (&self.standing.intake, &now.intake) {
             (None, Some(problem)) => events.push(Event::IntakeClosed { problem: problem.clone() }),
@@ -169,7 +170,7 @@ impl Said {
     }
 
     /// The heartbeat, when it is due.
-    pub(crate) fn heartbeat(&mut self, accepted: u64, delivered: u64, at: Timestamp) -> Option<Event> {
+    pub(crate) fn heartbeat(&mut self, accepted: u64, delivered: u64, at: Instant) -> Option<Event> {
         if at < self.beat + self.heartbeat {
             return None;
         }
@@ -186,10 +187,13 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    fn at(seconds: u64) -> Instant {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        *START + Duration::from_secs(seconds)
     }
 
     fn words(events: &[Event]) -> Vec<String> {
@@ -238,7 +242,8 @@ mod tests {
 
     #[test]
     fn an_event_is_one_json_object() {
-        let line = Event::IntakeClosed { problem: "the disk is full".into() }.line(at(0), true);
+        let line = Event::IntakeClosed { problem: "the disk is full".into() }
+            .line("2027-01-15T08:00:00Z".parse().unwrap(), true);
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&line["event"], &line["problem"]), (&"intake_closed".into(), &"the disk is full".into()));
         assert_eq!(line["at"], "2027-01-15T08:00:00.000Z");

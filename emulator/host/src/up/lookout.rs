@@ -8,6 +8,7 @@ use streammanager::dead;
 use streammanager::embedded::Embedded;
 use streammanager::error::BackendError;
 use streammanager::schedule::streams;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{Said, Standing};
@@ -30,13 +31,13 @@ pub(crate) struct Lookout {
 
 impl Lookout {
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut said = Said::nothing(self.app.clock.now(), HEARTBEAT);
+        let mut said = Said::nothing(Instant::now(), HEARTBEAT);
         loop {
             let standing = self.standing().await;
-            let at = self.app.clock.now();
-            let mut events = said.changes(standing, at);
+            let (at, now) = (self.app.clock.now(), Instant::now());
+            let mut events = said.changes(standing, now);
             let totals = self.app.tally.totals();
-            events.extend(said.heartbeat(totals.accepted, totals.delivered_in_all(), at));
+            events.extend(said.heartbeat(totals.accepted, totals.delivered_in_all(), now));
             events.extend(self.reports.take());
             events.iter().for_each(|event| say(&event.line(at, self.json)));
             if let Err(problem) = self.take_over_damage().await {

@@ -1,8 +1,10 @@
-//! What the benchmarks measure and compare with: generated input, the system's steps, and the naive baselines.
+//! What the benchmarks measure and compare with: generated input, the system's steps, and the baselines.
 
 pub(crate) mod express;
+pub(crate) mod figures;
 pub(crate) mod generate;
 pub(crate) mod naive;
+pub(crate) mod plain;
 pub(crate) mod poll;
 pub(crate) mod readings;
 mod system;

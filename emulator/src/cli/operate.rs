@@ -347,7 +347,7 @@ pub(crate) enum BenchCommand {
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
     },
-    /// Rows decoded, queued and delivered, against a naive program on the same broker.
+    /// Rows decoded, queued and delivered, against a program that shares our decode and against a plain one, on the same broker.
     #[command(after_help = "Example:\n  streammanager bench orchestrated --kafka 127.0.0.1:9092")]
     Orchestrated {
         /// Kafka brokers; a real Kafka for figures that count.
@@ -356,22 +356,25 @@ pub(crate) enum BenchCommand {
         /// Rows of a run.
         #[arg(long, value_name = "N", default_value_t = 10_000)]
         rows: usize,
-        /// Pairs of runs; the medians are compared.
+        /// Turns of ours, the naive and the plain program; the medians are compared.
         #[arg(long, value_name = "N", default_value_t = 5)]
         runs: usize,
         /// JSON lines.
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
     },
-    /// The time from an alert to its reply, one after another, against a naive program.
+    /// The time from an alert to its reply, for one sender or several at once, against a naive program.
     #[command(after_help = "Example:\n  streammanager bench express --kafka 127.0.0.1:9092")]
     Express {
         /// Kafka brokers; a real Kafka for figures that count.
         #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
         kafka: String,
-        /// Alerts to send.
+        /// Alerts of all senders together.
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         alerts: usize,
+        /// Senders at once, each of which sends one alert after another.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        senders: usize,
         /// JSON lines.
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,

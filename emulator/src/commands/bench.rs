@@ -15,19 +15,21 @@ use streammanager::sink::Lane;
 use streammanager::sources::{firms, route};
 use streammanager::time::Clock;
 use streammanager_host::exit::{Exit, Failure};
-use streammanager_host::host::{self, Host};
+use streammanager_host::host::{self, Host, kafka_settings};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bench::figures::{Figures, Run, median};
 use crate::bench::generate::firms_viirs_noaa20;
-use crate::bench::naive::{Figures, cpu_time, naive_firms};
+use crate::bench::naive::naive_firms;
+use crate::bench::plain::plain_firms;
 use crate::bench::{self, PREFIX, Scratch};
 use crate::cli::BenchCommand;
 
 pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
     match command {
-        BenchCommand::Orchestrated { kafka, rows, runs, json } => orchestrated(&kafka, rows, runs, json).await,
-        BenchCommand::Express { kafka, alerts, json } => express(&kafka, alerts, json).await,
+        BenchCommand::Orchestrated { kafka, rows, runs, json } => orchestrated(&kafka, rows, runs.max(1), json).await,
+        BenchCommand::Express { kafka, alerts, senders, json } => express(&kafka, alerts, senders.max(1), json).await,
         BenchCommand::Poll { kafka, rows, runs, json } => poll(&kafka, rows, runs.max(1), json).await,
         BenchCommand::Readings { kafka, clients, readings, json } => {
             self::readings(&kafka, clients.max(1), readings, json).await
@@ -36,44 +38,65 @@ pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
         BenchCommand::All { kafka, json } => {
             decide(10_000_000, json)?;
             poll(&kafka, 500, 21, json).await?;
-            express(&kafka, 1_000, json).await?;
+            for (alerts, senders) in [(1_000, 1), (4_000, 8), (16_000, 64)] {
+                express(&kafka, alerts, senders, json).await?;
+            }
             self::readings(&kafka, 20, 300_000, json).await?;
             orchestrated(&kafka, 10_000, 9, json).await
         }
     }
 }
 
-/// [F1]: queue, dedup, tiers and accounting against the naive program; same rows, same JSON, same headers, same topic.
+/// [F1, F2]: queue, dedup, tiers and accounting, in turns with the naive program that shares our decode and with the plain one.
 async fn orchestrated(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<Exit, Failure> {
     let topic = format!("{PREFIX}{}", Topic::NASA_FIRMS.name());
-    let (mut ours, mut naive) = (Vec::new(), Vec::new());
-    // The first pair warms the broker up and is not counted.
-    for pair in 0..=runs {
-        let body = Bytes::from(firms_viirs_noaa20(pair as u64, rows, Clock::system().now()));
+    let config = kafka_settings(brokers, "")?.producer(Lane::Bulk);
+    let (mut ours, mut naive, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+    // The first turn warms the broker up and is not counted.
+    for turn in 0..=runs {
+        let body = Bytes::from(firms_viirs_noaa20(turn as u64, rows, Clock::system().now()));
         // Ours goes first: it creates the topics of a fresh broker.
         let figures = whole_way(brokers, &body).await?;
-        let baseline = naive_firms(brokers, &topic, &body).await.map_err(Failure::new)?;
-        if pair > 0 {
-            naive.push(baseline);
+        let (config, topic) = (config.clone(), topic.clone());
+        let baselines = tokio::task::spawn_blocking(move || {
+            naive_firms(&config, &topic, &body).and_then(|naive| Ok((naive, plain_firms(&config, &topic, &body)?)))
+        });
+        let (by_naive, by_plain) = baselines.await.map_err(Failure::new)?.map_err(Failure::new)?;
+        if turn > 0 {
             ours.push(figures);
+            naive.push(by_naive);
+            plain.push(by_plain);
         }
     }
-    let (ours, naive) = (median(ours), median(naive));
-    let slower = (ours.elapsed_s / naive.elapsed_s - 1.0) * 100.0;
+    let (ours, naive, plain) = (median(ours), median(naive), median(plain));
+    let rate = |other: &Figures| ours.records_per_s / other.records_per_s;
+    let cpu = |other: &Figures| ours.cpu_us_per_record / other.cpu_us_per_record;
     if as_json {
-        println!("{}", json!({ "orchestrated": ours, "naive": naive, "slower_percent": slower }))
+        let ratios = |other| json!({ "rate": rate(other), "cpu": cpu(other) });
+        let (to_naive, to_plain) = (ratios(&naive), ratios(&plain));
+        println!(
+            "{}",
+            json!({
+                "rows": rows, "runs": runs, "orchestrated": ours, "naive": naive, "plain": plain,
+                "to_naive": to_naive, "to_plain": to_plain,
+            })
+        )
     } else {
-        println!("{:<14} {:>12} {:>16}", "", "records/s", "CPU µs a record");
-        println!("{:<14} {:>12.0} {:>16.1}", "orchestrated", ours.records_per_s, ours.cpu_us_per_record);
-        println!("{:<14} {:>12.0} {:>16.1}", "naive", naive.records_per_s, naive.cpu_us_per_record);
-        println!("orchestrated is {slower:+.1} % slower than the naive program ({rows} rows, median of {runs} pairs)");
+        println!("{:<14} {:>12} {:>16} {:>12} {:>12}", "", "records/s", "CPU µs a record", "our rate", "our CPU");
+        for (name, figures) in [("orchestrated", &ours), ("naive", &naive), ("plain", &plain)] {
+            println!(
+                "{name:<14} {:>12.0} {:>16.1} {:>10.2} × {:>10.2} ×",
+                figures.records_per_s,
+                figures.cpu_us_per_record,
+                rate(figures),
+                cpu(figures),
+            );
+        }
+        println!(
+            "{rows} rows, the medians of {runs} turns; naive shares our decode, JSON and headers, plain shares nothing"
+        );
     }
     Ok(Exit::Done)
-}
-
-fn median(mut figures: Vec<Figures>) -> Figures {
-    figures.sort_by(|a, b| a.elapsed_s.total_cmp(&b.elapsed_s));
-    figures.swap_remove(figures.len() / 2)
 }
 
 async fn whole_way(brokers: &str, body: &Bytes) -> Result<Figures, Failure> {
@@ -84,14 +107,14 @@ async fn whole_way(brokers: &str, body: &Bytes) -> Result<Figures, Failure> {
         let (app, stop) = (host.app.clone(), stop.clone());
         async move { deliver(&app, &stop).await }
     });
-    // Connects the producer, as the naive program's is: what is measured is records, not the first handshake.
+    // Connects the producer, as the others' are: what is measured is records, not the first handshake.
     through(&host, &Bytes::from(firms_viirs_noaa20(u64::MAX, 1, host.app.clock.now()))).await?;
-    let (began, cpu) = (Instant::now(), cpu_time().map_err(Failure::new)?);
+    let run = Run::begin().map_err(Failure::new)?;
     let accepted = through(&host, body).await?;
-    let (elapsed, used) = (began.elapsed(), cpu_time().map_err(Failure::new)? - cpu);
+    let figures = run.end(accepted).map_err(Failure::new)?;
     stop.cancel();
     delivering.await.map_err(Failure::new)??;
-    Ok(Figures::of(accepted, elapsed, used))
+    Ok(figures)
 }
 
 /// Until everything that is accepted of `body` is acknowledged; gives its number.
@@ -107,17 +130,32 @@ async fn through(host: &Host, body: &Bytes) -> Result<u64, Failure> {
     Ok(ledger.accepted)
 }
 
-/// [F3]: one alert after another, ours and the naive program's turn by turn.
-async fn express(brokers: &str, alerts: usize, as_json: bool) -> Result<Exit, Failure> {
-    let (ours, naive) = bench::express::express(brokers, alerts).await?;
+/// [F3]: alerts of several senders, ours and the naive program's in turns.
+async fn express(brokers: &str, alerts: usize, senders: usize, as_json: bool) -> Result<Exit, Failure> {
+    let (ours, naive) = bench::express::express(brokers, alerts, senders).await?;
     if as_json {
-        println!("{}", json!({ "alerts": alerts, "express": ours, "naive": naive }))
+        println!("{}", json!({ "alerts": alerts, "senders": senders, "express": ours, "naive": naive }))
     } else {
-        println!("{:<14} {:>9} {:>9} {:>9}", "", "p50 ms", "p99 ms", "max ms");
+        println!("{:<14} {:>9} {:>9} {:>9} {:>9} {:>9}", "", "p50 ms", "p99 ms", "max ms", "alerts/s", "refused");
         for (name, waits) in [("express", &ours), ("naive", &naive)] {
-            println!("{name:<14} {:>9.2} {:>9.2} {:>9.2}", waits.p50_ms, waits.p99_ms, waits.max_ms);
+            println!(
+                "{name:<14} {:>9.2} {:>9.2} {:>9.2} {:>9.0} {:>9}",
+                waits.p50_ms,
+                waits.p99_ms,
+                waits.max_ms,
+                waits.per_s,
+                waits.refused()
+            );
         }
-        println!("{alerts} alerts each, from request to reply; {} were taken by the queue", ours.by_queue);
+        println!(
+            "{alerts} alerts each from {senders} senders, from request to reply; {} were taken by the queue",
+            ours.by_queue
+        );
+        for (name, waits) in [("express", &ours), ("naive", &naive)] {
+            for (status, refused) in &waits.refused {
+                println!("{name} refused {refused} with status {status}");
+            }
+        }
     }
     Ok(Exit::Done)
 }

@@ -69,7 +69,7 @@ pub(super) async fn announce(
             source: letter.source.clone(),
             tenant: tenant.clone(),
             tier: Tier::Low,
-            dataschema: Topic::DEAD_LETTERS.schema_uri(&app.settings.schemas_url),
+            dataschema: Topic::DEAD_LETTERS.schema_uri(&app.settings.schemas_url).into(),
             observed_at: letter.first_seen,
             ingested_at: now,
             traceparent: traceparent.clone(),

@@ -42,7 +42,7 @@ fn refused_by_the_broker(app: &App, source: &SourceId, n: u64) -> (Outgoing, Rea
         source: source.clone(),
         tenant: TenantId::new("test").unwrap(),
         tier: Tier::Low,
-        dataschema: String::new(),
+        dataschema: "".into(),
         observed_at: now,
         ingested_at: now,
         traceparent: Traceparent::new(app.rng.bytes(), app.rng.bytes()),

@@ -1,12 +1,14 @@
 //! Records → envelopes: one stream, one tenant, one tier each, near the target size and never above a tier's largest send.
 
+use std::sync::Arc;
+
 use ulid::Ulid;
 
 use crate::dead::Rejected;
 use crate::error::{Reason, Reject};
 use crate::ingest::dedup::Mark;
 use crate::limits::{ENVELOPE_MAX_BYTES, ENVELOPE_TARGET_BYTES, ENVELOPE_ZSTD_LEVEL};
-use crate::record::{Envelope, Outgoing, Record, Stream, Tier, Traceparent, value};
+use crate::record::{Envelope, Outgoing, Record, Stream, Tier, Topic, Traceparent, value};
 use crate::settings::Settings;
 use crate::time::{Rng, Timestamp, rfc3339};
 
@@ -25,6 +27,8 @@ pub struct Packer<'a> {
     stream: &'a Stream,
     trace: Traceparent,
     accepted_at: Timestamp,
+    /// Of the last record's topic.
+    schema: Option<(Topic, Arc<str>)>,
     /// A tier's records and their marks, in the same order.
     tiers: [(Vec<Outgoing>, Vec<Mark>); 4],
 }
@@ -38,12 +42,18 @@ impl<'a> Packer<'a> {
         trace: Traceparent,
         accepted_at: Timestamp,
     ) -> Packer<'a> {
-        Packer { settings, rng, stream, trace, accepted_at, tiers: Default::default() }
+        Packer { settings, rng, stream, trace, accepted_at, schema: None, tiers: Default::default() }
     }
 
     /// Serialises the record once; from here on it travels as bytes.
     pub fn add(&mut self, record: &Record) -> Result<(), Reject> {
-        let outgoing = outgoing(record, self.settings, self.trace.clone())?;
+        let topic = record.topic;
+        let schema = match &self.schema {
+            Some((of, schema)) if *of == topic => schema.clone(),
+            _ => topic.schema_uri(&self.settings.schemas_url).into(),
+        };
+        self.schema = Some((topic, schema.clone()));
+        let outgoing = described(record, self.settings, self.trace.clone(), schema)?;
         let (records, marks) = &mut self.tiers[record.tier as usize];
         records.push(outgoing);
         marks.push(Mark::of(&record.draft, record.revision));
@@ -106,6 +116,16 @@ impl<'a> Packer<'a> {
 
 /// The form in which a record travels to any sink; express uses it without an envelope.
 pub fn outgoing(record: &Record, settings: &Settings, traceparent: Traceparent) -> Result<Outgoing, Reject> {
+    described(record, settings, traceparent, record.topic.schema_uri(&settings.schemas_url).into())
+}
+
+/// `dataschema` is the topic's.
+fn described(
+    record: &Record,
+    settings: &Settings,
+    traceparent: Traceparent,
+    dataschema: Arc<str>,
+) -> Result<Outgoing, Reject> {
     let value = value::json(record, &settings.producer_id)?;
     let mut extra = Vec::new();
     if let Some(alert) = &record.draft.alert {
@@ -133,7 +153,7 @@ pub fn outgoing(record: &Record, settings: &Settings, traceparent: Traceparent) 
         source: record.draft.source.clone(),
         tenant: record.tenant.clone(),
         tier: record.tier,
-        dataschema: record.topic.schema_uri(&settings.schemas_url),
+        dataschema,
         observed_at: record.draft.observed_at,
         ingested_at: record.ingested_at,
         traceparent,

@@ -2,6 +2,8 @@
 
 mod california;
 
+use std::sync::LazyLock;
+
 use h3o::{LatLng, Resolution};
 
 use crate::record::{California, Place, Position};
@@ -34,21 +36,45 @@ fn california(latitude: f64, longitude: f64) -> California {
     if !(west..=east).contains(&longitude) || !(south..=north).contains(&latitude) {
         return California::Outside;
     }
-    if BORDER.iter().any(|ring| contains(ring, latitude, longitude)) {
+    if is_inside(latitude, longitude) {
         return California::Inside;
     }
     if BORDER.iter().any(|ring| is_near(ring, latitude, longitude)) { California::Near } else { California::Outside }
 }
 
-/// Even-odd rule: counts the edges that a ray to the east crosses.
-fn contains(ring: &[(f64, f64)], latitude: f64, longitude: f64) -> bool {
-    let mut inside = false;
-    for ((x1, y1), (x2, y2)) in edges(ring) {
-        if (y1 > latitude) != (y2 > latitude) && longitude < (x2 - x1) * (latitude - y1) / (y2 - y1) + x1 {
-            inside = !inside;
+/// An edge and the number of its ring.
+type Edge = (usize, (f64, f64), (f64, f64));
+
+/// Degrees of latitude that share a list of edges.
+const BAND: f64 = 0.05;
+
+/// By band of latitude from the south, the edges that reach into it: a few of four hundred.
+static BANDS: LazyLock<Vec<Vec<Edge>>> = LazyLock::new(|| {
+    let mut bands = vec![Vec::new(); band(BOUNDS.3) + 1];
+    for (number, ring) in BORDER.iter().enumerate() {
+        for (from, to) in edges(ring) {
+            for band in &mut bands[band(from.1.min(to.1))..=band(from.1.max(to.1))] {
+                band.push((number, from, to));
+            }
         }
     }
-    inside
+    bands
+});
+
+/// Of a latitude within the bounds.
+fn band(latitude: f64) -> usize {
+    ((latitude - BOUNDS.2) / BAND) as usize
+}
+
+/// Even-odd rule for each ring: counts the edges that a ray to the east crosses.
+fn is_inside(latitude: f64, longitude: f64) -> bool {
+    let crosses = |&&(_, from, to): &&Edge| crosses_ray(from, to, latitude, longitude);
+    // One bit a ring.
+    BANDS[band(latitude)].iter().filter(crosses).fold(0u32, |inside, (ring, ..)| inside ^ 1 << ring) != 0
+}
+
+fn crosses_ray((x1, y1): (f64, f64), (x2, y2): (f64, f64), latitude: f64, longitude: f64) -> bool {
+    (y1 > latitude) != (y2 > latitude) && longitude < (x2 - x1) * (latitude - y1) / (y2 - y1) + x1
 }
 
 /// Whether any edge comes within [`NEAR_KM`], on a plane that touches the sphere at the point: off by less than 1 % here.
@@ -99,6 +125,27 @@ mod tests {
         ] {
             assert_eq!(at(latitude, longitude), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn the_edges_of_a_band_decide_as_all_edges_do() {
+        let contains = |ring: &[(f64, f64)], latitude, longitude| {
+            edges(ring).filter(|&(from, to)| crosses_ray(from, to, latitude, longitude)).count() % 2 == 1
+        };
+        let (west, east, south, north) = BOUNDS;
+        let vertices = BORDER.iter().flat_map(|ring| ring.iter().map(|&(_, latitude)| latitude));
+        // On and between the vertices and the bands' ends.
+        let latitudes = vertices.chain((0..=412).map(|step| south + f64::from(step) * (north - south) / 412.0));
+        let mut inside = 0;
+        for latitude in latitudes {
+            for step in 0..=100 {
+                let longitude = west + (east - west) * f64::from(step) / 100.0;
+                let expected = BORDER.iter().any(|ring| contains(ring, latitude, longitude));
+                assert_eq!(is_inside(latitude, longitude), expected, "{latitude} {longitude}");
+                inside += u32::from(expected);
+            }
+        }
+        assert!(inside > 10_000, "{inside}");
     }
 
     #[test]

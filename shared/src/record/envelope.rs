@@ -2,10 +2,14 @@
 //! once at ingest; deliver only unpacks and sends.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use ulid::Ulid;
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::error::Reason;
 use crate::limits::ENVELOPE_UNPACKED_BYTES;
@@ -33,7 +37,7 @@ pub struct Outgoing {
     /// The tier that was decided once, at ingest [P3].
     pub tier: Tier,
     /// Absolute URI of the value's schema.
-    pub dataschema: String,
+    pub dataschema: Arc<str>,
     /// When it happened, by the source; `ce_time`.
     pub observed_at: Timestamp,
     /// Also the Kafka timestamp [K5].
@@ -65,7 +69,7 @@ impl Outgoing {
             ("ce_type", self.topic.event_type().into()),
             ("ce_time", rfc3339(self.observed_at).into()),
             ("ce_subject", self.event.to_string().into()),
-            ("ce_dataschema", self.dataschema.as_str().into()),
+            ("ce_dataschema", (&*self.dataschema).into()),
             ("priority", self.tier.name().into()),
             ("tenant", self.tenant.as_str().into()),
             ("traceparent", self.traceparent.as_str().into()),
@@ -92,6 +96,8 @@ pub struct Envelope {
     pub traceparent: Traceparent,
     /// Records in the body.
     pub count: u32,
+    /// Bytes of the body once it is unpacked.
+    plain_bytes: u32,
     body: Bytes,
 }
 
@@ -109,6 +115,7 @@ struct Head<'a> {
     accepted_ms: i64,
     traceparent: &'a str,
     count: u32,
+    plain_bytes: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,20 +124,54 @@ struct Packed<'a> {
     dataschema: &'a str,
     source: &'a str,
     key: &'a str,
-    event: [u8; 16],
+    #[serde(serialize_with = "at_once")]
+    event: &'a [u8],
     revision: u32,
     observed_ms: i64,
     ingested_ms: i64,
     #[serde(borrow)]
     extra: Vec<(&'a str, &'a str)>,
+    #[serde(serialize_with = "at_once")]
     value: &'a [u8],
+}
+
+/// A slice is otherwise written byte by byte.
+fn at_once<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+thread_local! {
+    // Their tables are large and are kept for the next envelope.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(plain: &[u8], level: i32) -> io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let mut compressor = kept.take().map_or_else(|| Compressor::new(level), Ok)?;
+        compressor.set_compression_level(level)?;
+        let packed = compressor.compress(plain)?;
+        *kept = Some(compressor);
+        Ok(packed)
+    })
+}
+
+fn decompress(packed: &[u8], plain_bytes: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let mut decompressor = kept.take().map_or_else(Decompressor::new, Ok)?;
+        let plain = decompressor.decompress(packed, plain_bytes)?;
+        *kept = Some(decompressor);
+        Ok(plain)
+    })
 }
 
 /// Layout version, the first byte of an encoded envelope. The CRC-32C of everything behind it follows in four bytes, little
 /// endian: bytes that a disk or a wire damaged are known as such before anything is read from them [Q1].
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Bytes before what the checksum covers.
 const PREAMBLE: usize = 5;
+/// Room for a head: ids of 64 characters at most, a trace of 55, numbers.
+const HEAD: usize = 256;
 
 impl Envelope {
     /// Packs `records`, all of the head's stream, tenant and tier, with zstd at `level`.
@@ -152,7 +193,7 @@ impl Envelope {
                 dataschema: &record.dataschema,
                 source: record.source.as_str(),
                 key: &record.key,
-                event: *record.event.as_bytes(),
+                event: record.event.as_bytes(),
                 revision: record.revision,
                 observed_ms: record.observed_at.as_millisecond(),
                 ingested_ms: record.ingested_at.as_millisecond(),
@@ -161,9 +202,12 @@ impl Envelope {
             };
             plain = postcard::to_extend(&packed, plain).map_err(|e| Unreadable(e.to_string()))?;
         }
-        let body = zstd::bulk::compress(&plain, level).map_err(|e| Unreadable(e.to_string()))?;
-        let count = records.len() as u32;
-        Ok(Envelope { id, stream, tenant, tier, accepted_at, traceparent, count, body: body.into() })
+        if plain.len() > ENVELOPE_UNPACKED_BYTES {
+            return Err(Unreadable(format!("{} bytes are more than an envelope holds", plain.len())));
+        }
+        let body = compress(&plain, level).map_err(|e| Unreadable(e.to_string()))?.into();
+        let (count, plain_bytes) = (records.len() as u32, plain.len() as u32);
+        Ok(Envelope { id, stream, tenant, tier, accepted_at, traceparent, count, plain_bytes, body })
     }
 
     /// Compressed size of the body in bytes.
@@ -174,23 +218,34 @@ impl Envelope {
     /// The records inside, in the order in which they were packed.
     pub fn unpack(&self) -> Result<Vec<Outgoing>, Unreadable> {
         let bad = |e: &dyn std::fmt::Display| Unreadable(format!("{} of {}: {e}", self.id, self.stream));
-        let plain: Bytes = zstd::bulk::decompress(&self.body, ENVELOPE_UNPACKED_BYTES).map_err(|e| bad(&e))?.into();
-        let mut records = Vec::with_capacity(self.count.min(16_384) as usize);
+        let plain_bytes = self.plain_bytes as usize;
+        if plain_bytes > ENVELOPE_UNPACKED_BYTES {
+            return Err(bad(&format_args!("{plain_bytes} bytes are more than an envelope holds")));
+        }
+        let plain: Bytes = decompress(&self.body, plain_bytes).map_err(|e| bad(&e))?.into();
+        let mut records: Vec<Outgoing> = Vec::with_capacity(self.count.min(16_384) as usize);
         let mut rest = &plain[..];
         while !rest.is_empty() {
             let (packed, after) = postcard::take_from_bytes::<Packed<'_>>(rest).map_err(|e| bad(&e))?;
             rest = after;
+            // Records of one envelope have these in common, nearly always.
+            let (source, dataschema) = match records.last() {
+                Some(last) if last.source.as_str() == packed.source && *last.dataschema == *packed.dataschema => {
+                    (last.source.clone(), last.dataschema.clone())
+                }
+                _ => (SourceId::new(packed.source).map_err(|e| bad(&e))?, packed.dataschema.into()),
+            };
             records.push(Outgoing {
                 topic: Topic::of_code(packed.topic)
                     .ok_or_else(|| bad(&format_args!("no topic has the number {}", packed.topic)))?,
                 key: packed.key.into(),
                 value: plain.slice_ref(packed.value),
-                event: EventId::from_bytes(packed.event),
+                event: EventId::from_bytes(packed.event.try_into().map_err(|e| bad(&e))?),
                 revision: packed.revision,
-                source: SourceId::new(packed.source).map_err(|e| bad(&e))?,
+                source,
                 tenant: self.tenant.clone(),
                 tier: self.tier,
-                dataschema: packed.dataschema.into(),
+                dataschema,
                 observed_at: Timestamp::from_millisecond(packed.observed_ms).map_err(|e| bad(&e))?,
                 ingested_at: Timestamp::from_millisecond(packed.ingested_ms).map_err(|e| bad(&e))?,
                 traceparent: self.traceparent.clone(),
@@ -214,8 +269,10 @@ impl Envelope {
             accepted_ms: self.accepted_at.as_millisecond(),
             traceparent: self.traceparent.as_str(),
             count: self.count,
+            plain_bytes: self.plain_bytes,
         };
-        let preamble = vec![VERSION, 0, 0, 0, 0];
+        let mut preamble = Vec::with_capacity(PREAMBLE + HEAD + self.body.len());
+        preamble.extend([VERSION, 0, 0, 0, 0]);
         let mut bytes = postcard::to_extend(&head, preamble).map_err(|e| Unreadable(e.to_string()))?;
         bytes.extend_from_slice(&self.body);
         let checksum = crc32c::crc32c(&bytes[PREAMBLE..]).to_le_bytes();
@@ -243,8 +300,9 @@ impl Envelope {
             tenant: TenantId::new(head.tenant).map_err(|e| bad(&e))?,
             tier: head.tier,
             accepted_at: Timestamp::from_millisecond(head.accepted_ms).map_err(|e| bad(&e))?,
-            traceparent: serde_json::from_value(head.traceparent.into()).map_err(|e| bad(&e))?,
+            traceparent: Traceparent::read(head.traceparent),
             count: head.count,
+            plain_bytes: head.plain_bytes,
             body: bytes.slice_ref(body),
         })
     }
@@ -293,7 +351,7 @@ mod tests {
             source: SourceId::new("evacuation_alert_butte").unwrap(),
             tenant: TenantId::new("butte").unwrap(),
             tier: Tier::Critical,
-            dataschema: Topic::CRITICAL_ALERTS.schema_uri("urn:x:"),
+            dataschema: Topic::CRITICAL_ALERTS.schema_uri("urn:x:").into(),
             observed_at: at,
             ingested_at: at,
             traceparent: Traceparent::new([1; 16], [2; 8]),

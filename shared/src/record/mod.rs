@@ -11,8 +11,10 @@ mod topic;
 pub mod value;
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 pub use envelope::{Envelope, Outgoing};
 pub(crate) use ids::content_hash;
@@ -91,14 +93,14 @@ impl Quality {
 }
 
 /// The source's own fields as JSON object text, made from a typed struct so that its schema is known [K5].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Data(String);
+#[derive(Debug, Clone)]
+pub struct Data(Box<RawValue>);
 
 impl Data {
     /// Fails only for a type that is no JSON object, which is a programming error of the connector.
     pub fn of<T: Serialize>(fields: &T) -> Result<Data, Reject> {
-        match serde_json::to_string(fields) {
-            Ok(text) if text.starts_with('{') => Ok(Data(text)),
+        match serde_json::value::to_raw_value(fields) {
+            Ok(text) if text.get().starts_with('{') => Ok(Data(text)),
             Ok(_) => Err(Reject::new(Reason::BadJson, "data is not an object")),
             Err(e) => Err(Reject::new(Reason::BadJson, format!("data does not serialise: {e}"))),
         }
@@ -106,9 +108,22 @@ impl Data {
 
     /// The JSON text of one object.
     pub fn json(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The same, known to be JSON.
+    pub(crate) fn raw(&self) -> &RawValue {
         &self.0
     }
 }
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Data) -> bool {
+        self.json() == other.json()
+    }
+}
+
+impl Eq for Data {}
 
 /// What became of the shapes that an alert told [E5].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -219,13 +234,19 @@ impl DerefMut for Draft {
 }
 
 /// A W3C trace context, `00-{trace}-{span}-01` [O5].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traceparent(String);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traceparent(Arc<str>);
 
 impl Traceparent {
     /// From random bytes: the trace's name and the name of this part of it.
     pub fn new(trace: [u8; 16], span: [u8; 8]) -> Traceparent {
-        Traceparent(format!("00-{:032x}-{:016x}-01", u128::from_be_bytes(trace), u64::from_be_bytes(span)))
+        let (trace, span) = (u128::from_be_bytes(trace), u64::from_be_bytes(span));
+        Traceparent(format!("00-{trace:032x}-{span:016x}-01").into())
+    }
+
+    /// As an envelope's head has it.
+    pub(crate) fn read(text: &str) -> Traceparent {
+        Traceparent(text.into())
     }
 
     /// The header's text.

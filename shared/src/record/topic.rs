@@ -1,5 +1,8 @@
 //! The topics that records are published to [K2]: a name, a schema's version and a number of partitions each.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 /// Where schemas are found if no setting names another place: a name that never changes.
 pub const SCHEMAS: &str = "urn:streammanager:schemas:";
 
@@ -61,8 +64,12 @@ impl Topic {
     }
 
     /// The CloudEvents type of its records, such as `wildfire.nasa.firms.v1`.
-    pub fn event_type(self) -> String {
-        format!("{}.v{}", self.0.name.replace('-', "."), self.0.version)
+    pub fn event_type(self) -> &'static str {
+        static TYPES: LazyLock<BTreeMap<Topic, String>> = LazyLock::new(|| {
+            let event_type = |spec: &TopicSpec| format!("{}.v{}", spec.name.replace('-', "."), spec.version);
+            Topic::ALL.iter().map(|topic| (*topic, event_type(topic.0))).collect()
+        });
+        &TYPES[&self]
     }
 
     pub(crate) fn code(self) -> u8 {

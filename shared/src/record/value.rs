@@ -111,7 +111,7 @@ pub fn json(record: &Record, producer_id: &str) -> Result<String, Reject> {
         california: record.place.map(|place| place.california),
         derived_from: draft.derived_from,
         quality: &draft.quality,
-        data: raw(draft.data.json())?,
+        data: draft.data.raw(),
     };
     let text = serde_json::to_string(&value).map_err(|e| Reject::new(Reason::BadJson, e.to_string()))?;
     if text.len() <= RECORD_VALUE_BYTES {

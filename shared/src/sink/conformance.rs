@@ -69,7 +69,7 @@ pub fn record(law: &str, n: usize) -> Outgoing {
         source,
         tenant: TenantId::new("california").expect("a valid tenant"),
         tier: Tier::High,
-        dataschema: Topic::NASA_FIRMS.schema_uri(SCHEMAS),
+        dataschema: Topic::NASA_FIRMS.schema_uri(SCHEMAS).into(),
         observed_at: ingested_at,
         ingested_at,
         traceparent: Traceparent::new([1; 16], [2; 8]),

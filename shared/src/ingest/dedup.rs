@@ -5,6 +5,7 @@
 
 mod hours;
 mod known;
+mod pages;
 pub(crate) mod shard;
 mod turns;
 
@@ -14,6 +15,7 @@ use crate::store::Store;
 use crate::time::Clock;
 
 pub use known::{Judged, Mark};
+pub(crate) use pages::Pages;
 use shard::Shards;
 
 /// A seen-set, as far as it was needed.
@@ -62,12 +64,38 @@ impl Seen {
         }
     }
 
+    /// Whether these drafts may be judged while what was accepted before is not stored yet. Otherwise that is stored first: `load`
+    /// may give the turn away, or read the store again.
+    pub(crate) fn judges_ahead(&self, drafts: &[Draft]) -> bool {
+        match &self.0 {
+            Kind::Hours(hours) => hours.judges_ahead(drafts),
+            Kind::Shard(_) => false,
+        }
+    }
+
+    /// Takes what was accepted, as pages to be stored; `stored` is told of them then.
+    pub(crate) fn stage(&mut self, clock: &Clock) -> Pages {
+        match &mut self.0 {
+            Kind::Hours(hours) => hours.stage(clock),
+            Kind::Shard(window) => window.stage(clock),
+        }
+    }
+
+    /// These pages are stored.
+    pub(crate) async fn stored(&mut self, pages: Pages, store: &dyn Store) -> Result<(), BackendError> {
+        match &mut self.0 {
+            Kind::Hours(hours) => hours.stored(pages, store).await,
+            Kind::Shard(window) => {
+                window.stored(pages);
+                Ok(())
+            }
+        }
+    }
+
     /// Stores what was accepted.
     pub async fn commit(&mut self, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
-        match &mut self.0 {
-            Kind::Hours(hours) => hours.commit(store, clock).await,
-            Kind::Shard(window) => window.commit(store, clock).await,
-        }
+        let pages = self.stage(clock).store(store).await?;
+        self.stored(pages, store).await
     }
 
     /// Drops what was judged and not accepted: the next batch reads the store again.

@@ -1,6 +1,7 @@
 //! The first half: decode → validate → dedup → enrich → route → pack → queue. Done when the queue has acknowledged; what
 //! can never be accepted goes to the dead letters. Nothing here knows a sink.
 
+mod batches;
 pub mod dedup;
 mod label;
 pub mod pack;
@@ -16,16 +17,16 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::control::audit::{self, Action};
-use crate::dead::{self, Buried, Rejected};
-use crate::decode::{Row, sensor};
+use crate::dead::Buried;
+use crate::decode::Row;
 use crate::error::{BackendError, Reason, Reject};
-use crate::limits::{BATCH_RECORDS, QUEUE_BATCH};
+use crate::limits::QUEUE_BATCH;
 use crate::queue::{Body, Message, Queue, QueueRef, SendError};
 use crate::record::{Draft, Envelope, Record, SourceId, Stream, Tier, Traceparent, WhenFull};
 use crate::settings::Queues;
 use crate::sources::{self, DRILL};
 use crate::time::Timestamp;
-use dedup::{Judged, Seen};
+use dedup::Seen;
 
 /// What became of a body's rows. Laws: `decoded = accepted + duplicates + rejected`, `accepted = new + revisions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -86,7 +87,7 @@ pub enum IngestError {
     Backend(#[from] BackendError),
 }
 
-/// Takes `rows` the whole way into the queues, a batch at a time: queue acknowledgement → seen-set → next [Q1].
+/// Takes `rows` the whole way into the queues, batch by batch: each is acknowledged by its queue before the seen-set learns of it [Q1].
 /// `ledger` and `seen` tell what was done, also when it fails half-way.
 pub async fn ingest(
     app: &App,
@@ -101,87 +102,9 @@ pub async fn ingest(
         let (id, source) = (stream.id.as_str(), stream.source.as_str());
         audit::write_bounded(app, Action::ServedAsHigh, id, id, source, detail).await?;
     }
-    let mut taken = Ok(());
-    while taken.is_ok() && rows.peek().is_some() {
-        taken = batch(app, stream, seen, ledger, rows.by_ref().take(BATCH_RECORDS)).await;
-    }
+    let taken = batches::take(app, stream, seen, ledger, rows).await;
     seen.leave(&*app.store, &app.clock).await;
     taken
-}
-
-async fn batch(
-    app: &App,
-    stream: &Stream,
-    seen: &mut Seen,
-    ledger: &mut Ledger,
-    rows: impl Iterator<Item = Row>,
-) -> Result<(), IngestError> {
-    let now = app.clock.now();
-    let mut this = Ledger::default();
-    let mut rejects: Vec<Rejected> = Vec::new();
-    let mut valid: Vec<Draft> = Vec::new();
-    for row in rows {
-        this.decoded += 1;
-        match row.and_then(|draft| validate::check(draft, now)) {
-            Ok(draft) => valid.push(draft),
-            Err(reject) => rejects.push(Rejected::of_row(stream.source.clone(), reject)),
-        }
-    }
-    seen.load(&*app.store, &app.clock, &valid).await?;
-
-    let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
-    let mut packer = pack::Packer::new(&app.settings, &app.rng, stream, trace, now);
-    for draft in valid {
-        let revision = match seen.judge(&draft) {
-            Judged::Duplicate => {
-                this.duplicates += 1;
-                continue;
-            }
-            Judged::New => 0,
-            Judged::Revision(revision) => revision,
-        };
-        if sensor::is_without_measure(&draft) {
-            metrics::counter!("stream_readings_without_measure_total").increment(1);
-        }
-        let source = draft.source.clone();
-        let added = enrich(draft, revision, stream, now)
-            .and_then(|record| packer.add(&record).map_err(|reject| record.draft.refused(reject)));
-        if let Err(reject) = added {
-            rejects.push(Rejected::of_row(source, reject));
-        }
-    }
-    let (envelopes, oversized) = packer.finish();
-    rejects.extend(oversized);
-
-    let sent = send(&*app.queue, &app.settings.queues, stream, &envelopes).await;
-    for packed in envelopes.iter().zip(&sent.acknowledged).filter(|(_, acknowledged)| **acknowledged).map(|(p, _)| p) {
-        for id in &packed.ids {
-            match id.revision {
-                0 => this.new += 1,
-                _ => this.revisions += 1,
-            }
-        }
-        seen.accept(&packed.ids);
-        this.accepted += packed.ids.len() as u64;
-        *this.tiers.entry(packed.envelope.tier).or_default() += packed.ids.len() as u64;
-    }
-    app.tally.accepted(this.accepted, this.revisions);
-    seen.commit(&*app.store, &app.clock).await?;
-    if let Err(failure) = sent.failure {
-        // What was offered and not taken is judged anew when the caller comes back with it.
-        seen.forget_unaccepted();
-        this = Ledger { decoded: this.accepted, duplicates: 0, ..this };
-        ledger.add(&this);
-        return Err(failure);
-    }
-    for rejected in &rejects {
-        this.reject(rejected.reason());
-    }
-    let buried = dead::bury_rejects(app, stream, rejects).await?;
-    this.rejected_first = buried.first.values().sum();
-    count(stream, &this, &buried);
-    ledger.add(&this);
-    Ok(())
 }
 
 /// Queues one record whose identity its caller has judged, such as a drill [E4]. `Err` inside: no envelope can hold it.

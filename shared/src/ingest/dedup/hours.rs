@@ -7,12 +7,13 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
-use super::known::{Judged, MARK_BYTES, Mark, Marks, hour_of, page};
+use super::known::{Judged, MARK_BYTES, Mark, Marks, hour_of};
+use super::pages::{Chain, Page, Pages, Place};
 use super::turns::{self, Turn};
 use crate::error::BackendError;
 use crate::limits::{SEEN_HELD_MARKS, SEEN_KEPT, SEEN_MERGED_PAGES, SEEN_PAGE_BYTES, SEEN_TURN_SHARE};
 use crate::record::{Draft, SourceId, TenantId};
-use crate::store::{self, Expect, Key, PutError, Store, Version};
+use crate::store::{self, Key, Store, Version};
 use crate::time::{Clock, Timestamp};
 
 #[derive(Debug)]
@@ -36,8 +37,9 @@ struct Source {
 #[derive(Debug, Default)]
 struct Hour {
     marks: Marks,
-    pages: Vec<String>,
-    next_page: u64,
+    /// As many as are stored.
+    pages: usize,
+    next_page: i64,
 }
 
 impl Hours {
@@ -55,14 +57,11 @@ impl Hours {
         for draft in drafts {
             wanted.entry(draft.source.clone()).or_default().insert(hour_of(draft.observed_at));
         }
-        let held: usize =
-            self.sources.values().flat_map(|source| source.hours.values()).map(|hour| hour.marks.len()).sum();
-        if held > SEEN_HELD_MARKS {
+        if self.held() > SEEN_HELD_MARKS {
             self.forget();
         }
         let ours = |source: &SourceId| self.sources.get(source).is_some_and(|source| source.turn.is_some());
-        let overdue = self.since.is_some_and(|since| since.elapsed() >= SEEN_TURN_SHARE);
-        if overdue || !wanted.keys().all(ours) {
+        if self.is_overdue() || !wanted.keys().all(ours) {
             // All are let go before any is taken, and taken in one order: nobody waits for somebody who waits for them.
             self.leave(store, clock).await?;
             self.since = Some(Instant::now());
@@ -81,7 +80,7 @@ impl Hours {
             let source = self.sources.entry(name).or_default();
             let missing: Vec<i64> = hours.into_iter().filter(|hour| !source.hours.contains_key(hour)).collect();
             let read = try_join_all(missing.iter().map(|&hour| read_hour(store, &partition, hour))).await?;
-            source.hours.extend(missing.into_iter().zip(read));
+            source.hours.extend(missing.into_iter().zip(read.into_iter().map(|(hour, _)| hour)));
         }
         Ok(())
     }
@@ -98,19 +97,47 @@ impl Hours {
         }
     }
 
-    pub(super) async fn commit(&mut self, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
+    /// Takes what was accepted, as pages to be stored.
+    pub(super) fn stage(&mut self, clock: &Clock) -> Pages {
+        let mut chains = Vec::new();
         for (name, source) in &mut self.sources {
-            let partition = partition(&self.tenant, name);
             for (hour, marks) in std::mem::take(&mut source.pending) {
-                let expires = expires(clock, hour);
                 let held = source.hours.entry(hour).or_default();
-                append(store, &partition, hour, held, &page(marks.iter()), expires).await?;
-                if held.pages.len() >= SEEN_MERGED_PAGES {
-                    merge(store, &partition, hour, held, expires).await?;
-                }
+                let pages = Page::of(&marks, held.next_page);
+                held.next_page += pages.len() as i64;
+                let (place, partition) = (Place::Hour(name.clone(), hour), partition(&self.tenant, name));
+                chains.push(Chain { place, partition, expires: expires(clock, hour), pages });
+            }
+        }
+        Pages(chains)
+    }
+
+    /// These are stored; an hour that has many pages now gets one instead.
+    pub(super) async fn stored(&mut self, pages: Pages, store: &dyn Store) -> Result<(), BackendError> {
+        for Chain { place, partition, expires, pages } in pages.0 {
+            let Place::Hour(name, hour) = &place else { continue };
+            let held = self.sources.entry(name.clone()).or_default().hours.entry(*hour).or_default();
+            held.pages += pages.len();
+            held.next_page = pages.iter().map(|page| page.number + 1).fold(held.next_page, i64::max);
+            if held.pages >= SEEN_MERGED_PAGES {
+                merge(store, partition, place, held, expires).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether these can be judged while what was judged before is not stored yet: in the turn that is ours, by what is in memory.
+    pub(super) fn judges_ahead(&self, drafts: &[Draft]) -> bool {
+        let ours = |draft: &Draft| self.sources.get(&draft.source).is_some_and(|source| source.turn.is_some());
+        !self.is_overdue() && self.held() <= SEEN_HELD_MARKS && drafts.iter().all(ours)
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= SEEN_TURN_SHARE)
+    }
+
+    fn held(&self) -> usize {
+        self.sources.values().flat_map(|source| source.hours.values()).map(|hour| hour.marks.len()).sum()
     }
 
     pub(super) fn forget(&mut self) {
@@ -140,61 +167,38 @@ fn expires(clock: &Clock, hour: i64) -> Timestamp {
     observed.max(clock.now()) + SEEN_KEPT
 }
 
-fn sort_key(hour: i64, page: u64) -> String {
-    format!("{hour:08}/{page:08}")
-}
-
-async fn read_hour(store: &dyn Store, partition: &str, hour: i64) -> Result<Hour, BackendError> {
-    let mut read = Hour::default();
+/// What is stored of an hour, and under which names.
+async fn read_hour(store: &dyn Store, partition: &str, hour: i64) -> Result<(Hour, Vec<Key>), BackendError> {
+    let (mut read, mut keys) = (Hour::default(), Vec::new());
     for item in store::list_all(store, partition, &format!("{hour:08}/"), usize::MAX).await? {
         read.marks.read(&item.value);
-        read.next_page = item.key.sort.rsplit('/').next().and_then(|n| n.parse().ok()).map_or(0, |n: u64| n + 1);
-        read.pages.push(item.key.sort);
+        read.next_page = item.key.sort.rsplit('/').next().and_then(|n| n.parse().ok()).map_or(0, |n: i64| n + 1);
+        read.pages += 1;
+        keys.push(item.key);
     }
-    Ok(read)
-}
-
-/// Writes `bytes` as new pages. A page that another run took is skipped.
-async fn append(
-    store: &dyn Store,
-    partition: &str,
-    hour: i64,
-    held: &mut Hour,
-    bytes: &[u8],
-    expires: Timestamp,
-) -> Result<(), BackendError> {
-    for chunk in bytes.chunks(SEEN_PAGE_BYTES / MARK_BYTES * MARK_BYTES) {
-        let value = Bytes::copy_from_slice(chunk);
-        loop {
-            let key = Key::new(partition, sort_key(hour, held.next_page));
-            held.next_page += 1;
-            match store.put_if(&key, value.clone(), Expect::Absent, Some(expires)).await {
-                Ok(_) => {
-                    held.pages.push(key.sort);
-                    break;
-                }
-                Err(PutError::Conflict) => {}
-                Err(e) => return Err(e.unexpected("seen-set page")),
-            }
-        }
-    }
-    Ok(())
+    Ok((read, keys))
 }
 
 /// Writes the whole hour as new pages first and deletes the old ones then: a crash between leaves marks twice, which
 /// changes nothing. Merged is what is stored: memory also knows rows that were judged and not accepted.
 async fn merge(
     store: &dyn Store,
-    partition: &str,
-    hour: i64,
+    partition: String,
+    place: Place,
     held: &mut Hour,
     expires: Timestamp,
 ) -> Result<(), BackendError> {
-    let stored = read_hour(store, partition, hour).await?;
-    let mut merged = Hour { next_page: stored.next_page, ..Hour::default() };
-    append(store, partition, hour, &mut merged, &stored.marks.page(), expires).await?;
-    (held.pages, held.next_page) = (merged.pages, merged.next_page);
-    let old: Vec<Key> = stored.pages.into_iter().map(|sort| Key::new(partition, sort)).collect();
+    let Place::Hour(_, hour) = place else { return Ok(()) };
+    let (stored, old) = read_hour(store, &partition, hour).await?;
+    let bytes = Bytes::from(stored.marks.page());
+    let chunk = SEEN_PAGE_BYTES / MARK_BYTES * MARK_BYTES;
+    let chunks = (0..bytes.len()).step_by(chunk).map(|at| bytes.slice(at..bytes.len().min(at + chunk)));
+    let pages: Vec<Page> =
+        (stored.next_page..).zip(chunks).map(|(number, value)| Page { number, value, keys: Vec::new() }).collect();
+    let merged = Pages(vec![Chain { place, partition, expires, pages }]).store(store).await?;
+    let pages = || merged.0.iter().flat_map(|chain| &chain.pages);
+    held.pages = pages().count();
+    held.next_page = pages().map(|page| page.number + 1).fold(held.next_page, i64::max);
     try_join_all(old.iter().map(|key| store::remove(store, key))).await?;
     Ok(())
 }

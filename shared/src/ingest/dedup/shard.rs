@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::known::{Judged, MARK_BYTES, Mark, Marks, page};
+use super::known::{Judged, Mark, Marks};
+use super::pages::{Chain, Page, Pages, Place};
 use crate::error::BackendError;
-use crate::limits::{SEEN_PAGE_BYTES, SHARD_KNOWN, SHARD_KNOWN_MARKS, SHARDS_KNOWN};
+use crate::limits::{SHARD_KNOWN, SHARD_KNOWN_MARKS, SHARDS_KNOWN};
 use crate::record::Draft;
-use crate::store::{Expect, Key, PutError, Store};
+use crate::store::Store;
 use crate::time::{Clock, Timestamp};
 
 /// Pages of one listing.
@@ -86,7 +86,7 @@ impl Window {
         let oldest = now - SHARD_KNOWN.as_millis() as i64;
         loop {
             let after = self.last.unwrap_or(oldest);
-            let listed = store.list(&self.partition(), "", Some(&sort_key(after)), LISTED).await;
+            let listed = store.list(&self.partition(), "", Some(&Place::Shard.sort_key(after)), LISTED).await;
             let items = listed.inspect_err(|_| self.fresh = false)?;
             let count = items.len();
             for item in items {
@@ -135,22 +135,18 @@ impl Window {
         self.pending.extend_from_slice(marks);
     }
 
-    pub(super) async fn commit(&mut self, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
-        let pending = std::mem::take(&mut self.pending);
-        for marks in pending.chunks(SEEN_PAGE_BYTES / MARK_BYTES) {
-            let now = clock.now();
-            let value = Bytes::from(page(marks.iter()));
-            // Names grow, whatever the clock does: whoever reads on from a page misses none.
-            let mut written = now.as_millisecond().max(self.last.map_or(i64::MIN, |last| last + 1));
-            loop {
-                let key = Key::new(self.partition(), sort_key(written));
-                match store.put_if(&key, value.clone(), Expect::Absent, Some(kept_until(now))).await {
-                    Ok(_) => break,
-                    Err(PutError::Conflict) => written += 1,
-                    Err(e) => return Err(e.unexpected("seen-set page")),
-                }
-            }
-            self.remember(written, Instant::now(), marks.iter().map(|mark| mark.key).collect());
+    /// Takes what was accepted, as pages to be stored. Names grow, whatever the clock does: whoever reads on from a page misses
+    /// none.
+    pub(super) fn stage(&mut self, clock: &Clock) -> Pages {
+        let (now, marks) = (clock.now(), std::mem::take(&mut self.pending));
+        let first = now.as_millisecond().max(self.last.map_or(i64::MIN, |last| last + 1));
+        let (partition, expires) = (self.partition(), kept_until(now));
+        Pages(vec![Chain { place: Place::Shard, partition, expires, pages: Page::of(&marks, first) }])
+    }
+
+    pub(super) fn stored(&mut self, pages: Pages) {
+        for page in pages.0.into_iter().flat_map(|chain| chain.pages) {
+            self.remember(page.number, Instant::now(), page.keys);
         }
         // What was judged and then refused is not known.
         for key in self.judged.drain(..) {
@@ -158,7 +154,6 @@ impl Window {
                 self.marks.remove(key);
             }
         }
-        Ok(())
     }
 
     /// What was judged and not accepted is in memory alone: everything is read again.
@@ -170,8 +165,4 @@ impl Window {
 /// Longer than it is known: who begins to read it now must find all of it.
 fn kept_until(now: Timestamp) -> Timestamp {
     now + 2 * SHARD_KNOWN
-}
-
-fn sort_key(written: i64) -> String {
-    format!("{written:016}")
 }

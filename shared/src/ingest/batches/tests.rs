@@ -1,0 +1,152 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::app::Seams;
+use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
+use crate::faults::sink::FaultySink;
+use crate::faults::upstream::Scripted;
+use crate::faults::{Fault, Faults, Faulty};
+use crate::ingest::ingest;
+use crate::limits::SEEN_TURN_SHARE;
+use crate::record::{Data, Envelope, EventId, Observation, Origin, SourceId, StreamId, TenantId, WhenFull};
+use crate::settings::Settings;
+use crate::sources::identify;
+use crate::time::{Clock, Rng};
+
+const SOURCE: &str = "firms_viirs_snpp";
+
+struct World {
+    app: App,
+    embedded: Embedded,
+    queue: Faults,
+    store: Faults,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> World {
+        let clock = Clock::simulated("2026-08-01T00:10:00Z".parse().unwrap());
+        let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
+        let embedded = Embedded::on_disk(&MemoryDisk::default(), options).unwrap();
+        let (queue, store) = (Faults::none(), Faults::none());
+        let folder = tempfile::tempdir().unwrap();
+        let seams = Seams {
+            queue: Arc::new(Faulty::new(embedded.clone(), queue.clone())),
+            store: Arc::new(Faulty::new(embedded.clone(), store.clone())),
+            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+            sink: Arc::new(FaultySink::memory()),
+            upstream: Arc::new(Scripted::new([])),
+        };
+        let app = App::new(Settings::local(), seams, clock, Rng::seeded(1));
+        World { app, embedded, queue, store, _folder: folder }
+    }
+
+    fn stream(&self, id: &str) -> Stream {
+        Stream {
+            id: StreamId::new(id).unwrap(),
+            source: SourceId::new(SOURCE).unwrap(),
+            tenant: TenantId::new("test").unwrap(),
+            granted: false,
+            when_full: WhenFull::Refuse,
+        }
+    }
+
+    fn rows(&self, count: usize) -> impl Iterator<Item = Row> {
+        let at = self.app.clock.now();
+        (0..count).map(move |n| {
+            identify(Observation {
+                origin: Origin::default(),
+                source: SourceId::new(SOURCE).unwrap(),
+                observed_at: at,
+                published_at: None,
+                geometry: None,
+                position: None,
+                derived_from: None,
+                quality: Vec::new(),
+                alert: None,
+                data: Data::of(&json!({ "satellite": n.to_string() })).unwrap(),
+                rank: 0,
+            })
+        })
+    }
+
+    async fn offer(&self, seen: &mut Seen, count: usize) -> (Ledger, Result<(), IngestError>) {
+        let mut ledger = Ledger::default();
+        let taken = ingest(&self.app, &self.stream("a"), seen, &mut ledger, self.rows(count)).await;
+        (ledger, taken)
+    }
+
+    /// The events that wait in the queue, one of each record.
+    fn queued(&self) -> Vec<EventId> {
+        let mut events = Vec::new();
+        let visit = |body: &[u8]| {
+            let envelope = Envelope::decode(&body.to_vec().into()).unwrap();
+            events.extend(envelope.unpack().unwrap().iter().map(|record| record.event));
+        };
+        self.embedded.each_body(&self.app.settings.queues.high, visit).unwrap();
+        events
+    }
+}
+
+fn distinct(events: &[EventId]) -> usize {
+    events.iter().collect::<BTreeSet<_>>().len()
+}
+
+/// The third batch is judged while the second one is refused.
+#[tokio::test(start_paused = true)]
+async fn s12_a_batch_judged_ahead_of_a_refused_one_is_new_when_it_comes_again() {
+    let world = World::new();
+    let mut seen = Seen::of_tenant(&TenantId::new("test").unwrap());
+    world.queue.script([Fault::None, Fault::Before]);
+    let (first, refused) = world.offer(&mut seen, 3_000).await;
+    assert!(matches!(refused, Err(IngestError::Backend(_))), "{refused:?}");
+    assert_eq!((first.decoded, first.accepted, first.new), (1_000, 1_000, 1_000));
+    let (again, taken) = world.offer(&mut seen, 3_000).await;
+    taken.unwrap();
+    assert_eq!((again.decoded, again.new, again.duplicates), (3_000, 2_000, 1_000));
+    let queued = world.queued();
+    assert_eq!((queued.len(), distinct(&queued)), (3_000, 3_000), "each once");
+}
+
+/// What the queue took is in the ledger also when the seen-set cannot be told; it comes again with the same identity.
+#[tokio::test(start_paused = true)]
+async fn s12_what_the_seen_set_was_not_told_comes_again_and_nothing_is_left_out() {
+    for calls_before in 0..12 {
+        let world = World::new();
+        let mut seen = Seen::of_tenant(&TenantId::new("test").unwrap());
+        world.store.script((0..calls_before).map(|_| Fault::None).chain([Fault::Before]));
+        let (first, failed) = world.offer(&mut seen, 3_000).await;
+        let queued = world.queued();
+        assert_eq!((first.accepted, first.decoded), (queued.len() as u64, queued.len() as u64), "{calls_before}");
+        if failed.is_ok() {
+            assert_eq!(queued.len(), 3_000, "{calls_before}");
+        }
+        world.store.quiet();
+        let (_, taken) = world.offer(&mut seen, 3_000).await;
+        taken.unwrap();
+        assert_eq!(distinct(&world.queued()), 3_000, "{calls_before}");
+        assert!(world.queued().len() <= 3_000 + 2 * BATCH_RECORDS, "two batches come again at most: {calls_before}");
+    }
+}
+
+/// Each send lasts as long as a turn, so that the other stream has the next one.
+#[tokio::test(start_paused = true)]
+async fn s12_a_turn_is_given_away_only_when_what_was_judged_in_it_is_stored() {
+    let world = World::new();
+    world.queue.script((0..20).map(|_| Fault::Late(SEEN_TURN_SHARE + Duration::from_millis(1))));
+    let body = async |id| {
+        let (mut seen, mut ledger) = (Seen::of_tenant(&TenantId::new("test").unwrap()), Ledger::default());
+        ingest(&world.app, &world.stream(id), &mut seen, &mut ledger, world.rows(4_000)).await.unwrap();
+        ledger
+    };
+    let (a, b) = tokio::join!(body("a"), body("b"));
+    assert_eq!((a.new + b.new, a.duplicates + b.duplicates), (4_000, 4_000));
+    let queued = world.queued();
+    assert_eq!((queued.len(), distinct(&queued)), (4_000, 4_000), "each once");
+}

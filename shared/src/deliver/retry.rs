@@ -14,7 +14,7 @@ pub async fn send(app: &App, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
         Lane::Bulk => TRY_WAITS,
     };
     let breaker = app.breakers.lane(lane);
-    let mut outcomes: Vec<Sent> = Vec::new();
+    let mut outcomes = vec![Sent::Retry("the circuit breaker is open".into()); records.len()];
     let mut open: Vec<usize> = (0..records.len()).collect();
     for wait in waits {
         if open.is_empty() {
@@ -34,14 +34,10 @@ pub async fn send(app: &App, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
         };
         let failed = sent.iter().any(|outcome| matches!(outcome, Sent::Retry(_)));
         breaker.record(!failed);
-        if outcomes.is_empty() {
-            outcomes = sent;
-        } else {
-            open.iter().zip(sent).for_each(|(&i, outcome)| outcomes[i] = outcome);
+        for (&i, outcome) in open.iter().zip(sent) {
+            outcomes[i] = outcome;
         }
         open.retain(|&i| matches!(outcomes[i], Sent::Retry(_)));
     }
-    // None for a record that the breaker kept from every try.
-    outcomes.resize_with(records.len(), || Sent::Retry("the circuit breaker is open".into()));
     outcomes
 }

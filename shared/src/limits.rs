@@ -71,9 +71,10 @@ pub const BREAKER_OPEN: Duration = Duration::from_secs(60);
 pub const BREAKER_OPEN_CRITICAL: Duration = Duration::from_secs(1);
 /// A probe that has not reported by then is replaced: longer than a try lasts.
 pub const PROBE: Duration = Duration::from_secs(10);
-/// While the bulk lane's breaker is open, the broker is asked whether it answers: this long after the last answer, and for
-/// this long.
+/// While the bulk lane's breaker is open, the broker is asked whether it answers, and the answer is waited for so long.
 pub const ASK_FOR_RETURN: Duration = Duration::from_secs(1);
+/// It is asked again so soon after: a returned broker is noticed before a person would.
+pub const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The CRITICAL queue's write starts when the broker has not acknowledged by then [E2].
 pub const HEDGE: Duration = Duration::from_millis(50);

@@ -230,6 +230,37 @@ async fn r2_an_outage_burns_no_receives_and_what_waited_is_delivered_once_after_
     );
 }
 
+/// R2, F4: however long the sink was away, and whatever was under way when it went or came back, bulk flows within seconds of its return
+/// and nothing is left behind for a long pause.
+#[tokio::test(start_paused = true)]
+async fn r2_nothing_stalls_after_an_outage_of_any_length() {
+    let mut slowest = Duration::ZERO;
+    for seed in 0..40 {
+        let sim = Simulated::new(seed);
+        for n in 0..40 {
+            sim.ingest([HIGH, NORMAL, LOW][n % 3], n * 50..(n + 1) * 50).await;
+        }
+        sim.sink.delay(Duration::from_millis(20));
+        let rng = Rng::seeded(seed);
+        let within = |most: u64| Duration::from_millis(u64::from_be_bytes(rng.bytes()) % most);
+        let delivering = sim.deliver();
+        tokio::time::sleep(within(60)).await;
+        // Several short ones, or one that lasts.
+        for _ in 0..1 + seed % 3 {
+            sim.sink.outage(true);
+            tokio::time::sleep(within(40_000)).await;
+            sim.sink.outage(false);
+            tokio::time::sleep(within(300)).await;
+        }
+        let returned = tokio::time::Instant::now();
+        sim.drained(Duration::from_secs(120)).await;
+        delivering.stop().await;
+        slowest = slowest.max(returned.elapsed());
+        eprintln!("seed {seed}: {:?}", returned.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+}
+
 /// Q5: a slow sink keeps envelopes in hand far longer than their visibility.
 #[tokio::test(start_paused = true)]
 async fn q5_what_is_in_hand_stays_hidden_however_slow_the_sink_is() {

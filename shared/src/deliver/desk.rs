@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::breaker::BreakerState;
 use crate::error::BackendError;
 use crate::limits::{
-    ASK_FOR_RETURN, BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, CRITICAL_FLOOD, CRITICAL_PARALLEL, HAND_CRITICAL,
+    ASK_AGAIN, BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, CRITICAL_FLOOD, CRITICAL_PARALLEL, HAND_CRITICAL,
     HAND_ENVELOPES, QUEUE_BATCH, VISIBILITY,
 };
 use crate::queue::{Body, Delivery, Receipt, Settle};
@@ -163,7 +163,7 @@ impl<'a> Desk<'a> {
         let app = self.app;
         if self.asking.is_empty() && app.breakers.lane(Lane::Bulk).holds_back() {
             self.asking.push(Box::pin(async move {
-                tokio::time::sleep(ASK_FOR_RETURN).await;
+                tokio::time::sleep(ASK_AGAIN).await;
                 app.sink.answers().await
             }));
         }

@@ -21,7 +21,11 @@ pub async fn send(app: &App, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
             break;
         }
         if wait > Duration::ZERO {
-            tokio::time::sleep(app.rng.jitter(wait)).await;
+            // A broker that is back is not waited for any longer [R2].
+            tokio::select! { biased;
+                () = app.breakers.changed() => {}
+                () = tokio::time::sleep(app.rng.jitter(wait)) => {}
+            }
         }
         if !breaker.admit() {
             break;

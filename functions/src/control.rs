@@ -340,6 +340,7 @@ async fn status(asked: Asked<'_>) -> Answer {
     let report = report::last(asked.store()).await?;
     let waits = report.map(|report| json!({ "at": rfc3339(report.at), "tiers": report.waits }));
     let status = json!({
+        "at": rfc3339(app.clock.now()),
         "stage": app.settings.stage,
         "producer_id": app.settings.producer_id,
         "queues": queues,

@@ -331,6 +331,55 @@ async fn p4_a_flood_of_alerts_goes_out_while_the_bulk_lane_is_away() {
     delivering.stop().await;
 }
 
+/// P4: in a flood alerts share the bulk lane's room with the other tiers, and go on at their own pace when it has none.
+#[tokio::test(start_paused = true)]
+async fn p4_a_flood_of_alerts_neither_stops_the_others_nor_waits_for_them() {
+    let sim = Simulated::new(18);
+    let key = sim.sender("butte").await;
+    sim.open_breaker(Lane::Critical);
+    for n in 0..600 {
+        assert!(matches!(sim.alert(&key, actual(&format!("F{n}"))).await, Verdict::Taken { .. }));
+    }
+    for n in 0..60 {
+        sim.ingest(LOW, n * 50..(n + 1) * 50).await;
+    }
+    sim.sink.delay(Duration::from_millis(100));
+    let delivering = sim.deliver();
+    // The queue's copies of alerts come a few seconds after them.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let low = sim.stored("wildfire-historical").len();
+    assert!(low > 0 && sim.depth(Tier::Critical).await.total() > 400, "{low} records of LOW went out in the flood");
+    // Four at once, ten times a second.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(sim.stored(CRITICAL_TOPIC).len(), 600);
+    delivering.stop().await;
+}
+
+/// P7: after an outage of minutes the alerts go first where more people are told to be, whatever their age.
+#[tokio::test(start_paused = true)]
+async fn p7_after_an_outage_alerts_go_by_people() {
+    let sim = Simulated::new(19);
+    let key = sim.sender("butte").await;
+    sim.sink.outage(true);
+    for people in 1..=12 {
+        let mut alert: serde_json::Value = serde_json::from_str(&actual(&format!("P{people}"))).unwrap();
+        alert["population"] = (people * 1_000).into();
+        assert!(matches!(sim.alert(&key, alert.to_string()).await, Verdict::Taken { .. }));
+    }
+    let delivering = sim.deliver();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    sim.sink.outage(false);
+    sim.drained(Duration::from_secs(10)).await;
+    delivering.stop().await;
+    let people =
+        |value: &[u8]| serde_json::from_slice::<serde_json::Value>(value).unwrap()["data"]["population"].as_u64();
+    let order: Vec<u64> = sim.stored(CRITICAL_TOPIC).iter().filter_map(|record| people(&record.value)).collect();
+    assert_eq!(order.len(), 12);
+    // One was the probe, and one may not have been due yet.
+    let first = &order[..8];
+    assert!((7..=12).all(|thousands| first.contains(&(thousands * 1_000))), "{order:?}");
+}
+
 /// R4: what only one topic cannot take is tried ever more rarely, so that it never uses up its receives.
 #[tokio::test(start_paused = true)]
 async fn r4_one_topic_away_uses_up_no_receives() {

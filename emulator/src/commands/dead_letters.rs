@@ -198,7 +198,7 @@ async fn redrive(endpoint: &EndpointArgs, chosen: &ChosenArgs) -> Result<Exit, F
             }
             print(letters.iter().map(|letter| if endpoint.json { letter.to_string() } else { tried(letter) }))?;
             waits = match page["waits"].as_str() {
-                Some(why) if letters.is_empty() && waits == WAITS => {
+                Some(why) if letters.is_empty() && waits >= WAITS => {
                     say(format_args!("{why}; the rest stays dead letters: run this again later"));
                     break 'chosen;
                 }
@@ -207,15 +207,11 @@ async fn redrive(endpoint: &EndpointArgs, chosen: &ChosenArgs) -> Result<Exit, F
                         say(format_args!("waiting: {why}"));
                     }
                     tokio::time::sleep(AGAIN).await;
-                    waits + 1
+                    if letters.is_empty() { waits + 1 } else { 1 }
                 }
                 None => 0,
             };
             if page["next"].is_null() {
-                // A letter that was named and had no room is asked for again.
-                if waits > 0 {
-                    continue;
-                }
                 break;
             }
             body.insert("after".into(), page["next"].clone());

@@ -3,11 +3,16 @@
 use reqwest::Method;
 use serde_json::Value;
 use streammanager::record::Tier;
+use streammanager::time::Timestamp;
 use streammanager_host::exit::{Exit, Failure};
 
 use super::operate::{call, show, table};
 use crate::cli::EndpointArgs;
 
+/// A delivery on duty reports every few seconds.
+const REPORT_SECONDS: i64 = 60;
+/// Messages of a queue that takes 10,000: sources that feed it wait already [Q3].
+const MANY: u64 = 8_000;
 /// A longest wait beyond this is worth a person's look: the bound that no record should reach [P6].
 const LONG_SECONDS: f64 = 12.0 * 60.0;
 
@@ -20,9 +25,8 @@ fn lines(status: &Value) -> Vec<String> {
     let heads = ["tier", "waiting", "oldest", "expected wait", "longest possible", "longest seen"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for tier in Tier::ALL.map(Tier::name) {
-        let (depth, wait) = (&status["queues"][tier], &status["waits"]["tiers"][tier]);
-        let waiting: u64 = ["visible", "in_flight", "delayed"].iter().filter_map(|part| depth[*part].as_u64()).sum();
-        let mut row = vec![tier.to_owned(), waiting.to_string()];
+        let wait = &status["waits"]["tiers"][tier];
+        let mut row = vec![tier.to_owned(), waiting(status, tier).to_string()];
         row.extend(
             ["oldest_s", "expected_s", "longest_possible_s", "longest_seen_s"].map(|field| seconds(&wait[field])),
         );
@@ -47,16 +51,36 @@ fn action(status: &Value) -> String {
     let long = Tier::ALL.map(Tier::name).into_iter().find(|tier| {
         status["waits"]["tiers"][*tier]["longest_possible_s"].as_f64().is_some_and(|possible| possible > LONG_SECONDS)
     });
-    if is_open("critical") || is_open("bulk") {
+    let many = Tier::ALL.map(Tier::name).into_iter().find(|tier| waiting(status, tier) > MANY);
+    let anything = Tier::ALL.map(Tier::name).into_iter().any(|tier| waiting(status, tier) > 0);
+    if anything && !is_reported(status) {
+        "do       nobody delivers what waits: look whether the system's deliver function runs".to_owned()
+    } else if is_open("critical") || is_open("bulk") {
         "do       look at Kafka: what comes is queued and goes out by itself when the broker takes records again"
             .to_owned()
     } else if let Some(tier) = long {
         format!(
             "do       {tier} may wait longer than 12 minutes: give the broker more room, or stop streams that feed this tier"
         )
+    } else if let Some(tier) = many {
+        format!(
+            "do       the {tier} queue is nearly full: give the broker more room, or stop streams that feed this tier"
+        )
     } else {
         "do       nothing: all is well".to_owned()
     }
+}
+
+/// Whether the delivery on duty has reported lately, by the system's own clock.
+fn is_reported(status: &Value) -> bool {
+    let at = |value: &Value| value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    let age = at(&status["at"]).zip(at(&status["waits"]["at"])).map(|(now, then)| now.duration_since(then).as_secs());
+    age.is_some_and(|seconds| seconds < REPORT_SECONDS)
+}
+
+fn waiting(status: &Value, tier: &str) -> u64 {
+    let depth = &status["queues"][tier];
+    ["visible", "in_flight", "delayed"].iter().filter_map(|part| depth[*part].as_u64()).sum()
 }
 
 fn seconds(value: &Value) -> String {
@@ -77,6 +101,7 @@ mod tests {
     fn status(breaker: &str, low_possible: f64) -> Value {
         let wait = |possible: f64| json!({ "oldest_s": 0.004, "expected_s": 3.25, "longest_possible_s": possible, "longest_seen_s": 130.0 });
         json!({
+            "at": "2026-09-01T19:00:03.000Z",
             "queues": { "LOW": { "visible": 7, "in_flight": 2, "delayed": 1 } },
             "circuit_breaker": { "critical": "closed", "bulk": breaker },
             "streams": { "registered": 5, "active": 4 },
@@ -94,6 +119,12 @@ mod tests {
         assert!(high.contains('-'), "nothing is known of it: {high}");
         assert!(shown.contains("4 of 5 active") && shown.ends_with("nothing: all is well"), "{shown}");
         assert!(lines(&status("half_open", 40.0)).join("\n").ends_with("takes records again"));
+        let mut stale = status("closed", 40.0);
+        stale["at"] = "2026-09-01T19:02:00.000Z".into();
+        assert!(lines(&stale).join("\n").contains("nobody delivers"));
+        let mut full = status("closed", 40.0);
+        full["queues"]["HIGH"] = json!({ "visible": 8_001 });
+        assert!(lines(&full).join("\n").contains("the HIGH queue is nearly full"));
         assert!(lines(&status("closed", 721.0)).join("\n").contains("LOW may wait longer than 12 minutes"));
     }
 }

@@ -170,7 +170,7 @@ async fn keep(
         let before = existing.as_ref().and_then(|item| parse(&item.value).ok());
         if existing.is_none() && place.is_none() {
             // What is redriven was kept before: it stays, also beyond the bound.
-            if !room.take(raw.len() as u64) && redriven.is_none() {
+            if redriven.is_none() && !room.take(raw.len() as u64) {
                 return Ok(Stored::Beyond);
             }
             place = Some(());

@@ -122,18 +122,23 @@ async fn leased(app: &App, wanted: &Redrive, by: &str) -> Result<Redriven, Contr
         Redrive::Letter(id) => {
             let letter =
                 find(&*app.store, *id).await?.ok_or_else(|| ControlError::Unknown(format!("dead letter {id}")))?;
-            audit::write(app, Action::DeadLettersRedriven, by, &id.to_string(), "").await?;
             (vec![letter], None, now, true)
         }
         Redrive::Selected { selection, after, began } => {
             let listing = page(&*app.store, selection, after.as_deref(), REDRIVE_PAGE).await?;
-            let first = after.is_none() && !listing.letters.is_empty();
-            if first {
-                audit::write(app, Action::DeadLettersRedriven, by, &selection.words(), "").await?;
-            }
             (listing.letters, listing.next, began.unwrap_or(now), false)
         }
     };
+    // What failed since the caller's first page is not tried once more; a first page and a named letter try all.
+    let failed_since = match wanted {
+        Redrive::Selected { began, .. } => *began,
+        Redrive::Letter(_) => None,
+    };
+    let subject = match wanted {
+        Redrive::Letter(id) => id.to_string(),
+        Redrive::Selected { selection, .. } => selection.words(),
+    };
+    let mut audited = false;
     let mut redriven = Redriven { letters: Vec::new(), began, next: end, waits: None };
     let (mut gone, until) = (Gone::default(), Instant::now() + REDRIVE_PAGE_TIME);
     let mut last = match wanted {
@@ -143,13 +148,17 @@ async fn leased(app: &App, wanted: &Redrive, by: &str) -> Result<Redriven, Contr
     let mut failure = Ok(());
     for letter in letters {
         let key = letter.key();
-        if letter.redriven_at.is_some_and(|at| at >= began) {
+        if failed_since.is_some_and(|began| letter.redriven_at.is_some_and(|at| at >= began)) {
             last = Some(key.sort);
             continue;
         }
         if Instant::now() >= until {
             redriven.next = last.or(Some(String::new()));
             break;
+        }
+        if !audited && filled(app).await?.is_none() {
+            audit::write(app, Action::DeadLettersRedriven, by, &subject, "").await?;
+            audited = true;
         }
         match one(app, &letter, by_id, &mut gone).await {
             Ok(Step::Done(tried)) => redriven.letters.extend(tried),
@@ -218,6 +227,10 @@ async fn one(app: &App, listed: &DeadLetter, by_id: bool, gone: &mut Gone) -> Re
         Became::Wait(why) => Ok(Step::Wait(why)),
         Became::Held(why) => Ok(Step::Done(Some(tried(Outcome::Held, &Ledger::default(), why)))),
         Became::Accounted(ledger, words) => {
+            if ledger.accepted + ledger.duplicates + ledger.rejected == 0 {
+                let words = "no record was found in it".to_owned();
+                return Ok(Step::Done(Some(tried(Outcome::Held, &ledger, words))));
+            }
             // Failed in the same way, or met again meanwhile, it has another version, and stays.
             gone.remove(app, &letter, version).await?;
             let outcome = match (ledger.rejected, ledger.accepted) {
@@ -260,16 +273,29 @@ fn is_alert(letter: &DeadLetter) -> bool {
 async fn again(app: &App, letter: &DeadLetter) -> Result<Became, BackendError> {
     let lineage = Arc::new(letter.lineage());
     if let Form::Published { .. } = letter.form {
-        return match original::refused(app, letter).await? {
-            Some(record) => sent_again(app, letter, record, &lineage).await,
-            None => Ok(gone_bytes()),
+        return match original::refused(app, letter).await {
+            Ok(Some(record)) => sent_again(app, letter, record, &lineage).await,
+            Ok(None) => Ok(gone_bytes()),
+            Err(problem) => held_if_unreadable(problem),
         };
     }
-    let Some(bytes) = original::raw(&*app.blobs, letter).await? else { return Ok(gone_bytes()) };
+    let bytes = match original::raw(&*app.blobs, letter).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(gone_bytes()),
+        Err(problem) => return held_if_unreadable(problem),
+    };
     if is_alert(letter) {
         alert(app, letter, bytes, lineage).await
     } else {
         taken_in(app, letter, bytes, lineage).await
+    }
+}
+
+/// What is stored of one letter and cannot be read holds up no other one.
+fn held_if_unreadable(problem: BackendError) -> Result<Became, BackendError> {
+    match problem {
+        BackendError::Fatal(words) => Ok(Became::Held(words)),
+        away @ BackendError::Retry(_) => Err(away),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::STORED_AHEAD;
 use crate::time::Timestamp;
 
 /// Interruptions that are remembered: far more than a record can have lived through, since none waits longer than minutes of
@@ -26,14 +27,22 @@ pub struct AgeClock {
 impl AgeClock {
     /// Stands still from `now` on, unless it does already.
     pub fn stop(&mut self, now: Timestamp) {
+        self.forget_after(now);
         self.stands_since.get_or_insert(now);
     }
 
     /// Runs from `now` on.
     pub fn go_on(&mut self, now: Timestamp) {
+        self.forget_after(now);
         if let Some(since) = self.stands_since.take() {
             self.stood_still(since, now);
         }
+    }
+
+    /// An interruption that ends later than now was noted before the clock was set back: what it says of this hour is wrong.
+    fn forget_after(&mut self, now: Timestamp) {
+        self.stood.retain(|(_, until)| *until <= now + STORED_AHEAD);
+        self.stands_since = self.stands_since.map(|since| since.min(now));
     }
 
     /// Nothing was delivered in this time.
@@ -113,6 +122,11 @@ mod tests {
         assert_eq!(clock.age(at(50), at(40)), Duration::ZERO);
         clock.go_on(at(40));
         assert_eq!(clock.age(at(0), at(50)), minutes(50));
+        clock.stood_still(at(60), at(180));
+        clock.stop(at(120));
+        assert_eq!(clock.age(at(90), at(120)), minutes(30), "set back into an interruption, it forgets that one");
+        clock.go_on(at(140));
+        assert_eq!(clock.age(at(110), at(150)), minutes(20), "and remembers what comes");
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub(super) struct Desk<'a> {
     next_number: u64,
     scheduler: Scheduler,
     age: AgeClock,
+    critical_away_since: Option<Instant>,
     critical_pace: Pace,
     bulk_pace: Pace,
     /// Of each tier the longest wait that ended, in the sink's time.
@@ -97,6 +98,7 @@ impl<'a> Desk<'a> {
             report_due: Instant::now() + report::EVERY,
             scheduler: Scheduler::default(),
             age,
+            critical_away_since: None,
             critical_pace: Pace::default(),
             bulk_pace: Pace::default(),
             longest_seen: BTreeMap::new(),
@@ -123,12 +125,26 @@ impl<'a> Desk<'a> {
         self.in_work.values().filter(|work| work.tier == tier).count()
     }
 
-    /// The age clock stands still while the bulk lane is away [P6].
+    /// The age clock stands still while the bulk lane is away [P6], and so does the patience of alerts with their lane.
     pub(super) fn look_at_breakers(&mut self) {
         let now = self.app.clock.now();
         match self.app.breakers.lane(Lane::Bulk).state() {
             BreakerState::Closed => self.age.go_on(now),
             BreakerState::Open | BreakerState::HalfOpen => self.age.stop(now),
+        }
+        let now = Instant::now();
+        match self.app.breakers.lane(Lane::Critical).state() {
+            // Nobody was overtaken while nobody went [P7].
+            BreakerState::Closed => {
+                if let Some(since) = self.critical_away_since.take() {
+                    for held in self.hand(Tier::Critical) {
+                        held.overtaken_since = (held.overtaken_since + (now - since)).min(now);
+                    }
+                }
+            }
+            BreakerState::Open | BreakerState::HalfOpen => {
+                self.critical_away_since.get_or_insert(now);
+            }
         }
     }
 
@@ -203,7 +219,16 @@ impl<'a> Desk<'a> {
                     let usual = self.usual.entry(tier).or_insert(f64::from(envelope.count));
                     *usual += USUAL_SHARE * (f64::from(envelope.count) - *usual);
                     let now = Instant::now();
-                    self.keep(Held { envelope, receipt, receives, thread, urgency, taken_at: now, due: now });
+                    self.keep(Held {
+                        envelope,
+                        receipt,
+                        receives,
+                        thread,
+                        urgency,
+                        overtaken_since: now,
+                        taken_at: now,
+                        due: now,
+                    });
                 }
                 Err(e) => {
                     let queue = app.settings.queues.tier(tier);
@@ -231,15 +256,11 @@ impl<'a> Desk<'a> {
         self.hand(envelope.tier).iter_mut().find(|held| held.envelope.id == envelope.id)
     }
 
-    /// By age, so that what was given back, and what is left of an older envelope, goes first. Alerts by id, so that of one
-    /// thread the older message is always found first, wherever the clock was set to.
+    /// By id, which grows wherever the clock is set to: of one thread the older message is always found first, and what was
+    /// given back goes first again.
     fn insert(&mut self, held: Held) {
-        let age = |held: &Held| match held.envelope.tier {
-            Tier::Critical => (None, held.envelope.id),
-            Tier::High | Tier::Normal | Tier::Low => (Some(held.envelope.accepted_at), held.envelope.id),
-        };
         let hand = self.hand(held.envelope.tier);
-        let at = hand.partition_point(|other| age(other) <= age(&held));
+        let at = hand.partition_point(|other| other.envelope.id <= held.envelope.id);
         hand.insert(at, held);
     }
 
@@ -248,14 +269,15 @@ impl<'a> Desk<'a> {
         // While the bulk lane is away there is nothing to share: CRITICAL then goes by itself.
         let flooded = self.app.breakers.lane(Lane::Bulk).state() == BreakerState::Closed
             && self.in_hand(Tier::Critical) as u64 > CRITICAL_FLOOD.min(HAND_CRITICAL as u64 - QUEUE_BATCH as u64);
-        if !flooded {
+        // In a flood alerts share the bulk lane's room, and take what time it has none.
+        if !flooded || !self.bulk_has_room() {
             while let Some(at) = self.next_critical() {
                 self.start(Tier::Critical, at);
             }
         }
         while self.bulk_has_room() {
             let critical = if flooded { self.next_critical() } else { None };
-            match self.scheduler.next(Tier::ALL.map(|tier| self.front(tier, critical))) {
+            match self.scheduler.next(Tier::ALL.map(|tier| self.front(tier, flooded, critical))) {
                 Some(Tier::Critical) => self.start(Tier::Critical, critical.unwrap_or_default()),
                 Some(tier) => self.start(tier, 0),
                 None => break,
@@ -263,10 +285,15 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// What a tier has to offer; `critical`: whether CRITICAL takes part, with an alert that may start.
-    fn front(&self, tier: Tier, critical: Option<usize>) -> Front {
+    /// What a tier has to offer; `flooded`: CRITICAL takes part; `critical`: the alert of it that may start.
+    fn front(&self, tier: Tier, flooded: bool, critical: Option<usize>) -> Front {
         if tier == Tier::Critical {
-            return critical.map_or(Front::Empty, |_| Front::Ready { records: 1, served_as: tier });
+            return match critical {
+                Some(_) => Front::Ready { records: 1, served_as: tier },
+                // As many as may be are in work, and others wait.
+                None if flooded => Front::Awaited,
+                None => Front::Empty,
+            };
         }
         match self.hands.get(&tier).and_then(VecDeque::front) {
             Some(held) => {
@@ -292,7 +319,7 @@ impl<'a> Desk<'a> {
             let first = held.thread.as_deref().is_none_or(|thread| threads.insert(thread));
             first && held.due <= now
         });
-        let urgent = |held: &Held| held.urgency.rank(now.saturating_duration_since(held.taken_at));
+        let urgent = |held: &Held| held.urgency.rank(now.saturating_duration_since(held.overtaken_since));
         // Of equals the first, which is the oldest.
         let most = startable.reduce(|most, next| if urgent(next.1) > urgent(most.1) { next } else { most });
         most.map(|(at, _)| at)
@@ -341,24 +368,26 @@ impl<'a> Desk<'a> {
     pub(super) fn done(&mut self, done: Done) {
         let Some(work) = self.in_work.remove(&done.number) else { return };
         let goes_on = self.in_work.values().any(|other| lane(other.tier) == lane(work.tier));
-        let now = Instant::now();
         match done.result {
+            // A copy of what the broker has, and has had for long.
+            Ok(Worked::Settled { records: 0 }) => self.pace(work.tier).failed(goes_on),
             Ok(Worked::Settled { records }) => {
-                self.pace(work.tier).took(records, goes_on, now);
+                let waited = Tier::ALL.into_iter().any(|tier| lane(tier) == lane(work.tier) && self.in_hand(tier) > 0);
+                self.pace(work.tier).took(records, goes_on, waited, Instant::now());
                 let age = self.age.age(work.accepted_at, self.app.clock.now());
                 let seen = self.longest_seen.entry(work.tier).or_default();
                 *seen = age.max(*seen);
             }
             Ok(Worked::Waits(held)) => {
-                self.pace(work.tier).failed(goes_on, now);
+                self.pace(work.tier).failed(goes_on);
                 // Received again in the meantime, it is in hand already, with the receipt that settles it.
                 if self.kept(&held.envelope).is_none() {
                     self.insert(*held);
                 }
             }
-            Ok(Worked::Hidden) => self.pace(work.tier).failed(goes_on, now),
+            Ok(Worked::Hidden) => self.pace(work.tier).failed(goes_on),
             Err(problem) => {
-                self.pace(work.tier).failed(goes_on, now);
+                self.pace(work.tier).failed(goes_on);
                 warn_if_away(Err(problem));
             }
         }
@@ -389,11 +418,13 @@ impl<'a> Desk<'a> {
         let of = |tier: Tier| {
             let held = self.hands.get(&tier).into_iter().flatten();
             let in_work = self.in_work.values().filter(|work| work.tier == tier);
+            let records = held.clone().map(|held| u64::from(held.envelope.count)).sum::<u64>();
+            let critical = if tier == Tier::Critical { in_work.clone().count() as u64 } else { 0 };
             let accepted = held.clone().map(|held| held.envelope.accepted_at);
             let accepted = accepted.chain(in_work.clone().map(|work| work.accepted_at));
             TierBacklog {
-                held: (held.clone().count() + in_work.count()) as u64,
-                records: held.map(|held| u64::from(held.envelope.count)).sum(),
+                held: (held.count() + in_work.count()) as u64,
+                records: records + critical,
                 usual: self.usual.get(&tier).copied().unwrap_or(tier.largest_send() as f64),
                 oldest: accepted.map(|at| self.age.age(at, now)).max().unwrap_or_default(),
                 seen: self.longest_seen.get(&tier).copied().unwrap_or_default(),

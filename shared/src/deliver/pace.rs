@@ -1,5 +1,5 @@
-//! How fast the sink takes records: measured over the time in which it was given some, so that neither idle hours nor an
-//! outage make it look slow.
+//! How fast the sink takes records: measured over the time in which more waited than it could be given, so that neither idle hours,
+//! nor single small envelopes, nor an outage make it look slow.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,10 +38,13 @@ impl Pace {
         self.busy_since.get_or_insert(now);
     }
 
-    /// The sink took so many records; `goes_on`: it still has something to do.
-    pub fn took(&mut self, records: u64, goes_on: bool, now: Instant) {
+    /// The sink took so many records; `goes_on`: it still has something to do; `waited`: more was in hand than could start.
+    pub fn took(&mut self, records: u64, goes_on: bool, waited: bool, now: Instant) {
         let busy = self.busy_since.map_or(Duration::ZERO, |since| now - since);
         self.busy_since = goes_on.then_some(now);
+        if !waited {
+            return;
+        }
         if self.samples.back().is_none_or(|sample| sample.busy >= SAMPLE) {
             self.samples.push_back(Sample::default());
             if self.samples.len() > SAMPLES {
@@ -54,9 +57,11 @@ impl Pace {
         }
     }
 
-    /// The sink took nothing of what it was given: its time does not count.
-    pub fn failed(&mut self, goes_on: bool, now: Instant) {
-        self.busy_since = goes_on.then_some(now);
+    /// The sink took nothing of an envelope. While it has others, its time goes on; otherwise it does not count.
+    pub fn failed(&mut self, goes_on: bool) {
+        if !goes_on {
+            self.busy_since = None;
+        }
     }
 
     /// Records a second over the last minute of work; `None` before there was any.
@@ -87,11 +92,33 @@ mod tests {
         let (mut pace, start) = (Pace::default(), Instant::now());
         assert_eq!((pace.mean(), pace.slowest()), (None, None));
         pace.began(start);
-        pace.took(1_000, false, start + seconds(1));
+        pace.took(1_000, false, true, start + seconds(1));
         pace.began(start + seconds(3_600));
-        pace.failed(true, start + seconds(3_606));
-        pace.took(3_000, false, start + seconds(3_607));
+        pace.failed(false);
+        pace.began(start + seconds(3_606));
+        pace.took(3_000, false, true, start + seconds(3_607));
         assert_eq!(pace.mean(), Some(2_000.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_calm_hour_of_small_envelopes_says_nothing_of_what_the_sink_can_do() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        for second in 0..3_600 {
+            pace.began(start + seconds(second));
+            pace.took(1, false, false, start + seconds(second + 1));
+        }
+        assert_eq!((pace.mean(), pace.slowest()), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_beside_others_takes_no_time_from_them() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        pace.began(start);
+        for second in 1..=10 {
+            pace.failed(true);
+            pace.took(100, true, true, start + seconds(second));
+        }
+        assert_eq!(pace.mean(), Some(100.0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -100,7 +127,7 @@ mod tests {
         pace.began(start);
         for second in 1..=100 {
             let records = if (20..25).contains(&second) { 10 } else { 100 };
-            pace.took(records, true, start + seconds(second));
+            pace.took(records, true, true, start + seconds(second));
             if second == 30 {
                 assert!(pace.slowest().is_some_and(|slowest| slowest < 50.0), "{pace:?}");
                 assert!(pace.mean().is_some_and(|mean| mean > 80.0), "{pace:?}");

@@ -62,7 +62,7 @@ pub struct Backlog {
 pub struct TierBacklog {
     /// Envelopes in hand and in work.
     pub held: u64,
-    /// Their records.
+    /// Records of those in hand, and of CRITICAL of those in work; the other tiers' are in `in_flight`.
     pub records: u64,
     /// Records of an envelope on average.
     pub usual: f64,
@@ -80,7 +80,8 @@ impl Backlog {
         let expected = self.expected(|tier| of(tier).records as f64 + queued(tier) as f64 * of(tier).usual);
         let wait = |tier: Tier| {
             let TierBacklog { records, oldest, seen, .. } = of(tier);
-            let at_most = records + queued(tier) * tier.largest_send() as u64;
+            // And of one that comes now.
+            let at_most = records + (queued(tier) + 1) * tier.largest_send() as u64;
             let longest = self.longest(tier, at_most).map(|left| oldest.as_secs_f64() + left);
             Wait {
                 oldest_s: oldest.as_secs_f64(),
@@ -94,12 +95,14 @@ impl Backlog {
 
     /// Seconds until `records` of a tier are acknowledged, at the longest (docs/scheduling.md).
     fn longest(&self, tier: Tier, records: u64) -> Option<f64> {
-        let served = match tier {
-            Tier::Critical if records <= CRITICAL_FLOOD => return self.critical.map(|(_, slow)| records as f64 / slow),
-            // What is in flight is acknowledged before or beside it.
-            _ => self.scheduler.ahead(tier, records) + self.in_flight,
-        };
-        self.bulk.map(|(_, slow)| served as f64 / slow)
+        let alone = self.critical.map(|(_, slow)| records as f64 / slow);
+        // What is in flight is acknowledged before or beside it.
+        let shared = self.bulk.map(|(_, slow)| (self.scheduler.ahead(tier, records) + self.in_flight) as f64 / slow);
+        match tier {
+            Tier::Critical if records <= CRITICAL_FLOOD => alone,
+            Tier::Critical => alone.zip(shared).map(|(alone, shared)| alone.max(shared)),
+            Tier::High | Tier::Normal | Tier::Low => shared,
+        }
     }
 
     /// Seconds until what waits is acknowledged, when the bulk tiers share by their weights and nothing more comes.

@@ -41,6 +41,8 @@ pub(crate) struct Held {
     /// CRITICAL: the alert's thread, of which only one message is in work at a time [E4].
     pub thread: Option<String>,
     pub urgency: Urgency,
+    /// Since then more urgent alerts may have gone before it [P7].
+    pub overtaken_since: Instant,
     pub taken_at: Instant,
     /// Not in work before this.
     pub due: Instant,

@@ -69,13 +69,17 @@ async fn take_in_turn(
     rows: &mut impl Iterator<Item = Row>,
 ) -> Result<(), IngestError> {
     let Some(first) = read(app, stream, rows) else { return Ok(()) };
-    let mut batch = judge(app, stream, seen, first).await?;
+    seen.load(&*app.store, &app.clock, &first.valid).await?;
+    let mut batch = judge(app, stream, seen, first);
     let mut before: Option<Accepted> = None;
     loop {
         let ahead = async {
             match read(app, stream, rows) {
-                None => Ok(Next::End),
-                Some(read) if seen.judges_ahead(&read.valid) => judge(app, stream, seen, read).await.map(Next::Packed),
+                None => Ok::<_, BackendError>(Next::End),
+                Some(read) if seen.judges_ahead(&read.valid) => {
+                    seen.load_ahead(&*app.store, &read.valid).await?;
+                    Ok(Next::Packed(judge(app, stream, seen, read)))
+                }
                 Some(read) => Ok(Next::Read(read)),
             }
         };
@@ -94,17 +98,23 @@ async fn take_in_turn(
                 batch = packed;
             }
             (stored, failure, next) => {
-                // Whatever stands in the way, what the queues have is stored before anything else is done.
-                let last = store(app, stream, Some(accepted), ledger).await;
-                if let Some(pages) = last? {
+                if let Err(problem) = stored {
+                    // Not stored either: both come again, in their order and so with the same revisions [K6].
+                    ledger.add(&only_accepted(accepted.ledger));
+                    return Err(problem.into());
+                }
+                // Whatever else stands in the way, what the queues have is stored before anything is done.
+                if let Some(pages) = store(app, stream, Some(accepted), ledger).await? {
                     seen.stored(pages, &*app.store).await?;
                 }
-                stored?;
                 failure?;
                 match next? {
                     Next::End => return Ok(()),
                     Next::Packed(packed) => batch = packed,
-                    Next::Read(read) => batch = judge(app, stream, seen, read).await?,
+                    Next::Read(read) => {
+                        seen.load(&*app.store, &app.clock, &read.valid).await?;
+                        batch = judge(app, stream, seen, read);
+                    }
                 }
             }
         }
@@ -125,9 +135,9 @@ fn read(app: &App, stream: &Stream, rows: &mut impl Iterator<Item = Row>) -> Opt
     (read.ledger.decoded > 0).then_some(read)
 }
 
-async fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Result<Packed, BackendError> {
+/// `seen` was told of these rows.
+fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Packed {
     let Read { at, valid, mut rejects, mut ledger } = read;
-    seen.load(&*app.store, &app.clock, &valid).await?;
     let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
     let mut packer = pack::Packer::new(&app.settings, &app.rng, stream, trace, at);
     for draft in valid {
@@ -151,7 +161,7 @@ async fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Resul
     }
     let (envelopes, oversized) = packer.finish();
     rejects.extend(oversized);
-    Ok(Packed { envelopes, rejects, ledger })
+    Packed { envelopes, rejects, ledger }
 }
 
 /// Takes over what the queues have acknowledged of a batch. If that is not all of it, the rest is offered again by the caller, and

@@ -48,6 +48,14 @@ impl Seen {
         }
     }
 
+    /// As `load`, for drafts that `judges_ahead` has allowed: the turn stays ours, however late it is.
+    pub(crate) async fn load_ahead(&mut self, store: &dyn Store, drafts: &[Draft]) -> Result<(), BackendError> {
+        match &mut self.0 {
+            Kind::Hours(hours) => hours.load_ahead(store, drafts).await,
+            Kind::Shard(_) => Ok(()),
+        }
+    }
+
     /// Judges a draft that `load` was told of, and remembers it within this batch, so that a row twice in one body is found.
     pub fn judge(&mut self, draft: &Draft) -> Judged {
         match &mut self.0 {

@@ -87,7 +87,8 @@ pub enum IngestError {
     Backend(#[from] BackendError),
 }
 
-/// Takes `rows` the whole way into the queues, batch by batch: each is acknowledged by its queue before the seen-set learns of it [Q1].
+/// Takes `rows` the whole way into the queues, batch by batch: each is acknowledged by its queue before the seen-set learns of it
+/// and before the next one is sent [Q1].
 /// `ledger` and `seen` tell what was done, also when it fails half-way.
 pub async fn ingest(
     app: &App,

@@ -10,7 +10,7 @@ use crate::limits::QUEUE_CAPACITY;
 use crate::record::Tier;
 
 /// A record that would wait this long finds its tier fully used, whatever its queue's capacity.
-const FULL_WAIT: Duration = Duration::from_secs(10 * 60);
+const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 /// An older report says nothing of now: nobody is on duty.
 const REPORT_VALID: Duration = Duration::from_secs(60);
 /// Above this use a source waits, and for how long; the fuller first.
@@ -29,7 +29,7 @@ fn expected(report: Option<&Report>, tier: Tier) -> Option<f64> {
 
 fn used(messages: u64, expected_s: Option<f64>) -> f64 {
     let by_count = messages as f64 / QUEUE_CAPACITY as f64;
-    by_count.max(expected_s.unwrap_or(0.0) / FULL_WAIT.as_secs_f64())
+    by_count.max(expected_s.unwrap_or(0.0) / LONGEST_WAIT.as_secs_f64())
 }
 
 /// How long a source that feeds a tier of this use waits before it is asked.

@@ -53,10 +53,7 @@ impl Hours {
         clock: &Clock,
         drafts: &[Draft],
     ) -> Result<(), BackendError> {
-        let mut wanted: BTreeMap<SourceId, BTreeSet<i64>> = BTreeMap::new();
-        for draft in drafts {
-            wanted.entry(draft.source.clone()).or_default().insert(hour_of(draft.observed_at));
-        }
+        let wanted = wanted(drafts);
         if self.held() > SEEN_HELD_MARKS {
             self.forget();
         }
@@ -75,6 +72,15 @@ impl Hours {
                 }
             }
         }
+        self.read(store, wanted).await
+    }
+
+    /// As `load`, while what was judged before is not stored yet: the turn stays ours, and nothing is forgotten.
+    pub(super) async fn load_ahead(&mut self, store: &dyn Store, drafts: &[Draft]) -> Result<(), BackendError> {
+        self.read(store, wanted(drafts)).await
+    }
+
+    async fn read(&mut self, store: &dyn Store, wanted: BTreeMap<SourceId, BTreeSet<i64>>) -> Result<(), BackendError> {
         for (name, hours) in wanted {
             let partition = partition(&self.tenant, &name);
             let source = self.sources.entry(name).or_default();
@@ -160,6 +166,14 @@ impl Hours {
 
 fn partition(tenant: &TenantId, source: &SourceId) -> String {
     format!("seen/{tenant}/{source}")
+}
+
+fn wanted(drafts: &[Draft]) -> BTreeMap<SourceId, BTreeSet<i64>> {
+    let mut wanted: BTreeMap<SourceId, BTreeSet<i64>> = BTreeMap::new();
+    for draft in drafts {
+        wanted.entry(draft.source.clone()).or_default().insert(hour_of(draft.observed_at));
+    }
+    wanted
 }
 
 fn expires(clock: &Clock, hour: i64) -> Timestamp {

@@ -8,7 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::producer::Producer;
 use super::question::Question;
@@ -102,7 +102,9 @@ impl Topics {
         let unmade = |e| BackendError::Retry(format!("Kafka at {brokers} made no topics: {e}"));
         let admin = Admin(Some(self.settings.client().create().map_err(unmade)?));
         let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
-        let results = admin.client().create_topics(&topics, &options).await.map_err(unmade)?;
+        // The client's own waits go by the wall clock, which may be set back meanwhile.
+        let results = timeout(2 * ANSWER, admin.client().create_topics(&topics, &options)).await;
+        let results = results.map_err(|_| self.away("it does not say whether it made the topics"))?.map_err(unmade)?;
         let mut created = Vec::new();
         for result in results {
             match result {

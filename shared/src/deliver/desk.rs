@@ -1,37 +1,33 @@
 //! Everything that one delivery has before it: what it holds, receives and sends.
 
+mod receiving;
+mod reporting;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use reporting::write_report;
 use tokio::time::Instant;
 use ulid::Ulid;
 
 use super::age::AgeClock;
 use super::pace::Pace;
-use super::report::{self, Backlog, Report, TierBacklog};
+use super::report;
 use super::scheduler::{Front, Scheduler, served_as};
-use super::settle::{self, Held, Worked, lane, work};
-use super::urgency::{self, Urgency};
+use super::settle::{Held, Worked, lane, work};
 use crate::app::App;
 use crate::breaker::BreakerState;
 use crate::error::BackendError;
 use crate::limits::{
     ASK_AGAIN, BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, CRITICAL_FLOOD, CRITICAL_PARALLEL, HAND_CRITICAL,
-    HAND_ENVELOPES, QUEUE_BATCH, VISIBILITY,
+    QUEUE_BATCH, VISIBILITY,
 };
-use crate::queue::{Body, Delivery, Receipt, Settle};
+use crate::queue::{Delivery, Receipt, Settle};
 use crate::record::{Envelope, Tier};
 use crate::sink::Lane;
 use crate::time::Timestamp;
-
-/// One long poll; short, so that stopping waits no longer than this.
-const RECEIVE_WAIT: Duration = Duration::from_secs(1);
-/// Pause of a tier whose queue could not be reached.
-const RECEIVE_PAUSE: Duration = Duration::from_secs(1);
-/// Weight of the newest envelope in the usual number of records of one.
-const USUAL_SHARE: f64 = 0.1;
 
 type Received = (Tier, Result<Vec<Delivery>, BackendError>);
 
@@ -148,32 +144,6 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// One outstanding receive a tier, while its hand has room. Behind an open breaker one envelope of a bulk tier is enough,
-    /// which the probe is made with. Of CRITICAL all are taken: the first may wait for an older one of its thread, and then
-    /// only another one can be the probe [R2, E4].
-    pub(super) fn receive(&mut self) {
-        let app = self.app;
-        for tier in Tier::ALL {
-            let (room, max) = match tier {
-                Tier::Critical => (HAND_CRITICAL, QUEUE_BATCH),
-                _ if app.breakers.lane(lane(tier)).state() != BreakerState::Closed => (1, 1),
-                Tier::High | Tier::Normal | Tier::Low => (HAND_ENVELOPES, QUEUE_BATCH),
-            };
-            let held = self.in_hand(tier) + if max == 1 { self.in_work_of(tier) } else { 0 };
-            if self.polled.contains(&tier) || held + max > room {
-                continue;
-            }
-            self.polled.insert(tier);
-            self.receiving.push(Box::pin(async move {
-                let received = app.queue.receive(app.settings.queues.tier(tier), max, RECEIVE_WAIT).await;
-                if received.is_err() {
-                    tokio::time::sleep(RECEIVE_PAUSE).await;
-                }
-                (tier, received)
-            }));
-        }
-    }
-
     /// Alerts probe every second while one waits. Without any, only a question tells that the broker is back [R2].
     pub(super) fn ask_for_return(&mut self) {
         let app = self.app;
@@ -182,73 +152,6 @@ impl<'a> Desk<'a> {
                 tokio::time::sleep(ASK_AGAIN).await;
                 app.sink.answers().await
             }));
-        }
-    }
-
-    pub(super) async fn take(
-        &mut self,
-        tier: Tier,
-        received: Result<Vec<Delivery>, BackendError>,
-    ) -> Result<(), BackendError> {
-        let app = self.app;
-        self.polled.remove(&tier);
-        let deliveries = match received {
-            Ok(deliveries) => deliveries,
-            Err(BackendError::Retry(problem)) => {
-                tracing::warn!(%tier, problem, "the queue cannot be reached");
-                return Ok(());
-            }
-            Err(fatal @ BackendError::Fatal(_)) => return Err(fatal),
-        };
-        if deliveries.is_empty() {
-            self.idle.insert(tier);
-        } else {
-            self.idle.remove(&tier);
-        }
-        for Delivery { body, receipt, receives, .. } in deliveries {
-            let bytes = match body {
-                Body::Binary(bytes) => bytes,
-                Body::Text(text) => text.into_bytes().into(),
-            };
-            match Envelope::decode(&bytes) {
-                Ok(envelope) => {
-                    let (thread, urgency) = match tier {
-                        Tier::Critical => urgency::of(&envelope),
-                        Tier::High | Tier::Normal | Tier::Low => (None, Urgency::default()),
-                    };
-                    let usual = self.usual.entry(tier).or_insert(f64::from(envelope.count));
-                    *usual += USUAL_SHARE * (f64::from(envelope.count) - *usual);
-                    let now = Instant::now();
-                    self.keep(Held {
-                        envelope,
-                        receipt,
-                        receives,
-                        thread,
-                        urgency,
-                        overtaken_since: now,
-                        taken_at: now,
-                        due: now,
-                    });
-                }
-                Err(e) => {
-                    let queue = app.settings.queues.tier(tier);
-                    let buried = settle::bury_unreadable(app, queue, bytes, &e.to_string()).await;
-                    let settled = match buried {
-                        Ok(()) => app.queue.settle(queue, &[(receipt, Settle::Forget)]).await,
-                        Err(e) => Err(e),
-                    };
-                    warn_if_away(settled);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn keep(&mut self, held: Held) {
-        match self.kept(&held.envelope) {
-            // Received again, because it could not be kept hidden: only the latest receipt settles it.
-            Some(before) => before.receipt = held.receipt,
-            None => self.insert(held),
         }
     }
 
@@ -400,46 +303,6 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Writes a report when one is due; none while the last one is still being written.
-    pub(super) fn report(&mut self) {
-        let now = Instant::now();
-        if now < self.report_due {
-            return;
-        }
-        self.report_due = now + report::EVERY;
-        if self.reporting.is_empty() {
-            let app = self.app;
-            self.reporting.push(Box::pin(write_report(app, self.backlog(), self.age.clone())));
-        }
-    }
-
-    fn backlog(&self) -> Backlog {
-        let now = self.app.clock.now();
-        let of = |tier: Tier| {
-            let held = self.hands.get(&tier).into_iter().flatten();
-            let in_work = self.in_work.values().filter(|work| work.tier == tier);
-            let records = held.clone().map(|held| u64::from(held.envelope.count)).sum::<u64>();
-            let critical = if tier == Tier::Critical { in_work.clone().count() as u64 } else { 0 };
-            let accepted = held.clone().map(|held| held.envelope.accepted_at);
-            let accepted = accepted.chain(in_work.clone().map(|work| work.accepted_at));
-            TierBacklog {
-                held: (held.count() + in_work.count()) as u64,
-                records: records + critical,
-                usual: self.usual.get(&tier).copied().unwrap_or(tier.largest_send() as f64),
-                oldest: accepted.map(|at| self.age.age(at, now)).max().unwrap_or_default(),
-                seen: self.longest_seen.get(&tier).copied().unwrap_or_default(),
-            }
-        };
-        let bulk = self.in_work.values().filter(|work| lane(work.tier) == Lane::Bulk);
-        Backlog {
-            scheduler: self.scheduler.clone(),
-            tiers: Tier::ALL.into_iter().map(|tier| (tier, of(tier))).collect(),
-            in_flight: bulk.map(|work| work.records as u64).sum(),
-            bulk: self.bulk_pace.mean().zip(self.bulk_pace.slowest()),
-            critical: self.critical_pace.mean().zip(self.critical_pace.slowest()),
-        }
-    }
-
     /// Ends the duty: gives back what is in hand, and leaves the age clock to the successor.
     pub(super) async fn close(mut self) -> Result<(), BackendError> {
         self.release_all().await;
@@ -511,21 +374,5 @@ impl<'a> Desk<'a> {
 fn warn_if_away(result: Result<(), BackendError>) {
     if let Err(problem) = result {
         tracing::warn!(%problem, "an envelope could not be settled and will come back");
-    }
-}
-
-async fn write_report(app: &App, backlog: Backlog, age: AgeClock) {
-    let mut envelopes = BTreeMap::new();
-    for tier in Tier::ALL {
-        match app.queue.depth(app.settings.queues.tier(tier)).await {
-            Ok(depth) => envelopes.insert(tier, depth.total()),
-            // The next one comes within seconds.
-            Err(problem) => return tracing::debug!(%problem, "no report: a queue cannot be reached"),
-        };
-    }
-    let now = app.clock.now();
-    let report = Report { at: now, age: age.handed_over(now), waits: backlog.waits(&envelopes) };
-    if let Err(problem) = report::keep(&*app.store, &report).await {
-        tracing::debug!(%problem, "a report of the delivery was not written");
     }
 }

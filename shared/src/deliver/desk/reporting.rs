@@ -1,0 +1,71 @@
+//! What a delivery says of its waits.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::Desk;
+use crate::app::App;
+use crate::deliver::age::AgeClock;
+use crate::deliver::report::{self, Backlog, Report, TierBacklog};
+use crate::deliver::settle::lane;
+use crate::record::Tier;
+use crate::sink::Lane;
+
+impl Desk<'_> {
+    /// Writes a report when one is due; none while the last one is still being written.
+    pub(in crate::deliver) fn report(&mut self) {
+        let now = Instant::now();
+        if now < self.report_due {
+            return;
+        }
+        self.report_due = now + report::EVERY;
+        if self.reporting.is_empty() {
+            let app = self.app;
+            self.reporting.push(Box::pin(write_report(app, self.backlog(), self.age.clone())));
+        }
+    }
+
+    pub(super) fn backlog(&self) -> Backlog {
+        let now = self.app.clock.now();
+        let of = |tier: Tier| {
+            let held = self.hands.get(&tier).into_iter().flatten();
+            let in_work = self.in_work.values().filter(|work| work.tier == tier);
+            let records = held.clone().map(|held| u64::from(held.envelope.count)).sum::<u64>();
+            let critical = if tier == Tier::Critical { in_work.clone().count() as u64 } else { 0 };
+            let accepted = held.clone().map(|held| held.envelope.accepted_at);
+            let accepted = accepted.chain(in_work.clone().map(|work| work.accepted_at));
+            TierBacklog {
+                held: (held.count() + in_work.count()) as u64,
+                records: records + critical,
+                usual: self.usual.get(&tier).copied().unwrap_or(tier.largest_send() as f64),
+                oldest: accepted.map(|at| self.age.age(at, now)).max().unwrap_or_default(),
+                seen: self.longest_seen.get(&tier).copied().unwrap_or_default(),
+            }
+        };
+        let bulk = self.in_work.values().filter(|work| lane(work.tier) == Lane::Bulk);
+        Backlog {
+            scheduler: self.scheduler.clone(),
+            tiers: Tier::ALL.into_iter().map(|tier| (tier, of(tier))).collect(),
+            in_flight: bulk.map(|work| work.records as u64).sum(),
+            bulk: self.bulk_pace.mean().zip(self.bulk_pace.slowest()),
+            critical: self.critical_pace.mean().zip(self.critical_pace.slowest()),
+        }
+    }
+}
+
+pub(super) async fn write_report(app: &App, backlog: Backlog, age: AgeClock) {
+    let mut envelopes = BTreeMap::new();
+    for tier in Tier::ALL {
+        match app.queue.depth(app.settings.queues.tier(tier)).await {
+            Ok(depth) => envelopes.insert(tier, depth.total()),
+            // The next one comes within seconds.
+            Err(problem) => return tracing::debug!(%problem, "no report: a queue cannot be reached"),
+        };
+    }
+    let now = app.clock.now();
+    let report = Report { at: now, age: age.handed_over(now), waits: backlog.waits(&envelopes) };
+    if let Err(problem) = report::keep(&*app.store, &report).await {
+        tracing::debug!(%problem, "a report of the delivery was not written");
+    }
+}

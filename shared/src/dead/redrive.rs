@@ -118,26 +118,20 @@ pub async fn redrive(app: &App, wanted: &Redrive, by: &str) -> Result<Redriven, 
 
 async fn leased(app: &App, wanted: &Redrive, by: &str) -> Result<Redriven, ControlError> {
     let now = app.clock.now();
-    let (letters, end, began, by_id) = match wanted {
+    // What failed since the caller's first page is not tried once more; a first page and a named letter try all.
+    let (letters, end, failed_since, subject) = match wanted {
         Redrive::Letter(id) => {
             let letter =
                 find(&*app.store, *id).await?.ok_or_else(|| ControlError::Unknown(format!("dead letter {id}")))?;
-            (vec![letter], None, now, true)
+            (vec![letter], None, None, id.to_string())
         }
         Redrive::Selected { selection, after, began } => {
             let listing = page(&*app.store, selection, after.as_deref(), REDRIVE_PAGE).await?;
-            (listing.letters, listing.next, began.unwrap_or(now), false)
+            (listing.letters, listing.next, *began, selection.words())
         }
     };
-    // What failed since the caller's first page is not tried once more; a first page and a named letter try all.
-    let failed_since = match wanted {
-        Redrive::Selected { began, .. } => *began,
-        Redrive::Letter(_) => None,
-    };
-    let subject = match wanted {
-        Redrive::Letter(id) => id.to_string(),
-        Redrive::Selected { selection, .. } => selection.words(),
-    };
+    let by_id = matches!(wanted, Redrive::Letter(_));
+    let began = failed_since.unwrap_or(now);
     let mut audited = false;
     let mut redriven = Redriven { letters: Vec::new(), began, next: end, waits: None };
     let (mut gone, until) = (Gone::default(), Instant::now() + REDRIVE_PAGE_TIME);

@@ -271,28 +271,25 @@ impl<'a> Desk<'a> {
     pub(super) fn done(&mut self, done: Done) {
         let Some(work) = self.in_work.remove(&done.number) else { return };
         let goes_on = self.in_work.values().any(|other| lane(other.tier) == lane(work.tier));
+        let taken = match &done.result {
+            Ok(Worked::Settled { records }) => *records,
+            Ok(Worked::Waits(_) | Worked::Hidden) | Err(_) => 0,
+        };
+        if taken > 0 {
+            let waited = Tier::ALL.into_iter().any(|tier| lane(tier) == lane(work.tier) && self.in_hand(tier) > 0);
+            self.pace(work.tier).took(taken, goes_on, waited, Instant::now());
+            let age = self.age.age(work.accepted_at, self.app.clock.now());
+            let seen = self.longest_seen.entry(work.tier).or_default();
+            *seen = age.max(*seen);
+        } else {
+            // Nothing was taken now; the broker may have had it for long, and this was a copy.
+            self.pace(work.tier).failed(goes_on);
+        }
         match done.result {
-            // A copy of what the broker has, and has had for long.
-            Ok(Worked::Settled { records: 0 }) => self.pace(work.tier).failed(goes_on),
-            Ok(Worked::Settled { records }) => {
-                let waited = Tier::ALL.into_iter().any(|tier| lane(tier) == lane(work.tier) && self.in_hand(tier) > 0);
-                self.pace(work.tier).took(records, goes_on, waited, Instant::now());
-                let age = self.age.age(work.accepted_at, self.app.clock.now());
-                let seen = self.longest_seen.entry(work.tier).or_default();
-                *seen = age.max(*seen);
-            }
-            Ok(Worked::Waits(held)) => {
-                self.pace(work.tier).failed(goes_on);
-                // Received again in the meantime, it is in hand already, with the receipt that settles it.
-                if self.kept(&held.envelope).is_none() {
-                    self.insert(*held);
-                }
-            }
-            Ok(Worked::Hidden) => self.pace(work.tier).failed(goes_on),
-            Err(problem) => {
-                self.pace(work.tier).failed(goes_on);
-                warn_if_away(Err(problem));
-            }
+            // Received again in the meantime, it is in hand already, with the receipt that settles it.
+            Ok(Worked::Waits(held)) if self.kept(&held.envelope).is_none() => self.insert(*held),
+            Ok(_) => {}
+            Err(problem) => warn_if_away(Err(problem)),
         }
     }
 

@@ -137,10 +137,9 @@ impl EventId {
 
     /// 32 lower-case hex digits. Each record is named by them several times, and the formatter of integers is slow.
     fn digits(&self) -> [u8; 32] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 32];
         for (two, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            (two[0], two[1]) = (DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]);
+            two.copy_from_slice(&hex_digits(byte));
         }
         text
     }
@@ -196,7 +195,12 @@ impl schemars::JsonSchema for EventId {
 
 /// Lower-case hex, two digits a byte.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().flat_map(|byte| hex_digits(*byte)).map(char::from).collect()
+}
+
+fn hex_digits(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 /// First 4 bytes of SHA-256 over the content fields, separated by 0x1f: tells a revised record from a repeated one [S12].

@@ -32,6 +32,9 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// A body is offered so often, a fiftieth of a second apart: longer than any fault of the tests lasts.
+const OFFERS: usize = 500_000;
+
 /// One process's world, and what outlives it: the disk and the sink.
 pub struct Simulated {
     pub app: App,
@@ -55,8 +58,10 @@ impl Simulated {
         Simulated { app, sink, queue_faults, store_faults, wall, disk, rng, folder }
     }
 
-    /// `kill -9` and a power cut, and a new process: whoever still holds the old one's `App` reaches nothing.
+    /// `kill -9` and a power cut, and a new process. The old one's tries at the broker end with it; whoever still holds its
+    /// `App` reaches nothing durable.
     pub fn crash(&mut self) {
+        self.app.tries.kill();
         self.disk.crash(&self.rng);
         let clock = self.app.clock.clone();
         self.app =
@@ -80,7 +85,7 @@ impl Simulated {
     pub async fn ingest(&self, source: &str, numbers: std::ops::Range<usize>) -> Vec<EventId> {
         let stream = stream(source);
         let drafts: Vec<Draft> = numbers.map(|n| draft(&stream.source, n, self.app.clock.now())).collect();
-        loop {
+        for _ in 0..OFFERS {
             let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
             match ingest(&self.app, &stream, &mut seen, &mut ledger, drafts.iter().cloned().map(Ok)).await {
                 Ok(()) => return drafts.into_iter().map(|draft| draft.event).collect(),
@@ -88,6 +93,7 @@ impl Simulated {
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
+        panic!("{source}: {OFFERS} offers were not taken")
     }
 
     /// Registers a sender with a critical grant; gives its key.

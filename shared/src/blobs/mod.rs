@@ -2,6 +2,8 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+#[cfg(feature = "testing")]
+mod memory;
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::BackendError;
 use crate::record::ids::hex;
+#[cfg(feature = "testing")]
+pub use memory::MemoryBlobs;
 
 /// SHA-256 of the bytes, in hex: the same bytes have the same reference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

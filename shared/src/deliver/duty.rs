@@ -44,7 +44,7 @@ pub async fn run(app: &App, stop: &CancellationToken) -> Result<Outcome, Backend
             standby.release(&*app.store).await?;
             return hold(app, duty, stop).await;
         }
-        tokio::select! {
+        tokio::select! { biased;
             () = stop.cancelled() => {}
             () = tokio::time::sleep(RENEW) => {}
         }

@@ -53,7 +53,6 @@ impl FileBlobs {
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, BackendError> {
         let outcome = match self.commits {
-            Commits::Inline => work(),
             Commits::Grouped => {
                 let place = self.places.clone().acquire_owned().await;
                 let (reply, answer) = oneshot::channel();
@@ -67,6 +66,7 @@ impl FileBlobs {
                     .map_err(|e| BackendError::Retry(format!("cannot start a thread: {e}")))?;
                 answer.await.unwrap_or_else(|_| Err(io::Error::other("the thread died")))
             }
+            _ => work(),
         };
         outcome.map_err(|e| BackendError::Retry(format!("{}: {e}", path.display())))
     }

@@ -221,8 +221,10 @@ impl Database {
 
     pub(crate) fn reopen(&self) -> Result<(), BackendError> {
         // The file is locked by redb itself: close before opening.
-        self.close();
         let mut open = self.open.write();
+        // Another thread may have opened it meanwhile, and met damage too.
+        let before = open.take();
+        let _ = without_panic(|| drop(before));
         let mut builder = redb::Builder::new();
         builder.set_cache_size(self.cache_bytes);
         let opening = || match &self.medium {

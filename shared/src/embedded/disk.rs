@@ -30,6 +30,10 @@ struct State {
     dirty: BTreeSet<usize>,
     /// Writes and syncs that still succeed; `None`: all.
     left: Option<u64>,
+    /// Syncs that fail from now on, and drop what they were to write.
+    failing_syncs: u32,
+    /// Syncs are acknowledged and not done: a disk that lies.
+    lies: bool,
     /// Sectors that were ever written: only these take up room.
     taken: BTreeSet<usize>,
     /// Bytes of the whole disk; `None`: no end of them.
@@ -71,6 +75,16 @@ impl MemoryDisk {
     /// After `writes` more, every write and sync fails, as on a disk without space; `None` ends that.
     pub fn fail_after(&self, writes: Option<u64>) {
         self.state().left = writes;
+    }
+
+    /// The next `syncs` syncs fail, and what they were to write is dropped, as Linux drops pages that could not be written.
+    pub fn fail_syncs(&self, syncs: u32) {
+        self.state().failing_syncs = syncs;
+    }
+
+    /// From now on syncs are acknowledged and nothing is on the platter.
+    pub fn lie(&self) {
+        self.state().lies = true;
     }
 
     /// From now on the disk has this size: what finds no room fails.
@@ -206,6 +220,16 @@ impl StorageBackend for Attached {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state()?;
         state.count_write()?;
+        if state.lies {
+            return Ok(());
+        }
+        if state.failing_syncs > 0 {
+            state.failing_syncs -= 1;
+            let State { bytes, synced, dirty, .. } = &mut *state;
+            bytes.clone_from(synced);
+            dirty.clear();
+            return Err(io::Error::other("the disk could not write its pages"));
+        }
         let State { bytes, synced, dirty, .. } = &mut *state;
         synced.resize(bytes.len(), 0);
         for &sector in dirty.iter() {

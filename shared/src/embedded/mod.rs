@@ -57,6 +57,10 @@ pub enum Commits {
     Grouped,
     /// On the calling task, one by one: nothing happens behind a paused clock's back.
     Inline,
+    /// In a task of the runtime: whatever comes within this time after the first shares its transaction. For simulation,
+    /// where a crash must be able to fall between a write and its commit.
+    #[cfg(feature = "testing")]
+    Stepped(Duration),
 }
 
 /// How one queue behaves; the defaults are those of the tiers' queues.

@@ -70,6 +70,10 @@ impl queue::conformance::TestQueues for Process {
         QueueRef::new(name)
     }
     async fn crash(&self) -> bool {
+        // What nobody waits for is written before.
+        if let Commits::Stepped(wait) = self.options.commits {
+            tokio::time::sleep(2 * wait).await;
+        }
         Process::crash(self)
     }
     fn bounded(&self) -> bool {
@@ -105,15 +109,58 @@ fn options(clock: Clock, commits: Commits) -> Options {
 }
 
 fn simulated(disk: &MemoryDisk, seed: u64) -> Process {
+    committing(disk, seed, Commits::Inline)
+}
+
+fn committing(disk: &MemoryDisk, seed: u64, commits: Commits) -> Process {
     let start: Timestamp = "2026-08-01T00:00:00.000123Z".parse().unwrap();
-    Process::new(Place::Disk(disk.clone(), Rng::seeded(seed)), Clock::simulated(start), Commits::Inline)
+    Process::new(Place::Disk(disk.clone(), Rng::seeded(seed)), Clock::simulated(start), commits)
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_laws_hold_on_a_simulated_disk() {
-    let world = simulated(&MemoryDisk::new(), 1);
-    queue::conformance::run(&world).await;
-    store::conformance::run(&world).await;
+    for commits in [Commits::Inline, Commits::Stepped(Duration::from_millis(1))] {
+        let world = committing(&MemoryDisk::new(), 1, commits);
+        queue::conformance::run(&world).await;
+        store::conformance::run(&world).await;
+    }
+}
+
+/// What comes in while a commit's time passes shares it, and a crash before the commit takes all of it.
+#[tokio::test(start_paused = true)]
+async fn q1_a_crash_between_a_send_and_its_commit_takes_what_nobody_was_told_of() {
+    let disk = MemoryDisk::new();
+    let world = committing(&disk, 1, Commits::Stepped(Duration::from_millis(10)));
+    let (embedded, to) = (world.current(), QueueRef::new("local:crash"));
+    let message = |n: u8| [Message::now(Body::Binary(Bytes::from(vec![n])))];
+    embedded.send(&to, &message(1)).await.unwrap();
+    let (second, third) = (message(2), message(3));
+    {
+        let mut sends = std::pin::pin!(futures::future::join(embedded.send(&to, &second), embedded.send(&to, &third)));
+        assert!(futures::poll!(&mut sends).is_pending(), "no commit yet");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Process::crash(&world);
+    let found = world.current().receive(&to, 10, Duration::ZERO).await.unwrap();
+    assert_eq!(found.into_iter().map(|delivery| delivery.body).collect::<Vec<_>>(), [message(1)[0].body.clone()]);
+}
+
+/// As Linux does after a failed fsync: the pages are gone, and what was synced before is whole.
+#[tokio::test(start_paused = true)]
+async fn q1_a_failed_sync_that_drops_its_pages_acknowledges_nothing_and_loses_nothing() {
+    let disk = MemoryDisk::new();
+    let world = simulated(&disk, 1);
+    let (embedded, to) = (world.current(), QueueRef::new("local:sync"));
+    let message = |n: u8| [Message::now(Body::Binary(Bytes::from(vec![n])))];
+    embedded.send(&to, &message(1)).await.unwrap();
+    disk.fail_syncs(1);
+    let refused = embedded.send(&to, &message(2)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    Process::crash(&world);
+    // Stored times are whole milliseconds, rounded up.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let found = world.current().receive(&to, 10, Duration::ZERO).await.unwrap();
+    assert_eq!(found.into_iter().map(|delivery| delivery.body).collect::<Vec<_>>(), [message(1)[0].body.clone()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,8 @@ pub(crate) struct Writer {
     /// Serialises inline commits; the thread is alone anyway.
     inline: Mutex<()>,
     thread: Option<Thread>,
+    #[cfg(feature = "testing")]
+    stepped: Option<tokio::sync::mpsc::UnboundedSender<Box<dyn Op>>>,
 }
 
 // Unbounded: each caller awaits its operation, so there are as many as callers, and what nobody awaits is small.
@@ -42,8 +44,19 @@ struct Thread {
 
 impl Writer {
     pub(crate) fn start(shared: Arc<Shared>, commits: Commits) -> Result<Writer, BackendError> {
+        #[cfg(feature = "testing")]
+        let stepped = match commits {
+            Commits::Stepped(wait) => {
+                let (ops, waiting) = tokio::sync::mpsc::unbounded_channel();
+                tokio::spawn(step(shared.clone(), waiting, wait));
+                Some(ops)
+            }
+            Commits::Inline | Commits::Grouped => None,
+        };
         let thread = match commits {
             Commits::Inline => None,
+            #[cfg(feature = "testing")]
+            Commits::Stepped(_) => None,
             Commits::Grouped => {
                 let (ops, waiting) = mpsc::channel();
                 let shared = shared.clone();
@@ -54,10 +67,23 @@ impl Writer {
                 Some(Thread { ops, handle })
             }
         };
-        Ok(Writer { shared, inline: Mutex::new(()), thread })
+        Ok(Writer {
+            shared,
+            inline: Mutex::new(()),
+            thread,
+            #[cfg(feature = "testing")]
+            stepped,
+        })
     }
 
     pub(crate) fn submit(&self, op: Box<dyn Op>) {
+        #[cfg(feature = "testing")]
+        if let Some(ops) = &self.stepped {
+            if let Err(tokio::sync::mpsc::error::SendError(op)) = ops.send(op) {
+                op.finish(Err(BackendError::Fatal("the writer's task has died".into())));
+            }
+            return;
+        }
         match &self.thread {
             None => {
                 let _alone = self.inline.lock();
@@ -84,15 +110,32 @@ impl Drop for Writer {
 
 fn run(shared: &Shared, waiting: &mpsc::Receiver<Box<dyn Op>>) {
     while let Ok(first) = waiting.recv() {
-        let mut bytes = first.bytes();
-        let mut group = vec![first];
-        while group.len() < GROUP_OPS && bytes < GROUP_BYTES {
-            let Ok(op) = waiting.try_recv() else { break };
-            bytes += op.bytes();
-            group.push(op);
-        }
-        commit(shared, group);
+        commit(shared, group(first, || waiting.try_recv().ok()));
     }
+}
+
+#[cfg(feature = "testing")]
+async fn step(
+    shared: Arc<Shared>,
+    mut waiting: tokio::sync::mpsc::UnboundedReceiver<Box<dyn Op>>,
+    wait: std::time::Duration,
+) {
+    while let Some(first) = waiting.recv().await {
+        tokio::time::sleep(wait).await;
+        commit(&shared, group(first, || waiting.try_recv().ok()));
+    }
+}
+
+/// What shares the transaction of `first`: all that waits, within its bounds.
+fn group(first: Box<dyn Op>, mut next: impl FnMut() -> Option<Box<dyn Op>>) -> Vec<Box<dyn Op>> {
+    let mut bytes = first.bytes();
+    let mut group = vec![first];
+    while group.len() < GROUP_OPS && bytes < GROUP_BYTES {
+        let Some(op) = next() else { break };
+        bytes += op.bytes();
+        group.push(op);
+    }
+    group
 }
 
 /// Commits a group and answers each of its operations. On a full disk, what takes nothing in is tried again from the reserve;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use ulid::Ulid;
 
@@ -14,6 +15,8 @@ use crate::limits::TRIES_UNDER_WAY;
 #[derive(Debug, Default)]
 pub struct Tries {
     tasks: TaskTracker,
+    /// The process died: none of them does anything more.
+    dead: CancellationToken,
     /// By the envelope that is, or becomes, the queue's copy.
     under_way: Mutex<BTreeSet<Ulid>>,
 }
@@ -38,9 +41,21 @@ impl Tries {
         self.under_way.lock().contains(&envelope)
     }
 
+    /// As a crash of the process ends them: between any two steps. For simulation.
+    #[cfg(feature = "testing")]
+    pub fn kill(&self) {
+        self.dead.cancel();
+    }
+
     /// Runs to its end, whatever becomes of the sender.
     pub(super) fn spawn(&self, one: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(one);
+        let dead = self.dead.clone();
+        self.tasks.spawn(async move {
+            tokio::select! { biased;
+                () = dead.cancelled() => {}
+                () = one => {}
+            }
+        });
     }
 
     /// `None`: as many as may be are under way.

@@ -10,7 +10,7 @@ use serde_json::json;
 use streammanager::time::Clock;
 use streammanager_host::exit::Failure;
 use streammanager_host::publisher::Publisher;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::bench::Scratch;
 use crate::bench::system::System;
@@ -43,6 +43,8 @@ pub(crate) struct Readings {
     pub acknowledged: Rates,
     /// Taken the whole way into the queues.
     pub processed: Rates,
+    /// Acknowledged by the broker.
+    pub drained: Rates,
     pub delivered: u64,
 }
 
@@ -74,29 +76,25 @@ pub(crate) async fn readings(brokers: &str, clients: u64, readings: u64) -> Resu
         })
         .collect();
 
-    let (mut acks, mut processed) = (Samples::default(), Samples::default());
+    let (mut acks, mut processed, mut drained) = (Samples::default(), Samples::default(), Samples::default());
     let (began, mut grew) = (Instant::now(), Instant::now());
     let expected = (each * clients) as f64;
-    while processed.last() < expected && grew.elapsed() < SETTLED {
+    while drained.last() < expected && grew.elapsed() < SETTLED {
         sleep_until(began + SAMPLE * (acks.counts.len() as u32 + 1)).await;
         acks.add(began, acknowledged.load(Ordering::Relaxed) as f64);
-        let before = processed.last();
+        let before = drained.last();
         processed.add(began, system.metric("stream_records_processed_total").await?);
-        if processed.last() > before {
+        drained.add(began, system.metric("stream_latency_seconds_count").await?);
+        if drained.last() > before {
             grew = Instant::now();
         }
     }
     for sender in senders {
         sender.join().map_err(|_| Failure::new("a client of the benchmark panicked"))?.map_err(Failure::new)?;
     }
-    let mut delivered = 0.0;
-    let waited = Instant::now();
-    while delivered < processed.last() && waited.elapsed() < SETTLED {
-        delivered = system.metric("stream_latency_seconds_count").await?;
-        sleep(Duration::from_millis(100)).await;
-    }
-    let (acknowledged, processed) = (acks.rates(), processed.rates());
-    Ok(Readings { clients, sent: each * clients, acknowledged, processed, delivered: delivered as u64 })
+    let delivered = drained.last() as u64;
+    let (acknowledged, processed, drained) = (acks.rates(), processed.rates(), drained.rates());
+    Ok(Readings { clients, sent: each * clients, acknowledged, processed, drained, delivered })
 }
 
 fn reading(device: u64, number: u64) -> Vec<u8> {

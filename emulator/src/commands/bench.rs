@@ -168,7 +168,9 @@ async fn readings(brokers: &str, clients: u64, readings: u64, as_json: bool) -> 
         println!("{}", json!({ "readings": figures, "lost": lost }))
     } else {
         println!("{:<14} {:>12} {:>12} {:>12} {:>12}", "readings/s", "1st second", "first 5 s", "last 5 s", "whole");
-        for (name, rates) in [("acknowledged", figures.acknowledged), ("processed", figures.processed)] {
+        let stages =
+            [("acknowledged", figures.acknowledged), ("processed", figures.processed), ("drained", figures.drained)];
+        for (name, rates) in stages {
             let [first_second, first, last, whole] =
                 [rates.first_second, rates.first, rates.last, rates.whole].map(|rate| format!("{rate:.0}"));
             println!("{name:<14} {first_second:>12} {first:>12} {last:>12} {whole:>12}");

@@ -18,5 +18,10 @@ pub(crate) const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
 pub(crate) const HTTP_ANSWER_TIME: Duration = Duration::from_secs(10);
 /// For the answers under way when the system stops.
 pub(crate) const HTTP_LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// What a function is given of a shard at once, as JSON: Lambda's own bound of an invocation. The largest readings fill it with
+/// some thirty.
+pub(crate) const KINESIS_EVENT_BYTES: usize = 6 * 1024 * 1024;
+/// Records of a shard that are read from the store at once: bounds what is read in vain when the largest ones fill an event.
+pub(crate) const KINESIS_PAGE: usize = 100;
 /// When a connection cannot be accepted, mostly for want of descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

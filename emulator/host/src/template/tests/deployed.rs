@@ -137,7 +137,7 @@ fn the_sensor_stream_feeds_stream_and_blocks_rather_than_loses() {
     let template = deployed();
     let expected = Trigger::Stream {
         stream: "streammanager-SensorStream".into(),
-        batch_size: 100,
+        batch_size: 1000,
         window: seconds(1),
         start: StartAt::Oldest,
         report_failures: true,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{NotPut, Stores};
 use crate::up::functions::Functions;
+use crate::up::limits::{KINESIS_EVENT_BYTES, KINESIS_PAGE};
 
 /// Unread records that a shard holds; a publisher beyond that is told to wait.
 const CAPACITY: usize = 50_000;
@@ -27,6 +28,9 @@ const CAPACITY: usize = 50_000;
 const SHARDS_MOST: u64 = 10_000;
 /// A failed batch is tried again after this.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
+
+/// What an event says of a record beside its data, about.
+const EVENT_RECORD_BYTES: usize = 500;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -224,16 +228,31 @@ impl Shard {
         }
     }
 
-    /// The checkpoint and the records after it, as far as every put before them is answered.
+    /// The checkpoint and the records after it, as far as every put before them is answered. As on AWS a batch ends with
+    /// `batch_size` records or before an event that would be too large, whichever comes first.
     async fn next_batch(&self, batch_size: usize) -> Result<(u64, Vec<Item>), BackendError> {
         let (read, end) = {
             let numbers = self.0.numbers();
             (numbers.read, numbers.end())
         };
         let partition = self.0.records();
-        let mut items = self.0.store.list(&partition, "", Some(&sequence(read)), batch_size).await?;
-        items.retain(|item| sequence_of(item) < end);
-        Ok((read, items))
+        let (mut items, mut bytes): (Vec<Item>, usize) = (Vec::new(), 0);
+        loop {
+            let after = items.last().map_or_else(|| sequence(read), |item| item.key.sort.clone());
+            let wanted = KINESIS_PAGE.min(batch_size - items.len());
+            let page = self.0.store.list(&partition, "", Some(&after), wanted).await?;
+            let is_last = page.len() < wanted;
+            for item in page {
+                bytes += event_bytes(&item);
+                if sequence_of(&item) >= end || (bytes > KINESIS_EVENT_BYTES && !items.is_empty()) {
+                    return Ok((read, items));
+                }
+                items.push(item);
+            }
+            if is_last || items.len() >= batch_size {
+                return Ok((read, items));
+            }
+        }
     }
 
     /// Moves the checkpoint; the records that it has passed now.
@@ -305,6 +324,10 @@ fn sequence(number: u64) -> String {
     format!("{number:020}")
 }
 
+fn event_bytes(item: &Item) -> usize {
+    item.value.len().div_ceil(3) * 4 + EVENT_RECORD_BYTES
+}
+
 fn sequence_of(item: &Item) -> u64 {
     item.key.sort.parse().unwrap_or(0)
 }
@@ -370,6 +393,49 @@ mod tests {
         assert_eq!(shard.unread(), 0);
         shard.put("a", b"3").await.unwrap();
         assert_eq!((numbers(&batch(&shard).await.1), shard.unread()), (vec![3], 1));
+    }
+
+    #[tokio::test]
+    async fn l5_a_batch_ends_with_its_size_or_before_an_event_that_lambda_would_refuse() {
+        let (store, _) = store();
+        let shard = Shard::open("s", 0, Stores::both(store)).await.unwrap();
+        let large = vec![b'x'; 300 * 1024];
+        for _ in 0..20 {
+            shard.put("a", &large).await.unwrap();
+        }
+        for _ in 0..250 {
+            shard.put("a", b"1").await.unwrap();
+        }
+        let (mut next, mut sizes) = (1, Vec::new());
+        while shard.unread() > 0 {
+            let (read, items) = shard.next_batch(220).await.unwrap();
+            let event = shard.event(&items, &Clock::system());
+            assert!(event.to_string().len() <= KINESIS_EVENT_BYTES);
+            // Nothing is passed over, and the order is kept.
+            assert_eq!(numbers(&items), (next..next + items.len() as u64).collect::<Vec<_>>());
+            next += items.len() as u64;
+            sizes.push(items.len());
+            shard.pass(read, next - 1, &items).await.unwrap();
+        }
+        assert_eq!(sizes, [15, 220, 35]);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_and_not_passed_before_a_kill_comes_again_under_the_same_numbers() {
+        let (store, _) = store();
+        let shard = Shard::open("s", 1, Stores::both(store.clone())).await.unwrap();
+        for data in ["1", "2", "3"] {
+            shard.put("a", data.as_bytes()).await.unwrap();
+        }
+        let ids = |shard: &Shard, items: &[Item]| {
+            let event = shard.event(items, &Clock::system());
+            let records = event["Records"].as_array().unwrap().clone();
+            records.into_iter().map(|record| record["eventID"].clone()).collect::<Vec<_>>()
+        };
+        let before = ids(&shard, &batch(&shard).await.1);
+        assert_eq!(before.len(), 3);
+        let shard = Shard::open("s", 1, Stores::both(store)).await.unwrap();
+        assert_eq!(ids(&shard, &batch(&shard).await.1), before);
     }
 
     #[tokio::test]

@@ -2,6 +2,8 @@
 //! and where records go is named by flags alone: a variable meant for `up` must not decide that.
 
 #[cfg(feature = "up")]
+mod buffer;
+#[cfg(feature = "up")]
 mod dead_letters;
 #[cfg(feature = "up")]
 mod operate;
@@ -13,6 +15,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use streammanager::record::SourceId;
 
+#[cfg(feature = "up")]
+pub(crate) use buffer::*;
 #[cfg(feature = "up")]
 pub(crate) use dead_letters::*;
 #[cfg(feature = "up")]
@@ -75,6 +79,10 @@ pub(crate) enum Command {
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager dead-letters list --stream modis")]
     DeadLetters(DeadLettersCommand),
+    /// Looks into a data folder's queues and state, proves them, mends them, and sends what waits there elsewhere.
+    #[cfg(feature = "up")]
+    #[command(subcommand, after_help = "Example:\n  streammanager buffer verify --data data")]
+    Buffer(BufferCommand),
     /// Measures, each figure beside its baseline.
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager bench all --kafka 127.0.0.1:9092")]

@@ -45,6 +45,8 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "up")]
         Command::DeadLetters(command) => commands::dead_letters::run(command).await,
         #[cfg(feature = "up")]
+        Command::Buffer(command) => commands::buffer::run(command).await,
+        #[cfg(feature = "up")]
         Command::Bench(command) => commands::bench::run(command).await,
         #[cfg(feature = "up")]
         Command::Topics(command) => commands::topics::run(command).await,

@@ -1,6 +1,8 @@
 //! StreamManager on this host: a data folder with its queues and a sink, and, with the feature `up`, the template that is
 //! deployed on AWS, run with the functions' own handlers. Flags and their parsing are the command's, not this crate's.
 
+#[cfg(feature = "up")]
+pub mod buffer;
 pub mod exit;
 pub mod folder;
 pub mod host;

@@ -136,12 +136,14 @@ impl EndpointArgs {
     }
 
     pub(crate) fn control_key_file(&self) -> PathBuf {
-        if let Some(file) = &self.control_key_file {
-            return file.clone();
-        }
+        self.control_key_file.clone().unwrap_or_else(|| self.data().join("control.key"))
+    }
+
+    /// The system's data folder.
+    pub(crate) fn data(&self) -> PathBuf {
         // The noted folder belongs to the noted system alone.
         let noted = running::last().filter(|noted| noted.endpoint == self.url()).map(|noted| noted.data);
-        self.data.clone().or(noted).unwrap_or_else(|| "data".into()).join("control.key")
+        self.data.clone().or(noted).unwrap_or_else(|| "data".into())
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(feature = "up")]
 pub(crate) mod bench;
 #[cfg(feature = "up")]
+pub(crate) mod buffer;
+#[cfg(feature = "up")]
 pub(crate) mod dead_letters;
 pub(crate) mod decode;
 pub(crate) mod ingest;

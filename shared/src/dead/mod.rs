@@ -199,6 +199,19 @@ fn parse(value: &[u8]) -> Result<DeadLetter, BackendError> {
     serde_json::from_slice(value).map_err(|e| BackendError::Fatal(format!("a stored dead letter cannot be read: {e}")))
 }
 
+/// The blob that an item of the store needs, where it is a dead letter's; an error is a letter that cannot be read.
+#[cfg(feature = "embedded")]
+pub(crate) fn blob_of(partition: &str, value: &[u8]) -> Option<Result<BlobRef, BackendError>> {
+    if partition != PARTITION {
+        return None;
+    }
+    match parse(value) {
+        Ok(DeadLetter { raw: Raw::Blob(blob), .. }) => Some(Ok(blob)),
+        Ok(_) => None,
+        Err(e) => Some(Err(e)),
+    }
+}
+
 /// Which dead letters are meant; all of them, where nothing is named.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -36,16 +36,16 @@ pub(crate) const EXPIRIES: TableDefinition<(Moment, &str, &str), ()> = TableDefi
 /// What was found damaged, by number: what it was, and the bytes as they are on disk.
 pub(crate) const DAMAGED: TableDefinition<u64, (&str, &[u8])> = TableDefinition::new("damaged");
 /// Named counters.
-const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
+pub(super) const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 
 /// What is made in a data folder only after its database: where one of these is, the folder is not new.
 const MADE_LATER: [&str; 3] = ["blobs", "kafka", "control.key"];
 
 /// The layout of the tables above; a folder of another layout is refused.
-const LAYOUT: u64 = 2;
+pub(super) const LAYOUT: u64 = 2;
 
 /// Read and written by the owner alone: queues and state hold keys' hashes, alerts and readings.
-const PRIVATE: u32 = 0o600;
+pub(super) const PRIVATE: u32 = 0o600;
 
 /// Why a transaction could not be done; what its caller does next is the variant.
 #[derive(Debug, Clone)]

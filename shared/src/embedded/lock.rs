@@ -25,12 +25,16 @@ pub(super) fn own_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Held as long as this lives; the operating system gives it up when the process dies.
-pub(crate) struct FolderLock {
+pub struct FolderLock {
     _file: File,
 }
 
 impl FolderLock {
-    pub(crate) fn take(folder: &Path) -> Result<FolderLock, BackendError> {
+    /// Takes the lock of a folder that is there.
+    ///
+    /// # Errors
+    /// `Fatal`, with its holder, while another process has the lock.
+    pub fn take(folder: &Path) -> Result<FolderLock, BackendError> {
         let path = folder.join("LOCK");
         let failed = |what: &str, e: &dyn std::fmt::Display| {
             BackendError::Fatal(format!("cannot {what} {}: {e}", path.display()))

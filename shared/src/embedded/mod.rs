@@ -9,6 +9,7 @@ mod disk;
 mod lock;
 pub(crate) mod queue;
 mod room;
+pub mod salvage;
 pub(crate) mod sealed;
 mod store;
 #[cfg(all(test, feature = "testing"))]
@@ -39,8 +40,9 @@ use database::{Database, Medium};
 pub use database::{create_whole, missing, without_panic};
 #[cfg(feature = "testing")]
 pub use disk::MemoryDisk;
-use lock::FolderLock;
+pub use lock::FolderLock;
 use queue::Queues;
+pub use room::free_bytes;
 use room::{Disk, Folder, Room};
 pub use store::Intake;
 pub(crate) use writer::Op;

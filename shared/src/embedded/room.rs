@@ -89,6 +89,15 @@ impl Folder {
     }
 }
 
+/// Free bytes of the disk that a folder is on.
+///
+/// # Errors
+/// When the disk does not say.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail * disk.f_frsize)
+}
+
 fn file(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
@@ -105,10 +114,7 @@ impl Disk {
 
     fn free(&self) -> io::Result<u64> {
         match self {
-            Disk::Folder(folder) => {
-                let disk = rustix::fs::statvfs(&folder.path)?;
-                Ok(disk.f_bavail * disk.f_frsize)
-            }
+            Disk::Folder(folder) => free_bytes(&folder.path),
             #[cfg(feature = "testing")]
             Disk::Memory(disk) => Ok(disk.free()),
         }

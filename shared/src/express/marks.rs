@@ -22,6 +22,11 @@ pub(super) async fn mark_queued(store: &dyn Store, clock: &Clock, thread: &str, 
     put(store, clock, Key::new(QUEUED, queued_key(thread, id))).await
 }
 
+/// The copy that an item of the store makes void, where it is such a mark.
+pub fn void_copy(partition: &str, sort: &str) -> Option<Ulid> {
+    if partition == VOID { sort.parse().ok() } else { None }
+}
+
 pub(super) fn thread_hash(thread: &str) -> String {
     hex(&Sha256::digest(thread)[..16])
 }

@@ -1,8 +1,9 @@
 //! The HTTP API of the template (payload format 2.0), and beside it what operators of any process expect: `/metrics`,
-//! `/health/live`, `/health/ready`.
+//! `/health/live`, `/health/ready`, and `/buffer`, the data folder of this host.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -15,6 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use streammanager::embedded::Embedded;
 use streammanager::error::Reason;
 use streammanager::limits::ALERT_BYTES;
 use streammanager_functions::events::HttpResponse;
@@ -29,6 +31,7 @@ use super::functions::{Functions, Invocation};
 use super::limits::{HTTP_AT_WORK, HTTP_BODY_TIME, HTTP_OTHERS_AT_WORK, HTTP_WAITING};
 use super::readiness::Readiness;
 use super::routes::{Found, Route, Routes};
+use crate::buffer::inspect_open;
 use crate::template::{ACCOUNT, Auth};
 
 /// The holder of the control key, in AWS's words.
@@ -39,6 +42,9 @@ pub(crate) struct Api {
     pub(crate) functions: Functions,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) readiness: Readiness,
+    /// The data folder, and what has it open.
+    pub(crate) data: PathBuf,
+    pub(crate) folder: Embedded,
     /// Operators' key: on this host it stands for the request that the template wants signed.
     pub(crate) control_key: String,
     /// Handlers at work, also for clients that have gone.
@@ -71,6 +77,7 @@ pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationTok
     let handlers = api.handlers.clone();
     let router = Router::new()
         .route("/metrics", get(metrics))
+        .route("/buffer", get(buffer))
         .route("/health/live", get(|| async { "ok\n" }))
         .route("/health/ready", get(ready))
         .fallback(api_call)
@@ -84,6 +91,36 @@ pub(crate) async fn serve(api: Api, listener: TcpListener, stop: CancellationTok
 async fn metrics(State(api): State<Arc<Api>>) -> String {
     api.readiness.publish().await;
     api.metrics.render()
+}
+
+/// What the data folder holds; with `verify=true` every envelope is unpacked and every stored blob read.
+async fn buffer(State(api): State<Arc<Api>>, uri: Uri, headers: HeaderMap) -> Response {
+    if !api.holds_control_key(&headers) {
+        return unauthorised();
+    }
+    let Some(at_work) = api.rooms.place(false) else { return busy() };
+    let thorough = query_parameters(uri.query().unwrap_or_default()).get("verify") == Some(&"true");
+    let (data, folder) = (api.data.clone(), api.folder.clone());
+    // It reads the whole folder.
+    let read = tokio::task::spawn_blocking(move || {
+        let _at_work = at_work;
+        inspect_open(&data, &folder, thorough)
+    });
+    match read.await {
+        Ok(Ok(inspection)) => axum::Json(inspection).into_response(),
+        Ok(Err(problem)) => answer(HttpResponse::error(503, "unavailable", problem)),
+        Err(_) => answer(HttpResponse::error(500, "failed", "reading the data folder panicked")),
+    }
+}
+
+fn unauthorised() -> Response {
+    let detail = "send the control key as Authorization: Bearer KEY; it stands in control.key of the data folder";
+    answer(HttpResponse::error(401, "unauthorised", detail))
+}
+
+fn busy() -> Response {
+    let busy = HttpResponse::error(503, "busy", "too many requests are at work; send it again in a second");
+    answer(busy.with_header("retry-after", "1"))
 }
 
 async fn ready(State(api): State<Arc<Api>>) -> Response {
@@ -126,13 +163,9 @@ async fn api_call(
         }
     };
     if route.auth == Auth::Signed && !api.holds_control_key(&headers) {
-        let detail = "send the control key as Authorization: Bearer KEY; it stands in control.key of the data folder";
-        return answer(HttpResponse::error(401, "unauthorised", detail));
+        return unauthorised();
     }
-    let Some(at_work) = api.rooms.place(route.path == "/alerts") else {
-        let busy = HttpResponse::error(503, "busy", "too many requests are at work; send it again in a second");
-        return answer(busy.with_header("retry-after", "1"));
-    };
+    let Some(at_work) = api.rooms.place(route.path == "/alerts") else { return busy() };
     let event = event(&method, &uri, &headers, &body, &parameters, client.from, route);
     // In a task of its own: a client that hangs up must not end a handler half-way, as it does not on AWS.
     let (functions, function) = (api.functions.clone(), route.function.clone());

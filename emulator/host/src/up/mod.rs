@@ -249,6 +249,8 @@ impl System {
             functions,
             metrics,
             readiness: readiness.clone(),
+            data: args.data.clone(),
+            folder: backends.folder.clone(),
             control_key,
             handlers: TaskTracker::new(),
             rooms: Rooms::default(),

@@ -26,6 +26,7 @@ use crate::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, Sen
 use crate::time::Timestamp;
 pub(super) use index::later;
 use index::{Index, Taken};
+pub(super) use ops::{open as sealed_body, seal};
 
 /// SQS's longest delay.
 const DELAY_MAX: Duration = Duration::from_secs(15 * 60);
@@ -81,6 +82,11 @@ impl Queues {
             queue.index().keep(&on_disk.remove(queue.name.as_str()).unwrap_or_default());
             queue.changed.notify_waiters();
         }
+    }
+
+    /// Messages of a queue that somebody holds.
+    pub(super) fn in_flight(&self, name: &str) -> u64 {
+        self.get(&QueueRef::new(name)).index().depth().in_flight
     }
 
     fn get(&self, name: &QueueRef) -> Arc<OneQueue> {

@@ -240,12 +240,17 @@ impl Op for Mark {
     }
 }
 
-fn seal(key: (&str, u64), sent_at: Moment, binary: bool, body: &[u8]) -> Vec<u8> {
+pub(in crate::embedded) fn seal(key: (&str, u64), sent_at: Moment, binary: bool, body: &[u8]) -> Vec<u8> {
     sealed::seal(&[key.0.as_bytes(), &key.1.to_le_bytes(), &sent_at.to_le_bytes(), &[u8::from(binary)]], body)
 }
 
 /// The body of a message; `None` when it or its row is not what was sent.
-pub(super) fn open<'a>(key: (&str, u64), sent_at: Moment, binary: bool, body: &'a [u8]) -> Option<&'a [u8]> {
+pub(in crate::embedded) fn open<'a>(
+    key: (&str, u64),
+    sent_at: Moment,
+    binary: bool,
+    body: &'a [u8],
+) -> Option<&'a [u8]> {
     sealed::open(&[key.0.as_bytes(), &key.1.to_le_bytes(), &sent_at.to_le_bytes(), &[u8::from(binary)]], body)
 }
 

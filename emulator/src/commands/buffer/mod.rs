@@ -1,0 +1,137 @@
+//! `buffer`: a data folder's queues and state, looked at, proved, mended and replayed. A folder in use is asked of the system
+//! that uses it.
+
+mod replay;
+mod show;
+
+use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use streammanager::embedded::FolderLock;
+use streammanager::embedded::salvage;
+use streammanager::time::Clock;
+use streammanager_host::buffer::{Inspection, ReadBy, inspect};
+use streammanager_host::exit::{Exit, Failure};
+
+use super::operate::{call, harmless};
+use super::{print, say};
+use crate::cli::{BufferCommand, EndpointArgs, FolderArgs};
+
+/// Reads of a folder that another process writes to, until one is taken for what it is.
+const READS_WITHOUT_LOCK: usize = 3;
+
+pub(crate) async fn run(command: BufferCommand) -> Result<Exit, Failure> {
+    match command {
+        BufferCommand::Inspect { endpoint } => {
+            let read = read(&endpoint, false).await?;
+            tell(endpoint.json, &read, show::contents)?;
+            Ok(Exit::Done)
+        }
+        BufferCommand::Verify { endpoint } => {
+            let read = read(&endpoint, true).await?;
+            tell(endpoint.json, &read, show::verdict)?;
+            Ok(if read["sound"] == true { Exit::Done } else { Exit::Partly })
+        }
+        BufferCommand::Repair { folder, yes } => repair(&folder, yes),
+        BufferCommand::Replay(args) => replay::run(&args).await,
+    }
+}
+
+fn tell(as_json: bool, value: &Value, lines: impl FnOnce(&Value) -> Vec<String>) -> Result<(), Failure> {
+    if as_json { print([value]) } else { print(lines(value).iter().map(|line| harmless(line))) }
+}
+
+/// The folder's own files where nobody uses it; else what the system says that uses it, and where that does not answer, the
+/// files all the same, read only.
+async fn read(endpoint: &EndpointArgs, thorough: bool) -> Result<Value, Failure> {
+    let data = endpoint.data();
+    there(&data)?;
+    let now = Clock::system().now();
+    let Ok(_lock) = FolderLock::take(&data) else {
+        let path = if thorough { "/buffer?verify=true" } else { "/buffer" };
+        return match call(endpoint, Method::GET, path, None).await {
+            Ok(answer) => Ok(answer),
+            Err(problem) => {
+                say(format_args!(
+                    "{} is in use, and its system does not say what it holds ({problem}): the files are read without its lock",
+                    data.display()
+                ));
+                let mut read = inspect(&data, ReadBy::CommandWithoutLock, now, thorough)?;
+                for _ in 1..READS_WITHOUT_LOCK {
+                    if read.sound {
+                        break;
+                    }
+                    read = inspect(&data, ReadBy::CommandWithoutLock, now, thorough)?;
+                }
+                value(&read)
+            }
+        };
+    };
+    value(&inspect(&data, ReadBy::Command, now, thorough)?)
+}
+
+fn value(inspection: &Inspection) -> Result<Value, Failure> {
+    serde_json::to_value(inspection).map_err(Failure::new)
+}
+
+/// # Errors
+/// For a folder that has no database: a command that reads makes none.
+fn there(data: &Path) -> Result<(), Failure> {
+    if data.join("state.redb").exists() {
+        Ok(())
+    } else {
+        let data = data.display();
+        Err(Failure::new(format!("{data} holds no buffer: there is no state.redb in it; name the folder with --data")))
+    }
+}
+
+fn repair(folder: &FolderArgs, yes: bool) -> Result<Exit, Failure> {
+    let data = &folder.data;
+    there(data)?;
+    let lock = FolderLock::take(data)?;
+    let now = Clock::system().now();
+    let before = value(&inspect(data, ReadBy::Command, now, true)?)?;
+    let is_whole = before["sound"] == true;
+    let mut outcome = json!({ "found": before, "repaired": false, "kept_as": null });
+    if is_whole {
+        tell(folder.json, &outcome, |_| {
+            vec![format!("{}: everything is what was written: nothing to repair", data.display())]
+        })?;
+        return Ok(Exit::Done);
+    }
+    if !folder.json {
+        tell(false, &outcome["found"], show::verdict)?;
+        print([show::plan(data)])?;
+    }
+    if !yes && !confirmed()? {
+        if folder.json {
+            print([&outcome])?;
+        }
+        say("nothing was changed: to repair, run it again with --yes");
+        return Ok(Exit::Partly);
+    }
+    let repaired = salvage::repair(data, &lock, now)?;
+    outcome["repaired"] = true.into();
+    outcome["kept_as"] = repaired.kept_as.display().to_string().into();
+    tell(folder.json, &outcome, |_| {
+        vec![
+            format!("{} is a new database with everything that could be read", data.join("state.redb").display()),
+            format!("the old one is kept whole as {}", repaired.kept_as.display()),
+        ]
+    })?;
+    Ok(Exit::Partly)
+}
+
+/// Asks the person at the terminal; without one the answer is no.
+fn confirmed() -> Result<bool, Failure> {
+    if !stdin().is_terminal() {
+        return Ok(false);
+    }
+    let asked = write!(stderr(), "Repair? Type yes: ").and_then(|()| stderr().flush());
+    asked.map_err(|e| Failure::new(format!("standard error: {e}")))?;
+    let mut answer = String::new();
+    stdin().lock().read_line(&mut answer).map_err(|e| Failure::new(format!("standard input: {e}")))?;
+    Ok(answer.trim().eq_ignore_ascii_case("yes"))
+}

@@ -1,0 +1,159 @@
+//! `streammanager buffer` on real data folders: of a running system, of none, damaged, and killed in the middle of a repair.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use streammanager_tests::binary;
+use streammanager_tests::system::{Start, System};
+use tempfile::{TempDir, tempdir};
+
+/// Exit code, standard output, standard error.
+fn buffer(data: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(binary());
+    command.arg("buffer").args(arguments).arg("--data").arg(data).env("XDG_STATE_HOME", data);
+    let ended = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (ended.status.code().unwrap(), text(&ended.stdout), text(&ended.stderr))
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+/// A folder with detections that wait, because Kafka is away, and with rejects.
+fn waiting(rows: usize) -> TempDir {
+    let folder = tempdir().unwrap();
+    let mut csv = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight\n".to_owned();
+    for n in 0..=rows {
+        // The last one is on no map.
+        let latitude = if n == rows { 95.0 } else { 33.0 + n as f64 / 1_000.0 };
+        csv.push_str(&format!(
+            "{latitude:.5},-121.{n:05},331.2,0.4,0.4,2026-08-01,1012,N20,VIIRS,n,2.0NRT,290.1,5.5,D\n"
+        ));
+    }
+    std::fs::write(folder.path().join("detections.csv"), csv).unwrap();
+    let data = folder.path().join("data");
+    let ingest = Command::new(binary())
+        .args(["ingest", "--source", "firms_viirs_noaa20", "--kafka", "127.0.0.1:1", "--json"])
+        .arg("--data")
+        .arg(&data)
+        .arg(folder.path().join("detections.csv"))
+        .output()
+        .unwrap();
+    let report = json(&String::from_utf8_lossy(&ingest.stdout));
+    assert!(report["queued"].as_u64().unwrap() >= rows as u64, "{report}");
+    folder
+}
+
+fn queued(inspected: &Value) -> u64 {
+    let queues = inspected["contents"]["queues"].as_object().unwrap().values();
+    queues.map(|queue| queue["records"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn r3_a_folder_is_inspected_proved_and_replayed_without_a_system() {
+    let folder = waiting(1_200);
+    let data = folder.path().join("data");
+    let (code, said, error) = buffer(&data, &["inspect", "--json"]);
+    assert_eq!(code, 0, "{error}");
+    let inspected = json(&said);
+    let records = queued(&inspected);
+    assert!(records >= 1_200, "{inspected}");
+    assert_eq!(inspected["contents"]["items"]["dead-letters"]["items"], 1);
+    assert_eq!(inspected["read_by"], "command");
+    let (code, said, _) = buffer(&data, &["verify"]);
+    assert!(code == 0 && said.contains("everything is what was written"), "{said}");
+    let (code, said, _) = buffer(&data, &["repair", "--yes"]);
+    assert!(code == 0 && said.contains("nothing to repair"), "{said}");
+
+    let out = folder.path().join("out.ndjson");
+    let (code, said, error) = buffer(&data, &["replay", "--out", out.to_str().unwrap(), "--json"]);
+    assert_eq!(code, 0, "{said}{error}");
+    assert_eq!(json(&said)["records"], records);
+    let lines = std::fs::read_to_string(&out).unwrap();
+    let values: Vec<Value> = lines.lines().map(json).collect();
+    assert_eq!(values.len() as u64, records);
+    assert!(values.iter().all(|line| line["headers"]["ce_id"].is_string() && line["value"]["event_id"].is_string()));
+    let tiers: Vec<&str> = values.iter().map(|line| line["headers"]["priority"].as_str().unwrap()).collect();
+    let rank = |tier: &&str| ["CRITICAL", "HIGH", "NORMAL", "LOW"].iter().position(|one| one == tier);
+    assert!(tiers.is_sorted_by_key(rank), "the tiers are not in their order");
+    assert_eq!(queued(&json(&buffer(&data, &["inspect", "--json"]).1)), records, "nobody asked to forget anything");
+
+    let (code, _, error) = buffer(&data, &["replay", "--out", out.to_str().unwrap()]);
+    assert!(code == 1 && error.contains("name a new file"), "{error}");
+    let again = folder.path().join("again.ndjson");
+    let (code, said, error) = buffer(&data, &["replay", "--out", again.to_str().unwrap(), "--forget"]);
+    assert!(code == 0 && said.contains("taken out of the folder"), "{said}{error}");
+    assert_eq!(std::fs::read_to_string(&again).unwrap(), lines);
+    assert_eq!(queued(&json(&buffer(&data, &["inspect", "--json"]).1)), 0);
+    assert_eq!(buffer(&data, &["verify"]).0, 0);
+}
+
+#[test]
+fn r3_a_damaged_folder_says_what_is_lost_and_a_repair_keeps_the_original_whenever_it_is_killed() {
+    let folder = waiting(6_000);
+    let data = folder.path().join("data");
+    let database = data.join("state.redb");
+    let records = queued(&json(&buffer(&data, &["inspect", "--json"]).1));
+    let file = std::fs::File::options().write(true).open(&database).unwrap();
+    let len = file.metadata().unwrap().len();
+    // Where the envelopes lie: every eighth page in the middle.
+    for page in (len / 4096 / 4..len / 4096 * 3 / 4).step_by(8) {
+        file.write_all_at(&[0x5a; 4096], page * 4096).unwrap();
+    }
+    let damaged = std::fs::read(&database).unwrap();
+    let (code, said, error) = buffer(&data, &["verify"]);
+    assert!(
+        code == 3 && said.contains("NOT everything") && said.contains("lost: table bodies, bytes "),
+        "{said}{error}"
+    );
+    let (code, _, error) = buffer(&data, &["repair"]);
+    assert!(code == 3 && error.contains("--yes"), "{error}");
+    assert_eq!(std::fs::read(&database).unwrap(), damaged, "it repaired without being told to");
+
+    for wait in 0..12 {
+        let mut repair = Command::new(binary());
+        repair.args(["buffer", "repair", "--yes"]).arg("--data").arg(&data).stdout(Stdio::null());
+        let mut repair = repair.spawn().unwrap();
+        // No condition is waited for: wherever it is killed is right.
+        std::thread::sleep(std::time::Duration::from_millis(wait * 7));
+        repair.kill().unwrap();
+        repair.wait().unwrap();
+        let is_the_original = |path: &Path| std::fs::read(path).unwrap() == damaged;
+        let kept = std::fs::read_dir(&data).unwrap().flatten().map(|entry| entry.path());
+        let mut kept = kept.filter(|path| path.to_string_lossy().contains("state.redb.before-"));
+        assert!(is_the_original(&database) || kept.any(|path| is_the_original(&path)), "the original is gone");
+    }
+    let (code, said, error) = buffer(&data, &["repair", "--yes", "--json"]);
+    let outcome = json(&said);
+    if code == 3 {
+        let kept_as = outcome["kept_as"].as_str().unwrap();
+        assert_eq!(std::fs::read(kept_as).unwrap(), damaged, "{error}");
+    }
+    let (code, said, _) = buffer(&data, &["verify"]);
+    assert_eq!(code, 0, "{said}");
+    let left = queued(&json(&buffer(&data, &["inspect", "--json"]).1));
+    assert!(left > 0 && left < records, "{left} of {records}");
+}
+
+#[test]
+fn r3_a_running_system_says_what_its_folder_holds_and_nobody_repairs_it_meanwhile() {
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let system = System::up(&start);
+    let url = system.url("");
+    let asked = |command: &str| buffer(&start.data, &[command, "--json", "--endpoint", &url]);
+    for command in ["inspect", "verify"] {
+        let (code, said, error) = asked(command);
+        assert_eq!(code, 0, "{said}{error}");
+        assert_eq!(json(&said)["read_by"], "running_system", "{said}");
+    }
+    let (code, _, error) = buffer(&start.data, &["repair", "--yes"]);
+    assert!(code == 1 && error.contains("is in use by process"), "{error}");
+    // Its system is not found: the files are read all the same.
+    let (code, said, error) = buffer(&start.data, &["inspect", "--json", "--endpoint", "http://127.0.0.1:1"]);
+    assert!(code == 0 && error.contains("without its lock"), "{error}");
+    assert_eq!(json(&said)["read_by"], "command_without_lock");
+}

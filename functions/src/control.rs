@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use streammanager::app::App;
+use streammanager::breaker::shared;
 use streammanager::control::audit;
 use streammanager::control::caller::Caller;
 use streammanager::control::connector::{Connector, Registration};
@@ -335,7 +336,8 @@ async fn status(asked: Asked<'_>) -> Answer {
         let depth = json!({ "visible": depth.visible, "in_flight": depth.in_flight, "delayed": depth.delayed });
         queues.insert(tier.name().to_owned(), depth);
     }
-    let breaker = |lane| app.breakers.lane(lane).state();
+    let known = shared::known(app).await?;
+    let (critical, bulk) = (known(Lane::Critical), known(Lane::Bulk));
     let registered = streams::list(asked.store()).await?;
     let report = report::last(asked.store()).await?;
     let waits = report.map(|report| json!({ "at": rfc3339(report.at), "tiers": report.waits }));
@@ -344,7 +346,8 @@ async fn status(asked: Asked<'_>) -> Answer {
         "stage": app.settings.stage,
         "producer_id": app.settings.producer_id,
         "queues": queues,
-        "circuit_breaker": { "critical": breaker(Lane::Critical), "bulk": breaker(Lane::Bulk) },
+        "circuit_breaker": { "critical": critical.state, "bulk": bulk.state },
+        "circuit_breaker_since": { "critical": critical.since.map(rfc3339), "bulk": bulk.since.map(rfc3339) },
         "waits": waits,
         "streams": { "registered": registered.len(), "active": registered.iter().filter(|r| r.started).count() },
         "delivered_by_this_process": app.tally.totals(),

@@ -69,6 +69,8 @@ pub const BREAKER_FAILURES: u32 = 3;
 pub const BREAKER_OPEN: Duration = Duration::from_secs(60);
 /// The critical lane probes every second: a minute is too long for a life [R2].
 pub const BREAKER_OPEN_CRITICAL: Duration = Duration::from_secs(1);
+/// What other processes say of the sink is looked at again after this; news of one's own is told at once [R2].
+pub const BREAKER_SHARED: Duration = Duration::from_secs(1);
 /// A probe that has not reported by then is replaced: longer than a try lasts.
 pub const PROBE: Duration = Duration::from_secs(10);
 /// While the bulk lane's breaker is open, the broker is asked whether it answers, and the answer is waited for so long.

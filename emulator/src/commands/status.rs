@@ -33,7 +33,11 @@ fn lines(status: &Value) -> Vec<String> {
         rows.push(row);
     }
     let mut lines = table(&rows);
-    let breaker = |lane: &str| status["circuit_breaker"][lane].as_str().unwrap_or("unknown").replace('_', "-");
+    let breaker = |lane: &str| {
+        let state = status["circuit_breaker"][lane].as_str().unwrap_or("unknown").replace('_', "-");
+        let since = status["circuit_breaker_since"][lane].as_str();
+        since.map_or(state.clone(), |since| format!("{state} since {since}"))
+    };
     lines.push(String::new());
     lines.push(format!("sink     alerts: breaker {}; other records: breaker {}", breaker("critical"), breaker("bulk")));
     lines.push(format!("streams  {} of {} active", status["streams"]["active"], status["streams"]["registered"]));
@@ -104,6 +108,7 @@ mod tests {
             "at": "2026-09-01T19:00:03.000Z",
             "queues": { "LOW": { "visible": 7, "in_flight": 2, "delayed": 1 } },
             "circuit_breaker": { "critical": "closed", "bulk": breaker },
+            "circuit_breaker_since": { "critical": null, "bulk": "2026-09-01T18:50:00.000Z" },
             "streams": { "registered": 5, "active": 4 },
             "waits": { "at": "2026-09-01T19:00:00.000Z", "tiers": { "LOW": wait(low_possible) } },
         })
@@ -117,6 +122,10 @@ mod tests {
         assert_eq!(cells, ["LOW", "10", "4 ms", "3.2 s", "40.0 s", "2 min"], "{shown}");
         let high = shown.lines().find(|line| line.starts_with("HIGH")).unwrap_or_default();
         assert!(high.contains('-'), "nothing is known of it: {high}");
+        assert!(
+            shown.contains("alerts: breaker closed; other records: breaker closed since 2026-09-01T18:50"),
+            "{shown}"
+        );
         assert!(shown.contains("4 of 5 active") && shown.ends_with("nothing: all is well"), "{shown}");
         assert!(lines(&status("half_open", 40.0)).join("\n").ends_with("takes records again"));
         let mut stale = status("closed", 40.0);

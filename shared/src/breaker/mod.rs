@@ -14,6 +14,7 @@
 //! The type is a pure state machine over any kind of time. A process measures its waits on the monotonic clock
 //! (`tokio::time::Instant`); what is stored between invocations has only the wall clock.
 
+pub mod shared;
 mod sink;
 
 use std::ops::Add;
@@ -115,6 +116,12 @@ impl<At: Copy + Ord + Add<Duration, Output = At>> Breaker<At> {
             let earliest = doubled(SIGN_WAIT, self.false_signs).min(open);
             self.phase = Phase::Open { until: now + open, earliest: now + earliest, signed: false };
         }
+    }
+
+    /// Somebody else found what it guards away: until then nothing starts, unless a sign of return comes, and then a probe decides.
+    pub fn hear_open(&mut self, now: At, until: At, policy: &Policy) {
+        self.failures = self.failures.max(policy.failures.saturating_sub(1));
+        self.phase = Phase::Open { until, earliest: now, signed: false };
     }
 
     /// What it guards may be back: the probe need not wait for its time. Gives whether that changed anything.

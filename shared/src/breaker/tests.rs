@@ -9,7 +9,7 @@ const GROWING: Policy =
 
 fn opened() -> SinkBreakers {
     let breakers = SinkBreakers::default();
-    for lane in [Lane::Critical, Lane::Bulk] {
+    for lane in Lane::ALL {
         (0..3).for_each(|_| breakers.lane(lane).record(false));
     }
     breakers
@@ -119,4 +119,152 @@ fn s10_the_open_time_grows_and_can_be_moved_to_a_clock_that_was_set_back() {
     }
     back.record(true, at(0), &GROWING);
     assert_eq!((back.failures(), back.state()), (0, BreakerState::Closed));
+}
+
+#[cfg(all(feature = "embedded", feature = "testing"))]
+mod processes {
+    //! Several processes over one store.
+
+    use std::sync::Arc;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::app::{App, Seams};
+    use crate::breaker::shared::{exchange, known};
+    use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
+    use crate::faults::sink::FaultySink;
+    use crate::faults::upstream::Scripted;
+    use crate::faults::{Fault, Faults, Faulty};
+    use crate::limits::BREAKER_SHARED;
+    use crate::settings::Settings;
+    use crate::time::{Clock, Rng};
+
+    /// The store of each fails as told.
+    fn processes<const N: usize>() -> ([App; N], Faults) {
+        let (clock, _) = Clock::settable("2026-09-01T19:00:00Z".parse().unwrap());
+        let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
+        let (embedded, faults) = (Embedded::on_disk(&MemoryDisk::new(), options).unwrap(), Faults::none());
+        let folder = tempfile::tempdir().unwrap();
+        let process = |_| {
+            let seams = Seams {
+                queue: Arc::new(embedded.clone()),
+                store: Arc::new(Faulty::new(embedded.clone(), faults.clone())),
+                blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+                sink: Arc::new(FaultySink::memory()),
+                upstream: Arc::new(Scripted::new([])),
+            };
+            App::new(Settings::local(), seams, clock.clone(), Rng::seeded(1))
+        };
+        (std::array::from_fn(process), faults)
+    }
+
+    fn fails(app: &App, lane: Lane) {
+        (0..3).for_each(|_| app.breakers.lane(lane).record(false));
+    }
+
+    /// As the others do it every second.
+    async fn a_second_later(apps: &[&App]) {
+        advance(BREAKER_SHARED).await;
+        for app in apps {
+            exchange(app).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_what_one_process_finds_out_stops_the_others_and_frees_them() {
+        for lane in Lane::ALL {
+            let ([first, second, third], _) = processes();
+            fails(&first, lane);
+            exchange(&first).await;
+            exchange(&second).await;
+            let breaker = second.breakers.lane(lane);
+            assert!(breaker.holds_back() && !breaker.admit(), "{lane:?}");
+            assert!(!second.breakers.lane(lane.other()).holds_back(), "{lane:?}");
+            a_second_later(&[&third, &first]).await;
+            // The broker is back, and the second one finds out.
+            second.breakers.sign_of_return();
+            assert!(second.breakers.lane(lane).admit());
+            second.breakers.lane(lane).record(true);
+            exchange(&second).await;
+            a_second_later(&[&first, &third]).await;
+            for app in [&first, &third] {
+                assert!(!app.breakers.lane(lane).holds_back(), "{lane:?}");
+            }
+            assert_eq!(known(&third).await.unwrap()(lane).state, third.breakers.lane(lane).state());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_a_failed_probe_of_what_was_heard_opens_again() {
+        let ([first, second], _) = processes();
+        fails(&first, Lane::Bulk);
+        exchange(&first).await;
+        exchange(&second).await;
+        let bulk = second.breakers.lane(Lane::Bulk);
+        advance(60 * SECOND).await;
+        assert!(bulk.admit() && !bulk.admit(), "one probe");
+        bulk.record(false);
+        assert!(bulk.holds_back() && bulk.state() == BreakerState::Open);
+    }
+
+    /// A process whose own network is broken must not hold up the ones that get through.
+    #[tokio::test(start_paused = true)]
+    async fn r2_who_got_through_later_goes_on_and_says_so() {
+        let ([cut_off, well, idle], _) = processes();
+        fails(&cut_off, Lane::Critical);
+        exchange(&cut_off).await;
+        advance(SECOND / 2).await;
+        well.breakers.lane(Lane::Critical).record(true);
+        exchange(&well).await;
+        exchange(&idle).await;
+        for app in [&well, &idle] {
+            assert_eq!(app.breakers.lane(Lane::Critical).state(), BreakerState::Closed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_without_the_store_each_goes_by_its_own_and_the_news_is_told_later() {
+        let ([first, second], faults) = processes();
+        faults.outage(true);
+        fails(&first, Lane::Bulk);
+        exchange(&first).await;
+        assert!(first.breakers.lane(Lane::Bulk).holds_back() && second.breakers.lane(Lane::Bulk).admit());
+        assert!(first.breakers.exchange_due() > Instant::now(), "not tried again without a pause");
+        faults.outage(false);
+        a_second_later(&[&first, &second]).await;
+        assert!(second.breakers.lane(Lane::Bulk).holds_back());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r2_the_answer_to_a_word_is_lost_and_it_is_said_again() {
+        let ([first, second], faults) = processes();
+        fails(&first, Lane::Bulk);
+        faults.script([Fault::None, Fault::After]);
+        exchange(&first).await;
+        assert!(first.breakers.exchange_due() <= Instant::now() + crate::limits::ASK_AGAIN);
+        a_second_later(&[&first, &second]).await;
+        assert!(second.breakers.lane(Lane::Bulk).holds_back());
+        assert!(first.breakers.exchange_due() > Instant::now() + crate::limits::ASK_AGAIN, "nothing is left to say");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn o8_since_when_the_sink_is_away_is_kept_while_others_repeat_it() {
+        let ([first, second, control], _) = processes();
+        let began = control.clock.now();
+        fails(&first, Lane::Critical);
+        exchange(&first).await;
+        for app in [&second, &first, &second] {
+            advance(2 * SECOND).await;
+            exchange(app).await;
+            app.breakers.lane(Lane::Critical).admit();
+            fails(app, Lane::Critical);
+            exchange(app).await;
+        }
+        let critical = known(&control).await.unwrap()(Lane::Critical);
+        assert_eq!((critical.state, critical.since), (BreakerState::Open, Some(began)));
+        advance(600 * SECOND).await;
+        let critical = known(&control).await.unwrap()(Lane::Critical);
+        assert_eq!(critical.state, BreakerState::Closed, "nobody has repeated it");
+    }
 }

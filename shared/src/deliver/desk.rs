@@ -18,7 +18,7 @@ use super::report;
 use super::scheduler::{Front, Scheduler, served_as};
 use super::settle::{Held, Worked, lane, work};
 use crate::app::App;
-use crate::breaker::BreakerState;
+use crate::breaker::{BreakerState, shared};
 use crate::error::BackendError;
 use crate::limits::{
     ASK_AGAIN, BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, CRITICAL_FLOOD, CRITICAL_PARALLEL, HAND_CRITICAL,
@@ -58,6 +58,8 @@ pub(super) struct Desk<'a> {
     in_work: BTreeMap<u64, InWork>,
     /// The question whether the sink answers, while the bulk lane's breaker is open: one at most.
     pub(super) asking: FuturesUnordered<BoxFuture<'a, bool>>,
+    /// What is being exchanged with other processes about the sink: once at most at a time [R2].
+    pub(super) exchanging: FuturesUnordered<BoxFuture<'a, ()>>,
     /// The report that is being written: one at most.
     pub(super) reporting: FuturesUnordered<BoxFuture<'a, ()>>,
     report_due: Instant,
@@ -90,6 +92,7 @@ impl<'a> Desk<'a> {
             app,
             hands: Tier::ALL.into_iter().map(|tier| (tier, VecDeque::new())).collect(),
             idle: BTreeSet::new(),
+            exchanging: FuturesUnordered::new(),
             reporting: FuturesUnordered::new(),
             report_due: Instant::now() + report::EVERY,
             scheduler: Scheduler::default(),
@@ -152,6 +155,14 @@ impl<'a> Desk<'a> {
                 tokio::time::sleep(ASK_AGAIN).await;
                 app.sink.answers().await
             }));
+        }
+    }
+
+    /// Tells other processes what is new about the sink, and hears what they say.
+    pub(super) fn exchange(&mut self) {
+        let app = self.app;
+        if self.exchanging.is_empty() && app.breakers.exchange_due() <= Instant::now() {
+            self.exchanging.push(Box::pin(shared::exchange(app)));
         }
     }
 
@@ -355,15 +366,16 @@ impl<'a> Desk<'a> {
 
     /// The next thing that happens by time alone: a breaker's probe, an extension, or an alert that waits for its elder.
     pub(super) fn wake_at(&self) -> Instant {
-        let extend = (self.hidden_until - VISIBILITY / 2).min(self.report_due);
+        let due = (self.hidden_until - VISIBILITY / 2).min(self.report_due);
+        let due = if self.exchanging.is_empty() { due.min(self.app.breakers.exchange_due()) } else { due };
         // Once a probe's time has come, what it waits for wakes.
-        let probes = [Lane::Critical, Lane::Bulk].into_iter().filter_map(|lane| {
+        let probes = Lane::ALL.into_iter().filter_map(|lane| {
             let breaker = self.app.breakers.lane(lane);
             breaker.waits_until().filter(|_| breaker.holds_back())
         });
         let now = Instant::now();
         let waiting = self.hands.get(&Tier::Critical).into_iter().flatten().map(|held| held.due);
-        probes.chain(waiting.filter(|due| *due > now)).fold(extend, Instant::min)
+        probes.chain(waiting.filter(|due| *due > now)).fold(due, Instant::min)
     }
 }
 

@@ -40,6 +40,7 @@ pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendE
             desk.dispatch();
             desk.ask_for_return();
         }
+        desk.exchange();
         desk.report();
         if stopping && desk.working.is_empty() && desk.receiving.is_empty() {
             return desk.close().await;
@@ -50,6 +51,7 @@ pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendE
             Some(done) = desk.working.next(), if !desk.working.is_empty() => desk.done(done),
             Some((tier, received)) = desk.receiving.next(), if !desk.receiving.is_empty() => desk.take(tier, received).await?,
             Some(answers) = desk.asking.next(), if !desk.asking.is_empty() => if answers { app.breakers.sign_of_return() },
+            Some(()) = desk.exchanging.next(), if !desk.exchanging.is_empty() => {}
             Some(()) = desk.reporting.next(), if !desk.reporting.is_empty() => {}
             () = changed => {}
             () = tokio::time::sleep_until(wake) => desk.keep_hidden().await,

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::marks;
 use crate::app::App;
+use crate::breaker::shared;
 use crate::error::{BackendError, Reason};
 use crate::ingest;
 use crate::limits::{COPY_DELAY, HEDGE};
@@ -45,6 +46,8 @@ pub(super) async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result
     app.tries.spawn(async move {
         let sender = Sender { app: &own, stream: &stream, revision: record.revision, tell: Some(tell) };
         hedged(&own, &stream, record, sender).await;
+        // What this try has shown is told before an invocation ends.
+        shared::exchange(&own).await;
     });
     heard.await.unwrap_or_else(|_| Err(BackendError::Retry("the alert's try ended without an outcome".into())))
 }
@@ -76,7 +79,8 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
         Err(problem) => return sender.hears(Err(problem)),
     };
     // A store that is away, or slow, must not hold up an alert: then order within the thread is best effort.
-    let waits = timeout(HEDGE, marks::thread_is_queued(&*app.store, &record.key)).await;
+    let queued = timeout(HEDGE, marks::thread_is_queued(&*app.store, &record.key));
+    let (waits, ()) = futures::join!(queued, shared::exchange(app));
     let thread_waits = waits.is_ok_and(|waits| waits.unwrap_or(false));
     let under_way = if thread_waits { None } else { app.tries.begin(envelope.id) };
     if under_way.is_none() || !app.breakers.lane(Lane::Critical).admit() {

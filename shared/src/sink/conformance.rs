@@ -110,7 +110,7 @@ async fn until_acked(sink: &dyn Sink, lane: Lane, law: &str) {
 /// An acknowledgement says where its record lies [E5], also when several records and several sends go to a topic at once.
 pub async fn an_acknowledgement_says_where_its_record_lies(world: &dyn TestSink) {
     let sink = world.open().await;
-    for lane in [Lane::Critical, Lane::Bulk] {
+    for lane in Lane::ALL {
         let mut batches: Vec<Vec<Outgoing>> =
             (1..12).map(|n| records(&format!("written {lane:?} {n}"), 3 * n)).collect();
         for record in batches.iter_mut().flatten().step_by(2) {

@@ -24,6 +24,19 @@ pub enum Lane {
     Bulk,
 }
 
+impl Lane {
+    /// Each of them.
+    pub const ALL: [Lane; 2] = [Lane::Critical, Lane::Bulk];
+
+    /// The other one.
+    pub const fn other(self) -> Lane {
+        match self {
+            Lane::Critical => Lane::Bulk,
+            Lane::Bulk => Lane::Critical,
+        }
+    }
+}
+
 /// What `check` found of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TopicReport {

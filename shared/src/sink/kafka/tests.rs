@@ -32,7 +32,7 @@ fn settings(cluster: &Cluster) -> KafkaSettings {
 
 /// Both lanes are healed by themselves, without a restart.
 async fn heals(sink: &KafkaSink, what: &str) {
-    for lane in [Lane::Critical, Lane::Bulk] {
+    for lane in Lane::ALL {
         let mut last = Vec::new();
         for n in 0..TRIES {
             last = sink.send(lane, &[record(what, n)]).await;
@@ -47,7 +47,7 @@ async fn heals(sink: &KafkaSink, what: &str) {
 
 /// Nothing goes out on either lane.
 async fn fails(sink: &KafkaSink, what: &str) {
-    for lane in [Lane::Critical, Lane::Bulk] {
+    for lane in Lane::ALL {
         let outcome = sink.send(lane, &[record(what, 0)]).await;
         assert!(matches!(outcome[..], [Sent::Retry(_)]), "{what}: {lane:?}: {outcome:?}");
     }
@@ -180,7 +180,7 @@ async fn a_broken_sequence_heals() {
 async fn q1_a_repeat_without_a_place_is_no_acknowledgement() {
     let (cluster, sink) = cluster();
     heals(&sink, "warm").await;
-    for lane in [Lane::Critical, Lane::Bulk] {
+    for lane in Lane::ALL {
         cluster.request_errors(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER]);
         let outcome = sink.send(lane, &[record("repeat", 0)]).await;
         assert!(matches!(&outcome[..], [Sent::Retry(why)] if why.contains("repeat")), "{lane:?}: {outcome:?}");

@@ -83,6 +83,10 @@ pub(crate) enum Command {
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager buffer verify --data data")]
     Buffer(BufferCommand),
+    /// Days of operation in simulated time under seeded faults, judged at every step: nothing is lost, late or out of order.
+    #[cfg(feature = "up")]
+    #[command(after_help = "Example:\n  streammanager simulate --days 1 --seed 7")]
+    Simulate(SimulateArgs),
     /// Measures, each figure beside its baseline.
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager bench all --kafka 127.0.0.1:9092")]

@@ -23,7 +23,7 @@ pub fn run() -> Exit {
         Ok(runtime) => runtime,
         Err(e) => return failed(&Failure::new(format!("cannot start the runtime: {e}"))),
     };
-    log();
+    log(&cli.command);
     runtime.block_on(command(cli)).unwrap_or_else(|failure| failed(&failure))
 }
 
@@ -50,6 +50,8 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
         Command::Bench(command) => commands::bench::run(command).await,
         #[cfg(feature = "up")]
         Command::Topics(command) => commands::topics::run(command).await,
+        #[cfg(feature = "up")]
+        Command::Simulate(args) => commands::simulate::run(args).await,
         Command::Decode(args) => commands::decode::run(args),
     }
 }
@@ -58,8 +60,14 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
 const LOGGED: &str = "warn,streammanager_kafka_endpoint=info";
 
 /// Logs go to standard error, with colours only where somebody looks at a terminal.
-fn log() {
-    let usual = || LOGGED.parse::<Targets>().unwrap_or_default();
+fn log(command: &Command) {
+    // A simulated week has thousands of faults, and each is warned of.
+    let usual = match command {
+        #[cfg(feature = "up")]
+        Command::Simulate(_) => "off",
+        _ => LOGGED,
+    };
+    let usual = || usual.parse::<Targets>().unwrap_or_default();
     let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty());
     let filter = asked.map_or_else(usual, |asked| {
         asked.parse().unwrap_or_else(|problem| {

@@ -424,3 +424,19 @@ pub(crate) enum BenchCommand {
         json: bool,
     },
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// Decides everything that happens: the same seed prints the same bytes.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many seeds are run, one after the other, from this one on.
+    #[arg(long, default_value_t = 1)]
+    pub seeds: u64,
+    /// Simulated days with faults; fractions too.
+    #[arg(long, default_value_t = 7.0)]
+    pub days: f64,
+    /// One JSON object a seed.
+    #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}

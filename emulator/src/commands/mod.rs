@@ -11,6 +11,8 @@ pub(crate) mod ingest;
 #[cfg(feature = "up")]
 pub(crate) mod operate;
 #[cfg(feature = "up")]
+pub(crate) mod simulate;
+#[cfg(feature = "up")]
 pub(crate) mod status;
 #[cfg(feature = "up")]
 pub(crate) mod topics;

@@ -1,0 +1,397 @@
+//! What must never happen, checked while a run goes on: the judge hears of everything that is accepted, sent, stored and
+//! refused, and keeps what it finds wrong. The first violation ends the run, and so does a run that does not get on.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use streammanager::record::{EventId, Outgoing, Tier, Topic};
+use streammanager::sink::Lane;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// One revision of one event.
+pub(crate) type Published = (EventId, u32);
+
+/// Calls of seams within one second: a week's busiest has a tenth of it. Beyond, something spins.
+const STEPS_A_SECOND: u64 = 100_000;
+/// A fault's consequences have ended by then: a visibility, a lease, an alert's patience.
+const AFTERMATH: Duration = Duration::from_secs(180);
+/// Behind an open breaker: three tries in a row open it, those under way end, and then one probe a minute goes.
+const BREAKER_SETTLES: Duration = Duration::from_secs(45);
+/// Bulk sends of one process in a minute of an outage: its probe, and one more that a sign of return allows.
+const PROBES_A_MINUTE: usize = 3;
+/// Whoever lost the duty has noticed and ended its tries by then: LEASE, and three tries of a send with their waits.
+const DUTY_ENDS: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+pub(crate) struct Judge(Arc<Inner>);
+
+struct Inner {
+    started: Instant,
+    state: Mutex<State>,
+    over: Notify,
+}
+
+struct Told {
+    tier: Tier,
+    at: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    violation: Option<String>,
+    steps: u64,
+    second: u64,
+    steps_in_second: u64,
+    /// Accepted and not yet stored or refused.
+    outstanding: BTreeMap<Published, Told>,
+    accepted: u64,
+    /// What the broker has: when first, and the hash of its value.
+    stored: BTreeMap<Published, (Instant, u64)>,
+    /// By what its source id begins with.
+    events: BTreeMap<String, BTreeSet<EventId>>,
+    repeats: u64,
+    refused: BTreeSet<EventId>,
+    /// Faults under way, and from when on nothing of them is left.
+    faults: u32,
+    calm_from: Option<Instant>,
+    away_since: Option<Instant>,
+    /// In the outage that lasts, by process: its first bulk send, and those of the last minute.
+    first_sends: BTreeMap<u64, Instant>,
+    bulk_sends: BTreeMap<u64, VecDeque<Instant>>,
+    /// Process, owner of the lease, since when.
+    duty: Option<(u64, Bytes, Instant)>,
+    former: BTreeSet<Bytes>,
+    polling: BTreeSet<String>,
+    /// Of each alert thread, when its last published message was sent.
+    threads: BTreeMap<(Topic, String), String>,
+    /// From when on threads keep their order: it is a best effort while the store is in trouble.
+    order_from: Option<Instant>,
+    disorders: u32,
+    slowest: BTreeMap<Tier, Duration>,
+}
+
+/// What a run counted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    pub accepted: u64,
+    pub stored: u64,
+    pub repeats: u64,
+    pub refused: u64,
+    pub steps: u64,
+    pub slowest: BTreeMap<Tier, Duration>,
+}
+
+impl Judge {
+    pub(crate) fn new() -> Judge {
+        Judge(Arc::new(Inner {
+            started: Instant::now(),
+            state: Mutex::new(State {
+                calm_from: Some(Instant::now()),
+                order_from: Some(Instant::now()),
+                ..State::default()
+            }),
+            over: Notify::new(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock()
+    }
+
+    /// When the run began.
+    pub(crate) fn began(&self) -> Instant {
+        self.0.started
+    }
+
+    /// Ends the run; only the first one counts.
+    pub(crate) fn violated(&self, what: impl Into<String>) {
+        self.state().violated(what.into());
+        self.0.over.notify_waiters();
+        self.0.over.notify_one();
+    }
+
+    pub(crate) fn violation(&self) -> Option<String> {
+        self.state().violation.clone()
+    }
+
+    /// Completes at the first violation.
+    pub(crate) async fn over(&self) {
+        while self.violation().is_none() {
+            self.0.over.notified().await;
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let state = self.state();
+        Counts {
+            accepted: state.accepted,
+            stored: state.stored.len() as u64,
+            repeats: state.repeats,
+            refused: state.refused.len() as u64,
+            steps: state.steps,
+            slowest: state.slowest.clone(),
+        }
+    }
+
+    /// Every call of a seam begins here. After the end nothing goes on.
+    pub(crate) async fn step(&self) {
+        let ended = {
+            let mut state = self.state();
+            state.steps += 1;
+            let second = Instant::now().duration_since(self.0.started).as_secs();
+            if second != state.second {
+                (state.second, state.steps_in_second) = (second, 0);
+            }
+            state.steps_in_second += 1;
+            if state.steps_in_second > STEPS_A_SECOND {
+                state.violated(format!("{STEPS_A_SECOND} calls within a second: something spins"));
+                self.0.over.notify_one();
+            }
+            state.violation.is_some()
+        };
+        if ended {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// `of_store`: the order of threads is a best effort meanwhile.
+    pub(crate) fn fault_begins(&self, of_store: bool) {
+        let mut state = self.state();
+        state.faults += 1;
+        state.disorders += u32::from(of_store);
+        if of_store {
+            state.order_from = None;
+        }
+    }
+
+    pub(crate) fn fault_ends(&self, of_store: bool) {
+        let mut state = self.state();
+        state.faults -= 1;
+        state.disorders -= u32::from(of_store);
+        state.calm_from = Some(Instant::now() + AFTERMATH);
+        if of_store && state.disorders == 0 {
+            state.order_from = state.calm_from;
+        }
+    }
+
+    /// Everything is mended at once.
+    pub(crate) fn mended(&self) {
+        let mut state = self.state();
+        (state.faults, state.disorders) = (0, 0);
+        state.calm_from = Some(Instant::now() + AFTERMATH);
+        state.order_from = state.calm_from;
+    }
+
+    /// The broker's outage is all that is wrong, and somebody is on duty.
+    pub(crate) fn only_the_broker_is_away(&self) -> bool {
+        let state = self.state();
+        let since = Instant::now() - Duration::from_secs(60).min(Instant::now() - self.0.started);
+        state.faults == 1
+            && state.order_from.is_some_and(|from| from <= Instant::now())
+            && state.duty.as_ref().is_some_and(|(_, _, on)| *on <= since)
+    }
+
+    pub(crate) fn broker_is_away(&self, away: bool) {
+        let mut state = self.state();
+        state.away_since = away.then(Instant::now);
+        state.bulk_sends.clear();
+        state.first_sends.clear();
+    }
+
+    /// A backend told the engine that this is durable.
+    pub(crate) fn accepted(&self, published: Published, tier: Tier) {
+        let mut state = self.state();
+        if state.stored.contains_key(&published) || state.outstanding.contains_key(&published) {
+            return;
+        }
+        state.accepted += 1;
+        if !state.refused.contains(&published.0) {
+            state.outstanding.insert(published, Told { tier, at: Instant::now() });
+        }
+    }
+
+    /// The broker said so: a dead letter is all that remains of it.
+    pub(crate) fn refused(&self, record: &Outgoing) {
+        let mut state = self.state();
+        state.refused.insert(record.event);
+        state.events.entry(kind(record)).or_default().insert(record.event);
+        state.outstanding.retain(|(other, _), _| *other != record.event);
+    }
+
+    pub(crate) fn was_refused(&self, event: EventId) -> bool {
+        self.state().refused.contains(&event)
+    }
+
+    pub(crate) fn stored(&self, record: &Outgoing) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let key = (record.event, record.revision);
+        let told = state.outstanding.remove(&key);
+        let calm = state.calm_from().filter(|from| *from <= now);
+        if serde_json::from_slice::<serde::de::IgnoredAny>(&record.value).is_err() {
+            state.violated(format!("a value that is no JSON was published for {}", record.event));
+        }
+        if let Some(told) = told {
+            let waited = now - told.at;
+            if calm.is_some_and(|from| from <= told.at) {
+                let slowest = state.slowest.entry(told.tier).or_default();
+                *slowest = waited.max(*slowest);
+                if waited > patience(told.tier) {
+                    state.violated(format!(
+                        "starvation: {} {} waited {waited:?} although nothing was wrong",
+                        told.tier, record.event
+                    ));
+                }
+            }
+        }
+        let is_new = !state.stored.contains_key(&key);
+        // Drills go the NORMAL way, where nothing keeps threads together.
+        let sent = record.extra.iter().find(|(name, _)| name == "sent");
+        if let Some((_, sent)) = sent.filter(|_| is_new && record.topic == Topic::CRITICAL_ALERTS) {
+            let last = state.threads.get(&(record.topic, record.key.clone())).cloned().unwrap_or_default();
+            if *sent < last && state.order_from.is_some_and(|from| from <= now) {
+                state.violated(format!("order: {} of {sent} was published after one of {last}", record.event));
+            }
+            state.threads.insert((record.topic, record.key.clone()), last.max(sent.clone()));
+        }
+        let mut hasher = DefaultHasher::new();
+        let value = serde_json::from_slice::<serde_json::Value>(&record.value).unwrap_or_default();
+        value["data"].to_string().hash(&mut hasher);
+        let hash = hasher.finish();
+        match state.stored.get(&key).copied() {
+            Some((first, before)) => {
+                state.repeats += 1;
+                if calm.is_some_and(|from| from <= first) {
+                    state.violated(format!("repeat: {key:?} was published twice although nothing was wrong"));
+                }
+                if before != hash && calm.is_some() {
+                    state.violated(format!("identity: {key:?} was published with two contents"));
+                }
+            }
+            None => {
+                state.stored.insert(key, (now, hash));
+                state.events.entry(kind(record)).or_default().insert(record.event);
+            }
+        }
+        let over = state.violation.is_some();
+        drop(state);
+        if over {
+            self.0.over.notify_one();
+        }
+    }
+
+    /// A process begins a send.
+    pub(crate) fn sends(&self, process: u64, lane: Lane) {
+        let now = Instant::now();
+        let mut state = self.state();
+        if lane == Lane::Bulk {
+            let other = state.duty.as_ref().filter(|(holder, _, since)| *holder != process && now - *since > DUTY_ENDS);
+            if let Some(holder) = other.map(|(holder, _, _)| *holder) {
+                state.violated(format!("overlap: process {process} delivers although {holder} is on duty"));
+            }
+            // A process that began in the outage has to find it out.
+            let known_since = state.away_since.map(|_| *state.first_sends.entry(process).or_insert(now));
+            if known_since.is_some_and(|since| now - since > BREAKER_SETTLES) {
+                let sends = state.bulk_sends.entry(process).or_default();
+                sends.push_back(now);
+                sends.retain(|at| now - *at < Duration::from_secs(60));
+                if sends.len() > PROBES_A_MINUTE {
+                    state.violated(format!("breaker: process {process} goes on sending to a broker that is away"));
+                }
+            }
+        }
+        if state.violation.is_some() {
+            self.0.over.notify_one();
+        }
+    }
+
+    /// A process took the duty to deliver, or renewed it; each time that it is taken it has another owner.
+    pub(crate) fn on_duty(&self, process: u64, owner: &Bytes) {
+        let mut state = self.state();
+        if state.duty.as_ref().is_some_and(|(_, holder, _)| holder == owner) {
+            return;
+        }
+        if state.former.contains(owner) {
+            state.violated(format!("overlap: process {process} renewed a duty that it had lost"));
+            self.0.over.notify_one();
+        }
+        if let Some((_, before, _)) = state.duty.replace((process, owner.clone(), Instant::now())) {
+            state.former.insert(before);
+        }
+    }
+
+    /// Nobody holds it any more.
+    pub(crate) fn off_duty(&self) {
+        self.state().duty = None;
+    }
+
+    pub(crate) fn polls(&self, url: &str) {
+        if !self.state().polling.insert(url.to_owned()) {
+            self.violated(format!("overlap: {url} is polled twice at once"));
+        }
+    }
+
+    pub(crate) fn polled(&self, url: &str) {
+        self.state().polling.remove(url);
+    }
+
+    /// What was accepted of a tier before `at` and is not stored.
+    pub(crate) fn waiting(&self, tier: Tier, before: Instant) -> BTreeSet<Published> {
+        let state = self.state();
+        let waits = state.outstanding.iter().filter(|(_, told)| told.tier == tier && told.at < before);
+        waits.map(|(published, _)| *published).collect()
+    }
+
+    pub(crate) fn outstanding(&self) -> BTreeSet<Published> {
+        self.state().outstanding.keys().copied().collect()
+    }
+
+    /// Distinct events whose source id begins so, published or refused.
+    pub(crate) fn events_of(&self, kind: &str) -> u64 {
+        self.state().events.get(kind).map_or(0, |events| events.len() as u64)
+    }
+
+    /// Refused by the broker, and never published otherwise.
+    pub(crate) fn only_refused(&self) -> BTreeSet<EventId> {
+        let state = self.state();
+        state.refused.iter().copied().filter(|event| !state.is_stored(*event)).collect()
+    }
+}
+
+fn kind(record: &Outgoing) -> String {
+    if record.topic == Topic::DEAD_LETTERS {
+        // It tells of a record, and is none of its source.
+        return "announcement".to_owned();
+    }
+    record.source.as_str().split('_').next().unwrap_or_default().to_owned()
+}
+
+impl State {
+    fn violated(&mut self, what: String) {
+        self.violation.get_or_insert(what);
+    }
+
+    fn is_stored(&self, event: EventId) -> bool {
+        self.stored.range((event, 0)..=(event, u32::MAX)).next().is_some()
+    }
+
+    /// Since when nothing is wrong; `None` while something is.
+    fn calm_from(&self) -> Option<Instant> {
+        self.calm_from.filter(|_| self.faults == 0)
+    }
+}
+
+/// Longer than anything waits that nothing holds up.
+fn patience(tier: Tier) -> Duration {
+    Duration::from_secs(match tier {
+        Tier::Critical => 5,
+        Tier::High => 10,
+        Tier::Normal => 20,
+        Tier::Low => 60,
+    })
+}

@@ -1,0 +1,100 @@
+//! What a run showed: for people as a table, for programs as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::world::World;
+use crate::{Lie, Plan};
+
+/// The outcome of one run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Decides everything.
+    pub seed: u64,
+    /// Simulated days.
+    pub days: f64,
+    /// The lie that was planted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lie: Option<Lie>,
+    /// What must never happen, and did.
+    pub violation: Option<String>,
+    /// What was brought, by what its source id begins with.
+    pub offered: BTreeMap<&'static str, u64>,
+    /// Revisions of events that a backend said were durable.
+    pub accepted: u64,
+    /// Of these, those that the broker has.
+    pub published: u64,
+    /// Published a second time, after a fault.
+    pub repeated: u64,
+    /// Refused by the broker: dead letters.
+    pub refused: u64,
+    /// How often each kind of fault struck.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Of each tier the longest wait while nothing was wrong, in milliseconds.
+    pub longest_calm_wait_ms: BTreeMap<&'static str, u64>,
+    /// Calls of the seams.
+    pub steps: u64,
+}
+
+impl Report {
+    pub(crate) fn of(plan: &Plan, world: &World) -> Report {
+        let counts = world.judge.counts();
+        Report {
+            seed: plan.seed,
+            days: plan.lasts.as_secs_f64() / 86_400.0,
+            lie: plan.lie,
+            violation: world.judge.violation(),
+            offered: world.offered(),
+            accepted: counts.accepted,
+            published: counts.stored,
+            repeated: counts.repeats,
+            refused: counts.refused,
+            faults: world.struck.lock().clone(),
+            longest_calm_wait_ms: counts
+                .slowest
+                .into_iter()
+                .map(|(tier, wait)| (tier.name(), u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+                .collect(),
+            steps: counts.steps,
+        }
+    }
+
+    /// The command that gives this run again.
+    pub fn again(&self) -> String {
+        format!("streammanager simulate --seed {} --days {}", self.seed, self.days)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}, {} days", self.seed, self.days)?;
+        let lines = [
+            ("accepted", self.accepted),
+            ("published", self.published),
+            ("repeated after a fault", self.repeated),
+            ("refused by the broker", self.refused),
+            ("calls", self.steps),
+        ];
+        for (name, number) in lines {
+            writeln!(f, "  {name:<32} {number:>10}")?;
+        }
+        writeln!(f, "offered, by source")?;
+        for (name, number) in &self.offered {
+            writeln!(f, "  {name:<32} {number:>10}")?;
+        }
+        writeln!(f, "faults")?;
+        for (name, number) in &self.faults {
+            writeln!(f, "  {name:<32} {number:>10}")?;
+        }
+        writeln!(f, "longest wait while nothing was wrong, ms")?;
+        for (name, number) in &self.longest_calm_wait_ms {
+            writeln!(f, "  {name:<32} {number:>10}")?;
+        }
+        match &self.violation {
+            None => write!(f, "nothing was lost, out of order, overlapped or held up"),
+            Some(violation) => write!(f, "VIOLATED {violation}\nagain with: {}", self.again()),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What goes wrong, when, and for how long: drawn from the seed. Between faults it is calm for a while, so that the judge can
+//! ask for what only holds when nothing is wrong.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use streammanager::faults::Shares;
+use streammanager::record::Topic;
+use tokio::time::sleep;
+
+use crate::world::World;
+
+/// One kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    BrokerAway,
+    BrokerSlow,
+    AcksLost,
+    BrokerBusy,
+    BrokerRefuses,
+    NoLeader,
+    QueueAway,
+    QueueFlaky,
+    StoreAway,
+    StoreFlaky,
+    ProcessKilled,
+    PowerCut,
+    PowerCutInCommit,
+    SyncFails,
+    ClockJumps,
+    DutyStolen,
+    Repeats,
+    SourceAway,
+}
+
+use Fault::*;
+
+const FAULTS: [Fault; 18] = [
+    BrokerAway,
+    BrokerSlow,
+    AcksLost,
+    BrokerBusy,
+    BrokerRefuses,
+    NoLeader,
+    QueueAway,
+    QueueFlaky,
+    StoreAway,
+    StoreFlaky,
+    ProcessKilled,
+    PowerCut,
+    PowerCutInCommit,
+    SyncFails,
+    ClockJumps,
+    DutyStolen,
+    Repeats,
+    SourceAway,
+];
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            BrokerAway => "broker away",
+            BrokerSlow => "broker slow",
+            AcksLost => "acknowledgements lost",
+            BrokerBusy => "broker busy",
+            BrokerRefuses => "records refused",
+            NoLeader => "topic without a leader",
+            QueueAway => "queue away",
+            QueueFlaky => "queue flaky",
+            StoreAway => "store away",
+            StoreFlaky => "store flaky",
+            ProcessKilled => "process killed",
+            PowerCut => "power cut",
+            PowerCutInCommit => "power cut within a commit",
+            SyncFails => "fsync failed, pages dropped",
+            ClockJumps => "clock set",
+            DutyStolen => "lease stolen",
+            Repeats => "messages repeated and reordered",
+            SourceAway => "source away",
+        }
+    }
+}
+
+impl Fault {
+    /// It can keep an instance from knowing what of a thread waits in the queue.
+    fn is_of_the_store(self) -> bool {
+        !matches!(
+            self,
+            BrokerAway | BrokerSlow | AcksLost | BrokerBusy | BrokerRefuses | NoLeader | DutyStolen | SourceAway
+        )
+    }
+}
+
+/// Faults come until the run's end, one after the other; sometimes a second one while the first lasts.
+pub(crate) async fn run(world: Arc<World>) {
+    loop {
+        sleep(world.dice.between(Duration::from_secs(20), Duration::from_secs(12 * 60))).await;
+        let first = draw(&world);
+        if world.dice.once_in(4) {
+            let second = draw(&world);
+            tokio::join!(strike(&world, first), strike(&world, second));
+        } else {
+            strike(&world, first).await;
+        }
+    }
+}
+
+fn draw(world: &World) -> Fault {
+    FAULTS[world.dice.below(FAULTS.len() as u64) as usize]
+}
+
+async fn strike(world: &World, fault: Fault) {
+    let seconds = |least, most| world.dice.between(Duration::from_secs(least), Duration::from_secs(most));
+    *world.struck.lock().entry(fault.name()).or_default() += 1;
+    let of_store = fault.is_of_the_store();
+    world.judge.fault_begins(of_store);
+    match fault {
+        BrokerAway => {
+            // Most are short; some last for hours.
+            let lasts = if world.dice.once_in(16) { seconds(3_600, 3 * 3_600) } else { seconds(1, 600) };
+            world.broker.set(|health| health.away = true);
+            sleep(lasts).await;
+            world.broker.set(|health| health.away = false);
+            world.critical_goes_first().await;
+        }
+        BrokerSlow => {
+            let slow = world.dice.between(Duration::from_millis(100), Duration::from_millis(1_900));
+            world.broker.set(|health| health.slow = slow);
+            sleep(seconds(10, 300)).await;
+            world.broker.set(|health| health.slow = Duration::ZERO);
+        }
+        AcksLost => {
+            world.broker.set(|health| health.lost_acks = 40);
+            sleep(seconds(10, 300)).await;
+            world.broker.set(|health| health.lost_acks = 0);
+        }
+        BrokerBusy => {
+            world.broker.set(|health| health.failing = 60);
+            sleep(seconds(10, 300)).await;
+            world.broker.set(|health| health.failing = 0);
+        }
+        BrokerRefuses => {
+            world.broker.set(|health| health.refusing = 700);
+            sleep(seconds(10, 300)).await;
+            world.broker.set(|health| health.refusing = 0);
+        }
+        NoLeader => {
+            let topic = Topic::ALL[world.dice.below(Topic::ALL.len() as u64) as usize];
+            world.broker.set(|health| health.leaderless = Some(topic));
+            sleep(seconds(5, 300)).await;
+            world.broker.set(|health| health.leaderless = None);
+        }
+        QueueAway => {
+            world.queue_faults.outage(true);
+            sleep(seconds(1, 120)).await;
+            world.queue_faults.quiet();
+        }
+        QueueFlaky => {
+            let shares = Shares { before: 20, after: 20, part: 20 };
+            world.queue_faults.seed(world.dice.rng().clone(), shares);
+            sleep(seconds(10, 300)).await;
+            world.queue_faults.quiet();
+        }
+        StoreAway => {
+            world.store_faults.outage(true);
+            sleep(seconds(1, 120)).await;
+            world.store_faults.quiet();
+        }
+        StoreFlaky => {
+            world.store_faults.seed(world.dice.rng().clone(), Shares { before: 20, after: 20, part: 0 });
+            sleep(seconds(10, 300)).await;
+            world.store_faults.quiet();
+        }
+        ProcessKilled => {
+            for _ in 0..=world.dice.below(3) {
+                world.kill_one();
+                sleep(seconds(0, 20)).await;
+            }
+        }
+        PowerCut => {
+            for _ in 0..=world.dice.below(3) {
+                world.power_cut(seconds(0, 120)).await;
+                sleep(seconds(0, 20)).await;
+            }
+        }
+        PowerCutInCommit => {
+            world.disk.fail_after(Some(world.dice.below(40)));
+            sleep(Duration::from_millis(world.dice.below(2_000))).await;
+            world.power_cut(seconds(0, 10)).await;
+        }
+        SyncFails => {
+            world.disk.fail_syncs(1 + world.dice.below(3) as u32);
+            sleep(seconds(1, 5)).await;
+            world.disk.fail_syncs(0);
+            world.power_cut(Duration::ZERO).await;
+        }
+        ClockJumps => {
+            // Less than readings may lie in the future by.
+            let by = world.dice.below(480) as i64 - 240;
+            world.wall.step(by);
+            sleep(seconds(60, 600)).await;
+            world.wall.step(-by);
+        }
+        DutyStolen => {
+            world.steal_duty().await;
+            sleep(seconds(10, 60)).await;
+        }
+        Repeats => {
+            *world.repeats.lock() = 1 + world.dice.below(20) as u32;
+            sleep(seconds(10, 120)).await;
+            *world.repeats.lock() = 0;
+        }
+        SourceAway => {
+            world.source.set_away(true);
+            sleep(seconds(60, 3_600)).await;
+            world.source.set_away(false);
+        }
+    }
+    world.judge.fault_ends(of_store);
+}
+
+/// How often each kind of fault struck.
+pub(crate) type Struck = BTreeMap<&'static str, u64>;

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::BreakerState;
 use crate::app::App;
@@ -65,7 +65,7 @@ impl Said {
 
 /// Tells the others what is new here and hears what they say, when it is time for that. It takes [`HEDGE`] at most.
 pub async fn exchange(app: &App) {
-    if Instant::now() < app.breakers.exchange_due() {
+    if !app.breakers.is_exchange_due() {
         return;
     }
     app.breakers.begin_exchange();

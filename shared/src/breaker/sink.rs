@@ -60,12 +60,16 @@ impl SinkBreakers {
         self.changed.notified()
     }
 
-    /// From then on it is to be exchanged with the other processes what is known of the lanes: at once when there is news, and
-    /// else every [`BREAKER_SHARED`].
-    pub(crate) fn exchange_due(&self) -> Instant {
-        let now = Instant::now();
+    /// From then on what is known of the lanes is to be exchanged with the other processes: at once when there is news, and else
+    /// every [`BREAKER_SHARED`]. `None` before the first time: at once.
+    pub(crate) fn exchange_due(&self) -> Option<Instant> {
         let pause = if Lane::ALL.iter().any(|&lane| self.lane(lane).has_news()) { ASK_AGAIN } else { BREAKER_SHARED };
-        self.exchange_began.lock().map_or(now, |began| began + pause)
+        self.exchange_began.lock().map(|began| began + pause)
+    }
+
+    /// Whether that time has come.
+    pub(crate) fn is_exchange_due(&self) -> bool {
+        self.exchange_due().is_none_or(|due| due <= Instant::now())
     }
 
     /// An exchange begins, successful or not.

@@ -161,7 +161,7 @@ impl<'a> Desk<'a> {
     /// Tells other processes what is new about the sink, and hears what they say.
     pub(super) fn exchange(&mut self) {
         let app = self.app;
-        if self.exchanging.is_empty() && app.breakers.exchange_due() <= Instant::now() {
+        if self.exchanging.is_empty() && app.breakers.is_exchange_due() {
             self.exchanging.push(Box::pin(shared::exchange(app)));
         }
     }
@@ -367,7 +367,8 @@ impl<'a> Desk<'a> {
     /// The next thing that happens by time alone: a breaker's probe, an extension, or an alert that waits for its elder.
     pub(super) fn wake_at(&self) -> Instant {
         let due = (self.hidden_until - VISIBILITY / 2).min(self.report_due);
-        let due = if self.exchanging.is_empty() { due.min(self.app.breakers.exchange_due()) } else { due };
+        let exchange = self.app.breakers.exchange_due().filter(|_| self.exchanging.is_empty());
+        let due = exchange.map_or(due, |exchange| due.min(exchange));
         // Once a probe's time has come, what it waits for wakes.
         let probes = Lane::ALL.into_iter().filter_map(|lane| {
             let breaker = self.app.breakers.lane(lane);

@@ -336,7 +336,7 @@ async fn status(asked: Asked<'_>) -> Answer {
         let depth = json!({ "visible": depth.visible, "in_flight": depth.in_flight, "delayed": depth.delayed });
         queues.insert(tier.name().to_owned(), depth);
     }
-    let known = shared::known(app).await?;
+    let known = shared::known(&app.breakers, asked.store(), &app.clock).await?;
     let (critical, bulk) = (known(Lane::Critical), known(Lane::Bulk));
     let registered = streams::list(asked.store()).await?;
     let report = report::last(asked.store()).await?;

@@ -335,9 +335,10 @@ async fn e4_a_mark_without_a_message_delays_nothing() {
     let key = sim.sender("butte").await;
     sim.sink.outage(true);
     sim.queue_faults.script([Fault::Before; 2]);
-    // The store's calls: connector, what is known of it, the thread's marks, then twice a mark and its removal, which fails.
+    // The store's calls: connector, what is known of it, the thread's marks and what others say of the sink, then twice a mark
+    // and its removal, which fails.
     let (done, not_done) = (Fault::None, Fault::Before);
-    sim.store_faults.script([done, done, done, done, not_done, done, not_done]);
+    sim.store_faults.script([done, done, done, done, done, not_done, done, not_done]);
     assert!(matches!(sim.alert(&key, actual("A")).await, Verdict::Unavailable { .. }));
     sim.sink.outage(false);
     let again = accepted(sim.alert(&key, actual("A")).await);

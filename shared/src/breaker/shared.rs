@@ -12,13 +12,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::BreakerState;
-use crate::app::App;
+use super::{BreakerState, SinkBreakers};
 use crate::error::BackendError;
 use crate::limits::{BREAKER_OPEN, HEDGE};
 use crate::sink::Lane;
-use crate::store::{Expect, Item, Key, PutError};
-use crate::time::Timestamp;
+use crate::store::{Expect, Item, Key, PutError, Store};
+use crate::time::{Clock, Timestamp};
 
 /// What was last said of both lanes; a lane of which nobody ever said anything is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,30 +63,30 @@ impl Said {
 }
 
 /// Tells the others what is new here and hears what they say, when it is time for that. It takes [`HEDGE`] at most.
-pub async fn exchange(app: &App) {
-    if !app.breakers.is_exchange_due() {
+pub async fn exchange(breakers: &SinkBreakers, store: &dyn Store, clock: &Clock) {
+    if !breakers.is_exchange_due() {
         return;
     }
-    app.breakers.begin_exchange();
-    match timeout(HEDGE, exchange_now(app)).await {
+    breakers.begin_exchange();
+    match timeout(HEDGE, exchange_now(breakers, store, clock)).await {
         Ok(Ok(())) => {}
         Ok(Err(problem)) => tracing::debug!(%problem, "what others know of the sink could not be exchanged"),
         Err(_) => tracing::debug!("what others know of the sink could not be exchanged in time"),
     }
 }
 
-async fn exchange_now(app: &App) -> Result<(), BackendError> {
+async fn exchange_now(breakers: &SinkBreakers, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
     /// Two who write at once need two, and more than a few never have news in the same moment.
     const TRIES: usize = 4;
     for _ in 0..TRIES {
-        let item = app.store.get(&key()).await?;
+        let item = store.get(&key()).await?;
         let mut said = read(item.as_ref());
         let mut news = Vec::new();
         for lane in Lane::ALL {
-            let (breaker, word) = (app.breakers.lane(lane), said.of(lane));
-            let age = word.map_or(Duration::MAX, |word| app.clock.since(word.at));
+            let (breaker, word) = (breakers.lane(lane), said.of(lane));
+            let age = word.map_or(Duration::MAX, |word| clock.since(word.at));
             if let Some((away, number)) = breaker.news(word.is_some_and(|word| word.away), age) {
-                let at = app.clock.now();
+                let at = clock.now();
                 let since = word.filter(|word| word.away == away).map_or(at, |word| word.since);
                 said.set(lane, Word { away, since, at });
                 news.push((breaker, number));
@@ -100,7 +99,7 @@ async fn exchange_now(app: &App) -> Result<(), BackendError> {
         }
         let value = serde_json::to_vec(&said).map_err(|e| BackendError::Fatal(format!("the breakers' item: {e}")))?;
         let expect = item.map_or(Expect::Absent, |item| Expect::Version(item.version));
-        match app.store.put_if(&key(), value.into(), expect, None).await {
+        match store.put_if(&key(), value.into(), expect, None).await {
             Ok(_) => {
                 news.into_iter().for_each(|(breaker, number)| breaker.told(number));
                 return Ok(());
@@ -121,10 +120,14 @@ const BELIEVED: Duration = Duration::from_secs(2 * BREAKER_OPEN.as_secs());
 ///
 /// # Errors
 /// When the store is away.
-pub async fn known(app: &App) -> Result<impl Fn(Lane) -> Known, BackendError> {
-    let said = read(app.store.get(&key()).await?.as_ref());
-    let now = app.clock.now();
-    let own = Lane::ALL.map(|lane| app.breakers.lane(lane).state());
+pub async fn known(
+    breakers: &SinkBreakers,
+    store: &dyn Store,
+    clock: &Clock,
+) -> Result<impl Fn(Lane) -> Known + use<>, BackendError> {
+    let said = read(store.get(&key()).await?.as_ref());
+    let now = clock.now();
+    let own = Lane::ALL.map(|lane| breakers.lane(lane).state());
     Ok(move |lane: Lane| {
         let word = said.of(lane);
         let is_believed = |word: Word| word.away && now.duration_since(word.at).unsigned_abs() < BELIEVED;

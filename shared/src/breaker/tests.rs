@@ -131,7 +131,7 @@ mod processes {
 
     use super::*;
     use crate::app::{App, Seams};
-    use crate::breaker::shared::{exchange, known};
+    use crate::breaker::shared::{self, Known};
     use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
     use crate::faults::sink::FaultySink;
     use crate::faults::upstream::Scripted;
@@ -157,6 +157,14 @@ mod processes {
             App::new(Settings::local(), seams, clock.clone(), Rng::seeded(1))
         };
         (std::array::from_fn(process), faults)
+    }
+
+    async fn exchange(app: &App) {
+        shared::exchange(&app.breakers, &*app.store, &app.clock).await;
+    }
+
+    async fn known(app: &App, lane: Lane) -> Known {
+        shared::known(&app.breakers, &*app.store, &app.clock).await.unwrap()(lane)
     }
 
     fn fails(app: &App, lane: Lane) {
@@ -191,7 +199,7 @@ mod processes {
             for app in [&first, &third] {
                 assert!(!app.breakers.lane(lane).holds_back(), "{lane:?}");
             }
-            assert_eq!(known(&third).await.unwrap()(lane).state, third.breakers.lane(lane).state());
+            assert_eq!(known(&third, lane).await.state, third.breakers.lane(lane).state());
         }
     }
 
@@ -275,10 +283,10 @@ mod processes {
             fails(app, Lane::Critical);
             exchange(app).await;
         }
-        let critical = known(&control).await.unwrap()(Lane::Critical);
+        let critical = known(&control, Lane::Critical).await;
         assert_eq!((critical.state, critical.since), (BreakerState::Open, Some(began)));
         advance(600 * SECOND).await;
-        let critical = known(&control).await.unwrap()(Lane::Critical);
+        let critical = known(&control, Lane::Critical).await;
         assert_eq!(critical.state, BreakerState::Closed, "nobody has repeated it");
     }
 }

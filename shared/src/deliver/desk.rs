@@ -162,7 +162,7 @@ impl<'a> Desk<'a> {
     pub(super) fn exchange(&mut self) {
         let app = self.app;
         if self.exchanging.is_empty() && app.breakers.is_exchange_due() {
-            self.exchanging.push(Box::pin(shared::exchange(app)));
+            self.exchanging.push(Box::pin(shared::exchange(&app.breakers, &*app.store, &app.clock)));
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result
         let sender = Sender { app: &own, stream: &stream, revision: record.revision, tell: Some(tell) };
         hedged(&own, &stream, record, sender).await;
         // What this try has shown is told before an invocation ends.
-        shared::exchange(&own).await;
+        shared::exchange(&own.breakers, &*own.store, &own.clock).await;
     });
     heard.await.unwrap_or_else(|_| Err(BackendError::Retry("the alert's try ended without an outcome".into())))
 }
@@ -80,7 +80,7 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
     };
     // A store that is away, or slow, must not hold up an alert: then order within the thread is best effort.
     let queued = timeout(HEDGE, marks::thread_is_queued(&*app.store, &record.key));
-    let (waits, ()) = futures::join!(queued, shared::exchange(app));
+    let (waits, ()) = futures::join!(queued, shared::exchange(&app.breakers, &*app.store, &app.clock));
     let thread_waits = waits.is_ok_and(|waits| waits.unwrap_or(false));
     let under_way = if thread_waits { None } else { app.tries.begin(envelope.id) };
     if under_way.is_none() || !app.breakers.lane(Lane::Critical).admit() {

@@ -20,7 +20,9 @@ const KILLS: u64 = 20;
 /// A life has so many alerts acknowledged before its kill may come.
 const LIFE_ALERTS: u64 = 2;
 /// The most that a reading's envelope holds: the template's batch of the sensor stream.
-const ENVELOPE_READINGS: usize = 100;
+const BURST: usize = 100;
+/// Readings of an envelope at most: a batch of the stream, as the template asks for it.
+const ENVELOPE_READINGS: usize = 1_000;
 /// Of one life; more than the envelopes that may be in flight hold, so that K6's bound can be broken.
 const READINGS: u64 = 2_000;
 const ALERTS: &str = "wildfire-critical-alerts";
@@ -73,8 +75,8 @@ fn seeded(kill: u64, salt: u64, below: u64) -> Duration {
 fn publish_readings(port: u16, life: u64) -> BTreeSet<u64> {
     let mut acknowledged = BTreeSet::new();
     let Ok(mut publisher) = Publisher::connect(("127.0.0.1", port), "kills") else { return acknowledged };
-    for first in (0..READINGS).step_by(ENVELOPE_READINGS) {
-        let burst: Vec<u64> = (first..first + ENVELOPE_READINGS as u64).map(|number| observed(life, number)).collect();
+    for first in (0..READINGS).step_by(BURST) {
+        let burst: Vec<u64> = (first..first + BURST as u64).map(|number| observed(life, number)).collect();
         let acks = publisher.publish_all("sensors/purpleair/7/state", burst.iter().map(|at| reading(*at)));
         let Ok(acks) = acks else { break };
         acknowledged.extend(&burst[..acks]);

@@ -19,12 +19,12 @@ use tempfile::tempdir;
 const KILLS: u64 = 20;
 /// A life has so many alerts acknowledged before its kill may come.
 const LIFE_ALERTS: u64 = 2;
-/// The most that a reading's envelope holds: the template's batch of the sensor stream.
+/// Readings that are offered at once.
 const BURST: usize = 100;
 /// Readings of an envelope at most: a batch of the stream, as the template asks for it.
 const ENVELOPE_READINGS: usize = 1_000;
 /// Of one life; more than the envelopes that may be in flight hold, so that K6's bound can be broken.
-const READINGS: u64 = 2_000;
+const READINGS: u64 = 9_900;
 const ALERTS: &str = "wildfire-critical-alerts";
 const SENSORS: &str = "wildfire-iot-sensors";
 

@@ -21,7 +21,6 @@ use streammanager::record::{ConnectorId, EventId, StreamId, Tier};
 use streammanager::schedule::file::{Interval, StreamsFile};
 use streammanager::schedule::streams;
 use streammanager::schemas;
-use streammanager::sink::Lane;
 use streammanager::store::Store;
 use streammanager::time::{Timestamp, rfc3339};
 
@@ -336,8 +335,7 @@ async fn status(asked: Asked<'_>) -> Answer {
         let depth = json!({ "visible": depth.visible, "in_flight": depth.in_flight, "delayed": depth.delayed });
         queues.insert(tier.name().to_owned(), depth);
     }
-    let known = shared::known(&app.breakers, asked.store(), &app.clock).await?;
-    let (critical, bulk) = (known(Lane::Critical), known(Lane::Bulk));
+    let [critical, bulk] = shared::known(&app.breakers, asked.store(), &app.clock).await?;
     let registered = streams::list(asked.store()).await?;
     let report = report::last(asked.store()).await?;
     let waits = report.map(|report| json!({ "at": rfc3339(report.at), "tiers": report.waits }));

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use streammanager::embedded::salvage::{self, Checked};
-use streammanager::embedded::{Embedded, free_bytes};
+use streammanager::embedded::{Embedded, database_file, free_bytes};
 use streammanager::limits::DISK_RESERVE_BYTES;
 use streammanager::time::Timestamp;
 
@@ -76,7 +76,7 @@ pub fn inspect_open(data: &Path, embedded: &Embedded, thorough: bool) -> Result<
 fn inspection(data: &Path, read_by: ReadBy, checked: Checked) -> Inspection {
     let size = |name: &str| bytes_below(&data.join(name));
     let disk = DiskUse {
-        state: size("state.redb"),
+        state: bytes_below(&database_file(data)),
         blobs: size("blobs"),
         kafka: size("kafka"),
         reserve: size("reserve"),

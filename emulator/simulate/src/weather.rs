@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::world::World;
 
 /// One kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy)]
 enum Fault {
     BrokerAway,
     BrokerSlow,
@@ -36,51 +36,27 @@ enum Fault {
 
 use Fault::*;
 
-const FAULTS: [Fault; 18] = [
-    BrokerAway,
-    BrokerSlow,
-    AcksLost,
-    BrokerBusy,
-    BrokerRefuses,
-    NoLeader,
-    QueueAway,
-    QueueFlaky,
-    StoreAway,
-    StoreFlaky,
-    ProcessKilled,
-    PowerCut,
-    PowerCutInCommit,
-    SyncFails,
-    ClockJumps,
-    DutyStolen,
-    Repeats,
-    SourceAway,
+/// Each with its name in reports.
+const FAULTS: [(Fault, &str); 18] = [
+    (BrokerAway, "broker away"),
+    (BrokerSlow, "broker slow"),
+    (AcksLost, "acknowledgements lost"),
+    (BrokerBusy, "broker busy"),
+    (BrokerRefuses, "records refused"),
+    (NoLeader, "topic without a leader"),
+    (QueueAway, "queue away"),
+    (QueueFlaky, "queue flaky"),
+    (StoreAway, "store away"),
+    (StoreFlaky, "store flaky"),
+    (ProcessKilled, "process killed"),
+    (PowerCut, "power cut"),
+    (PowerCutInCommit, "power cut within a commit"),
+    (SyncFails, "fsync failed, pages dropped"),
+    (ClockJumps, "clock set"),
+    (DutyStolen, "lease stolen"),
+    (Repeats, "messages repeated and reordered"),
+    (SourceAway, "source away"),
 ];
-
-impl Fault {
-    fn name(self) -> &'static str {
-        match self {
-            BrokerAway => "broker away",
-            BrokerSlow => "broker slow",
-            AcksLost => "acknowledgements lost",
-            BrokerBusy => "broker busy",
-            BrokerRefuses => "records refused",
-            NoLeader => "topic without a leader",
-            QueueAway => "queue away",
-            QueueFlaky => "queue flaky",
-            StoreAway => "store away",
-            StoreFlaky => "store flaky",
-            ProcessKilled => "process killed",
-            PowerCut => "power cut",
-            PowerCutInCommit => "power cut within a commit",
-            SyncFails => "fsync failed, pages dropped",
-            ClockJumps => "clock set",
-            DutyStolen => "lease stolen",
-            Repeats => "messages repeated and reordered",
-            SourceAway => "source away",
-        }
-    }
-}
 
 impl Fault {
     /// It can keep an instance from knowing what of a thread waits in the queue.
@@ -106,13 +82,13 @@ pub(crate) async fn run(world: Arc<World>) {
     }
 }
 
-fn draw(world: &World) -> Fault {
+fn draw(world: &World) -> (Fault, &'static str) {
     FAULTS[world.dice.below(FAULTS.len() as u64) as usize]
 }
 
-async fn strike(world: &World, fault: Fault) {
+async fn strike(world: &World, (fault, name): (Fault, &'static str)) {
     let seconds = |least, most| world.dice.between(Duration::from_secs(least), Duration::from_secs(most));
-    *world.struck.lock().entry(fault.name()).or_default() += 1;
+    *world.struck.lock().entry(name).or_default() += 1;
     let of_store = fault.is_of_the_store();
     world.judge.fault_begins(of_store);
     match fault {

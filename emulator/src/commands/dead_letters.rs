@@ -1,6 +1,6 @@
 //! `dead-letters`: what could never succeed, looked at, redriven and purged over a running system's HTTP API, page by page.
 
-use std::io::{BufRead, IsTerminal, Write, stderr, stdin, stdout};
+use std::io::{IsTerminal, Write, stdin, stdout};
 use std::time::Duration;
 
 use base64::Engine;
@@ -13,8 +13,8 @@ use streammanager::schedule::file::Interval;
 use streammanager_host::exit::{Exit, Failure};
 
 use crate::cli::{ChosenArgs, DeadLettersCommand, EndpointArgs};
-use crate::commands::operate::{call, cell, harmless, items, one_line, show, text};
-use crate::commands::{print, say};
+use crate::commands::operate::{call, cell, items, one_line, show, text};
+use crate::commands::{print, say, says_yes};
 
 /// Letters in one answer.
 const PAGE: usize = 200;
@@ -289,10 +289,5 @@ async fn confirmed(endpoint: &EndpointArgs, chosen: &ChosenArgs) -> Result<bool,
     } else {
         chosen.ids.len() as u64
     };
-    let question = format!("Delete up to {most} dead letters and their bytes for good? Type yes: ");
-    let asked = write!(stderr(), "{}", harmless(&question)).and_then(|()| stderr().flush());
-    asked.map_err(|e| Failure::new(format!("standard error: {e}")))?;
-    let mut answer = String::new();
-    stdin().lock().read_line(&mut answer).map_err(|e| Failure::new(format!("standard input: {e}")))?;
-    Ok(answer.trim().eq_ignore_ascii_case("yes"))
+    says_yes(&format!("Delete up to {most} dead letters and their bytes for good?"))
 }

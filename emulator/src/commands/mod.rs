@@ -58,6 +58,20 @@ fn print(lines: impl IntoIterator<Item = impl std::fmt::Display>) -> Result<(), 
     }
 }
 
+/// Asks the person at the terminal, who answers in words.
+///
+/// # Errors
+/// When the terminal cannot be written to or read.
+#[cfg(feature = "up")]
+fn says_yes(question: &str) -> Result<bool, Failure> {
+    use std::io::{BufRead, Write, stderr, stdin};
+    let asked = write!(stderr(), "{question} Type yes: ").and_then(|()| stderr().flush());
+    asked.map_err(|e| Failure::new(format!("standard error: {e}")))?;
+    let mut answer = String::new();
+    stdin().lock().read_line(&mut answer).map_err(|e| Failure::new(format!("standard input: {e}")))?;
+    Ok(answer.trim().eq_ignore_ascii_case("yes"))
+}
+
 /// A line on standard error; that nobody reads it is no reason to stop.
 fn say(line: impl std::fmt::Display) {
     use std::io::{Write, stderr};

@@ -7,6 +7,7 @@
 //! Each process probes by itself, once in a breaker's time. A claim before each probe would spare the broker a few records,
 //! and put a write to the store before the only quick way of an alert. Without the store each process goes by its own breakers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,12 +20,8 @@ use crate::sink::Lane;
 use crate::store::{Expect, Item, Key, PutError, Store};
 use crate::time::{Clock, Timestamp};
 
-/// What was last said of both lanes; a lane of which nobody ever said anything is `None`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
-    critical: Option<Word>,
-    bulk: Option<Word>,
-}
+/// What was last said; a lane of which nobody ever said anything is not there.
+type Said = BTreeMap<Lane, Word>;
 
 /// What was said of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,22 +41,6 @@ pub struct Known {
     pub state: BreakerState,
     /// Since when the lane has been away, or back; `None` when it never was away.
     pub since: Option<Timestamp>,
-}
-
-impl Said {
-    fn of(&self, lane: Lane) -> Option<Word> {
-        match lane {
-            Lane::Critical => self.critical,
-            Lane::Bulk => self.bulk,
-        }
-    }
-
-    fn set(&mut self, lane: Lane, word: Word) {
-        match lane {
-            Lane::Critical => self.critical = Some(word),
-            Lane::Bulk => self.bulk = Some(word),
-        }
-    }
 }
 
 /// Tells the others what is new here and hears what they say, when it is time for that. It takes [`HEDGE`] at most.
@@ -83,12 +64,12 @@ async fn exchange_now(breakers: &SinkBreakers, store: &dyn Store, clock: &Clock)
         let mut said = read(item.as_ref());
         let mut news = Vec::new();
         for lane in Lane::ALL {
-            let (breaker, word) = (breakers.lane(lane), said.of(lane));
+            let (breaker, word) = (breakers.lane(lane), said.get(&lane).copied());
             let age = word.map_or(Duration::MAX, |word| clock.since(word.at));
             if let Some((away, number)) = breaker.news(word.is_some_and(|word| word.away), age) {
                 let at = clock.now();
                 let since = word.filter(|word| word.away == away).map_or(at, |word| word.since);
-                said.set(lane, Word { away, since, at });
+                said.insert(lane, Word { away, since, at });
                 news.push((breaker, number));
             } else if let Some(word) = word {
                 breaker.hear(word.away, age);
@@ -116,27 +97,23 @@ async fn exchange_now(breakers: &SinkBreakers, store: &dyn Store, clock: &Clock)
 /// each failed probe repeats it.
 const BELIEVED: Duration = Duration::from_secs(2 * BREAKER_OPEN.as_secs());
 
-/// What is known of a lane by this process and the others together, for whoever asks for the system's state.
+/// What is known of each lane, in the order of [`Lane::ALL`], by this process and the others together, for whoever asks for the
+/// system's state.
 ///
 /// # Errors
 /// When the store is away.
-pub async fn known(
-    breakers: &SinkBreakers,
-    store: &dyn Store,
-    clock: &Clock,
-) -> Result<impl Fn(Lane) -> Known + use<>, BackendError> {
+pub async fn known(breakers: &SinkBreakers, store: &dyn Store, clock: &Clock) -> Result<[Known; 2], BackendError> {
     let said = read(store.get(&key()).await?.as_ref());
     let now = clock.now();
-    let own = Lane::ALL.map(|lane| breakers.lane(lane).state());
-    Ok(move |lane: Lane| {
-        let word = said.of(lane);
-        let is_believed = |word: Word| word.away && now.duration_since(word.at).unsigned_abs() < BELIEVED;
-        let state = match own[lane as usize] {
+    let is_believed = |word: Word| word.away && now.duration_since(word.at).unsigned_abs() < BELIEVED;
+    Ok(Lane::ALL.map(|lane| {
+        let word = said.get(&lane).copied();
+        let state = match breakers.lane(lane).state() {
             BreakerState::Closed if word.is_some_and(is_believed) => BreakerState::Open,
             own => own,
         };
         Known { state, since: word.map(|word| word.since) }
-    })
+    }))
 }
 
 /// An item that another version wrote says nothing: the next word replaces it.

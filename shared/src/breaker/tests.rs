@@ -125,54 +125,48 @@ fn s10_the_open_time_grows_and_can_be_moved_to_a_clock_that_was_set_back() {
 mod processes {
     //! Several processes over one store.
 
-    use std::sync::Arc;
-
     use tokio::time::Instant;
 
     use super::*;
-    use crate::app::{App, Seams};
     use crate::breaker::shared::{self, Known};
-    use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
-    use crate::faults::sink::FaultySink;
-    use crate::faults::upstream::Scripted;
+    use crate::embedded::{Commits, Embedded, MemoryDisk, Options};
     use crate::faults::{Fault, Faults, Faulty};
     use crate::limits::BREAKER_SHARED;
-    use crate::settings::Settings;
-    use crate::time::{Clock, Rng};
+    use crate::time::Clock;
+
+    struct Process {
+        breakers: SinkBreakers,
+        store: Faulty<Embedded>,
+        clock: Clock,
+    }
 
     /// The store of each fails as told.
-    fn processes<const N: usize>() -> ([App; N], Faults) {
-        let (clock, _) = Clock::settable("2026-09-01T19:00:00Z".parse().unwrap());
+    fn processes<const N: usize>() -> ([Process; N], Faults) {
+        let clock = Clock::simulated("2026-09-01T19:00:00Z".parse().unwrap());
         let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
         let (embedded, faults) = (Embedded::on_disk(&MemoryDisk::new(), options).unwrap(), Faults::none());
-        let folder = tempfile::tempdir().unwrap();
-        let process = |_| {
-            let seams = Seams {
-                queue: Arc::new(embedded.clone()),
-                store: Arc::new(Faulty::new(embedded.clone(), faults.clone())),
-                blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
-                sink: Arc::new(FaultySink::memory()),
-                upstream: Arc::new(Scripted::new([])),
-            };
-            App::new(Settings::local(), seams, clock.clone(), Rng::seeded(1))
+        let process = |_| Process {
+            breakers: SinkBreakers::default(),
+            store: Faulty::new(embedded.clone(), faults.clone()),
+            clock: clock.clone(),
         };
         (std::array::from_fn(process), faults)
     }
 
-    async fn exchange(app: &App) {
-        shared::exchange(&app.breakers, &*app.store, &app.clock).await;
+    async fn exchange(of: &Process) {
+        shared::exchange(&of.breakers, &of.store, &of.clock).await;
     }
 
-    async fn known(app: &App, lane: Lane) -> Known {
-        shared::known(&app.breakers, &*app.store, &app.clock).await.unwrap()(lane)
+    async fn known(to: &Process, lane: Lane) -> Known {
+        shared::known(&to.breakers, &to.store, &to.clock).await.unwrap()[lane as usize]
     }
 
-    fn fails(app: &App, lane: Lane) {
+    fn fails(app: &Process, lane: Lane) {
         (0..3).for_each(|_| app.breakers.lane(lane).record(false));
     }
 
     /// As the others do it every second.
-    async fn a_second_later(apps: &[&App]) {
+    async fn a_second_later(apps: &[&Process]) {
         advance(BREAKER_SHARED).await;
         for app in apps {
             exchange(app).await;

@@ -16,7 +16,7 @@ use super::age::AgeClock;
 use super::pace::Pace;
 use super::report;
 use super::scheduler::{Front, Scheduler, served_as};
-use super::settle::{Held, Worked, lane, work};
+use super::settle::{Held, Worked, work};
 use crate::app::App;
 use crate::breaker::{BreakerState, shared};
 use crate::error::BackendError;
@@ -281,13 +281,14 @@ impl<'a> Desk<'a> {
 
     pub(super) fn done(&mut self, done: Done) {
         let Some(work) = self.in_work.remove(&done.number) else { return };
-        let goes_on = self.in_work.values().any(|other| lane(other.tier) == lane(work.tier));
+        let goes_on = self.in_work.values().any(|other| Lane::of(other.tier) == Lane::of(work.tier));
         let taken = match &done.result {
             Ok(Worked::Settled { records }) => *records,
             Ok(Worked::Waits(_) | Worked::Hidden) | Err(_) => 0,
         };
         if taken > 0 {
-            let waited = Tier::ALL.into_iter().any(|tier| lane(tier) == lane(work.tier) && self.in_hand(tier) > 0);
+            let waited =
+                Tier::ALL.into_iter().any(|tier| Lane::of(tier) == Lane::of(work.tier) && self.in_hand(tier) > 0);
             self.pace(work.tier).took(taken, goes_on, waited, Instant::now());
             let age = self.age.age(work.accepted_at, self.app.clock.now());
             let seen = self.longest_seen.entry(work.tier).or_default();
@@ -305,7 +306,7 @@ impl<'a> Desk<'a> {
     }
 
     fn pace(&mut self, tier: Tier) -> &mut Pace {
-        match lane(tier) {
+        match Lane::of(tier) {
             Lane::Critical => &mut self.critical_pace,
             Lane::Bulk => &mut self.bulk_pace,
         }
@@ -322,7 +323,7 @@ impl<'a> Desk<'a> {
     /// probe. CRITICAL stays in hand, within its bound, and is received once however long the outage is.
     pub(super) async fn release_behind_open_breakers(&mut self) {
         for tier in Tier::BULK {
-            if self.app.breakers.lane(lane(tier)).holds_back() {
+            if self.app.breakers.lane(Lane::of(tier)).holds_back() {
                 self.release(tier, 1).await;
             }
         }

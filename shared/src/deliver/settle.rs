@@ -89,7 +89,7 @@ pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<
         Ok(mut records) => {
             let now = app.clock.now();
             records.iter_mut().for_each(|record| record.mark_expired(now));
-            let outcomes = retry::send(app, lane(held.envelope.tier), &records).await;
+            let outcomes = retry::send(app, Lane::of(held.envelope.tier), &records).await;
             settle(app, queue, held, records, outcomes).await
         }
         Err(e) => {
@@ -106,14 +106,6 @@ pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<
 async fn is_gone(app: &App, queue: &QueueRef, elder: Timestamp, critical_here: usize) -> bool {
     app.clock.since(elder) >= app.queue.counts_lag()
         && app.queue.depth(queue).await.is_ok_and(|depth| depth.total() <= critical_here as u64)
-}
-
-/// The lane that serves a tier.
-pub(crate) fn lane(tier: Tier) -> Lane {
-    match tier {
-        Tier::Critical => Lane::Critical,
-        Tier::High | Tier::Normal | Tier::Low => Lane::Bulk,
-    }
 }
 
 async fn settle(
@@ -136,7 +128,7 @@ async fn settle(
     let forget = (held.receipt.clone(), Settle::Forget);
     if remainder.len() == records.len() && !remainder.is_empty() {
         let tier = held.envelope.tier;
-        return match app.breakers.lane(lane(tier)).state() {
+        return match app.breakers.lane(Lane::of(tier)).state() {
             _ if tier == Tier::Critical => Ok(Worked::Waits(held.later(CRITICAL_AGAIN).into())),
             // Others get through, so only what this one needs is away: it makes room, and must not use up its receives in
             // haste [R4].

@@ -27,10 +27,21 @@ pub struct FileBlobs {
     parts: Arc<AtomicU64>,
 }
 
+/// The blobs of a data folder.
+pub(super) fn blobs_folder(data_folder: &Path) -> PathBuf {
+    data_folder.join("blobs")
+}
+
+/// Where a blob lies in their folder.
+pub(super) fn blob_file(blobs_folder: &Path, blob: &BlobRef) -> PathBuf {
+    let (head, tail) = blob.as_str().split_at(2);
+    blobs_folder.join(head).join(tail)
+}
+
 impl FileBlobs {
     /// Opens or creates `blobs` within the data folder.
     pub fn open(data_folder: &Path, commits: Commits) -> Result<FileBlobs, BackendError> {
-        let folder = data_folder.join("blobs");
+        let folder = blobs_folder(data_folder);
         fs::create_dir_all(&folder)
             .map_err(|e| BackendError::Fatal(format!("cannot create {}: {e}", folder.display())))?;
         Ok(FileBlobs {
@@ -42,8 +53,7 @@ impl FileBlobs {
     }
 
     fn path(&self, blob: &BlobRef) -> PathBuf {
-        let (head, tail) = blob.as_str().split_at(2);
-        self.folder.join(head).join(tail)
+        blob_file(&self.folder, blob)
     }
 
     /// Keeps the runtime's threads free of the disk, unless a paused clock must see nothing happen elsewhere.
@@ -66,7 +76,9 @@ impl FileBlobs {
                     .map_err(|e| BackendError::Retry(format!("cannot start a thread: {e}")))?;
                 answer.await.unwrap_or_else(|_| Err(io::Error::other("the thread died")))
             }
-            _ => work(),
+            Commits::Inline => work(),
+            #[cfg(feature = "testing")]
+            Commits::Stepped(_) => work(),
         };
         outcome.map_err(|e| BackendError::Retry(format!("{}: {e}", path.display())))
     }

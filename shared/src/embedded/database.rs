@@ -38,6 +38,11 @@ pub(crate) const DAMAGED: TableDefinition<u64, (&str, &[u8])> = TableDefinition:
 /// Named counters.
 pub(super) const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 
+/// The database of a data folder.
+pub fn database_file(folder: &Path) -> PathBuf {
+    folder.join("state.redb")
+}
+
 /// What is made in a data folder only after its database: where one of these is, the folder is not new.
 const MADE_LATER: [&str; 3] = ["blobs", "kafka", "control.key"];
 

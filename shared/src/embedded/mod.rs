@@ -37,7 +37,7 @@ pub use damaged::Damaged;
 pub(crate) use damaged::Place;
 pub(crate) use database::{BODIES, DAMAGED, EXPIRIES, Failed, ITEMS, Moment, QUEUED, Queued, RECEIVED, next_number};
 use database::{Database, Medium};
-pub use database::{create_whole, missing, without_panic};
+pub use database::{create_whole, database_file, missing, without_panic};
 #[cfg(feature = "testing")]
 pub use disk::MemoryDisk;
 pub use lock::FolderLock;
@@ -143,7 +143,7 @@ impl Embedded {
             BackendError::Fatal(format!("cannot use {folder} as data folder: {e}; name one that this user may write"))
         })?;
         let lock = FolderLock::take(folder)?;
-        let database = folder.join("state.redb");
+        let database = database_file(folder);
         Embedded::on(
             Medium::File(database.clone()),
             || Disk::Folder(Folder::of(folder, &database)),

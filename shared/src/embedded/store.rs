@@ -189,7 +189,7 @@ impl Op for Write {
             Some((value, expires)) => {
                 let version = next_number(tx, VERSION, 1)?;
                 let expires = expires.map_or(Moment::MAX, Timestamp::as_millisecond);
-                let value = sealed::seal(&[key.0.as_bytes(), key.1.as_bytes(), &expires.to_le_bytes()], value);
+                let value = seal(key, expires, value);
                 items.insert(key, (version, expires, &value[..]))?;
                 if expires != Moment::MAX {
                     expiries.insert((expires, key.0, key.1), ())?;
@@ -228,10 +228,18 @@ fn sweep(
     Ok(())
 }
 
+pub(super) fn seal(key: (&str, &str), expires: Moment, value: &[u8]) -> Vec<u8> {
+    sealed::seal(&[key.0.as_bytes(), key.1.as_bytes(), &expires.to_le_bytes()], value)
+}
+
+/// What was written; `None` when it, its key or its end is not what was.
+pub(super) fn open<'a>(key: (&str, &str), expires: Moment, value: &'a [u8]) -> Option<&'a [u8]> {
+    sealed::open(&[key.0.as_bytes(), key.1.as_bytes(), &expires.to_le_bytes()], value)
+}
+
 /// An error is the key of a damaged row.
 fn item(key: Key, (version, expires, value): (u64, Moment, &[u8])) -> Result<Item, Key> {
-    let parts: [&[u8]; 3] = [key.partition.as_bytes(), key.sort.as_bytes(), &expires.to_le_bytes()];
-    match sealed::open(&parts, value) {
+    match open((&key.partition, &key.sort), expires, value) {
         Some(value) => {
             let value = Bytes::copy_from_slice(value);
             Ok(Item { key, value, version: Version(version), expires: from_moment(expires) })

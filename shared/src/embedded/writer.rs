@@ -29,34 +29,32 @@ pub(crate) trait Op: Send {
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    /// Serialises inline commits; the thread is alone anyway.
-    inline: Mutex<()>,
-    thread: Option<Thread>,
-    #[cfg(feature = "testing")]
-    stepped: Option<tokio::sync::mpsc::UnboundedSender<Box<dyn Op>>>,
+    committer: Committer,
 }
 
-// Unbounded: each caller awaits its operation, so there are as many as callers, and what nobody awaits is small.
-struct Thread {
-    ops: mpsc::Sender<Box<dyn Op>>,
-    handle: JoinHandle<()>,
+/// Who commits. The queues are unbounded: each caller awaits its operation, so there are as many as callers, and what nobody
+/// awaits is small.
+enum Committer {
+    /// The caller, one at a time.
+    Caller(Mutex<()>),
+    Thread {
+        ops: mpsc::Sender<Box<dyn Op>>,
+        handle: JoinHandle<()>,
+    },
+    #[cfg(feature = "testing")]
+    Task(tokio::sync::mpsc::UnboundedSender<Box<dyn Op>>),
 }
 
 impl Writer {
     pub(crate) fn start(shared: Arc<Shared>, commits: Commits) -> Result<Writer, BackendError> {
-        #[cfg(feature = "testing")]
-        let stepped = match commits {
+        let committer = match commits {
+            Commits::Inline => Committer::Caller(Mutex::new(())),
+            #[cfg(feature = "testing")]
             Commits::Stepped(wait) => {
                 let (ops, waiting) = tokio::sync::mpsc::unbounded_channel();
                 tokio::spawn(step(shared.clone(), waiting, wait));
-                Some(ops)
+                Committer::Task(ops)
             }
-            Commits::Inline | Commits::Grouped => None,
-        };
-        let thread = match commits {
-            Commits::Inline => None,
-            #[cfg(feature = "testing")]
-            Commits::Stepped(_) => None,
             Commits::Grouped => {
                 let (ops, waiting) = mpsc::channel();
                 let shared = shared.clone();
@@ -64,43 +62,32 @@ impl Writer {
                     .name("embedded-writer".into())
                     .spawn(move || run(&shared, &waiting))
                     .map_err(|e| BackendError::Fatal(format!("cannot start the writer's thread: {e}")))?;
-                Some(Thread { ops, handle })
+                Committer::Thread { ops, handle }
             }
         };
-        Ok(Writer {
-            shared,
-            inline: Mutex::new(()),
-            thread,
-            #[cfg(feature = "testing")]
-            stepped,
-        })
+        Ok(Writer { shared, committer })
     }
 
     pub(crate) fn submit(&self, op: Box<dyn Op>) {
-        #[cfg(feature = "testing")]
-        if let Some(ops) = &self.stepped {
-            if let Err(tokio::sync::mpsc::error::SendError(op)) = ops.send(op) {
-                op.finish(Err(BackendError::Fatal("the writer's task has died".into())));
+        let refused = match &self.committer {
+            Committer::Caller(alone) => {
+                let _alone = alone.lock();
+                return commit(&self.shared, vec![op]);
             }
-            return;
-        }
-        match &self.thread {
-            None => {
-                let _alone = self.inline.lock();
-                commit(&self.shared, vec![op]);
-            }
-            Some(thread) => {
-                if let Err(mpsc::SendError(op)) = thread.ops.send(op) {
-                    op.finish(Err(BackendError::Fatal("the writer's thread has died".into())));
-                }
-            }
+            Committer::Thread { ops, .. } => ops.send(op).err().map(|mpsc::SendError(op)| op),
+            #[cfg(feature = "testing")]
+            Committer::Task(ops) => ops.send(op).err().map(|refused| refused.0),
+        };
+        if let Some(op) = refused {
+            op.finish(Err(BackendError::Fatal("the writer's thread has died".into())));
         }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Some(Thread { ops, handle }) = self.thread.take() {
+        let nobody = Committer::Caller(Mutex::new(()));
+        if let Committer::Thread { ops, handle } = std::mem::replace(&mut self.committer, nobody) {
             drop(ops);
             // A panic of the thread was reported when it happened.
             let _ = handle.join();

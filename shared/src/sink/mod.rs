@@ -7,16 +7,17 @@ mod file;
 pub mod kafka;
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{BackendError, Reason};
 use crate::limits::RECORD_VALUE_BYTES;
-use crate::record::Outgoing;
 pub use crate::record::envelope::{Sent, Written};
+use crate::record::{Outgoing, Tier};
 pub use file::FileSink;
 
 /// A sink keeps its lanes apart, so that bulk never stands before an alert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Lane {
     /// For alerts alone, each sent at once.
     Critical,
@@ -27,6 +28,14 @@ pub enum Lane {
 impl Lane {
     /// Each of them.
     pub const ALL: [Lane; 2] = [Lane::Critical, Lane::Bulk];
+
+    /// The lane that serves a tier.
+    pub const fn of(tier: Tier) -> Lane {
+        match tier {
+            Tier::Critical => Lane::Critical,
+            Tier::High | Tier::Normal | Tier::Low => Lane::Bulk,
+        }
+    }
 
     /// The other one.
     pub const fn other(self) -> Lane {

@@ -4,19 +4,18 @@
 mod replay;
 mod show;
 
-use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
+use std::io::{IsTerminal, stdin};
 use std::path::Path;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use streammanager::embedded::FolderLock;
-use streammanager::embedded::salvage;
+use streammanager::embedded::{FolderLock, database_file, salvage};
 use streammanager::time::Clock;
 use streammanager_host::buffer::{Inspection, ReadBy, inspect};
 use streammanager_host::exit::{Exit, Failure};
 
 use super::operate::{call, harmless};
-use super::{print, say};
+use super::{print, say, says_yes};
 use crate::cli::{BufferCommand, EndpointArgs, FolderArgs};
 
 /// Reads of a folder that another process writes to, until one is taken for what it is.
@@ -79,7 +78,7 @@ fn value(inspection: &Inspection) -> Result<Value, Failure> {
 /// # Errors
 /// For a folder that has no database: a command that reads makes none.
 fn there(data: &Path) -> Result<(), Failure> {
-    if data.join("state.redb").exists() {
+    if database_file(data).exists() {
         Ok(())
     } else {
         let data = data.display();
@@ -105,7 +104,9 @@ fn repair(folder: &FolderArgs, yes: bool) -> Result<Exit, Failure> {
         tell(false, &outcome["found"], show::verdict)?;
         print([show::plan(data)])?;
     }
-    if !yes && !confirmed()? {
+    // Without a person to ask, the answer is no.
+    let repairs = yes || (stdin().is_terminal() && says_yes("Repair?")?);
+    if !repairs {
         if folder.json {
             print([&outcome])?;
         }
@@ -117,21 +118,9 @@ fn repair(folder: &FolderArgs, yes: bool) -> Result<Exit, Failure> {
     outcome["kept_as"] = repaired.kept_as.display().to_string().into();
     tell(folder.json, &outcome, |_| {
         vec![
-            format!("{} is a new database with everything that could be read", data.join("state.redb").display()),
+            format!("{} is a new database with everything that could be read", database_file(data).display()),
             format!("the old one is kept whole as {}", repaired.kept_as.display()),
         ]
     })?;
     Ok(Exit::Partly)
-}
-
-/// Asks the person at the terminal; without one the answer is no.
-fn confirmed() -> Result<bool, Failure> {
-    if !stdin().is_terminal() {
-        return Ok(false);
-    }
-    let asked = write!(stderr(), "Repair? Type yes: ").and_then(|()| stderr().flush());
-    asked.map_err(|e| Failure::new(format!("standard error: {e}")))?;
-    let mut answer = String::new();
-    stdin().lock().read_line(&mut answer).map_err(|e| Failure::new(format!("standard input: {e}")))?;
-    Ok(answer.trim().eq_ignore_ascii_case("yes"))
 }

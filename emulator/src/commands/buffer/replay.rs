@@ -8,8 +8,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use streammanager::embedded::FolderLock;
 use streammanager::embedded::salvage::{self, Row};
+use streammanager::embedded::{FolderLock, database_file};
 use streammanager::express::marks;
 use streammanager::limits::TRY_WAITS;
 use streammanager::record::{Envelope, Outgoing, Tier};
@@ -92,7 +92,7 @@ pub(super) async fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
 /// The copies of alerts that the broker has already; and counts what no replay sends.
 fn look_through(data: &Path, counts: &mut Counts) -> Result<BTreeSet<String>, Failure> {
     let mut voids = BTreeSet::new();
-    salvage::read(&data.join("state.redb"), &mut |row| match row {
+    salvage::read(&database_file(data), &mut |row| match row {
         Row::Item(item) => {
             voids.extend(marks::void_copy(item.partition, item.sort).map(|id| id.to_string()));
             counts.readings += u64::from(item.partition.starts_with("kinesis/"));
@@ -116,7 +116,7 @@ async fn one_tier(
     delivered: &mut Vec<(String, u64)>,
 ) -> Result<(), Failure> {
     let (to, mut from) = mpsc::channel::<Waiting>(AHEAD);
-    let (database, since, until) = (args.folder.data.join("state.redb"), args.since, args.until);
+    let (database, since, until) = (database_file(&args.folder.data), args.since, args.until);
     let reading = tokio::task::spawn_blocking(move || {
         let mut alerts = Vec::new();
         let read = salvage::read(&database, &mut |row| {
@@ -186,12 +186,11 @@ async fn send(target: &mut Target, tier: Tier, records: &[Outgoing]) -> Result<(
         }
         Target::Kafka(sink) => sink,
     };
-    let lane = if tier == Tier::Critical { Lane::Critical } else { Lane::Bulk };
     let mut left = records.to_vec();
     let (mut acked, mut refused, mut problem) = (0, 0, None);
     for wait in TRY_WAITS {
         tokio::time::sleep(wait).await;
-        let outcomes = sink.send(lane, &left).await;
+        let outcomes = sink.send(Lane::of(tier), &left).await;
         let mut again = Vec::new();
         problem = None;
         for (record, outcome) in left.into_iter().zip(outcomes) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use streammanager::embedded::database_file;
 
 use crate::commands::operate::{items, one_line, table, text};
 
@@ -121,7 +122,7 @@ pub(super) fn plan(data: &Path) -> String {
     format!(
         "repair writes all that can be read into a new {}, reads it again from the disk, and keeps the old file, whole, beside it; \
          rows that are not what was written become dead letters at the next start. Blobs that are gone stay gone.",
-        data.join("state.redb").display()
+        database_file(data).display()
     )
 }
 

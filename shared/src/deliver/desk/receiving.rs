@@ -6,12 +6,13 @@ use tokio::time::Instant;
 
 use super::{Desk, warn_if_away};
 use crate::breaker::BreakerState;
-use crate::deliver::settle::{self, Held, lane};
+use crate::deliver::settle::{self, Held};
 use crate::deliver::urgency::{self, Urgency};
 use crate::error::BackendError;
 use crate::limits::{HAND_CRITICAL, HAND_ENVELOPES, QUEUE_BATCH};
 use crate::queue::{Body, Delivery, Settle};
 use crate::record::{Envelope, Tier};
+use crate::sink::Lane;
 
 /// One long poll; short, so that stopping waits no longer than this.
 const RECEIVE_WAIT: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ impl Desk<'_> {
         for tier in Tier::ALL {
             let (room, max) = match tier {
                 Tier::Critical => (HAND_CRITICAL, QUEUE_BATCH),
-                _ if app.breakers.lane(lane(tier)).state() != BreakerState::Closed => (1, 1),
+                _ if app.breakers.lane(Lane::of(tier)).state() != BreakerState::Closed => (1, 1),
                 Tier::High | Tier::Normal | Tier::Low => (HAND_ENVELOPES, QUEUE_BATCH),
             };
             let held = self.in_hand(tier) + if max == 1 { self.in_work_of(tier) } else { 0 };

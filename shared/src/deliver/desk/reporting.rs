@@ -8,7 +8,6 @@ use super::Desk;
 use crate::app::App;
 use crate::deliver::age::AgeClock;
 use crate::deliver::report::{self, Backlog, Report, TierBacklog};
-use crate::deliver::settle::lane;
 use crate::record::Tier;
 use crate::sink::Lane;
 
@@ -43,7 +42,7 @@ impl Desk<'_> {
                 seen: self.longest_seen.get(&tier).copied().unwrap_or_default(),
             }
         };
-        let bulk = self.in_work.values().filter(|work| lane(work.tier) == Lane::Bulk);
+        let bulk = self.in_work.values().filter(|work| Lane::of(work.tier) == Lane::Bulk);
         Backlog {
             scheduler: self.scheduler.clone(),
             tiers: Tier::ALL.into_iter().map(|tier| (tier, of(tier))).collect(),

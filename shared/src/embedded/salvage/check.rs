@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::{ItemRow, MessageRow, NAMED, Report, Row, read};
 use crate::blobs::BlobRef;
-use crate::embedded::{Embedded, Moment};
+use crate::embedded::blobs::{blob_file, blobs_folder};
+use crate::embedded::{Embedded, Moment, database_file};
 use crate::error::BackendError;
 use crate::record::Envelope;
 use crate::time::Timestamp;
@@ -92,7 +93,7 @@ impl Checked {
 /// When the database's file cannot be read at all.
 pub fn contents(folder: &Path, now: Timestamp, thorough: bool) -> Result<Checked, BackendError> {
     let mut counting = Counting::new(folder, now, thorough);
-    let report = read(&folder.join("state.redb"), &mut |row| counting.row(&row))?;
+    let report = read(&database_file(folder), &mut |row| counting.row(&row))?;
     Ok(Checked { contents: counting.end(), database: Some(report) })
 }
 
@@ -189,7 +190,7 @@ impl<'a> Counting<'a> {
     }
 
     fn problem_of(&self, blob: &BlobRef) -> Option<String> {
-        let path = self.folder.join("blobs").join(&blob.as_str()[..2]).join(&blob.as_str()[2..]);
+        let path = blob_file(&blobs_folder(self.folder), blob);
         if !self.thorough {
             return (!path.exists()).then(|| format!("its bytes are gone: {} is missing", path.display()));
         }
@@ -209,7 +210,7 @@ impl<'a> Counting<'a> {
     }
 
     fn end(mut self) -> Contents {
-        let folders = std::fs::read_dir(self.folder.join("blobs")).into_iter().flatten().flatten();
+        let folders = std::fs::read_dir(blobs_folder(self.folder)).into_iter().flatten().flatten();
         for folder in folders {
             for file in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
                 self.found.blobs.files += 1;

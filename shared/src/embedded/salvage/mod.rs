@@ -16,7 +16,7 @@ use bytes::Bytes;
 use redb::ReadableTable as _;
 use serde::Serialize;
 
-use super::{BODIES, DAMAGED, Embedded, ITEMS, Moment, QUEUED, Queued, queue, sealed};
+use super::{BODIES, DAMAGED, Embedded, ITEMS, Moment, QUEUED, Queued, queue, sealed, store};
 use crate::error::BackendError;
 use crate::record::Envelope;
 pub use check::{Blobs, Checked, Contents, Group, QueueContents, contents};
@@ -198,7 +198,7 @@ impl Embedded {
             for row in items.iter()? {
                 let (key, row) = row?;
                 let ((partition, sort), (version, expires, sealed)) = (key.value(), row.value());
-                visit(match sealed::open(&[partition.as_bytes(), sort.as_bytes(), &expires.to_le_bytes()], sealed) {
+                visit(match store::open((partition, sort), expires, sealed) {
                     Some(value) => Row::Item(ItemRow { partition, sort, version, expires, value }),
                     None => Row::BadItem { partition, sort, bytes: sealed::unchecked(sealed) },
                 });
@@ -414,7 +414,7 @@ impl<'a> Reader<'a> {
             let parts = u64_at(row, 0).zip(u64_at(row, 8)).zip(row.get(16..));
             let Some(((version, expires), sealed)) = parts else { return false };
             let expires = expires as Moment;
-            match sealed::open(&[partition.as_bytes(), sort.as_bytes(), &expires.to_le_bytes()], sealed) {
+            match store::open((partition, sort), expires, sealed) {
                 Some(value) => {
                     visit(Row::Item(ItemRow { partition, sort, version, expires, value }));
                     true

@@ -11,9 +11,9 @@ use redb::{Durability, ReadableTable as _, WriteTransaction};
 use serde::Serialize;
 
 use super::{ItemRow, MessageRow, Report, Row, read};
-use crate::embedded::database::{LAYOUT, NUMBERS, PRIVATE};
+use crate::embedded::database::{LAYOUT, NUMBERS, PRIVATE, database_file, without_panic};
 use crate::embedded::lock::FolderLock;
-use crate::embedded::{BODIES, DAMAGED, EXPIRIES, ITEMS, Moment, QUEUED, Queued, RECEIVED, queue, sealed};
+use crate::embedded::{BODIES, DAMAGED, EXPIRIES, ITEMS, Moment, QUEUED, Queued, RECEIVED, queue, store};
 use crate::error::BackendError;
 use crate::time::{Timestamp, rfc3339};
 
@@ -37,7 +37,7 @@ pub struct Repaired {
 /// # Errors
 /// When a file cannot be read or written: then the old file stands as it was.
 pub fn repair(folder: &Path, _lock: &FolderLock, now: Timestamp) -> Result<Repaired, BackendError> {
-    let (old, new) = (folder.join("state.redb"), folder.join(UNFINISHED));
+    let (old, new) = (database_file(folder), folder.join(UNFINISHED));
     let failed = |e: &dyn std::fmt::Display| BackendError::Fatal(format!("cannot write {}: {e}", new.display()));
     match fs::remove_file(&new) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&e)),
@@ -75,9 +75,9 @@ pub fn repair(folder: &Path, _lock: &FolderLock, now: Timestamp) -> Result<Repai
 /// # Errors
 /// When its database cannot be written.
 pub fn remove(folder: &Path, _lock: &FolderLock, messages: &[(String, u64)]) -> Result<(), BackendError> {
-    let path = folder.join("state.redb");
+    let path = database_file(folder);
     let failed = |e: redb::Error| BackendError::Fatal(format!("cannot write {}: {e}", path.display()));
-    let removed = super::super::without_panic(|| {
+    let removed = without_panic(|| {
         let database = redb::Database::open(&path)?;
         let tx = begin(&database)?;
         {
@@ -135,7 +135,7 @@ impl Writer {
             }
             Row::Item(ItemRow { partition, sort, version, expires, value }) => {
                 self.highest_version = self.highest_version.max(version);
-                let value = sealed::seal(&[partition.as_bytes(), sort.as_bytes(), &expires.to_le_bytes()], value);
+                let value = store::seal((partition, sort), expires, value);
                 Put::Item { key: (partition.to_owned(), sort.to_owned()), version, expires, value }
             }
             Row::BadMessage { queue, number, bytes } => {

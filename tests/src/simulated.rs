@@ -224,8 +224,8 @@ fn process(
         Settings::local(),
         Seams {
             queue: Arc::new(Faulty::new(embedded.clone(), queue_faults.clone())),
-            store: Arc::new(Faulty::new(embedded, store_faults.clone())),
-            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+            store: Arc::new(Faulty::new(embedded.clone(), store_faults.clone())),
+            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap()),
             sink: sink.clone(),
             upstream: Arc::new(Scripted::new([])),
         },

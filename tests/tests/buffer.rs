@@ -47,6 +47,15 @@ fn waiting(rows: usize) -> TempDir {
     folder
 }
 
+/// Where the envelopes lie: every eighth page in the middle.
+fn damage(database: &Path) {
+    let file = std::fs::File::options().write(true).open(database).unwrap();
+    let len = file.metadata().unwrap().len();
+    for page in (len / 4096 / 4..len / 4096 * 3 / 4).step_by(8) {
+        file.write_all_at(&[0x5a; 4096], page * 4096).unwrap();
+    }
+}
+
 fn queued(inspected: &Value) -> u64 {
     let queues = inspected["contents"]["queues"].as_object().unwrap().values();
     queues.map(|queue| queue["records"].as_u64().unwrap()).sum()
@@ -97,12 +106,7 @@ fn r3_a_damaged_folder_says_what_is_lost_and_a_repair_keeps_the_original_wheneve
     let data = folder.path().join("data");
     let database = data.join("state.redb");
     let records = queued(&json(&buffer(&data, &["inspect", "--json"]).1));
-    let file = std::fs::File::options().write(true).open(&database).unwrap();
-    let len = file.metadata().unwrap().len();
-    // Where the envelopes lie: every eighth page in the middle.
-    for page in (len / 4096 / 4..len / 4096 * 3 / 4).step_by(8) {
-        file.write_all_at(&[0x5a; 4096], page * 4096).unwrap();
-    }
+    damage(&database);
     let damaged = std::fs::read(&database).unwrap();
     let (code, said, error) = buffer(&data, &["verify"]);
     assert!(
@@ -136,6 +140,40 @@ fn r3_a_damaged_folder_says_what_is_lost_and_a_repair_keeps_the_original_wheneve
     assert_eq!(code, 0, "{said}");
     let left = queued(&json(&buffer(&data, &["inspect", "--json"]).1));
     assert!(left > 0 && left < records, "{left} of {records}");
+}
+
+/// The mark that a failed fsync leaves, on a whole folder and on one whose disk lost a page.
+#[test]
+fn q1_a_start_proves_a_folder_in_which_an_fsync_failed() {
+    let folder = waiting(6_000);
+    let data = folder.path().join("data");
+    let (database, mark) = (data.join("state.redb"), data.join("fsync-failed"));
+    std::fs::write(&mark, "an fsync failed").unwrap();
+    let (code, said, error) = buffer(&data, &["inspect"]);
+    assert!(code == 0 && said.contains("an fsync failed in this folder"), "{said}{error}");
+    assert!(mark.exists(), "a look proves nothing");
+    let (code, said, error) = buffer(&data, &["repair", "--yes"]);
+    assert!(code == 0 && said.contains("nothing to repair") && !mark.exists(), "{said}{error}");
+
+    std::fs::write(&mark, "an fsync failed").unwrap();
+    damage(&database);
+    let damaged = std::fs::read(&database).unwrap();
+    // Any command that opens the folder is a start.
+    let out = folder.path().join("sink");
+    let ingest = Command::new(binary())
+        .args(["ingest", "--source", "firms_viirs_noaa20", "--out"])
+        .arg(&out)
+        .arg("--data")
+        .arg(&data)
+        .arg(folder.path().join("detections.csv"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&ingest.stderr).into_owned();
+    assert!(error.contains("its disk is proved") && error.contains("the old file is kept"), "{error}");
+    assert!(!mark.exists());
+    let kept = std::fs::read_dir(&data).unwrap().flatten().map(|entry| entry.path());
+    let mut kept = kept.filter(|path| path.to_string_lossy().contains("state.redb.before-"));
+    assert!(kept.any(|path| std::fs::read(path).unwrap() == damaged), "the original is gone");
 }
 
 #[test]

@@ -186,8 +186,8 @@ async fn k2_a_dead_letters_announcement_validates() {
         Settings { announce_dead_letters: true, ..Settings::local() },
         Seams {
             queue: Arc::new(embedded.clone()),
-            store: Arc::new(embedded),
-            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Grouped).unwrap()),
+            store: Arc::new(embedded.clone()),
+            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Grouped, embedded.trust().clone()).unwrap()),
             sink: Arc::new(FaultySink::memory()),
             upstream: Arc::new(NoUpstream),
         },

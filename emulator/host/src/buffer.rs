@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use streammanager::embedded::salvage::{self, Checked};
-use streammanager::embedded::{Embedded, database_file, free_bytes};
+use streammanager::embedded::{Embedded, database_file, free_bytes, is_marked};
 use streammanager::limits::DISK_RESERVE_BYTES;
 use streammanager::time::Timestamp;
 
@@ -21,6 +21,8 @@ pub struct Inspection {
     pub read_by: ReadBy,
     /// Nothing that was read is wrong.
     pub sound: bool,
+    /// An fsync failed in it, and no start has proved its disk since.
+    pub fsync_failed: bool,
     /// What was read.
     #[serde(flatten)]
     pub checked: Checked,
@@ -83,7 +85,8 @@ fn inspection(data: &Path, read_by: ReadBy, checked: Checked) -> Inspection {
         reserve_wanted: DISK_RESERVE_BYTES,
         free: free_bytes(data).ok(),
     };
-    Inspection { data: data.display().to_string(), read_by, sound: checked.is_sound(), checked, disk }
+    let (sound, fsync_failed) = (checked.is_sound(), is_marked(data));
+    Inspection { data: data.display().to_string(), read_by, sound, fsync_failed, checked, disk }
 }
 
 fn bytes_below(path: &Path) -> u64 {

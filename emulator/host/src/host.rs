@@ -47,7 +47,7 @@ impl Host {
             Seams {
                 queue: Arc::new(embedded.clone()),
                 store: Arc::new(embedded.clone()),
-                blobs: Arc::new(FileBlobs::open(data, Commits::Grouped)?),
+                blobs: Arc::new(FileBlobs::open(data, Commits::Grouped, embedded.trust().clone())?),
                 sink,
                 upstream: Arc::new(NoUpstream),
             },

@@ -33,6 +33,9 @@ pub(super) struct LogSettings {
 
 /// The log of one partition. Invariants: there is always a segment; every segment but the last is durable, and ends where the
 /// next one begins unless it is damaged; `start <= synced <= next`; consumers see what is synced.
+///
+/// A failed sync ends it: the system may have dropped what it could not write, and report success for the next one. What was
+/// not durable is taken back, nothing more is appended, and what is durable can be read, until the endpoint starts again.
 pub(super) struct Log {
     folder: PathBuf,
     segments: VecDeque<Segment>,
@@ -40,8 +43,8 @@ pub(super) struct Log {
     synced: i64,
     /// Durable bytes of the last segment.
     synced_len: u64,
-    /// How often a failed sync took batches back.
-    losses: u32,
+    /// A sync failed.
+    ended: bool,
     producers: Producers,
     write_at: WriteAt,
     bounds: BoundsFile,
@@ -71,7 +74,6 @@ pub(super) struct Unsynced {
     base: i64,
     next: i64,
     len: u64,
-    losses: u32,
 }
 
 impl Log {
@@ -79,6 +81,7 @@ impl Log {
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let segment = Segment::create(folder, 0)?;
+        sync_folder(folder)?;
         folder.parent().map_or(Ok(()), sync_folder)?;
         Ok(Self::of(folder, VecDeque::from([segment]), 0, Producers::default(), BoundsFile::open(folder)?))
     }
@@ -93,6 +96,9 @@ impl Log {
         let mut segments = VecDeque::with_capacity(files.len());
         for (nth, (base, path)) in files.into_iter().enumerate() {
             let checked_tail = if nth == last { MAX_UNSYNCED } else { 0 };
+            if nth == last {
+                segment::settle(&path)?;
+            }
             let segment = Segment::open(path.clone(), base, checked_tail, &mut producers)?;
             let torn = std::fs::metadata(&path)?.len() - segment.len;
             if torn > 0 && nth == last {
@@ -119,13 +125,12 @@ impl Log {
         let missing = gaps(&segments, begin, end);
         if segments[last].next < end {
             segments.push_back(Segment::create(folder, end)?);
+            sync_folder(folder)?;
         }
         // Where no record is left there is nothing that a reader could miss twice: it begins at the end.
         while segments.len() > 1 && segments[0].is_bare()? {
             segments.pop_front().map_or(Ok(()), Segment::remove)?;
         }
-        // What survived a crash of the process may stand only in the page cache.
-        segments[segments.len() - 1].sync()?;
         Ok((Self::of(folder, segments, begin, producers, BoundsFile::open(folder)?), missing))
     }
 
@@ -137,7 +142,7 @@ impl Log {
             segments,
             synced: 0,
             synced_len: 0,
-            losses: 0,
+            ended: false,
             producers,
             write_at: write_to_disk,
             bounds,
@@ -160,8 +165,8 @@ impl Log {
         self.synced
     }
 
-    pub(super) fn losses(&self) -> u32 {
-        self.losses
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     fn active(&self) -> &Segment {
@@ -179,6 +184,9 @@ impl Log {
         settings: &LogSettings,
         now_ms: i64,
     ) -> Result<Appended, ResponseError> {
+        if self.ended {
+            return Err(ResponseError::KafkaStorageError);
+        }
         let mut head = batch::accept(bytes, settings.max_batch)?;
         if head.producer >= 0
             && let Verdict::Duplicate { base, next } = self.producers.check(&head)?
@@ -219,19 +227,18 @@ impl Log {
     fn roll(&mut self) -> io::Result<()> {
         self.sync()?;
         let following = Segment::create(&self.folder, self.next())?;
+        sync_folder(&self.folder).inspect_err(|error| self.end(error))?;
         self.segments.push_back(following);
         self.synced_len = 0;
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        match self.active().sync() {
-            Ok(()) => self.all_synced(),
-            Err(error) => {
-                self.lose_unsynced()?;
-                return Err(error);
-            }
+        if self.ended {
+            return Err(io::Error::other("an earlier sync failed"));
         }
+        self.active().sync().inspect_err(|error| self.end(error))?;
+        self.all_synced();
         Ok(())
     }
 
@@ -251,17 +258,16 @@ impl Log {
 
     pub(super) fn unsynced(&self) -> Option<Unsynced> {
         let active = self.active();
-        (active.len > self.synced_len).then(|| Unsynced {
+        (active.len > self.synced_len && !self.ended).then(|| Unsynced {
             file: active.file(),
             base: active.base,
             next: active.next,
             len: active.len,
-            losses: self.losses,
         })
     }
 
     pub(super) fn note_synced(&mut self, done: &Unsynced) {
-        if done.losses != self.losses {
+        if self.ended {
             return;
         }
         self.synced = self.synced.max(done.next);
@@ -271,24 +277,21 @@ impl Log {
         self.note_bounds();
     }
 
-    pub(super) fn sync_failed(&mut self, failed: &Unsynced) -> io::Result<()> {
-        if failed.losses != self.losses || failed.next <= self.synced {
-            return Ok(());
+    /// After a failed sync: what was not durable is taken back, its producers hear a retriable error, and so does whoever
+    /// appends from now on.
+    pub(super) fn end(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
         }
-        self.lose_unsynced()
-    }
-
-    /// After a failed sync the system may have dropped the pages: what was not durable is taken back, and its producers
-    /// hear a retriable error.
-    fn lose_unsynced(&mut self) -> io::Result<()> {
-        self.losses += 1;
+        tracing::error!(
+            folder = %self.folder.display(), %error,
+            "a sync of this log failed: the disk may not keep what it is given, so nothing more is appended; check the disk, then \
+             start again"
+        );
         let (last, len) = (self.segments.len() - 1, self.synced_len);
-        self.segments[last].shorten(len)?;
-        self.producers = Producers::default();
-        for segment in &self.segments {
-            segment.note_producers(&mut self.producers)?;
+        if let Err(error) = self.segments[last].shorten(len) {
+            tracing::error!(folder = %self.folder.display(), %error, "cannot cut off what was not durable: the next start does");
         }
-        Ok(())
     }
 
     /// Whole, sound, durable batches from `offset` on. A reader that stands at a damaged batch is told so,
@@ -393,7 +396,8 @@ impl Log {
     fn remove_oldest(&mut self) -> io::Result<()> {
         if let Some(following) = self.segments.get(1) {
             self.start = self.start.max(following.base);
-            self.bounds.write_durably(self.bounds())?;
+            let noted = self.bounds.write_durably(self.bounds());
+            noted.inspect_err(|error| self.end(error))?;
         }
         self.segments.pop_front().map_or(Ok(()), Segment::remove)
     }

@@ -329,7 +329,7 @@ fn a_full_disk_refuses_for_now_and_leaves_no_half_batch() {
 }
 
 #[test]
-fn a_failed_sync_takes_back_what_was_not_durable_and_its_sequences() {
+fn a_failed_sync_takes_back_what_was_not_durable_and_ends_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = Log::create(folder.path()).unwrap();
     let send = |log: &mut Log, sequence| {
@@ -340,10 +340,18 @@ fn a_failed_sync_takes_back_what_was_not_durable_and_its_sequences() {
     send(&mut log, 1).unwrap();
     let failed = log.unsynced().unwrap();
     send(&mut log, 2).unwrap();
-    log.sync_failed(&failed).unwrap();
-    assert_eq!((log.next(), log.losses()), (1, 1));
+    log.end(&io::Error::other("the disk fails"));
+    assert_eq!((log.next(), log.has_ended()), (1, true));
     log.note_synced(&failed);
     assert_eq!(log.synced(), 1, "a sync from before the loss says nothing any more");
+    assert_eq!(send(&mut log, 1), Err(ResponseError::KafkaStorageError));
+    assert_eq!(
+        log.retain(NOW + 1_000_000_000, &LogSettings { retention_ms: Some(1), ..ALL }).map_err(|e| e.kind()),
+        Err(io::ErrorKind::Other)
+    );
+    assert_eq!(bases(&log), [0], "what is durable is still read");
+    drop(log);
+    let mut log = reopened(folder.path());
     assert_eq!(send(&mut log, 2), Err(ResponseError::OutOfOrderSequenceNumber));
     assert_eq!(send(&mut log, 1), Ok(appended(1, 2)));
 }

@@ -1,15 +1,18 @@
 //! What the endpoint remembers beside the logs, in one redb file: topics, committed offsets, log starts, producer ids.
 //! The file is made once; where it is missing or empty later it was lost, and whoever opens it must say so.
-//! Every write is durable when it returns. Calls block; they are made off the async threads.
+//! Every write is durable when it returns; after a failed sync there is none until the next start. Calls block; they are made off the async threads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use streammanager::embedded::{Trust, is_marked, open_database, remove_mark};
 use uuid::Uuid;
 
 use super::limits::META_CACHE;
+use super::segment::settle;
 
 /// name → (id, partitions, settings as `key=value` lines)
 const TOPICS: TableDefinition<&str, (u128, i32, &str)> = TableDefinition::new("topics");
@@ -27,6 +30,7 @@ const NEXT_PRODUCER: &str = "next-producer-id";
 /// redb refuses all work after one I/O error (a full disk) until it is opened anew, so that is done at the next use.
 pub(super) struct Meta {
     path: PathBuf,
+    trust: Trust,
     open: Mutex<Option<Database>>,
 }
 
@@ -48,7 +52,14 @@ pub(super) type PartitionKey = (String, i32);
 
 impl Meta {
     pub(super) fn open(path: &Path) -> Result<Self, redb::Error> {
-        let meta = Self { path: path.to_owned(), open: Mutex::new(Some(open(path)?)) };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        if is_marked(folder) {
+            prove(path)?;
+            remove_mark(folder)?;
+        }
+        let trust = Trust::of(folder);
+        let open = Mutex::new(Some(open_database(path, META_CACHE, &trust)?));
+        let meta = Self { path: path.to_owned(), trust, open };
         meta.write(|w| {
             w.open_table(TOPICS)?;
             w.open_table(OFFSETS)?;
@@ -214,6 +225,7 @@ impl Meta {
     }
 
     fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        self.trust.check().map_err(|distrusted| redb::Error::Io(io::Error::other(distrusted.to_string())))?;
         self.with(|db| {
             let mut transaction = db.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
@@ -228,7 +240,7 @@ impl Meta {
         let mut slot = self.open.lock();
         let db = match slot.take() {
             Some(db) => db,
-            None => open(&self.path)?,
+            None => open_database(&self.path, META_CACHE, &self.trust)?,
         };
         let result = work(&db);
         match &result {
@@ -239,6 +251,10 @@ impl Meta {
     }
 }
 
-fn open(path: &Path) -> Result<Database, redb::Error> {
-    Ok(Database::builder().set_cache_size(META_CACHE).open(path)?)
+/// Whether the disk holds the file, in whose folder a sync had failed: every page is read from it.
+fn prove(path: &Path) -> Result<(), redb::Error> {
+    settle(path)?;
+    let whole = Database::builder().set_cache_size(META_CACHE).open(path)?.check_integrity()?;
+    tracing::warn!(path = %path.display(), whole, "a sync failed in this folder: the file was read from the disk, and is used");
+    Ok(())
 }

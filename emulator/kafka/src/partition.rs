@@ -28,7 +28,7 @@ pub(super) struct Partition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
     synced: i64,
-    losses: u32,
+    ended: bool,
 }
 
 /// An accepted batch on its way to the disk.
@@ -37,18 +37,15 @@ pub(super) struct Ticket {
     next: i64,
     /// The time that its records were given, if it is not the producer's.
     pub(super) append_time: Option<i64>,
-    losses: u32,
     progress: watch::Receiver<Progress>,
 }
 
 impl Ticket {
     /// Waits for the disk; answers the offset of the first record.
     pub(super) async fn durable(mut self) -> Result<i64, ResponseError> {
-        let seen = self.progress.wait_for(|now| now.losses != self.losses || now.synced >= self.next).await;
+        let seen = self.progress.wait_for(|now| now.ended || now.synced >= self.next).await;
         match seen {
-            // After a loss it is unknown whether this batch was durable before it: the producer asks again, and an
-            // idempotent one is told what stands.
-            Ok(now) if now.losses == self.losses => Ok(self.base),
+            Ok(now) if now.synced >= self.next => Ok(self.base),
             _ => Err(ResponseError::KafkaStorageError),
         }
     }
@@ -66,7 +63,7 @@ impl Partition {
     }
 
     fn of(log: Log) -> Self {
-        let progress = watch::Sender::new(Progress { synced: log.synced(), losses: log.losses() });
+        let progress = watch::Sender::new(Progress { synced: log.synced(), ended: log.has_ended() });
         Self { log: Mutex::new(log), progress, queued: AtomicBool::new(false), syncing: Mutex::new(()) }
     }
 
@@ -75,7 +72,7 @@ impl Partition {
         let progress = self.progress.subscribe();
         self.with(|log| {
             let Appended { base, next, append_time } = log.append(bytes, settings, now_ms)?;
-            Ok(Ticket { base, next, append_time, losses: log.losses(), progress })
+            Ok(Ticket { base, next, append_time, progress })
         })
     }
 
@@ -83,7 +80,7 @@ impl Partition {
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {
         let mut log = self.log.lock();
         let result = work(&mut log);
-        let now = Progress { synced: log.synced(), losses: log.losses() };
+        let now = Progress { synced: log.synced(), ended: log.has_ended() };
         self.progress.send_if_modified(|known| std::mem::replace(known, now) != now);
         result
     }
@@ -104,12 +101,7 @@ impl Partition {
         let Some(unsynced) = self.with(|log| log.unsynced()) else { return };
         match unsynced.file.sync_data() {
             Ok(()) => self.with(|log| log.note_synced(&unsynced)),
-            Err(error) => {
-                tracing::error!(%error, "cannot sync a log: what was not durable is taken back, and its producers hear of it");
-                if let Err(error) = self.with(|log| log.sync_failed(&unsynced)) {
-                    tracing::error!(%error, "cannot take back what was not durable");
-                }
-            }
+            Err(error) => self.with(|log| log.end(&error)),
         }
     }
 }
@@ -205,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_a_failed_sync_took_back_is_answered_with_an_error() {
+    fn q1_after_a_failed_sync_a_partition_acknowledges_nothing_until_it_is_opened_again() {
         let folder = tempfile::tempdir().unwrap();
         let partition = Partition::create(folder.path()).unwrap();
         let settings = log_settings(&Default::default());
@@ -213,8 +205,17 @@ mod tests {
         partition.sync();
         assert_eq!(durable.as_mut().now_or_never(), Some(Ok(0)));
         let lost = partition.append(&one_record(), &settings, 0).unwrap().durable();
-        partition.with(|log| log.unsynced().map(|failed| log.sync_failed(&failed).unwrap()).unwrap());
+        partition.with(|log| log.end(&io::Error::other("the disk fails")));
         assert_eq!(lost.now_or_never(), Some(Err(ResponseError::KafkaStorageError)));
+        for _ in 0..2 {
+            // The disk says that all is well again.
+            partition.sync();
+            let refused = partition.append(&one_record(), &settings, 0).err();
+            assert_eq!(refused, Some(ResponseError::KafkaStorageError), "the disk is not trusted again");
+        }
+        drop(partition);
+        let (partition, missing) = Partition::open(folder.path(), 0).unwrap();
+        assert_eq!(missing, []);
         assert_eq!(partition.append(&one_record(), &settings, 0).unwrap().base, 1, "its place is free again");
     }
 }

@@ -54,10 +54,10 @@ pub(super) fn write_to_disk(file: &File, bytes: &[u8], at: u64) -> io::Result<()
 }
 
 impl Segment {
+    /// Its name is durable once the folder is synced.
     pub(super) fn create(folder: &Path, base: i64) -> io::Result<Self> {
         let path = folder.join(format!("{base:020}.log"));
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;
-        sync_folder(folder)?;
         Ok(Self::empty(path, file, base))
     }
 
@@ -77,6 +77,10 @@ impl Segment {
 
     fn scan(&mut self, checked_tail: u64, producers: &mut Producers) -> io::Result<()> {
         let size = self.file.metadata()?.len();
+        self.scan_to(size, checked_tail, producers)
+    }
+
+    fn scan_to(&mut self, size: u64, checked_tail: u64, producers: &mut Producers) -> io::Result<()> {
         let check_from = size.saturating_sub(checked_tail);
         let file = self.file.clone();
         let mut heads = Heads::new(&file, 0, size, 1 << 20);
@@ -215,20 +219,13 @@ impl Segment {
         self.file.set_len(self.len)
     }
 
-    /// Forgets everything from byte `len` on.
+    /// Forgets everything from byte `len` on, also when the file cannot be cut off there.
     pub(super) fn shorten(&mut self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)?;
+        let cut = self.file.set_len(len);
         (self.len, self.next, self.max_time) = (0, self.base, -1);
         self.index.clear();
-        self.scan(0, &mut Producers::default())
-    }
-
-    pub(super) fn note_producers(&self, producers: &mut Producers) -> io::Result<()> {
-        let mut heads = Heads::new(&self.file, 0, self.len, 1 << 20);
-        while let Some((_, head)) = heads.next()? {
-            producers.note(&head);
-        }
-        Ok(())
+        self.scan_to(len, 0, &mut Producers::default())?;
+        cut
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
@@ -245,6 +242,16 @@ impl Segment {
             _ => Ok(()),
         }
     }
+}
+
+/// What survived a crash of the process may stand only in the system's memory; after a failed sync, it may never reach the disk
+/// from there. It is written, and let go of: what is read then is what the disk holds.
+pub(super) fn settle(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    file.sync_all()?;
+    // Best effort: not every system lets go.
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    Ok(())
 }
 
 /// Makes the names in `folder` durable.

@@ -149,6 +149,10 @@ impl Queue for WatchedQueue {
         self.inner.settle(from, receipts).await
     }
 
+    fn closed(&self) -> Option<String> {
+        self.inner.closed()
+    }
+
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError> {
         self.around.call().await;
         self.inner.depth(of).await

@@ -167,9 +167,14 @@ async fn strike(world: &World, (fault, name): (Fault, &'static str)) {
         }
         SyncFails => {
             world.disk.fail_syncs(1 + world.dice.below(3) as u32);
-            sleep(seconds(1, 5)).await;
+            sleep(seconds(1, 600)).await;
             world.disk.fail_syncs(0);
-            world.power_cut(Duration::ZERO).await;
+            // Somebody has looked at the disk; or the power fails before.
+            if world.dice.once_in(2) {
+                world.restart().await;
+            } else {
+                world.power_cut(Duration::ZERO).await;
+            }
         }
         ClockJumps => {
             // Less than readings may lie in the future by.

@@ -238,6 +238,15 @@ impl World {
 
     /// The host dies with everything that was not synced, and comes back after `down`.
     pub(crate) async fn power_cut(&self, down: Duration) {
+        self.dies(|| self.disk.crash(&self.dice.rng().clone()), down).await;
+    }
+
+    /// The program dies with everything that it had not written, and is started again.
+    pub(crate) async fn restart(&self) {
+        self.dies(|| self.disk.kill(), Duration::ZERO).await;
+    }
+
+    async fn dies(&self, disk: impl FnOnce(), down: Duration) {
         {
             let mut host = self.host.lock();
             host.processes.drain(..).for_each(|process| process.kill());
@@ -245,7 +254,7 @@ impl World {
                 // It is down already: another fault cut it off.
                 return;
             }
-            self.disk.crash(&self.dice.rng().clone());
+            disk();
         }
         sleep(down).await;
         self.start().await;
@@ -551,9 +560,10 @@ impl World {
         *self.repeats.lock() = 0;
         self.source.set_away(false);
         self.judge.mended();
-        let down = self.embedded().is_none();
-        if down {
-            self.start().await;
+        match self.embedded() {
+            None => self.start().await,
+            Some(embedded) if embedded.trust().check().is_err() => self.restart().await,
+            Some(_) => {}
         }
     }
 

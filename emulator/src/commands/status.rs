@@ -6,7 +6,7 @@ use streammanager::record::Tier;
 use streammanager::time::Timestamp;
 use streammanager_host::exit::{Exit, Failure};
 
-use super::operate::{call, show, table};
+use super::operate::{call, one_line, show, table};
 use crate::cli::EndpointArgs;
 
 /// A delivery on duty reports every few seconds.
@@ -57,7 +57,9 @@ fn action(status: &Value) -> String {
     });
     let many = Tier::ALL.map(Tier::name).into_iter().find(|tier| waiting(status, tier) > MANY);
     let anything = Tier::ALL.map(Tier::name).into_iter().any(|tier| waiting(status, tier) > 0);
-    if anything && !is_reported(status) {
+    if let Some(closed) = status["intake_closed"].as_str() {
+        format!("do       nothing new is taken in: {}", one_line(closed))
+    } else if anything && !is_reported(status) {
         "do       nobody delivers what waits: look whether the system's deliver function runs".to_owned()
     } else if is_open("critical") || is_open("bulk") {
         "do       look at Kafka: what comes is queued and goes out by itself when the broker takes records again"
@@ -131,6 +133,9 @@ mod tests {
         let mut stale = status("closed", 40.0);
         stale["at"] = "2026-09-01T19:02:00.000Z".into();
         assert!(lines(&stale).join("\n").contains("nobody delivers"));
+        let mut closed = status("open", 40.0);
+        closed["intake_closed"] = "an fsync failed: check the disk".into();
+        assert!(lines(&closed).join("\n").ends_with("nothing new is taken in: an fsync failed: check the disk"));
         let mut full = status("closed", 40.0);
         full["queues"]["HIGH"] = json!({ "visible": 8_001 });
         assert!(lines(&full).join("\n").contains("the HIGH queue is nearly full"));

@@ -44,8 +44,8 @@ fn app_with(faults: &Faults) -> (App, WallClock, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let seams = Seams {
         queue: Arc::new(embedded.clone()),
-        store: Arc::new(Faulty::new(embedded, faults.clone())),
-        blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+        store: Arc::new(Faulty::new(embedded.clone(), faults.clone())),
+        blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap()),
         sink: Arc::new(FaultySink::memory()),
         upstream: Arc::new(Scripted::new([])),
     };

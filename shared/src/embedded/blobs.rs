@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::blobs::{BlobRef, Blobs};
-use crate::embedded::Commits;
+use crate::embedded::{Commits, Trust};
 use crate::error::BackendError;
 
 /// Reads and writes at once, each on a thread of its own for its time.
@@ -22,6 +22,7 @@ const PARALLEL: usize = 4;
 pub struct FileBlobs {
     folder: Arc<Path>,
     commits: Commits,
+    trust: Trust,
     places: Arc<Semaphore>,
     /// Names unfinished files apart; what a crash left of them is written over.
     parts: Arc<AtomicU64>,
@@ -39,14 +40,15 @@ pub(super) fn blob_file(blobs_folder: &Path, blob: &BlobRef) -> PathBuf {
 }
 
 impl FileBlobs {
-    /// Opens or creates `blobs` within the data folder.
-    pub fn open(data_folder: &Path, commits: Commits) -> Result<FileBlobs, BackendError> {
+    /// Opens or creates `blobs` within the data folder, in whose disk `trust` is.
+    pub fn open(data_folder: &Path, commits: Commits, trust: Trust) -> Result<FileBlobs, BackendError> {
         let folder = blobs_folder(data_folder);
         fs::create_dir_all(&folder)
             .map_err(|e| BackendError::Fatal(format!("cannot create {}: {e}", folder.display())))?;
         Ok(FileBlobs {
             folder: folder.into(),
             commits,
+            trust,
             places: Arc::new(Semaphore::new(PARALLEL)),
             parts: Arc::default(),
         })
@@ -89,9 +91,10 @@ impl Blobs for FileBlobs {
     async fn put(&self, bytes: Bytes) -> Result<BlobRef, BackendError> {
         let blob = BlobRef::of(&bytes);
         let path = self.path(&blob);
-        let target = path.clone();
+        self.trust.check()?;
+        let (target, trust) = (path.clone(), self.trust.clone());
         let part = format!("part-{}", self.parts.fetch_add(1, Ordering::Relaxed));
-        self.aside(&path, move || write(&target, &part, &bytes)).await?;
+        self.aside(&path, move || write(&target, &part, &bytes, &trust)).await?;
         Ok(blob)
     }
 
@@ -113,31 +116,38 @@ impl Blobs for FileBlobs {
     }
 
     async fn delete(&self, blob: &BlobRef) -> Result<(), BackendError> {
+        self.trust.check()?;
         let path = self.path(blob);
-        let target = path.clone();
+        let (target, trust) = (path.clone(), self.trust.clone());
         self.aside(&path, move || match fs::remove_file(&target) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
-            Ok(()) => File::open(target.parent().ok_or(io::ErrorKind::NotFound)?)?.sync_all(),
+            Ok(()) => sync_folder(target.parent().ok_or(io::ErrorKind::NotFound)?, &trust),
         })
         .await
     }
 }
 
-fn write(path: &Path, part: &str, bytes: &[u8]) -> io::Result<()> {
+fn write(path: &Path, part: &str, bytes: &[u8], trust: &Trust) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
     let above = folder.parent().ok_or(io::ErrorKind::NotFound)?;
     if !path.exists() {
         fs::create_dir_all(folder)?;
         let part = folder.join(part);
-        let mut file = File::create(&part)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&part, path));
+        let file = File::create(&part)?;
+        let sync = || trust.sync(&path.display(), || file.sync_all());
+        let written = (&file).write_all(bytes).and_then(|()| sync()).and_then(|()| fs::rename(&part, path));
         if let Err(e) = written {
             let _ = fs::remove_file(&part);
             return Err(e);
         }
     }
     // Also when it was there: whoever wrote it may not have come this far.
-    File::open(folder)?.sync_all()?;
-    File::open(above)?.sync_all()
+    sync_folder(folder, trust)?;
+    sync_folder(above, trust)
+}
+
+fn sync_folder(folder: &Path, trust: &Trust) -> io::Result<()> {
+    let opened = File::open(folder)?;
+    trust.sync(&folder.display(), || opened.sync_all())
 }

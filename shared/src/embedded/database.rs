@@ -1,5 +1,5 @@
 //! The redb database of a data folder: its tables, its transactions, and opening it again after a failed write, which
-//! redb demands. What the rows mean is the business of the queue and the store.
+//! redb demands; after a failed sync only for reading. What the rows mean is the business of the queue and the store.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ use redb::{Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDe
 
 #[cfg(feature = "testing")]
 use super::disk::Attached;
+use super::guard::{open_database, open_guarded};
+use super::trust::Trust;
 use crate::error::BackendError;
 
 /// Milliseconds since 1970 (UTC).
@@ -59,13 +61,17 @@ pub(crate) enum Failed {
     Full(String),
     /// The bytes on the disk are not what was written: other rows may still be sound.
     Damaged(String),
+    /// A sync failed, now or before: nothing is written any more.
+    Distrusted(String),
     Other(String),
 }
 
 impl From<Failed> for BackendError {
     fn from(failed: Failed) -> BackendError {
         match failed {
-            Failed::Full(text) | Failed::Damaged(text) | Failed::Other(text) => BackendError::Retry(text),
+            Failed::Full(text) | Failed::Damaged(text) | Failed::Distrusted(text) | Failed::Other(text) => {
+                BackendError::Retry(text)
+            }
         }
     }
 }
@@ -78,19 +84,20 @@ pub(crate) enum Medium {
 
 pub(crate) struct Database {
     medium: Medium,
+    trust: Trust,
     cache_bytes: usize,
     /// `None` after a failure, until it could be opened again.
     open: RwLock<Option<redb::Database>>,
 }
 
 impl Database {
-    pub(crate) fn open(medium: Medium, cache_bytes: usize) -> Result<Database, BackendError> {
+    pub(crate) fn open(medium: Medium, trust: Trust, cache_bytes: usize) -> Result<Database, BackendError> {
         match &medium {
             Medium::File(path) => create_if_new(path)?,
             #[cfg(feature = "testing")]
             Medium::Memory(_) => {}
         }
-        let database = Database { medium, cache_bytes, open: RwLock::new(None) };
+        let database = Database { medium, trust, cache_bytes, open: RwLock::new(None) };
         database.reopen().map_err(|e| {
             BackendError::Fatal(format!(
                 "{e}; take another data folder, or bring this file back from a copy (with its folder moved away, the next start is an empty one)"
@@ -175,11 +182,12 @@ impl Database {
     }
 
     /// One transaction, durable when this returns. `write` says whether it changed anything; a transaction that did not
-    /// costs no fsync. After a failure the database is closed.
+    /// costs no fsync. After a failure the database is closed; after a failed sync there is no further transaction.
     pub(crate) fn write(
         &self,
         write: impl FnOnce(&WriteTransaction) -> Result<bool, redb::Error>,
     ) -> Result<(), Failed> {
+        self.distrusted()?;
         let outcome = {
             let open = self.opened();
             let database = open.as_ref().ok_or_else(|| self.closed())?;
@@ -201,7 +209,20 @@ impl Database {
         })
     }
 
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    fn distrusted(&self) -> Result<(), Failed> {
+        self.trust.lost().map_or(Ok(()), |why| Err(Failed::Distrusted(why.to_owned())))
+    }
+
     fn failed(&self, verb: &str, error: redb::Error) -> Failed {
+        if let Err(distrusted) = self.distrusted()
+            && verb == "write"
+        {
+            return distrusted;
+        }
         let text = format!("cannot {verb} {}: {error}", self.name());
         match error {
             redb::Error::Corrupted(_) => {
@@ -230,12 +251,10 @@ impl Database {
         // Another thread may have opened it meanwhile, and met damage too.
         let before = open.take();
         let _ = without_panic(|| drop(before));
-        let mut builder = redb::Builder::new();
-        builder.set_cache_size(self.cache_bytes);
         let opening = || match &self.medium {
-            Medium::File(path) => builder.open(path),
+            Medium::File(path) => open_database(path, self.cache_bytes, &self.trust),
             #[cfg(feature = "testing")]
-            Medium::Memory(disk) => builder.create_with_backend(disk.clone()),
+            Medium::Memory(disk) => open_guarded(disk.clone(), self.name(), self.cache_bytes, &self.trust),
         };
         let database = match without_panic(opening) {
             Some(opened) => opened.map_err(|e| e.to_string()),

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use redb::StorageBackend;
 
+use super::salvage;
+use crate::error::BackendError;
 use crate::time::Rng;
 
 /// Unit in which an unsynced write survives a crash or does not: a disk's sector.
@@ -30,7 +32,7 @@ struct State {
     dirty: BTreeSet<usize>,
     /// Writes and syncs that still succeed; `None`: all.
     left: Option<u64>,
-    /// Syncs that fail from now on, and drop what they were to write.
+    /// Syncs that fail from now on, and never write what they were to write.
     failing_syncs: u32,
     /// Syncs are acknowledged and not done: a disk that lies.
     lies: bool,
@@ -42,6 +44,8 @@ struct State {
     reserved: u64,
     /// Handles of before a crash reach nothing.
     generation: u64,
+    /// A sync failed, and no start has proved the disk since.
+    marked: bool,
 }
 
 impl MemoryDisk {
@@ -72,12 +76,20 @@ impl MemoryDisk {
         state.generation += 1;
     }
 
-    /// After `writes` more, every write and sync fails, as on a disk without space; `None` ends that.
+    /// As `kill -9`: the system still has what was written. Whoever still has the disk open gets errors.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.left = None;
+        state.generation += 1;
+    }
+
+    /// After `writes` more, every write fails, as on a disk without space; `None` ends that.
     pub fn fail_after(&self, writes: Option<u64>) {
         self.state().left = writes;
     }
 
-    /// The next `syncs` syncs fail, and what they were to write is dropped, as Linux drops pages that could not be written.
+    /// The next `syncs` syncs fail. As on Linux, what they were to write is never written and can be read all the same, until a
+    /// crash or until the system lets go of it; and the sync after them succeeds.
     pub fn fail_syncs(&self, syncs: u32) {
         self.state().failing_syncs = syncs;
     }
@@ -130,6 +142,23 @@ impl MemoryDisk {
         state.synced = state.bytes.clone();
     }
 
+    /// As `proof.rs` proves a folder: what is not on the platter is let go of, and the rest is read.
+    pub(super) fn prove(&self) -> Result<(), BackendError> {
+        let mut state = self.state();
+        if !state.marked {
+            return Ok(());
+        }
+        let failed =
+            |problem: &dyn fmt::Display| BackendError::Fatal(format!("the disk in memory fails again: {problem}"));
+        state.sync().map_err(|e| failed(&e))?;
+        state.bytes = state.synced.clone();
+        if !salvage::read_bytes(state.bytes.clone(), &mut |_| {})?.is_sound() {
+            return Err(failed(&"it does not hold what was written"));
+        }
+        state.marked = false;
+        Ok(())
+    }
+
     pub(crate) fn attach(&self) -> Attached {
         Attached { disk: self.clone(), generation: self.state().generation }
     }
@@ -169,6 +198,27 @@ impl State {
     fn touch(&mut self, from: usize, to: usize) {
         self.dirty.extend(from / SECTOR..to.div_ceil(SECTOR));
     }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.lies {
+            return Ok(());
+        }
+        if self.failing_syncs > 0 {
+            self.failing_syncs -= 1;
+            self.dirty.clear();
+            return Err(io::Error::other("the disk could not write its pages"));
+        }
+        let State { bytes, synced, dirty, .. } = self;
+        synced.resize(bytes.len(), 0);
+        for &sector in dirty.iter() {
+            let range = sector * SECTOR..bytes.len().min((sector + 1) * SECTOR);
+            if range.start < range.end {
+                synced[range.clone()].copy_from_slice(&bytes[range]);
+            }
+        }
+        dirty.clear();
+        Ok(())
+    }
 }
 
 /// The disk as reached by whoever attached it before its next crash.
@@ -186,6 +236,11 @@ impl Attached {
         } else {
             Err(io::Error::other("the disk crashed since it was opened"))
         }
+    }
+
+    pub(super) fn mark(&self) -> io::Result<()> {
+        self.state()?.marked = true;
+        Ok(())
     }
 }
 
@@ -218,28 +273,7 @@ impl StorageBackend for Attached {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state()?;
-        state.count_write()?;
-        if state.lies {
-            return Ok(());
-        }
-        if state.failing_syncs > 0 {
-            state.failing_syncs -= 1;
-            let State { bytes, synced, dirty, .. } = &mut *state;
-            bytes.clone_from(synced);
-            dirty.clear();
-            return Err(io::Error::other("the disk could not write its pages"));
-        }
-        let State { bytes, synced, dirty, .. } = &mut *state;
-        synced.resize(bytes.len(), 0);
-        for &sector in dirty.iter() {
-            let range = sector * SECTOR..bytes.len().min((sector + 1) * SECTOR);
-            if range.start < range.end {
-                synced[range.clone()].copy_from_slice(&bytes[range]);
-            }
-        }
-        dirty.clear();
-        Ok(())
+        self.state()?.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -6,7 +6,9 @@ mod damaged;
 mod database;
 #[cfg(feature = "testing")]
 mod disk;
+mod guard;
 mod lock;
+mod proof;
 pub(crate) mod queue;
 mod room;
 pub mod salvage;
@@ -18,6 +20,10 @@ mod tests;
 #[cfg(all(test, feature = "testing"))]
 #[allow(clippy::unwrap_used)]
 mod trouble_tests;
+mod trust;
+#[cfg(all(test, feature = "testing"))]
+#[allow(clippy::unwrap_used)]
+mod trust_tests;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -40,11 +46,14 @@ use database::{Database, Medium};
 pub use database::{create_whole, database_file, missing, without_panic};
 #[cfg(feature = "testing")]
 pub use disk::MemoryDisk;
+pub use guard::open_database;
 pub use lock::FolderLock;
+pub use proof::{Proof, prove};
 use queue::Queues;
 pub use room::free_bytes;
 use room::{Disk, Folder, Room};
 pub use store::Intake;
+pub use trust::{Trust, is_marked, remove_mark};
 pub(crate) use writer::Op;
 use writer::Writer;
 
@@ -136,16 +145,18 @@ pub(crate) struct Shared {
 
 impl Embedded {
     /// Opens or creates the data folder, which is its owner's alone. A second opener gets an error that names the folder and
-    /// its holder.
+    /// its holder. Where an fsync had failed, the disk is proved first.
     pub fn open(folder: &Path, options: Options) -> Result<Embedded, BackendError> {
         lock::own_folder(folder).map_err(|e| {
             let folder = folder.display();
             BackendError::Fatal(format!("cannot use {folder} as data folder: {e}; name one that this user may write"))
         })?;
         let lock = FolderLock::take(folder)?;
+        prove(folder, &lock, options.clock.now())?;
         let database = database_file(folder);
         Embedded::on(
             Medium::File(database.clone()),
+            Trust::of(folder),
             || Disk::Folder(Folder::of(folder, &database)),
             Some(lock),
             options,
@@ -155,16 +166,21 @@ impl Embedded {
     /// On a simulated disk, which crashes and fails on demand.
     #[cfg(feature = "testing")]
     pub fn on_disk(disk: &MemoryDisk, options: Options) -> Result<Embedded, BackendError> {
-        Embedded::on(Medium::Memory(disk.attach()), || Disk::Memory(disk.clone()), None, options)
+        disk.prove()?;
+        let disk = disk.clone();
+        let attached = disk.attach();
+        let trust = Trust::of_disk(&attached);
+        Embedded::on(Medium::Memory(attached), trust, || Disk::Memory(disk), None, options)
     }
 
     fn on(
         medium: Medium,
+        trust: Trust,
         disk: impl FnOnce() -> Disk,
         lock: Option<FolderLock>,
         options: Options,
     ) -> Result<Embedded, BackendError> {
-        let database = Database::open(medium, options.cache_bytes)?;
+        let database = Database::open(medium, trust, options.cache_bytes)?;
         let opens = database.count_open()?;
         let queues = Queues::new(options.queues, opens, database.received()?);
         let opened = (options.clock.now(), Instant::now());
@@ -174,12 +190,19 @@ impl Embedded {
         Ok(Embedded(Arc::new(Inner { writer, shared, _lock: lock })))
     }
 
-    /// Whether the disk has room for something new; while it has not, deliveries go on all the same [Q2].
+    /// Whether something new is taken in: the disk is trusted and has room. While only the room is missing, deliveries go on
+    /// all the same [Q2].
     ///
     /// # Errors
     /// `Retry`, with words for people.
     pub fn room(&self) -> Result<(), BackendError> {
+        self.trust().check()?;
         self.shared().room.check()
+    }
+
+    /// In the folder's disk. Once it is lost nothing is written, and no message is given out: it could not be forgotten.
+    pub fn trust(&self) -> &Trust {
+        self.shared().database.trust()
     }
 
     /// The same store for what comes from outside: it is refused while the disk has too little room.

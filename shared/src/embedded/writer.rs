@@ -141,6 +141,8 @@ fn commit(shared: &Shared, mut group: Vec<Box<dyn Op>>) {
             finish(new, &refused);
             if again { commit(shared, rest) } else { finish(rest, &refused) }
         }
+        // Said when it was lost, once.
+        failed @ Failed::Distrusted(_) => finish(group, &Err(failed.into())),
         failed => {
             let error = BackendError::from(failed);
             tracing::error!(%error, "a commit failed; its operations were answered to be tried again");

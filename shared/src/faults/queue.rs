@@ -38,6 +38,10 @@ impl<Q: Queue> Queue for Faulty<Q> {
         self.call("depth", self.inner.depth(of)).await
     }
 
+    fn closed(&self) -> Option<String> {
+        self.inner.closed()
+    }
+
     fn counts_lag(&self) -> Duration {
         self.inner.counts_lag()
     }

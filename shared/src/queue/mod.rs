@@ -169,6 +169,11 @@ pub trait Queue: Send + Sync {
     /// How many messages the queue holds; late by up to `counts_lag`.
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError>;
 
+    /// Why it takes nothing new for now, as far as it knows that without being asked to: in words, with what to do.
+    fn closed(&self) -> Option<String> {
+        None
+    }
+
     /// How late `depth` may be.
     fn counts_lag(&self) -> Duration {
         Duration::ZERO

@@ -57,7 +57,7 @@ impl Backends {
             EMBEDDED => Ok(Backends {
                 queue: Arc::new(folder.clone()),
                 store: Arc::new(folder.clone()),
-                blobs: Arc::new(FileBlobs::open(data, Commits::Grouped)?),
+                blobs: Arc::new(FileBlobs::open(data, Commits::Grouped, folder.trust().clone())?),
                 folder,
                 place: format!("{} on this host", data.display()),
                 differs: Vec::new(),

@@ -55,6 +55,8 @@ pub(crate) struct Intake {
 pub(crate) struct Delivery {
     pub(crate) ready: bool,
     kafka: String,
+    /// Whether what goes out can be forgotten: a full disk has a reserve for that, a distrusted one is not written.
+    disk: String,
     critical: &'static str,
     bulk: &'static str,
     /// Messages in the tiers' queues.
@@ -62,6 +64,10 @@ pub(crate) struct Delivery {
 }
 
 const OK: &str = "ok";
+
+fn words(outcome: Result<(), BackendError>) -> String {
+    outcome.map_or_else(|e| e.to_string(), |()| OK.to_owned())
+}
 
 impl Intake {
     pub(crate) fn problem(&self) -> Option<String> {
@@ -73,6 +79,9 @@ impl Delivery {
     pub(crate) fn problem(&self) -> Option<String> {
         if self.ready {
             return None;
+        }
+        if self.disk != OK {
+            return Some(self.disk.clone());
         }
         Some(match (self.kafka.as_str(), self.critical) {
             (OK, OK) => format!("HIGH, NORMAL and LOW: {}", self.bulk),
@@ -94,14 +103,13 @@ impl Readiness {
 
     /// The queues answer, the store takes a write, and the disk has room.
     async fn intake(&self) -> Intake {
-        let words = |outcome: Result<(), BackendError>| outcome.map_or_else(|e| e.to_string(), |()| OK.to_owned());
         let queue = words(self.app.queue.depth(&self.app.settings.queues.critical).await.map(|_| ()));
         let (store, disk) = (self.store().await, words(self.folder.room()));
         let ready = queue == OK && store == OK && disk == OK;
         Intake { ready, queue, store, disk }
     }
 
-    /// Kafka answers, and no breaker holds anything back.
+    /// Kafka answers, no breaker holds anything back, and the disk is trusted.
     async fn delivery(&self) -> Delivery {
         let kafka = match self.brokers.heard() {
             Heard::Answers(_) => OK.to_owned(),
@@ -113,12 +121,14 @@ impl Readiness {
             BreakerState::Open => "the circuit breaker is open",
             BreakerState::HalfOpen => "the circuit breaker lets one try through",
         };
+        let disk = words(self.folder.trust().check());
         let (critical, bulk) = (breaker(Lane::Critical), breaker(Lane::Bulk));
         let mut waiting = 0;
         for tier in Tier::ALL {
             waiting += self.app.queue.depth(self.app.settings.queues.tier(tier)).await.map_or(0, |depth| depth.total());
         }
-        Delivery { ready: kafka == OK && critical == OK && bulk == OK, kafka, critical, bulk, waiting }
+        let ready = kafka == OK && disk == OK && critical == OK && bulk == OK;
+        Delivery { ready, kafka, disk, critical, bulk, waiting }
     }
 
     /// Whether the store takes a write: a full disk still reads.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use streammanager::embedded::{FolderLock, database_file, salvage};
+use streammanager::embedded::{FolderLock, database_file, prove, salvage};
 use streammanager::time::Clock;
 use streammanager_host::buffer::{Inspection, ReadBy, inspect};
 use streammanager_host::exit::{Exit, Failure};
@@ -95,6 +95,8 @@ fn repair(folder: &FolderArgs, yes: bool) -> Result<Exit, Failure> {
     let is_whole = before["sound"] == true;
     let mut outcome = json!({ "found": before, "repaired": false, "kept_as": null });
     if is_whole {
+        // Without a mark that costs nothing.
+        prove(data, &lock, now)?;
         tell(folder.json, &outcome, |_| {
             vec![format!("{}: everything is what was written: nothing to repair", data.display())]
         })?;
@@ -114,6 +116,7 @@ fn repair(folder: &FolderArgs, yes: bool) -> Result<Exit, Failure> {
         return Ok(Exit::Partly);
     }
     let repaired = salvage::repair(data, &lock, now)?;
+    prove(data, &lock, now)?;
     outcome["repaired"] = true.into();
     outcome["kept_as"] = repaired.kept_as.display().to_string().into();
     tell(folder.json, &outcome, |_| {

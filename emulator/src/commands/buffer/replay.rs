@@ -14,6 +14,7 @@ use streammanager::express::marks;
 use streammanager::limits::TRY_WAITS;
 use streammanager::record::{Envelope, Outgoing, Tier};
 use streammanager::sink::{Lane, Sent, Sink};
+use streammanager::time::Clock;
 use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::{folder, host};
 use tokio::sync::mpsc;
@@ -83,7 +84,7 @@ pub(super) async fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
         file.flush().and_then(|()| file.get_ref().sync_all()).map_err(Failure::new)?;
     }
     if args.forget && !delivered.is_empty() {
-        salvage::remove(data, &lock, &delivered)?;
+        salvage::remove(data, &lock, &delivered, Clock::system().now())?;
         counts.forgotten = delivered.len() as u64;
     }
     report(args, &counts)

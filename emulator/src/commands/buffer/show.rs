@@ -55,7 +55,7 @@ pub(super) fn contents(read: &Value) -> Vec<String> {
         bytes(&disk["reserve_wanted"]),
         bytes(&disk["free"])
     ));
-    if read["sound"] != true {
+    if read["sound"] != true || read["fsync_failed"] == true {
         lines.push(String::new());
         lines.extend(verdict(read));
     }
@@ -102,6 +102,12 @@ pub(super) fn verdict(read: &Value) -> Vec<String> {
     named(&mut lines, items(&database["lost"]).iter().map(unread).collect(), &database["lost_unnamed"]);
     let each = |value: &Value| items(value).iter().map(|what| format!("bad: {}", text(what))).collect::<Vec<_>>();
     named(&mut lines, each(&contents["unusable"]), &contents["unusable_unnamed"]);
+    if read["fsync_failed"] == true {
+        lines.push(
+            "an fsync failed in this folder: nothing is written to it before the next start has proved its disk"
+                .to_owned(),
+        );
+    }
     let sound = read["sound"] == true;
     let verdict = if sound { "everything is what was written" } else { "NOT everything is what was written" };
     lines.push(format!("{}: {verdict}, read by {}", text(&read["data"]), reader(read)));

@@ -204,6 +204,10 @@ impl Queue for Embedded {
         }
     }
 
+    fn closed(&self) -> Option<String> {
+        self.room().err().map(|problem| problem.to_string())
+    }
+
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError> {
         let queue = self.shared().queues().get(of);
         let (returned, depth) = {
@@ -227,10 +231,11 @@ impl Embedded {
         Ok(seen?)
     }
 
-    /// Takes up to `max` messages with their bodies. Whatever left the queue meanwhile (too old, too often received) is
+    /// Takes up to `max` messages with their bodies, none of a disk that cannot be told to forget them. Whatever left the queue meanwhile (too old, too often received) is
     /// passed over.
     async fn take(&self, queue: &Arc<OneQueue>, max: usize) -> Result<Vec<Delivery>, BackendError> {
         loop {
+            self.trust().check()?;
             let now = self.shared().steady();
             let until = later(now, queue.options.visibility);
             let dead_after = queue.options.dead_letters.as_ref().map(|(_, receives)| *receives);

@@ -2,6 +2,8 @@
 //! blobs of dead letters are looked for.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -194,7 +196,7 @@ impl<'a> Counting<'a> {
         if !self.thorough {
             return (!path.exists()).then(|| format!("its bytes are gone: {} is missing", path.display()));
         }
-        match std::fs::read(&path) {
+        match read_from_disk(&path) {
             Ok(bytes) if BlobRef::of(&bytes) == *blob => None,
             Ok(_) => Some(format!("{} was damaged: its content has another hash", path.display())),
             Err(e) => Some(format!("its bytes cannot be read: {}: {e}", path.display())),
@@ -219,4 +221,13 @@ impl<'a> Counting<'a> {
         }
         self.found
     }
+}
+
+/// What the system keeps in memory may never have reached the disk.
+fn read_from_disk(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

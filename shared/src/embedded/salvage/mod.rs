@@ -221,15 +221,25 @@ impl Embedded {
 /// When the file cannot be read at all.
 pub fn read(database: &Path, visit: &mut dyn FnMut(Row<'_>)) -> Result<Report, BackendError> {
     let failed = |e| BackendError::Fatal(format!("cannot read {}: {e}", database.display()));
-    let pages = Pages::open(database).map_err(failed)?;
-    let mut reader = Reader::new(&pages);
+    Ok(read_pages(&Pages::open(database).map_err(failed)?, visit))
+}
+
+/// As [`read`], of a disk in memory.
+#[cfg(feature = "testing")]
+pub(super) fn read_bytes(database: Vec<u8>, visit: &mut dyn FnMut(Row<'_>)) -> Result<Report, BackendError> {
+    let failed = |e| BackendError::Fatal(format!("cannot read the disk in memory: {e}"));
+    Ok(read_pages(&Pages::of_bytes(database).map_err(failed)?, visit))
+}
+
+fn read_pages(pages: &Pages, visit: &mut dyn FnMut(Row<'_>)) -> Report {
+    let mut reader = Reader::new(pages);
     reader.report.file_bytes = pages.len;
     reader.report.last_commit_lost = pages.last_is_lost;
     reader.counters();
     reader.messages(visit);
     reader.items(visit);
     reader.set_aside(visit);
-    Ok(reader.report)
+    reader.report
 }
 
 struct Reader<'a> {

@@ -43,8 +43,29 @@ impl Root {
     }
 }
 
+/// What is read.
+enum Source {
+    File(File),
+    #[cfg(feature = "testing")]
+    Memory(Vec<u8>),
+}
+
+impl Source {
+    fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        match self {
+            Source::File(file) => file.read_exact_at(bytes, at),
+            #[cfg(feature = "testing")]
+            Source::Memory(all) => {
+                let from = at as usize;
+                bytes.copy_from_slice(all.get(from..from + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+        }
+    }
+}
+
 pub(super) struct Pages {
-    file: File,
+    source: Source,
     /// Bytes of the file.
     pub len: u64,
     region_header_pages: u64,
@@ -61,9 +82,19 @@ impl Pages {
         let len = file.metadata()?.len();
         // What the system keeps in memory may never have reached the disk; only the disk counts.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        Pages::of(Source::File(file), len)
+    }
+
+    #[cfg(feature = "testing")]
+    pub(super) fn of_bytes(bytes: Vec<u8>) -> io::Result<Pages> {
+        let len = bytes.len() as u64;
+        Pages::of(Source::Memory(bytes), len)
+    }
+
+    fn of(source: Source, len: u64) -> io::Result<Pages> {
         let mut head = vec![0; SLOTS_AT + 2 * SLOT];
         if len >= head.len() as u64 {
-            file.read_exact_at(&mut head, 0)?;
+            source.read(&mut head, 0)?;
         }
         let number = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
         let geometry = (number(16).unwrap_or_default(), number(20).unwrap_or_default());
@@ -78,7 +109,7 @@ impl Pages {
         let (last, before) = (slot(primary), slot(1 - primary));
         let last_is_lost = last.is_none();
         let commits = [last, before].into_iter().flatten().collect();
-        Ok(Pages { file, len, region_header_pages, region_pages, commits, last_is_lost })
+        Ok(Pages { source, len, region_header_pages, region_pages, commits, last_is_lost })
     }
 
     /// Where a page lies; `None` for a number that names no page of this file.
@@ -98,7 +129,7 @@ impl Pages {
     pub(super) fn read(&self, place: Range<u64>) -> io::Result<Vec<u8>> {
         let end = place.end.min(self.len);
         let mut bytes = vec![0; end.saturating_sub(place.start) as usize];
-        self.file.read_exact_at(&mut bytes, place.start)?;
+        self.source.read(&mut bytes, place.start)?;
         Ok(bytes)
     }
 
@@ -106,7 +137,7 @@ impl Pages {
     pub(super) fn each_leaf(&self, shape: Shape, mut visit: impl FnMut(&[u8])) {
         let mut first = vec![0; PAGE as usize];
         for at in (PAGE..self.len.saturating_sub(PAGE - 1)).step_by(PAGE as usize) {
-            if self.file.read_exact_at(&mut first, at).is_err() {
+            if self.source.read(&mut first, at).is_err() {
                 continue;
             }
             let Some(end) = leaf_end(&first, shape).filter(|end| *end as u64 <= PAGE << LARGEST_ORDER) else {

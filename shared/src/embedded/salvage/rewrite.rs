@@ -13,12 +13,17 @@ use serde::Serialize;
 use super::{ItemRow, MessageRow, Report, Row, read};
 use crate::embedded::database::{LAYOUT, NUMBERS, PRIVATE, database_file, without_panic};
 use crate::embedded::lock::FolderLock;
-use crate::embedded::{BODIES, DAMAGED, EXPIRIES, ITEMS, Moment, QUEUED, Queued, RECEIVED, queue, store};
+use crate::embedded::proof::prove;
+use crate::embedded::{
+    BODIES, DAMAGED, EXPIRIES, ITEMS, Moment, QUEUED, Queued, RECEIVED, Trust, open_database, queue, store,
+};
 use crate::error::BackendError;
 use crate::time::{Timestamp, rfc3339};
 
 /// Bytes of rows that are written in one transaction.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// The page cache of a removal, whose rows are small.
+const REMOVING_CACHE: usize = 4 * 1024 * 1024;
 /// The new file until it is whole.
 const UNFINISHED: &str = "state.redb.repair";
 
@@ -70,15 +75,21 @@ pub fn repair(folder: &Path, _lock: &FolderLock, now: Timestamp) -> Result<Repai
     Ok(Repaired { kept_as, found })
 }
 
-/// Takes messages out of a folder's queues that somebody else has delivered.
+/// Takes messages out of a folder's queues that somebody else has delivered. Where an fsync had failed, the disk is proved first.
 ///
 /// # Errors
 /// When its database cannot be written.
-pub fn remove(folder: &Path, _lock: &FolderLock, messages: &[(String, u64)]) -> Result<(), BackendError> {
+pub fn remove(
+    folder: &Path,
+    lock: &FolderLock,
+    messages: &[(String, u64)],
+    now: Timestamp,
+) -> Result<(), BackendError> {
+    prove(folder, lock, now)?;
     let path = database_file(folder);
     let failed = |e: redb::Error| BackendError::Fatal(format!("cannot write {}: {e}", path.display()));
     let removed = without_panic(|| {
-        let database = redb::Database::open(&path)?;
+        let database = open_database(&path, REMOVING_CACHE, &Trust::of(folder))?;
         let tx = begin(&database)?;
         {
             let (mut queued, mut bodies) = (tx.open_table(QUEUED)?, tx.open_table(BODIES)?);

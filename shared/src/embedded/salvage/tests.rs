@@ -200,7 +200,7 @@ async fn r3_messages_that_somebody_delivered_elsewhere_are_taken_out() {
     let database = folder.path().join("state.redb");
     std::fs::write(&database, bytes).unwrap();
     let gone: Vec<(String, u64)> = messages.keys().take(100).cloned().collect();
-    salvage::remove(folder.path(), &FolderLock::take(folder.path()).unwrap(), &gone).unwrap();
+    salvage::remove(folder.path(), &FolderLock::take(folder.path()).unwrap(), &gone, now()).unwrap();
     let (report, found, _) = salvaged(&database, &messages, &items);
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(found.keys().collect::<Vec<_>>(), messages.keys().skip(100).collect::<Vec<_>>());

@@ -39,7 +39,7 @@ impl World {
         let seams = Seams {
             queue: Arc::new(Faulty::new(embedded.clone(), queue.clone())),
             store: Arc::new(Faulty::new(embedded.clone(), store.clone())),
-            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap()),
             sink: Arc::new(FaultySink::memory()),
             upstream: Arc::new(Scripted::new([])),
         };

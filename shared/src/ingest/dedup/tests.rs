@@ -85,9 +85,9 @@ impl CountedApp {
         let store = Arc::new(Counted { store: embedded.clone(), calls: 0.into(), bytes: 0.into() });
         let folder = tempfile::tempdir().unwrap();
         let seams = Seams {
-            queue: embedded,
+            queue: embedded.clone(),
             store: store.clone(),
-            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap()),
             sink: Arc::new(FaultySink::memory()),
             upstream: Arc::new(Scripted::new([])),
         };

@@ -65,8 +65,8 @@ impl PolledStream {
             Settings { services, ..Settings::local() },
             Seams {
                 queue: embedded.clone(),
-                store: embedded,
-                blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline).unwrap()),
+                store: embedded.clone(),
+                blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap()),
                 sink: Arc::new(FaultySink::memory()),
                 upstream: source.clone(),
             },

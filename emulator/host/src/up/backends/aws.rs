@@ -79,6 +79,11 @@ impl Queue for ByName {
         queue.depth(of).await
     }
 
+    /// Asynchronous invocations stay on this host's disk.
+    fn closed(&self) -> Option<String> {
+        self.folder.closed()
+    }
+
     fn counts_lag(&self) -> Duration {
         self.sqs.counts_lag()
     }

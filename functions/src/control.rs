@@ -15,7 +15,7 @@ use streammanager::control::caller::Caller;
 use streammanager::control::connector::{Connector, Registration};
 use streammanager::control::connectors::{self, ControlError};
 use streammanager::dead::{self, Purge, Redrive, Selection};
-use streammanager::deliver::report;
+use streammanager::deliver::{lag, report};
 use streammanager::error::Reason;
 use streammanager::record::{ConnectorId, EventId, StreamId, Tier};
 use streammanager::schedule::file::{Interval, StreamsFile};
@@ -337,10 +337,23 @@ async fn status(asked: Asked<'_>) -> Answer {
     }
     let [critical, bulk] = shared::known(&app.breakers, asked.store(), &app.clock).await?;
     let registered = streams::list(asked.store()).await?;
+    let now = app.clock.now();
+    let mut waiting = Vec::new();
+    for stream in registered.iter().filter(|stream| stream.started) {
+        let poll = streams::poll_state(asked.store(), &stream.spec.id).await?;
+        if let Some(until) = poll.waits_until().filter(|until| now < *until) {
+            let throttled = poll.is_throttled(now);
+            waiting.push(json!({
+                "stream_id": stream.spec.id, "not_before": rfc3339(until), "throttled": throttled, "because": poll.last_error,
+            }));
+        }
+    }
+    let consumers = lag::last(asked.store()).await?;
+    let consumers = consumers.at.map(|at| json!({ "at": rfc3339(at), "lags": consumers.lags }));
     let report = report::last(asked.store()).await?;
     let waits = report.map(|report| json!({ "at": rfc3339(report.at), "tiers": report.waits }));
     let status = json!({
-        "at": rfc3339(app.clock.now()),
+        "at": rfc3339(now),
         "stage": app.settings.stage,
         "producer_id": app.settings.producer_id,
         "queues": queues,
@@ -348,7 +361,12 @@ async fn status(asked: Asked<'_>) -> Answer {
         "circuit_breaker": { "critical": critical.state, "bulk": bulk.state },
         "circuit_breaker_since": { "critical": critical.since.map(rfc3339), "bulk": bulk.since.map(rfc3339) },
         "waits": waits,
-        "streams": { "registered": registered.len(), "active": registered.iter().filter(|r| r.started).count() },
+        "consumers": consumers,
+        "streams": {
+            "registered": registered.len(),
+            "active": registered.iter().filter(|r| r.started).count(),
+            "waiting": waiting,
+        },
         "delivered_by_this_process": app.tally.totals(),
     });
     Ok(HttpResponse::json(200, &status))

@@ -8,7 +8,6 @@ use streammanager::dead::{self, Rejected};
 use streammanager::error::{BackendError, Reason, Reject, Sender};
 use streammanager::express::admit::refuse_stranger;
 use streammanager::express::{Accepted, Incoming, Refusal, Verdict, Why, express};
-use streammanager::ingest::IngestError;
 use streammanager::record::SourceId;
 use streammanager::time::Timestamp;
 
@@ -97,9 +96,8 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
             };
             HttpResponse::error(status, reject.reason.code(), reject.detail)
         }
-        Verdict::Full { accepted, tier } => {
-            let detail = IngestError::Full(tier).to_string();
-            let body = json!({ "error": "too_many_requests", "detail": detail, "accepted": accepted });
+        Verdict::Full { accepted, why } => {
+            let body = json!({ "error": "too_many_requests", "detail": why.to_string(), "accepted": accepted });
             HttpResponse::json(429, &body).with_header("retry-after", RETRY_AFTER)
         }
         Verdict::Unavailable { accepted, problem } => unavailable(&accepted, &problem),
@@ -138,7 +136,7 @@ async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Told, HandlerError>
             let refused = connector.map(|connector| Confirmation::refused(&connector, Some(&source), &reject));
             Ok(Told { rejected: listed(&[reject]), confirmations: refused.into_iter().collect(), ..Told::default() })
         }
-        Verdict::Full { tier, .. } => Err(BackendError::Retry(IngestError::Full(tier).to_string()).into()),
+        Verdict::Full { why, .. } => Err(BackendError::Retry(why.to_string()).into()),
         Verdict::Unavailable { problem, .. } => Err(problem.into()),
     }
 }

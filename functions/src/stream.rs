@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use streammanager::app::App;
 use streammanager::decode::{Context, Format, Row, sensor};
-use streammanager::error::{Reason, Reject, Sender};
+use streammanager::error::{BackendError, Reason, Reject, Sender};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{self, Ledger, validate};
 use streammanager::limits::READING_BYTES;
@@ -79,9 +79,7 @@ async fn one_source(app: &App, seen: &mut Seen, source: &SourceId, rows: Vec<Row
     match ingest::ingest(app, &stream, seen, &mut ledger, rows.into_iter()).await {
         Ok(()) => Ok(()),
         Err(ingest::IngestError::Backend(e)) => Err(e.into()),
-        Err(full @ ingest::IngestError::Full(_)) => {
-            Err(streammanager::error::BackendError::Retry(full.to_string()).into())
-        }
+        Err(ingest::IngestError::Full(why)) => Err(BackendError::Retry(why.to_string()).into()),
     }
 }
 

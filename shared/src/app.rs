@@ -10,6 +10,7 @@ use crate::deliver::tally::Tally;
 use crate::express::known::Recent;
 use crate::express::tries::Tries;
 use crate::ingest::dedup::shard::Shards;
+use crate::ingest::room::Room;
 use crate::queue::Queue;
 use crate::schedule::lease::Leases;
 use crate::settings::Settings;
@@ -64,6 +65,8 @@ pub struct App {
     pub leases: Arc<Leases>,
     /// Tries of alerts at the broker that are under way in this process.
     pub tries: Arc<Tries>,
+    /// Which tiers take new records, as this process knows it [P6].
+    pub room: Arc<Room>,
     /// What this process has delivered.
     pub tally: Arc<Tally>,
 }
@@ -87,6 +90,7 @@ impl App {
             shards: Arc::default(),
             leases: Arc::default(),
             tries: Arc::default(),
+            room: Arc::default(),
             tally: Arc::default(),
         }
     }

@@ -27,6 +27,9 @@ pub const LARGEST_SEND_LOW: usize = 5_000;
 
 /// Capacity of one tier's queue in envelopes [Q2].
 pub const QUEUE_CAPACITY: u64 = 10_000;
+/// A record that would wait this long finds its tier fully used, whatever its queue's capacity; with the time that a record
+/// takes from its source on, nobody waits over 12 minutes [P6].
+pub const LONGEST_EXPECTED_WAIT: Duration = Duration::from_secs(10 * 60);
 /// Below so many free bytes of the data folder's disk nothing new is taken in [Q2]: several groups of writes that are under
 /// way, and the deliveries' own.
 pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;

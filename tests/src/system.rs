@@ -20,6 +20,7 @@ pub struct Start {
     /// `embedded`, or the URL of an AWS endpoint.
     pub aws: String,
     pub upstream: Option<String>,
+    pub consumer_groups: Option<String>,
     pub demo: bool,
 }
 
@@ -36,6 +37,7 @@ impl Start {
             kafka: format!("embedded:{}", free_port()),
             aws: "embedded".into(),
             upstream: None,
+            consumer_groups: None,
             demo: false,
         }
     }
@@ -48,6 +50,9 @@ impl Start {
         command.arg("--kafka").arg(&self.kafka).arg("--aws").arg(&self.aws);
         if let Some(url) = &self.upstream {
             command.arg("--upstream").arg(url).env("FIRMS_MAP_KEY", "test-key");
+        }
+        if let Some(groups) = &self.consumer_groups {
+            command.arg("--consumer-groups").arg(groups);
         }
         if self.demo {
             command.arg("--demo");

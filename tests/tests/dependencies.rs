@@ -74,7 +74,7 @@ fn the_library_alone_links_no_backend() {
 }
 
 /// Rooms and files of the library below `App`: the seams, what is known without them, and what a process remembers.
-const BELOW_APP: [&str; 40] = [
+const BELOW_APP: [&str; 41] = [
     "aws",
     "blobs",
     "breaker",
@@ -102,6 +102,7 @@ const BELOW_APP: [&str; 40] = [
     "ingest/dedup",
     "ingest/label",
     "ingest/place",
+    "ingest/room",
     "ingest/validate",
     "limits",
     "queue",

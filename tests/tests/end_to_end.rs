@@ -9,7 +9,10 @@ mod mqtt_alerts;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use reqwest::Method;
 use serde_json::{Value, json};
 use streammanager_functions::control::{Auth, ROUTES};
@@ -186,4 +189,44 @@ fn edited(folder: &Path, edits: &[(&str, &str)]) -> std::path::PathBuf {
     let path = folder.join("template.yaml");
     std::fs::write(&path, text).unwrap();
     path
+}
+
+/// Q4: by what the group has committed, seen from outside.
+#[tokio::test(flavor = "multi_thread")]
+async fn q4_status_says_how_far_a_consumer_group_is_behind() {
+    let folder = tempdir().unwrap();
+    let groups = Some("desk:wildfire-critical-alerts".to_owned());
+    let system = System::up(&Start { consumer_groups: groups, ..Start::quiet(folder.path()) });
+    let key = system.sender("butte").await;
+    assert_eq!(system.alert(&key, actual("L1")).await.unwrap().0, 200);
+    let message = &system.messages("wildfire-critical-alerts", 1)[0];
+    let partition = message["partition"].as_i64().unwrap() as i32;
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &system.kafka).set("group.id", "desk").create().unwrap();
+    let commit = |offset| {
+        let mut read = TopicPartitionList::new();
+        read.add_partition_offset("wildfire-critical-alerts", partition, Offset::Offset(offset)).unwrap();
+        consumer.commit(&read, CommitMode::Sync).unwrap();
+    };
+    let behind = async |records: u64| {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let (_, status) = system.control(Method::GET, "/status", None).await;
+            let lag = &status["consumers"]["lags"][0];
+            if lag["records"] == records {
+                return lag.clone();
+            }
+            assert!(Instant::now() < end, "{records} records behind: {status}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    commit(0);
+    let lag = behind(1).await;
+    assert_eq!((&lag["group"], &lag["topic"]), (&json!("desk"), &json!("wildfire-critical-alerts")));
+    commit(1);
+    assert_eq!(behind(0).await["seconds"], 0.0);
+    let metrics = system.page("/metrics").await.unwrap();
+    assert!(metrics.contains("stream_consumer_lag_seconds{group=\"desk\""), "{metrics}");
+    assert!(metrics.lines().any(|line| line == "stream_throttling_active 0"), "{metrics}");
+    system.stop();
 }

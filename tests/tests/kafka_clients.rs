@@ -11,6 +11,9 @@ use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::producer::Producer;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
+use streammanager::record::Topic;
+use streammanager::sink::kafka::{ConsumerGroups, KafkaSettings, KafkaSink};
+use streammanager::sink::{Position, Sink};
 use streammanager_tests::kafka_clients::child::EndpointProcess;
 use streammanager_tests::kafka_clients::rd::{
     self, LIMIT, Record, admin, consumer, create, numbered, options, producer, read_all, send,
@@ -51,6 +54,7 @@ laws!(
     keys_headers_and_timestamps_are_kept,
     offsets_are_found_by_time,
     two_members_share_a_group_and_lag_is_known,
+    q4_the_sink_tells_where_the_configured_groups_are,
     a_static_member_gets_its_partitions_back_without_a_rebalance,
     groups_and_records_are_deleted_on_request,
     an_oversized_message_is_refused_and_the_next_is_taken,
@@ -269,6 +273,39 @@ async fn two_members_share_a_group_and_lag_is_known(target: &Target) {
         again.retain(|(partition, _)| others.contains(partition));
     }
     assert!(again.iter().all(|(_, offset)| (7..10).contains(offset)), "{again:?}");
+}
+
+/// Q4: by the group's own commits, on our topics alone, and without a member of it.
+async fn q4_the_sink_tells_where_the_configured_groups_are(target: &Target) {
+    let (prefix, group) = (target.unique("lag-"), target.unique("desk:"));
+    let named = |topic: Topic| format!("{prefix}{}", topic.name());
+    let producer = producer(target, &[]);
+    for (topic, count) in [(Topic::NASA_FIRMS, 10), (Topic::WEATHER, 4)] {
+        create(target, &named(topic), 3, &[]).await;
+        let records: Vec<Record> = (0..2).flat_map(|partition| numbered(partition, count)).collect();
+        send(&producer, &named(topic), &records).await.into_iter().for_each(|at| assert!(at.is_ok(), "{at:?}"));
+    }
+    let of_groups = |text: &str| {
+        let groups = ConsumerGroups::parse(text).unwrap();
+        let settings = KafkaSettings::plaintext(&target.address, &prefix).unwrap();
+        KafkaSink::connect(&KafkaSettings { groups, ..settings }).unwrap()
+    };
+    let both = of_groups(&format!("{group},nobody"));
+    assert_eq!(both.positions().await.unwrap(), [], "no group has read anything");
+    let member = consumer(target, &[("group.id", &group)]);
+    let mut read = TopicPartitionList::new();
+    for (topic, partition, offset) in [(Topic::NASA_FIRMS, 0, 10), (Topic::NASA_FIRMS, 1, 7), (Topic::WEATHER, 1, 1)] {
+        read.add_partition_offset(&named(topic), partition, Offset::Offset(offset)).unwrap();
+    }
+    member.commit(&read, CommitMode::Sync).unwrap();
+    let at = |topic, partition, committed, end| Position { group: group.clone(), topic, partition, committed, end };
+    let firms = [at(Topic::NASA_FIRMS, 0, 10, 10), at(Topic::NASA_FIRMS, 1, 7, 10)];
+    let [caught_up, behind] = firms.clone();
+    assert_eq!(both.positions().await.unwrap(), [caught_up, behind, at(Topic::WEATHER, 1, 1, 4)]);
+    let one = of_groups(&format!("{group}:wildfire-nasa-firms"));
+    assert_eq!(one.positions().await.unwrap(), firms);
+    let none = of_groups("");
+    assert_eq!(none.positions().await.unwrap(), []);
 }
 
 /// The LAG column of the topic's rows.

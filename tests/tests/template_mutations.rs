@@ -207,8 +207,8 @@ fn l2_a_queue_renamed_at_one_place_only_ends_the_start_and_the_place_is_named() 
     let elsewhere = changed_in(
         &deployed(),
         "DeliverFunction",
-        "      Timeout: 900\n",
-        "      Timeout: 900\n      Environment:\n        Variables:\n          HIGH_QUEUE_URL: !Sub https://sqs.${AWS::Region}.amazonaws.com/${AWS::AccountId}/${StackPrefix}-${Stage}-urgent\n",
+        "        Variables:\n",
+        "        Variables:\n          HIGH_QUEUE_URL: !Sub https://sqs.${AWS::Region}.amazonaws.com/${AWS::AccountId}/${StackPrefix}-${Stage}-urgent\n",
     );
     let says = refusal(&start(&elsewhere));
     let place = "Resources.DeliverFunction.Properties.Environment.Variables.HIGH_QUEUE_URL";

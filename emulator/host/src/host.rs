@@ -94,13 +94,6 @@ pub fn kafka_sink(brokers: &str, topic_prefix: &str) -> Result<Arc<dyn Sink>, Fa
     Ok(Arc::new(KafkaSink::connect(&kafka_settings(brokers, topic_prefix)?)?))
 }
 
-/// The Kafka endpoint of this host, its topics prefixed.
-#[cfg(feature = "up")]
-pub fn embedded_sink(broker: &str, topic_prefix: &str) -> Result<Arc<dyn Sink>, Failure> {
-    let settings = KafkaSettings::plaintext(broker, topic_prefix).map_err(Failure::new)?;
-    Ok(Arc::new(KafkaSink::connect(&settings)?))
-}
-
 /// Serves `app` on a free port of this host until the process ends; `name` is said when it ends before.
 #[cfg(feature = "up")]
 pub async fn serve(name: &'static str, app: axum::Router) -> Result<std::net::SocketAddr, Failure> {

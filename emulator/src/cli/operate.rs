@@ -50,6 +50,10 @@ pub(crate) struct UpArgs {
     /// Begins every topic's name, where several systems share a broker; the template's if not set.
     #[arg(long, env = "STREAMMANAGER_TOPIC_PREFIX", value_name = "TEXT")]
     pub topic_prefix: Option<String>,
+    /// Consumer groups that the streams of a topic are slowed down for when they fall behind, as GROUP or GROUP:TOPIC with
+    /// commas between; the template's if not set.
+    #[arg(long, env = "STREAMMANAGER_CONSUMER_GROUPS", value_name = "GROUPS")]
+    pub consumer_groups: Option<String>,
     /// Stops by itself after this time, such as 30s.
     #[arg(long = "for", env = "STREAMMANAGER_FOR", value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
@@ -72,6 +76,7 @@ impl From<UpArgs> for Options {
             aws,
             upstream,
             topic_prefix,
+            consumer_groups,
             duration,
             json,
         } = args;
@@ -87,6 +92,7 @@ impl From<UpArgs> for Options {
             aws,
             upstream,
             topic_prefix,
+            consumer_groups,
             duration,
             json,
         }

@@ -6,7 +6,7 @@ use streammanager::record::Tier;
 use streammanager::time::Timestamp;
 use streammanager_host::exit::{Exit, Failure};
 
-use super::operate::{call, one_line, show, table};
+use super::operate::{call, cell, items, one_line, show, table};
 use crate::cli::EndpointArgs;
 
 /// A delivery on duty reports every few seconds.
@@ -45,6 +45,17 @@ fn lines(status: &Value) -> Vec<String> {
         Some(at) => format!("waits    in messages and in the sink's time, as of {at}"),
         None => "waits    not known yet: nobody has been on duty to deliver".to_owned(),
     });
+    lines.extend(items(&status["streams"]["waiting"]).iter().map(|stream| {
+        let [id, until, because] = ["stream_id", "not_before", "because"].map(|field| cell(&stream[field]));
+        format!("         {id} is not asked before {until}: {because}")
+    }));
+    lines.extend(items(&status["consumers"]["lags"]).iter().map(|lag| {
+        let behind = match lag["records"].as_u64() {
+            Some(0) => "has read everything".to_owned(),
+            _ => format!("is {} behind, {} records", seconds(&lag["seconds"]), lag["records"]),
+        };
+        format!("readers  {} {behind} of {}", cell(&lag["group"]), cell(&lag["topic"]))
+    }));
     lines.push(action(status));
     lines
 }
@@ -111,7 +122,13 @@ mod tests {
             "queues": { "LOW": { "visible": 7, "in_flight": 2, "delayed": 1 } },
             "circuit_breaker": { "critical": "closed", "bulk": breaker },
             "circuit_breaker_since": { "critical": null, "bulk": "2026-09-01T18:50:00.000Z" },
-            "streams": { "registered": 5, "active": 4 },
+            "streams": { "registered": 5, "active": 4, "waiting": [
+                { "stream_id": "snpp", "not_before": "2026-09-01T19:01:00.000Z", "throttled": true, "because": "LOW is 61 % used" },
+            ] },
+            "consumers": { "at": "2026-09-01T19:00:00.000Z", "lags": [
+                { "group": "desk", "topic": "wildfire-weather", "records": 12, "seconds": 61.5 },
+                { "group": "map", "topic": "wildfire-weather", "records": 0, "seconds": 0.0 },
+            ] },
             "waits": { "at": "2026-09-01T19:00:00.000Z", "tiers": { "LOW": wait(low_possible) } },
         })
     }
@@ -129,6 +146,9 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("4 of 5 active") && shown.ends_with("nothing: all is well"), "{shown}");
+        assert!(shown.contains("snpp is not asked before 2026-09-01T19:01:00.000Z: LOW is 61 % used\n"), "{shown}");
+        assert!(shown.contains("desk is 61.5 s behind, 12 records of wildfire-weather\n"), "{shown}");
+        assert!(shown.contains("map has read everything of wildfire-weather\n"), "{shown}");
         assert!(lines(&status("half_open", 40.0)).join("\n").ends_with("takes records again"));
         let mut stale = status("closed", 40.0);
         stale["at"] = "2026-09-01T19:02:00.000Z".into();

@@ -341,7 +341,7 @@ async fn taken_in(app: &App, letter: &DeadLetter, bytes: Bytes, lineage: Arc<Lin
             let words = if words.is_empty() { reasons } else { words };
             Ok(Became::Accounted(ledger, words))
         }
-        Err(full @ IngestError::Full(_)) => Ok(Became::Wait(full.to_string())),
+        Err(IngestError::Full(why)) => Ok(Became::Wait(why.to_string())),
         Err(IngestError::Backend(problem)) => Err(problem),
     }
 }
@@ -421,7 +421,7 @@ async fn alert(app: &App, letter: &DeadLetter, body: Bytes, lineage: Arc<Lineage
         }
         Verdict::Refused(refusal) if refusal.why == Why::NotData => Ok(Became::rejected(&refusal.reject)),
         Verdict::Refused(refusal) => Ok(Became::Held(refusal.reject.to_string())),
-        Verdict::Full { tier, .. } => Ok(Became::Wait(IngestError::Full(tier).to_string())),
+        Verdict::Full { why, .. } => Ok(Became::Wait(why.to_string())),
         Verdict::Unavailable { problem, .. } => Err(problem),
     }
 }

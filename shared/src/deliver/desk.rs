@@ -63,6 +63,9 @@ pub(super) struct Desk<'a> {
     /// The report that is being written: one at most.
     pub(super) reporting: FuturesUnordered<BoxFuture<'a, ()>>,
     report_due: Instant,
+    /// The look at the consumer groups that is being taken: one at most [Q4].
+    pub(super) looking: FuturesUnordered<BoxFuture<'a, ()>>,
+    look_due: Instant,
     next_number: u64,
     scheduler: Scheduler,
     age: AgeClock,
@@ -95,6 +98,8 @@ impl<'a> Desk<'a> {
             exchanging: FuturesUnordered::new(),
             reporting: FuturesUnordered::new(),
             report_due: Instant::now() + report::EVERY,
+            looking: FuturesUnordered::new(),
+            look_due: Instant::now(),
             scheduler: Scheduler::default(),
             age,
             critical_away_since: None,

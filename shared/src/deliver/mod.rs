@@ -5,6 +5,7 @@
 pub mod age;
 mod desk;
 pub mod duty;
+pub mod lag;
 pub mod pace;
 pub mod report;
 pub mod retry;
@@ -42,6 +43,7 @@ pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendE
         }
         desk.exchange();
         desk.report();
+        desk.look_at_consumers();
         if stopping && desk.working.is_empty() && desk.receiving.is_empty() {
             return desk.close().await;
         }
@@ -53,6 +55,7 @@ pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendE
             Some(answers) = desk.asking.next(), if !desk.asking.is_empty() => if answers { app.breakers.sign_of_return() },
             Some(()) = desk.exchanging.next(), if !desk.exchanging.is_empty() => {}
             Some(()) = desk.reporting.next(), if !desk.reporting.is_empty() => {}
+            Some(()) = desk.looking.next(), if !desk.looking.is_empty() => {}
             () = changed => {}
             () = tokio::time::sleep_until(wake) => desk.keep_hidden().await,
         }

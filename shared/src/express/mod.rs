@@ -19,7 +19,7 @@ use crate::control::caller::{Caller, Proof};
 use crate::dead::{self, Rejected};
 use crate::decode::{Context, Format, Row};
 use crate::error::{BackendError, Reason, Reject, Sender};
-use crate::ingest::{self, IngestError, pack, validate};
+use crate::ingest::{self, IngestError, NoRoom, pack, validate};
 use crate::limits::ALERT_BYTES;
 use crate::record::{
     AlertFacts, ConnectorId, Draft, Lineage, Outgoing, Quality, ShapeTold, SourceId, Stream, StreamId, Tier,
@@ -72,12 +72,12 @@ pub enum Verdict {
     },
     /// Nothing of it was taken, for good. What came over MQTT is kept; over HTTP the sender hears of it and has the bytes.
     Refused(Refusal),
-    /// The tier's queue is at capacity: slow down [Q2]. What was accepted before is listed.
+    /// The tier takes nothing new: slow down [Q2]. What was accepted before is listed.
     Full {
         /// Alerts that were accepted before it; a repeat finds them as duplicates.
         accepted: Vec<Accepted>,
-        /// The tier whose queue is full.
-        tier: Tier,
+        /// Why.
+        why: NoRoom,
     },
     /// Nothing durable could take it: come back soon. What was accepted before is listed.
     Unavailable {
@@ -175,7 +175,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
                 ingest::count_failed(stream.source.as_str(), reject.reason, 1);
                 rejected.push(reject);
             }
-            Err(IngestError::Full(tier)) => return Verdict::Full { accepted, tier },
+            Err(IngestError::Full(why)) => return Verdict::Full { accepted, why },
             Err(IngestError::Backend(problem)) => return Verdict::Unavailable { accepted, problem },
         }
     }

@@ -12,7 +12,7 @@ use crate::error::{BackendError, Reason};
 use crate::limits::{ASK_FOR_RETURN, TRY};
 use crate::record::Outgoing;
 use crate::record::Topic;
-use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, Written, refusal};
+use crate::sink::{Lane, Position, Sent, Sink, TopicReport, TopicState, Written, refusal};
 use crate::time::Rng;
 
 /// What befalls one record.
@@ -57,6 +57,7 @@ struct Behaviour {
     overdue: Duration,
     paused_until: Option<Instant>,
     out: bool,
+    positions: Vec<Position>,
 }
 
 impl FaultySink {
@@ -68,6 +69,11 @@ impl FaultySink {
     /// Passes on what it does not lose.
     pub fn around(inner: Arc<dyn Sink>) -> FaultySink {
         FaultySink { inner: Some(inner), ..FaultySink::default() }
+    }
+
+    /// Where consumer groups are from now on.
+    pub fn consumers_at(&self, positions: Vec<Position>) {
+        self.state().positions = positions;
     }
 
     /// The faults of the next records, one each, in the order in which they are sent.
@@ -229,6 +235,18 @@ impl Sink for FaultySink {
                 .iter()
                 .map(|topic| TopicReport { topic: topic.name().into(), state: TopicState::Ready })
                 .collect()),
+        }
+    }
+
+    async fn positions(&self) -> Result<Vec<Position>, BackendError> {
+        let (out, told) = {
+            let state = self.state();
+            (state.out, state.positions.clone())
+        };
+        match &self.inner {
+            _ if out => Err(BackendError::Retry("the sink is away".into())),
+            Some(inner) if told.is_empty() => inner.positions().await,
+            _ => Ok(told),
         }
     }
 }

@@ -83,7 +83,7 @@ async fn take_in_turn(
                 Some(read) => Ok(Next::Read(read)),
             }
         };
-        let sending = send(&*app.queue, &app.settings.queues, stream, &batch.envelopes);
+        let sending = send(app, stream, &batch.envelopes);
         // In this order: what is sent and stored is under way while the next one is judged.
         let (sent, stored, next) = futures::join!(sending, store(app, stream, before.take(), ledger), ahead);
         let stored = match stored {

@@ -8,6 +8,7 @@ pub mod pack;
 pub mod place;
 pub mod poll;
 mod pressure;
+pub mod room;
 pub mod validate;
 
 use std::collections::BTreeMap;
@@ -20,10 +21,9 @@ use crate::control::audit::{self, Action};
 use crate::dead::Buried;
 use crate::decode::Row;
 use crate::error::{BackendError, Reason, Reject};
-use crate::limits::QUEUE_BATCH;
-use crate::queue::{Body, Message, Queue, QueueRef, SendError};
+use crate::limits::{LONGEST_EXPECTED_WAIT, QUEUE_BATCH};
+use crate::queue::{Body, Message, SendError};
 use crate::record::{Draft, Envelope, Record, SourceId, Stream, Tier, Traceparent, WhenFull};
-use crate::settings::Queues;
 use crate::sources::{self, DRILL};
 use crate::time::Timestamp;
 use dedup::Seen;
@@ -79,12 +79,23 @@ impl Ledger {
 /// Why ingest stopped. Everything accepted until then is durable and in the ledger; the rest may be offered again.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// The queue of this tier has no room: the caller waits, or pushes back [Q2].
-    #[error("the {0} queue is full")]
-    Full(Tier),
+    /// A tier takes nothing new: the caller waits, or pushes back [Q2].
+    #[error(transparent)]
+    Full(#[from] NoRoom),
     /// Queue or store are away; what was sent is sent again, with the same `event_id` and `revision`.
     #[error(transparent)]
     Backend(#[from] BackendError),
+}
+
+/// Why a tier takes nothing new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// Its queue holds as many messages as it may [Q2].
+    #[error("the {0} queue is full")]
+    Queue(Tier),
+    /// A record would wait too long for its turn [P6].
+    #[error("so many {0} records wait that a new one would not be served within {minutes} minutes", minutes = LONGEST_EXPECTED_WAIT.as_secs() / 60)]
+    Time(Tier),
 }
 
 /// Takes `rows` the whole way into the queues, batch by batch: each is acknowledged by its queue before the seen-set learns of it
@@ -119,7 +130,7 @@ pub(crate) async fn queue_one(app: &App, stream: &Stream, record: &Record) -> Re
     if let Some(rejected) = oversized.into_iter().next() {
         return Ok(Err(rejected.into_reject()));
     }
-    send(&*app.queue, &app.settings.queues, stream, &envelopes).await.failure?;
+    send(app, stream, &envelopes).await.failure?;
     app.tally.accepted(1, u64::from(record.revision > 0));
     count_processed(&record.draft.source, 1);
     Ok(Ok(()))
@@ -145,28 +156,31 @@ struct SentEnvelopes {
 /// How long a poller waits before it offers an envelope to a full queue again.
 const FULL_WAIT: Duration = Duration::from_millis(50);
 
-async fn send(queue: &dyn Queue, queues: &Queues, stream: &Stream, envelopes: &[pack::Packed]) -> SentEnvelopes {
+async fn send(app: &App, stream: &Stream, envelopes: &[pack::Packed]) -> SentEnvelopes {
     let mut acknowledged = vec![false; envelopes.len()];
     let mut failure = Ok(());
     for tier in Tier::ALL {
         let mut open: Vec<usize> = (0..envelopes.len()).filter(|&i| envelopes[i].envelope.tier == tier).collect();
         while !open.is_empty() && failure.is_ok() {
             let chunk: Vec<usize> = open.iter().copied().take(QUEUE_BATCH).collect();
-            match send_chunk(queue, queues.tier(tier), chunk.iter().map(|&i| &envelopes[i].envelope)).await {
+            let message = chunk.iter().map(|&i| &envelopes[i].envelope);
+            match offer(app, tier, message).await {
                 Ok(outcomes) => {
-                    let mut full = false;
+                    let mut full = None;
                     for (&i, outcome) in chunk.iter().zip(outcomes) {
                         match outcome {
-                            Ok(()) => acknowledged[i] = true,
-                            Err(SendError::Full) => full = true,
-                            Err(e) => failure = Err(BackendError::Retry(format!("{tier} queue: {e}")).into()),
+                            Offered::Taken => acknowledged[i] = true,
+                            Offered::NoRoom(why) => full = Some(why),
+                            Offered::Refused(e) => {
+                                failure = Err(BackendError::Retry(format!("{tier} queue: {e}")).into())
+                            }
                         }
                     }
                     open.retain(|&i| !acknowledged[i]);
                     match (full, stream.when_full) {
-                        (true, WhenFull::Refuse) => failure = Err(IngestError::Full(tier)),
-                        (true, WhenFull::Wait) => tokio::time::sleep(FULL_WAIT).await,
-                        (false, _) => {}
+                        (Some(why), WhenFull::Refuse) => failure = Err(why.into()),
+                        (Some(_), WhenFull::Wait) => tokio::time::sleep(FULL_WAIT).await,
+                        (None, _) => {}
                     }
                 }
                 Err(e) => failure = Err(e.into()),
@@ -176,16 +190,32 @@ async fn send(queue: &dyn Queue, queues: &Queues, stream: &Stream, envelopes: &[
     SentEnvelopes { acknowledged, failure }
 }
 
-async fn send_chunk<'a>(
-    queue: &dyn Queue,
-    to: &QueueRef,
-    envelopes: impl Iterator<Item = &'a Envelope>,
-) -> Result<Vec<Result<(), SendError>>, BackendError> {
+/// What became of an envelope that was offered to its queue.
+enum Offered {
+    Taken,
+    NoRoom(NoRoom),
+    Refused(SendError),
+}
+
+async fn offer<'a>(
+    app: &App,
+    tier: Tier,
+    envelopes: impl ExactSizeIterator<Item = &'a Envelope>,
+) -> Result<Vec<Offered>, BackendError> {
+    if !app.room.takes(tier, &*app.store, &app.clock).await {
+        return Ok(envelopes.map(|_| Offered::NoRoom(NoRoom::Time(tier))).collect());
+    }
     let messages: Vec<Message> = envelopes
         .map(|envelope| envelope.encode().map(|bytes| Message::now(Body::Binary(bytes))))
         .collect::<Result<_, _>>()
         .map_err(|e| BackendError::Fatal(e.to_string()))?;
-    queue.send(to, &messages).await
+    let outcomes = app.queue.send(app.settings.queues.tier(tier), &messages).await?;
+    let offered = |outcome| match outcome {
+        Ok(()) => Offered::Taken,
+        Err(SendError::Full) => Offered::NoRoom(NoRoom::Queue(tier)),
+        Err(problem) => Offered::Refused(problem),
+    };
+    Ok(outcomes.into_iter().map(offered).collect())
 }
 
 pub(crate) fn count_failed(source: &str, reason: Reason, records: u64) {

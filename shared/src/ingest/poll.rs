@@ -11,9 +11,10 @@ use crate::connect::{Cursor, SourceError};
 use crate::decode::Context;
 use crate::error::BackendError;
 use crate::ingest::dedup::Seen;
-use crate::ingest::{IngestError, Ledger, ingest, pressure};
+use crate::ingest::pressure::{self, Pause};
+use crate::ingest::{IngestError, Ledger, ingest};
 use crate::limits::{SLOW_RESPONSE, STORED_AHEAD};
-use crate::record::{Stream, Tier, WhenFull};
+use crate::record::{Stream, WhenFull};
 use crate::schedule::streams::{self, PollState, Registered};
 use crate::schedule::ticks::{Tick, latest_start};
 use crate::sources::route;
@@ -83,15 +84,12 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
     if state.not_before.is_some_and(|until| now < until) {
         return Ok(PollOutcome::Dropped("told to wait"));
     }
-    let tier = route(&registered.spec.source_id, false).map_or(Tier::Low, |route| route.tier);
-    let used = pressure::utilisation(app, tier).await?;
-    if let Some(pause) = pressure::pause(used) {
-        let until = now + pause;
-        state.not_before = Some(until);
-        state.last_error =
-            Some(format!("{tier} is {:.0} % used: the source is asked again at {}", 100.0 * used, rfc3339(until)));
+    if let Ok(route) = route(&registered.spec.source_id, false)
+        && let Some(Pause { length, because }) = pressure::pause(app, route.tier, route.topic).await?
+    {
+        throttle(&mut state, now + length, &because);
         streams::save_poll_state(&*app.store, &tick.stream, &state).await?;
-        return Ok(PollOutcome::Dropped("its tier fills up"));
+        return Ok(PollOutcome::Dropped("throttled"));
     }
     if !state.breaker.admit(now, &BREAKER) {
         return Ok(PollOutcome::Dropped("told to wait"));
@@ -153,10 +151,9 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
     match ingest(app, &stream, &mut seen, &mut ledger, rows).await {
         Ok(()) => {}
         Err(IngestError::Backend(e)) => return Err(e),
-        Err(full @ IngestError::Full(_)) => {
+        Err(IngestError::Full(why)) => {
             // What was accepted is known; the rest is read again. Our own trouble, so the source's breaker stays out of it.
-            state.not_before = Some(now + FULL_WAIT);
-            state.last_error = Some(full.to_string());
+            throttle(state, now + FULL_WAIT, &why.to_string());
             state.records_processed += ledger.accepted;
             state.records_failed += ledger.rejected_first;
             return Ok(PollOutcome::Dropped("the queue is full"));
@@ -169,9 +166,17 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
     Ok(PollOutcome::Polled(ledger))
 }
 
+/// Our own trouble makes the source wait.
+fn throttle(state: &mut PollState, until: Timestamp, because: &str) {
+    state.not_before = Some(until);
+    state.throttled_until = Some(until);
+    state.last_error = Some(format!("{because}: the source is asked again at {}", rfc3339(until)));
+}
+
 fn succeeded(state: &mut PollState, now: Timestamp) {
     state.breaker.record(true, now, &BREAKER);
     state.not_before = None;
+    state.throttled_until = None;
     state.last_error = None;
     state.last_success = Some(now);
 }

@@ -37,6 +37,8 @@ pub struct PollState {
     pub cursor: String,
     /// No poll before this: a wait that the source asked for, or our own full queue.
     pub not_before: Option<Timestamp>,
+    /// Until when our own full queues or slow consumers make it wait, the last time they did [Q3, Q4].
+    pub throttled_until: Option<Timestamp>,
     /// The source's breaker, which failed and slow polls open [S10].
     pub breaker: Breaker<Timestamp>,
     /// When it was polled last, by our clock.
@@ -57,6 +59,11 @@ impl PollState {
         self.not_before.max(self.breaker.waits_until())
     }
 
+    /// Whether our own full queues or slow consumers make it wait now [O2].
+    pub fn is_throttled(&self, now: Timestamp) -> bool {
+        self.throttled_until.is_some_and(|until| now < until)
+    }
+
     /// How far ahead of now the clock was by which this was written; zero when it was not.
     pub fn ahead_of(&self, now: Timestamp) -> Duration {
         let ahead = self.last_poll.and_then(|last| Duration::try_from(last.duration_since(now)).ok());
@@ -70,6 +77,7 @@ impl PollState {
         PollState {
             last_due: None,
             not_before: self.not_before.map(back),
+            throttled_until: self.throttled_until.map(back),
             breaker: self.breaker.shifted(back),
             last_poll: self.last_poll.map(back),
             last_success: self.last_success.map(back),
@@ -99,6 +107,8 @@ pub struct Status {
     pub interval: Interval,
     /// When it is polled next; none while it is stopped.
     pub next_poll: Option<Timestamp>,
+    /// Whether our own full queues or slow consumers make it wait now [Q3, Q4].
+    pub throttling_active: bool,
     /// What is polled, in the connector's own fields.
     pub config: serde_json::Value,
     /// What is known of its polls.
@@ -197,6 +207,7 @@ pub async fn status(store: &dyn Store, clock: &Clock, registered: &Registered) -
         current_priority: tier.to_owned(),
         interval: spec.interval,
         next_poll: registered.started.then(|| next_poll(interval, poll.waits_until(), clock.now())),
+        throttling_active: poll.is_throttled(clock.now()),
         config: config.get_mut("config").map(serde_json::Value::take).unwrap_or_default(),
         poll,
     })

@@ -18,7 +18,7 @@ use crate::error::BackendError;
 use crate::limits::TRY;
 use crate::record::Outgoing;
 use crate::record::Topic;
-use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState, Written, refusal};
+use crate::sink::{Lane, Position, Sent, Sink, TopicReport, TopicState, Written, refusal};
 
 /// Sends that wait for the writer; more wait for a place, within their own time.
 const WAITING_SENDS: usize = 32;
@@ -108,6 +108,10 @@ impl Sink for FileSink {
             state: TopicState::Ready,
         };
         Ok(Topic::ALL.iter().map(report).collect())
+    }
+
+    async fn positions(&self) -> Result<Vec<Position>, BackendError> {
+        Ok(Vec::new())
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{BackendError, Reason};
 use crate::limits::RECORD_VALUE_BYTES;
 pub use crate::record::envelope::{Sent, Written};
-use crate::record::{Outgoing, Tier};
+use crate::record::{Outgoing, Tier, Topic};
 pub use file::FileSink;
 
 /// A sink keeps its lanes apart, so that bulk never stands before an alert.
@@ -72,6 +72,21 @@ pub enum TopicState {
     },
 }
 
+/// How far a consumer group has read in one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The group's id.
+    pub group: String,
+    /// Whose partition it is.
+    pub topic: Topic,
+    /// The partition's number.
+    pub partition: i32,
+    /// The offset that the group reads next.
+    pub committed: i64,
+    /// The offset that the next record gets.
+    pub end: i64,
+}
+
 /// Where records finally go; one outcome a record.
 #[async_trait]
 pub trait Sink: Send + Sync {
@@ -85,6 +100,10 @@ pub trait Sink: Send + Sync {
 
     /// Reaches the sink, creates the topics of K2 that are missing, and reports each.
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError>;
+
+    /// Where the configured consumer groups are, in each partition of which they have read anything; nothing when none is
+    /// configured, or the sink knows no consumers [Q4].
+    async fn positions(&self) -> Result<Vec<Position>, BackendError>;
 }
 
 /// What no sink takes: a value beyond the contract's size, a header that Kafka could not carry.

@@ -37,7 +37,8 @@ use streammanager::schedule::file::StreamsFile;
 use streammanager::schedule::lease;
 use streammanager::schedule::seed::{self, Seeded};
 use streammanager::settings::Settings;
-use streammanager::sink::TopicState;
+use streammanager::sink::kafka::{ConsumerGroups, KafkaSettings, KafkaSink};
+use streammanager::sink::{Sink, TopicState};
 use streammanager::sources as source_table;
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
@@ -152,6 +153,9 @@ impl System {
         if let Some(prefix) = &args.topic_prefix {
             parameters.insert("TopicPrefix".to_owned(), prefix.clone());
         }
+        if let Some(groups) = &args.consumer_groups {
+            parameters.insert("ConsumerGroups".to_owned(), groups.clone());
+        }
         let mut template = match &args.template {
             Some(path) => template::load(path, &parameters),
             None => template::built_in(&parameters),
@@ -179,10 +183,13 @@ impl System {
         let kafka = start_kafka(&args.kafka, &args.data, &broker, &broker_tasks).await?;
         let prefix =
             template.functions.first().and_then(|f| f.environment.get("TOPIC_PREFIX").cloned()).unwrap_or_default();
-        let sink = match &args.kafka {
-            Kafka::Embedded(_) => host::embedded_sink(&kafka, &prefix)?,
-            Kafka::Brokers(_) => host::kafka_sink(&kafka, &prefix)?,
+        let groups = template.functions.iter().find_map(|f| f.environment.get("CONSUMER_GROUPS"));
+        let groups = ConsumerGroups::parse(groups.map(String::as_str).unwrap_or_default()).map_err(Failure::new)?;
+        let settings = match &args.kafka {
+            Kafka::Embedded(_) => KafkaSettings::plaintext(&kafka, &prefix).map_err(Failure::new)?,
+            Kafka::Brokers(_) => host::kafka_settings(&kafka, &prefix)?,
         };
+        let sink: Arc<dyn Sink> = Arc::new(KafkaSink::connect(&KafkaSettings { groups, ..settings })?);
         let brokers = Brokers::of(sink.clone());
 
         let world = App::new(

@@ -37,6 +37,8 @@ pub struct Options {
     pub upstream: Option<String>,
     /// Begins every topic's name, instead of the template's.
     pub topic_prefix: Option<String>,
+    /// Consumer groups whose reading is watched, instead of the template's.
+    pub consumer_groups: Option<String>,
     /// The system stops by itself after this time.
     pub duration: Option<Duration>,
     /// Every line is a JSON object: the start, each change of state and heartbeat, the ledger at the end.

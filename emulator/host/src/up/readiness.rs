@@ -164,14 +164,17 @@ impl Readiness {
         let connected = matches!(self.brokers.heard(), Heard::Answers(_));
         metrics::gauge!("stream_kafka_connection_status").set(f64::from(u8::from(connected)));
         if let Ok(streams) = streams::list(&*self.app.store).await {
+            let (now, mut throttled) = (self.app.clock.now(), 0_u32);
             for registered in &streams {
                 let state = streams::poll_state(&*self.app.store, &registered.spec.id).await.unwrap_or_default();
+                throttled += u32::from(registered.started && state.is_throttled(now));
                 if let Some(at) = state.last_success {
                     let id = registered.spec.id.to_string();
                     metrics::gauge!("stream_last_good_poll_timestamp_seconds", "stream_id" => id)
                         .set(at.as_second() as f64);
                 }
             }
+            metrics::gauge!("stream_throttling_active").set(throttled);
             let active = streams.iter().filter(|stream| stream.started).count();
             metrics::gauge!("stream_active_streams").set(active as f64);
         }

@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::Desk;
 use crate::app::App;
+use crate::breaker::BreakerState;
 use crate::deliver::age::AgeClock;
+use crate::deliver::lag;
 use crate::deliver::report::{self, Backlog, Report, TierBacklog};
 use crate::record::Tier;
 use crate::sink::Lane;
@@ -22,6 +24,16 @@ impl Desk<'_> {
         if self.reporting.is_empty() {
             let app = self.app;
             self.reporting.push(Box::pin(write_report(app, self.backlog(), self.age.clone())));
+        }
+    }
+
+    /// Takes a look at the consumer groups when one is due; none while the sink is away.
+    pub(in crate::deliver) fn look_at_consumers(&mut self) {
+        let now = Instant::now();
+        let is_away = self.app.breakers.lane(Lane::Bulk).state() != BreakerState::Closed;
+        if now >= self.look_due && self.looking.is_empty() && !is_away {
+            self.look_due = now + lag::EVERY;
+            self.looking.push(Box::pin(lag::look(self.app)));
         }
     }
 

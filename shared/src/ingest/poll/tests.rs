@@ -8,16 +8,18 @@ use tokio::time::Instant;
 use super::*;
 use crate::app::Seams;
 use crate::deliver::age::AgeClock;
+use crate::deliver::lag;
 use crate::deliver::report::{self, Report, Wait};
 use crate::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options, QueueOptions};
 use crate::faults::sink::FaultySink;
 use crate::faults::upstream::Scripted;
 use crate::queue::{Body, QueueRef};
-use crate::record::{StreamId, Tier};
+use crate::record::{StreamId, Tier, Topic};
 use crate::schedule::file::StreamsFile;
 use crate::schedule::lease::Lease;
 use crate::schedule::ticks;
 use crate::settings::{Secret, Settings};
+use crate::sink::Position;
 use crate::sources::{Polled, Services};
 use crate::time::{Clock, Rng, WallClock};
 use crate::upstream::{Response, Unreachable};
@@ -91,6 +93,16 @@ impl PolledStream {
         let outcome = poll(&self.app, &self.tick()).await.unwrap();
         tokio::time::advance(Duration::from_secs(45)).await;
         outcome
+    }
+
+    /// The poll that is due now is not made, nor any other until `until`, and it says why.
+    async fn is_throttled(&self, until: Timestamp, because: &str) {
+        assert_eq!(self.poll().await, PollOutcome::Dropped("throttled"));
+        let state = self.state().await;
+        assert_eq!(state.not_before, Some(until));
+        assert!(state.is_throttled(self.app.clock.now()));
+        assert!(state.last_error.as_ref().is_some_and(|said| said.contains(because)), "{:?}", state.last_error);
+        assert_eq!(self.poll().await, PollOutcome::Dropped("told to wait"));
     }
 
     async fn state(&self) -> PollState {
@@ -205,14 +217,71 @@ async fn q3_a_tier_that_fills_up_makes_its_sources_wait() {
     for (expected_s, pause) in [(400.0, 60), (500.0, 120)] {
         say(expected_s).await;
         let now = world.app.clock.now();
-        assert_eq!(world.poll().await, PollOutcome::Dropped("its tier fills up"));
-        let state = world.state().await;
-        assert_eq!(state.not_before, Some(now + Duration::from_secs(pause)));
-        assert!(state.last_error.is_some_and(|said| said.contains("HIGH") && said.contains("used")));
-        assert_eq!(world.poll().await, PollOutcome::Dropped("told to wait"));
+        world.is_throttled(now + Duration::from_secs(pause), "HIGH is").await;
         tokio::time::advance(Duration::from_secs(pause)).await;
     }
     assert_eq!(ledger(world.poll().await).new, 1, "a report of minutes ago says nothing of now");
+    assert!(!world.state().await.is_throttled(world.app.clock.now()));
+}
+
+/// Q4: the longer of Q3 and Q4 holds, and another topic's readers make nobody wait.
+#[tokio::test(start_paused = true)]
+async fn q4_consumers_that_fall_behind_make_the_sources_of_their_topic_wait() {
+    let world = PolledStream::new("60s", vec![rows(&[GOOD]), rows(&[REVISED])]).await;
+    let at = |topic, committed, end| Position { group: "desk".into(), topic, partition: 0, committed, end };
+    let look = async |positions: &[Position]| {
+        let store = &*world.app.store;
+        let lags = lag::last(store).await.unwrap().after(positions, &world.app.clock);
+        lag::keep(store, &lags).await.unwrap();
+    };
+    let behind = [at(Topic::NASA_FIRMS, 5, 6), at(Topic::WEATHER, 0, 100)];
+    look(&[at(Topic::NASA_FIRMS, 5, 5), at(Topic::WEATHER, 0, 100)]).await;
+    for _ in 0..10 {
+        tokio::time::advance(Duration::from_secs(30)).await;
+        look(&[at(Topic::NASA_FIRMS, 5, 5), at(Topic::WEATHER, 0, 100)]).await;
+    }
+    assert_eq!(ledger(world.poll().await).new, 1, "its own topic's readers have read everything");
+    for _ in 0..4 {
+        look(&behind).await;
+        tokio::time::advance(Duration::from_secs(45)).await;
+    }
+    look(&behind).await;
+    world
+        .is_throttled(
+            world.app.clock.now() + Duration::from_secs(120),
+            "group desk is 180 s behind on wildfire-nasa-firms",
+        )
+        .await;
+    tokio::time::advance(Duration::from_secs(120)).await;
+    look(&[at(Topic::NASA_FIRMS, 6, 6)]).await;
+    assert_eq!(ledger(world.poll().await).revisions, 1);
+}
+
+/// P6: a push is not taken when it would wait too long for its turn; alerts are.
+#[tokio::test(start_paused = true)]
+async fn p6_a_tier_whose_records_would_wait_ten_minutes_takes_no_new_ones() {
+    let world = PolledStream::new("60s", vec![]).await;
+    let app = &world.app;
+    let say = async |tier: Tier, expected_s| {
+        let wait = Wait { expected_s: Some(expected_s), ..Wait::default() };
+        let (at, waits) = (app.clock.now(), [(tier, wait)].into());
+        report::keep(&*app.store, &Report { at, age: AgeClock::default(), waits }).await.unwrap();
+    };
+    let takes = async |tier| {
+        tokio::time::advance(Duration::from_secs(5)).await;
+        app.room.takes(tier, &*app.store, &app.clock).await
+    };
+    assert!(takes(Tier::Low).await, "nothing is known");
+    say(Tier::Low, 599.0).await;
+    assert!(takes(Tier::Low).await);
+    say(Tier::Low, 600.0).await;
+    assert!(!takes(Tier::Low).await);
+    assert!(takes(Tier::Normal).await);
+    say(Tier::Critical, 9e9).await;
+    assert!(takes(Tier::Critical).await);
+    say(Tier::Low, 600.0).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(takes(Tier::Low).await, "nobody delivers, and nothing is known of now");
 }
 
 #[tokio::test(start_paused = true)]

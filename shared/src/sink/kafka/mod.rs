@@ -1,5 +1,6 @@
 //! The Kafka sink on librdkafka [K1, K2, K3, K4]: two lanes, each a producer of its own, so that an alert never waits behind bulk.
 
+mod groups;
 mod producer;
 mod question;
 mod settings;
@@ -20,7 +21,9 @@ use crate::error::BackendError;
 use crate::limits::ASK_FOR_RETURN;
 use crate::record::Outgoing;
 use crate::record::Topic;
-use crate::sink::{Lane, Sent, Sink, TopicReport, TopicState};
+use crate::sink::{Lane, Position, Sent, Sink, TopicReport, TopicState};
+pub use groups::ConsumerGroups;
+use groups::Groups;
 use producer::Producer;
 use question::Question;
 pub use settings::{KafkaSettings, Password, Security, Tls};
@@ -37,6 +40,7 @@ pub struct KafkaSink {
     /// Whether the cluster answers at all.
     presence: Question<()>,
     topics: Arc<Topics>,
+    groups: Groups,
 }
 
 /// When topics that are missing are made again, and what stood in the way the last time.
@@ -60,6 +64,7 @@ impl KafkaSink {
         let critical = Arc::new(producer(Lane::Critical)?);
         Ok(KafkaSink {
             topics: Arc::new(Topics::new(settings, critical.clone())),
+            groups: Groups::new(settings),
             critical,
             bulk: producer(Lane::Bulk)?,
             presence: Question::new(),
@@ -119,5 +124,9 @@ impl Sink for KafkaSink {
 
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
         self.topics.check().await
+    }
+
+    async fn positions(&self) -> Result<Vec<Position>, BackendError> {
+        self.groups.positions().await
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use super::groups::ConsumerGroups;
 use crate::limits::{BULK_IN_FLIGHT_RECORDS, TRY};
 use crate::settings::{BadSetting, variable};
 use crate::sink::Lane;
@@ -23,6 +24,8 @@ pub struct KafkaSettings {
     pub security: Security,
     /// A record that is not acknowledged by then is given up [R1].
     pub try_time: Duration,
+    /// Whose reading is watched [Q4].
+    pub groups: ConsumerGroups,
 }
 
 /// How a connection is protected and who we say we are.
@@ -81,6 +84,7 @@ impl KafkaSettings {
             topic_prefix: topic_prefix.to_owned(),
             security: Security::Plaintext,
             try_time: TRY,
+            groups: ConsumerGroups::default(),
         };
         let is_address = |address: &str| match address.trim().rsplit_once(':') {
             Some((host, port)) => !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0),
@@ -106,7 +110,8 @@ impl KafkaSettings {
     }
 
     /// These brokers, and from an environment how they are spoken to: `KAFKA_SECURITY` (`plaintext`, `tls`, `scram` over
-    /// TLS, `scram_plaintext`), `KAFKA_CA_FILE`, `KAFKA_USER`, `KAFKA_PASSWORD`.
+    /// TLS, `scram_plaintext`), `KAFKA_CA_FILE`, `KAFKA_USER`, `KAFKA_PASSWORD`; and whose reading is watched:
+    /// `CONSUMER_GROUPS`.
     ///
     /// # Errors
     /// For a setting that is missing or wrong, or that this build has no code for.
@@ -137,7 +142,8 @@ impl KafkaSettings {
             }
         };
         supported(&security, name, cfg!(feature = "kafka-tls"))?;
-        Ok(KafkaSettings { security, ..plain })
+        let groups = ConsumerGroups::parse(get("CONSUMER_GROUPS").unwrap_or_default())?;
+        Ok(KafkaSettings { security, groups, ..plain })
     }
 
     /// What every client of these brokers is told: producers here, consumers and tools elsewhere.

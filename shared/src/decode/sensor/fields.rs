@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::measures::{self, Named};
-use super::names::{compact, is_description, is_elsewhere};
+use super::names::{compact, is_description, is_elsewhere, reads_as};
 use super::units::{Dimension, System, Unit};
 use super::{IDS, LATITUDES, LONGITUDES, PLACES, SENSOR_NAMES, stamp};
 use crate::limits::{UNREAD_NAME_CHARS, UNREAD_NAMED};
@@ -262,7 +262,7 @@ fn named_with(plain: &str, unit: Option<&str>) -> Option<Named> {
 
 fn one_of<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> {
     names.iter().find_map(|name| {
-        object.get(*name).or_else(|| object.iter().find(|(key, _)| compact(key) == *name).map(|(_, v)| v))
+        object.get(*name).or_else(|| object.iter().find(|(key, _)| reads_as(key, name)).map(|(_, v)| v))
     })
 }
 

@@ -35,7 +35,7 @@ use crate::sources::identify;
 use crate::time::{self, Timestamp};
 use fields::Fields;
 use measures::{Measures, number, shown};
-use names::compact;
+use names::reads_as;
 pub use topic::{sensor_of, source_of};
 use units::System;
 
@@ -210,7 +210,7 @@ fn lines(text: Bytes) -> Box<dyn Iterator<Item = Result<Value, Reject>> + Send> 
 fn find<'a>(fields: &'a Map<String, Value>, names: &[&str]) -> Option<(&'a str, &'a Value)> {
     let told = |name: &str| {
         let mut all = fields.iter().filter(|(_, value)| !value.is_null());
-        all.find(|(key, _)| compact(key) == name)
+        all.find(|(key, _)| reads_as(key, name))
     };
     names.iter().find_map(|name| told(name)).map(|(key, value)| (key.as_str(), value))
 }

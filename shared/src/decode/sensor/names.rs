@@ -1,28 +1,47 @@
 //! Names as devices write them, brought to one form, so that `windSpeed_mph`, `windspeedmph` and `Wind Speed (mph)` are one
 //! name. What a name stands for is not here.
 
+use std::char::ToLowercase;
+
 /// Lower case without separators. A separator between two digits stays as a point: PM1.0 is not PM10.
 pub(super) fn compact(name: &str) -> String {
-    let mut compact = String::with_capacity(name.len());
-    let mut letters = name.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            'µ' | 'μ' => compact.push('u'),
-            '²' => compact.push('2'),
-            '³' => compact.push('3'),
-            // The sign of degrees, and the ordinal that is often written for it.
-            '°' | 'º' => {}
-            '%' => compact.push('%'),
-            _ if letter.is_alphanumeric() => compact.extend(letter.to_lowercase()),
-            _ => {
-                let after_a_digit = compact.ends_with(|last: char| last.is_ascii_digit());
-                if after_a_digit && letters.peek().is_some_and(char::is_ascii_digit) {
-                    compact.push('.')
-                }
+    letters(name).collect()
+}
+
+/// Whether `compact(name)` is `plain`. Every field of a reading is compared with all names that are looked for, and most differ
+/// in their first letter: no text is made for it.
+pub(super) fn reads_as(name: &str, plain: &str) -> bool {
+    letters(name).eq(plain.chars())
+}
+
+fn letters(name: &str) -> impl Iterator<Item = char> {
+    let (mut letters, mut after_a_digit) = (name.chars().peekable(), false);
+    let mut foreign: Option<ToLowercase> = None;
+    std::iter::from_fn(move || {
+        loop {
+            if let Some(letter) = foreign.as_mut().and_then(Iterator::next) {
+                return Some(letter);
             }
+            let plain = match letters.next()? {
+                'µ' | 'μ' => 'u',
+                '²' => '2',
+                '³' => '3',
+                // The sign of degrees, and the ordinal that is often written for it.
+                '°' | 'º' => continue,
+                '%' => '%',
+                letter if letter.is_ascii_alphanumeric() => letter.to_ascii_lowercase(),
+                letter if letter.is_alphanumeric() => {
+                    foreign = Some(letter.to_lowercase());
+                    after_a_digit = false;
+                    continue;
+                }
+                _ if after_a_digit && letters.peek().is_some_and(char::is_ascii_digit) => '.',
+                _ => continue,
+            };
+            after_a_digit = plain.is_ascii_digit();
+            return Some(plain);
         }
-    }
-    compact
+    })
 }
 
 /// What a device says of itself and of its message rather than of the air: understood, and kept with the source's object.
@@ -141,13 +160,23 @@ mod tests {
 
     #[test]
     fn spellings_of_one_name_are_one() {
-        for name in ["windSpeed_mph", "windspeedmph", "Wind Speed (mph)", "WIND-SPEED.MPH"] {
-            assert_eq!(compact(name), "windspeedmph");
-        }
-        for (name, kept) in
-            [("PM1.0", "pm1.0"), ("pm1_0_atm", "pm1.0atm"), ("pm10", "pm10"), ("µg/m³", "ugm3"), ("°F", "f")]
-        {
-            assert_eq!(compact(name), kept);
+        let same =
+            ["windSpeed_mph", "windspeedmph", "Wind Speed (mph)", "WIND-SPEED.MPH"].map(|name| (name, "windspeedmph"));
+        let kept = [
+            ("PM1.0", "pm1.0"),
+            ("pm1_0_atm", "pm1.0atm"),
+            ("pm1__0", "pm1.0"),
+            ("pm10", "pm10"),
+            ("µg/m³", "ugm3"),
+            ("°F", "f"),
+            ("Größe 1 0", "größe1.0"),
+            ("2 İ 3", "2i\u{307}3"),
+            ("", ""),
+        ];
+        for (name, plain) in same.into_iter().chain(kept) {
+            assert_eq!(compact(name), plain);
+            assert!(reads_as(name, plain));
+            assert!(!reads_as(name, &format!("{plain}x")) && !reads_as(&format!("{name}x"), plain), "{name}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 use streammanager::app::App;
 use streammanager::decode::{Context, Format, Row, sensor};
@@ -28,40 +29,35 @@ pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
 }
 
 /// One source's readings of a batch, in order.
-#[derive(Default)]
 struct Group {
     rows: Vec<Row>,
-    first_sequence: String,
+    /// Its first record's place in the batch.
+    first: usize,
 }
 
-/// Content never fails a Kinesis batch, it would block the shard [Q1]: bad readings go to the dead letters. Only a backend
-/// that is away does, from the first record of the first source that could not be stored.
-async fn readings(app: &App, event: KinesisEvent) -> BatchResponse {
+/// Takes a batch of pushed readings. Content never fails it, which would block the shard [Q1]: bad readings go to the dead letters.
+/// Only a backend that is away does, from the first record of the first source that could not be stored.
+pub async fn readings(app: &App, event: KinesisEvent) -> BatchResponse {
     let mut groups: BTreeMap<SourceId, Group> = BTreeMap::new();
-    let order: Vec<String> = event.records.iter().map(|r| r.kinesis.sequence_number.clone()).collect();
-    for record in &event.records {
+    for (nth, record) in event.records.iter().enumerate() {
         let (source, rows) = decode(app, record);
-        let group = groups.entry(source).or_default();
-        if group.rows.is_empty() {
-            group.first_sequence = record.kinesis.sequence_number.clone();
-        }
-        group.rows.extend(rows);
+        groups.entry(source).or_insert_with(|| Group { rows: Vec::new(), first: nth }).rows.extend(rows);
     }
-    let mut failed: Vec<String> = Vec::new();
+    let mut failed: Vec<usize> = Vec::new();
     // A batch comes from one shard: `shardId-000000000000:SEQUENCE`.
     let shard = event.records.first().and_then(|record| record.event_id.split(':').next()).unwrap_or_default();
     let mut seen = Seen::of_shard(&app.shards, shard);
     for (source, group) in groups {
         if let Err(problem) = one_source(app, &mut seen, &source, group.rows).await {
             tracing::warn!(%problem, %source, "readings stay in their stream");
-            failed.push(group.first_sequence);
+            failed.push(group.first);
         }
     }
     seen.done(&app.shards);
     let mut response = BatchResponse::default();
     // A checkpoint is one position: everything from the earliest failure on comes again, known by its event ids.
-    if let Some(first) = order.into_iter().find(|sequence| failed.contains(sequence)) {
-        response.fail(first);
+    if let Some(first) = failed.into_iter().min() {
+        response.fail(event.records[first].kinesis.sequence_number.clone());
     }
     response
 }
@@ -98,10 +94,17 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
     };
     let source = sensor::source_of(&output.topic).unwrap_or_else(unknown_source);
     let now = app.clock.now();
-    let rows =
-        readings_of(&output, &source, &record.kinesis.sequence_number, now).unwrap_or_else(|reject| vec![Err(reject)]);
+    let (rows, whole) = match output.payload() {
+        Ok(payload) => {
+            let rows = readings_of(&output, &payload, &source, &record.kinesis.sequence_number, now);
+            (rows.unwrap_or_else(|reject| vec![Err(reject)]), payload)
+        }
+        Err(e) => {
+            let reject = Reject::new(Reason::BadJson, format!("payload is not base64: {e}"));
+            (vec![Err(reject.with_raw(output.payload.clone()))], Bytes::new())
+        }
+    };
     // Of several readings in a message the decoder gives each its own bytes.
-    let whole = output.payload().unwrap_or_default();
     let pushed_by = Arc::new(sender.clone());
     let checked = |row: Row| match row {
         Ok(mut draft) => {
@@ -114,17 +117,20 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
     (source, rows.into_iter().map(checked).collect())
 }
 
-fn readings_of(output: &RuleOutput, source: &SourceId, sequence: &str, now: Timestamp) -> Result<Vec<Row>, Reject> {
+fn readings_of(
+    output: &RuleOutput,
+    payload: &Bytes,
+    source: &SourceId,
+    sequence: &str,
+    now: Timestamp,
+) -> Result<Vec<Row>, Reject> {
     let received_at = output.received_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(now);
-    let payload = output.payload().map_err(|e| {
-        Reject::new(Reason::BadJson, format!("payload is not base64: {e}")).with_raw(output.payload.clone())
-    })?;
     if payload.len() > READING_BYTES {
         let detail = format!("{} bytes, {READING_BYTES} at most", payload.len());
-        return Err(Reject::new(Reason::TooLarge, detail).with_raw(payload));
+        return Err(Reject::new(Reason::TooLarge, detail).with_raw(payload.clone()));
     }
     let context = Context { source, received_at, topic: Some(&output.topic), message: Some(sequence) };
-    let rows = Format::SENSOR.rows(&payload, context).map(|rows| rows.collect());
+    let rows = Format::SENSOR.rows(payload, context).map(|rows| rows.collect());
     rows.map_err(|reject| if reject.raw.is_empty() { reject.with_raw(payload.clone()) } else { reject })
 }
 

@@ -47,7 +47,7 @@ pub struct Limits {
     pub window: u16,
     /// Payload bytes of those publishes; at least one publish is always let in.
     pub window_bytes: usize,
-    /// How long a publish is offered again to a gate that is busy, before its sender is told.
+    /// How long a publish waits for the answer of a gate, or is offered again to one that is busy, before its sender is told.
     pub busy_patience: Duration,
     /// Longest keep-alive, and the one of clients that ask for none, so that dead peers are noticed (AWS IoT: 1,200 s).
     pub keep_alive: Duration,

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesOrdered, StreamExt};
-use tokio::time::Instant;
 
 use super::inbound::Fingerprint;
 use super::limits::Limits;
@@ -118,26 +117,43 @@ impl Window {
     }
 }
 
-/// Offers a publish to the gate, again and again while it is busy, for as long as `patience` lasts.
-/// `held` counts those that wait for a busy gate.
+/// Offers a publish to the gate, again and again while it is busy, for as long as `patience` lasts; a gate that has not answered
+/// by then counts as busy. `held` counts the publishes that wait to be offered again.
 pub(super) async fn offer(
     gate: &dyn Gate,
     publish: Publish,
     patience: Duration,
     held: &AtomicUsize,
 ) -> Result<Taken, Refused> {
-    let mut answer = gate.publish(publish.clone()).await;
-    if answer != Err(Refused::Busy) {
-        return answer;
+    let answered = async {
+        let mut answer = gate.publish(publish.clone()).await;
+        if answer != Err(Refused::Busy) {
+            return answer;
+        }
+        let _held = Held::count(held);
+        let mut pause = FIRST_PAUSE;
+        while answer == Err(Refused::Busy) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            answer = gate.publish(publish.clone()).await;
+        }
+        answer
+    };
+    tokio::time::timeout(patience, answered).await.unwrap_or(Err(Refused::Busy))
+}
+
+/// Counts until it is dropped.
+struct Held<'c>(&'c AtomicUsize);
+
+impl Held<'_> {
+    fn count(count: &AtomicUsize) -> Held<'_> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Held(count)
     }
-    held.fetch_add(1, Ordering::Relaxed);
-    let started = Instant::now();
-    let mut pause = FIRST_PAUSE;
-    while answer == Err(Refused::Busy) && started.elapsed() < patience {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-        answer = gate.publish(publish.clone()).await;
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
-    held.fetch_sub(1, Ordering::Relaxed);
-    answer
 }

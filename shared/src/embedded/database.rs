@@ -49,7 +49,7 @@ pub fn database_file(folder: &Path) -> PathBuf {
 const MADE_LATER: [&str; 3] = ["blobs", "kafka", "control.key"];
 
 /// The layout of the tables above; a folder of another layout is refused.
-pub(super) const LAYOUT: u64 = 2;
+pub(super) const LAYOUT: u64 = 3;
 
 /// Read and written by the owner alone: queues and state hold keys' hashes, alerts and readings.
 pub(super) const PRIVATE: u32 = 0o600;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use streammanager::app::App;
 use streammanager::limits::DELIVER_MARGIN;
 use streammanager::settings::Settings;
+use streammanager_functions::events::{BatchResponse, KinesisEvent};
 use streammanager_functions::{HandlerError, batch, control, deliver, express, realtime, redrive, schedule, stream};
 use tokio_util::sync::CancellationToken;
 
@@ -138,10 +139,36 @@ impl Functions {
                 Code::Control => control::handle(app, event).await,
             }
         };
-        match tokio::time::timeout(function.timeout, answer).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Invocation::TimedOut(function.timeout)),
+        in_time(function, answer).await
+    }
+
+    /// As `invoke`, with the records of a stream. They are many and their event is large, so that the handler which reads them
+    /// gets them as they are; for any other they become the JSON that AWS sends.
+    pub(crate) async fn invoke_with_records(
+        &self,
+        logical_id: &str,
+        event: KinesisEvent,
+    ) -> Result<BatchResponse, Invocation> {
+        match self.by_id.get(logical_id) {
+            Some(function) if matches!(function.code, Code::Stream) => {
+                in_time(function, async { Ok(stream::readings(&function.app, event).await) }).await
+            }
+            _ => {
+                let event = serde_json::to_value(event).map_err(HandlerError::from)?;
+                let answer = self.invoke(logical_id, event).await?;
+                Ok(serde_json::from_value(answer).map_err(HandlerError::from)?)
+            }
         }
+    }
+}
+
+async fn in_time<T>(
+    function: &Function,
+    answer: impl Future<Output = Result<T, HandlerError>>,
+) -> Result<T, Invocation> {
+    match tokio::time::timeout(function.timeout, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Invocation::TimedOut(function.timeout)),
     }
 }
 

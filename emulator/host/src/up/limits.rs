@@ -21,7 +21,13 @@ pub(crate) const HTTP_LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// What a function is given of a shard at once, as JSON: Lambda's own bound of an invocation. The largest readings fill it with
 /// some thirty.
 pub(crate) const KINESIS_EVENT_BYTES: usize = 6 * 1024 * 1024;
-/// Records of a shard that are read from the store at once: bounds what is read in vain when the largest ones fill an event.
-pub(crate) const KINESIS_PAGE: usize = 100;
+/// Records of a shard that are written as one item: the store takes 380 KiB, and one record has 180 KiB at most. Some hundred
+/// readings share it when many come at once.
+pub(crate) const BLOCK_BYTES: usize = 190 * 1024;
+/// Unread records of one shard [Q2]: a minute of 2,500 readings a second while the queues behind it are full; the stream's four
+/// shards stay far below what a host's disk has free. Whoever publishes beyond it waits.
+pub(crate) const SHARD_BYTES: usize = 64 * 1024 * 1024;
+/// Blocks that are read at once when a shard is opened: bounds what is in memory meanwhile.
+pub(crate) const SHARD_OPENED: usize = 16;
 /// When a connection cannot be accepted, mostly for want of descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -445,8 +445,7 @@ impl Triggers<'_> {
                                 "template: {name} reads the stream {stream}, which is not in the template"
                             ))
                         })?;
-                        let (functions, clock) = (self.functions, &self.app.clock);
-                        stream.start(functions, &name, *batch_size as usize, clock, work, self.work);
+                        stream.start(self.functions, &name, *batch_size as usize, work, self.work);
                     }
                     Trigger::Http { method, path, auth } => {
                         let (method, path) = (method.clone(), path.clone());

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::floor::Floor;
-use super::kinesis::{KinesisStream, NotPut};
+use super::kinesis::KinesisStream;
 use super::readers::Readers;
 use super::sources::AsyncInvocations;
 use crate::exit::Failure;
@@ -71,16 +71,15 @@ enum NotStarted {
     Failed(String),
 }
 
-impl From<NotPut> for NotStarted {
-    fn from(e: NotPut) -> NotStarted {
+impl From<BackendError> for NotStarted {
+    fn from(e: BackendError) -> NotStarted {
         match e {
-            NotPut::Full => NotStarted::Busy,
             // The error action's queue would take an acknowledged reading out of the stream, and no function reads it.
-            NotPut::Away(BackendError::Retry(problem)) => {
+            BackendError::Retry(problem) => {
                 tracing::warn!(problem, "a stream is away");
                 NotStarted::Busy
             }
-            NotPut::Away(e @ BackendError::Fatal(_)) => NotStarted::Failed(e.to_string()),
+            e @ BackendError::Fatal(_) => NotStarted::Failed(e.to_string()),
         }
     }
 }
@@ -178,7 +177,7 @@ impl Rules {
                     Some(text) => text.evaluate(message),
                     None => self.app.rng.ulid(self.app.clock.now()).to_string(),
                 };
-                Ok(stream.put(&key, output.to_string().as_bytes()).await?)
+                Ok(stream.put(key, output.to_string().into_bytes()).await?)
             }
             Action::Lambda { function } => self.send(&AsyncInvocations::queue(function), output.to_string()).await,
             Action::Queue { queue, base64 } => {
@@ -338,10 +337,9 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_away_makes_the_publisher_wait_and_a_broken_one_runs_the_error_action() {
-        let away = NotPut::Away(BackendError::Retry("away".into()));
+        let away = BackendError::Retry("away".into());
         assert!(matches!(NotStarted::from(away), NotStarted::Busy));
-        assert!(matches!(NotStarted::from(NotPut::Full), NotStarted::Busy));
-        let broken = NotPut::Away(BackendError::Fatal("broken".into()));
+        let broken = BackendError::Fatal("broken".into());
         assert!(matches!(NotStarted::from(broken), NotStarted::Failed(_)));
     }
 }

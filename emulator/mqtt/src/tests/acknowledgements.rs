@@ -98,17 +98,23 @@ async fn a_busy_gate_stops_reading_freezes_keep_alive_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gate_busy_beyond_patience_is_told_to_the_sender() {
-    let limits = Limits { busy_patience: Duration::from_secs(5), ..Limits::default() };
-    let bench = Bench::with(limits);
-    bench.gate.busy.store(true, Ordering::SeqCst);
-    let mut newer = bench.connect(hello(V5, "newer")).await;
-    newer.publish("t", "1", 1).await;
-    assert_eq!(newer.receive().await, Packet { first: 0x40, body: vec![0, 1, 0x97] });
-    newer.ping().await;
-    let mut older = bench.connect(hello(V311, "older")).await;
-    older.publish("t", "1", 1).await;
-    assert_eq!(older.rest().await, [], "3.1.1 has no word for it: closed without PUBACK");
+async fn a_gate_busy_or_silent_beyond_patience_is_told_to_the_sender() {
+    for is_silent in [false, true] {
+        let limits = Limits { busy_patience: Duration::from_secs(5), ..Limits::default() };
+        let bench = Bench::with(limits);
+        if is_silent {
+            bench.gate.hold();
+        } else {
+            bench.gate.busy.store(true, Ordering::SeqCst);
+        }
+        let mut newer = bench.connect(hello(V5, "newer")).await;
+        newer.publish("t", "1", 1).await;
+        assert_eq!(newer.receive().await, Packet { first: 0x40, body: vec![0, 1, 0x97] });
+        newer.ping().await;
+        let mut older = bench.connect(hello(V311, "older")).await;
+        older.publish("t", "1", 1).await;
+        assert_eq!(older.rest().await, [], "3.1.1 has no word for it: closed without PUBACK");
+    }
 }
 
 #[tokio::test(start_paused = true)]

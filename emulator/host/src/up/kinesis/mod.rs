@@ -1,6 +1,8 @@
 //! A Kinesis stream on this host: as many shards as the template says, a record's shard chosen by its partition key as
 //! Kinesis does it, so that one sensor's readings keep their order while the shards are read side by side.
 
+mod block;
+mod log;
 mod shard;
 
 use std::sync::Arc;
@@ -8,7 +10,6 @@ use std::sync::Arc;
 use md5::{Digest, Md5};
 use streammanager::error::BackendError;
 use streammanager::store::Store;
-use streammanager::time::Clock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,14 +40,6 @@ impl Stores {
     }
 }
 
-/// Why a record was not taken.
-#[derive(Debug)]
-pub(crate) enum NotPut {
-    /// Its shard is at capacity: try again when the reader has caught up.
-    Full,
-    Away(BackendError),
-}
-
 impl KinesisStream {
     /// Continues where an earlier run stopped. `shards`: as the template says; none for a stream on demand.
     ///
@@ -66,9 +59,10 @@ impl KinesisStream {
         Ok(KinesisStream { shards: opened.into() })
     }
 
-    /// Durable when it returns.
-    pub(crate) async fn put(&self, partition_key: &str, data: &[u8]) -> Result<(), NotPut> {
-        self.shards[shard_of(partition_key, self.shards.len())].put(partition_key, data).await
+    /// Durable when it returns. Kinesis refuses what is beyond a shard's share; here it waits for room, in its order, and its
+    /// publisher hears nothing until then.
+    pub(crate) async fn put(&self, partition_key: String, data: Vec<u8>) -> Result<(), BackendError> {
+        self.shards[shard_of(&partition_key, self.shards.len())].put(partition_key, data).await
     }
 
     /// Records put, or being put, and not yet passed by the checkpoints.
@@ -82,13 +76,12 @@ impl KinesisStream {
         functions: &Functions,
         function: &str,
         batch_size: usize,
-        clock: &Clock,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) {
         for shard in self.shards.iter() {
-            let (functions, clock, stop) = (functions.clone(), clock.clone(), stop.clone());
-            tasks.spawn(shard.clone().run(functions, function.to_owned(), batch_size, clock, stop));
+            let (functions, stop) = (functions.clone(), stop.clone());
+            tasks.spawn(shard.clone().run(functions, function.to_owned(), batch_size, stop));
         }
     }
 }
@@ -104,6 +97,7 @@ fn shard_of(partition_key: &str, shards: usize) -> usize {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
+    use streammanager::time::Clock;
 
     use super::*;
 
@@ -124,7 +118,7 @@ mod tests {
         let store = store();
         let stream = KinesisStream::open("s", None, Stores::both(store.clone())).await.unwrap();
         for key in ["a", "b", "c", "e"] {
-            stream.put(key, b"1").await.unwrap();
+            stream.put(key.into(), b"1".into()).await.unwrap();
         }
         assert_eq!(stream.unread(), 4);
         assert!(matches!(

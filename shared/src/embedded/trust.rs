@@ -83,13 +83,13 @@ impl Trust {
     fn lose(&self, what: &dyn fmt::Display, error: &io::Error) {
         let place = &self.0.place;
         let why = format!(
-            "an fsync of {what} failed ({error}): the disk may not keep what it is given, so nothing more is written to {place}, \
-             and what is queued waits; check the disk, then start again: the start proves what the disk holds"
+            "an fsync of {what} failed ({error}): nothing more is written to {place}, and what is queued waits; check the disk, \
+             then start again"
         );
         if self.0.lost.set(why.clone()).is_err() {
             return;
         }
-        tracing::error!("{why}");
+        tracing::error!("{why}: the start proves what the disk holds, which may be less than was written to it");
         if let Err(problem) = place.mark(&why) {
             tracing::error!(
                 %problem,

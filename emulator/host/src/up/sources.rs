@@ -37,6 +37,8 @@ pub(crate) struct QueueSource {
 
 pub(crate) async fn run(source: QueueSource, tasks: TaskTracker, stop: CancellationToken) {
     let running = Arc::new(Semaphore::new(CONCURRENT));
+    // It is said once, however long it lasts.
+    let mut away = false;
     loop {
         let permit = tokio::select! { biased;
             () = stop.cancelled() => return,
@@ -47,6 +49,7 @@ pub(crate) async fn run(source: QueueSource, tasks: TaskTracker, stop: Cancellat
             () = stop.cancelled() => return,
             received = source.backend.receive(&source.queue, source.batch_size.min(10), RECEIVE_WAIT) => received,
         };
+        let was_away = std::mem::replace(&mut away, received.is_err());
         match received {
             Ok(deliveries) if deliveries.is_empty() => {}
             Ok(deliveries) => {
@@ -57,7 +60,9 @@ pub(crate) async fn run(source: QueueSource, tasks: TaskTracker, stop: Cancellat
                 });
             }
             Err(problem) => {
-                tracing::warn!(%problem, queue = %source.queue, "an event source cannot reach its queue");
+                if !was_away {
+                    tracing::warn!(%problem, queue = %source.queue, "an event source cannot reach its queue");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -145,15 +150,19 @@ impl AsyncInvocations {
     pub(crate) async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
         let queue = AsyncInvocations::queue(&self.function);
         let mut turns = Turns::default();
+        let mut away = false;
         loop {
             let received = tokio::select! { biased;
                 () = stop.cancelled() => return,
                 received = self.backend.receive(&queue, 10, RECEIVE_WAIT) => received,
             };
+            let was_away = std::mem::replace(&mut away, received.is_err());
             let deliveries = match received {
                 Ok(deliveries) => deliveries,
                 Err(problem) => {
-                    tracing::warn!(%problem, function = self.function, "asynchronous invocations wait for their queue");
+                    if !was_away {
+                        tracing::warn!(%problem, function = self.function, "asynchronous invocations wait for their queue");
+                    }
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }

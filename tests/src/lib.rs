@@ -2,6 +2,7 @@
 //! No test logic and no client of the system lives here.
 
 pub mod bodies;
+pub mod fleet;
 pub mod generated;
 pub mod kafka_clients;
 pub mod lambda_runtime;

@@ -1,5 +1,6 @@
-//! `kill -9` at twenty seeded points while outside clients send: whatever they saw acknowledged is in Kafka afterwards, and
-//! what is there twice is known, bounded and counted [Q1, K6, R5].
+//! `kill -9` at twenty seeded points while outside clients send readings over MQTT and alerts over HTTP: whatever they saw
+//! acknowledged is in Kafka afterwards, each device's readings in their order, and what is there twice is known, bounded and
+//! counted [Q1, K6, R5].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,25 +9,23 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use streammanager::limits::{BULK_IN_FLIGHT_ENVELOPES, CRITICAL_PARALLEL};
-use streammanager_host::publisher::Publisher;
 use streammanager_tests::bodies::actual;
-use streammanager_tests::kafka_clients::target::Target;
-use streammanager_tests::kafka_clients::tools::kcat;
-use streammanager_tests::published::assert_valid;
+use streammanager_tests::fleet::{SENSORS, Sender, copies, judge, read};
 use streammanager_tests::system::{Start, System};
 use tempfile::tempdir;
 
 const KILLS: u64 = 20;
 /// A life has so many alerts acknowledged before its kill may come.
 const LIFE_ALERTS: u64 = 2;
-/// Readings that are offered at once.
-const BURST: usize = 100;
+/// Clients that push readings at once, each for devices of its own; these lie on all shards of the stream.
+const SENDERS: u64 = 3;
+/// Shards of the template's stream, which is on demand: of each one batch may be on its way into the queues at a kill.
+const SHARDS: usize = 4;
 /// Readings of an envelope at most: a batch of the stream, as the template asks for it.
 const ENVELOPE_READINGS: usize = 1_000;
-/// Of one life; more than the envelopes that may be in flight hold, so that K6's bound can be broken.
-const READINGS: u64 = 9_900;
+/// Of one sender and one life; together more than what may be in flight holds, so that K6's bound can be broken.
+const READINGS: u64 = 4_500;
 const ALERTS: &str = "wildfire-critical-alerts";
-const SENSORS: &str = "wildfire-iot-sensors";
 
 /// Where the broker is.
 enum Broker<'a> {
@@ -43,45 +42,18 @@ struct Seen {
     alerts: BTreeSet<String>,
     /// Of these, the ones that the queue acknowledged: the broker may have them as well [E2].
     hedged: usize,
-    /// Observation times of readings with a PUBACK.
+    /// Readings with a PUBACK, by the second at which each was observed.
     readings: BTreeSet<u64>,
+    /// The life in which a reading was first sent.
+    lives: BTreeMap<u64, u64>,
     /// Kills that found records in the queues.
     hits: u64,
     redelivered: u64,
 }
 
-/// The time at which reading `number` of life `life` was observed: tells the two again.
-fn observed(life: u64, number: u64) -> u64 {
-    1_780_000_000 + life * 10_000 + number
-}
-
-fn life_of(observed: u64) -> u64 {
-    (observed - 1_780_000_000) / 10_000
-}
-
-fn reading(observed: u64) -> Vec<u8> {
-    let sensor = observed % 50;
-    json!({ "sensor_index": sensor, "latitude": 36.0 + sensor as f64 * 0.1, "longitude": -121.0, "last_seen": observed, "humidity": 42 })
-        .to_string()
-        .into_bytes()
-}
-
 /// The same points in every run.
 fn seeded(kill: u64, salt: u64, below: u64) -> Duration {
     Duration::from_millis((kill.wrapping_mul(7919).wrapping_add(salt.wrapping_mul(104_729))) % below)
-}
-
-/// Publishes bursts until the system is gone; gives what was acknowledged.
-fn publish_readings(port: u16, life: u64) -> BTreeSet<u64> {
-    let mut acknowledged = BTreeSet::new();
-    let Ok(mut publisher) = Publisher::connect(("127.0.0.1", port), "kills") else { return acknowledged };
-    for first in (0..READINGS).step_by(BURST) {
-        let burst: Vec<u64> = (first..first + BURST as u64).map(|number| observed(life, number)).collect();
-        let acks = publisher.publish_all("sensors/purpleair/7/state", burst.iter().map(|at| reading(*at)));
-        let Ok(acks) = acks else { break };
-        acknowledged.extend(&burst[..acks]);
-    }
-    acknowledged
 }
 
 async fn send_alerts(system: &System, key: &str, life: u64, seen: &mut Seen, answered: &AtomicU64) {
@@ -152,9 +124,16 @@ async fn lives(start: &Start, broker: &Broker<'_>) -> (System, Seen) {
     let mut seen = Seen::default();
     let mut system = System::up(start);
     let key = system.sender("butte").await;
+    let mut fleet = Sender::fleet(SENDERS);
     for life in 0..KILLS {
         let (port, answered) = (system.mqtt, AtomicU64::new(0));
-        let readings = std::thread::spawn(move || publish_readings(port, life));
+        let push = |mut sender: Sender| {
+            std::thread::spawn(move || {
+                sender.send(port, READINGS, false);
+                sender
+            })
+        };
+        let pushing: Vec<_> = std::mem::take(&mut fleet).into_iter().map(push).collect();
         tokio::select! {
             () = send_alerts(&system, &key, life, &mut seen, &answered) => {}
             () = the_point(&system, broker, life, &answered) => {}
@@ -163,52 +142,17 @@ async fn lives(start: &Start, broker: &Broker<'_>) -> (System, Seen) {
         if let Broker::Beside(broker) = broker {
             broker.signal("-CONT");
         }
-        seen.readings.extend(readings.join().unwrap());
+        for sender in pushing {
+            let mut sender = sender.join().unwrap();
+            seen.readings.extend(&sender.acknowledged);
+            seen.lives.extend(std::mem::take(&mut sender.sent).into_iter().map(|reading| (reading, life)));
+            fleet.push(sender);
+        }
         system = System::up(start);
         seen.hits += u64::from(system.started["started"]["queued_at_start"].as_u64().unwrap() > 0);
         drain(&system, &mut seen).await;
     }
     (system, seen)
-}
-
-/// A topic as kcat shows it, else as `topics tail` does: values with their `ce_id`.
-fn read(system: &System, topic: &str) -> Vec<(Value, String)> {
-    let target = Target { address: system.kafka.clone() };
-    let Some(lines) = kcat(&target, &["-C", "-t", topic, "-o", "beginning", "-e", "-q", "-J"], "") else {
-        let messages = system.messages(topic, 1);
-        return messages.iter().map(|m| (m["value"].clone(), m["headers"]["ce_id"].as_str().unwrap().into())).collect();
-    };
-    let message = |line: &str| {
-        let line: Value = serde_json::from_str(line).unwrap();
-        let value: Value = serde_json::from_str(line["payload"].as_str().unwrap()).unwrap();
-        assert_valid(topic, &value);
-        let headers: Vec<&str> =
-            line["headers"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
-        let ce_id = headers.chunks(2).find(|header| header[0] == "ce_id").unwrap()[1].to_owned();
-        (value, ce_id)
-    };
-    lines.lines().map(message).collect()
-}
-
-/// By what the sender knows it under: the event ids, `ce_id`s and number of its messages.
-fn copies(messages: &[(Value, String)], own: impl Fn(&Value) -> String) -> BTreeMap<String, (BTreeSet<String>, usize)> {
-    let mut copies: BTreeMap<String, (BTreeSet<String>, usize)> = BTreeMap::new();
-    for (value, ce_id) in messages {
-        let event_id = value["event_id"].as_str().unwrap();
-        assert_eq!(*ce_id, format!("{event_id}-{}", value["revision"]), "{value}");
-        let entry = copies.entry(own(value)).or_default();
-        entry.0.insert(ce_id.clone());
-        entry.1 += 1;
-    }
-    for (own, (ids, _)) in &copies {
-        assert_eq!(ids.len(), 1, "copies of {own} are not known as such: {ids:?} [K6]");
-    }
-    copies
-}
-
-fn seconds(time: &Value) -> u64 {
-    let time: jiff::Timestamp = time.as_str().unwrap().parse().unwrap();
-    time.as_second().unsigned_abs()
 }
 
 async fn nothing_acknowledged_is_lost(folder: &Path, broker: Broker<'_>) -> Seen {
@@ -223,23 +167,17 @@ async fn nothing_acknowledged_is_lost(folder: &Path, broker: Broker<'_>) -> Seen
     let found: BTreeSet<&str> = alerts.iter().map(|(value, _)| value["event_id"].as_str().unwrap()).collect();
     let lost: Vec<&String> = seen.alerts.iter().filter(|id| !found.contains(id.as_str())).collect();
     assert!(lost.is_empty(), "{} of {} acknowledged alerts are lost: {lost:?}", lost.len(), seen.alerts.len());
-    let readings = read(&system, SENSORS);
-    let found: BTreeSet<u64> = readings.iter().map(|(value, _)| seconds(&value["observed_at"])).collect();
-    let lost: Vec<&u64> = seen.readings.difference(&found).collect();
-    assert!(lost.is_empty(), "{} of {} acknowledged readings are lost: {lost:?}", lost.len(), seen.readings.len());
-
-    let twice = |(own, (_, copies)): (String, (BTreeSet<String>, usize))| (copies > 1).then_some(own);
+    let twice = |copies: &usize| *copies > 1;
     let alerts_twice =
-        copies(&alerts, |value| value["data"]["identifier"].to_string()).into_iter().filter_map(twice).count();
+        copies(&alerts, |value| value["data"]["identifier"].to_string()).into_values().filter(twice).count();
     let possible = seen.hedged + KILLS as usize * (CRITICAL_PARALLEL + 1);
     assert!(alerts_twice <= possible, "{alerts_twice} alerts twice, {possible} were in two places [K6]");
     let mut of_life: BTreeMap<u64, usize> = BTreeMap::new();
-    for observed in copies(&readings, |value| seconds(&value["observed_at"]).to_string()).into_iter().filter_map(twice)
-    {
-        *of_life.entry(life_of(observed.parse().unwrap())).or_default() += 1;
+    for (reading, _) in judge(&seen.readings, &read(&system, SENSORS)).iter().filter(|(_, copies)| twice(copies)) {
+        *of_life.entry(seen.lives[reading]).or_default() += 1;
     }
     for (life, readings) in &of_life {
-        let possible = (BULK_IN_FLIGHT_ENVELOPES + 1) * ENVELOPE_READINGS;
+        let possible = (BULK_IN_FLIGHT_ENVELOPES + SHARDS) * ENVELOPE_READINGS;
         assert!(*readings <= possible, "{readings} readings twice after kill {life}, {possible} were in flight [K6]");
     }
     let readings_twice: usize = of_life.values().sum();

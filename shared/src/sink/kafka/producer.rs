@@ -217,6 +217,9 @@ struct Client {
     /// `None` only while dropping.
     producer: Option<ThreadedProducer<Reports>>,
     retired: AtomicBool,
+    /// Held while a call's records are handed over: calls follow one another in the order in which they came. Between the turns of
+    /// one, another's later readings of the same device would overtake.
+    handing_over: tokio::sync::Mutex<()>,
 }
 
 impl Client {
@@ -226,7 +229,8 @@ impl Client {
             KafkaError::ClientConfig(_, rule, name, _) => format!("Kafka client setting {name}: {rule}"),
             other => format!("no Kafka client: {other}"),
         })?;
-        Ok(Client { producer: Some(producer), retired: AtomicBool::new(false) })
+        let (retired, handing_over) = (AtomicBool::new(false), tokio::sync::Mutex::new(()));
+        Ok(Client { producer: Some(producer), retired, handing_over })
     }
 
     fn producer(&self) -> &ThreadedProducer<Reports> {
@@ -244,6 +248,7 @@ impl Client {
         let call = Arc::new(Call { left: AtomicUsize::new(1), ..Call::default() });
         let mut topic = String::new();
         let mut late = false;
+        let handing_over = self.handing_over.lock().await;
         for (turn, &index) in open.iter().enumerate() {
             if turn % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
@@ -271,6 +276,7 @@ impl Client {
                 call.report(index, Err(failure));
             }
         }
+        drop(handing_over);
         call.settle();
         if timeout_at(deadline + OWED, call.finished()).await.is_err() {
             tracing::error!("the Kafka producer does not report its records: a new one takes over");

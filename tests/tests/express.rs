@@ -20,6 +20,7 @@ use streammanager::control::caller;
 use streammanager::control::connector::Registration;
 use streammanager::control::connectors::{self, ControlError};
 use streammanager::dead;
+use streammanager::deliver::deliver;
 use streammanager::error::Reason;
 use streammanager::express::{Accepted, AcknowledgedBy, Incoming, Refusal, Verdict, Why, express};
 use streammanager::faults::Fault;
@@ -33,6 +34,7 @@ use streammanager_tests::published::assert_valid;
 use streammanager_tests::samples;
 use streammanager_tests::simulated::{Simulated, send_alert};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 const TOPIC: &str = "wildfire-critical-alerts";
 
@@ -164,6 +166,38 @@ async fn e2_a_copy_waits_for_the_end_of_its_try() {
     sim.drained(Duration::from_secs(10)).await;
     delivering.stop().await;
     assert_eq!(messages(&sim), [one.event_id.to_string()]);
+}
+
+/// Another process knows nothing of the try: the copy's delay keeps it hidden until the try has ended and made it void.
+#[tokio::test(start_paused = true)]
+async fn e2_another_process_takes_no_copy_before_its_try_has_ended() {
+    let sim = Simulated::new(33);
+    let key = sim.sender("butte").await;
+    let (elsewhere, stop) = (App { tries: Arc::default(), ..order::instance(&sim) }, CancellationToken::new());
+    let stopped = stop.clone();
+    let delivering = tokio::spawn(async move { deliver(&elsewhere, &stopped).await });
+    sim.sink.delay(Duration::from_millis(400));
+    let one = accepted(sim.alert(&key, actual("A")).await);
+    assert_eq!(one.acknowledged_by, AcknowledgedBy::Queue);
+    sim.app.tries.ended().await;
+    sim.drained(Duration::from_secs(10)).await;
+    stop.cancel();
+    delivering.await.unwrap().unwrap();
+    assert_eq!(messages(&sim), [one.event_id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_alerts_that_fail_open_their_lanes_breaker() {
+    let sim = Simulated::new(34);
+    let key = sim.sender("butte").await;
+    sim.sink.outage(true);
+    for n in 0..3 {
+        assert_eq!(sim.app.breakers.lane(Lane::Critical).state(), BreakerState::Closed, "{n} have failed");
+        let one = accepted(sim.alert(&key, actual(&format!("A{n}"))).await);
+        assert_eq!(one.acknowledged_by, AcknowledgedBy::Queue);
+        sim.app.tries.ended().await;
+    }
+    assert_eq!(sim.app.breakers.lane(Lane::Critical).state(), BreakerState::Open);
 }
 
 /// E2: a sender that hangs up ends nothing half-way: what was begun is delivered and counted.
@@ -524,6 +558,27 @@ async fn a2_whoever_is_not_admitted_sends_nothing_and_is_audited() {
     assert_eq!(refused.len(), 5);
     assert!(!format!("{refused:?}").contains(key.split(':').nth(1).unwrap()), "no key in the audit log [A6]");
     assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a2_a_connector_publishes_under_its_own_source_ids_alone() {
+    let sim = Simulated::new(11);
+    let key = sim.sender("butte").await;
+    sim.sender("yuba").await;
+    let caller = caller::by_key(&sim.app, &key).await.unwrap();
+    for (source, may) in [("evacuation_alert_yuba", false), ("firms_modis", false), ("evacuation_alert_butte", true)] {
+        let source = SourceId::new(source).unwrap();
+        let (body, received_at) = (actual("A").into(), sim.app.clock.now());
+        let incoming =
+            Incoming { caller: &caller, source: Some(&source), body, received_at, sender: None, lineage: None };
+        let verdict = express(&sim.app, incoming).await;
+        assert_eq!(refused(&verdict), (!may).then_some(Why::NotGranted), "{source}: {verdict:?}");
+    }
+    let entries = audit::page(&*sim.app.store, sim.app.clock.now(), None, 100).await.unwrap();
+    let refused = entries.iter().filter(|listed| listed.entry.action == Action::Refused);
+    let subjects: Vec<&str> = refused.map(|listed| listed.entry.subject.as_str()).collect();
+    assert_eq!(subjects, ["evacuation_alert_yuba", "firms_modis"]);
+    assert_eq!((sim.sink.sends(), sim.queued().await), (vec![(Lane::Critical, 1)], 0));
 }
 
 fn registration(id: &str, principal: Option<&str>) -> Registration {

@@ -102,6 +102,21 @@ async fn r2_false_signs_of_return_wait_ever_longer() {
     assert!((60..80).contains(&probes), "{probes} probes in an hour");
 }
 
+#[tokio::test(start_paused = true)]
+async fn r2_an_old_word_of_another_process_stops_nobody_who_got_through_since() {
+    for lane in Lane::ALL {
+        let breakers = SinkBreakers::default();
+        let breaker = breakers.lane(lane);
+        advance(10 * SECOND).await;
+        breaker.record(true);
+        advance(SECOND / 2).await;
+        breaker.hear(true, SECOND * 3 / 4);
+        assert_eq!(breaker.state(), BreakerState::Closed, "{lane:?}");
+        breaker.hear(true, SECOND / 4);
+        assert_eq!(breaker.state(), BreakerState::Open, "{lane:?}");
+    }
+}
+
 /// The wall clock is for what is stored; a step of it shifts what was stored by it.
 #[test]
 fn s10_the_open_time_grows_and_can_be_moved_to_a_clock_that_was_set_back() {

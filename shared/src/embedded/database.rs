@@ -15,7 +15,9 @@ use redb::{Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDe
 
 #[cfg(feature = "testing")]
 use super::disk::Attached;
-use super::guard::{open_database, open_guarded};
+use super::guard::open_database;
+#[cfg(feature = "testing")]
+use super::guard::open_guarded;
 use super::trust::Trust;
 use crate::error::BackendError;
 

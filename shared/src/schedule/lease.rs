@@ -133,3 +133,31 @@ async fn put(
 ) -> Result<Version, PutError> {
     store.put_if(key, Bytes::copy_from_slice(owner.as_bytes()), expect, Some(clock.now() + ttl)).await
 }
+
+#[cfg(all(test, feature = "embedded", feature = "testing"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::embedded::{Commits, Embedded, MemoryDisk, Options};
+
+    /// Two processes over one store.
+    #[tokio::test(start_paused = true)]
+    async fn d3_a_lease_that_another_took_over_is_neither_renewed_nor_released_by_its_old_holder() {
+        let clock = Clock::simulated("2026-09-01T19:00:00Z".parse().unwrap());
+        let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
+        let store = Embedded::on_disk(&MemoryDisk::new(), options).unwrap();
+        let (one, other) = (Leases::default(), Leases::default());
+        let acquire = async |leases: &Leases| leases.acquire(&store, &clock, "duty", "somebody", LEASE).await.unwrap();
+        let mut first = acquire(&one).await.unwrap();
+        assert!(first.renew(&store, &clock).await.unwrap());
+        assert!(acquire(&other).await.is_none());
+        tokio::time::advance(LEASE).await;
+        let mut second = acquire(&other).await.unwrap();
+        assert!(!first.renew(&store, &clock).await.unwrap());
+        assert!(second.renew(&store, &clock).await.unwrap());
+        first.release(&store).await.unwrap();
+        assert!(acquire(&one).await.is_none(), "it was not the first one's to release");
+        second.release(&store).await.unwrap();
+        assert!(acquire(&one).await.is_some());
+    }
+}

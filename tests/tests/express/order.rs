@@ -9,6 +9,7 @@ use streammanager::app::App;
 use streammanager::express::AcknowledgedBy;
 use streammanager::express::turns::Turns;
 use streammanager::faults::Fault;
+use streammanager::faults::sink::Fault as SinkFault;
 use streammanager::record::{Outgoing, SourceId};
 use streammanager::sink::Lane;
 use streammanager_tests::bodies::{actual, alert};
@@ -75,6 +76,25 @@ async fn e4_every_interleaving_of_a_thread_of_four_is_published_in_its_order() {
             }
         }
     }
+}
+
+/// While the store is away nobody knows of a thread's other messages in the queue; those in hand still go one by one.
+#[tokio::test(start_paused = true)]
+async fn e4_what_waits_of_a_thread_goes_one_by_one_also_when_the_first_is_tried_again() {
+    let sim = Simulated::new(31);
+    let key = sim.sender("butte").await;
+    sim.open_breaker(Lane::Critical);
+    for message in [actual("A"), alert("B", "Actual", "Cancel", &["A"])] {
+        assert_eq!(accepted(sim.alert(&key, message).await).acknowledged_by, AcknowledgedBy::Queue);
+    }
+    sim.app.breakers.lane(Lane::Critical).record(true);
+    sim.store_faults.outage(true);
+    sim.sink.delay(Duration::from_millis(20));
+    sim.sink.script([SinkFault::Retry]);
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(90)).await;
+    delivering.stop().await;
+    assert_eq!(identifiers(&sim), ["A", "B"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -188,6 +188,14 @@ async fn r3_chance_damage_is_read_reported_and_repaired() {
         assert_eq!(waiting, again.len() as u64, "seed {seed}");
         let live = embedded.contents(folder.path(), true).unwrap();
         assert_eq!(live.contents.queues.values().map(|queue| queue.records).sum::<u64>(), waiting, "seed {seed}");
+        // What comes next takes no old one's place.
+        for tier in Tier::ALL {
+            let body = Body::Binary(envelope(tier, 1, &rng));
+            embedded.send(&queue(tier), &[Message::now(body)]).await.unwrap()[0].clone().unwrap();
+        }
+        let live = embedded.contents(folder.path(), true).unwrap();
+        let records = live.contents.queues.values().map(|queue| queue.records).sum::<u64>();
+        assert_eq!(records, waiting + Tier::ALL.len() as u64, "seed {seed}");
     }
     println!("{kept} rows kept, {lost} lost");
     assert!(kept > 40 * lost, "{kept} kept, {lost} lost");

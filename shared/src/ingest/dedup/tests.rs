@@ -181,6 +181,28 @@ async fn s12_streams_with_overlapping_areas_publish_what_they_share_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s12_who_comes_back_after_another_goes_by_what_that_one_stored_and_revisions_count_on() {
+    let world = CountedApp::new();
+    let stream = world.stream("a", "firms_viirs_snpp");
+    let draft = |content| world.draft("firms_viirs_snpp", 1, content, 0);
+    let mut first = Seen::of_tenant(&stream.tenant);
+    let offer = async |seen: &mut Seen, content| {
+        let mut ledger = Ledger::default();
+        ingest(&world.app, &stream, seen, &mut ledger, [Ok(draft(content))].into_iter()).await.unwrap();
+        (ledger.new, ledger.revisions, ledger.duplicates)
+    };
+    assert_eq!(offer(&mut first, "x").await, NEW);
+    assert_eq!(world.one("y", 0).await, REVISION);
+    assert_eq!(offer(&mut first, "y").await, DUPLICATE, "the other one published it");
+    assert_eq!(offer(&mut first, "z").await, REVISION);
+    let mut next = Seen::of_tenant(&stream.tenant);
+    next.load(&*world.app.store, &world.app.clock, &[draft("a")]).await.unwrap();
+    for (content, revision) in [("a", 3), ("b", 4)] {
+        assert_eq!(next.judge(&draft(content)), Judged::Revision(revision));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn s12_a_holder_that_died_in_its_turn_is_waited_for_and_followed() {
     let world = CountedApp::new();
     let draft = world.draft("firms_viirs_snpp", 1, "x", 0);

@@ -53,6 +53,30 @@ async fn fails(sink: &KafkaSink, what: &str) {
     }
 }
 
+/// A call's records are handed over before those of the next one: a device's later readings never overtake its earlier ones.
+#[tokio::test]
+async fn f9_calls_of_a_lane_follow_one_another() {
+    let (_cluster, sink) = cluster();
+    heals(&sink, "warm").await;
+    for lane in Lane::ALL {
+        let call = |law: &str| -> Vec<Outgoing> {
+            (0..1_000).map(|n| Outgoing { key: "device".into(), ..record(law, n) }).collect()
+        };
+        let (first, second) = (call("first"), call("second"));
+        let (first, second) = tokio::join!(sink.send(lane, &first), sink.send(lane, &second));
+        let offsets = |sent: Vec<Sent>| -> Vec<i64> {
+            let offset = |sent: &Sent| match sent {
+                Sent::Acked(Some(written)) => written.offset,
+                other => panic!("{lane:?}: {other:?}"),
+            };
+            sent.iter().map(offset).collect()
+        };
+        let (first, second) = (offsets(first), offsets(second));
+        assert!(first.is_sorted() && second.is_sorted());
+        assert!(first.last() < second.first(), "{lane:?}: {:?} {:?}", first.last(), second.first());
+    }
+}
+
 /// E2: at a broker that takes longer than the hedge waits, callers give up their tries all the time. The producer that all
 /// share stays the same, and every call that waits is acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,6 +62,7 @@ fn eight_functions_with_their_binaries_and_environments() {
         let polls = ["batch", "realtime", "stream"].contains(&function.binary.as_str());
         assert_eq!(get("FIRMS_MAP_KEY_SECRET").is_some_and(|arn| arn.starts_with("arn:aws:secretsmanager:")), polls);
         assert_eq!(get("IOT_ENDPOINT"), (function.binary == "express").then_some(""));
+        assert_eq!(get("CONSUMER_GROUPS"), (function.binary == "deliver").then_some(""));
         for (name, value) in &function.environment {
             if name.ends_with("_QUEUE_URL") {
                 assert!(queue_name(value).and_then(|name| template.queue(name)).is_some(), "{name}={value}");
@@ -70,7 +71,7 @@ fn eight_functions_with_their_binaries_and_environments() {
         let own = function
             .environment
             .keys()
-            .filter(|name| ["FIRMS_MAP_KEY_SECRET", "IOT_ENDPOINT"].contains(&name.as_str()));
+            .filter(|name| ["FIRMS_MAP_KEY_SECRET", "IOT_ENDPOINT", "CONSUMER_GROUPS"].contains(&name.as_str()));
         assert_eq!(function.environment.len() - own.count(), 17, "{:?}", function.environment.keys());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use streammanager::error::BackendError;
-use streammanager_functions::events::{KinesisData, KinesisEvent, KinesisRecord};
+use streammanager_functions::events::{BatchResponse, KinesisData, KinesisEvent, KinesisRecord};
 use tokio_util::sync::CancellationToken;
 
 use super::Stores;
@@ -85,8 +85,7 @@ impl Shard {
         let invoked = functions.invoke_with_records(function, self.event(&records));
         let (response, ()) = tokio::join!(invoked, self.log.delete(passed));
         let response = response.map_err(|e| e.to_string())?;
-        let failed = response.batch_item_failures.iter().filter_map(|item| own(&item.item_identifier)).min();
-        let done = failed.map_or(last, |failed| failed.saturating_sub(1));
+        let (done, failed) = outcome(last, &response);
         passed.extend(self.log.pass(done).await.map_err(|e| e.to_string())?);
         match failed {
             None => Ok(true),
@@ -112,6 +111,12 @@ impl Shard {
 
 fn id(nth: usize) -> String {
     format!("shardId-{nth:012}")
+}
+
+/// Up to which record a batch that ends with `last` is done, and the first one that failed.
+fn outcome(last: u64, response: &BatchResponse) -> (u64, Option<u64>) {
+    let failed = response.batch_item_failures.iter().filter_map(|item| own(&item.item_identifier)).min();
+    (failed.map_or(last, |failed| failed.saturating_sub(1)), failed)
 }
 
 /// A record's number in its shard.
@@ -147,6 +152,16 @@ mod tests {
         let shard = Shard::open("s", 1, Stores::both(store)).await.unwrap();
         assert_eq!(ids(&shard).await, before);
         assert_eq!(own("20001"), Some(2));
+    }
+
+    #[test]
+    fn q1_a_batch_is_done_up_to_its_first_failed_record() {
+        let mut response = BatchResponse::default();
+        assert_eq!(outcome(9, &response), (9, None));
+        for failed in ["70001", "50001", "80001"] {
+            response.fail(failed.to_owned());
+        }
+        assert_eq!(outcome(9, &response), (4, Some(5)));
     }
 
     #[tokio::test]

@@ -34,9 +34,14 @@ impl Stub {
         let (answers, requests) = (answers.to_vec(), asked.clone());
         tokio::spawn(async move {
             for at in 0.. {
-                let (connection, _) = listener.accept().await.unwrap();
-                let request = serve(connection, answers[at.min(answers.len() - 1)]).await;
-                requests.lock().push(request);
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let Some((head, body)) = read(&mut connection).await else {
+                    requests.lock().push("cut off".into());
+                    continue;
+                };
+                // Before the answer: whoever has it finds the request in the list.
+                requests.lock().push(format!("{head}\r\n\r\n{body}"));
+                answer(connection, &head, &body, answers[at.min(answers.len() - 1)]).await;
             }
         });
         Stub { aws: Aws::connect(Some(&endpoint), REGION).await, asked }
@@ -48,33 +53,36 @@ impl Stub {
     }
 }
 
-async fn serve(mut connection: TcpStream, answer: Answer) -> String {
+/// Head and body of a request; `None` when it ends early.
+async fn read(connection: &mut TcpStream) -> Option<(String, String)> {
     let mut request = Vec::new();
-    let (head, body) = loop {
+    loop {
         if connection.read_buf(&mut request).await.unwrap() == 0 {
-            return "cut off".into();
+            return None;
         }
         let text = String::from_utf8_lossy(&request).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let length =
             head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
         if body.len() >= length.unwrap_or(0) {
-            break (head.to_owned(), body.to_owned());
+            return Some((head.to_owned(), body.to_owned()));
         }
-    };
+    }
+}
+
+async fn answer(mut connection: TcpStream, head: &str, body: &str, answer: Answer) {
     let response = match answer {
         Answer::Says(status, body) => {
             format!("HTTP/1.1 {status} As told\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
                 .into()
         }
-        Answer::Real => forward(&head, &body).await,
+        Answer::Real => forward(head, body).await,
         Answer::Lost => {
-            forward(&head, &body).await;
+            forward(head, body).await;
             Vec::new()
         }
     };
     connection.write_all(&response).await.unwrap();
-    format!("{head}\r\n\r\n{body}")
 }
 
 async fn forward(head: &str, body: &str) -> Vec<u8> {

@@ -1,6 +1,8 @@
 //! Laws of the express path in simulated time [E1, E2, E4, A2]: which of broker and queue acknowledges, that nobody's
 //! try costs another anything, and the order of a thread.
 
+#[path = "express/admission.rs"]
+mod admission;
 #[path = "express/order.rs"]
 mod order;
 #[path = "express/refusals.rs"]
@@ -15,20 +17,15 @@ use std::time::Duration;
 use serde_json::json;
 use streammanager::app::App;
 use streammanager::breaker::BreakerState;
-use streammanager::control::audit::{self, Action};
-use streammanager::control::caller;
-use streammanager::control::connector::Registration;
-use streammanager::control::connectors::{self, ControlError};
 use streammanager::dead;
 use streammanager::deliver::deliver;
 use streammanager::error::Reason;
-use streammanager::express::{Accepted, AcknowledgedBy, Incoming, Refusal, Verdict, Why, express};
+use streammanager::express::{Accepted, AcknowledgedBy, Refusal, Verdict, Why};
 use streammanager::faults::Fault;
 use streammanager::faults::sink::Fault as SinkFault;
 use streammanager::limits::{ALERT_BYTES, COPY_DELAY};
-use streammanager::record::{ConnectorId, Outgoing, SourceId, TenantId, Tier};
+use streammanager::record::{Outgoing, Tier};
 use streammanager::sink::Lane;
-use streammanager::store::{Expect, Key};
 use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::published::assert_valid;
 use streammanager_tests::samples;
@@ -540,117 +537,6 @@ async fn e4_drills_go_the_normal_way_and_never_reach_the_critical_topic() {
     sim.drained(Duration::from_secs(5)).await;
     delivering.stop().await;
     assert_eq!((sim.stored(TOPIC).len(), sim.stored("wildfire-alert-drills").len()), (0, 4));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a2_whoever_is_not_admitted_sends_nothing_and_is_audited() {
-    let sim = Simulated::new(10);
-    let key = sim.sender("butte").await;
-    let wrong = format!("{key}x");
-    let foreign = sim.sender("yuba").await.replace("yuba", "butte");
-    for bad in ["", "smk_", wrong.as_str(), foreign.as_str()] {
-        assert_eq!(refused(&sim.alert(bad, actual("A")).await), Some(Why::Unknown), "{bad}");
-    }
-    connectors::revoke(&sim.app, &ConnectorId::new("butte").unwrap(), "a test").await.unwrap();
-    assert_eq!(refused(&sim.alert(&key, actual("A")).await), Some(Why::Unknown), "revoked");
-    let entries = audit::page(&*sim.app.store, sim.app.clock.now(), None, 100).await.unwrap();
-    let refused: Vec<_> = entries.iter().filter(|listed| listed.entry.action == Action::Refused).collect();
-    assert_eq!(refused.len(), 5);
-    assert!(!format!("{refused:?}").contains(key.split(':').nth(1).unwrap()), "no key in the audit log [A6]");
-    assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a2_a_connector_publishes_under_its_own_source_ids_alone() {
-    let sim = Simulated::new(11);
-    let key = sim.sender("butte").await;
-    sim.sender("yuba").await;
-    let caller = caller::by_key(&sim.app, &key).await.unwrap();
-    for (source, may) in [("evacuation_alert_yuba", false), ("firms_modis", false), ("evacuation_alert_butte", true)] {
-        let source = SourceId::new(source).unwrap();
-        let (body, received_at) = (actual("A").into(), sim.app.clock.now());
-        let incoming =
-            Incoming { caller: &caller, source: Some(&source), body, received_at, sender: None, lineage: None };
-        let verdict = express(&sim.app, incoming).await;
-        assert_eq!(refused(&verdict), (!may).then_some(Why::NotGranted), "{source}: {verdict:?}");
-    }
-    let entries = audit::page(&*sim.app.store, sim.app.clock.now(), None, 100).await.unwrap();
-    let refused = entries.iter().filter(|listed| listed.entry.action == Action::Refused);
-    let subjects: Vec<&str> = refused.map(|listed| listed.entry.subject.as_str()).collect();
-    assert_eq!(subjects, ["evacuation_alert_yuba", "firms_modis"]);
-    assert_eq!((sim.sink.sends(), sim.queued().await), (vec![(Lane::Critical, 1)], 0));
-}
-
-fn registration(id: &str, principal: Option<&str>) -> Registration {
-    Registration {
-        id: ConnectorId::new(id).unwrap(),
-        tenant: TenantId::new("test").unwrap(),
-        sources: vec![SourceId::new("evacuation_alert_butte").unwrap()],
-        critical: true,
-        principal: principal.map(str::to_owned),
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a2_a_principal_names_one_connector_and_an_empty_one_nobody() {
-    let sim = Simulated::new(12);
-    let register = async |id, principal| connectors::register(&sim.app, registration(id, principal), "a test").await;
-    register("butte", Some("cert-1")).await.unwrap();
-    register("yuba", None).await.unwrap();
-    for (id, principal) in [
-        ("a", Some("")),
-        ("a", Some(" ")),
-        ("a", Some("cert-1")),
-        ("a", Some("butte")),
-        ("a", Some("yuba")),
-        ("cert-1", None),
-    ] {
-        let refused = register(id, principal).await;
-        assert!(matches!(refused, Err(ControlError::Refused(_))), "{id} {principal:?}: {refused:?}");
-    }
-    connectors::revoke(&sim.app, &ConnectorId::new("butte").unwrap(), "a test").await.unwrap();
-    register("butte-2", Some("cert-1")).await.unwrap();
-
-    // As one could be registered before.
-    let key = Key::new("connectors", "butte-2");
-    let stored = String::from_utf8(sim.app.store.get(&key).await.unwrap().unwrap().value.to_vec()).unwrap();
-    let emptied = stored.replace("\"cert-1\"", "\"\"");
-    assert_ne!(stored, emptied);
-    sim.app.store.put_if(&key, emptied.into(), Expect::Any, None).await.unwrap();
-    let source = SourceId::new("evacuation_alert_butte").unwrap();
-    let body = actual("A").into();
-    let received_at = sim.app.clock.now();
-    let caller = caller::by_principal(&sim.app, "").await.unwrap();
-    let incoming = Incoming { caller: &caller, source: Some(&source), body, received_at, sender: None, lineage: None };
-    assert_eq!(refused(&express(&sim.app, incoming).await), Some(Why::Unknown));
-    assert_eq!((sim.sink.sends(), sim.queued().await), (vec![], 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a2_of_two_that_take_a_principal_at_once_one_at_most_is_registered() {
-    let sim = Simulated::new(16);
-    let register = async |id| connectors::register(&sim.app, registration(id, Some("cert-1")), "a test").await.is_ok();
-    // Each looks before the other has written.
-    let late = Fault::Late(Duration::from_millis(10));
-    sim.store_faults.script([Fault::None, late, Fault::None, late]);
-    let (butte, yuba) = tokio::join!(register("butte"), register("yuba"));
-    let holders = connectors::list(&*sim.app.store).await.unwrap();
-    assert!(!(butte && yuba), "{holders:?}");
-    assert_eq!(holders.len(), usize::from(butte) + usize::from(yuba), "{holders:?}");
-    assert!(butte || yuba || register("yuba").await, "the principal is lost");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a1_rotating_a_revoked_connector_is_refused() {
-    let sim = Simulated::new(13);
-    let key = sim.sender("butte").await;
-    let id = ConnectorId::new("butte").unwrap();
-    connectors::revoke(&sim.app, &id, "a test").await.unwrap();
-    match connectors::rotate(&sim.app, &id, "a test").await {
-        Err(ControlError::Refused(why)) => assert!(why.contains("revoked"), "{why}"),
-        other => panic!("{other:?}"),
-    }
-    assert_eq!(refused(&sim.alert(&key, actual("A")).await), Some(Why::Unknown));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! What the endpoint remembers beside the logs, in one redb file: topics, committed offsets, log starts, producer ids.
 //! The file is made once; where it is missing or empty later it was lost, and whoever opens it must say so.
-//! Every write is durable when it returns; after a failed sync there is none until the next start. Calls block; they are made off the async threads.
+//! Every write is durable when it returns; after a failed sync there is none until the next start. Calls block; they are made off
+//! the async threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use streammanager::embedded::let_go;
 
 use super::batch::{HEAD, Head, intact, sound};
 use super::damage;
@@ -249,8 +250,7 @@ impl Segment {
 pub(super) fn settle(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     file.sync_all()?;
-    // Best effort: not every system lets go.
-    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    let_go(&file);
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::error::BackendError;
 use crate::record::Topic;
 use crate::sink::Position;
-use crate::store::{Expect, Key, Store};
+use crate::store::{self, Key, Store};
 use crate::time::{Clock, Timestamp};
 
 /// A look is taken this often: a lag is known to this, and the shortest that makes a source wait is a minute.
@@ -150,8 +150,7 @@ fn last_of(known: &[(Timestamp, i64)]) -> usize {
 /// # Errors
 /// When the store is away.
 pub async fn last(store: &dyn Store) -> Result<Lags, BackendError> {
-    let item = store.get(&key()).await?;
-    Ok(item.and_then(|item| serde_json::from_slice(&item.value).ok()).unwrap_or_default())
+    Ok(store::get_json(store, &key()).await?.unwrap_or_default())
 }
 
 /// Takes a look and keeps it; whoever is on duty does so alone.
@@ -176,9 +175,7 @@ async fn try_look(app: &App) -> Result<(), BackendError> {
 }
 
 pub(crate) async fn keep(store: &dyn Store, lags: &Lags) -> Result<(), BackendError> {
-    let value = serde_json::to_vec(lags).map_err(|e| BackendError::Fatal(format!("the consumers' lag: {e}")))?;
-    let put = store.put_if(&key(), value.into(), Expect::Any, None).await;
-    put.map(drop).map_err(|e| e.unexpected("the consumers' lag"))
+    store::put_json(store, &key(), lags, "the consumers' lag").await
 }
 
 fn key() -> Key {

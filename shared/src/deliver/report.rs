@@ -11,7 +11,7 @@ use super::scheduler::{Scheduler, weight};
 use crate::error::BackendError;
 use crate::limits::CRITICAL_FLOOD;
 use crate::record::Tier;
-use crate::store::{Expect, Key, Store};
+use crate::store::{self, Key, Store};
 use crate::time::Timestamp;
 
 /// A report is written this often.
@@ -136,17 +136,12 @@ impl Backlog {
 /// When the store is away.
 pub async fn last(store: &dyn Store) -> Result<Option<Report>, BackendError> {
     // One that another version wrote is as good as none: the next comes within seconds.
-    Ok(store.get(&key()).await?.and_then(|item| serde_json::from_slice(&item.value).ok()))
+    store::get_json(store, &key()).await
 }
 
 /// Replaces the last report; whoever is on duty writes it alone.
 pub(crate) async fn keep(store: &dyn Store, report: &Report) -> Result<(), BackendError> {
-    let value = serde_json::to_vec(report).map_err(|e| BackendError::Fatal(format!("the delivery's report: {e}")))?;
-    store
-        .put_if(&key(), value.into(), Expect::Any, None)
-        .await
-        .map(drop)
-        .map_err(|e| e.unexpected("the delivery's report"))
+    store::put_json(store, &key(), report, "the delivery's report").await
 }
 
 fn key() -> Key {

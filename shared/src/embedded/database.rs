@@ -207,7 +207,7 @@ impl Database {
         };
         outcome.map_err(|error| {
             self.close();
-            self.failed("write", error)
+            self.distrusted().err().unwrap_or_else(|| self.failed("write", error))
         })
     }
 
@@ -220,11 +220,6 @@ impl Database {
     }
 
     fn failed(&self, verb: &str, error: redb::Error) -> Failed {
-        if let Err(distrusted) = self.distrusted()
-            && verb == "write"
-        {
-            return distrusted;
-        }
         let text = format!("cannot {verb} {}: {error}", self.name());
         match error {
             redb::Error::Corrupted(_) => {

@@ -48,7 +48,7 @@ pub use database::{create_whole, database_file, missing, without_panic};
 pub use disk::MemoryDisk;
 pub use guard::open_database;
 pub use lock::FolderLock;
-pub use proof::{Proof, prove};
+pub use proof::{Proof, let_go, prove};
 use queue::Queues;
 pub use room::free_bytes;
 use room::{Disk, Folder, Room};

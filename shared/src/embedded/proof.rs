@@ -47,6 +47,12 @@ pub fn prove(folder: &Path, lock: &FolderLock, now: Timestamp) -> Result<Option<
     Ok(Some(proof))
 }
 
+/// Makes the system let go of what it keeps of a file in memory, which may never have reached the disk: what is read next is what
+/// the disk holds. Best effort: not every system lets go.
+pub fn let_go(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
 /// Everything that is written out again, or fails to.
 fn sync_all(folder: &Path) -> io::Result<()> {
     File::options().write(true).open(database_file(folder))?.sync_all()?;

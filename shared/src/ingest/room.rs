@@ -29,19 +29,17 @@ impl Room {
             return true;
         }
         let now = Instant::now();
-        let known = self.known.lock().clone().filter(|(at, _)| now - *at < LOOKED_UP);
-        let report = match known {
-            Some((_, report)) => report,
-            None => {
-                let report = report::last(store).await.unwrap_or_else(|problem| {
-                    tracing::debug!(%problem, "how long a record would wait is not known");
-                    None
-                });
-                *self.known.lock() = Some((now, report.clone()));
-                report
-            }
-        };
-        expected(report.as_ref(), tier, clock).is_none_or(|seconds| seconds < LONGEST_EXPECTED_WAIT.as_secs_f64())
+        let is_known = self.known.lock().as_ref().is_some_and(|(at, _)| now - *at < LOOKED_UP);
+        if !is_known {
+            let report = report::last(store).await.unwrap_or_else(|problem| {
+                tracing::debug!(%problem, "how long a record would wait is not known");
+                None
+            });
+            *self.known.lock() = Some((now, report));
+        }
+        let known = self.known.lock();
+        let report = known.as_ref().and_then(|(_, report)| report.as_ref());
+        expected(report, tier, clock).is_none_or(|seconds| seconds < LONGEST_EXPECTED_WAIT.as_secs_f64())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::record::{SourceId, StreamId, TenantId};
 use crate::schedule::file::{Interval, STREAMS_MAX, StreamSpec, StreamsFile};
 use crate::schedule::mode::Mode;
 use crate::sources;
-use crate::store::{self, Expect, Item, Key, Store};
+use crate::store::{self, Item, Key, Store};
 use crate::time::{Clock, Timestamp};
 
 const SPECS: &str = "streams";
@@ -230,19 +230,11 @@ pub async fn poll_state(store: &dyn Store, id: &StreamId) -> Result<PollState, B
 }
 
 pub(crate) async fn save_poll_state(store: &dyn Store, id: &StreamId, state: &PollState) -> Result<(), BackendError> {
-    let value = serde_json::to_vec(state).map_err(|e| BackendError::Fatal(e.to_string()))?;
-    store
-        .put_if(&Key::new(POLLS, id.as_str()), value.into(), Expect::Any, None)
-        .await
-        .map_err(|e| e.unexpected("stream"))?;
-    Ok(())
+    store::put_json(store, &Key::new(POLLS, id.as_str()), state, "stream").await
 }
 
 async fn put(store: &dyn Store, registered: &Registered) -> Result<(), BackendError> {
-    let value = serde_json::to_vec(registered).map_err(|e| BackendError::Fatal(e.to_string()))?;
-    let key = Key::new(SPECS, registered.spec.id.as_str());
-    store.put_if(&key, value.into(), Expect::Any, None).await.map_err(|e| e.unexpected("stream"))?;
-    Ok(())
+    store::put_json(store, &Key::new(SPECS, registered.spec.id.as_str()), registered, "stream").await
 }
 
 fn parse(item: &Item) -> Result<Registered, BackendError> {

@@ -101,8 +101,8 @@ pub trait Sink: Send + Sync {
     /// Reaches the sink, creates the topics of K2 that are missing, and reports each.
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError>;
 
-    /// Where the configured consumer groups are, in each partition of which they have read anything; nothing when none is
-    /// configured, or the sink knows no consumers [Q4].
+    /// Where the configured consumer groups are, in each partition of which they have read anything, in the order of group,
+    /// topic and partition; nothing when none is configured, or the sink knows no consumers [Q4].
     async fn positions(&self) -> Result<Vec<Position>, BackendError>;
 }
 

@@ -6,6 +6,8 @@ pub mod conformance;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::BackendError;
 use crate::time::Timestamp;
@@ -84,6 +86,22 @@ pub async fn remove(store: &dyn Store, key: &Key) -> Result<(), BackendError> {
         Ok(()) | Err(PutError::Conflict) => Ok(()),
         Err(e) => Err(e.unexpected(&key.partition)),
     }
+}
+
+/// Puts `value` under `key` as JSON, whatever stands there; `what` names it in an error.
+pub(crate) async fn put_json(
+    store: &dyn Store,
+    key: &Key,
+    value: &(impl Serialize + Sync),
+    what: &str,
+) -> Result<(), BackendError> {
+    let value = serde_json::to_vec(value).map_err(|e| BackendError::Fatal(format!("{what}: {e}")))?;
+    store.put_if(key, value.into(), Expect::Any, None).await.map(drop).map_err(|e| e.unexpected(what))
+}
+
+/// What [`put_json`] put; `None` also for what another version wrote, where that is as good as nothing.
+pub(crate) async fn get_json<T: DeserializeOwned>(store: &dyn Store, key: &Key) -> Result<Option<T>, BackendError> {
+    Ok(store.get(key).await?.and_then(|item| serde_json::from_slice(&item.value).ok()))
 }
 
 /// Items of `partition` whose sort key begins with `prefix`, in order, `max` at most, read page by page.

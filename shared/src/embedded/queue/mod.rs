@@ -231,8 +231,8 @@ impl Embedded {
         Ok(seen?)
     }
 
-    /// Takes up to `max` messages with their bodies, none of a disk that cannot be told to forget them. Whatever left the queue meanwhile (too old, too often received) is
-    /// passed over.
+    /// Takes up to `max` messages with their bodies, none of a disk that cannot be told to forget them. Whatever left the queue
+    /// meanwhile (too old, too often received) is passed over.
     async fn take(&self, queue: &Arc<OneQueue>, max: usize) -> Result<Vec<Delivery>, BackendError> {
         loop {
             self.trust().check()?;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{ItemRow, MessageRow, NAMED, Report, Row, read};
 use crate::blobs::BlobRef;
 use crate::embedded::blobs::{blob_file, blobs_folder};
-use crate::embedded::{Embedded, Moment, database_file};
+use crate::embedded::{Embedded, Moment, database_file, let_go};
 use crate::error::BackendError;
 use crate::record::Envelope;
 use crate::time::Timestamp;
@@ -223,10 +223,9 @@ impl<'a> Counting<'a> {
     }
 }
 
-/// What the system keeps in memory may never have reached the disk.
 fn read_from_disk(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    let_go(&file);
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)

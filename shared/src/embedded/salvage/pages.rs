@@ -10,6 +10,7 @@ use std::path::Path;
 use twox_hash::XxHash3_128;
 
 use super::tree::{Shape, leaf_end};
+use crate::embedded::let_go;
 
 /// The smallest page; others are this size times a power of two.
 pub(super) const PAGE: u64 = 4096;
@@ -80,8 +81,8 @@ impl Pages {
     pub(super) fn open(path: &Path) -> io::Result<Pages> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
-        // What the system keeps in memory may never have reached the disk; only the disk counts.
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        // Only the disk counts.
+        let_go(&file);
         Pages::of(Source::File(file), len)
     }
 

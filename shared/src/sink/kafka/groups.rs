@@ -121,6 +121,8 @@ fn of_group(
             positions.push(Position { group: group.to_owned(), topic, partition: place.1, committed, end });
         }
     }
+    // The cluster answers in any order.
+    positions.sort_by_key(|position| (position.topic.name(), position.partition));
     Ok(positions)
 }
 

@@ -57,6 +57,11 @@ impl AgeClock {
         }
     }
 
+    /// Whether it remembers the interruptions that `other` does.
+    pub(crate) fn remembers_as(&self, other: &AgeClock) -> bool {
+        self.stood == other.stood
+    }
+
     /// As a successor takes it over: what stands still now has stood still until `now`.
     pub fn handed_over(mut self, now: Timestamp) -> AgeClock {
         self.go_on(now);

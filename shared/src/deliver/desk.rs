@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use reporting::write_report;
+use reporting::{Keep, Kept, write_report};
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -61,8 +61,10 @@ pub(super) struct Desk<'a> {
     /// What is being exchanged with other processes about the sink: once at most at a time [R2].
     pub(super) exchanging: FuturesUnordered<BoxFuture<'a, ()>>,
     /// The report that is being written: one at most.
-    pub(super) reporting: FuturesUnordered<BoxFuture<'a, ()>>,
+    pub(super) reporting: FuturesUnordered<BoxFuture<'a, Option<Kept>>>,
     report_due: Instant,
+    /// The age clock that a successor would find.
+    kept: Option<Kept>,
     /// The look at the consumer groups that is being taken: one at most [Q4].
     pub(super) looking: FuturesUnordered<BoxFuture<'a, ()>>,
     look_due: Instant,
@@ -82,8 +84,8 @@ pub(super) struct Desk<'a> {
 impl<'a> Desk<'a> {
     /// Takes over the age clock of whoever was on duty before; the time in between counts as an interruption.
     pub(super) async fn open(app: &'a App) -> Desk<'a> {
-        let last = report::last(&*app.store).await.unwrap_or_else(|problem| {
-            tracing::warn!(%problem, "the last delivery's report cannot be read: ages count as if the sink had never been away");
+        let last = report::last_age(&*app.store).await.unwrap_or_else(|problem| {
+            tracing::warn!(%problem, "the last delivery's age clock cannot be read: ages count as if the sink had never been away");
             None
         });
         let age = last.map_or_else(AgeClock::default, |last| {
@@ -98,6 +100,7 @@ impl<'a> Desk<'a> {
             exchanging: FuturesUnordered::new(),
             reporting: FuturesUnordered::new(),
             report_due: Instant::now() + report::EVERY,
+            kept: None,
             looking: FuturesUnordered::new(),
             look_due: Instant::now(),
             scheduler: Scheduler::default(),
@@ -320,7 +323,7 @@ impl<'a> Desk<'a> {
     /// Ends the duty: gives back what is in hand, and leaves the age clock to the successor.
     pub(super) async fn close(mut self) -> Result<(), BackendError> {
         self.release_all().await;
-        write_report(self.app, self.backlog(), self.age).await;
+        write_report(self.app, self.backlog(), self.age, Keep::Now).await;
         Ok(())
     }
 

@@ -54,7 +54,7 @@ pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendE
             Some((tier, received)) = desk.receiving.next(), if !desk.receiving.is_empty() => desk.take(tier, received).await?,
             Some(answers) = desk.asking.next(), if !desk.asking.is_empty() => if answers { app.breakers.sign_of_return() },
             Some(()) = desk.exchanging.next(), if !desk.exchanging.is_empty() => {}
-            Some(()) = desk.reporting.next(), if !desk.reporting.is_empty() => {}
+            Some(kept) = desk.reporting.next(), if !desk.reporting.is_empty() => desk.reported(kept),
             Some(()) = desk.looking.next(), if !desk.looking.is_empty() => {}
             () = changed => {}
             () = tokio::time::sleep_until(wake) => desk.keep_hidden().await,

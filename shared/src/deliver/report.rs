@@ -1,5 +1,5 @@
-//! What the delivery on duty says of itself, a few seconds ago at most: for `status`, for whoever decides whether there is
-//! room, and for its successor, which takes over the age clock.
+//! What the delivery on duty says of itself, a few seconds ago at most, for `status` and for whoever decides whether there is
+//! room; and the age clock that it leaves to its successor, which is durable.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,21 +11,29 @@ use super::scheduler::{Scheduler, weight};
 use crate::error::BackendError;
 use crate::limits::CRITICAL_FLOOD;
 use crate::record::Tier;
-use crate::store::{self, Key, Store};
+use crate::store::{self, Key, REPORTS, Store};
 use crate::time::Timestamp;
 
 /// A report is written this often.
 pub(crate) const EVERY: Duration = Duration::from_secs(5);
+/// While something waits, the age clock is kept this often: the successor of a delivery that died counts up to so much of a
+/// record's wait as an interruption.
+pub(crate) const KEPT_EVERY: Duration = Duration::from_secs(30);
 
 /// The last report of whoever is on duty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// When it was made.
     pub at: Timestamp,
-    /// The age clock, which outlives processes.
-    pub age: AgeClock,
     /// Each tier's waits.
     pub waits: BTreeMap<Tier, Wait>,
+}
+
+/// The age clock as it was at a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KeptAge {
+    pub(crate) at: Timestamp,
+    pub(crate) age: AgeClock,
 }
 
 /// How long a tier's records wait, in seconds of the sink's time [O8].
@@ -136,14 +144,28 @@ impl Backlog {
 /// When the store is away.
 pub async fn last(store: &dyn Store) -> Result<Option<Report>, BackendError> {
     // One that another version wrote is as good as none: the next comes within seconds.
-    store::get_json(store, &key()).await
+    store::get_json(store, &report_key()).await
 }
 
 /// Replaces the last report; whoever is on duty writes it alone.
 pub(crate) async fn keep(store: &dyn Store, report: &Report) -> Result<(), BackendError> {
-    store::put_json(store, &key(), report, "the delivery's report").await
+    store::put_json(store, &report_key(), report, "the delivery's report").await
 }
 
-fn key() -> Key {
-    Key::new("deliver", "report")
+/// The age clock that the last delivery left; `None` before there was any.
+pub(crate) async fn last_age(store: &dyn Store) -> Result<Option<KeptAge>, BackendError> {
+    store::get_json(store, &age_key()).await
+}
+
+/// Replaces the age clock that is kept.
+pub(crate) async fn keep_age(store: &dyn Store, kept: &KeptAge) -> Result<(), BackendError> {
+    store::put_json(store, &age_key(), kept, "the delivery's age clock").await
+}
+
+fn report_key() -> Key {
+    Key::new(REPORTS, "deliver")
+}
+
+fn age_key() -> Key {
+    Key::new("deliver", "age")
 }

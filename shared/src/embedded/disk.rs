@@ -1,9 +1,9 @@
 //! A disk in memory for simulation: what was not synced may be torn or lost in a crash, and writes fail on demand. It
 //! knows bytes only, nothing of redb's format.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -29,7 +29,7 @@ struct State {
     /// What is on the platter: the bytes at the last sync.
     synced: Vec<u8>,
     /// Sectors written since, in no particular order on a real disk.
-    dirty: BTreeSet<usize>,
+    dirty: Sectors,
     /// Writes and syncs that still succeed; `None`: all.
     left: Option<u64>,
     /// Syncs that fail from now on, and never write what they were to write.
@@ -37,7 +37,7 @@ struct State {
     /// Syncs are acknowledged and not done: a disk that lies.
     lies: bool,
     /// Sectors that were ever written: only these take up room.
-    taken: BTreeSet<usize>,
+    taken: Sectors,
     /// Bytes of the whole disk; `None`: no end of them.
     size: Option<u64>,
     /// Bytes that somebody holds beside what was written.
@@ -59,19 +59,17 @@ impl MemoryDisk {
     pub fn crash(&self, rng: &Rng) {
         let mut state = self.state();
         let State { bytes, synced, dirty, .. } = &mut *state;
-        let mut left = synced.clone();
-        if left.len() < bytes.len() {
-            left.resize(bytes.len(), 0);
+        if synced.len() < bytes.len() {
+            synced.resize(bytes.len(), 0);
         }
-        for &sector in dirty.iter() {
+        for sector in dirty.iter() {
             let range = sector * SECTOR..bytes.len().min((sector + 1) * SECTOR);
             if range.start < range.end && rng.bytes::<1>()[0] & 1 == 1 {
-                left[range.clone()].copy_from_slice(&bytes[range]);
+                synced[range.clone()].copy_from_slice(&bytes[range]);
             }
         }
-        state.bytes.clone_from(&left);
-        state.synced = left;
-        state.dirty.clear();
+        dirty.clear();
+        state.read_the_platter();
         state.left = None;
         state.generation += 1;
     }
@@ -151,7 +149,7 @@ impl MemoryDisk {
         let failed =
             |problem: &dyn fmt::Display| BackendError::Fatal(format!("the disk in memory fails again: {problem}"));
         state.sync().map_err(|e| failed(&e))?;
-        state.bytes = state.synced.clone();
+        state.read_the_platter();
         if !salvage::read_bytes(state.bytes.clone(), &mut |_| {})?.is_sound() {
             return Err(failed(&"it does not hold what was written"));
         }
@@ -181,22 +179,26 @@ impl State {
     }
 
     fn free(&self) -> u64 {
-        let used = (self.taken.len() * SECTOR) as u64 + self.reserved;
+        let used = (self.taken.count * SECTOR) as u64 + self.reserved;
         self.size.map_or(u64::MAX, |size| size.saturating_sub(used))
     }
 
     fn take(&mut self, from: usize, to: usize) -> io::Result<()> {
         let sectors = from / SECTOR..to.div_ceil(SECTOR);
-        let new = sectors.clone().filter(|sector| !self.taken.contains(sector)).count() * SECTOR;
-        if new as u64 > self.free() {
+        if (self.taken.missing(sectors.clone()) * SECTOR) as u64 > self.free() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.taken.extend(sectors);
+        self.taken.add(sectors);
         Ok(())
     }
 
     fn touch(&mut self, from: usize, to: usize) {
-        self.dirty.extend(from / SECTOR..to.div_ceil(SECTOR));
+        self.dirty.add(from / SECTOR..to.div_ceil(SECTOR));
+    }
+
+    /// What was read so far is forgotten.
+    fn read_the_platter(&mut self) {
+        self.bytes.clone_from(&self.synced);
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -210,7 +212,7 @@ impl State {
         }
         let State { bytes, synced, dirty, .. } = self;
         synced.resize(bytes.len(), 0);
-        for &sector in dirty.iter() {
+        for sector in dirty.iter() {
             let range = sector * SECTOR..bytes.len().min((sector + 1) * SECTOR);
             if range.start < range.end {
                 synced[range.clone()].copy_from_slice(&bytes[range]);
@@ -218,6 +220,58 @@ impl State {
         }
         dirty.clear();
         Ok(())
+    }
+}
+
+/// A set of sectors, a bit each: a simulated week writes hundreds of millions.
+#[derive(Default)]
+struct Sectors {
+    words: Vec<u64>,
+    count: usize,
+}
+
+impl Sectors {
+    const BITS: usize = u64::BITS as usize;
+
+    /// The bits of a range, word by word.
+    fn masks(range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+        // A file that shrinks touches nothing.
+        let words =
+            if range.is_empty() { 0..0 } else { range.start / Sectors::BITS..range.end.div_ceil(Sectors::BITS) };
+        words.map(move |word| {
+            let first = word * Sectors::BITS;
+            let (from, to) = (range.start.max(first) - first, range.end.min(first + Sectors::BITS) - first);
+            (word, (u64::MAX >> (Sectors::BITS - (to - from))) << from)
+        })
+    }
+
+    fn missing(&self, range: Range<usize>) -> usize {
+        let missing = |(word, mask): (usize, u64)| (mask & !self.words.get(word).unwrap_or(&0)).count_ones() as usize;
+        Sectors::masks(range).map(missing).sum()
+    }
+
+    fn add(&mut self, range: Range<usize>) {
+        self.count += self.missing(range.clone());
+        if self.words.len() * Sectors::BITS < range.end {
+            self.words.resize(range.end.div_ceil(Sectors::BITS), 0);
+        }
+        Sectors::masks(range).for_each(|(word, mask)| self.words[word] |= mask);
+    }
+
+    fn clear(&mut self) {
+        self.words.fill(0);
+        self.count = 0;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.words.iter().enumerate().flat_map(|(word, bits)| {
+            let mut bits = *bits;
+            std::iter::from_fn(move || {
+                let at = bits.trailing_zeros();
+                bits &= bits.checked_sub(1)?;
+                Some(word * Sectors::BITS + at as usize)
+            })
+        })
     }
 }
 

@@ -7,6 +7,7 @@ mod database;
 #[cfg(feature = "testing")]
 mod disk;
 mod guard;
+mod living;
 mod lock;
 mod proof;
 pub(crate) mod queue;
@@ -47,6 +48,7 @@ pub use database::{create_whole, database_file, missing, without_panic};
 #[cfg(feature = "testing")]
 pub use disk::MemoryDisk;
 pub use guard::open_database;
+use living::Living;
 pub use lock::FolderLock;
 pub use proof::{Proof, let_go, prove};
 use queue::Queues;
@@ -137,6 +139,7 @@ struct Inner {
 pub(crate) struct Shared {
     database: Database,
     queues: Queues,
+    living: Living,
     room: Room,
     clock: Clock,
     /// When the folder was opened, by both clocks.
@@ -184,7 +187,14 @@ impl Embedded {
         let opens = database.count_open()?;
         let queues = Queues::new(options.queues, opens, database.received()?);
         let opened = (options.clock.now(), Instant::now());
-        let shared = Arc::new(Shared { database, queues, room: Room::new(disk()), clock: options.clock, opened });
+        let shared = Arc::new(Shared {
+            database,
+            queues,
+            living: Living::default(),
+            room: Room::new(disk()),
+            clock: options.clock,
+            opened,
+        });
         shared.queues.reconcile(&shared.database.queued()?, &shared);
         let writer = Writer::start(shared.clone(), options.commits)?;
         Ok(Embedded(Arc::new(Inner { writer, shared, _lock: lock })))
@@ -222,6 +232,10 @@ impl Embedded {
 impl Shared {
     pub(crate) fn database(&self) -> &Database {
         &self.database
+    }
+
+    fn living(&self) -> &Living {
+        &self.living
     }
 
     pub(crate) fn queues(&self) -> &Queues {

@@ -1,5 +1,5 @@
-//! The store on this host: rows of the data folder's database. Conditions are tested inside the writer's transaction,
-//! so that of many writers one wins.
+//! The store on this host: rows of the data folder's database, and in memory what ends with the process anyway (`living.rs`).
+//! Conditions are tested inside the writer's transaction, so that of many writers one wins.
 
 use std::ops::Bound;
 
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use redb::{ReadableTable, Table, WriteTransaction};
 use tokio::sync::oneshot;
 
+use super::living::Living;
 use crate::embedded::{EXPIRIES, Embedded, ITEMS, Moment, Op, Place, next_number, sealed};
 use crate::error::BackendError;
 use crate::store::{Expect, Item, Key, PutError, Store, VALUE_BYTES, Version};
@@ -23,6 +24,9 @@ const SWEEP: usize = 8;
 impl Store for Embedded {
     async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError> {
         let now = self.shared().clock().now();
+        if Living::keeps(&key.partition) {
+            return Ok(self.shared().living().get(key, now));
+        }
         let found = self.shared().database().read(|tx| {
             let row = tx.open_table(ITEMS)?.get((key.partition.as_str(), key.sort.as_str()))?;
             Ok(row.map(|row| item(key.clone(), row.value())))
@@ -38,6 +42,9 @@ impl Store for Embedded {
         max: usize,
     ) -> Result<Vec<Item>, BackendError> {
         let now = self.shared().clock().now();
+        if Living::keeps(partition) {
+            return Ok(self.shared().living().list(partition, prefix, after, max, now));
+        }
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded((partition, after)),
             _ => Bound::Included((partition, prefix)),
@@ -140,6 +147,9 @@ impl Embedded {
         row: Option<(Bytes, Option<Timestamp>)>,
     ) -> Result<Version, PutError> {
         let now = self.shared().clock().now();
+        if Living::keeps(&key.partition) {
+            return self.shared().living().write(key, expect, row, now);
+        }
         self.done(|reply| Box::new(Write { key: key.clone(), expect, row, now, won: None, reply }))
             .await?
             .ok_or(PutError::Conflict)
@@ -248,7 +258,7 @@ fn item(key: Key, (version, expires, value): (u64, Moment, &[u8])) -> Result<Ite
     }
 }
 
-fn lives(expires: Option<Timestamp>, now: Timestamp) -> bool {
+pub(super) fn lives(expires: Option<Timestamp>, now: Timestamp) -> bool {
     expires.is_none_or(|expires| expires > now)
 }
 

@@ -126,6 +126,79 @@ async fn the_laws_hold_on_a_simulated_disk() {
     }
 }
 
+/// What is of the living: the same laws, as long as they live.
+#[tokio::test(start_paused = true)]
+async fn the_laws_hold_for_what_ends_with_the_process() {
+    /// Partitions of the laws as names within one of the living.
+    struct Leases(Embedded);
+    fn inner(key: &Key) -> Key {
+        Key::new(store::LEASES, format!("{}\n{}", key.partition, key.sort))
+    }
+    fn outer(item: store::Item) -> store::Item {
+        let (partition, sort) = item.key.sort.split_once('\n').unwrap();
+        store::Item { key: Key::new(partition, sort), ..item }
+    }
+    #[async_trait]
+    impl Store for Leases {
+        async fn get(&self, key: &Key) -> Result<Option<store::Item>, BackendError> {
+            Ok(self.0.get(&inner(key)).await?.map(outer))
+        }
+        async fn list(
+            &self,
+            partition: &str,
+            prefix: &str,
+            after: Option<&str>,
+            max: usize,
+        ) -> Result<Vec<store::Item>, BackendError> {
+            let (prefix, after) =
+                (format!("{partition}\n{prefix}"), after.map(|after| format!("{partition}\n{after}")));
+            let listed = self.0.list(store::LEASES, &prefix, after.as_deref(), max).await?;
+            Ok(listed.into_iter().map(outer).collect())
+        }
+        async fn put_if(
+            &self,
+            key: &Key,
+            value: Bytes,
+            expect: Expect,
+            expires: Option<Timestamp>,
+        ) -> Result<store::Version, store::PutError> {
+            self.0.put_if(&inner(key), value, expect, expires).await
+        }
+        async fn delete_if(&self, key: &Key, expect: Expect) -> Result<(), store::PutError> {
+            self.0.delete_if(&inner(key), expect).await
+        }
+    }
+    struct World(Process);
+    #[async_trait]
+    impl store::conformance::TestStores for World {
+        fn store(&self) -> Arc<dyn Store> {
+            Arc::new(Leases(self.0.current()))
+        }
+        fn clock(&self) -> Clock {
+            self.0.options.clock.clone()
+        }
+    }
+    store::conformance::run(&World(simulated(&MemoryDisk::new(), 1))).await;
+}
+
+/// A host that has nothing to do does not wear out its disk: leases are renewed every second, and reports come every five.
+#[tokio::test(start_paused = true)]
+async fn what_is_of_the_living_is_never_written_and_ends_with_its_process() {
+    let disk = MemoryDisk::new();
+    let world = simulated(&disk, 1);
+    disk.fail_after(Some(0));
+    let keys = store::OF_THE_LIVING.map(|partition| Key::new(partition, "name"));
+    for key in &keys {
+        world.current().put_if(key, Bytes::from_static(b"1"), Expect::Absent, None).await.unwrap();
+        assert!(world.current().get(key).await.unwrap().is_some());
+    }
+    disk.fail_after(None);
+    Process::crash(&world);
+    for key in &keys {
+        assert_eq!(world.current().get(key).await.unwrap(), None);
+    }
+}
+
 /// What comes in while a commit's time passes shares it, and a crash before the commit takes all of it.
 #[tokio::test(start_paused = true)]
 async fn q1_a_crash_between_a_send_and_its_commit_takes_what_nobody_was_told_of() {

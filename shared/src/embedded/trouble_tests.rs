@@ -65,12 +65,12 @@ async fn q2_on_a_full_disk_nothing_new_is_taken_in_and_what_is_queued_goes_out()
     // Somebody else writes whatever is left.
     disk.set_size(whole - disk.free());
     assert_eq!(disk.free(), 0);
-    let key = Key::new("leases", "deliver/duty");
+    let key = Key::new("breaker", "sink");
     let mut version = embedded.put_if(&key, Bytes::from_static(b"1"), Expect::Any, None).await.unwrap();
     assert_eq!(drain(&embedded).await, sent, "what was accepted does not go out");
     for _ in 0..100 {
         let renewed = embedded.put_if(&key, Bytes::from_static(b"2"), Expect::Version(version), None).await;
-        version = renewed.expect("a lease is renewed from the reserve");
+        version = renewed.expect("what deliveries write comes from the reserve");
     }
     assert!(matches!(embedded.room(), Err(BackendError::Retry(_))), "the reserve is used, nothing new may come");
 

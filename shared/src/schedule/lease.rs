@@ -12,12 +12,8 @@ use tokio::time::Instant;
 
 use crate::error::BackendError;
 use crate::limits::LEASE;
-use crate::store::{self, Expect, Key, PutError, Store, Version};
+use crate::store::{self, Expect, Key, LEASES, PutError, Store, Version};
 use crate::time::Clock;
-
-const PARTITION: &str = "leases";
-/// The turns of the seen-set (`ingest::dedup`): held too, and for a shorter time.
-pub(crate) const TURNS: &str = "seen-turns";
 
 /// Held until `release`, or until `ttl` after the last renewal.
 #[derive(Debug)]
@@ -42,7 +38,7 @@ impl Leases {
         owner: &str,
         ttl: Duration,
     ) -> Result<Option<Lease>, BackendError> {
-        let key = Key::new(PARTITION, name);
+        let key = Key::new(LEASES, name);
         let taken = match put(store, clock, &key, owner, ttl, Expect::Absent).await {
             Err(PutError::Conflict) => match store.get(&key).await? {
                 Some(held) if self.unchanged(&key, held.version) >= ttl => {
@@ -101,20 +97,10 @@ impl Lease {
     }
 }
 
-/// For a host whose data folder's lock proves that every earlier holder is dead.
-pub async fn clear_all(store: &dyn Store) -> Result<(), BackendError> {
-    for partition in [PARTITION, TURNS] {
-        for item in store::list_all(store, partition, "", usize::MAX).await? {
-            store::remove(store, &item.key).await?;
-        }
-    }
-    Ok(())
-}
-
 /// For a host that shares its state and may have died before: returns when every lease held now has ended, or was renewed
 /// by somebody alive.
 pub async fn outlive(store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
-    let held = store::list_all(store, PARTITION, "", usize::MAX).await?;
+    let held = store::list_all(store, LEASES, "", usize::MAX).await?;
     if let Some(last) = held.iter().filter_map(|item| item.expires).max() {
         let left = Duration::try_from(last.duration_since(clock.now())).unwrap_or_default();
         // Another host's clock may be wrong.

@@ -56,6 +56,17 @@ pub enum Expect {
     Version(Version),
 }
 
+/// Leases of duties and streams.
+pub const LEASES: &str = "leases";
+/// Turns of the seen-set.
+pub const TURNS: &str = "seen-turns";
+/// What processes say of themselves every few seconds.
+pub const REPORTS: &str = "reports";
+
+/// Partitions whose items mean something only while a process lives that shares them: who holds what, and how things are now. A
+/// store that ends with the last of these processes may keep them in memory.
+pub const OF_THE_LIVING: [&str; 3] = [LEASES, TURNS, REPORTS];
+
 /// Why a write was not done.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PutError {
@@ -139,7 +150,7 @@ pub trait Store: Send + Sync {
         max: usize,
     ) -> Result<Vec<Item>, BackendError>;
 
-    /// Writes if the expectation holds; an `Ok` is durable.
+    /// Writes if the expectation holds; an `Ok` is durable, for [`OF_THE_LIVING`] as long as they live.
     async fn put_if(
         &self,
         key: &Key,

@@ -222,10 +222,6 @@ impl System {
         let app = operator
             .and_then(|function| functions.app_of(&function.logical_id).cloned())
             .ok_or_else(|| Failure::new("the template has no function to run"))?;
-        if !backends.shared {
-            // The folder's lock proves that every earlier holder is dead.
-            lease::clear_all(&*app.store).await?;
-        }
         let queued_at_start = backends.queued(&app.settings).await?;
         let streams = seed::seed(&app, &streams_file).await?;
 

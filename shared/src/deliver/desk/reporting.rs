@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::breaker::BreakerState;
 use crate::deliver::age::AgeClock;
 use crate::deliver::lag;
-use crate::deliver::report::{self, Backlog, Report, TierBacklog};
+use crate::deliver::report::{self, Backlog, KeptAge, Report, TierBacklog};
 use crate::record::Tier;
 use crate::sink::Lane;
 
@@ -23,8 +23,18 @@ impl Desk<'_> {
         self.report_due = now + report::EVERY;
         if self.reporting.is_empty() {
             let app = self.app;
-            self.reporting.push(Box::pin(write_report(app, self.backlog(), self.age.clone())));
+            let keep = match &self.kept {
+                Some((_, age)) if !self.age.remembers_as(age) => Keep::Now,
+                Some((at, _)) if now - *at < report::KEPT_EVERY => Keep::Not,
+                _ => Keep::IfAnythingWaits,
+            };
+            self.reporting.push(Box::pin(write_report(app, self.backlog(), self.age.clone(), keep)));
         }
+    }
+
+    /// A report is written, and with it the age clock, or not.
+    pub(in crate::deliver) fn reported(&mut self, kept: Option<Kept>) {
+        self.kept = kept.or(self.kept.take());
     }
 
     /// Takes a look at the consumer groups when one is due; none while the sink is away.
@@ -65,18 +75,44 @@ impl Desk<'_> {
     }
 }
 
-pub(super) async fn write_report(app: &App, backlog: Backlog, age: AgeClock) {
+/// Whether the age clock is made durable with a report. While nothing waits nothing ages, and a system that has nothing to do
+/// writes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    Not,
+    IfAnythingWaits,
+    Now,
+}
+
+/// When the age clock was kept, and as what.
+pub(in crate::deliver) type Kept = (Instant, AgeClock);
+
+pub(super) async fn write_report(app: &App, backlog: Backlog, age: AgeClock, keep: Keep) -> Option<Kept> {
     let mut envelopes = BTreeMap::new();
     for tier in Tier::ALL {
         match app.queue.depth(app.settings.queues.tier(tier)).await {
-            Ok(depth) => envelopes.insert(tier, depth.total()),
+            Ok(depth) => _ = envelopes.insert(tier, depth.total()),
             // The next one comes within seconds.
-            Err(problem) => return tracing::debug!(%problem, "no report: a queue cannot be reached"),
+            Err(problem) => {
+                tracing::debug!(%problem, "no report: a queue cannot be reached");
+                return None;
+            }
         };
     }
     let now = app.clock.now();
-    let report = Report { at: now, age: age.handed_over(now), waits: backlog.waits(&envelopes) };
+    let report = Report { at: now, waits: backlog.waits(&envelopes) };
     if let Err(problem) = report::keep(&*app.store, &report).await {
         tracing::debug!(%problem, "a report of the delivery was not written");
+    }
+    if keep == Keep::Not || (keep == Keep::IfAnythingWaits && envelopes.values().all(|waiting| *waiting == 0)) {
+        return None;
+    }
+    let kept = KeptAge { at: now, age: age.clone().handed_over(now) };
+    match report::keep_age(&*app.store, &kept).await {
+        Ok(()) => Some((Instant::now(), age)),
+        Err(problem) => {
+            tracing::debug!(%problem, "the age clock was not kept");
+            None
+        }
     }
 }

@@ -10,8 +10,7 @@ use tokio::time::Instant;
 
 use crate::error::BackendError;
 use crate::limits::{SEEN_KEPT, SEEN_TURN};
-use crate::schedule::lease::TURNS;
-use crate::store::{Expect, Key, PutError, Store, Version};
+use crate::store::{Expect, Key, PutError, Store, TURNS, Version};
 use crate::time::Clock;
 
 const HELD: &[u8] = b"held";

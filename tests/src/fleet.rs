@@ -41,18 +41,16 @@ fn reading(observed: u64) -> Vec<u8> {
 struct Device {
     number: u64,
     next: u64,
-    /// Sent, and not known to be taken: sent again before anything newer.
-    unanswered: Vec<u64>,
+    /// Sent so often, and not known to be taken: sent again before anything newer.
+    unanswered: Vec<(u64, u32)>,
 }
 
 /// One client and its devices.
 pub struct Sender {
     client: String,
     devices: Vec<Device>,
-    /// What has a PUBACK, by the second at which it was observed.
-    pub acknowledged: BTreeSet<u64>,
-    /// What was sent for the first time since this was last emptied.
-    pub sent: BTreeSet<u64>,
+    /// What has a PUBACK, by the second at which it was observed, and at which try it got it.
+    pub acknowledged: BTreeMap<u64, u32>,
 }
 
 impl Sender {
@@ -62,8 +60,7 @@ impl Sender {
         let sender = |nth| Sender {
             client: format!("fleet-{nth}"),
             devices: (0..DEVICES).filter(|number| number % senders == nth).map(device).collect(),
-            acknowledged: BTreeSet::new(),
-            sent: BTreeSet::new(),
+            acknowledged: BTreeMap::new(),
         };
         (0..senders).map(sender).collect()
     }
@@ -81,15 +78,15 @@ impl Sender {
             let device = &mut self.devices[turn];
             let number = device.number;
             let new = (device.next..).take(BURST - device.unanswered.len()).map(|nth| observed(number, nth));
-            let new: Vec<u64> = new.collect();
+            let new: Vec<(u64, u32)> = new.map(|at| (at, 0)).collect();
             device.next += new.len() as u64;
-            self.sent.extend(&new);
             device.unanswered.extend(new);
             let topic = format!("sensors/purpleair/{number}/state");
+            device.unanswered.iter_mut().for_each(|(_, tries)| *tries += 1);
             for _ in 0..if repeats && round % 5 == 4 { 2 } else { 1 } {
-                let acks = publisher.publish_all(&topic, device.unanswered.iter().map(|at| reading(*at)));
+                let acks = publisher.publish_all(&topic, device.unanswered.iter().map(|(at, _)| reading(*at)));
                 let Ok(acks) = acks else { return };
-                self.acknowledged.extend(&device.unanswered[..acks]);
+                self.acknowledged.extend(device.unanswered[..acks].iter().copied());
                 answered += acks as u64;
                 if acks < device.unanswered.len() {
                     device.unanswered.drain(..acks);
@@ -156,6 +153,20 @@ pub fn judge(acknowledged: &BTreeSet<u64>, readings: &[(Value, String)]) -> BTre
 }
 
 fn seconds(value: &Value) -> u64 {
-    let time: jiff::Timestamp = value["observed_at"].as_str().unwrap().parse().unwrap();
+    second(value["observed_at"].as_str().unwrap())
+}
+
+fn second(observed_at: &str) -> u64 {
+    let time: jiff::Timestamp = observed_at.parse().unwrap();
     time.as_second().unsigned_abs()
+}
+
+/// Device and number of the reading that was observed then.
+pub fn place_of(observed: u64) -> (u64, u64) {
+    (device_of(observed), (observed - BEGIN) / DEVICES)
+}
+
+/// The same of a published time.
+pub fn place(observed_at: &str) -> (u64, u64) {
+    place_of(second(observed_at))
 }

@@ -2,6 +2,8 @@
 //! No test logic and no client of the system lives here.
 
 pub mod bodies;
+pub mod chaos;
+pub mod disk;
 pub mod fleet;
 pub mod generated;
 pub mod kafka_clients;

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -70,17 +71,24 @@ pub struct System {
     pub mqtt: u16,
     pub kafka: String,
     pub started: Value,
-    output: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    /// What it says, line by line; read as it comes, so that it never waits for a reader.
+    output: Receiver<String>,
     control_key: PathBuf,
 }
 
 impl System {
     /// Waits until it says that it has started.
     pub fn up(start: &Start) -> System {
-        let (http, mqtt) = (free_port(), free_port());
+        System::up_on(start, free_port(), free_port())
+    }
+
+    /// The same on these ports, which a client can keep over restarts.
+    pub fn up_on(start: &Start, http: u16, mqtt: u16) -> System {
         let mut child = start.command(http, mqtt).stderr(Stdio::inherit()).spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = output.next().expect("`up` ended before it started").unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (say, output) = channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| say.send(line)));
+        let first = output.recv().expect("`up` ended before it started");
         let started: Value = serde_json::from_str(&first).unwrap();
         let kafka = started["started"]["kafka"].as_str().unwrap().to_owned();
         let control_key = start.data.join("control.key");
@@ -117,9 +125,7 @@ impl System {
 
     /// `POST /alerts`.
     pub async fn alert(&self, key: &str, body: impl Into<reqwest::Body>) -> reqwest::Result<(u16, Value)> {
-        let response = client().post(self.url("/alerts")).bearer_auth(key).body(body).send().await?;
-        let status = response.status().as_u16();
-        Ok((status, response.json().await?))
+        post_alert(&client(), &self.url("/alerts"), key, body).await
     }
 
     /// The messages of a topic as `topics tail --json` shows them, once at least `want` are there; each is as published.
@@ -175,8 +181,7 @@ impl System {
     /// SIGTERM; gives the exit code and all that was said since the start, the ledger last.
     pub fn stop_saying(mut self) -> (i32, Vec<Value>) {
         signal(&self.child, "-TERM");
-        let said =
-            self.output.by_ref().map_while(Result::ok).map(|line| serde_json::from_str(&line).unwrap()).collect();
+        let said = self.output.iter().map(|line| serde_json::from_str(&line).unwrap()).collect();
         (self.child.wait().unwrap().code().unwrap_or(-1), said)
     }
 
@@ -200,7 +205,19 @@ impl Drop for System {
     }
 }
 
-fn signal(child: &Child, signal: &str) {
+/// `POST /alerts` with a client of one's own.
+pub async fn post_alert(
+    client: &reqwest::Client,
+    url: &str,
+    key: &str,
+    body: impl Into<reqwest::Body>,
+) -> reqwest::Result<(u16, Value)> {
+    let response = client.post(url).bearer_auth(key).body(body).send().await?;
+    let status = response.status().as_u16();
+    Ok((status, response.json().await?))
+}
+
+pub fn signal(child: &Child, signal: &str) {
     let sent = Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
     assert!(sent.success());
 }

@@ -66,3 +66,9 @@ pub fn firms_csv(first: usize, rows: usize) -> String {
     }
     text
 }
+
+/// Which of [`firms_csv`]'s rows lies there.
+pub fn row_of(latitude: f64, longitude: f64) -> usize {
+    let steps = |degrees: f64| (degrees * 100.0).round() as usize;
+    steps(longitude + 122.0) * 500 + steps(latitude - 34.0)
+}

@@ -1,10 +1,7 @@
 //! What is accepted while Kafka is away, while the disk is full and across restarts: it goes out when that is over, and people
 //! are told once [R5, Q2, L1, O8].
 
-use std::fs::{DirBuilder, File};
-use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -14,6 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use reqwest::Method;
 use serde_json::{Value, json};
 use streammanager_tests::bodies::actual;
+use streammanager_tests::disk::SmallDisk;
 use streammanager_tests::system::{Start, System};
 use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
 use streammanager_tests::{binary, free_port, skip};
@@ -160,40 +158,20 @@ async fn o8_a_source_that_refuses_the_key_is_quoted_at_once_and_once() {
     assert!(failing[0]["problem"].as_str().unwrap().contains("Invalid MAP_KEY."), "{failing:?}");
 }
 
-/// A small disk of its own; gone with the test.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where this user may not mount one.
-    fn mount(at: PathBuf) -> Option<SmallDisk> {
-        DirBuilder::new().mode(0o700).create(&at).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs"]).arg(&at).output();
-        mounted.is_ok_and(|mounted| mounted.status.success()).then_some(SmallDisk(at))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn q2_on_a_full_disk_what_is_queued_goes_out_and_nothing_new_is_accepted() {
     let folder = tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(folder.path().join("disk")) else {
+    let Some(disk) = SmallDisk::mount(folder.path().join("disk"), 64) else {
         return skip("a real full disk", "this user may not mount a tmpfs");
     };
     let port = free_port();
     let quiet = Start::quiet(folder.path());
-    let system = System::up(&Start { kafka: format!("127.0.0.1:{port}"), data: disk.0.join("data"), ..quiet });
+    let system = System::up(&Start { kafka: format!("127.0.0.1:{port}"), data: disk.folder().join("data"), ..quiet });
     let key = system.sender("butte").await;
     for n in 0..20 {
         assert_eq!(system.alert(&key, actual(&format!("F{n}"))).await.unwrap().0, 200);
     }
-    let mut filler = File::create(disk.0.join("filler")).unwrap();
-    while filler.write_all(&[1; 4096]).is_ok() {}
-    drop(filler);
+    disk.fill();
     let (status, answer) = system.alert(&key, actual("late")).await.unwrap();
     assert_eq!(status, 503, "nothing can keep it: {answer}");
     let (status, ready) = system.readiness().await;
@@ -202,7 +180,7 @@ async fn q2_on_a_full_disk_what_is_queued_goes_out_and_nothing_new_is_accepted()
 
     let broker = broker(folder.path(), port);
     arrived(&broker, "wildfire-critical-alerts", 20).await;
-    std::fs::remove_file(disk.0.join("filler")).unwrap();
+    disk.free();
     assert_eq!(system.readiness().await.0, 200, "there is room again");
     assert_eq!(system.alert(&key, actual("after")).await.unwrap().0, 200);
     let (_, events) = system.stop_saying();
@@ -213,18 +191,17 @@ async fn q2_on_a_full_disk_what_is_queued_goes_out_and_nothing_new_is_accepted()
 #[tokio::test(flavor = "multi_thread")]
 async fn q2_with_the_built_in_kafka_alerts_stop_at_the_disks_floor_too() {
     let folder = tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(folder.path().join("disk")) else {
+    let Some(disk) = SmallDisk::mount(folder.path().join("disk"), 64) else {
         return skip("a real full disk", "this user may not mount a tmpfs");
     };
-    let data = disk.0.join("data");
+    let data = disk.folder().join("data");
     let system = System::up(&Start { data: data.clone(), ..Start::quiet(folder.path()) });
     let key = system.sender("butte").await;
     assert_eq!(system.alert(&key, actual("before")).await.unwrap().0, 200);
     let reserve = || std::fs::metadata(data.join("reserve")).unwrap().len();
     let held = reserve();
-    let mut filler = File::create(disk.0.join("filler")).unwrap();
     while system.readiness().await.0 == 200 {
-        filler.write_all(&[1; 256 * 1024]).unwrap();
+        disk.take(256 * 1024);
     }
     for n in 0..20 {
         let (status, answer) = system.alert(&key, actual(&format!("late{n}"))).await.unwrap();
@@ -232,8 +209,7 @@ async fn q2_with_the_built_in_kafka_alerts_stop_at_the_disks_floor_too() {
         assert!(answer["detail"].as_str().unwrap().contains("nothing new is taken in"), "{answer}");
     }
     assert_eq!(reserve(), held, "no new alert took the reserve");
-    drop(filler);
-    std::fs::remove_file(disk.0.join("filler")).unwrap();
+    disk.free();
     assert_eq!(system.readiness().await.0, 200, "there is room again");
     assert_eq!(system.alert(&key, actual("after")).await.unwrap().0, 200);
     assert_eq!(system.messages("wildfire-critical-alerts", 2).len(), 2);

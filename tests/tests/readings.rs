@@ -28,7 +28,7 @@ async fn f9_a_devices_readings_keep_their_order_over_shards_senders_and_repeats(
     });
     let threads: Vec<_> = threads.collect();
     let senders: Vec<Sender> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-    let acknowledged = senders.into_iter().flat_map(|sender| sender.acknowledged).collect();
+    let acknowledged = senders.into_iter().flat_map(|sender| sender.acknowledged.into_keys()).collect();
 
     let deadline = Instant::now() + Duration::from_secs(60);
     while system.page("/metrics").await.unwrap().lines().any(|line| {

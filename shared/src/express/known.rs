@@ -4,7 +4,11 @@
 //! effort.
 //!
 //! One look comes before an alert is sent and one conditional write after it. Within a process the messages of one name take
-//! turns. When another instance took one meanwhile, the write finds it out.
+//! turns. When another instance took one meanwhile, the write finds it out, so the sender hears of its alert after the write.
+//!
+//! Where one process alone uses the store, nobody can have: its memory knows all that is under way, the sender hears of its
+//! alert as soon as that is durable, and the write follows. What a crash cuts off in the milliseconds between them is not known
+//! afterwards: the same content is published again under the same `event_id` and revision [K6].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -160,10 +164,26 @@ impl Names<'_> {
         Ok(known.and_then(|known| known.root().map(str::to_owned)))
     }
 
-    /// Keeps what is known now. `false`: what the store holds has to be looked at first, since another instance has written
-    /// meanwhile, or the store had not answered before. What others wrote is never overwritten unseen.
-    pub(super) async fn keep(&self, key: &Key, look: &Look) -> bool {
+    /// This process knows it from now on.
+    pub(super) fn remember(&self, key: &Key, look: &Look) {
         self.recent.keep(key, &look.known);
+    }
+
+    /// Keeps what is known now, and learns what other instances wrote meanwhile.
+    pub(super) async fn keep(&self, key: &Key, mut look: Look, content: u32, accepted: &Accepted) -> Look {
+        while !self.write(key, &look).await {
+            look = self.look(key).await;
+            if !look.store_answered() || look.known.clashes(content, accepted) {
+                break;
+            }
+        }
+        look
+    }
+
+    /// `false`: what the store holds has to be looked at first, since another instance has written meanwhile, or the store had
+    /// not answered before. What others wrote is never overwritten unseen.
+    async fn write(&self, key: &Key, look: &Look) -> bool {
+        self.remember(key, look);
         let value = match serde_json::to_vec(&look.known) {
             Ok(value) => value,
             Err(problem) => {
@@ -177,11 +197,11 @@ impl Names<'_> {
             Ok(Ok(_)) => true,
             Ok(Err(PutError::Conflict)) => false,
             Ok(Err(problem)) => {
-                tracing::warn!(%problem, "another instance will not know of this alert");
+                tracing::warn!(%problem, "neither another instance nor the next start will know of this alert");
                 true
             }
             Err(_) => {
-                tracing::warn!("another instance may not know of this alert: the store did not answer in time");
+                tracing::warn!("another instance may not know of this alert yet: the store did not answer in time");
                 true
             }
         }
@@ -190,7 +210,10 @@ impl Names<'_> {
 
 /// The names that this process took alerts under lately.
 #[derive(Debug, Default)]
-pub struct Recent(Mutex<BTreeMap<String, Remembered>>);
+pub struct Recent {
+    alone: bool,
+    names: Mutex<BTreeMap<String, Remembered>>,
+}
 
 #[derive(Debug, Default)]
 struct Remembered {
@@ -200,9 +223,19 @@ struct Remembered {
 }
 
 impl Recent {
+    /// Of the one process that uses its store.
+    pub fn alone() -> Recent {
+        Recent { alone: true, ..Recent::default() }
+    }
+
+    /// No other process takes alerts with the same store.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     async fn turn(&self, key: &Key) -> OwnedMutexGuard<()> {
         let turn = {
-            let mut names = self.0.lock();
+            let mut names = self.names.lock();
             if names.len() >= ALERTS_KNOWN && !names.contains_key(&key.sort) {
                 let idle = names.iter().filter(|(_, name)| Arc::strong_count(&name.turn) == 1);
                 let oldest = idle.min_by_key(|(_, name)| name.at).map(|(key, _)| key.clone());
@@ -216,11 +249,11 @@ impl Recent {
     }
 
     fn known(&self, key: &Key) -> Known {
-        self.0.lock().get(&key.sort).map(|name| name.known.clone()).unwrap_or_default()
+        self.names.lock().get(&key.sort).map(|name| name.known.clone()).unwrap_or_default()
     }
 
     fn keep(&self, key: &Key, known: &Known) {
-        let mut names = self.0.lock();
+        let mut names = self.names.lock();
         let name = names.entry(key.sort.clone()).or_default();
         (name.at, name.known) = (Some(Instant::now()), known.clone());
     }

@@ -3,7 +3,7 @@
 
 pub mod admit;
 mod hedge;
-pub(crate) mod known;
+pub mod known;
 pub mod marks;
 mod reply;
 mod thread;
@@ -251,8 +251,8 @@ async fn take_alert(app: &App, stream: &Stream, mut draft: Draft) -> Result<Resu
         return Ok(Err(draft.refused(Reject::new(Reason::NotData, "it holds no alert"))));
     };
     let key = known::key(&draft.source, &alert.name);
-    let names = Names { store: &*app.store, recent: &app.recent, clock: &app.clock };
-    let _turn = names.turn(&key).await;
+    let names = self::names(app);
+    let turn = names.turn(&key).await;
     let mut look = names.look(&key).await;
     if let Some(before) = look.known.duplicate(draft.event, draft.content) {
         return Ok(Ok(before.again(app.clock.now() > alert.expires.unwrap_or(Timestamp::MAX))));
@@ -278,17 +278,25 @@ async fn take_alert(app: &App, stream: &Stream, mut draft: Draft) -> Result<Resu
             Err(reject) => return Ok(Err(reject)),
         };
         look.known.add(&alert.thread, draft.content, &accepted);
-        while !names.keep(&key, &look).await {
-            look = names.look(&key).await;
-            if !look.store_answered() || look.known.clashes(draft.content, &accepted) {
-                break;
-            }
+        names.remember(&key, &look);
+        if app.recent.is_alone() {
+            let (app, told) = (app.clone(), accepted.clone());
+            app.tries.clone().spawn(async move {
+                let _turn = turn;
+                self::names(&app).keep(&key, look, draft.content, &told).await;
+            });
+            return Ok(Ok(accepted));
         }
+        look = names.keep(&key, look, draft.content, &accepted).await;
         if take == TAKES || !look.known.clashes(draft.content, &accepted) {
             return Ok(Ok(accepted));
         }
         take += 1;
     }
+}
+
+fn names(app: &App) -> Names<'_> {
+    Names { store: &*app.store, recent: &app.recent, clock: &app.clock }
 }
 
 /// Whoever reads a redriven alert must see that it is not news, whether or not it has expired [E4].

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::known::Names;
 use crate::app::App;
 use crate::decode::{Context, Format};
 use crate::limits::HEDGE;
@@ -118,7 +117,7 @@ fn named(source: &SourceId, body: &Bytes) -> Named {
 
 /// No instance has accepted a message of this name, as far as can be told in time: one that may be known is not new.
 async fn is_new(app: &App, source: &SourceId, name: &str) -> bool {
-    let names = Names { store: &*app.store, recent: &app.recent, clock: &app.clock };
+    let names = super::names(app);
     matches!(timeout(HEDGE, names.root(source, name)).await, Ok(Ok(None)))
 }
 

@@ -1,11 +1,15 @@
 //! What a sender is told of its alert, and which revision it becomes, whichever instance takes it [E5, S12].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use streammanager::app::App;
 use streammanager::dead;
 use streammanager::error::Reason;
+use streammanager::express::known::Recent;
 use streammanager::express::{Accepted, AcknowledgedBy, Verdict};
+use streammanager::faults::Fault;
 use streammanager::record::{EventId, ShapeTold, SourceId};
 use streammanager::schemas;
 use streammanager::sink::Written;
@@ -13,6 +17,7 @@ use streammanager_functions::confirm::Confirmation;
 use streammanager_tests::bodies::actual;
 use streammanager_tests::published::validator;
 use streammanager_tests::simulated::{Simulated, send_alert};
+use tokio::time::{Instant, sleep};
 
 use super::order::instance;
 use super::{TOPIC, accepted};
@@ -70,6 +75,41 @@ async fn s12_two_contents_at_once_in_two_instances_end_with_different_revisions(
     let last: Vec<Value> =
         published(&sim, TOPIC).into_iter().filter(|(revision, _)| *revision == 1).map(|(_, value)| value).collect();
     assert_eq!(last.len(), 1, "{last:?}");
+}
+
+/// Nobody else can have taken another content meanwhile, so the sender waits for one write less; the next start knows all.
+#[tokio::test(start_paused = true)]
+async fn f3_the_one_process_of_a_store_replies_before_it_notes_the_revision() {
+    const LATE: Duration = Duration::from_millis(30);
+    let sim = Simulated::new(45);
+    let key = sim.sender("butte").await;
+    let start = || App { recent: Arc::new(Recent::alone()), ..instance(&sim) };
+    let waited = async |app: &App, body: String| {
+        sleep(Duration::from_secs(5)).await;
+        sim.store_faults.script([Fault::Late(LATE); 20]);
+        let began = Instant::now();
+        let told = accepted(send_alert(app, &key, body).await);
+        assert_eq!((told.revision, told.duplicate), (0, false));
+        let waited = began.elapsed();
+        app.tries.ended().await;
+        sim.store_faults.quiet();
+        waited
+    };
+    let alone = start();
+    assert_eq!(waited(&alone, actual("A")).await + LATE, waited(&instance(&sim), actual("B")).await);
+
+    for app in [alone, start()] {
+        let told = accepted(send_alert(&app, &key, actual("A")).await);
+        assert_eq!((told.revision, told.duplicate), (0, true));
+    }
+    // What follows at once waits until the one before it is noted.
+    let app = start();
+    for (event, revision) in [("Warning", 1), ("Lifted", 2)] {
+        let told = accepted(send_alert(&app, &key, changed(json!({ "event": event }))).await);
+        assert_eq!((told.revision, told.warnings.len()), (revision, 0));
+    }
+    let told = accepted(send_alert(&instance(&sim), &key, changed(json!({ "event": "Order" }))).await);
+    assert_eq!(told.revision, 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use streammanager::app::{App, Seams};
+use streammanager::express::known::Recent;
 use streammanager::queue::QueueRef;
 use streammanager::record::hex;
 use streammanager::schedule::file::StreamsFile;
@@ -192,6 +193,7 @@ impl System {
         let sink: Arc<dyn Sink> = Arc::new(KafkaSink::connect(&KafkaSettings { groups, ..settings })?);
         let brokers = Brokers::of(sink.clone());
 
+        let recent = if backends.shared { Recent::default() } else { Recent::alone() };
         let world = App::new(
             Settings::local(),
             Seams {
@@ -204,6 +206,7 @@ impl System {
             clock,
             rng,
         );
+        let world = App { recent: Arc::new(recent), ..world };
         let (intake, work) = (CancellationToken::new(), CancellationToken::new());
         let mut kinesis = BTreeMap::new();
         for stream in &template.streams {

@@ -8,6 +8,7 @@ pub(crate) mod plain;
 pub(crate) mod poll;
 pub(crate) mod readings;
 mod system;
+pub(crate) mod trace;
 
 use std::path::{Path, PathBuf};
 

@@ -7,6 +7,8 @@ mod buffer;
 mod dead_letters;
 #[cfg(feature = "up")]
 mod operate;
+#[cfg(feature = "up")]
+mod trace;
 mod values;
 
 use std::path::PathBuf;
@@ -21,6 +23,8 @@ pub(crate) use buffer::*;
 pub(crate) use dead_letters::*;
 #[cfg(feature = "up")]
 pub(crate) use operate::*;
+#[cfg(feature = "up")]
+pub(crate) use trace::*;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -71,6 +75,12 @@ pub(crate) enum Command {
         after_help = "Example:\n  streammanager topics tail wildfire-nasa-firms --from-beginning --max 1 --json"
     )]
     Topics(TopicsCommand),
+    /// One record's whole way: observed, published, in our hands, queued, taken, in Kafka, each step with its time.
+    #[cfg(feature = "up")]
+    #[command(
+        after_help = "Example:\n  streammanager trace 0f6bb2a3f3c9d1f7a4f0a1c2b3d4e5f6\n  streammanager trace oes@butte.example,BUTTE-1"
+    )]
+    Trace(TraceArgs),
     /// Lists the audit log: refusals, grants, key changes.
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager audit list")]

@@ -1,6 +1,8 @@
 //! control: what operators ask and decide, over the HTTP API. Every route is one line of `ROUTES`; the API in front of it has
 //! matched the path and found out who asks.
 
+mod trace;
+
 use std::pin::Pin;
 use std::str::FromStr;
 
@@ -54,7 +56,7 @@ type Answer = Result<HttpResponse, ControlError>;
 type Handler = for<'a> fn(Asked<'a>) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// Every operator route.
-pub static ROUTES: [Route; 17] = [
+pub static ROUTES: [Route; 18] = [
     operators("GET", "/status", |asked| Box::pin(status(asked))),
     operators("GET", "/connectors", |asked| Box::pin(list_connectors(asked))),
     operators("POST", "/connectors", |asked| Box::pin(register_connector(asked))),
@@ -70,6 +72,7 @@ pub static ROUTES: [Route; 17] = [
     operators("GET", "/dead-letters/{id}", |asked| Box::pin(read_dead_letter(asked))),
     operators("POST", "/dead-letters/redrive", |asked| Box::pin(redrive_dead_letters(asked))),
     operators("POST", "/dead-letters/purge", |asked| Box::pin(purge_dead_letters(asked))),
+    operators("GET", "/trace", |asked| Box::pin(trace::trace(asked))),
     operators("GET", "/audit", |asked| Box::pin(read_audit(asked))),
     Route { method: "GET", path: "/schemas/{name}", auth: Auth::Public, handler: |asked| Box::pin(read_schema(asked)) },
 ];

@@ -11,6 +11,7 @@ use crate::express::known::Recent;
 use crate::express::tries::Tries;
 use crate::ingest::dedup::shard::Shards;
 use crate::ingest::room::Room;
+use crate::provenance::{Nowhere, Provenance};
 use crate::queue::Queue;
 use crate::schedule::lease::Leases;
 use crate::settings::Settings;
@@ -67,6 +68,8 @@ pub struct App {
     pub tries: Arc<Tries>,
     /// Which tiers take new records, as this process knows it [P6].
     pub room: Arc<Room>,
+    /// Where each record's steps are noted [O4].
+    pub provenance: Arc<dyn Provenance>,
     /// What this process has delivered.
     pub tally: Arc<Tally>,
 }
@@ -91,6 +94,7 @@ impl App {
             leases: Arc::default(),
             tries: Arc::default(),
             room: Arc::default(),
+            provenance: Arc::new(Nowhere),
             tally: Arc::default(),
         }
     }

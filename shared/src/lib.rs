@@ -27,6 +27,7 @@ pub mod dead;
 pub mod schemas;
 
 pub mod blobs;
+pub mod provenance;
 pub mod queue;
 pub mod sink;
 pub mod store;

@@ -36,6 +36,12 @@ pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
 /// Held in a file, and given up for deliveries when the disk is full nevertheless: forgetting 10,000 envelopes writes less,
 /// since the pages of one transaction are used again by the next but one.
 pub const DISK_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
+/// Notes of records' ways, two a record of some 40 bytes each: those of the last 10 million [O7].
+pub const PROVENANCE_BYTES: u64 = 1024 * 1024 * 1024;
+/// One file of them: the records of the one that is written are known in memory, 16 bytes each.
+pub const PROVENANCE_VOLUME_BYTES: u64 = 16 * 1024 * 1024;
+/// Notes that wait for the thread that writes them; of 5,000 records each, they are some 40 MB.
+pub const PROVENANCE_WAITING: usize = 256;
 /// One message of a queue, as SQS has it.
 pub const MESSAGE_BYTES: usize = 1024 * 1024;
 /// Messages in one send or receive call, as SQS has it.

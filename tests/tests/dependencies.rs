@@ -74,7 +74,7 @@ fn the_library_alone_links_no_backend() {
 }
 
 /// Rooms and files of the library below `App`: the seams, what is known without them, and what a process remembers.
-const BELOW_APP: [&str; 41] = [
+const BELOW_APP: [&str; 42] = [
     "aws",
     "blobs",
     "breaker",
@@ -105,6 +105,7 @@ const BELOW_APP: [&str; 41] = [
     "ingest/room",
     "ingest/validate",
     "limits",
+    "provenance",
     "queue",
     "record",
     "schedule/file",

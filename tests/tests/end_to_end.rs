@@ -100,9 +100,35 @@ async fn the_whole_path(start: Start, prefix: &str) {
         skip("readings over MQTT", "mosquitto_pub is not installed");
     }
     let detections = system.messages(&topic("wildfire-nasa-firms"), DETECTIONS);
+    for message in [&got[0], &got[1], &drills[0], &detections[0]] {
+        assert_traced(&system, message).await;
+    }
+    let (_, named) = system.control(Method::GET, "/trace?alert=test%40example.org%2CA1", None).await;
+    let told = &named["ways"][0]["accepted"][0]["event_id"];
+    assert_eq!((told, &named["ways"][0]["event_id"]), (&got[0]["value"]["event_id"], &got[0]["value"]["event_id"]));
+    let (status, unknown) = system.control(Method::GET, &format!("/trace?event={:032x}", 7), None).await;
+    assert_eq!((status, &unknown["error"]), (404, &json!("not_found")));
     assert_eq!(distinct(detections).len(), DETECTIONS);
     let (code, ledger) = system.stop();
     assert_eq!((code, &ledger["ledger"]["balanced"]), (0, &json!(true)), "{ledger}");
+}
+
+/// Its way leads to where it lies [O7]. The sink has it before its last step is noted.
+async fn assert_traced(system: &System, message: &Value) {
+    let path = format!("/trace?event={}", message["value"]["event_id"].as_str().unwrap());
+    let lies = json!({ "partition": message["partition"], "offset": message["offset"] });
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let (_, answer) = system.control(Method::GET, &path, None).await;
+        let steps = answer["ways"][0]["steps"].as_array().cloned().unwrap_or_default();
+        if let Some(last) = steps.iter().find(|step| step["sent"]["outcome"]["acknowledged"] == lies) {
+            assert_eq!(last["sent"]["observed_at"], message["value"]["observed_at"], "{last}");
+            assert_eq!(last["tier"], message["headers"]["priority"], "{last}");
+            return;
+        }
+        assert!(Instant::now() < end, "{message}: {answer}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// The first message of every event: a hedged alert may stand twice in the topic, under the same id [K6].

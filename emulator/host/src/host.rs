@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use streammanager::app::{App, Seams};
-use streammanager::embedded::FileBlobs;
-use streammanager::embedded::{Commits, Embedded, Options};
+use streammanager::embedded::{Commits, Embedded, FileBlobs, FolderProvenance, Options};
 use streammanager::error::BackendError;
 use streammanager::record::Tier;
 use streammanager::settings::Settings;
@@ -54,6 +53,7 @@ impl Host {
             clock,
             Rng::from_os().map_err(Failure::new)?,
         );
+        let app = App { provenance: Arc::new(FolderProvenance::open(data)?), ..app };
         Ok(Host { app, sink_away, embedded })
     }
 

@@ -419,6 +419,16 @@ pub(crate) enum BenchCommand {
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
     },
+    /// The time to find one record's way among those of many.
+    #[command(after_help = "Example:\n  streammanager bench trace --records 10000000")]
+    Trace {
+        /// Records whose ways are kept, with two steps each.
+        #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+        records: usize,
+        /// JSON lines.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
     /// The time to decide a record's tier, topic and throttle.
     #[command(after_help = "Example:\n  streammanager bench decide")]
     Decide {

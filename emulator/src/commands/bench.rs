@@ -34,6 +34,7 @@ pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
         BenchCommand::Readings { kafka, clients, readings, json } => {
             self::readings(&kafka, clients.max(1), readings, json).await
         }
+        BenchCommand::Trace { records, json } => trace(records, json).await,
         BenchCommand::Decide { records, json } => decide(records, json),
         BenchCommand::All { kafka, json } => {
             decide(10_000_000, json)?;
@@ -42,6 +43,7 @@ pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
                 express(&kafka, alerts, senders, json).await?;
             }
             self::readings(&kafka, 20, 300_000, json).await?;
+            trace(10_000_000, json).await?;
             orchestrated(&kafka, 10_000, 9, json).await
         }
     }
@@ -128,6 +130,19 @@ async fn through(host: &Host, body: &Bytes) -> Result<u64, Failure> {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Ok(ledger.accepted)
+}
+
+/// [O7]: one record's way among many.
+async fn trace(records: usize, as_json: bool) -> Result<Exit, Failure> {
+    let found = bench::trace::trace(records).await?;
+    if as_json {
+        println!("{}", json!({ "trace": found }))
+    } else {
+        let bench::trace::Found { records, kept_per_s, p50_ms, p99_ms, max_ms } = found;
+        println!("a record's way among {records}: p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, max {max_ms:.2} ms");
+        println!("kept, two steps a record: {kept_per_s:.0} records/s");
+    }
+    Ok(Exit::Done)
 }
 
 /// [F3]: alerts of several senders, ours and the naive program's in turns.

@@ -16,6 +16,8 @@ pub(crate) mod simulate;
 pub(crate) mod status;
 #[cfg(feature = "up")]
 pub(crate) mod topics;
+#[cfg(feature = "up")]
+pub(crate) mod trace;
 
 use streammanager::decode::{Format, sensor};
 use streammanager::record::SourceId;

@@ -100,7 +100,7 @@ fn waiting(status: &Value, tier: &str) -> u64 {
     ["visible", "in_flight", "delayed"].iter().filter_map(|part| depth[*part].as_u64()).sum()
 }
 
-fn seconds(value: &Value) -> String {
+pub(super) fn seconds(value: &Value) -> String {
     match value.as_f64() {
         None => "-".to_owned(),
         Some(seconds) if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),

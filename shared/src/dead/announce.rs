@@ -71,6 +71,7 @@ pub(super) async fn announce(
             tier: Tier::Low,
             dataschema: Topic::DEAD_LETTERS.schema_uri(&app.settings.schemas_url).into(),
             observed_at: letter.first_seen,
+            published_at: None,
             ingested_at: now,
             traceparent: traceparent.clone(),
             extra: Vec::new(),

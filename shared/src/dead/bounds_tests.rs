@@ -44,6 +44,7 @@ fn refused_by_the_broker(app: &App, source: &SourceId, n: u64) -> (Outgoing, Rea
         tier: Tier::Low,
         dataschema: "".into(),
         observed_at: now,
+        published_at: None,
         ingested_at: now,
         traceparent: Traceparent::new(app.rng.bytes(), app.rng.bytes()),
         extra: Vec::new(),

@@ -41,6 +41,7 @@ pub(super) struct Published {
     tier: Tier,
     dataschema: String,
     observed_at: Timestamp,
+    published_at: Option<Timestamp>,
     ingested_at: Timestamp,
     headers: Vec<(String, String)>,
     /// Base64 of the published value.
@@ -57,6 +58,7 @@ impl Published {
             tier: record.tier,
             dataschema: record.dataschema.to_string(),
             observed_at: record.observed_at,
+            published_at: record.published_at,
             ingested_at: record.ingested_at,
             headers: record.extra.clone(),
             value: BASE64.encode(&record.value),
@@ -96,6 +98,7 @@ impl Published {
             tier: self.tier,
             dataschema: self.dataschema.into(),
             observed_at: self.observed_at,
+            published_at: self.published_at,
             ingested_at: self.ingested_at,
             traceparent: Traceparent::new(rng.bytes(), rng.bytes()),
             extra: self.headers,

@@ -16,6 +16,7 @@ use crate::deliver::urgency::Urgency;
 use crate::error::BackendError;
 use crate::express::marks;
 use crate::limits::ENVELOPE_ZSTD_LEVEL;
+use crate::provenance::Note;
 use crate::queue::{Body, Message, QueueRef, Receipt, Settle, send_one};
 use crate::record::{Envelope, Outgoing, Tier};
 use crate::sink::{Lane, Sent};
@@ -116,6 +117,7 @@ async fn settle(
     outcomes: Vec<Sent>,
 ) -> Result<Worked, BackendError> {
     let latency = app.clock.since(held.envelope.accepted_at);
+    witness(app, &held, &records, &outcomes);
     let (mut remainder, mut refused) = (Vec::new(), Vec::new());
     let mut topics: BTreeMap<&str, u64> = BTreeMap::new();
     for (record, outcome) in records.iter().zip(outcomes) {
@@ -152,6 +154,28 @@ async fn settle(
     app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
     left(&*app.store, held.thread.as_deref(), held.envelope.id).await?;
     Ok(Worked::Settled { records: (records.len() - remainder.len()) as u64 })
+}
+
+/// Tells the ledger of latencies [O4]. A try of which the sink took nothing is no step: in an outage it would be made for hours.
+fn witness(app: &App, held: &Held, records: &[Outgoing], outcomes: &[Sent]) {
+    if outcomes.iter().all(|outcome| matches!(outcome, Sent::Retry(_))) {
+        return;
+    }
+    let (envelope, now) = (&held.envelope, app.clock.now());
+    let taken = now - held.taken_at.elapsed();
+    let stage =
+        |stage| metrics::histogram!("stream_stage_seconds", "priority" => envelope.tier.name(), "stage" => stage);
+    let seconds = |from: Timestamp, to: Timestamp| to.duration_since(from).as_secs_f64().max(0.0);
+    let (published, fetched) = (stage("published"), stage("fetched"));
+    for (record, _) in records.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_acked()) {
+        if let Some(at) = record.published_at {
+            published.record(seconds(record.observed_at, at));
+        }
+        fetched.record(seconds(record.published_at.unwrap_or(record.observed_at), record.ingested_at));
+    }
+    stage("waited").record_many(seconds(envelope.accepted_at, taken), records.len());
+    stage("sent").record_many(seconds(taken, now), records.len());
+    app.provenance.note(Note::sent(envelope, records.iter().zip(outcomes), held.receives, taken, now));
 }
 
 /// The queue has forgotten the envelope: no message of its thread waits for it any more [E4].

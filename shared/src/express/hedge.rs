@@ -21,9 +21,11 @@ use crate::breaker::shared;
 use crate::error::{BackendError, Reason};
 use crate::ingest;
 use crate::limits::{COPY_DELAY, HEDGE};
+use crate::provenance::Note;
 use crate::queue::{Body, Message, send_one};
 use crate::record::{Envelope, Outgoing, Stream, Tier};
 use crate::sink::{Lane, Sent, Written};
+use crate::time::Timestamp;
 
 /// Where the record is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,10 +44,17 @@ const LEVEL: i32 = 1;
 /// record is durable: the rest of the work goes on among `app.tries`.
 pub(super) async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result<Durable, BackendError> {
     let (tell, heard) = oneshot::channel();
-    let (own, stream) = (app.clone(), stream.clone());
+    let (own, stream, envelope) = (app.clone(), stream.clone(), envelope(app, stream, &record)?);
     app.tries.spawn(async move {
-        let sender = Sender { app: &own, stream: &stream, revision: record.revision, tell: Some(tell) };
-        hedged(&own, &stream, record, sender).await;
+        let sender = Sender {
+            app: &own,
+            stream: &stream,
+            envelope: &envelope,
+            record: &record,
+            began: own.clock.now(),
+            tell: Some(tell),
+        };
+        hedged(&own, &envelope, &record, sender).await;
         // What this try has shown is told before an invocation ends.
         shared::exchange(&own.breakers, &*own.store, &own.clock).await;
     });
@@ -56,7 +65,10 @@ pub(super) async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result
 struct Sender<'a> {
     app: &'a App,
     stream: &'a Stream,
-    revision: u32,
+    /// What the queue gets, if it gets anything.
+    envelope: &'a Envelope,
+    record: &'a Outgoing,
+    began: Timestamp,
     tell: Option<oneshot::Sender<Result<Durable, BackendError>>>,
 }
 
@@ -65,33 +77,41 @@ impl Sender<'_> {
     fn hears(&mut self, outcome: Result<Durable, BackendError>) {
         let Some(tell) = self.tell.take() else { return };
         if matches!(outcome, Ok(Durable::Broker(_) | Durable::Queue)) {
-            self.app.tally.accepted(1, u64::from(self.revision > 0));
+            self.app.tally.accepted(1, u64::from(self.record.revision > 0));
             ingest::count_processed(&self.stream.source, 1);
+        }
+        if matches!(outcome, Ok(Durable::Queue)) {
+            let noted = std::iter::once((self.record.event.short(), self.record.revision));
+            self.app.provenance.note(Note::queued(self.envelope, noted, self.app.clock.now()));
         }
         // The sender may have hung up.
         let _ = tell.send(outcome);
     }
+
+    /// The broker alone delivers it.
+    fn delivered(&self, outcome: &Sent) {
+        let (app, record) = (self.app, self.record);
+        app.tally.express(record.topic.name(), app.clock.since(record.ingested_at));
+        let tried = std::iter::once((record, outcome));
+        app.provenance.note(Note::sent(self.envelope, tried, 0, self.began, app.clock.now()));
+    }
 }
 
-async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender<'_>) {
-    let envelope = match envelope(app, stream, &record) {
-        Ok(envelope) => envelope,
-        Err(problem) => return sender.hears(Err(problem)),
-    };
+async fn hedged(app: &App, envelope: &Envelope, record: &Outgoing, mut sender: Sender<'_>) {
     // A store that is away, or slow, must not hold up an alert: then order within the thread is best effort.
     let queued = timeout(HEDGE, marks::thread_is_queued(&*app.store, &record.key));
     let (waits, ()) = futures::join!(queued, shared::exchange(&app.breakers, &*app.store, &app.clock));
     let thread_waits = waits.is_ok_and(|waits| waits.unwrap_or(false));
     let under_way = if thread_waits { None } else { app.tries.begin(envelope.id) };
     if under_way.is_none() || !app.breakers.lane(Lane::Critical).admit() {
-        return sender.hears(queue(app, &envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
+        return sender.hears(queue(app, envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
     }
-    let broker = attempt(app, &record);
+    let broker = attempt(app, record);
     tokio::pin!(broker);
     let outcome = match timeout(HEDGE, &mut broker).await {
         Ok(outcome) => outcome,
         Err(_) => {
-            let copy = queue(app, &envelope, &record.key, COPY_DELAY);
+            let copy = queue(app, envelope, &record.key, COPY_DELAY);
             tokio::pin!(copy);
             let (outcome, copied) = tokio::select! { biased;
                 outcome = &mut broker => {
@@ -109,7 +129,7 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
                 }
             };
             if copied.is_ok() {
-                return both(app, &envelope, &record, outcome, sender).await;
+                return both(app, envelope, record, outcome, sender).await;
             }
             outcome
         }
@@ -117,11 +137,11 @@ async fn hedged(app: &App, stream: &Stream, record: Outgoing, mut sender: Sender
     match outcome {
         Sent::Acked(written) => {
             sender.hears(Ok(Durable::Broker(written)));
-            delivered(app, &record);
+            sender.delivered(&outcome);
         }
         Sent::Refused(reason, detail) => sender.hears(Ok(Durable::Refused(reason, detail))),
         Sent::Retry(_) => {
-            sender.hears(queue(app, &envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
+            sender.hears(queue(app, envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
         }
     }
 }
@@ -137,7 +157,7 @@ async fn both(app: &App, envelope: &Envelope, record: &Outgoing, outcome: Sent, 
     metrics::counter!("stream_express_hedged_total", "broker" => name).increment(1);
     match outcome {
         Sent::Acked(_) if marks::make_void(&*app.store, &app.clock, envelope.id, &record.key).await => {
-            delivered(app, record)
+            sender.delivered(&outcome)
         }
         // Its copy cannot be made void: it is a visible duplicate, and counts when it is delivered [K6].
         Sent::Acked(_) => app.tally.repeated(1),
@@ -156,10 +176,6 @@ async fn attempt(app: &App, record: &Outgoing) -> Sent {
     let outcome = sent.unwrap_or_else(|| Sent::Retry("the sink gave no outcome".into()));
     app.breakers.lane(Lane::Critical).record(!matches!(outcome, Sent::Retry(_)));
     outcome
-}
-
-fn delivered(app: &App, record: &Outgoing) {
-    app.tally.express(record.topic.name(), app.clock.since(record.ingested_at));
 }
 
 fn envelope(app: &App, stream: &Stream, record: &Outgoing) -> Result<Envelope, BackendError> {

@@ -95,6 +95,17 @@ impl Known {
     }
 }
 
+/// What each accepted content of a message became, in its order; `name`: `sender,identifier`. Nothing for one that is not known.
+///
+/// # Errors
+/// When the store is away, or what it holds cannot be read.
+pub async fn accepted(store: &dyn Store, source: &SourceId, name: &str) -> Result<Vec<Accepted>, BackendError> {
+    let Some(item) = store.get(&key(source, name)).await? else { return Ok(Vec::new()) };
+    let known: Known = serde_json::from_slice(&item.value)
+        .map_err(|e| BackendError::Fatal(format!("what is known of alert {name} cannot be read: {e}")))?;
+    Ok(known.contents.into_iter().map(|content| content.accepted).collect())
+}
+
 /// One sender's message names mean nothing under another source id.
 pub(super) fn key(source: &SourceId, name: &str) -> Key {
     Key::new("express/known", format!("{source}/{}", thread_hash(name)))
@@ -200,8 +211,10 @@ impl Names<'_> {
                 tracing::warn!(%problem, "neither another instance nor the next start will know of this alert");
                 true
             }
+            // Begun, it goes on, and nobody but this process could miss it meanwhile.
+            Err(_) if self.recent.is_alone() => true,
             Err(_) => {
-                tracing::warn!("another instance may not know of this alert yet: the store did not answer in time");
+                tracing::warn!("another instance may not know of this alert: the store did not answer in time");
                 true
             }
         }

@@ -22,6 +22,7 @@ use crate::dead::Buried;
 use crate::decode::Row;
 use crate::error::{BackendError, Reason, Reject};
 use crate::limits::{LONGEST_EXPECTED_WAIT, QUEUE_BATCH};
+use crate::provenance::Note;
 use crate::queue::{Body, Message, SendError};
 use crate::record::{Draft, Envelope, Record, SourceId, Stream, Tier, Traceparent, WhenFull};
 use crate::sources::{self, DRILL};
@@ -131,6 +132,10 @@ pub(crate) async fn queue_one(app: &App, stream: &Stream, record: &Record) -> Re
         return Ok(Err(rejected.into_reject()));
     }
     send(app, stream, &envelopes).await.failure?;
+    for packed in &envelopes {
+        let noted = packed.ids.iter().map(|id| (id.key, id.revision));
+        app.provenance.note(Note::queued(&packed.envelope, noted, app.clock.now()));
+    }
     app.tally.accepted(1, u64::from(record.revision > 0));
     count_processed(&record.draft.source, 1);
     Ok(Ok(()))

@@ -155,6 +155,7 @@ fn described(
         tier: record.tier,
         dataschema,
         observed_at: record.draft.observed_at,
+        published_at: record.draft.published_at,
         ingested_at: record.ingested_at,
         traceparent,
         extra,

@@ -40,6 +40,8 @@ pub struct Outgoing {
     pub dataschema: Arc<str>,
     /// When it happened, by the source; `ce_time`.
     pub observed_at: Timestamp,
+    /// When the source published it, if it says so [O4].
+    pub published_at: Option<Timestamp>,
     /// Also the Kafka timestamp [K5].
     pub ingested_at: Timestamp,
     /// The trace that it belongs to [O5].
@@ -128,6 +130,7 @@ struct Packed<'a> {
     event: &'a [u8],
     revision: u32,
     observed_ms: i64,
+    published_ms: Option<i64>,
     ingested_ms: i64,
     #[serde(borrow)]
     extra: Vec<(&'a str, &'a str)>,
@@ -167,7 +170,7 @@ fn decompress(packed: &[u8], plain_bytes: usize) -> io::Result<Vec<u8>> {
 
 /// Layout version, the first byte of an encoded envelope. The CRC-32C of everything behind it follows in four bytes, little
 /// endian: bytes that a disk or a wire damaged are known as such before anything is read from them [Q1].
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// Bytes before what the checksum covers.
 const PREAMBLE: usize = 5;
 /// Room for a head: ids of 64 characters at most, a trace of 55, numbers.
@@ -196,6 +199,7 @@ impl Envelope {
                 event: record.event.as_bytes(),
                 revision: record.revision,
                 observed_ms: record.observed_at.as_millisecond(),
+                published_ms: record.published_at.map(Timestamp::as_millisecond),
                 ingested_ms: record.ingested_at.as_millisecond(),
                 extra: record.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
                 value: &record.value,
@@ -247,6 +251,7 @@ impl Envelope {
                 tier: self.tier,
                 dataschema,
                 observed_at: Timestamp::from_millisecond(packed.observed_ms).map_err(|e| bad(&e))?,
+                published_at: packed.published_ms.map(Timestamp::from_millisecond).transpose().map_err(|e| bad(&e))?,
                 ingested_at: Timestamp::from_millisecond(packed.ingested_ms).map_err(|e| bad(&e))?,
                 traceparent: self.traceparent.clone(),
                 extra: packed.extra.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
@@ -353,6 +358,7 @@ mod tests {
             tier: Tier::Critical,
             dataschema: Topic::CRITICAL_ALERTS.schema_uri("urn:x:").into(),
             observed_at: at,
+            published_at: Some(at),
             ingested_at: at,
             traceparent: Traceparent::new([1; 16], [2; 8]),
             extra: vec![("status".into(), "Actual".into())],

@@ -71,6 +71,7 @@ pub fn record(law: &str, n: usize) -> Outgoing {
         tier: Tier::High,
         dataschema: Topic::NASA_FIRMS.schema_uri(SCHEMAS).into(),
         observed_at: ingested_at,
+        published_at: None,
         ingested_at,
         traceparent: Traceparent::new([1; 16], [2; 8]),
         extra: vec![("law".into(), law.into())],

@@ -99,7 +99,7 @@ async fn buffer(State(api): State<Arc<Api>>, uri: Uri, headers: HeaderMap) -> Re
         return unauthorised();
     }
     let Some(at_work) = api.rooms.place(false) else { return busy() };
-    let thorough = query_parameters(uri.query().unwrap_or_default()).get("verify") == Some(&"true");
+    let thorough = query_parameters(uri.query().unwrap_or_default()).get("verify").is_some_and(|value| value == "true");
     let (data, folder) = (api.data.clone(), api.folder.clone());
     // It reads the whole folder.
     let read = tokio::task::spawn_blocking(move || {
@@ -235,9 +235,14 @@ fn event(
     event
 }
 
-/// Values are ids here: percent-encoding is not needed and left as it is.
-fn query_parameters(query: &str) -> BTreeMap<&str, &str> {
-    query.split('&').filter_map(|pair| pair.split_once('=')).collect()
+/// As API Gateway gives them: decoded, those of one name joined by commas [L5].
+fn query_parameters(query: &str) -> BTreeMap<String, String> {
+    let mut parameters = BTreeMap::<String, String>::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let joined = parameters.entry(name.into_owned());
+        joined.and_modify(|before| *before = format!("{before},{value}")).or_insert_with(|| value.into_owned());
+    }
+    parameters
 }
 
 fn answer(response: HttpResponse) -> Response {
@@ -249,4 +254,16 @@ fn answer(response: HttpResponse) -> Response {
         }
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l5_parameters_come_decoded_and_those_of_one_name_joined() {
+        let got = query_parameters("alert=oes%40butte.example%2CZONE+1&max=2&id=a&id=b&empty=&bare");
+        let want = [("alert", "oes@butte.example,ZONE 1"), ("bare", ""), ("empty", ""), ("id", "a,b"), ("max", "2")];
+        assert_eq!(got, want.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
 }

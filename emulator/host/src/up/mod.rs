@@ -28,9 +28,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use serde_json::json;
 use streammanager::app::{App, Seams};
+use streammanager::embedded::FolderProvenance;
 use streammanager::express::known::Recent;
 use streammanager::queue::QueueRef;
 use streammanager::record::hex;
@@ -206,7 +207,8 @@ impl System {
             clock,
             rng,
         );
-        let world = App { recent: Arc::new(recent), ..world };
+        let provenance = Arc::new(FolderProvenance::open(&args.data)?);
+        let world = App { recent: Arc::new(recent), provenance, ..world };
         let (intake, work) = (CancellationToken::new(), CancellationToken::new());
         let mut kinesis = BTreeMap::new();
         for stream in &template.streams {
@@ -232,6 +234,9 @@ impl System {
         // Before anything runs that counts.
         let metrics = PrometheusBuilder::new()
             .set_buckets(LATENCY_BUCKETS)
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Full("stream_stage_seconds".into()), STAGE_BUCKETS)
+            })
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(|e| Failure::new(format!("metrics: {e}")))?;
         let triggers = Triggers {
@@ -394,6 +399,9 @@ impl System {
 /// Seconds; from an alert's fraction of a millisecond to LOW's minute.
 const LATENCY_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Seconds; from a send's milliseconds to an archive's age.
+const STAGE_BUCKETS: &[f64] = &[0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0];
 
 /// Starts what the template's triggers say.
 struct Triggers<'a> {

@@ -46,6 +46,7 @@ fn envelope(tier: Tier, n: u64, rng: &Rng) -> Bytes {
         tier,
         dataschema: "urn:x".into(),
         observed_at: now(),
+        published_at: None,
         ingested_at: now(),
         traceparent: trace.clone(),
         extra: Vec::new(),

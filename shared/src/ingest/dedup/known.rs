@@ -22,7 +22,7 @@ pub enum Judged {
 pub struct Mark {
     pub(super) source: SourceId,
     pub(super) hour: i64,
-    pub(super) key: u64,
+    pub(crate) key: u64,
     pub(super) content: u32,
     pub(super) rank: u8,
     /// The revision that it has.

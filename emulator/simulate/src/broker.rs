@@ -11,15 +11,18 @@ use streammanager::error::{BackendError, Reason};
 use streammanager::limits::{ASK_FOR_RETURN, TRY};
 use streammanager::record::{Outgoing, Topic};
 use streammanager::sink::{Lane, Position, Sent, Sink, TopicReport, TopicState, Written};
-use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{sleep, timeout};
 
 use crate::dice::Dice;
 use crate::judge::Judge;
 use crate::lies::Lie;
 
+/// Longer than a breaker waits before its probe.
+const NOBODY_COMES: Duration = Duration::from_secs(120);
+
 /// How the broker is; the default is well.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Health {
     /// Nobody answers.
     pub away: bool,
@@ -41,6 +44,7 @@ pub(crate) struct Broker {
     lie: Option<Lie>,
     health: Mutex<Health>,
     next_offsets: Mutex<BTreeMap<(Topic, i32), i64>>,
+    stored: Notify,
 }
 
 /// The broker as one process reaches it.
@@ -51,19 +55,32 @@ pub(crate) struct Client {
 
 impl Broker {
     pub(crate) fn new(judge: Judge, dice: Dice, lie: Option<Lie>) -> Arc<Broker> {
-        Arc::new(Broker { judge, dice, lie, health: Mutex::default(), next_offsets: Mutex::default() })
+        Arc::new(Broker {
+            judge,
+            dice,
+            lie,
+            health: Mutex::default(),
+            next_offsets: Mutex::default(),
+            stored: Notify::new(),
+        })
     }
 
     pub(crate) fn set(&self, change: impl FnOnce(&mut Health)) {
-        let (before, after) = {
+        let (before, after, ill) = {
             let mut health = self.health.lock();
             let before = health.away;
             change(&mut health);
-            (before, health.away)
+            (before, health.away, *health != Health::default())
         };
+        self.judge.broker_is_ill(ill);
         if before != after {
             self.judge.broker_is_away(after);
         }
+    }
+
+    /// Comes back when the next record of a bulk tier is stored, or when nobody brings one for minutes.
+    pub(crate) async fn takes_something(&self) {
+        let _ = timeout(NOBODY_COMES, self.stored.notified()).await;
     }
 
     fn health(&self) -> Health {
@@ -76,6 +93,9 @@ impl Broker {
         let next = offsets.entry((record.topic, partition)).or_default();
         *next += 1;
         self.judge.stored(record);
+        if Lane::of(record.tier) == Lane::Bulk {
+            self.stored.notify_waiters();
+        }
         Written { partition, offset: *next - 1 }
     }
 

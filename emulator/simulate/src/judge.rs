@@ -1,6 +1,8 @@
 //! What must never happen, checked while a run goes on: the judge hears of everything that is accepted, sent, stored and
 //! refused, and keeps what it finds wrong. The first violation ends the run, and so does a run that does not get on.
 
+mod repeats;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -12,6 +14,11 @@ use streammanager::record::{EventId, Outgoing, Tier, Topic};
 use streammanager::sink::Lane;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use ulid::Ulid;
+
+pub use repeats::Most;
+use repeats::Repeats;
+pub(crate) use repeats::UnderWay;
 
 /// One revision of one event.
 pub(crate) type Published = (EventId, u32);
@@ -41,6 +48,22 @@ struct Told {
     at: Instant,
 }
 
+struct Stored {
+    first: Instant,
+    last: Instant,
+    /// Of its content.
+    hash: u64,
+}
+
+/// What a fault puts in doubt while it lasts and for a while after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Doubts {
+    /// The order of threads is a best effort.
+    pub order: bool,
+    /// Records come twice without a crash.
+    pub repeats: bool,
+}
+
 #[derive(Default)]
 struct State {
     violation: Option<String>,
@@ -50,12 +73,18 @@ struct State {
     /// Accepted and not yet stored or refused.
     outstanding: BTreeMap<Published, Told>,
     accepted: u64,
-    /// What the broker has: when first, and the hash of its value.
-    stored: BTreeMap<Published, (Instant, u64)>,
+    /// What the broker has.
+    stored: BTreeMap<Published, Stored>,
     /// By what its source id begins with.
     events: BTreeMap<String, BTreeSet<EventId>>,
     repeats: u64,
+    after_crashes: Repeats,
     refused: BTreeSet<EventId>,
+    /// In rows that the disk damaged: each is published nevertheless, or set aside.
+    damaged: BTreeSet<Published>,
+    set_aside: u64,
+    /// Of each kind, since when what was published before may be published again: its seen-set was damaged.
+    forgot: BTreeMap<String, Instant>,
     /// Faults under way, and from when on nothing of them is left.
     faults: u32,
     calm_from: Option<Instant>,
@@ -81,6 +110,9 @@ pub(crate) struct Counts {
     pub accepted: u64,
     pub stored: u64,
     pub repeats: u64,
+    pub crashes: u64,
+    pub most: Most,
+    pub set_aside: u64,
     pub refused: u64,
     pub steps: u64,
     pub slowest: BTreeMap<Tier, Duration>,
@@ -128,10 +160,14 @@ impl Judge {
 
     pub(crate) fn counts(&self) -> Counts {
         let state = self.state();
+        let (crashes, most) = state.after_crashes.most();
         Counts {
             accepted: state.accepted,
             stored: state.stored.len() as u64,
             repeats: state.repeats,
+            crashes,
+            most,
+            set_aside: state.set_aside,
             refused: state.refused.len() as u64,
             steps: state.steps,
             slowest: state.slowest.clone(),
@@ -159,24 +195,41 @@ impl Judge {
         }
     }
 
-    /// `of_store`: the order of threads is a best effort meanwhile.
-    pub(crate) fn fault_begins(&self, of_store: bool) {
+    pub(crate) fn fault_begins(&self, doubts: Doubts) {
         let mut state = self.state();
         state.faults += 1;
-        state.disorders += u32::from(of_store);
-        if of_store {
+        if doubts.order {
+            state.disorders += 1;
             state.order_from = None;
+        }
+        if doubts.repeats {
+            state.after_crashes.other_begins();
         }
     }
 
-    pub(crate) fn fault_ends(&self, of_store: bool) {
+    pub(crate) fn fault_ends(&self, doubts: Doubts) {
         let mut state = self.state();
         state.faults -= 1;
-        state.disorders -= u32::from(of_store);
         state.calm_from = Some(Instant::now() + AFTERMATH);
-        if of_store && state.disorders == 0 {
-            state.order_from = state.calm_from;
+        if doubts.order {
+            state.disorders -= 1;
+            if state.disorders == 0 {
+                state.order_from = state.calm_from;
+            }
         }
+        if doubts.repeats {
+            state.after_crashes.other_ends(AFTERMATH);
+        }
+    }
+
+    /// A process, or all of them, died.
+    pub(crate) fn crashed(&self, under_way: UnderWay) {
+        self.state().after_crashes.crashed(under_way);
+    }
+
+    /// The broker loses acknowledgements, is slow, busy or away; or it is well.
+    pub(crate) fn broker_is_ill(&self, ill: bool) {
+        self.state().after_crashes.broker_is_ill(ill);
     }
 
     /// Everything is mended at once.
@@ -185,6 +238,7 @@ impl Judge {
         (state.faults, state.disorders) = (0, 0);
         state.calm_from = Some(Instant::now() + AFTERMATH);
         state.order_from = state.calm_from;
+        state.after_crashes.mended(AFTERMATH);
     }
 
     /// The broker's outage is all that is wrong, and somebody is on duty.
@@ -206,6 +260,7 @@ impl Judge {
     /// A backend told the engine that this is durable.
     pub(crate) fn accepted(&self, published: Published, tier: Tier) {
         let mut state = self.state();
+        // What the disk damaged may be accepted once more, from a source that says it again.
         if state.stored.contains_key(&published) || state.outstanding.contains_key(&published) {
             return;
         }
@@ -213,6 +268,32 @@ impl Judge {
         if !state.refused.contains(&published.0) {
             state.outstanding.insert(published, Told { tier, at: Instant::now() });
         }
+    }
+
+    /// The queue has this record in this envelope.
+    pub(crate) fn queued(&self, published: Published, envelope: Ulid) {
+        self.state().after_crashes.queued(published, envelope);
+    }
+
+    /// The disk damaged a row that holds these.
+    pub(crate) fn damaged(&self, records: impl IntoIterator<Item = Published>) {
+        self.state().damaged.extend(records);
+    }
+
+    /// The damaged row is a dead letter: what it held and was not published otherwise goes no further.
+    pub(crate) fn set_aside(&self, records: &[(Published, String)]) {
+        let mut state = self.state();
+        for (published, kind) in records {
+            if state.outstanding.remove(published).is_some() {
+                state.set_aside += 1;
+                state.events.entry(kind.clone()).or_default().insert(published.0);
+            }
+        }
+    }
+
+    /// What was known of sources of this kind is damaged.
+    pub(crate) fn forgot(&self, kind: &str) {
+        self.state().forgot.insert(kind.to_owned(), Instant::now());
     }
 
     /// The broker said so: a dead letter is all that remains of it.
@@ -263,18 +344,22 @@ impl Judge {
         let value = serde_json::from_slice::<serde_json::Value>(&record.value).unwrap_or_default();
         value["data"].to_string().hash(&mut hasher);
         let hash = hasher.finish();
-        match state.stored.get(&key).copied() {
-            Some((first, before)) => {
+        match state.stored.get(&key).map(|stored| (stored.first, stored.last, stored.hash)) {
+            Some((first, last, before)) => {
                 state.repeats += 1;
-                if calm.is_some_and(|from| from <= first) {
+                let forgotten = state.forgot.get(&kind(record)).is_some_and(|at| first < *at);
+                if calm.is_some_and(|from| from <= first) && !forgotten {
                     state.violated(format!("repeat: {key:?} was published twice although nothing was wrong"));
                 }
-                if before != hash && calm.is_some() {
+                if before != hash && calm.is_some() && !forgotten {
                     state.violated(format!("identity: {key:?} was published with two contents"));
                 }
+                let too_many = state.after_crashes.came_again(key, record.tier, last).filter(|_| !forgotten);
+                too_many.into_iter().for_each(|problem| state.violated(problem));
+                state.stored.insert(key, Stored { first, last: now, hash: before });
             }
             None => {
-                state.stored.insert(key, (now, hash));
+                state.stored.insert(key, Stored { first: now, last: now, hash });
                 state.events.entry(kind(record)).or_default().insert(record.event);
             }
         }
@@ -344,11 +429,19 @@ impl Judge {
     pub(crate) fn waiting(&self, tier: Tier, before: Instant) -> BTreeSet<Published> {
         let state = self.state();
         let waits = state.outstanding.iter().filter(|(_, told)| told.tier == tier && told.at < before);
-        waits.map(|(published, _)| *published).collect()
+        let sound = waits.filter(|(published, _)| !state.damaged.contains(*published));
+        sound.map(|(published, _)| *published).collect()
     }
 
     pub(crate) fn outstanding(&self) -> BTreeSet<Published> {
         self.state().outstanding.keys().copied().collect()
+    }
+
+    /// Of these, what must be somewhere, for no row that holds it was damaged.
+    pub(crate) fn sound(&self, mut records: BTreeSet<Published>) -> BTreeSet<Published> {
+        let state = self.state();
+        records.retain(|published| !state.damaged.contains(published));
+        records
     }
 
     /// Distinct events whose source id begins so, published or refused.
@@ -363,7 +456,8 @@ impl Judge {
     }
 }
 
-fn kind(record: &Outgoing) -> String {
+/// What its source id begins with.
+pub(crate) fn kind(record: &Outgoing) -> String {
     if record.topic == Topic::DEAD_LETTERS {
         // It tells of a record, and is none of its source.
         return "announcement".to_owned();

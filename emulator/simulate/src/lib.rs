@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub use judge::Most;
 pub use lies::Lie;
 pub use report::Report;
 use world::World;
@@ -29,6 +30,13 @@ pub struct Plan {
     pub lasts: Duration,
     /// A backend that lies: the judge must find it.
     pub lie: Option<Lie>,
+    /// The one kind of fault that strikes, by its name; `None`: all kinds.
+    pub only: Option<String>,
+}
+
+/// The names of all kinds of faults.
+pub fn faults() -> impl Iterator<Item = &'static str> {
+    weather::names()
 }
 
 /// Everything that was accepted is published within this time of the last fault.

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::world::World;
-use crate::{Lie, Plan};
+use crate::{Lie, Most, Plan};
 
 /// The outcome of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,6 +15,9 @@ pub struct Report {
     pub seed: u64,
     /// Simulated days.
     pub days: f64,
+    /// The one kind of fault that struck.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
     /// The lie that was planted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lie: Option<Lie>,
@@ -28,6 +31,12 @@ pub struct Report {
     pub published: u64,
     /// Published a second time, after a fault.
     pub repeated: u64,
+    /// Deaths of a process or of the whole host.
+    pub crashes: u64,
+    /// The most that came twice after one of them, while nothing else was wrong [K6].
+    pub repeated_after_a_crash: Most,
+    /// In rows that the disk damaged: dead letters [Q1].
+    pub set_aside: u64,
     /// Refused by the broker: dead letters.
     pub refused: u64,
     /// How often each kind of fault struck.
@@ -44,12 +53,16 @@ impl Report {
         Report {
             seed: plan.seed,
             days: plan.lasts.as_secs_f64() / 86_400.0,
+            only: plan.only.clone(),
             lie: plan.lie,
             violation: world.judge.violation(),
             offered: world.offered(),
             accepted: counts.accepted,
             published: counts.stored,
             repeated: counts.repeats,
+            crashes: counts.crashes,
+            repeated_after_a_crash: counts.most,
+            set_aside: counts.set_aside,
             refused: counts.refused,
             faults: world.struck.lock().clone(),
             longest_calm_wait_ms: counts
@@ -63,7 +76,8 @@ impl Report {
 
     /// The command that gives this run again.
     pub fn again(&self) -> String {
-        format!("streammanager simulate --seed {} --days {}", self.seed, self.days)
+        let only = self.only.as_ref().map(|only| format!(" --only '{only}'")).unwrap_or_default();
+        format!("streammanager simulate --seed {} --days {}{only}", self.seed, self.days)
     }
 }
 
@@ -74,6 +88,11 @@ impl fmt::Display for Report {
             ("accepted", self.accepted),
             ("published", self.published),
             ("repeated after a fault", self.repeated),
+            ("crashes", self.crashes),
+            ("most envelopes twice after one", self.repeated_after_a_crash.envelopes as u64),
+            ("most records twice after one", self.repeated_after_a_crash.records),
+            ("most alerts twice after one", self.repeated_after_a_crash.alerts as u64),
+            ("set aside, damaged by the disk", self.set_aside),
             ("refused by the broker", self.refused),
             ("calls", self.steps),
         ];

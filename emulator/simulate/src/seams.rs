@@ -69,9 +69,12 @@ impl WatchedQueue {
 
     fn accepted(&self, tier: Tier, message: &Message) {
         let Body::Binary(bytes) = &message.body else { return };
-        let Ok(records) = Envelope::decode(bytes).and_then(|envelope| envelope.unpack()) else {
+        let opened =
+            Envelope::decode(bytes).and_then(|envelope| envelope.unpack().map(|records| (envelope.id, records)));
+        let Ok((envelope, records)) = opened else {
             return self.around.judge.violated("the engine queued an envelope that nobody can read");
         };
+        records.iter().for_each(|record| self.around.judge.queued((record.event, record.revision), envelope));
         // An alert's acceptance is what its sender is told: this may be a copy of what the broker has.
         if tier != Tier::Critical {
             records.iter().for_each(|record| self.around.judge.accepted((record.event, record.revision), tier));

@@ -9,10 +9,11 @@ use streammanager::faults::Shares;
 use streammanager::record::Topic;
 use tokio::time::sleep;
 
+use crate::judge::Doubts;
 use crate::world::World;
 
 /// One kind of fault.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     BrokerAway,
     BrokerSlow,
@@ -24,7 +25,9 @@ enum Fault {
     QueueFlaky,
     StoreAway,
     StoreFlaky,
+    BitsTurned,
     ProcessKilled,
+    KilledWhileDraining,
     PowerCut,
     PowerCutInCommit,
     SyncFails,
@@ -37,7 +40,7 @@ enum Fault {
 use Fault::*;
 
 /// Each with its name in reports.
-const FAULTS: [(Fault, &str); 18] = [
+const FAULTS: [(Fault, &str); 20] = [
     (BrokerAway, "broker away"),
     (BrokerSlow, "broker slow"),
     (AcksLost, "acknowledgements lost"),
@@ -48,7 +51,9 @@ const FAULTS: [(Fault, &str); 18] = [
     (QueueFlaky, "queue flaky"),
     (StoreAway, "store away"),
     (StoreFlaky, "store flaky"),
+    (BitsTurned, "stored bits turned over"),
     (ProcessKilled, "process killed"),
+    (KilledWhileDraining, "killed while draining"),
     (PowerCut, "power cut"),
     (PowerCutInCommit, "power cut within a commit"),
     (SyncFails, "fsync failed, pages dropped"),
@@ -59,12 +64,15 @@ const FAULTS: [(Fault, &str); 18] = [
 ];
 
 impl Fault {
-    /// It can keep an instance from knowing what of a thread waits in the queue.
-    fn is_of_the_store(self) -> bool {
-        !matches!(
-            self,
-            BrokerAway | BrokerSlow | AcksLost | BrokerBusy | BrokerRefuses | NoLeader | DutyStolen | SourceAway
-        )
+    fn doubts(self) -> Doubts {
+        let of_the_broker = matches!(self, BrokerAway | BrokerSlow | AcksLost | BrokerBusy | BrokerRefuses | NoLeader);
+        let crash = matches!(self, ProcessKilled | KilledWhileDraining | PowerCut);
+        Doubts {
+            // It can keep an instance from knowing what of a thread waits in the queue.
+            order: !of_the_broker && !matches!(self, DutyStolen | SourceAway),
+            // The broker says itself how it is.
+            repeats: !of_the_broker && !crash && self != SourceAway,
+        }
     }
 }
 
@@ -83,14 +91,21 @@ pub(crate) async fn run(world: Arc<World>) {
 }
 
 fn draw(world: &World) -> (Fault, &'static str) {
-    FAULTS[world.dice.below(FAULTS.len() as u64) as usize]
+    let drawn = FAULTS[world.dice.below(FAULTS.len() as u64) as usize];
+    let only = world.only.as_deref().and_then(|only| FAULTS.into_iter().find(|(_, name)| *name == only));
+    only.unwrap_or(drawn)
+}
+
+/// The names of all kinds of faults.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    FAULTS.into_iter().map(|(_, name)| name)
 }
 
 async fn strike(world: &World, (fault, name): (Fault, &'static str)) {
     let seconds = |least, most| world.dice.between(Duration::from_secs(least), Duration::from_secs(most));
     *world.struck.lock().entry(name).or_default() += 1;
-    let of_store = fault.is_of_the_store();
-    world.judge.fault_begins(of_store);
+    let doubts = fault.doubts();
+    world.judge.fault_begins(doubts);
     match fault {
         BrokerAway => {
             // Most are short; some last for hours.
@@ -154,6 +169,32 @@ async fn strike(world: &World, (fault, name): (Fault, &'static str)) {
                 sleep(seconds(0, 20)).await;
             }
         }
+        BitsTurned => {
+            // While the broker is away, rows wait that can be damaged.
+            world.broker.set(|health| health.away = true);
+            sleep(seconds(30, 600)).await;
+            for _ in 0..=world.dice.below(4) {
+                world.turn_bits().await;
+            }
+            // What is in the program's memory is not read from the disk again before it starts again.
+            if !world.dice.once_in(4) {
+                world.restart().await;
+            }
+            world.broker.set(|health| health.away = false);
+            sleep(seconds(1, 60)).await;
+        }
+        KilledWhileDraining => {
+            world.broker.set(|health| health.away = true);
+            sleep(seconds(60, 1_800)).await;
+            world.broker.set(|health| health.away = false);
+            world.broker.takes_something().await;
+            sleep(Duration::from_millis(world.dice.below(30))).await;
+            if world.dice.once_in(2) {
+                world.restart().await;
+            } else {
+                world.power_cut(Duration::ZERO).await;
+            }
+        }
         PowerCut => {
             for _ in 0..=world.dice.below(3) {
                 world.power_cut(seconds(0, 120)).await;
@@ -198,7 +239,7 @@ async fn strike(world: &World, (fault, name): (Fault, &'static str)) {
             world.source.set_away(false);
         }
     }
-    world.judge.fault_ends(of_store);
+    world.judge.fault_ends(doubts);
 }
 
 /// How often each kind of fault struck.

@@ -12,7 +12,7 @@ use streammanager::app::{App, Seams};
 use streammanager::blobs::MemoryBlobs;
 use streammanager::control::connector::Registration;
 use streammanager::control::connectors;
-use streammanager::dead;
+use streammanager::dead::{self, DeadLetter};
 use streammanager::decode::Context;
 use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
 use streammanager::faults::Faults;
@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Plan;
 use crate::broker::{Broker, Client};
 use crate::dice::Dice;
-use crate::judge::{Judge, Published};
+use crate::judge::{Judge, Published, UnderWay, kind};
 use crate::lies::Lie;
 use crate::seams::{Surroundings, WatchedQueue, WatchedStore};
 use crate::traffic::{self, Firms, Offered, Shard, Thread};
@@ -52,6 +52,9 @@ const STARTS: usize = 1_000;
 const OFFERED_AGAIN: Duration = Duration::from_secs(2);
 /// Times that it is: a day.
 const OFFERS: usize = 40_000;
+
+/// Where the seen-set of the stream below lies.
+const SEEN_OF_DETECTIONS: &str = "seen/cal-fire/firms_viirs_snpp";
 
 const STREAMS: &str = "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    \
      tenant: cal-fire\n    interval: 60s\n    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}\n";
@@ -78,6 +81,12 @@ pub(crate) struct World {
     offered: Mutex<Offered>,
     /// Senders that are still at it.
     sending: Mutex<u64>,
+    /// Calls of handlers that take something in and have not ended.
+    under_way: Mutex<UnderWay>,
+    /// Rows that the disk damaged and that no dead letter has yet.
+    turned: Mutex<Vec<Turned>>,
+    /// The one kind of fault that strikes.
+    pub only: Option<String>,
     quiet: CancellationToken,
 }
 
@@ -86,6 +95,14 @@ struct Host {
     embedded: Option<Embedded>,
     processes: Vec<Process>,
     started: u64,
+}
+
+/// A row of which the disk turned a bit over.
+struct Turned {
+    /// As it stands there now.
+    bytes: bytes::Bytes,
+    /// What an envelope held, and what kind each is.
+    records: Vec<(Published, String)>,
 }
 
 #[derive(Clone)]
@@ -125,6 +142,9 @@ impl World {
             key: Mutex::default(),
             offered: Mutex::default(),
             sending: Mutex::default(),
+            under_way: Mutex::default(),
+            turned: Mutex::default(),
+            only: plan.only.clone(),
             quiet: CancellationToken::new(),
         });
         world.start().await;
@@ -227,6 +247,7 @@ impl World {
         let Some(embedded) = host.embedded.clone() else { return };
         let new = self.begin(&embedded, &mut host.started);
         if let Some(process) = host.processes.get_mut(at) {
+            self.judge.crashed(*self.under_way.lock());
             process.kill();
             *process = new;
         }
@@ -250,6 +271,7 @@ impl World {
                 // It is down already: another fault cut it off.
                 return;
             }
+            self.judge.crashed(*self.under_way.lock());
             disk();
         }
         sleep(down).await;
@@ -283,6 +305,33 @@ impl World {
         }
     }
 
+    /// One bit of what waits in a queue, or of what is known of the detections, is another on the disk.
+    pub(crate) async fn turn_bits(&self) {
+        let Some(embedded) = self.embedded() else { return };
+        let rng = self.dice.rng();
+        let turned = if self.dice.once_in(3) {
+            self.judge.forgot("firms");
+            embedded.turn_item(&self.disk, SEEN_OF_DETECTIONS, rng)
+        } else {
+            let tier = Tier::ALL[self.dice.below(4) as usize];
+            embedded.turn_body(&self.disk, self.settings.queues.tier(tier), rng)
+        };
+        let Some((was, is)) = turned else { return };
+        let records: Vec<(Published, String)> = Envelope::decode(&was)
+            .and_then(|envelope| envelope.unpack())
+            .into_iter()
+            .flatten()
+            .map(|record| ((record.event, record.revision), kind(&record)))
+            .collect();
+        self.judge.damaged(records.iter().map(|(published, _)| *published));
+        let mut rows = self.turned.lock();
+        match rows.iter_mut().find(|row| row.bytes == was) {
+            // A second bit of the same row.
+            Some(row) => row.bytes = is,
+            None => rows.push(Turned { bytes: is, records }),
+        }
+    }
+
     fn began(&self) -> Instant {
         self.judge.began()
     }
@@ -296,6 +345,7 @@ impl World {
             Box::pin(self.clone().minutes()),
             Box::pin(self.clone().ticks()),
             Box::pin(self.clone().hours()),
+            Box::pin(self.clone().damage()),
             Box::pin(self.clone().audits()),
             Box::pin(self.clone().passes()),
             Box::pin(self.clone().devices()),
@@ -332,13 +382,16 @@ impl World {
 
     async fn ticks(self: Arc<World>) {
         loop {
+            let world = &self;
             let done = self.invoke(|app| async move {
                 let queue = app.settings.queues.realtime_ticks.clone();
                 let Ok(given) = app.queue.receive(&queue, 1, Duration::from_secs(20)).await else { return false };
                 for delivery in given {
                     let Body::Text(body) = &delivery.body else { continue };
                     let event = json!({ "Records": [{ "messageId": delivery.id, "body": body }] });
+                    let taking = world.takes(|under_way| &mut under_way.bodies);
                     let answer = realtime::handle(&app, event).await.ok();
+                    drop(taking);
                     let answer: Option<BatchResponse> = answer.and_then(|answer| serde_json::from_value(answer).ok());
                     if answer.is_some_and(|answer| answer.batch_item_failures.is_empty()) {
                         // Otherwise it comes again.
@@ -360,6 +413,22 @@ impl World {
         }
     }
 
+    /// As the host's lookout does it.
+    async fn damage(self: Arc<World>) {
+        loop {
+            sleep(Duration::from_secs(10)).await;
+            let Some(embedded) = self.embedded() else { continue };
+            // What could not be buried now is buried next time.
+            let _ = self.invoke(|app| async move { dead::bury_damaged(&app, &embedded).await }).await;
+        }
+    }
+
+    /// Counts a body, or an alert, as under way until this is dropped.
+    fn takes(&self, what: fn(&mut UnderWay) -> &mut usize) -> Taking<'_> {
+        *what(&mut self.under_way.lock()) += 1;
+        Taking(self, what)
+    }
+
     async fn shard(self: Arc<World>, at: usize) {
         loop {
             sleep(Duration::from_millis(1_000 + self.dice.below(500))).await;
@@ -371,8 +440,10 @@ impl World {
             };
             let Some(last) = batch.last().map(|(number, _)| *number) else { continue };
             let records: Vec<Value> = batch.into_iter().map(|(_, record)| record).collect();
+            let taking = self.takes(|under_way| &mut under_way.bodies);
             let answer =
                 self.invoke(|app| async move { stream::handle(&app, json!({ "Records": records })).await }).await;
+            drop(taking);
             let Some(Ok(answer)) = answer else { continue };
             let Ok(answer) = serde_json::from_value::<BatchResponse>(answer) else { continue };
             let failed = answer.batch_item_failures.first().and_then(|item| item.item_identifier.parse().ok());
@@ -430,7 +501,9 @@ impl World {
             let mut taken = false;
             for _ in 0..OFFERS {
                 let offer = offer.clone();
+                let taking = self.takes(|under_way| &mut under_way.alerts);
                 let answer = self.invoke(|app| async move { express::handle(&app, offer).await }).await;
+                drop(taking);
                 if let Some(Ok(answer)) = answer
                     && answer.response["statusCode"] == 200
                 {
@@ -476,6 +549,7 @@ impl World {
 
     async fn load(&self, source: &SourceId, body: &bytes::Bytes) -> bool {
         for _ in 0..OFFERS {
+            let taking = self.takes(|under_way| &mut under_way.bodies);
             let taken = self.invoke(|app| async move {
                 let stream = Stream {
                     id: StreamId::new("archive").expect("an id"),
@@ -490,7 +564,9 @@ impl World {
                 let (mut seen, mut ledger) = (Seen::of_tenant(&stream.tenant), Ledger::default());
                 ingest(&app, &stream, &mut seen, &mut ledger, rows).await.is_ok()
             });
-            if taken.await == Some(true) {
+            let taken = taken.await;
+            drop(taking);
+            if taken == Some(true) {
                 return true;
             }
             sleep(OFFERED_AGAIN).await;
@@ -509,7 +585,7 @@ impl World {
 
     /// What was accepted is stored, refused, or in a queue; and only what the broker refused is a dead letter.
     pub(crate) async fn audit(&self) {
-        let outstanding = self.judge.outstanding();
+        let outstanding = self.judge.sound(self.judge.outstanding());
         let Some(embedded) = self.embedded() else { return };
         if !outstanding.is_empty() {
             let Some(queued) = self.queued(&embedded) else { return };
@@ -524,10 +600,19 @@ impl World {
                 Some(event) if !self.judge.was_refused(event) => {
                     self.judge.violated(format!("dead: {event} is a dead letter, and the broker never refused it"));
                 }
+                None if self.is_set_aside(&letter).await => {}
                 None => self.judge.violated(format!("dead: what was sound became a dead letter: {}", letter.detail)),
                 Some(_) => {}
             }
         }
+    }
+
+    /// Whether the letter holds a row that the disk damaged, as it stood there [Q1].
+    async fn is_set_aside(&self, letter: &DeadLetter) -> bool {
+        let Ok(Some(raw)) = dead::raw(&self.blobs, letter).await else { return false };
+        let rows = self.turned.lock();
+        let found = rows.iter().find(|row| row.bytes == raw && letter.stream.as_str() == "stray");
+        found.inspect(|row| self.judge.set_aside(&row.records)).is_some()
     }
 
     /// Everything that the tiers' queues hold; `None` while the disk cannot be read.
@@ -605,6 +690,15 @@ impl World {
         offered.insert("firms", self.source.made());
         offered.insert("iot", self.shards.lock().iter().map(Shard::put_so_far).sum());
         offered
+    }
+}
+
+/// See [`World::takes`].
+struct Taking<'a>(&'a World, fn(&mut UnderWay) -> &mut usize);
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        *self.1(&mut self.0.under_way.lock()) -= 1;
     }
 }
 

@@ -452,6 +452,9 @@ pub(crate) struct SimulateArgs {
     /// Simulated days with faults; fractions too.
     #[arg(long, default_value_t = 7.0)]
     pub days: f64,
+    /// Only this kind of fault strikes, over and over; it is named as in a report.
+    #[arg(long)]
+    pub only: Option<String>,
     /// One JSON object a seed.
     #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use streammanager_host::exit::{Exit, Failure};
-use streammanager_simulate::{Plan, Report, run as simulated};
+use streammanager_simulate::{Plan, Report, faults, run as simulated};
 
 use super::{print, say};
 use crate::cli::SimulateArgs;
@@ -15,9 +15,13 @@ const SAID_EVERY_HOURS: u64 = 24;
 pub(crate) async fn run(args: SimulateArgs) -> Result<Exit, Failure> {
     let lasts = Duration::try_from_secs_f64(args.days * 86_400.0)
         .map_err(|e| Failure::usage(format!("--days {}: {e}", args.days)))?;
+    let kinds: Vec<&str> = faults().collect();
+    if let Some(unknown) = args.only.as_deref().filter(|only| !kinds.contains(only)) {
+        return Err(Failure::usage(format!("--only {unknown}: the kinds of faults are {}", kinds.join(", "))));
+    }
     let mut violated = Vec::new();
     for seed in args.seed..args.seed.saturating_add(args.seeds) {
-        let plan = Plan { seed, lasts, lie: None };
+        let plan = Plan { seed, lasts, lie: None, only: args.only.clone() };
         let (began, quiet) = (Instant::now(), args.json);
         // It has a runtime of its own, whose clock is simulated.
         let running = tokio::task::spawn_blocking(move || {

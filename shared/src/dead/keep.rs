@@ -83,6 +83,19 @@ pub async fn bury_unreadable(app: &App, raw: Bytes, detail: String) -> Result<()
     stray(app, Allowance::Accepted, raw, Reject::new(Reason::NotData, detail)).await
 }
 
+/// Takes over what the disk of a data folder damaged: each such row becomes a dead letter, which people look at, and only then is
+/// it forgotten there.
+#[cfg(feature = "embedded")]
+pub async fn bury_damaged(app: &App, folder: &crate::embedded::Embedded) -> Result<(), BackendError> {
+    /// Rows taken over at a time.
+    const AT_ONCE: usize = 10;
+    for damaged in folder.damaged(AT_ONCE)? {
+        bury_unreadable(app, damaged.bytes, format!("{} was damaged on the disk", damaged.what)).await?;
+        folder.forget_damaged(damaged.number).await?;
+    }
+    Ok(())
+}
+
 async fn stray(app: &App, allowance: Allowance, raw: Bytes, reject: Reject) -> Result<(), BackendError> {
     let (source, stream) = (SourceId::new("stray").map_err(fatal)?, StreamId::new("stray").map_err(fatal)?);
     let tenant = TenantId::new("stray").map_err(fatal)?;

@@ -31,6 +31,8 @@ use crate::record::{EventId, Lineage, SourceId, StreamId, TenantId};
 use crate::store::{Item, Key, Store};
 use crate::time::Timestamp;
 pub(crate) use announce::Announcement;
+#[cfg(feature = "embedded")]
+pub use keep::bury_damaged;
 pub(crate) use keep::bury_refused;
 pub use keep::{bury_rejects, bury_stray, bury_unadmitted, bury_unreadable};
 pub use original::{Form, raw, sweep};

@@ -128,16 +128,17 @@ impl MemoryDisk {
         state.synced = state.bytes.clone();
     }
 
-    /// Puts `to` wherever `from` stands, behind everybody's back; they have the same length.
-    pub fn replace(&self, from: &[u8], to: &[u8]) {
+    /// Puts `to` wherever `from` stands, behind everybody's back; they have the same length. `false`: it stands nowhere.
+    pub fn turn(&self, from: &[u8], to: &[u8]) -> bool {
         let mut state = self.state();
-        let found: Vec<usize> =
-            state.bytes.windows(from.len()).enumerate().filter(|(_, w)| *w == from).map(|(at, _)| at).collect();
-        assert!(!found.is_empty(), "{from:?} is not on the disk");
-        for at in found {
-            state.bytes[at..at + to.len()].copy_from_slice(to);
+        let State { bytes, synced, .. } = &mut *state;
+        let mut found = false;
+        for medium in [bytes, synced] {
+            let places: Vec<usize> = memchr::memmem::find_iter(medium, from).collect();
+            places.iter().for_each(|&at| medium[at..at + to.len()].copy_from_slice(to));
+            found |= !places.is_empty();
         }
-        state.synced = state.bytes.clone();
+        found
     }
 
     /// As `proof.rs` proves a folder: what is not on the platter is let go of, and the rest is read.
@@ -150,7 +151,9 @@ impl MemoryDisk {
             |problem: &dyn fmt::Display| BackendError::Fatal(format!("the disk in memory fails again: {problem}"));
         state.sync().map_err(|e| failed(&e))?;
         state.read_the_platter();
-        if !salvage::read_bytes(state.bytes.clone(), &mut |_| {})?.is_sound() {
+        let read = salvage::read_bytes(state.bytes.clone(), &mut |_| {})?;
+        // A row that is not what was written is set aside by whoever meets it.
+        if read.last_commit_lost || !read.lost.is_empty() {
             return Err(failed(&"it does not hold what was written"));
         }
         state.marked = false;

@@ -6,6 +6,8 @@ mod damaged;
 mod database;
 #[cfg(feature = "testing")]
 mod disk;
+#[cfg(feature = "testing")]
+mod flips;
 mod guard;
 mod living;
 mod lock;

@@ -156,7 +156,7 @@ async fn q1_what_is_damaged_is_kept_with_its_bytes_until_somebody_takes_it_over(
     for text in ["sound", "to be damaged", "sound too"] {
         embedded.send(&at(), &[Message::now(Body::Text(text.into()))]).await.unwrap()[0].clone().unwrap();
     }
-    disk.replace(b"to be damaged", b"to be dAmaged");
+    assert!(disk.turn(b"to be damaged", b"to be dAmaged"));
     drop(embedded);
     let embedded = Embedded::on_disk(&disk, options(Commits::Inline)).unwrap();
     let got = embedded.receive(&at(), 10, Duration::ZERO).await.unwrap();

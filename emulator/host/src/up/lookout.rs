@@ -6,7 +6,6 @@ use std::time::Duration;
 use streammanager::app::App;
 use streammanager::dead;
 use streammanager::embedded::Embedded;
-use streammanager::error::BackendError;
 use streammanager::schedule::streams;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +17,6 @@ use super::reports::Reports;
 const LOOK: Duration = Duration::from_secs(1);
 /// Of a system about which there is nothing to say.
 const HEARTBEAT: Duration = Duration::from_secs(10 * 60);
-/// Damaged rows taken over at a time.
-const DAMAGED: usize = 10;
 
 pub(crate) struct Lookout {
     pub(crate) app: App,
@@ -40,7 +37,7 @@ impl Lookout {
             events.extend(said.heartbeat(totals.accepted, totals.delivered_in_all(), now));
             events.extend(self.reports.take());
             events.iter().for_each(|event| say(&event.line(at, self.json)));
-            if let Err(problem) = self.take_over_damage().await {
+            if let Err(problem) = dead::bury_damaged(&self.app, &self.folder).await {
                 tracing::warn!(%problem, "damaged rows are not yet among the dead letters");
             }
             // The last look is after the stop: what changed in between is said, too.
@@ -69,16 +66,6 @@ impl Lookout {
             }
         }
         standing
-    }
-
-    /// Damaged rows become dead letters, which people look at; only then are they forgotten here.
-    async fn take_over_damage(&self) -> Result<(), BackendError> {
-        for damaged in self.folder.damaged(DAMAGED)? {
-            let detail = format!("{} was damaged on the disk", damaged.what);
-            dead::bury_unreadable(&self.app, damaged.bytes, detail).await?;
-            self.folder.forget_damaged(damaged.number).await?;
-        }
-        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use streammanager_tests::chaos::broker::Which;
+use streammanager_tests::chaos::plan::Fault;
 use streammanager_tests::chaos::senders::Load;
 use streammanager_tests::chaos::{Setup, run};
 
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     let mut setup = Setup {
         which: Which::Kafka,
         seed: 1,
+        faults: Fault::ALL.to_vec(),
         kills: u64::MAX,
         time: Duration::from_secs(5 * 60),
         longest: Duration::from_secs(6),

@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod ledger;
 pub mod plan;
+pub mod recovery;
 pub mod relay;
 pub mod report;
 pub mod senders;
@@ -40,6 +41,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Setup {
     pub which: Which,
     pub seed: u64,
+    /// Of these the ones that are possible with this broker on this host.
+    pub faults: Vec<Fault>,
     /// Of `up`: the plan ends with the last of them, or when the time is over; each kind of fault comes once at least.
     pub kills: u64,
     pub time: Duration,
@@ -113,12 +116,19 @@ struct World {
 
 impl World {
     fn disturb(&mut self, setup: &Setup) {
-        let (begin, mut kills, possible) = (Instant::now(), 0, self.possible());
+        let (begin, mut kills, possible) = (Instant::now(), 0, self.possible(&setup.faults));
         let plan = Plan::new(setup.seed, &possible, setup.longest);
         for (number, step) in (1..).zip(plan) {
             sleep(step.flow);
             let began = Instant::now();
+            let disturbed = self.disturbs_broker(step.fault);
+            if disturbed {
+                self.watch.let_go();
+            }
             self.inflict(step.fault, step.hold);
+            if disturbed {
+                self.watch.take_up();
+            }
             self.told.disturbances.push(Disturbance { fault: step.fault, began, ended: Instant::now() });
             kills += u64::from(step.fault.kills_up());
             if setup.tells {
@@ -141,7 +151,7 @@ impl World {
     }
 
     /// What can be done to this broker on this host.
-    fn possible(&self) -> Vec<Fault> {
+    fn possible(&self, faults: &[Fault]) -> Vec<Fault> {
         use Fault::*;
         let possible = |fault: &Fault| match fault {
             KillBoth | KillBroker | FreezeBroker => !matches!(self.broker, Broker::Inside { .. }),
@@ -149,7 +159,17 @@ impl World {
             FillDisk => self.disk.is_some(),
             Kill | KillInFlight | FreezeUp | BurnCpu | KillIngest => true,
         };
-        Fault::ALL.into_iter().filter(possible).collect()
+        faults.iter().copied().filter(possible).collect()
+    }
+
+    /// Whether the broker goes, stands still or cannot be reached.
+    fn disturbs_broker(&self, fault: Fault) -> bool {
+        use Fault::*;
+        match fault {
+            KillInFlight | KillBoth | KillBroker | FreezeBroker | CutConnections | Silence => true,
+            Kill | FreezeUp => matches!(self.broker, Broker::Inside { .. }),
+            FillDisk | BurnCpu | KillIngest => false,
+        }
     }
 
     fn inflict(&mut self, fault: Fault, hold: Duration) {
@@ -315,9 +335,8 @@ impl World {
             self.told.violations.push(format!("the last life ends with {code} and {ledger}"));
         }
         let Told { disturbances, hits, redelivered, longest_settling, violations, .. } = self.told;
-        let counted = setup.settle_after == 1;
         let (seed, settling) = (setup.seed, longest_settling);
-        let run = Run { seed, began, disturbances, hits, looks, redelivered, settling, counted, letters, violations };
+        let run = Run { seed, began, disturbances, hits, looks, redelivered, settling, letters, violations };
         Report::of(run, &doors.accepted.lock(), arrivals)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -45,7 +45,7 @@ pub struct Arrivals {
     last: BTreeMap<Tier, Instant>,
     pub longest_gap: BTreeMap<Tier, Duration>,
     awaited: Option<Instant>,
-    /// From each kill to the first new record after it.
+    /// From each kill to the first new record after it [F5].
     pub flowing_again: Vec<Duration>,
 }
 
@@ -128,9 +128,67 @@ fn ce_id(message: &BorrowedMessage<'_>) -> u64 {
     hasher.finish()
 }
 
+/// The consumer, and the offset after the last record that it read of each partition. It is let go before the broker is
+/// disturbed, for what a client library makes of that is not what is tried here.
+struct Place {
+    broker: String,
+    consumer: Option<BaseConsumer>,
+    next: HashMap<(&'static str, i32), i64>,
+}
+
+impl Place {
+    fn take_up(&mut self) {
+        let consumer = consumer(&self.broker);
+        let mut partitions = TopicPartitionList::new();
+        for ((topic, partition), next) in &self.next {
+            partitions.add_partition_offset(topic, *partition, Offset::Offset(*next)).expect("an offset");
+        }
+        consumer.assign(&partitions).expect("they can be assigned");
+        self.consumer = Some(consumer);
+    }
+
+    /// Reads one record, if one comes soon; whether there was none.
+    fn read(&mut self, arrivals: &Mutex<Arrivals>) -> bool {
+        let Some(consumer) = &self.consumer else { return true };
+        match consumer.poll(Duration::from_millis(20)) {
+            Some(Ok(message)) => {
+                let (topic, next) = (message.topic(), message.offset() + 1);
+                arrivals.lock().take(topic, &message);
+                let topic = TOPICS.iter().find(|known| known.name() == topic).expect("one of ours").name();
+                self.next.insert((topic, message.partition()), next);
+                false
+            }
+            Some(Err(_)) => false,
+            None => true,
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        let Some(consumer) = &self.consumer else { return false };
+        self.next.iter().all(|((topic, partition), next)| {
+            let ends = consumer.fetch_watermarks(topic, *partition, Duration::from_secs(10));
+            ends.is_ok_and(|(_, end)| *next >= end)
+        })
+    }
+}
+
+fn consumer(broker: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", broker)
+        .set("group.id", "chaos")
+        .set("enable.auto.commit", "false")
+        .set("reconnect.backoff.max.ms", "200")
+        .set("fetch.wait.max.ms", "20")
+        // Records that the broker has lost are not passed over in silence.
+        .set("auto.offset.reset", "error")
+        .create()
+        .expect("a consumer")
+}
+
 /// Reads until it is told to stop, and then to the end.
 pub struct Watch {
     pub arrivals: Arc<Mutex<Arrivals>>,
+    place: Arc<Mutex<Place>>,
     stop: Arc<AtomicBool>,
     reading: JoinHandle<()>,
 }
@@ -138,40 +196,42 @@ pub struct Watch {
 impl Watch {
     /// Returns once the topics are there.
     pub fn start(broker: &str) -> Watch {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", broker)
-            .set("group.id", "chaos")
-            .set("enable.auto.commit", "false")
-            .set("reconnect.backoff.max.ms", "200")
-            .set("fetch.wait.max.ms", "20")
-            // Records that the broker has lost are not passed over in silence.
-            .set("auto.offset.reset", "error")
-            .create()
-            .expect("a consumer");
-        while !all_there(&consumer) {
+        let first = consumer(broker);
+        while !all_there(&first) {
             std::thread::sleep(Duration::from_millis(50));
         }
-        let mut partitions = TopicPartitionList::new();
-        for topic in TOPICS {
-            for partition in 0..topic.partitions() {
-                partitions.add_partition_offset(topic.name(), partition, Offset::Beginning).expect("an offset");
-            }
-        }
-        consumer.assign(&partitions).expect("they can be assigned");
+        let partitions = TOPICS.iter().flat_map(|topic| (0..topic.partitions()).map(|number| (topic.name(), number)));
+        let next = partitions.map(|partition| (partition, 0)).collect();
+        let mut place = Place { broker: broker.to_owned(), consumer: None, next };
+        place.take_up();
+        let place = Arc::new(Mutex::new(place));
         let (arrivals, stop) = (Arc::new(Mutex::new(Arrivals::default())), Arc::new(AtomicBool::new(false)));
-        let (into, stopped) = (arrivals.clone(), stop.clone());
+        let (from, into, stopped) = (place.clone(), arrivals.clone(), stop.clone());
         let reading = std::thread::spawn(move || {
             loop {
-                match consumer.poll(Duration::from_millis(50)) {
-                    Some(Ok(message)) => into.lock().take(message.topic(), &message),
-                    // The broker is away.
-                    Some(Err(_)) => {}
-                    None if stopped.load(Ordering::Relaxed) && at_end(&consumer) => return,
-                    None => {}
+                let mut place = from.lock();
+                let nothing = place.read(&into);
+                if nothing && stopped.load(Ordering::Relaxed) && place.is_at_end() {
+                    return;
+                }
+                let there = place.consumer.is_some();
+                MutexGuard::unlock_fair(place);
+                if !there {
+                    std::thread::sleep(Duration::from_millis(5));
                 }
             }
         });
-        Watch { arrivals, stop, reading }
+        Watch { arrivals, place, stop, reading }
+    }
+
+    /// The broker is going to be disturbed.
+    pub fn let_go(&self) {
+        self.place.lock().consumer = None;
+    }
+
+    /// The broker is there again.
+    pub fn take_up(&self) {
+        self.place.lock().take_up();
     }
 
     /// What was found up to the end of all topics. The broker is there, and nothing is written any more.
@@ -182,7 +242,8 @@ impl Watch {
     }
 }
 
-fn all_there(consumer: &BaseConsumer) -> bool {
+/// Whether every topic that is watched has its partitions.
+pub(super) fn all_there(consumer: &BaseConsumer) -> bool {
     let Ok(metadata) = consumer.fetch_metadata(None, Duration::from_secs(5)) else { return false };
     let there = |topic: &Topic| {
         metadata
@@ -191,16 +252,4 @@ fn all_there(consumer: &BaseConsumer) -> bool {
             .any(|t| t.name() == topic.name() && t.partitions().len() == topic.partitions() as usize)
     };
     TOPICS.iter().all(there)
-}
-
-fn at_end(consumer: &BaseConsumer) -> bool {
-    let positions = consumer.position().expect("positions of its own");
-    positions.elements().iter().all(|at| {
-        let ends = consumer.fetch_watermarks(at.topic(), at.partition(), Duration::from_secs(10));
-        match (ends, at.offset()) {
-            (Ok((_, end)), Offset::Offset(next)) => next >= end,
-            (Ok((begin, end)), _) => begin == end,
-            (Err(_), _) => false,
-        }
-    })
 }

@@ -53,6 +53,10 @@ pub(crate) enum Command {
     #[cfg(feature = "up")]
     #[command(after_help = "Example:\n  streammanager status")]
     Status(EndpointArgs),
+    /// The same with every stream's polls and what is delivered, again and again until Ctrl-C.
+    #[cfg(feature = "up")]
+    #[command(after_help = "Example:\n  streammanager top --interval 5s")]
+    Top(TopArgs),
     /// Registers, lists, starts and stops the polled streams of a running system.
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager streams status viirs-snpp")]

@@ -41,6 +41,8 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "up")]
         Command::Alerts(command) => commands::operate::alerts(command).await,
         #[cfg(feature = "up")]
+        Command::Top(args) => commands::top::top(args).await,
+        #[cfg(feature = "up")]
         Command::Trace(args) => commands::trace::trace(args).await,
         #[cfg(feature = "up")]
         Command::Audit(command) => commands::operate::audit(command).await,

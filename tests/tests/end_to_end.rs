@@ -95,6 +95,9 @@ async fn the_whole_path(start: Start, prefix: &str) {
         system.messages(&topic("wildfire-iot-sensors"), 1);
         let announced = system.messages(&topic("wildfire-dead-letters"), 1);
         assert_eq!(announced[0]["value"]["reason"], "bad_json");
+        let path = format!("/trace?event={}", announced[0]["headers"]["ce_subject"].as_str().unwrap());
+        let (_, answer) = system.control(Method::GET, &path, None).await;
+        assert_eq!(answer["ways"][0]["dead_letter"]["reason"], "bad_json", "{answer}");
         assert_eq!(system.count(&topic("wildfire-iot-sensors")), 1, "the same reading twice is published once [S12]");
     } else {
         skip("readings over MQTT", "mosquitto_pub is not installed");

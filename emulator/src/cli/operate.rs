@@ -119,6 +119,18 @@ fn url(text: &str) -> Result<String, &'static str> {
     }
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Time between two screens.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub interval: Duration,
+    /// Ends after so many screens.
+    #[arg(long, value_name = "N")]
+    pub screens: Option<usize>,
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+}
+
 // No doc comment: clap would show it as the description of the command. How a running system is reached.
 #[derive(Debug, Args)]
 pub(crate) struct EndpointArgs {

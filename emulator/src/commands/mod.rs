@@ -15,6 +15,8 @@ pub(crate) mod simulate;
 #[cfg(feature = "up")]
 pub(crate) mod status;
 #[cfg(feature = "up")]
+pub(crate) mod top;
+#[cfg(feature = "up")]
 pub(crate) mod topics;
 #[cfg(feature = "up")]
 pub(crate) mod trace;

@@ -43,38 +43,7 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
         }
         StreamsCommand::List { endpoint } => {
             let listed = call(&endpoint, Method::GET, "/streams", None).await?;
-            show(&endpoint, &listed, |listed| {
-                let mut rows = vec![
-                    [
-                        "stream",
-                        "every",
-                        "active",
-                        "last good poll",
-                        "next poll",
-                        "records",
-                        "failed",
-                        "polls",
-                        "last error",
-                    ]
-                    .map(str::to_owned)
-                    .to_vec(),
-                ];
-                rows.extend(items(&listed["streams"]).iter().map(|stream| {
-                    let fields = [
-                        "stream_id",
-                        "interval",
-                        "is_active",
-                        "last_success",
-                        "next_poll",
-                        "records_processed",
-                        "records_failed",
-                    ];
-                    let mut cells: Vec<String> = fields.iter().map(|field| cell(&stream[*field])).collect();
-                    cells.extend([fields_of(&stream["config"]), cell(&stream["last_error"])]);
-                    cells
-                }));
-                table(&rows)
-            })
+            show(&endpoint, &listed, streams_table)
         }
         StreamsCommand::Status { id, endpoint } => {
             let status = call(&endpoint, Method::GET, &format!("/streams/{id}"), None).await?;
@@ -91,6 +60,21 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
         StreamsCommand::Start { id, endpoint } => start_or_stop(&endpoint, &id, "start").await,
         StreamsCommand::Stop { id, endpoint } => start_or_stop(&endpoint, &id, "stop").await,
     }
+}
+
+/// Each registered stream with its last and its next poll.
+pub(super) fn streams_table(listed: &Value) -> Vec<String> {
+    let heads =
+        ["stream", "every", "active", "last good poll", "next poll", "records", "failed", "polls", "last error"];
+    let fields =
+        ["stream_id", "interval", "is_active", "last_success", "next_poll", "records_processed", "records_failed"];
+    let rows = items(&listed["streams"]).iter().map(|stream| {
+        let mut cells: Vec<String> = fields.iter().map(|field| cell(&stream[*field])).collect();
+        cells.extend([fields_of(&stream["config"]), cell(&stream["last_error"])]);
+        cells
+    });
+    let heads = heads.map(str::to_owned).to_vec();
+    table(&std::iter::once(heads).chain(rows).collect::<Vec<_>>())
 }
 
 async fn start_or_stop(endpoint: &EndpointArgs, id: &StreamId, action: &str) -> Result<Exit, Failure> {

@@ -21,7 +21,7 @@ pub(crate) async fn status(endpoint: EndpointArgs) -> Result<Exit, Failure> {
     show(&endpoint, &status, lines)
 }
 
-fn lines(status: &Value) -> Vec<String> {
+pub(super) fn lines(status: &Value) -> Vec<String> {
     let heads = ["tier", "waiting", "oldest", "expected wait", "longest possible", "longest seen"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for tier in Tier::ALL.map(Tier::name) {
@@ -41,14 +41,14 @@ fn lines(status: &Value) -> Vec<String> {
     lines.push(String::new());
     lines.push(format!("sink     alerts: breaker {}; other records: breaker {}", breaker("critical"), breaker("bulk")));
     lines.push(format!("streams  {} of {} active", status["streams"]["active"], status["streams"]["registered"]));
-    lines.push(match status["waits"]["at"].as_str() {
-        Some(at) => format!("waits    in messages and in the sink's time, as of {at}"),
-        None => "waits    not known yet: nobody has been on duty to deliver".to_owned(),
-    });
     lines.extend(items(&status["streams"]["waiting"]).iter().map(|stream| {
         let [id, until, because] = ["stream_id", "not_before", "because"].map(|field| cell(&stream[field]));
         format!("         {id} is not asked before {until}: {because}")
     }));
+    lines.push(match status["waits"]["at"].as_str() {
+        Some(at) => format!("waits    in messages and in the sink's time, as of {at}"),
+        None => "waits    not known yet: nobody has been on duty to deliver".to_owned(),
+    });
     lines.extend(items(&status["consumers"]["lags"]).iter().map(|lag| {
         let behind = match lag["records"].as_u64() {
             Some(0) => "has read everything".to_owned(),

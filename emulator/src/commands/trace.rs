@@ -69,6 +69,9 @@ fn revision_lines(revision: u64, steps: &[&Value]) -> Vec<String> {
     for step in steps {
         times.extend(step_lines(step));
     }
+    // One form, UTC with milliseconds: the texts compare as the times do. A batch is noted as queued when all of it is, and its
+    // first records may be delivered by then.
+    times.sort_by(|one, other| one.0.cmp(&other.0));
     let mut before: Option<Timestamp> = None;
     let rows: Vec<Vec<String>> = times
         .into_iter()
@@ -76,7 +79,7 @@ fn revision_lines(revision: u64, steps: &[&Value]) -> Vec<String> {
             let now: Option<Timestamp> = at.parse().ok();
             let since = now.zip(before).map(|(now, before)| now.duration_since(before).as_secs_f64());
             before = now;
-            vec![at, since.map(after).unwrap_or_default(), what]
+            vec![at, since.map(|since| format!("+ {}", seconds(&since.into()))).unwrap_or_default(), what]
         })
         .collect();
     lines.extend(table(&rows).into_iter().map(|line| format!("  {line}")));
@@ -87,13 +90,6 @@ fn revision_lines(revision: u64, steps: &[&Value]) -> Vec<String> {
         ));
     }
     lines
-}
-
-fn after(since: f64) -> String {
-    if since < 0.0 {
-        return format!("- {}", seconds(&Value::from(-since)));
-    }
-    format!("+ {}", seconds(&Value::from(since)))
 }
 
 fn step_lines(step: &Value) -> Vec<(String, String)> {

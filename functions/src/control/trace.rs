@@ -7,7 +7,7 @@ use streammanager::control::connectors::{self, ControlError};
 use streammanager::dead;
 use streammanager::express::known;
 use streammanager::provenance::{Outcome, Step};
-use streammanager::record::{EventId, SourceId};
+use streammanager::record::{EventId, SourceId, Topic};
 
 use super::{Answer, Asked, named};
 use crate::events::HttpResponse;
@@ -57,7 +57,11 @@ async fn alerts_named(asked: &Asked<'_>, name: &str) -> Result<Vec<(EventId, Val
 /// `None`: nothing is known of it. `accepted`: what the senders of an alert were told, null where that is not known.
 async fn way(asked: &Asked<'_>, event: EventId, accepted: Value) -> Result<Option<Value>, ControlError> {
     let steps = asked.app.provenance.way(event).await?;
-    let refused = |step: &Step| step.sent.as_ref().is_some_and(|sent| matches!(sent.outcome, Outcome::Refused(_)));
+    // The sink refused it, or its announcement went out under the same id.
+    let refused = |step: &Step| {
+        let announced = |topic| topic == Topic::DEAD_LETTERS.name();
+        step.sent.as_ref().is_some_and(|sent| announced(sent.topic) || matches!(sent.outcome, Outcome::Refused(_)))
+    };
     let steps_taken = steps.as_deref().unwrap_or_default();
     // Letters are many, and their ids are not sorted: they are looked through only for what may be one.
     let letter = if steps_taken.is_empty() || steps_taken.iter().any(refused) {

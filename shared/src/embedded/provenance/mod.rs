@@ -42,23 +42,25 @@ pub struct FolderProvenance {
 }
 
 impl FolderProvenance {
-    /// Opens or creates `provenance` within the data folder.
+    /// Opens or creates `provenance` within the data folder, on the thread: nobody's start waits for it, or fails with it.
     ///
     /// # Errors
-    /// When its files cannot be read or made.
+    /// When there can be no thread.
     pub fn open(data_folder: &Path) -> Result<FolderProvenance, BackendError> {
         FolderProvenance::sized(data_folder, PROVENANCE_VOLUME_BYTES, PROVENANCE_BYTES)
     }
 
     fn sized(data_folder: &Path, volume: u64, all: u64) -> Result<FolderProvenance, BackendError> {
         let folder = data_folder.join("provenance");
-        let fatal = |e: &dyn std::fmt::Display| BackendError::Fatal(format!("{}: {e}", folder.display()));
-        let kept = Kept::open(&folder, volume, all).map_err(|e| fatal(&e))?;
         let (jobs, waiting) = sync_channel(PROVENANCE_WAITING);
+        let run = move || match Kept::open(&folder, volume, all) {
+            Ok(kept) => kept.run(&waiting),
+            Err(problem) => without(&folder, &problem, &waiting),
+        };
         let thread = std::thread::Builder::new()
             .name("provenance".into())
-            .spawn(move || kept.run(&waiting))
-            .map_err(|e| fatal(&e))?;
+            .spawn(run)
+            .map_err(|e| BackendError::Fatal(format!("the thread of notes cannot be started: {e}")))?;
         Ok(FolderProvenance { jobs: Some(jobs), thread: Some(thread), behind: AtomicBool::new(false) })
     }
 }
@@ -113,6 +115,21 @@ impl Drop for FolderProvenance {
 /// A record without its note is not lost: it is delivered all the same.
 fn dropped(note: &Note) {
     metrics::counter!("stream_provenance_dropped_total").increment(note.records.len() as u64);
+}
+
+/// The folder cannot be used: everything goes on without notes.
+fn without(folder: &Path, problem: &io::Error, waiting: &Receiver<Job>) {
+    tracing::warn!(folder = %folder.display(), %problem, "no notes of records' ways are kept");
+    while let Ok(job) = waiting.recv() {
+        match job {
+            Job::Note(note) => dropped(&note),
+            Job::Find(_, tell) => {
+                let problem = io::Error::new(problem.kind(), format!("{}: {problem}", folder.display()));
+                // Whoever asked may have gone.
+                drop(tell.send(Err(problem)));
+            }
+        }
+    }
 }
 
 /// What the thread has: the volumes, oldest first; the last one is written.

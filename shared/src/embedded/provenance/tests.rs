@@ -180,3 +180,15 @@ async fn o7_events_side_by_side_and_events_with_many_steps_are_found() {
         assert_eq!(way(&kept, id(absent)).await, [], "{absent}");
     }
 }
+
+/// A witness stops nobody.
+#[tokio::test]
+async fn o7_a_folder_that_cannot_be_used_is_said_to_whoever_asks_and_to_nobody_else() {
+    let (folder, rng) = (TempDir::new().unwrap(), Rng::seeded(6));
+    std::fs::write(folder.path().join("provenance"), "a file").unwrap();
+    let kept = FolderProvenance::open(folder.path()).unwrap();
+    let one = noted(&rng, 0);
+    kept.note(one.queued());
+    let problem = kept.way(one.records[0].event).await.unwrap_err().to_string();
+    assert!(problem.contains("provenance: "), "{problem}");
+}

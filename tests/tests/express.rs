@@ -318,7 +318,8 @@ async fn e1_neither_broker_nor_queue_is_a_503_and_what_the_broker_refuses_is_a_d
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(dead::list(&*sim.app.store, None, 10).await.unwrap().letters[0].reason, Reason::SinkRefused);
+    let letters = dead::list(&*sim.app.store, None, 10).await.unwrap().letters;
+    assert_eq!((letters[0].reason, letters[0].event.is_some()), (Reason::SinkRefused, true), "it names its event [R4]");
 }
 
 /// A sink that has lost the acknowledgement has the alert all the same: sent again under the same id [K6].

@@ -159,11 +159,15 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
     for row in rows {
         let taken = match row {
             Ok(draft) => take_alert(app, &stream, draft).await,
-            Err(reject) => Ok(Err(reject)),
+            Err(reject) => Ok(Err(reject.into())),
         };
         match taken {
             Ok(Ok(one)) => accepted.push(one),
-            Ok(Err(mut reject)) => {
+            Ok(Err(NotAccepted::Refused(reject))) => {
+                ingest::count_failed(stream.source.as_str(), reject.reason, 1);
+                rejected.push(reject);
+            }
+            Ok(Err(NotAccepted::Rejected(mut reject))) => {
                 if let Some(body) = whole {
                     reject = reject.with_raw(body.clone());
                 }
@@ -242,13 +246,31 @@ async fn keep_refused(app: &App, incoming: &Incoming<'_>, mut refusal: Refusal) 
     Ok(Unexamined::Refused(refusal))
 }
 
+/// Why an alert was not taken.
+enum NotAccepted {
+    /// It breaks a rule; its bytes are still to be kept.
+    Rejected(Reject),
+    /// The broker refused it for good: the record is a dead letter, as one is that it refuses later.
+    Refused(Reject),
+}
+
+impl From<Reject> for NotAccepted {
+    fn from(reject: Reject) -> NotAccepted {
+        NotAccepted::Rejected(reject)
+    }
+}
+
 /// Times that a record is published because another instance took another content of the same alert meanwhile.
 const TAKES: usize = 3;
 
 /// Takes one valid alert: broker or queue has it, or it can never be taken.
-async fn take_alert(app: &App, stream: &Stream, mut draft: Draft) -> Result<Result<Accepted, Reject>, IngestError> {
+async fn take_alert(
+    app: &App,
+    stream: &Stream,
+    mut draft: Draft,
+) -> Result<Result<Accepted, NotAccepted>, IngestError> {
     let Some(mut alert) = draft.alert.take() else {
-        return Ok(Err(draft.refused(Reject::new(Reason::NotData, "it holds no alert"))));
+        return Ok(Err(draft.refused(Reject::new(Reason::NotData, "it holds no alert")).into()));
     };
     let key = known::key(&draft.source, &alert.name);
     let names = self::names(app);
@@ -275,7 +297,7 @@ async fn take_alert(app: &App, stream: &Stream, mut draft: Draft) -> Result<Resu
         let revision = before.map_or(0, |before| before.revision + 1);
         let accepted = match publish(app, stream, revised, &alert, revision).await? {
             Ok(accepted) => accepted,
-            Err(reject) => return Ok(Err(reject)),
+            Err(not_accepted) => return Ok(Err(not_accepted)),
         };
         look.known.add(&alert.thread, draft.content, &accepted);
         names.remember(&key, &look);
@@ -340,29 +362,32 @@ async fn publish(
     mut draft: Draft,
     alert: &AlertFacts,
     revision: u32,
-) -> Result<Result<Accepted, Reject>, IngestError> {
+) -> Result<Result<Accepted, NotAccepted>, IngestError> {
     let now = app.clock.now();
     draft.alert = Some(Box::new(alert.clone()));
     let record = match ingest::enrich(draft, revision, stream, now) {
         Ok(record) => record,
-        Err(reject) => return Ok(Err(reject)),
+        Err(reject) => return Ok(Err(reject.into())),
     };
     let reply = |acknowledged_by, written| Accepted::new(&record, alert, acknowledged_by, written, now);
     if record.tier != Tier::Critical {
         let queued = ingest::queue_one(app, stream, &record).await?;
-        return Ok(queued.map(|()| reply(AcknowledgedBy::Queue, None)));
+        return Ok(queued.map(|()| reply(AcknowledgedBy::Queue, None)).map_err(NotAccepted::from));
     }
     let traceparent = Traceparent::new(app.rng.bytes(), app.rng.bytes());
     let mut outgoing = match pack::outgoing(&record, &app.settings, traceparent) {
         Ok(outgoing) => outgoing,
-        Err(reject) => return Ok(Err(record.draft.refused(reject))),
+        Err(reject) => return Ok(Err(record.draft.refused(reject).into())),
     };
     outgoing.mark_expired(now);
-    let value = outgoing.value.clone();
-    let (acknowledged_by, written) = match hedge::send(app, stream, outgoing).await? {
+    let (acknowledged_by, written) = match hedge::send(app, stream, outgoing.clone()).await? {
         Durable::Broker(written) => (AcknowledgedBy::Broker, written),
         Durable::Queue => (AcknowledgedBy::Queue, None),
-        Durable::Refused(reason, detail) => return Ok(Err(Reject::new(reason, detail).with_raw(value))),
+        Durable::Refused(reason, detail) => {
+            let refused = vec![(outgoing, reason, detail.clone())];
+            dead::bury_refused(app, &stream.id, &stream.tenant, refused).await?;
+            return Ok(Err(NotAccepted::Refused(Reject::new(reason, detail))));
+        }
     };
     Ok(Ok(reply(acknowledged_by, written)))
 }

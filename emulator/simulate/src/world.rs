@@ -325,11 +325,10 @@ impl World {
             .collect();
         self.judge.damaged(records.iter().map(|(published, _)| *published));
         let mut rows = self.turned.lock();
-        match rows.iter_mut().find(|row| row.bytes == was) {
-            // A second bit of the same row.
-            Some(row) => row.bytes = is,
-            None => rows.push(Turned { bytes: is, records }),
-        }
+        // A second bit of the same row: whoever has met the first may set it aside as it stood then.
+        let before = rows.iter().find(|row| row.bytes == was);
+        let records = before.map_or(records, |row| row.records.clone());
+        rows.push(Turned { bytes: is, records });
     }
 
     fn began(&self) -> Instant {

@@ -194,9 +194,9 @@ impl Kept {
         if let Some(last) = self.volumes.last_mut() {
             last.close()?;
         }
-        while self.volumes.iter().map(Volume::bytes).sum::<u64>() + self.volume_bytes > self.all_bytes
-            && !self.volumes.is_empty()
-        {
+        // The next one with its index, which is about as large as its notes.
+        let next = 2 * self.volume_bytes;
+        while self.volumes.iter().map(Volume::size).sum::<u64>() + next > self.all_bytes && !self.volumes.is_empty() {
             self.volumes.remove(0).remove()?;
         }
         let number = self.volumes.last().map_or(1, |last| last.number() + 1);

@@ -83,6 +83,15 @@ impl Volume {
         self.bytes
     }
 
+    /// On the disk, with its index.
+    pub(super) fn size(&self) -> u64 {
+        let entries = match &self.index {
+            Index::Open(entries) => entries.len() as u64,
+            Index::Closed(_, entries) => *entries,
+        };
+        self.bytes + entries * ENTRY as u64
+    }
+
     pub(super) fn is_open(&self) -> bool {
         matches!(self.index, Index::Open(_))
     }

@@ -1,7 +1,10 @@
-//! The simulated world: a host with its disk and two processes of the program, what invokes their handlers, what they are
-//! brought, and the audit of what they hold.
+//! The simulated world: a host with its disk and two processes of the program, what invokes their handlers, and what they are
+//! brought.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod audit;
+mod damage;
+
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +15,6 @@ use streammanager::app::{App, Seams};
 use streammanager::blobs::MemoryBlobs;
 use streammanager::control::connector::Registration;
 use streammanager::control::connectors;
-use streammanager::dead::{self, DeadLetter};
 use streammanager::decode::Context;
 use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
 use streammanager::faults::Faults;
@@ -20,7 +22,7 @@ use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{Ledger, ingest};
 use streammanager::limits::DELIVER_MARGIN;
 use streammanager::queue::{Body, Settle};
-use streammanager::record::{ConnectorId, Envelope, EventId, SourceId, Stream, StreamId, TenantId, Tier, WhenFull};
+use streammanager::record::{ConnectorId, SourceId, Stream, StreamId, TenantId, Tier, WhenFull};
 use streammanager::schedule::file::StreamsFile;
 use streammanager::schedule::streams;
 use streammanager::settings::{Secret, Settings};
@@ -32,10 +34,11 @@ use streammanager_functions::{deliver, express, realtime, redrive, schedule, str
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::damage::Turned;
 use crate::Plan;
 use crate::broker::{Broker, Client};
 use crate::dice::Dice;
-use crate::judge::{Judge, Published, UnderWay, kind};
+use crate::judge::{Judge, UnderWay};
 use crate::lies::Lie;
 use crate::seams::{Surroundings, WatchedQueue, WatchedStore};
 use crate::traffic::{self, Firms, Offered, Shard, Thread};
@@ -52,9 +55,6 @@ const STARTS: usize = 1_000;
 const OFFERED_AGAIN: Duration = Duration::from_secs(2);
 /// Times that it is: a day.
 const OFFERS: usize = 40_000;
-
-/// Where the seen-set of the stream below lies.
-const SEEN_OF_DETECTIONS: &str = "seen/cal-fire/firms_viirs_snpp";
 
 const STREAMS: &str = "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    \
      tenant: cal-fire\n    interval: 60s\n    config: {product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}\n";
@@ -83,7 +83,7 @@ pub(crate) struct World {
     sending: Mutex<u64>,
     /// Calls of handlers that take something in and have not ended.
     under_way: Mutex<UnderWay>,
-    /// Rows that the disk damaged and that no dead letter has yet.
+    /// Rows that the disk damaged, in every state.
     turned: Mutex<Vec<Turned>>,
     /// The one kind of fault that strikes.
     pub only: Option<String>,
@@ -95,14 +95,6 @@ struct Host {
     embedded: Option<Embedded>,
     processes: Vec<Process>,
     started: u64,
-}
-
-/// A row of which the disk turned a bit over.
-struct Turned {
-    /// As it stands there now.
-    bytes: bytes::Bytes,
-    /// What an envelope held, and what kind each is.
-    records: Vec<(Published, String)>,
 }
 
 #[derive(Clone)]
@@ -305,32 +297,6 @@ impl World {
         }
     }
 
-    /// One bit of what waits in a queue, or of what is known of the detections, is another on the disk.
-    pub(crate) async fn turn_bits(&self) {
-        let Some(embedded) = self.embedded() else { return };
-        let rng = self.dice.rng();
-        let turned = if self.dice.once_in(3) {
-            self.judge.forgot("firms");
-            embedded.turn_item(&self.disk, SEEN_OF_DETECTIONS, rng)
-        } else {
-            let tier = Tier::ALL[self.dice.below(4) as usize];
-            embedded.turn_body(&self.disk, self.settings.queues.tier(tier), rng)
-        };
-        let Some((was, is)) = turned else { return };
-        let records: Vec<(Published, String)> = Envelope::decode(&was)
-            .and_then(|envelope| envelope.unpack())
-            .into_iter()
-            .flatten()
-            .map(|record| ((record.event, record.revision), kind(&record)))
-            .collect();
-        self.judge.damaged(records.iter().map(|(published, _)| *published));
-        let mut rows = self.turned.lock();
-        // A second bit of the same row: whoever has met the first may set it aside as it stood then.
-        let before = rows.iter().find(|row| row.bytes == was);
-        let records = before.map_or(records, |row| row.records.clone());
-        rows.push(Turned { bytes: is, records });
-    }
-
     fn began(&self) -> Instant {
         self.judge.began()
     }
@@ -409,16 +375,6 @@ impl World {
         loop {
             sleep(Duration::from_secs(3_600)).await;
             self.invoke(|app| async move { redrive::handle(&app, json!({})).await }).await;
-        }
-    }
-
-    /// As the host's lookout does it.
-    async fn damage(self: Arc<World>) {
-        loop {
-            sleep(Duration::from_secs(10)).await;
-            let Some(embedded) = self.embedded() else { continue };
-            // What could not be buried now is buried next time.
-            let _ = self.invoke(|app| async move { dead::bury_damaged(&app, &embedded).await }).await;
         }
     }
 
@@ -573,62 +529,6 @@ impl World {
         false
     }
 
-    // ---- The audit ----
-
-    async fn audits(self: Arc<World>) {
-        loop {
-            sleep(Duration::from_secs(600)).await;
-            self.audit().await;
-        }
-    }
-
-    /// What was accepted is stored, refused, or in a queue; and only what the broker refused is a dead letter.
-    pub(crate) async fn audit(&self) {
-        let outstanding = self.judge.sound(self.judge.outstanding());
-        let Some(embedded) = self.embedded() else { return };
-        if !outstanding.is_empty() {
-            let Some(queued) = self.queued(&embedded) else { return };
-            if let Some((event, revision)) = outstanding.difference(&queued).next() {
-                let lost = outstanding.difference(&queued).count();
-                self.judge.violated(format!("lost: {lost} records, the first is {event} revision {revision}"));
-            }
-        }
-        let Ok(letters) = dead::list(&embedded, None, 100_000).await else { return };
-        for letter in letters.letters {
-            match letter.event {
-                Some(event) if !self.judge.was_refused(event) => {
-                    self.judge.violated(format!("dead: {event} is a dead letter, and the broker never refused it"));
-                }
-                None if self.is_set_aside(&letter).await => {}
-                None => self.judge.violated(format!("dead: what was sound became a dead letter: {}", letter.detail)),
-                Some(_) => {}
-            }
-        }
-    }
-
-    /// Whether the letter holds a row that the disk damaged, as it stood there [Q1].
-    async fn is_set_aside(&self, letter: &DeadLetter) -> bool {
-        let Ok(Some(raw)) = dead::raw(&self.blobs, letter).await else { return false };
-        let rows = self.turned.lock();
-        let found = rows.iter().find(|row| row.bytes == raw && letter.stream.as_str() == "stray");
-        found.inspect(|row| self.judge.set_aside(&row.records)).is_some()
-    }
-
-    /// Everything that the tiers' queues hold; `None` while the disk cannot be read.
-    fn queued(&self, embedded: &Embedded) -> Option<BTreeSet<Published>> {
-        let mut queued = BTreeSet::new();
-        for tier in Tier::ALL {
-            let read = embedded.each_body(self.settings.queues.tier(tier), |body| {
-                let envelope = Envelope::decode(&bytes::Bytes::copy_from_slice(body));
-                if let Ok(records) = envelope.and_then(|envelope| envelope.unpack()) {
-                    queued.extend(records.iter().map(|record| (record.event, record.revision)));
-                }
-            });
-            read.ok()?;
-        }
-        Some(queued)
-    }
-
     /// Nothing new comes and nothing is wrong any more.
     pub(crate) async fn mend(&self) {
         self.quiet.cancel();
@@ -658,29 +558,6 @@ impl World {
     pub(crate) fn left(&self) -> String {
         let waiting: usize = self.shards.lock().iter().map(|shard| shard.waiting.len()).sum();
         format!("{} records, {} senders, {waiting} readings", self.judge.outstanding().len(), *self.sending.lock())
-    }
-
-    /// At the end: everything that was offered was published, once as an event, or is a dead letter that the broker caused.
-    pub(crate) async fn reconcile(&self) {
-        self.audit().await;
-        let mut offered: BTreeMap<&str, u64> = self.offered();
-        offered.retain(|_, number| *number > 0);
-        for (kind, number) in offered {
-            let found = self.judge.events_of(kind);
-            if found != number {
-                self.judge.violated(format!("balance: {number} {kind} events were offered, {found} were published"));
-            }
-        }
-        let Some(embedded) = self.embedded() else { return };
-        let Ok(letters) = dead::list(&embedded, None, 1_000_000).await else { return };
-        let kept: BTreeSet<EventId> = letters.letters.into_iter().filter_map(|letter| letter.event).collect();
-        if let Some(event) = self.judge.only_refused().difference(&kept).next() {
-            self.judge.violated(format!("lost: the broker refused {event}, and no dead letter has it"));
-        }
-        let depth = self.queued(&embedded).map_or(0, |queued| queued.len());
-        if depth > 0 {
-            self.judge.violated(format!("stuck: {depth} records are queued, although all are published"));
-        }
     }
 
     /// What was offered, by what its source id begins with.

@@ -54,7 +54,7 @@ pub(super) async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result
             began: own.clock.now(),
             tell: Some(tell),
         };
-        hedged(&own, &envelope, &record, sender).await;
+        hedged(sender).await;
         // What this try has shown is told before an invocation ends.
         shared::exchange(&own.breakers, &*own.store, &own.clock).await;
     });
@@ -97,7 +97,8 @@ impl Sender<'_> {
     }
 }
 
-async fn hedged(app: &App, envelope: &Envelope, record: &Outgoing, mut sender: Sender<'_>) {
+async fn hedged(mut sender: Sender<'_>) {
+    let Sender { app, envelope, record, .. } = sender;
     // A store that is away, or slow, must not hold up an alert: then order within the thread is best effort.
     let queued = timeout(HEDGE, marks::thread_is_queued(&*app.store, &record.key));
     let (waits, ()) = futures::join!(queued, shared::exchange(&app.breakers, &*app.store, &app.clock));
@@ -129,7 +130,7 @@ async fn hedged(app: &App, envelope: &Envelope, record: &Outgoing, mut sender: S
                 }
             };
             if copied.is_ok() {
-                return both(app, envelope, record, outcome, sender).await;
+                return both(outcome, sender).await;
             }
             outcome
         }
@@ -147,7 +148,8 @@ async fn hedged(app: &App, envelope: &Envelope, record: &Outgoing, mut sender: S
 }
 
 /// The queue has a copy, and the try has ended: one of them delivers.
-async fn both(app: &App, envelope: &Envelope, record: &Outgoing, outcome: Sent, mut sender: Sender<'_>) {
+async fn both(outcome: Sent, mut sender: Sender<'_>) {
+    let Sender { app, envelope, record, .. } = sender;
     let overtaken = sender.tell.is_none();
     let name = match outcome {
         Sent::Acked(_) => "acknowledged",

@@ -300,8 +300,8 @@ async fn take_alert(
             Err(not_accepted) => return Ok(Err(not_accepted)),
         };
         look.known.add(&alert.thread, draft.content, &accepted);
-        names.remember(&key, &look);
         if app.recent.is_alone() {
+            names.remember(&key, &look);
             let (app, told) = (app.clone(), accepted.clone());
             app.tries.clone().spawn(async move {
                 let _turn = turn;

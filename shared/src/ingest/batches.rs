@@ -6,13 +6,12 @@
 //! `event_id` and `revision` [K6].
 
 use super::dedup::{Judged, Pages, Seen};
-use super::{IngestError, Ledger, SentEnvelopes, count, enrich, pack, send, validate};
+use super::{IngestError, Ledger, SentEnvelopes, count, enrich, note_queued, pack, send, validate};
 use crate::app::App;
 use crate::dead::{self, Rejected};
 use crate::decode::{Row, sensor};
 use crate::error::BackendError;
 use crate::limits::BATCH_RECORDS;
-use crate::provenance::Note;
 use crate::record::{Draft, Stream, Traceparent};
 use crate::time::Timestamp;
 
@@ -170,8 +169,7 @@ fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Packed {
 fn accept(app: &App, seen: &mut Seen, batch: Packed, sent: SentEnvelopes) -> (Accepted, Result<(), IngestError>) {
     let Packed { envelopes, rejects, mut ledger } = batch;
     for (packed, _) in envelopes.iter().zip(sent.acknowledged).filter(|(_, acknowledged)| *acknowledged) {
-        let noted = packed.ids.iter().map(|id| (id.key, id.revision));
-        app.provenance.note(Note::queued(&packed.envelope, noted, app.clock.now()));
+        note_queued(app, packed);
         for id in &packed.ids {
             match id.revision {
                 0 => ledger.new += 1,

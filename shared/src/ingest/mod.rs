@@ -132,10 +132,7 @@ pub(crate) async fn queue_one(app: &App, stream: &Stream, record: &Record) -> Re
         return Ok(Err(rejected.into_reject()));
     }
     send(app, stream, &envelopes).await.failure?;
-    for packed in &envelopes {
-        let noted = packed.ids.iter().map(|id| (id.key, id.revision));
-        app.provenance.note(Note::queued(&packed.envelope, noted, app.clock.now()));
-    }
+    envelopes.iter().for_each(|packed| note_queued(app, packed));
     app.tally.accepted(1, u64::from(record.revision > 0));
     count_processed(&record.draft.source, 1);
     Ok(Ok(()))
@@ -151,6 +148,12 @@ pub fn enrich(draft: Draft, revision: u32, stream: &Stream, now: Timestamp) -> R
     let place = draft.position.map(place::place);
     let (source_name, tier, topic) = (granted.name, route.tier, route.topic);
     Ok(Record { draft, revision, tenant: stream.tenant.clone(), source_name, tier, topic, place, ingested_at: now })
+}
+
+/// Its queue has acknowledged the envelope [O4].
+fn note_queued(app: &App, packed: &pack::Packed) {
+    let records = packed.ids.iter().map(|id| (id.key, id.revision));
+    app.provenance.note(Note::queued(&packed.envelope, records, app.clock.now()));
 }
 
 struct SentEnvelopes {

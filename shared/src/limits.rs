@@ -61,7 +61,10 @@ pub const CRITICAL_FLOOD: u64 = 500;
 /// small enough that CRITICAL finds the broker responsive.
 pub const BULK_IN_FLIGHT_RECORDS: usize = 8_000;
 /// Envelopes in flight, the other half of K6's bound.
-pub const BULK_IN_FLIGHT_ENVELOPES: usize = 8;
+pub const BULK_IN_FLIGHT_ENVELOPES: usize = 16;
+/// Envelopes of a stream that keeps its order which go together, so that small ones do not wait for an answer each: half of what
+/// may be in flight, for the other tiers' sake.
+pub const RUN_ENVELOPES: usize = 8;
 
 /// One try of a send: what the sink has not acknowledged by then it gives up, so that three tries are seconds, not
 /// minutes [R1].

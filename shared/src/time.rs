@@ -110,6 +110,13 @@ impl Rng {
         })
     }
 
+    /// Ids made from now on are greater than any made by `at`, whatever the clock says: they go on where another process
+    /// ended.
+    pub fn ids_after(&self, at: Timestamp) {
+        let floor = Ulid::from_parts(at.as_millisecond().unsigned_abs() + 1, 0);
+        self.with(|state| state.last = state.last.max(floor));
+    }
+
     /// `base` lengthened by up to a quarter, so that waiters do not come back together.
     pub fn jitter(&self, base: Duration) -> Duration {
         base + base.mul_f64(self.with(|state| state.rng.random_range(0.0..0.25)))

@@ -46,11 +46,13 @@ macro_rules! every_law {
 every_law!(queue on super::Queues::new: sent_is_received_once_with_its_data, binary_and_text_come_back_exactly,
     order_is_roughly_kept, a_receive_hides, visibility_ends_and_receives_count, extend_keeps_hidden,
     extend_by_nothing_shows, release_shows_at_once, forgotten_is_forgotten, a_stale_receipt_changes_nothing,
-    nonsense_receipts_are_no_error, mixed_settling_does_each, a_delay_hides, an_empty_receive_waits,
+    nonsense_receipts_are_no_error, mixed_settling_does_each, what_remains_replaces_a_message,
+    a_stale_receipt_replaces_nothing, a_delay_hides, an_empty_receive_waits,
     an_empty_receive_without_wait_returns, a_send_wakes_a_receive, a_release_wakes_a_receive,
     an_ended_visibility_wakes_a_receive, receive_gives_ten_at_most, many_in_one_send, too_large_is_refused_alone,
     the_largest_is_taken, depth_counts, two_receivers_share, too_often_received_goes_to_dead_letters,
-    full_is_refused_and_room_taken_again, a_crash_loses_nothing_and_revives_nothing, a_crash_keeps_a_delay);
+    full_is_refused_and_room_taken_again, a_crash_loses_nothing_and_revives_nothing, a_crash_keeps_a_delay,
+    a_crash_keeps_what_remains);
 every_law!(store on super::Tables::new: absent_is_none, what_is_put_is_got, any_always_writes, absent_writes_once,
     version_writes_only_over_it, of_many_writers_one_wins, increments_by_version_lose_none, delete_takes_its_condition,
     a_recreated_item_has_another_version, list_is_ordered_and_bounded, list_keeps_to_partition_and_prefix,

@@ -1,7 +1,7 @@
 //! A model of Kafka: topics with partitions chosen by murmur2 of the key, and brokers that go away, are slow, lose
 //! acknowledgements, have no leader, or refuse. What was given to it is its own affair: a sender that dies stops nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ impl Broker {
     }
 
     /// Everything that becomes of one request, whoever waits for it.
-    async fn request(self: Arc<Broker>, records: Vec<Outgoing>) -> Vec<Sent> {
+    async fn request(self: Arc<Broker>, mut records: Vec<Outgoing>) -> Vec<Sent> {
         let retry = |why: &str| Sent::Retry(why.to_owned());
         let health = self.health();
         let takes = Duration::from_millis(1 + self.dice.below(5)) + health.slow;
@@ -118,8 +118,19 @@ impl Broker {
             return vec![retry("the broker went away"); records.len()];
         }
         let lies = |times| self.dice.once_in(times);
+        let backwards = self.lie == Some(Lie::SinkWritesBackwards);
+        if backwards {
+            records.reverse();
+        }
         let mut outcomes = Vec::with_capacity(records.len());
+        // Of a partition nothing is written behind what was not.
+        let mut behind = BTreeSet::new();
         for record in &records {
+            let place = (record.topic, partition(&record.key, record.topic.partitions()));
+            if behind.contains(&place) {
+                outcomes.push(retry("the broker is busy"));
+                continue;
+            }
             let drawn = self.dice.below(65_536);
             let (ack, fail) = (u64::from(health.lost_acks) << 8, u64::from(health.failing) << 8);
             outcomes.push(if health.leaderless == Some(record.topic) {
@@ -128,6 +139,7 @@ impl Broker {
                 self.store(record);
                 retry("the acknowledgement was lost")
             } else if drawn < ack + fail {
+                behind.insert(place);
                 retry("the broker is busy")
             } else if drawn < ack + fail + u64::from(health.refusing) {
                 self.judge.refused(record);
@@ -150,6 +162,9 @@ impl Broker {
                     _ => Sent::Acked(Some(self.store(record))),
                 }
             });
+        }
+        if backwards {
+            outcomes.reverse();
         }
         outcomes
     }

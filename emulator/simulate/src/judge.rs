@@ -46,6 +46,8 @@ struct Inner {
 struct Told {
     tier: Tier,
     at: Instant,
+    /// How many were accepted before.
+    nth: u64,
 }
 
 struct Stored {
@@ -59,7 +61,9 @@ struct Stored {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Doubts {
     /// The order of threads is a best effort.
-    pub order: bool,
+    pub threads: bool,
+    /// So is that of a device's readings.
+    pub readings: bool,
     /// Records come twice without a crash.
     pub repeats: bool,
 }
@@ -98,10 +102,37 @@ struct State {
     polling: BTreeSet<String>,
     /// Of each alert thread, when its last published message was sent.
     threads: BTreeMap<(Topic, String), String>,
-    /// From when on threads keep their order: it is a best effort while the store is in trouble.
-    order_from: Option<Instant>,
-    disorders: u32,
+    /// They keep their order: it is a best effort while the store is in trouble.
+    threads_ordered: Ordered,
+    /// Of each sensor, how many were accepted before the last of its readings that was published.
+    readings: BTreeMap<(String, String), u64>,
+    readings_ordered: Ordered,
     slowest: BTreeMap<Tier, Duration>,
+}
+
+/// Since when an order holds; not while faults of it last.
+#[derive(Default)]
+struct Ordered {
+    faults: u32,
+    from: Option<Instant>,
+}
+
+impl Ordered {
+    fn doubted(&mut self) {
+        self.faults += 1;
+        self.from = None;
+    }
+
+    fn again(&mut self, from: Option<Instant>) {
+        self.faults -= 1;
+        if self.faults == 0 {
+            self.from = from;
+        }
+    }
+
+    fn holds(&self) -> bool {
+        self.from.is_some_and(|from| from <= Instant::now())
+    }
 }
 
 /// What a run counted.
@@ -124,7 +155,8 @@ impl Judge {
             started: Instant::now(),
             state: Mutex::new(State {
                 calm_from: Some(Instant::now()),
-                order_from: Some(Instant::now()),
+                threads_ordered: Ordered { faults: 0, from: Some(Instant::now()) },
+                readings_ordered: Ordered { faults: 0, from: Some(Instant::now()) },
                 ..State::default()
             }),
             over: Notify::new(),
@@ -198,9 +230,11 @@ impl Judge {
     pub(crate) fn fault_begins(&self, doubts: Doubts) {
         let mut state = self.state();
         state.faults += 1;
-        if doubts.order {
-            state.disorders += 1;
-            state.order_from = None;
+        if doubts.threads {
+            state.threads_ordered.doubted();
+        }
+        if doubts.readings {
+            state.readings_ordered.doubted();
         }
         if doubts.repeats {
             state.after_crashes.other_begins();
@@ -211,11 +245,12 @@ impl Judge {
         let mut state = self.state();
         state.faults -= 1;
         state.calm_from = Some(Instant::now() + AFTERMATH);
-        if doubts.order {
-            state.disorders -= 1;
-            if state.disorders == 0 {
-                state.order_from = state.calm_from;
-            }
+        let calm = state.calm_from;
+        if doubts.threads {
+            state.threads_ordered.again(calm);
+        }
+        if doubts.readings {
+            state.readings_ordered.again(calm);
         }
         if doubts.repeats {
             state.after_crashes.other_ends(AFTERMATH);
@@ -235,9 +270,10 @@ impl Judge {
     /// Everything is mended at once.
     pub(crate) fn mended(&self) {
         let mut state = self.state();
-        (state.faults, state.disorders) = (0, 0);
+        state.faults = 0;
         state.calm_from = Some(Instant::now() + AFTERMATH);
-        state.order_from = state.calm_from;
+        state.threads_ordered = Ordered { faults: 0, from: state.calm_from };
+        state.readings_ordered = Ordered { faults: 0, from: state.calm_from };
         state.after_crashes.mended(AFTERMATH);
     }
 
@@ -245,9 +281,7 @@ impl Judge {
     pub(crate) fn only_the_broker_is_away(&self) -> bool {
         let state = self.state();
         let since = Instant::now() - Duration::from_secs(60).min(Instant::now() - self.0.started);
-        state.faults == 1
-            && state.order_from.is_some_and(|from| from <= Instant::now())
-            && state.duty.as_ref().is_some_and(|(_, _, on)| *on <= since)
+        state.faults == 1 && state.threads_ordered.holds() && state.duty.as_ref().is_some_and(|(_, _, on)| *on <= since)
     }
 
     pub(crate) fn broker_is_away(&self, away: bool) {
@@ -266,7 +300,8 @@ impl Judge {
         }
         state.accepted += 1;
         if !state.refused.contains(&published.0) {
-            state.outstanding.insert(published, Told { tier, at: Instant::now() });
+            let nth = state.accepted;
+            state.outstanding.insert(published, Told { tier, at: Instant::now(), nth });
         }
     }
 
@@ -317,7 +352,7 @@ impl Judge {
         if serde_json::from_slice::<serde::de::IgnoredAny>(&record.value).is_err() {
             state.violated(format!("a value that is no JSON was published for {}", record.event));
         }
-        if let Some(told) = told {
+        if let Some(told) = &told {
             let waited = now - told.at;
             if calm.is_some_and(|from| from <= told.at) {
                 let slowest = state.slowest.entry(told.tier).or_default();
@@ -335,7 +370,7 @@ impl Judge {
         let sent = record.extra.iter().find(|(name, _)| name == "sent");
         if let Some((_, sent)) = sent.filter(|_| is_new && record.topic == Topic::CRITICAL_ALERTS) {
             let last = state.threads.get(&(record.topic, record.key.clone())).cloned().unwrap_or_default();
-            if *sent < last && state.order_from.is_some_and(|from| from <= now) {
+            if *sent < last && state.threads_ordered.holds() {
                 state.violated(format!("order: {} of {sent} was published after one of {last}", record.event));
             }
             state.threads.insert((record.topic, record.key.clone()), last.max(sent.clone()));
@@ -344,6 +379,15 @@ impl Judge {
         let value = serde_json::from_slice::<serde_json::Value>(&record.value).unwrap_or_default();
         value["data"].to_string().hash(&mut hasher);
         let hash = hasher.finish();
+        if let Some(told) = told.filter(|_| is_new && record.topic == Topic::IOT_SENSORS) {
+            let sensor = (record.source.to_string(), value["data"]["sensor_id"].to_string());
+            let last = state.readings.entry(sensor.clone()).or_default();
+            let overtaken = told.nth < *last;
+            *last = told.nth.max(*last);
+            if overtaken && state.readings_ordered.holds() {
+                state.violated(format!("order: a reading of {sensor:?} was published after a later one"));
+            }
+        }
         match state.stored.get(&key).map(|stored| (stored.first, stored.last, stored.hash)) {
             Some((first, last, before)) => {
                 state.repeats += 1;

@@ -21,12 +21,13 @@ pub enum Lie {
     SinkWritesTwice,
     SinkForgetsRevisions,
     SinkCutsValues,
+    SinkWritesBackwards,
     StreamSkipsReadings,
 }
 
 impl Lie {
     /// Every lie.
-    pub const ALL: [Lie; 15] = [
+    pub const ALL: [Lie; 16] = [
         Lie::DiskAcknowledgesUnsynced,
         Lie::QueueAcknowledgesUnsent,
         Lie::QueueForgetsAtReceive,
@@ -41,6 +42,7 @@ impl Lie {
         Lie::SinkWritesTwice,
         Lie::SinkForgetsRevisions,
         Lie::SinkCutsValues,
+        Lie::SinkWritesBackwards,
         Lie::StreamSkipsReadings,
     ];
 }

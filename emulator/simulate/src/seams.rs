@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use streammanager::embedded::Embedded;
 use streammanager::error::BackendError;
 use streammanager::faults::{Faults, Faulty};
-use streammanager::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
+use streammanager::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, Remains, SendError, Settle};
 use streammanager::record::{Envelope, Tier};
 use streammanager::settings::Queues;
 use streammanager::store::{Expect, Item, Key, PutError, Store, Version};
@@ -150,6 +150,11 @@ impl Queue for WatchedQueue {
             return self.inner.settle(from, &receipts.iter().map(forget).collect::<Vec<_>>()).await;
         }
         self.inner.settle(from, receipts).await
+    }
+
+    async fn replace(&self, from: &QueueRef, receipt: &Receipt, remainder: Body) -> Result<Remains, BackendError> {
+        self.around.call().await;
+        self.inner.replace(from, receipt, remainder).await
     }
 
     fn closed(&self) -> Option<String> {

@@ -69,7 +69,9 @@ impl Fault {
         let crash = matches!(self, ProcessKilled | KilledWhileDraining | PowerCut);
         Doubts {
             // It can keep an instance from knowing what of a thread waits in the queue.
-            order: !of_the_broker && !matches!(self, DutyStolen | SourceAway),
+            threads: !of_the_broker && !matches!(self, DutyStolen | SourceAway),
+            // What is received late, twice, or by another process may be behind what came after it.
+            readings: !of_the_broker && !crash && self != SourceAway,
             // The broker says itself how it is.
             repeats: !of_the_broker && !crash && self != SourceAway,
         }

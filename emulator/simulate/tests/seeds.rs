@@ -71,7 +71,7 @@ fn q1_what_the_disk_damages_is_set_aside_and_never_sent() {
 }
 
 /// Lies that show within simulated minutes.
-const SOON: [Lie; 8] = [
+const SOON: [Lie; 9] = [
     Lie::QueueAcknowledgesUnsent,
     Lie::QueueNeverForgets,
     Lie::QueueDamagesBodies,
@@ -80,6 +80,7 @@ const SOON: [Lie; 8] = [
     Lie::SinkRefusesInOutages,
     Lie::SinkWritesTwice,
     Lie::SinkCutsValues,
+    Lie::SinkWritesBackwards,
 ];
 
 /// `LIES=all` tells each of them, for longer: that takes minutes.

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::aws::{self, TRY};
 use crate::error::BackendError;
 use crate::limits;
-use crate::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
+use crate::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, Remains, SendError, Settle, send_one};
 use crate::time::Timestamp;
 
 /// The message attribute that says how the body is encoded.
@@ -258,6 +258,13 @@ impl Queue for SqsQueue {
         forgotten?;
         hidden?;
         Ok(())
+    }
+
+    /// A message of SQS cannot be changed: the remainder goes to the end of the queue.
+    async fn replace(&self, from: &QueueRef, receipt: &Receipt, remainder: Body) -> Result<Remains, BackendError> {
+        send_one(self, from, Message::now(remainder)).await?;
+        self.forget(from, &[receipt]).await?;
+        Ok(Remains::Queued)
     }
 
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError> {

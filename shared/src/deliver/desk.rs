@@ -1,13 +1,15 @@
 //! Everything that one delivery has before it: what it holds, receives and sends.
 
+mod order;
 mod receiving;
 mod reporting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
+use order::{Next, Parked};
 use reporting::{Keep, Kept, write_report};
 use tokio::time::Instant;
 use ulid::Ulid;
@@ -16,16 +18,16 @@ use super::age::AgeClock;
 use super::pace::Pace;
 use super::report;
 use super::scheduler::{Front, Scheduler, served_as};
-use super::settle::{Held, Worked, work};
+use super::settle::{self, Held, Worked};
 use crate::app::App;
 use crate::breaker::{BreakerState, shared};
 use crate::error::BackendError;
 use crate::limits::{
     ASK_AGAIN, BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, CRITICAL_FLOOD, CRITICAL_PARALLEL, HAND_CRITICAL,
-    QUEUE_BATCH, VISIBILITY,
+    QUEUE_BATCH, TRY, VISIBILITY,
 };
 use crate::queue::{Delivery, Receipt, Settle};
-use crate::record::{Envelope, Tier};
+use crate::record::{Envelope, StreamId, Tier};
 use crate::sink::Lane;
 use crate::time::Timestamp;
 
@@ -33,18 +35,23 @@ type Received = (Tier, Result<Vec<Delivery>, BackendError>);
 
 pub(super) struct Done {
     number: u64,
-    result: Result<Worked, BackendError>,
+    /// One an envelope.
+    results: Vec<Result<Worked, BackendError>>,
 }
 
-/// An envelope that is being sent.
+/// Envelopes of one tier that are being sent together; several only of a stream that keeps its order.
 struct InWork {
-    id: Ulid,
+    envelopes: Vec<(Ulid, Receipt)>,
     tier: Tier,
     records: usize,
+    /// Of the oldest.
     accepted_at: Timestamp,
-    receipt: Receipt,
     /// CRITICAL: the alert thread, of which only one message is in work at a time [E4].
     thread: Option<String>,
+    /// The stream that waits for it to keep its order.
+    stream: Option<StreamId>,
+    /// So long other tiers wait for it when it is the turn of what comes next in its stream.
+    turn_ends: Instant,
 }
 
 pub(super) struct Desk<'a> {
@@ -56,6 +63,10 @@ pub(super) struct Desk<'a> {
     idle: BTreeSet<Tier>,
     pub(super) working: FuturesUnordered<BoxFuture<'a, Done>>,
     in_work: BTreeMap<u64, InWork>,
+    /// What is received of streams whose head waits to be tried again.
+    parked: BTreeMap<(Tier, StreamId), Parked>,
+    /// What goes back into the queues.
+    returning: BTreeMap<Tier, Vec<Receipt>>,
     /// The question whether the sink answers, while the bulk lane's breaker is open: one at most.
     pub(super) asking: FuturesUnordered<BoxFuture<'a, bool>>,
     /// What is being exchanged with other processes about the sink: once at most at a time [R2].
@@ -114,6 +125,8 @@ impl<'a> Desk<'a> {
             polled: BTreeSet::new(),
             working: FuturesUnordered::new(),
             in_work: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            returning: BTreeMap::new(),
             asking: FuturesUnordered::new(),
             next_number: 0,
             hidden_until: Instant::now() + VISIBILITY,
@@ -129,7 +142,7 @@ impl<'a> Desk<'a> {
     }
 
     fn in_work_of(&self, tier: Tier) -> usize {
-        self.in_work.values().filter(|work| work.tier == tier).count()
+        self.in_work.values().filter(|work| work.tier == tier).map(|work| work.envelopes.len()).sum()
     }
 
     /// The age clock stands still while the bulk lane is away [P6], and so does the patience of alerts with their lane.
@@ -194,36 +207,52 @@ impl<'a> Desk<'a> {
         // In a flood alerts share the bulk lane's room, and take what time it has none.
         if !flooded || !self.bulk_has_room() {
             while let Some(at) = self.next_critical() {
-                self.start(Tier::Critical, at);
+                self.start(Tier::Critical, vec![at]);
             }
         }
         while self.bulk_has_room() {
             let critical = if flooded { self.next_critical() } else { None };
-            match self.scheduler.next(Tier::ALL.map(|tier| self.front(tier, flooded, critical))) {
-                Some(Tier::Critical) => self.start(Tier::Critical, critical.unwrap_or_default()),
-                Some(tier) => self.start(tier, 0),
-                None => break,
+            let next = Tier::ALL.map(|tier| if tier == Tier::Critical { Next::Nothing } else { self.next_bulk(tier) });
+            let front = |tier: Tier| match tier {
+                Tier::Critical => match critical {
+                    Some(_) => Front::Ready { records: 1, served_as: tier },
+                    // As many as may be are in work, and others wait.
+                    None if flooded => Front::Awaited,
+                    None => Front::Empty,
+                },
+                Tier::High | Tier::Normal | Tier::Low => self.front(tier, &next[tier as usize]),
+            };
+            let fronts = Tier::ALL.map(front);
+            let Some(tier) = self.scheduler.next(fronts) else { break };
+            match next.into_iter().nth(tier as usize) {
+                Some(Next::Run(run)) => self.start(tier, run),
+                _ => self.start(tier, critical.into_iter().collect()),
             }
         }
     }
 
-    /// What a tier has to offer; `flooded`: CRITICAL takes part; `critical`: the alert of it that may start.
-    fn front(&self, tier: Tier, flooded: bool, critical: Option<usize>) -> Front {
-        if tier == Tier::Critical {
-            return match critical {
-                Some(_) => Front::Ready { records: 1, served_as: tier },
-                // As many as may be are in work, and others wait.
-                None if flooded => Front::Awaited,
-                None => Front::Empty,
-            };
-        }
-        match self.hands.get(&tier).and_then(VecDeque::front) {
-            Some(held) => {
-                let age = self.age.age(held.envelope.accepted_at, self.app.clock.now());
-                Front::Ready { records: held.envelope.count, served_as: served_as(tier, age) }
+    /// What a bulk tier has to offer.
+    fn front(&self, tier: Tier, next: &Next) -> Front {
+        let hand = self.hands.get(&tier);
+        let of = |at: &[usize]| {
+            let run = at.iter().filter_map(|&at| hand?.get(at));
+            let (records, oldest) = run.fold((0, None), |(records, oldest), held| {
+                (records + held.envelope.count, oldest.or(Some(held.envelope.accepted_at)))
+            });
+            let age = oldest.map_or(Duration::ZERO, |oldest| self.age.age(oldest, self.app.clock.now()));
+            (records, served_as(tier, age))
+        };
+        match next {
+            Next::Run(run) => {
+                let (records, served_as) = of(run);
+                Front::Ready { records, served_as }
             }
-            None if self.idle.contains(&tier) => Front::Empty,
-            None => Front::Awaited,
+            Next::Busy(at) => {
+                let (records, served_as) = of(&[*at]);
+                Front::Busy { records, served_as }
+            }
+            Next::Nothing if self.idle.contains(&tier) && self.in_hand(tier) == 0 => Front::Empty,
+            Next::Nothing => Front::Awaited,
         }
     }
 
@@ -247,53 +276,71 @@ impl<'a> Desk<'a> {
         most.map(|(at, _)| at)
     }
 
+    fn bulk_in_work(&self) -> impl Iterator<Item = &InWork> {
+        self.in_work.values().filter(|work| work.tier != Tier::Critical)
+    }
+
+    /// Envelopes of the bulk tiers in work.
+    fn bulk_in_flight(&self) -> usize {
+        self.bulk_in_work().map(|work| work.envelopes.len()).sum()
+    }
+
     fn bulk_has_room(&self) -> bool {
-        let bulk = || self.in_work.values().filter(|work| work.tier != Tier::Critical);
         match self.app.breakers.lane(Lane::Bulk).state() {
             BreakerState::Closed => {
-                bulk().count() < BULK_IN_FLIGHT_ENVELOPES
-                    && bulk().map(|work| work.records).sum::<usize>() < BULK_IN_FLIGHT_RECORDS
+                self.bulk_in_flight() < BULK_IN_FLIGHT_ENVELOPES
+                    && self.bulk_in_work().map(|work| work.records).sum::<usize>() < BULK_IN_FLIGHT_RECORDS
             }
             // The probe goes alone.
             BreakerState::Open | BreakerState::HalfOpen => {
-                bulk().count() == 0 && !self.app.breakers.lane(Lane::Bulk).holds_back()
+                self.bulk_in_flight() == 0 && !self.app.breakers.lane(Lane::Bulk).holds_back()
             }
         }
     }
 
-    fn start(&mut self, tier: Tier, at: usize) {
+    /// Starts what lies at these places of a hand, in their order.
+    fn start(&mut self, tier: Tier, places: Vec<usize>) {
         let app = self.app;
-        let Some(held) = self.hand(tier).remove(at) else { return };
+        let hand = self.hand(tier);
+        let mut run: Vec<Held> = places.iter().rev().filter_map(|&at| hand.remove(at)).collect();
+        run.reverse();
+        let Some(first) = run.first() else { return };
         let number = self.next_number;
         self.next_number += 1;
         let in_work = InWork {
-            id: held.envelope.id,
+            envelopes: run.iter().map(|held| (held.envelope.id, held.receipt.clone())).collect(),
             tier,
-            records: held.envelope.count as usize,
-            accepted_at: held.envelope.accepted_at,
-            receipt: held.receipt.clone(),
-            thread: held.thread.clone(),
+            records: run.iter().map(|held| held.envelope.count as usize).sum(),
+            accepted_at: first.envelope.accepted_at,
+            thread: first.thread.clone(),
+            stream: order::stream_of(&first.envelope).cloned(),
+            // The first try of a broker that is well; what was tried before keeps nobody waiting.
+            turn_ends: Instant::now() + if first.failed == 0 { TRY } else { Duration::ZERO },
         };
         self.in_work.insert(number, in_work);
         self.pace(tier).began(Instant::now());
-        let critical_here = if tier == Tier::Critical { self.critical_here() } else { 0 };
-        self.working.push(Box::pin(async move { Done { number, result: work(app, held, critical_here).await } }));
+        let in_hand = if tier == Tier::Critical { self.critical_here() } else { 0 };
+        self.working.push(Box::pin(async move {
+            let results = match tier {
+                Tier::Critical => join_all(run.into_iter().map(|held| settle::alert(app, held, in_hand))).await,
+                Tier::High | Tier::Normal | Tier::Low => settle::send(app, run).await,
+            };
+            Done { number, results }
+        }));
     }
 
     /// Messages of the CRITICAL queue that are in hand or in work, each once.
     fn critical_here(&self) -> usize {
         let in_hand = self.hands.get(&Tier::Critical).into_iter().flatten().map(|held| held.envelope.id);
-        let in_work = self.in_work.values().filter(|work| work.tier == Tier::Critical).map(|work| work.id);
+        let in_work = self.in_work.values().filter(|work| work.tier == Tier::Critical);
+        let in_work = in_work.flat_map(|work| work.envelopes.iter().map(|(id, _)| *id));
         in_hand.chain(in_work).collect::<BTreeSet<Ulid>>().len()
     }
 
     pub(super) fn done(&mut self, done: Done) {
         let Some(work) = self.in_work.remove(&done.number) else { return };
         let goes_on = self.in_work.values().any(|other| Lane::of(other.tier) == Lane::of(work.tier));
-        let taken = match &done.result {
-            Ok(Worked::Settled { records }) => *records,
-            Ok(Worked::Waits(_) | Worked::Hidden) | Err(_) => 0,
-        };
+        let taken: u64 = done.results.iter().flatten().map(Worked::records).sum();
         if taken > 0 {
             let waited =
                 Tier::ALL.into_iter().any(|tier| Lane::of(tier) == Lane::of(work.tier) && self.in_hand(tier) > 0);
@@ -305,11 +352,20 @@ impl<'a> Desk<'a> {
             // Nothing was taken now; the broker may have had it for long, and this was a copy.
             self.pace(work.tier).failed(goes_on);
         }
-        match done.result {
-            // Received again in the meantime, it is in hand already, with the receipt that settles it.
-            Ok(Worked::Waits(held)) if self.kept(&held.envelope).is_none() => self.insert(*held),
-            Ok(_) => {}
-            Err(problem) => warn_if_away(Err(problem)),
+        let mut waits = false;
+        for result in done.results {
+            match result {
+                // Received again in the meantime, it is in hand already, with the receipt that settles it.
+                Ok(Worked::Waits { held, .. }) if self.kept(&held.envelope).is_none() => {
+                    waits |= held.due > Instant::now();
+                    self.insert(*held);
+                }
+                Ok(_) => {}
+                Err(problem) => warn_if_away(Err(problem)),
+            }
+        }
+        if let Some(stream) = work.stream {
+            if waits { self.park(work.tier, stream) } else { self.unpark(work.tier, &stream) }
         }
     }
 
@@ -329,10 +385,12 @@ impl<'a> Desk<'a> {
 
     /// Nothing burns its receive count behind an open breaker [R2]: of each bulk tier one envelope stays in hand for the
     /// probe. CRITICAL stays in hand, within its bound, and is received once however long the outage is.
-    pub(super) async fn release_behind_open_breakers(&mut self) {
+    pub(super) async fn give_back(&mut self) {
         for tier in Tier::BULK {
             if self.app.breakers.lane(Lane::of(tier)).holds_back() {
                 self.release(tier, 1).await;
+            } else if self.returning.contains_key(&tier) {
+                self.release(tier, usize::MAX).await;
             }
         }
     }
@@ -343,16 +401,20 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Gives back what is in hand but for the first `kept`.
+    /// Gives back what is in hand but for the first `kept`, and what else is to return.
     async fn release(&mut self, tier: Tier, kept: usize) {
         let hand = self.hand(tier);
-        let released = hand.drain(kept.min(hand.len())..);
-        let receipts: Vec<_> = released.map(|held| (held.receipt, Settle::Release)).collect();
-        if !receipts.is_empty() {
-            let app = self.app;
-            let released = app.queue.settle(app.settings.queues.tier(tier), &receipts).await;
-            warn_if_away(released);
+        let mut receipts: Vec<Receipt> = hand.drain(kept.min(hand.len())..).map(|held| held.receipt).collect();
+        if kept < usize::MAX {
+            self.unpark_all(tier);
         }
+        receipts.extend(self.returning.remove(&tier).unwrap_or_default());
+        if receipts.is_empty() {
+            return;
+        }
+        let app = self.app;
+        let receipts: Vec<_> = receipts.into_iter().map(|receipt| (receipt, Settle::Release)).collect();
+        warn_if_away(app.queue.settle(app.settings.queues.tier(tier), &receipts).await);
     }
 
     /// Extends what is in hand and in work well before it would come back [Q5].
@@ -363,8 +425,13 @@ impl<'a> Desk<'a> {
         self.hidden_until = Instant::now() + VISIBILITY;
         for tier in Tier::ALL {
             let held = self.hands.get(&tier).into_iter().flatten().map(|held| &held.receipt);
-            let in_work = self.in_work.values().filter(|work| work.tier == tier).map(|work| &work.receipt);
-            let receipts: Vec<_> = held.chain(in_work).map(|r| (r.clone(), Settle::Extend(VISIBILITY))).collect();
+            let in_work = self.in_work.values().filter(|work| work.tier == tier);
+            let in_work = in_work.flat_map(|work| work.envelopes.iter().map(|(_, receipt)| receipt));
+            let receipts: Vec<_> = held
+                .chain(in_work)
+                .chain(self.parked_of(tier))
+                .map(|r| (r.clone(), Settle::Extend(VISIBILITY)))
+                .collect();
             if !receipts.is_empty() {
                 let app = self.app;
                 let extended = app.queue.settle(app.settings.queues.tier(tier), &receipts).await;
@@ -384,8 +451,9 @@ impl<'a> Desk<'a> {
             breaker.waits_until().filter(|_| breaker.holds_back())
         });
         let now = Instant::now();
-        let waiting = self.hands.get(&Tier::Critical).into_iter().flatten().map(|held| held.due);
-        probes.chain(waiting.filter(|due| *due > now)).fold(due, Instant::min)
+        let waiting = self.hands.values().flatten().map(|held| held.due);
+        let turns = self.in_work.values().filter(|work| work.stream.is_some()).map(|work| work.turn_ends);
+        probes.chain(waiting.chain(turns).filter(|due| *due > now)).fold(due, Instant::min)
     }
 }
 

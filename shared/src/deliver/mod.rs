@@ -33,10 +33,11 @@ pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendE
         let mut changed = std::pin::pin!(app.breakers.changed());
         changed.as_mut().enable();
         desk.look_at_breakers();
+        // Before a receive begins, which would bring what comes behind it.
+        desk.give_back().await;
         if !stopping {
             desk.receive();
         }
-        desk.release_behind_open_breakers().await;
         if !stopping {
             desk.dispatch();
             desk.ask_for_return();

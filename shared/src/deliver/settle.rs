@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -15,9 +16,9 @@ use crate::deliver::tally::Settled;
 use crate::deliver::urgency::Urgency;
 use crate::error::BackendError;
 use crate::express::marks;
-use crate::limits::ENVELOPE_ZSTD_LEVEL;
 use crate::provenance::Note;
-use crate::queue::{Body, Message, QueueRef, Receipt, Settle, send_one};
+use crate::queue::{Body, QueueRef, Receipt, Remains, Settle};
+use crate::record::envelope::Unreadable;
 use crate::record::{Envelope, Outgoing, Tier};
 use crate::sink::{Lane, Sent};
 use crate::store::Store;
@@ -47,6 +48,8 @@ pub(crate) struct Held {
     pub taken_at: Instant,
     /// Not in work before this.
     pub due: Instant,
+    /// How often the sink has not taken all of it since it was received.
+    pub failed: u32,
 }
 
 impl Held {
@@ -54,27 +57,48 @@ impl Held {
     fn later(self, wait: Duration) -> Held {
         Held { due: Instant::now() + wait, ..self }
     }
+
+    /// The same, to be tried again, each time after a longer wait.
+    fn failed(self) -> Held {
+        let failed = self.failed + 1;
+        Held { failed, ..self }.later(again_after(failed))
+    }
 }
 
-/// What became of an envelope in work.
+/// What became of an envelope in work; `records` of it are acknowledged or dead letters.
 #[derive(Debug)]
 pub(crate) enum Worked {
-    /// The queue has forgotten it; of its records so many are acknowledged or dead letters.
+    /// The queue has forgotten it.
     Settled { records: u64 },
-    /// To be tried later: for another one's sake, or because the sink took nothing.
-    Waits(Box<Held>),
-    /// The sink took nothing, and the queue hides it for a while.
-    Hidden,
+    /// To be tried later, what is left of it: for another one's sake, or because the sink did not take it.
+    Waits { held: Box<Held>, records: u64 },
+    /// The queue has what is left of it, hidden for a while.
+    Hidden { records: u64 },
 }
 
-/// Sends one envelope and settles it. `critical_here`: of a CRITICAL one, how many messages of its queue this process holds.
-/// An `Err` means that the queue or the store is away; the envelope comes back by itself.
-pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<Worked, BackendError> {
-    let queue = app.settings.queues.tier(held.envelope.tier);
-    if app.tries.is_under_way(held.envelope.id) {
-        return Ok(Worked::Waits(held.later(COPY_WAIT).into()));
+impl Worked {
+    fn waits(held: Held) -> Worked {
+        Worked::Waits { held: held.into(), records: 0 }
     }
-    if held.envelope.tier == Tier::Critical && marks::is_void(&*app.store, held.envelope.id).await {
+
+    /// How many of its records are accounted for now.
+    pub(crate) fn records(&self) -> u64 {
+        match self {
+            Worked::Settled { records } | Worked::Waits { records, .. } | Worked::Hidden { records } => *records,
+        }
+    }
+}
+
+/// Sends an alert's envelope and settles it. `in_hand`: how many messages of the CRITICAL queue this process holds.
+///
+/// # Errors
+/// When the queue or the store is away; the envelope comes back by itself.
+pub(crate) async fn alert(app: &App, held: Held, in_hand: usize) -> Result<Worked, BackendError> {
+    let queue = app.settings.queues.tier(Tier::Critical);
+    if app.tries.is_under_way(held.envelope.id) {
+        return Ok(Worked::waits(held.later(COPY_WAIT)));
+    }
+    if marks::is_void(&*app.store, held.envelope.id).await {
         app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
         left(&*app.store, held.thread.as_deref(), held.envelope.id).await?;
         return Ok(Worked::Settled { records: 0 });
@@ -82,24 +106,60 @@ pub(crate) async fn work(app: &App, held: Held, critical_here: usize) -> Result<
     if let Some(thread) = &held.thread
         && held.taken_at.elapsed() < ORDER_PATIENCE
         && let Some(elder) = marks::elder(&*app.store, thread, held.envelope.id).await
-        && !is_gone(app, queue, elder, critical_here).await
+        && !is_gone(app, queue, elder, in_hand).await
     {
-        return Ok(Worked::Waits(held.later(ORDER_WAIT).into()));
+        return Ok(Worked::waits(held.later(ORDER_WAIT)));
     }
-    match held.envelope.unpack() {
-        Ok(mut records) => {
-            let now = app.clock.now();
-            records.iter_mut().for_each(|record| record.mark_expired(now));
-            let outcomes = retry::send(app, Lane::of(held.envelope.tier), &records).await;
-            settle(app, queue, held, records, outcomes).await
-        }
-        Err(e) => {
-            let raw = held.envelope.encode().unwrap_or_default();
-            bury_unreadable(app, queue, raw, &e.to_string()).await?;
-            app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
-            Ok(Worked::Settled { records: u64::from(held.envelope.count) })
-        }
+    send(app, vec![held]).await.pop().unwrap_or(Ok(Worked::Settled { records: 0 }))
+}
+
+/// Sends envelopes of one tier as one try and settles each. One outcome an envelope, in order.
+///
+/// # Errors
+/// When the queue or the store is away; the envelope comes back by itself.
+pub(crate) async fn send(app: &App, run: Vec<Held>) -> Vec<Result<Worked, BackendError>> {
+    let Some(tier) = run.first().map(|held| held.envelope.tier) else { return Vec::new() };
+    let now = app.clock.now();
+    let mut records = Vec::new();
+    let mut counts = Vec::with_capacity(run.len());
+    for held in &run {
+        let unpacked = held.envelope.unpack();
+        counts.push(unpacked.as_ref().map(Vec::len).map_err(ToString::to_string));
+        records.extend(unpacked.unwrap_or_default());
     }
+    records.iter_mut().for_each(|record| record.mark_expired(now));
+    let mut outcomes = retry::send(app, Lane::of(tier), &records).await.into_iter();
+    let mut records = records.into_iter();
+    // Side by side, so that they share a commit.
+    let settling = run.into_iter().zip(counts).map(|(held, count)| {
+        let (records, outcomes) = match &count {
+            Ok(count) => (records.by_ref().take(*count).collect(), outcomes.by_ref().take(*count).collect()),
+            Err(_) => (Vec::new(), Vec::new()),
+        };
+        async move {
+            match count {
+                Ok(_) if held.envelope.in_order => {
+                    let whole = held.clone();
+                    settle(app, held, records, outcomes).await.or_else(|problem| {
+                        tracing::warn!(%problem, "an envelope could not be settled and stays before its stream");
+                        Ok(Worked::waits(whole.failed()))
+                    })
+                }
+                Ok(_) => settle(app, held, records, outcomes).await,
+                Err(problem) => set_aside(app, held, &problem).await,
+            }
+        }
+    });
+    join_all(settling.collect::<Vec<_>>()).await
+}
+
+/// An envelope whose body cannot be read is a dead letter.
+async fn set_aside(app: &App, held: Held, problem: &str) -> Result<Worked, BackendError> {
+    let queue = app.settings.queues.tier(held.envelope.tier);
+    let raw = held.envelope.encode().unwrap_or_default();
+    bury_unreadable(app, queue, raw, problem).await?;
+    app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
+    Ok(Worked::Settled { records: u64::from(held.envelope.count) })
 }
 
 /// A crash can leave a mark without a message: no alert waits for what is not there. Everything that is queued is then in
@@ -111,11 +171,12 @@ async fn is_gone(app: &App, queue: &QueueRef, elder: Timestamp, critical_here: u
 
 async fn settle(
     app: &App,
-    queue: &QueueRef,
-    held: Held,
+    mut held: Held,
     records: Vec<Outgoing>,
     outcomes: Vec<Sent>,
 ) -> Result<Worked, BackendError> {
+    let tier = held.envelope.tier;
+    let queue = app.settings.queues.tier(tier);
     let latency = app.clock.since(held.envelope.accepted_at);
     witness(app, &held, &records, &outcomes);
     let (mut remainder, mut refused) = (Vec::new(), Vec::new());
@@ -127,33 +188,45 @@ async fn settle(
             Sent::Refused(reason, detail) => refused.push((record.clone(), reason, detail)),
         }
     }
-    let forget = (held.receipt.clone(), Settle::Forget);
-    if remainder.len() == records.len() && !remainder.is_empty() {
-        let tier = held.envelope.tier;
-        return match app.breakers.lane(Lane::of(tier)).state() {
-            _ if tier == Tier::Critical => Ok(Worked::Waits(held.later(CRITICAL_AGAIN).into())),
-            // Others get through, so only what this one needs is away: it makes room, and must not use up its receives in
-            // haste [R4].
-            BreakerState::Closed => {
-                let again = Settle::Extend(again_after(held.receives));
-                app.queue.settle(queue, &[(held.receipt, again)]).await.map(|()| Worked::Hidden)
-            }
-            // It is what the next probe is made with: kept in hand, however long the outage is, it is received once.
-            BreakerState::Open | BreakerState::HalfOpen => Ok(Worked::Waits(held.into())),
-        };
-    }
+    let done = (records.len() - remainder.len()) as u64;
     let refused_count = refused.len() as u64;
     if !refused.is_empty() {
         dead::bury_refused(app, &held.envelope.stream, &held.envelope.tenant, refused).await?;
     }
-    if !remainder.is_empty() {
-        send_remainder(app, queue, &held.envelope, &remainder).await?;
+    let mut remains = Remains::InPlace;
+    if remainder.is_empty() {
+        app.queue.settle(queue, &[(held.receipt.clone(), Settle::Forget)]).await?;
+    } else if done > 0 {
+        let fatal = |e: Unreadable| BackendError::Fatal(e.to_string());
+        held.envelope = held.envelope.remainder(&remainder).map_err(fatal)?;
+        let rest = held.envelope.encode().map_err(fatal)?;
+        remains = app.queue.replace(queue, &held.receipt, Body::Binary(rest)).await?;
     }
-    app.queue.settle(queue, &[forget]).await?;
-    let repeated = held.receives > 1;
-    app.tally.add(&Settled { tier: held.envelope.tier, topics: &topics, refused: refused_count, repeated, latency });
-    left(&*app.store, held.thread.as_deref(), held.envelope.id).await?;
-    Ok(Worked::Settled { records: (records.len() - remainder.len()) as u64 })
+    if done > 0 {
+        let repeated = held.receives > 1;
+        app.tally.add(&Settled { tier, topics: &topics, refused: refused_count, repeated, latency });
+    }
+    if remainder.is_empty() {
+        left(&*app.store, held.thread.as_deref(), held.envelope.id).await?;
+        return Ok(Worked::Settled { records: done });
+    }
+    if remains == Remains::Queued {
+        return Ok(Worked::Hidden { records: done });
+    }
+    let again = match app.breakers.lane(Lane::of(tier)).state() {
+        _ if tier == Tier::Critical => held.later(CRITICAL_AGAIN),
+        // Others get through, so only what this one needs is away.
+        BreakerState::Closed if held.envelope.in_order => held.failed(),
+        // It makes room, and must not use up its receives in haste [R4].
+        BreakerState::Closed => {
+            let hide = Settle::Extend(again_after(held.receives));
+            app.queue.settle(queue, &[(held.receipt, hide)]).await?;
+            return Ok(Worked::Hidden { records: done });
+        }
+        // It is what the next probe is made with: kept in hand, however long the outage is, it is received once.
+        BreakerState::Open | BreakerState::HalfOpen => held,
+    };
+    Ok(Worked::Waits { held: again.into(), records: done })
 }
 
 /// Tells the ledger of latencies [O4]. A try of which the sink took nothing is no step: in an outage it would be made for hours.
@@ -186,28 +259,10 @@ async fn left(store: &dyn Store, thread: Option<&str>, id: Ulid) -> Result<(), B
     }
 }
 
-/// Until an envelope is tried again of which the sink took nothing, although it takes others: 2 s, doubled each time.
-fn again_after(receives: u32) -> Duration {
+/// Until an envelope is tried again that the sink did not take, although it takes others: 2 s, doubled each time.
+fn again_after(times: u32) -> Duration {
     const LONGEST: Duration = Duration::from_secs(5 * 60);
-    Duration::from_secs(1 << receives.min(10)).min(LONGEST)
-}
-
-/// What is left of an envelope goes on as a new one with the same age, before the old one is forgotten [Q1].
-async fn send_remainder(app: &App, queue: &QueueRef, of: &Envelope, records: &[Outgoing]) -> Result<(), BackendError> {
-    let id = app.rng.ulid(app.clock.now());
-    let rest = Envelope::pack(
-        id,
-        of.stream.clone(),
-        of.tenant.clone(),
-        of.tier,
-        of.accepted_at,
-        of.traceparent.clone(),
-        records,
-        ENVELOPE_ZSTD_LEVEL,
-    )
-    .and_then(|rest| rest.encode())
-    .map_err(|e| BackendError::Fatal(e.to_string()))?;
-    send_one(&*app.queue, queue, Message::now(Body::Binary(rest))).await
+    Duration::from_secs(1 << times.min(10)).min(LONGEST)
 }
 
 /// A message that this program cannot read is kept whole for an operator; it must not be tried for ever.

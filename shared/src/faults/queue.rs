@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::error::BackendError;
 use crate::faults::Faulty;
-use crate::queue::{Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
+use crate::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, Remains, SendError, Settle};
 
 #[async_trait]
 impl<Q: Queue> Queue for Faulty<Q> {
@@ -32,6 +32,10 @@ impl<Q: Queue> Queue for Faulty<Q> {
 
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError> {
         self.call("settle", self.inner.settle(from, receipts)).await
+    }
+
+    async fn replace(&self, from: &QueueRef, receipt: &Receipt, remainder: Body) -> Result<Remains, BackendError> {
+        self.call("replace", self.inner.replace(from, receipt, remainder)).await
     }
 
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError> {

@@ -33,7 +33,7 @@ pub enum Fault {
 pub struct Shares {
     /// Records that are stored and not acknowledged.
     pub lost_ack: u8,
-    /// Records that are not stored.
+    /// Records that are not stored; in the same send nothing behind one in its partition is, as at Kafka.
     pub retry: u8,
 }
 
@@ -94,6 +94,11 @@ impl FaultySink {
     /// No record of this topic is stored from now on.
     pub fn away_topic(&self, topic: &str) {
         self.state().away_topics.insert(topic.to_owned());
+    }
+
+    /// Records of this topic are stored again.
+    pub fn return_topic(&self, topic: &str) {
+        self.state().away_topics.remove(topic);
     }
 
     /// Every send takes this long from now on.
@@ -182,7 +187,16 @@ impl Sink for FaultySink {
         if out || delay > TRY || paused(self.state()).is_some() {
             return vec![Sent::Retry("the sink is away".into()); records.len()];
         }
-        let faults: Vec<Fault> = records.iter().map(|record| self.state().fault(record)).collect();
+        let mut faults: Vec<Fault> = records.iter().map(|record| self.state().fault(record)).collect();
+        if self.state().seeded.is_some() {
+            let mut behind = BTreeSet::new();
+            for (record, fault) in records.iter().zip(&mut faults).filter(|(_, fault)| **fault != Fault::Refuse) {
+                if *fault == Fault::Retry || behind.contains(&record.key) {
+                    *fault = Fault::Retry;
+                    behind.insert(&record.key);
+                }
+            }
+        }
         let passed = |index: &usize| matches!(faults[*index], Fault::None | Fault::LostAck);
         let passed: Vec<usize> = (0..records.len()).filter(passed).collect();
         let kept: Vec<Outgoing> = passed.iter().map(|&index| records[index].clone()).collect();

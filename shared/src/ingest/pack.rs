@@ -10,6 +10,7 @@ use crate::ingest::dedup::Mark;
 use crate::limits::{ENVELOPE_MAX_BYTES, ENVELOPE_TARGET_BYTES, ENVELOPE_ZSTD_LEVEL};
 use crate::record::{Envelope, Outgoing, Record, Stream, Tier, Topic, Traceparent, value};
 use crate::settings::Settings;
+use crate::sources;
 use crate::time::{Rng, Timestamp, rfc3339};
 
 /// An envelope with the marks of its records, in the same order.
@@ -92,7 +93,8 @@ impl<'a> Packer<'a> {
             self.trace.clone(),
             records,
             ENVELOPE_ZSTD_LEVEL,
-        );
+        )
+        .map(|envelope| envelope.in_order(sources::keeps_order(&self.stream.source)));
         match (envelope, records) {
             (Ok(envelope), [_]) if envelope.packed_bytes() <= ENVELOPE_MAX_BYTES => {
                 packed.push(Packed { envelope, ids: marks.to_vec() });

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
+use super::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, Remains, SendError, Settle};
 use crate::limits;
 
 /// Long enough for a real endpoint to act within, short enough to wait for; whole seconds, as SQS has them.
@@ -91,6 +91,8 @@ laws![
     a_stale_receipt_changes_nothing,
     nonsense_receipts_are_no_error,
     mixed_settling_does_each,
+    what_remains_replaces_a_message,
+    a_stale_receipt_replaces_nothing,
     a_delay_hides,
     an_empty_receive_waits,
     an_empty_receive_without_wait_returns,
@@ -107,6 +109,7 @@ laws![
     full_is_refused_and_room_taken_again,
     a_crash_loses_nothing_and_revives_nothing,
     a_crash_keeps_a_delay,
+    a_crash_keeps_what_remains,
 ];
 
 /// Every queue the laws use.
@@ -303,6 +306,47 @@ async fn mixed_settling_does_each(world: &dyn TestQueues, name: &str) {
     assert_eq!(texts(&shown), ["b"]);
     forget(&*queue, &at, &shown).await;
     assert_eq!(texts(&receive(&*queue, &at, 1).await), ["c"]);
+}
+
+async fn what_remains_replaces_a_message(world: &dyn TestQueues, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["whole"]).await;
+    let got = receive(&*queue, &at, 1).await;
+    send(&*queue, &at, &["later"]).await;
+    let remains = queue.replace(&at, &got[0].receipt, Body::Text("rest".into())).await.expect("replace");
+    if remains == Remains::InPlace {
+        assert_eq!(texts(&receive(&*queue, &at, 1).await), ["later"], "what remains is hidden as before");
+        settle(&*queue, &at, &got, Settle::Release).await;
+        let rest = receive(&*queue, &at, 1).await;
+        assert_eq!((texts(&rest), &rest[0].id, rest[0].receives), (vec!["rest".to_owned()], &got[0].id, 2));
+        assert_eq!(rest[0].sent_at, got[0].sent_at);
+        forget(&*queue, &at, &rest).await;
+    } else {
+        let mut left = texts(&receive(&*queue, &at, 2).await);
+        left.sort();
+        assert_eq!(left, ["later", "rest"]);
+    }
+    sleep(VISIBILITY + LATE).await;
+    let back = texts(&queue.receive(&at, 10, Duration::ZERO).await.expect("receive"));
+    assert!(back.iter().all(|text| text != "whole"), "{back:?}");
+}
+
+async fn a_stale_receipt_replaces_nothing(world: &dyn TestQueues, name: &str) {
+    if !world.fences() {
+        println!("SKIPPED {name}: this queue may still take a stale receipt");
+        return;
+    }
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["whole"]).await;
+    let stale = receive(&*queue, &at, 1).await;
+    settle(&*queue, &at, &stale, Settle::Release).await;
+    let current = receive(&*queue, &at, 1).await;
+    let replaced = queue.replace(&at, &stale[0].receipt, Body::Text("rest".into())).await.expect("replace");
+    assert_eq!(replaced, Remains::Queued);
+    settle(&*queue, &at, &current, Settle::Release).await;
+    assert_eq!(texts(&receive(&*queue, &at, 1).await), ["whole"]);
+    let nonsense = queue.replace(&at, &Receipt("nonsense".into()), Body::Text("rest".into())).await;
+    assert_eq!(nonsense.expect("replace"), Remains::Queued);
 }
 
 async fn a_delay_hides(world: &dyn TestQueues, name: &str) {
@@ -529,6 +573,20 @@ async fn a_crash_keeps_a_delay(world: &dyn TestQueues, name: &str) {
     let queue = world.queue();
     assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
     assert_eq!(texts(&receive(&*queue, &at, 1).await), ["late"]);
+}
+
+async fn a_crash_keeps_what_remains(world: &dyn TestQueues, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    send(&*queue, &at, &["whole", "later"]).await;
+    let got = receive(&*queue, &at, 2).await;
+    let whole = got.iter().find(|delivery| delivery.body == Body::Text("whole".into())).expect("was received");
+    queue.replace(&at, &whole.receipt, Body::Text("rest".into())).await.expect("replace");
+    drop(queue);
+    if world.crash().await {
+        let mut left = texts(&receive(&*world.queue(), &at, 2).await);
+        left.sort();
+        assert_eq!(left, ["later", "rest"]);
+    }
 }
 
 async fn send(queue: &dyn Queue, at: &QueueRef, bodies: &[impl AsRef<str>]) {

@@ -112,6 +112,15 @@ pub enum Settle {
     Release,
 }
 
+/// Where what remains of a message is, after the rest of it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remains {
+    /// In the message's place, with its order and its age: the same receipt settles it.
+    InPlace,
+    /// In the queue, for whoever receives next: as a new message, or because the receipt was stale, in the old one.
+    Queued,
+}
+
 /// Approximate, as SQS's counts are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
@@ -165,6 +174,9 @@ pub trait Queue: Send + Sync {
 
     /// A stale receipt changes nothing, and the call succeeds.
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError>;
+
+    /// Replaces a received message by what remains of it, durable when it returns: never is neither of them in the queue [Q1].
+    async fn replace(&self, from: &QueueRef, receipt: &Receipt, remainder: Body) -> Result<Remains, BackendError>;
 
     /// How many messages the queue holds; late by up to `counts_lag`.
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError>;

@@ -12,7 +12,7 @@ use ulid::Ulid;
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::error::Reason;
-use crate::limits::ENVELOPE_UNPACKED_BYTES;
+use crate::limits::{ENVELOPE_UNPACKED_BYTES, ENVELOPE_ZSTD_LEVEL};
 use crate::record::value::ce_id;
 use crate::record::{EventId, SourceId, StreamId, TenantId, Tier, Topic, Traceparent};
 use crate::time::{Timestamp, rfc3339};
@@ -96,6 +96,8 @@ pub struct Envelope {
     pub accepted_at: Timestamp,
     /// The trace that all of its records belong to [O5].
     pub traceparent: Traceparent,
+    /// The sink must have all of it before the stream's next envelope begins: its records supersede each other [K3].
+    pub in_order: bool,
     /// Records in the body.
     pub count: u32,
     /// Bytes of the body once it is unpacked.
@@ -116,6 +118,7 @@ struct Head<'a> {
     tier: Tier,
     accepted_ms: i64,
     traceparent: &'a str,
+    in_order: bool,
     count: u32,
     plain_bytes: u32,
 }
@@ -168,9 +171,35 @@ fn decompress(packed: &[u8], plain_bytes: usize) -> io::Result<Vec<u8>> {
     })
 }
 
+/// Bytes of the records before they are packed, and packed.
+fn packed(records: &[Outgoing], level: i32) -> Result<(u32, Bytes), Unreadable> {
+    let mut plain = Vec::with_capacity(records.iter().map(|r| r.value.len() + 160).sum());
+    for record in records {
+        let packed = Packed {
+            topic: record.topic.code(),
+            dataschema: &record.dataschema,
+            source: record.source.as_str(),
+            key: &record.key,
+            event: record.event.as_bytes(),
+            revision: record.revision,
+            observed_ms: record.observed_at.as_millisecond(),
+            published_ms: record.published_at.map(Timestamp::as_millisecond),
+            ingested_ms: record.ingested_at.as_millisecond(),
+            extra: record.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+            value: &record.value,
+        };
+        plain = postcard::to_extend(&packed, plain).map_err(|e| Unreadable(e.to_string()))?;
+    }
+    if plain.len() > ENVELOPE_UNPACKED_BYTES {
+        return Err(Unreadable(format!("{} bytes are more than an envelope holds", plain.len())));
+    }
+    let body = compress(&plain, level).map_err(|e| Unreadable(e.to_string()))?.into();
+    Ok((plain.len() as u32, body))
+}
+
 /// Layout version, the first byte of an encoded envelope. The CRC-32C of everything behind it follows in four bytes, little
 /// endian: bytes that a disk or a wire damaged are known as such before anything is read from them [Q1].
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 /// Bytes before what the checksum covers.
 const PREAMBLE: usize = 5;
 /// Room for a head: ids of 64 characters at most, a trace of 55, numbers.
@@ -189,29 +218,21 @@ impl Envelope {
         records: &[Outgoing],
         level: i32,
     ) -> Result<Envelope, Unreadable> {
-        let mut plain = Vec::with_capacity(records.iter().map(|r| r.value.len() + 160).sum());
-        for record in records {
-            let packed = Packed {
-                topic: record.topic.code(),
-                dataschema: &record.dataschema,
-                source: record.source.as_str(),
-                key: &record.key,
-                event: record.event.as_bytes(),
-                revision: record.revision,
-                observed_ms: record.observed_at.as_millisecond(),
-                published_ms: record.published_at.map(Timestamp::as_millisecond),
-                ingested_ms: record.ingested_at.as_millisecond(),
-                extra: record.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
-                value: &record.value,
-            };
-            plain = postcard::to_extend(&packed, plain).map_err(|e| Unreadable(e.to_string()))?;
-        }
-        if plain.len() > ENVELOPE_UNPACKED_BYTES {
-            return Err(Unreadable(format!("{} bytes are more than an envelope holds", plain.len())));
-        }
-        let body = compress(&plain, level).map_err(|e| Unreadable(e.to_string()))?.into();
-        let (count, plain_bytes) = (records.len() as u32, plain.len() as u32);
-        Ok(Envelope { id, stream, tenant, tier, accepted_at, traceparent, count, plain_bytes, body })
+        let (plain_bytes, body) = packed(records, level)?;
+        let count = records.len() as u32;
+        Ok(Envelope { id, stream, tenant, tier, accepted_at, traceparent, in_order: false, count, plain_bytes, body })
+    }
+
+    /// The same, to be kept in its stream's order or not.
+    #[must_use]
+    pub fn in_order(self, in_order: bool) -> Envelope {
+        Envelope { in_order, ..self }
+    }
+
+    /// The same envelope with these of its records alone: what a sink has not taken yet [Q1].
+    pub fn remainder(&self, records: &[Outgoing]) -> Result<Envelope, Unreadable> {
+        let (plain_bytes, body) = packed(records, ENVELOPE_ZSTD_LEVEL)?;
+        Ok(Envelope { count: records.len() as u32, plain_bytes, body, ..self.clone() })
     }
 
     /// Compressed size of the body in bytes.
@@ -273,6 +294,7 @@ impl Envelope {
             tier: self.tier,
             accepted_ms: self.accepted_at.as_millisecond(),
             traceparent: self.traceparent.as_str(),
+            in_order: self.in_order,
             count: self.count,
             plain_bytes: self.plain_bytes,
         };
@@ -306,6 +328,7 @@ impl Envelope {
             tier: head.tier,
             accepted_at: Timestamp::from_millisecond(head.accepted_ms).map_err(|e| bad(&e))?,
             traceparent: Traceparent::read(head.traceparent),
+            in_order: head.in_order,
             count: head.count,
             plain_bytes: head.plain_bytes,
             body: bytes.slice_ref(body),

@@ -53,6 +53,8 @@ pub struct Records {
     pub data: fn(&mut SchemaGenerator) -> Schema,
     /// The natural key: paths of published fields, `latitude`, `longitude`, `observed_at` or `data.` and a field's name [S12].
     pub key: &'static [&'static str],
+    /// Its records supersede each other, so that a sink gets a stream's in the order in which they were accepted [K3].
+    pub in_order: bool,
 }
 
 macro_rules! table {
@@ -150,6 +152,11 @@ pub fn ids() -> impl Iterator<Item = (&'static Source, &'static Id)> {
 /// The format that a source's bodies have; `None` for a source that nothing reads.
 pub fn format_of(source: &SourceId) -> Option<Format> {
     find(source).and_then(|(source, _)| source.records.as_ref()).map(|records| records.format)
+}
+
+/// Whether a source's records supersede each other.
+pub fn keeps_order(source: &SourceId) -> bool {
+    find(source).and_then(|(source, _)| source.records.as_ref()).is_some_and(|records| records.in_order)
 }
 
 /// Every format, once.

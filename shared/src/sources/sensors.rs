@@ -11,6 +11,7 @@ pub(super) static SOURCE: Source = Source {
         format: Format::SENSOR,
         data: |generator| generator.subschema_for::<Reading>(),
         key: &["data.sensor_id", "data.measured_at", "data.message_id"],
+        in_order: true,
     }),
     service: None,
 };

@@ -7,15 +7,16 @@ mod aws;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use streammanager::blobs::Blobs;
 use streammanager::embedded::FileBlobs;
 use streammanager::embedded::{Commits, Embedded, Options, QueueOptions};
 use streammanager::queue::{Queue, QueueRef};
-use streammanager::record::Tier;
+use streammanager::record::{Envelope, Tier};
 use streammanager::settings::Settings;
 use streammanager::store::Store;
-use streammanager::time::{Clock, Rng};
+use streammanager::time::{Clock, Rng, Timestamp};
 
 use super::ledger::Queued;
 use crate::exit::Failure;
@@ -53,6 +54,7 @@ impl Backends {
         let mut options = Options::new(clock.clone());
         options.queues = queue_options(template);
         let folder = Embedded::open(data, options)?;
+        go_on_with_ids(&folder, template, rng)?;
         match flag {
             EMBEDDED => Ok(Backends {
                 queue: Arc::new(folder.clone()),
@@ -86,6 +88,23 @@ impl Backends {
         }
         Ok(Queued::messages(messages))
     }
+}
+
+/// More than lies between the packing of an envelope and of one that reaches its queue before it.
+const PACKED_BY: Duration = Duration::from_secs(60);
+
+/// Envelopes go by their ids: those of this process come after whatever waits, also when the clock was set back meanwhile.
+fn go_on_with_ids(folder: &Embedded, template: &Template, rng: &Rng) -> Result<(), Failure> {
+    for queue in &template.queues {
+        let newest = folder.newest_body(&QueueRef::new(&queue.url()))?;
+        // Other bodies, and damaged ones, have no id.
+        if let Some(Ok(envelope)) = newest.map(|body| Envelope::decode(&body)) {
+            let packed =
+                Timestamp::from_millisecond(envelope.id.timestamp_ms().cast_signed()).unwrap_or(Timestamp::MAX);
+            rng.ids_after(packed.checked_add(PACKED_BY).unwrap_or(Timestamp::MAX));
+        }
+    }
+    Ok(())
 }
 
 /// Functions know by these names the queues whose messages are of no use later.

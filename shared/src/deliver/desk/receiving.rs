@@ -82,7 +82,7 @@ impl Desk<'_> {
                     let usual = self.usual.entry(tier).or_insert(f64::from(envelope.count));
                     *usual += USUAL_SHARE * (f64::from(envelope.count) - *usual);
                     let now = Instant::now();
-                    self.keep(Held {
+                    let held = Held {
                         envelope,
                         receipt,
                         receives,
@@ -91,7 +91,9 @@ impl Desk<'_> {
                         overtaken_since: now,
                         taken_at: now,
                         due: now,
-                    });
+                        failed: 0,
+                    };
+                    self.keep(held);
                 }
                 Err(e) => {
                     let queue = app.settings.queues.tier(tier);
@@ -108,10 +110,11 @@ impl Desk<'_> {
     }
 
     fn keep(&mut self, held: Held) {
-        match self.kept(&held.envelope) {
+        if let Some(before) = self.kept(&held.envelope) {
             // Received again, because it could not be kept hidden: only the latest receipt settles it.
-            Some(before) => before.receipt = held.receipt,
-            None => self.insert(held),
+            before.receipt = held.receipt;
+        } else if !self.parks(&held) {
+            self.insert(held);
         }
     }
 }

@@ -57,7 +57,7 @@ impl Desk<'_> {
             let accepted = held.clone().map(|held| held.envelope.accepted_at);
             let accepted = accepted.chain(in_work.clone().map(|work| work.accepted_at));
             TierBacklog {
-                held: (held.count() + in_work.count()) as u64,
+                held: (held.count() + in_work.map(|work| work.envelopes.len()).sum::<usize>()) as u64,
                 records: records + critical,
                 usual: self.usual.get(&tier).copied().unwrap_or(tier.largest_send() as f64),
                 oldest: accepted.map(|at| self.age.age(at, now)).max().unwrap_or_default(),

@@ -56,16 +56,24 @@ pub enum Front {
     /// Nothing is in hand, and a receive that may bring something is under way: it loses this turn and keeps its credit, of
     /// one round at the most.
     Awaited,
-    /// The envelope that goes next.
+    /// What goes next may not go yet, for what was before it in its stream is in work. When its turn comes the others wait for
+    /// it: they would take its share.
+    Busy {
+        /// Records of what goes next.
+        records: u32,
+        /// The tier whose credit serves it.
+        served_as: Tier,
+    },
+    /// What goes next.
     Ready {
-        /// Records of the envelope.
+        /// Records of what goes next.
         records: u32,
         /// The tier whose credit serves it.
         served_as: Tier,
     },
 }
 
-/// Deficit round robin over the tiers. Work-conserving: while a tier has an envelope in hand, some envelope is served.
+/// Deficit round robin over the tiers. Work-conserving: while a tier is `Ready` and no other is `Busy`, some envelope is served.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Scheduler {
     quantum: u64,
@@ -88,7 +96,8 @@ impl Scheduler {
         Scheduler { quantum, credits: [0; 4], at: 0, credited: false }
     }
 
-    /// The tier whose envelope is served now, paid from its credit; `None` when no tier has one in hand.
+    /// The tier whose envelope is served now, paid from its credit; `None` when no tier has one that may go, or when it is the
+    /// turn of one that is `Busy`.
     pub fn next(&mut self, fronts: [Front; 4]) -> Option<Tier> {
         if !fronts.iter().any(|front| matches!(front, Front::Ready { .. })) {
             return None;
@@ -96,12 +105,15 @@ impl Scheduler {
         loop {
             let tier = CLASSES[self.at];
             match fronts[self.at] {
-                Front::Ready { records, served_as } => {
+                front @ (Front::Ready { records, served_as } | Front::Busy { records, served_as }) => {
                     if !self.credited {
                         self.credits[self.at] += weight(served_as) * self.quantum;
                         self.credited = true;
                     }
                     if let Some(rest) = self.credits[self.at].checked_sub(u64::from(records)) {
+                        if matches!(front, Front::Busy { .. }) {
+                            return None;
+                        }
                         self.credits[self.at] = rest;
                         return Some(tier);
                     }

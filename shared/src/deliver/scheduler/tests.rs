@@ -9,6 +9,10 @@ fn ready(tier: Tier, records: u32) -> Front {
     Front::Ready { records, served_as: tier }
 }
 
+fn busy(tier: Tier, records: u32) -> Front {
+    Front::Busy { records, served_as: tier }
+}
+
 /// Records served of each tier while every queue has an endless backlog of envelopes of these sizes.
 fn served(sizes: [Option<u32>; 4], promoted: [Tier; 4], in_all: u64) -> [u64; 4] {
     let mut scheduler = Scheduler::default();
@@ -79,6 +83,23 @@ fn p4_is_work_conserving_and_an_idle_tier_hoards_nothing() {
         high += usize::from(scheduler.next(fronts) == Some(Tier::High));
     }
     assert_eq!(high, 9, "HIGH and LOW share 3 : 1 from its return on");
+}
+
+#[test]
+fn p4_a_tier_whose_stream_is_in_work_keeps_its_share() {
+    let (mut scheduler, mut records, mut in_work) = (Scheduler::default(), [0; 4], false);
+    while records.iter().sum::<u64>() < 6_000_000 {
+        // NORMAL has one stream, and each of its envelopes lasts until nothing else may go.
+        let normal = if in_work { busy(Tier::Normal, 1000) } else { ready(Tier::Normal, 1000) };
+        match scheduler.next([Front::Empty, ready(Tier::High, 500), normal, ready(Tier::Low, 5000)]) {
+            Some(tier) => {
+                in_work |= tier == Tier::Normal;
+                records[tier as usize] += [0, 500, 1000, 5000][tier as usize];
+            }
+            None => in_work = false,
+        }
+    }
+    assert_shares(records, [0, 3, 2, 1]);
 }
 
 #[test]
@@ -184,6 +205,7 @@ fn p4_every_reachable_state_of_a_small_scheduler_keeps_the_laws() {
     let mut fronts = vec![Front::Empty, Front::Awaited];
     fronts.extend((1..=LARGEST).map(|records| ready(Tier::Normal, records)));
     fronts.extend((1..=LARGEST).map(|records| ready(Tier::High, records)));
+    fronts.extend([1, LARGEST].map(|records| busy(Tier::High, records)));
     let offers: Vec<[Front; 4]> = (0..fronts.len().pow(3))
         .map(|n| {
             [
@@ -207,9 +229,10 @@ fn p4_every_reachable_state_of_a_small_scheduler_keeps_the_laws() {
         for offer in &offers {
             let mut next = state.clone();
             let anything = offer.iter().any(|front| matches!(front, Front::Ready { .. }));
+            let waited_for = offer.iter().any(|front| matches!(front, Front::Busy { .. }));
             match next.next(*offer) {
                 Some(tier) => assert!(matches!(offer[tier as usize], Front::Ready { .. }), "{tier} had nothing"),
-                None => assert!(!anything, "{state:?} serves nothing of {offer:?}"),
+                None => assert!(!anything || waited_for, "{state:?} serves nothing of {offer:?}"),
             }
             open.push(next);
         }
@@ -228,6 +251,15 @@ fn p4_every_reachable_state_of_a_small_scheduler_keeps_the_laws() {
                 while scheduler.next(fronts).unwrap() != tier {
                     served += 1;
                 }
+                // What it waits for in its own stream costs it nothing.
+                let (mut waiting, mut others) = (state.clone(), u64::from(records));
+                let mut behind = fronts;
+                behind[class] = busy(tier, records);
+                while waiting.next(behind).is_some() {
+                    others += 1;
+                }
+                assert_eq!(waiting.next(fronts), Some(tier), "{state:?}");
+                assert_eq!(others, served, "{state:?}");
                 assert!(served <= bound, "{state:?}: {served} served with {records} of {tier}, the bound is {bound}");
                 *reached.entry(tier).or_insert(false) |= served == bound;
             }

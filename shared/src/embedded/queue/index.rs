@@ -168,6 +168,11 @@ impl Index {
     }
 
     /// False for a stale receipt.
+    pub(super) fn holds(&self, number: u64, take: u64) -> bool {
+        self.in_flight.get(&number).is_some_and(|flight| flight.take == take)
+    }
+
+    /// False for a stale receipt.
     pub(super) fn extend(&mut self, number: u64, take: u64, until: Timestamp) -> bool {
         let Some(flight) = self.in_flight.get_mut(&number).filter(|flight| flight.take == take) else {
             return false;

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::embedded::{BODIES, Embedded, Failed, Moment, Op, Place, QUEUED, QueueOptions, Queued, Shared, sealed};
 use crate::error::BackendError;
 use crate::limits;
-use crate::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
+use crate::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, Remains, SendError, Settle};
 use crate::time::Timestamp;
 pub(super) use index::later;
 use index::{Index, Taken};
@@ -204,6 +204,21 @@ impl Queue for Embedded {
         }
     }
 
+    async fn replace(&self, from: &QueueRef, receipt: &Receipt, remainder: Body) -> Result<Remains, BackendError> {
+        let queue = self.shared().queues().get(from);
+        let Some((number, take)) = self.shared().queues().read_receipt(receipt) else { return Ok(Remains::Queued) };
+        let (returned, is_held) = {
+            let mut index = queue.index();
+            (index.advance(self.shared().steady()), index.holds(number, take))
+        };
+        self.count(&queue, returned);
+        if !is_held {
+            return Ok(Remains::Queued);
+        }
+        self.done(|reply| Box::new(ops::Replace::new(queue, number, remainder, reply))).await?;
+        Ok(Remains::InPlace)
+    }
+
     fn closed(&self) -> Option<String> {
         self.room().err().map(|problem| problem.to_string())
     }
@@ -229,6 +244,16 @@ impl Embedded {
             Ok(())
         });
         Ok(seen?)
+    }
+
+    /// The body of the message that was sent last of those that a queue holds.
+    pub fn newest_body(&self, of: &QueueRef) -> Result<Option<Bytes>, BackendError> {
+        let newest = self.shared().database().read(|tx| {
+            let bodies = tx.open_table(BODIES)?;
+            let last = bodies.range((of.as_str(), 0)..=(of.as_str(), u64::MAX))?.next_back().transpose()?;
+            Ok(last.map(|(_, body)| Bytes::copy_from_slice(sealed::unchecked(body.value()))))
+        });
+        Ok(newest?)
     }
 
     /// Takes up to `max` messages with their bodies, none of a disk that cannot be told to forget them. Whatever left the queue

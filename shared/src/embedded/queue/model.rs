@@ -91,6 +91,13 @@ impl Model {
         }
     }
 
+    /// Whether the receipt was good.
+    fn replace(&mut self, receipt: &Receipt, body: String) -> bool {
+        let held =
+            |message: &&mut Modelled| matches!(&message.state, State::InFlight { receipt: own, .. } if own == receipt);
+        self.main.iter_mut().find(held).map(|message| message.body = body).is_some()
+    }
+
     fn depth(&mut self, now: Timestamp) -> Depth {
         self.advance(now);
         let mut depth = Depth::default();
@@ -244,6 +251,18 @@ impl Run {
                 assert!(answer.is_ok() || torn, "{answer:?}");
                 for (receipt, settle) in &settling {
                     self.model.settle(receipt, *settle, now);
+                }
+            }
+            8 if self.below(3) == 0 && !self.model.receipts.is_empty() => {
+                self.model.advance(now);
+                let back = self.below(6).min(self.model.receipts.len() as u64 - 1) as usize;
+                let receipt = self.model.receipts[self.model.receipts.len() - 1 - back].clone();
+                let body = format!("rest {}", self.sent);
+                self.sent += 1;
+                let answer = self.embedded().replace(&main, &receipt, Body::Text(body.clone())).await;
+                let good = self.model.replace(&receipt, body);
+                if let Ok(remains) = answer {
+                    assert_eq!(remains == Remains::InPlace, good);
                 }
             }
             8 => {

@@ -55,10 +55,7 @@ impl Op for Send {
         for (number, (body, delay)) in (self.first..).zip(&self.rows) {
             let visible_at = later(self.sent_at, *delay);
             let key = (self.queue.name.as_str(), number);
-            let (bytes, binary) = match body {
-                Body::Text(text) => (text.as_bytes(), false),
-                Body::Binary(bytes) => (&bytes[..], true),
-            };
+            let (bytes, binary) = bytes_of(body);
             let sent_at = self.sent_at.as_millisecond();
             queued.insert(key, (sent_at, moment_after(visible_at), 0, binary))?;
             bodies.insert(key, &seal(key, sent_at, binary, bytes)[..])?;
@@ -113,6 +110,41 @@ impl Op for Delete {
         if let Some(reply) = self.reply {
             let _ = reply.send(outcome);
         }
+    }
+}
+
+/// Gives a message another body. One that has left meanwhile stays away.
+pub(super) struct Replace {
+    queue: Arc<OneQueue>,
+    number: u64,
+    body: Body,
+    reply: Reply,
+}
+
+impl Replace {
+    pub(super) fn new(queue: Arc<OneQueue>, number: u64, body: Body, reply: Reply) -> Replace {
+        Replace { queue, number, body, reply }
+    }
+}
+
+impl Op for Replace {
+    fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    fn apply(&mut self, tx: &WriteTransaction) -> Result<bool, redb::Error> {
+        let (mut queued, mut bodies) = (tx.open_table(QUEUED)?, tx.open_table(BODIES)?);
+        let key = (self.queue.name.as_str(), self.number);
+        let row = queued.get(key)?.map(|row| row.value());
+        let Some((sent_at, visible_at, receives, _)) = row else { return Ok(false) };
+        let (bytes, binary) = bytes_of(&self.body);
+        queued.insert(key, (sent_at, visible_at, receives, binary))?;
+        bodies.insert(key, &seal(key, sent_at, binary, bytes)[..])?;
+        Ok(true)
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), BackendError>) {
+        let _ = self.reply.send(outcome);
     }
 }
 
@@ -237,6 +269,14 @@ impl Op for Mark {
             self.queue.index().mark(self.number);
         }
         let _ = self.reply.send(outcome);
+    }
+}
+
+/// A body's bytes, and whether they are binary.
+fn bytes_of(body: &Body) -> (&[u8], bool) {
+    match body {
+        Body::Text(text) => (text.as_bytes(), false),
+        Body::Binary(bytes) => (bytes, true),
     }
 }
 

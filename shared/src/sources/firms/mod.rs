@@ -36,6 +36,7 @@ pub(super) static SOURCE: Source = Source {
         format: FORMAT,
         data: |generator| generator.subschema_for::<rows::Detection<'static>>(),
         key: &["latitude", "longitude", "data.acq_date", "data.acq_time", "data.satellite"],
+        in_order: false,
     }),
     service: Some(&SERVICE),
 };

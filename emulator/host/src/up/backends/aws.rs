@@ -9,7 +9,7 @@ use streammanager::aws::{Aws, QueueShape, SqsQueue, TableShape};
 use streammanager::embedded::Embedded;
 use streammanager::error::BackendError;
 use streammanager::limits::QUEUE_CAPACITY;
-use streammanager::queue::{Delivery, Depth, Message, Queue, QueueRef, Receipt, SendError, Settle};
+use streammanager::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, Remains, SendError, Settle};
 use streammanager::time::{Clock, Rng};
 
 use super::Backends;
@@ -72,6 +72,11 @@ impl Queue for ByName {
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError> {
         let (queue, from) = self.at(from);
         queue.settle(from, receipts).await
+    }
+
+    async fn replace(&self, from: &QueueRef, receipt: &Receipt, remainder: Body) -> Result<Remains, BackendError> {
+        let (queue, from) = self.at(from);
+        queue.replace(from, receipt, remainder).await
     }
 
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError> {

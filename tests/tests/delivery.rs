@@ -10,6 +10,7 @@ use streammanager::express::Verdict;
 use streammanager::faults::sink::{Fault as SinkFault, Shares};
 use streammanager::faults::{self, Fault};
 use streammanager::limits::{BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, HAND_ENVELOPES};
+use streammanager::queue::Settle;
 use streammanager::record::{EventId, Outgoing, Tier};
 use streammanager::sink::Lane;
 use streammanager::time::Rng;
@@ -178,6 +179,32 @@ async fn k3_a_stream_that_waits_for_its_topic_takes_no_room_from_others() {
     assert_eq!(alerts, Vec::from_iter(0..waiting));
 }
 
+/// R2: a topic that is away opens the breaker when nothing else is sent. What waits behind it is tried as well, and goes.
+#[tokio::test(start_paused = true)]
+async fn r2_one_topic_away_keeps_the_breaker_open_for_nobody_else() {
+    for stuck in ["noaa_alerts", "firms_stuck"] {
+        let sim = Simulated::new(34);
+        let (topic, others) = match stuck {
+            "noaa_alerts" => ("wildfire-weather", HIGH),
+            _ => ("wildfire-nasa-firms", "noaa_alerts"),
+        };
+        sim.sink.away_topic(topic);
+        for n in 0..HAND_ENVELOPES * 2 {
+            sim.ingest(stuck, n..n + 1).await;
+        }
+        let waiting = sim.ingest(others, 0..10).await;
+        let delivering = sim.deliver();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(events(&sim), waiting, "behind {stuck}");
+        sim.sink.return_topic(topic);
+        sim.drained(Duration::from_secs(310)).await;
+        delivering.stop().await;
+        let stored = events(&sim);
+        assert_eq!(stored.len(), distinct(&stored).len());
+        assert_eq!(stored.len(), HAND_ENVELOPES * 2 + 10);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn r4_what_the_sink_refuses_is_a_dead_letter_and_holds_up_nothing() {
     let sim = Simulated::new(3);
@@ -327,8 +354,17 @@ async fn r2_an_outage_burns_no_receives_and_what_waited_is_delivered_once_after_
     // Three tries open it, and then one probe a minute.
     assert!((60..70).contains(&tries), "{tries} sends in an hour of outage");
     let depth = sim.depth(Tier::High).await;
-    assert_eq!((depth.in_flight, depth.total()), (1, 4), "one envelope stays in hand for the probe");
+    assert_eq!(depth.total(), 4);
+    delivering.stop().await;
+    let queue = sim.app.settings.queues.tier(Tier::High);
+    let waiting = sim.app.queue.receive(queue, 10, Duration::ZERO).await.unwrap();
+    // For the hand that was given back when it opened, for the probes, and now.
+    let receives: Vec<u32> = waiting.iter().map(|delivery| delivery.receives).collect();
+    assert!(receives.len() == 4 && receives.iter().all(|receives| *receives <= 3), "{receives:?}");
+    let release: Vec<_> = waiting.into_iter().map(|delivery| (delivery.receipt, Settle::Release)).collect();
+    sim.app.queue.settle(queue, &release).await.unwrap();
     sim.sink.outage(false);
+    let delivering = sim.deliver();
     sim.drained(Duration::from_secs(5)).await;
     delivering.stop().await;
     let stored = events(&sim);

@@ -15,8 +15,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::dice::Dice;
-use crate::judge::Judge;
+use crate::judge::{Judge, Published};
 use crate::lies::Lie;
+use crate::soak::Tally;
 
 /// Longer than a breaker waits before its probe.
 const NOBODY_COMES: Duration = Duration::from_secs(120);
@@ -45,6 +46,7 @@ pub(crate) struct Broker {
     health: Mutex<Health>,
     next_offsets: Mutex<BTreeMap<(Topic, i32), i64>>,
     stored: Notify,
+    tally: Arc<Tally>,
 }
 
 /// The broker as one process reaches it.
@@ -54,7 +56,7 @@ pub(crate) struct Client {
 }
 
 impl Broker {
-    pub(crate) fn new(judge: Judge, dice: Dice, lie: Option<Lie>) -> Arc<Broker> {
+    pub(crate) fn new(judge: Judge, dice: Dice, lie: Option<Lie>, tally: Arc<Tally>) -> Arc<Broker> {
         Arc::new(Broker {
             judge,
             dice,
@@ -62,6 +64,7 @@ impl Broker {
             health: Mutex::default(),
             next_offsets: Mutex::default(),
             stored: Notify::new(),
+            tally,
         })
     }
 
@@ -179,7 +182,12 @@ impl Sink for Client {
         let (broker, own) = (self.broker.clone(), records.to_vec());
         tokio::spawn(async move {
             // Whoever asked may be dead.
-            let _ = tell.send(broker.request(own).await);
+            let ids: Vec<Published> = own.iter().map(|record| (record.event, record.revision)).collect();
+            let outcomes = broker.clone().request(own).await;
+            for (id, outcome) in ids.into_iter().zip(&outcomes) {
+                broker.tally.tried(id, outcome.is_acked());
+            }
+            let _ = tell.send(outcomes);
         });
         heard.await.unwrap_or_else(|_| vec![Sent::Retry("the simulation ends".into()); records.len()])
     }

@@ -8,6 +8,7 @@ mod judge;
 mod lies;
 mod report;
 mod seams;
+mod soak;
 mod traffic;
 mod weather;
 mod world;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 pub use judge::Most;
 pub use lies::Lie;
 pub use report::Report;
+pub use soak::Soak;
 use world::World;
 
 /// What is simulated.

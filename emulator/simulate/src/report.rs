@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::world::World;
-use crate::{Lie, Most, Plan};
+use crate::{Lie, Most, Plan, Soak};
 
 /// The outcome of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,6 +39,8 @@ pub struct Report {
     pub set_aside: u64,
     /// Refused by the broker: dead letters.
     pub refused: u64,
+    /// The soak report [F12].
+    pub soak: Soak,
     /// How often each kind of fault struck.
     pub faults: BTreeMap<&'static str, u64>,
     /// Of each tier the longest wait while nothing was wrong, in milliseconds.
@@ -64,6 +66,7 @@ impl Report {
             repeated_after_a_crash: counts.most,
             set_aside: counts.set_aside,
             refused: counts.refused,
+            soak: world.tally.soak(),
             faults: world.struck.lock().clone(),
             longest_calm_wait_ms: counts
                 .slowest
@@ -99,6 +102,17 @@ impl fmt::Display for Report {
         for (name, number) in lines {
             writeln!(f, "  {name:<32} {number:>10}")?;
         }
+        let share = |part: u64, of: u64| if of == 0 { 0.0 } else { 100.0 * part as f64 / of as f64 };
+        let sent: u64 = self.soak.tries.iter().sum();
+        let dead = self.refused + self.set_aside;
+        writeln!(f, "soak report, %")?;
+        for (name, tries) in
+            ["at the first try", "at the second", "at the third", "later"].into_iter().zip(self.soak.tries)
+        {
+            writeln!(f, "  {name:<32} {:>10.3}", share(tries, sent + dead))?;
+        }
+        writeln!(f, "  {:<32} {:>10.3}", "dead letters", share(dead, sent + dead))?;
+        writeln!(f, "  {:<32} {:>10.3}", "ready, of all looks", share(self.soak.ready, self.soak.looks))?;
         writeln!(f, "offered, by source")?;
         for (name, number) in &self.offered {
             writeln!(f, "  {name:<32} {number:>10}")?;

@@ -41,6 +41,7 @@ use crate::dice::Dice;
 use crate::judge::{Judge, UnderWay};
 use crate::lies::Lie;
 use crate::seams::{Surroundings, WatchedQueue, WatchedStore};
+use crate::soak::Tally;
 use crate::traffic::{self, Firms, Offered, Shard, Thread};
 use crate::weather::Struck;
 
@@ -63,6 +64,7 @@ pub(crate) struct World {
     pub judge: Judge,
     pub dice: Dice,
     pub broker: Arc<Broker>,
+    pub tally: Arc<Tally>,
     pub disk: MemoryDisk,
     pub wall: WallClock,
     pub queue_faults: Faults,
@@ -114,8 +116,10 @@ impl World {
         }
         let mut services = Services::default();
         services.set_key("FIRMS_MAP_KEY", Secret::new("simulated"));
+        let tally = Arc::new(Tally::default());
         let world = Arc::new(World {
-            broker: Broker::new(judge.clone(), Dice::new(plan.seed, 2), plan.lie),
+            broker: Broker::new(judge.clone(), Dice::new(plan.seed, 2), plan.lie, tally.clone()),
+            tally,
             dice: Dice::new(plan.seed, 1),
             source: Arc::new(Firms::new(judge.clone(), Dice::new(plan.seed, 3))),
             judge,
@@ -312,6 +316,7 @@ impl World {
             Box::pin(self.clone().hours()),
             Box::pin(self.clone().damage()),
             Box::pin(self.clone().audits()),
+            Box::pin(self.clone().looks()),
             Box::pin(self.clone().passes()),
             Box::pin(self.clone().devices()),
             Box::pin(self.clone().threads()),

@@ -65,6 +65,7 @@ pub(super) struct Desk<'a> {
     in_work: BTreeMap<u64, InWork>,
     /// What is received of streams whose head waits to be tried again.
     parked: BTreeMap<(Tier, StreamId), Parked>,
+    here: settle::Here,
     /// What goes back into the queues.
     returning: BTreeMap<Tier, Vec<Receipt>>,
     /// The question whether the sink answers, while the bulk lane's breaker is open: one at most.
@@ -126,6 +127,7 @@ impl<'a> Desk<'a> {
             working: FuturesUnordered::new(),
             in_work: BTreeMap::new(),
             parked: BTreeMap::new(),
+            here: settle::Here::default(),
             returning: BTreeMap::new(),
             asking: FuturesUnordered::new(),
             next_number: 0,
@@ -319,22 +321,13 @@ impl<'a> Desk<'a> {
         };
         self.in_work.insert(number, in_work);
         self.pace(tier).began(Instant::now());
-        let in_hand = if tier == Tier::Critical { self.critical_here() } else { 0 };
         self.working.push(Box::pin(async move {
             let results = match tier {
-                Tier::Critical => join_all(run.into_iter().map(|held| settle::alert(app, held, in_hand))).await,
+                Tier::Critical => join_all(run.into_iter().map(|held| settle::alert(app, held))).await,
                 Tier::High | Tier::Normal | Tier::Low => settle::send(app, run).await,
             };
             Done { number, results }
         }));
-    }
-
-    /// Messages of the CRITICAL queue that are in hand or in work, each once.
-    fn critical_here(&self) -> usize {
-        let in_hand = self.hands.get(&Tier::Critical).into_iter().flatten().map(|held| held.envelope.id);
-        let in_work = self.in_work.values().filter(|work| work.tier == Tier::Critical);
-        let in_work = in_work.flat_map(|work| work.envelopes.iter().map(|(id, _)| *id));
-        in_hand.chain(in_work).collect::<BTreeSet<Ulid>>().len()
     }
 
     pub(super) fn done(&mut self, done: Done) {
@@ -352,20 +345,16 @@ impl<'a> Desk<'a> {
             // Nothing was taken now; the broker may have had it for long, and this was a copy.
             self.pace(work.tier).failed(goes_on);
         }
-        let mut waits = false;
         for result in done.results {
             match result {
                 // Received again in the meantime, it is in hand already, with the receipt that settles it.
-                Ok(Worked::Waits { held, .. }) if self.kept(&held.envelope).is_none() => {
-                    waits |= held.due > Instant::now();
-                    self.insert(*held);
-                }
+                Ok(Worked::Waits { held, .. }) if self.kept(&held.envelope).is_none() => self.insert(*held),
                 Ok(_) => {}
                 Err(problem) => warn_if_away(Err(problem)),
             }
         }
         if let Some(stream) = work.stream {
-            if waits { self.park(work.tier, stream) } else { self.unpark(work.tier, &stream) }
+            self.park_behind_head(work.tier, &stream);
         }
     }
 
@@ -383,13 +372,14 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    /// Nothing burns its receive count behind an open breaker [R2]: of each bulk tier one envelope stays in hand for the
+    /// Nothing burns its receive count behind an open breaker [R2]: of each bulk tier some envelopes stay in hand for the
     /// probe. CRITICAL stays in hand, within its bound, and is received once however long the outage is.
     pub(super) async fn give_back(&mut self) {
         for tier in Tier::BULK {
-            if self.app.breakers.lane(Lane::of(tier)).holds_back() {
-                self.release(tier, 1).await;
-            } else if self.returning.contains_key(&tier) {
+            let lane = self.app.breakers.lane(Lane::of(tier));
+            if lane.holds_back() {
+                self.release(tier, self.probes(tier)).await;
+            } else if lane.state() == BreakerState::Closed && self.unpark(tier) {
                 self.release(tier, usize::MAX).await;
             }
         }
@@ -397,24 +387,21 @@ impl<'a> Desk<'a> {
 
     async fn release_all(&mut self) {
         for tier in Tier::ALL {
+            self.unpark_all(tier);
             self.release(tier, 0).await;
         }
     }
 
-    /// Gives back what is in hand but for the first `kept`, and what else is to return.
+    /// Gives back what is in hand but for the first `kept`, and what is parked no more.
     async fn release(&mut self, tier: Tier, kept: usize) {
         let hand = self.hand(tier);
         let mut receipts: Vec<Receipt> = hand.drain(kept.min(hand.len())..).map(|held| held.receipt).collect();
-        if kept < usize::MAX {
-            self.unpark_all(tier);
-        }
         receipts.extend(self.returning.remove(&tier).unwrap_or_default());
-        if receipts.is_empty() {
-            return;
+        if !receipts.is_empty() {
+            let app = self.app;
+            let receipts: Vec<_> = receipts.into_iter().map(|receipt| (receipt, Settle::Release)).collect();
+            warn_if_away(app.queue.settle(app.settings.queues.tier(tier), &receipts).await);
         }
-        let app = self.app;
-        let receipts: Vec<_> = receipts.into_iter().map(|receipt| (receipt, Settle::Release)).collect();
-        warn_if_away(app.queue.settle(app.settings.queues.tier(tier), &receipts).await);
     }
 
     /// Extends what is in hand and in work well before it would come back [Q5].

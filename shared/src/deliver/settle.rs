@@ -1,10 +1,12 @@
 //! One envelope's way: unpack, send with its tries, account for every record, and only then let the queue forget [Q1].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -34,6 +36,25 @@ const CRITICAL_AGAIN: Duration = Duration::from_secs(1);
 /// for as long as its visibility lasts, and a second time.
 const ORDER_PATIENCE: Duration = Duration::from_secs(75);
 
+/// The messages of the CRITICAL queue that this process holds, by their envelopes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Here(Arc<Mutex<BTreeSet<Ulid>>>);
+
+impl Here {
+    pub(crate) fn holds(&self, id: Ulid) {
+        self.0.lock().insert(id);
+    }
+
+    /// Before the queue forgets it.
+    fn leaves(&self, id: Ulid) {
+        self.0.lock().remove(&id);
+    }
+
+    fn ids(&self) -> BTreeSet<Ulid> {
+        self.0.lock().clone()
+    }
+}
+
 /// An envelope in hand.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
@@ -50,6 +71,8 @@ pub(crate) struct Held {
     pub due: Instant,
     /// How often the sink has not taken all of it since it was received.
     pub failed: u32,
+    /// CRITICAL: what else is held.
+    pub here: Here,
 }
 
 impl Held {
@@ -89,16 +112,17 @@ impl Worked {
     }
 }
 
-/// Sends an alert's envelope and settles it. `in_hand`: how many messages of the CRITICAL queue this process holds.
+/// Sends an alert's envelope and settles it.
 ///
 /// # Errors
 /// When the queue or the store is away; the envelope comes back by itself.
-pub(crate) async fn alert(app: &App, held: Held, in_hand: usize) -> Result<Worked, BackendError> {
+pub(crate) async fn alert(app: &App, held: Held) -> Result<Worked, BackendError> {
     let queue = app.settings.queues.tier(Tier::Critical);
     if app.tries.is_under_way(held.envelope.id) {
         return Ok(Worked::waits(held.later(COPY_WAIT)));
     }
     if marks::is_void(&*app.store, held.envelope.id).await {
+        held.here.leaves(held.envelope.id);
         app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
         left(&*app.store, held.thread.as_deref(), held.envelope.id).await?;
         return Ok(Worked::Settled { records: 0 });
@@ -106,7 +130,7 @@ pub(crate) async fn alert(app: &App, held: Held, in_hand: usize) -> Result<Worke
     if let Some(thread) = &held.thread
         && held.taken_at.elapsed() < ORDER_PATIENCE
         && let Some(elder) = marks::elder(&*app.store, thread, held.envelope.id).await
-        && !is_gone(app, queue, elder, in_hand).await
+        && !is_gone(app, queue, elder, &held.here).await
     {
         return Ok(Worked::waits(held.later(ORDER_WAIT)));
     }
@@ -158,15 +182,18 @@ async fn set_aside(app: &App, held: Held, problem: &str) -> Result<Worked, Backe
     let queue = app.settings.queues.tier(held.envelope.tier);
     let raw = held.envelope.encode().unwrap_or_default();
     bury_unreadable(app, queue, raw, problem).await?;
+    held.here.leaves(held.envelope.id);
     app.queue.settle(queue, &[(held.receipt, Settle::Forget)]).await?;
     Ok(Worked::Settled { records: u64::from(held.envelope.count) })
 }
 
 /// A crash can leave a mark without a message: no alert waits for what is not there. Everything that is queued is then in
-/// hand, as far as the queue's count reaches back to when the mark was made.
-async fn is_gone(app: &App, queue: &QueueRef, elder: Timestamp, critical_here: usize) -> bool {
-    app.clock.since(elder) >= app.queue.counts_lag()
-        && app.queue.depth(queue).await.is_ok_and(|depth| depth.total() <= critical_here as u64)
+/// hand, as far as the queue's count reaches back to when the mark was made. What came or left while it counted does not count.
+async fn is_gone(app: &App, queue: &QueueRef, elder: Timestamp, here: &Here) -> bool {
+    let before = here.ids();
+    let Ok(depth) = app.queue.depth(queue).await else { return false };
+    let throughout = before.intersection(&here.ids()).count() as u64;
+    app.clock.since(elder) >= app.queue.counts_lag() && depth.total() <= throughout
 }
 
 async fn settle(
@@ -195,6 +222,7 @@ async fn settle(
     }
     let mut remains = Remains::InPlace;
     if remainder.is_empty() {
+        held.here.leaves(held.envelope.id);
         app.queue.settle(queue, &[(held.receipt.clone(), Settle::Forget)]).await?;
     } else if done > 0 {
         let fatal = |e: Unreadable| BackendError::Fatal(e.to_string());
@@ -224,7 +252,7 @@ async fn settle(
             return Ok(Worked::Hidden { records: done });
         }
         // It is what the next probe is made with: kept in hand, however long the outage is, it is received once.
-        BreakerState::Open | BreakerState::HalfOpen => held,
+        BreakerState::Open | BreakerState::HalfOpen => Held { failed: held.failed + 1, ..held },
     };
     Ok(Worked::Waits { held: again.into(), records: done })
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use streammanager::dead;
 use streammanager::embedded::Embedded;
 use streammanager::record::{Envelope, EventId, Tier};
+use streammanager::store::Key;
 use tokio::time::sleep;
 
 use super::World;
@@ -18,6 +19,20 @@ impl World {
         loop {
             sleep(Duration::from_secs(600)).await;
             self.audit().await;
+        }
+    }
+
+    /// Somebody looks every ten seconds whether the system takes anything in [F12].
+    pub(super) async fn looks(self: Arc<World>) {
+        loop {
+            sleep(Duration::from_secs(10)).await;
+            let looked = self.invoke(|app| async move {
+                let queue = app.settings.queues.tier(Tier::Critical);
+                app.queue.closed().is_none()
+                    && app.queue.depth(queue).await.is_ok()
+                    && app.store.get(&Key::new("looks", "ready")).await.is_ok()
+            });
+            self.tally.looked(looked.await == Some(true));
         }
     }
 

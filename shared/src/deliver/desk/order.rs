@@ -16,6 +16,11 @@ use crate::queue::Receipt;
 use crate::record::{Envelope, StreamId, Tier};
 use crate::sink::Lane;
 
+/// Envelopes of a tier that stay in hand behind an open breaker, at the most.
+const PROBES: usize = 8;
+/// Behind an open breaker nothing more of a tier is received while so much of it is parked.
+pub(super) const PARKED: usize = 256;
+
 /// What a bulk tier can start.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -48,7 +53,7 @@ impl Desk<'_> {
             .filter(|work| work.tier == tier)
             .filter_map(|work| Some((work.stream.as_ref()?, work.turn_ends)))
             .collect();
-        let (mut waiting, mut busy) = (BTreeSet::new(), None);
+        let (mut waiting, mut busy, mut probe) = (BTreeSet::new(), None, None::<usize>);
         for (at, held) in hand.iter().enumerate() {
             let stream = stream_of(&held.envelope);
             if stream.is_some_and(|stream| waiting.contains(stream)) {
@@ -62,52 +67,90 @@ impl Desk<'_> {
                     waiting.extend(stream);
                 }
                 None if is_closed && held.due > now => waiting.extend(stream),
-                None => return Next::Run(self.run(hand.iter().enumerate().skip(at), tier)),
+                None if is_closed => return Next::Run(self.run(hand.iter().enumerate().skip(at), tier)),
+                // The one that failed the fewest times, of these the oldest.
+                None => {
+                    if probe.is_none_or(|best| held.failed < hand[best].failed) {
+                        probe = Some(at);
+                    }
+                    waiting.extend(stream);
+                }
             }
+        }
+        if let Some(at) = probe {
+            return Next::Run(vec![at]);
         }
         busy.map_or(Next::Nothing, Next::Busy)
     }
 
-    /// The stream's head waits to be tried again: the rest of it makes room for other streams.
-    pub(super) fn park(&mut self, tier: Tier, stream: StreamId) {
+    /// When the stream's head waits to be tried again, the rest of it makes room for other streams.
+    pub(super) fn park_behind_head(&mut self, tier: Tier, stream: &StreamId) {
+        let is_closed = self.app.breakers.lane(Lane::of(tier)).state() == BreakerState::Closed;
+        let now = Instant::now();
         let hand = self.hand(tier);
-        let of_stream = |held: &Held| stream_of(&held.envelope) == Some(&stream);
-        let places = hand.iter().enumerate().filter(|(_, held)| of_stream(held)).map(|(at, _)| at);
-        let behind: Vec<usize> = places.skip(1).collect();
+        let of_stream = |held: &Held| stream_of(&held.envelope) == Some(stream);
+        let mut places = hand.iter().enumerate().filter(|(_, held)| of_stream(held));
+        if places.next().is_none_or(|(_, head)| is_closed && head.due <= now) {
+            return;
+        }
+        let behind: Vec<usize> = places.map(|(at, _)| at).collect();
         let behind: Vec<Held> = behind.into_iter().rev().filter_map(|at| hand.remove(at)).collect();
-        let parked = self.parked.entry((tier, stream)).or_default();
+        let parked = self.parked.entry((tier, stream.clone())).or_default();
         parked.extend(behind.into_iter().map(|held| (held.envelope.id, held.receipt)));
     }
 
-    /// The stream goes on: what is parked of it comes back in its order.
-    pub(super) fn unpark(&mut self, tier: Tier, stream: &StreamId) {
-        if let Some(parked) = self.parked.remove(&(tier, stream.clone())) {
-            self.returning.entry(tier).or_default().extend(parked.into_values());
-        }
+    /// Lets go what is parked behind a head that waits no more, while the lane is well. Whether anything was.
+    pub(super) fn unpark(&mut self, tier: Tier) -> bool {
+        let waits = |stream: &StreamId| {
+            let mut failed = self.hands.get(&tier).into_iter().flatten().filter(|held| held.failed > 0);
+            let mut in_work = self.in_work.values().filter(|work| work.tier == tier);
+            failed.any(|head| stream_of(&head.envelope) == Some(stream))
+                || in_work.any(|work| work.stream.as_ref() == Some(stream))
+        };
+        let of_tier = self.parked.keys().filter(|(of, stream)| *of == tier && !waits(stream));
+        let streams: Vec<StreamId> = of_tier.map(|(_, stream)| stream.clone()).collect();
+        streams.iter().for_each(|stream| self.let_go(tier, stream));
+        !streams.is_empty()
+    }
+
+    fn let_go(&mut self, tier: Tier, stream: &StreamId) {
+        let parked = self.parked.remove(&(tier, stream.clone())).unwrap_or_default();
+        self.returning.entry(tier).or_default().extend(parked.into_values());
     }
 
     /// Everything that is parked of a tier.
     pub(super) fn unpark_all(&mut self, tier: Tier) {
-        let streams: Vec<StreamId> =
-            self.parked.keys().filter(|(of, _)| *of == tier).map(|(_, id)| id.clone()).collect();
-        streams.iter().for_each(|stream| self.unpark(tier, stream));
+        let of_tier = self.parked.keys().filter(|(of, _)| *of == tier);
+        let streams: Vec<StreamId> = of_tier.map(|(_, stream)| stream.clone()).collect();
+        streams.iter().for_each(|stream| self.let_go(tier, stream));
+    }
+
+    /// So many envelopes stay in hand behind an open breaker: more, the more often a probe failed, or the one whose own topic
+    /// is away would be the only one that is ever tried.
+    pub(super) fn probes(&self, tier: Tier) -> usize {
+        let failed = self.hands.get(&tier).into_iter().flatten().map(|held| held.failed as usize);
+        (1 + failed.max().unwrap_or(0)).min(PROBES)
     }
 
     pub(super) fn parked_of(&self, tier: Tier) -> impl Iterator<Item = &Receipt> {
         self.parked.iter().filter(move |((of, _), _)| *of == tier).flat_map(|(_, parked)| parked.values())
     }
 
-    /// Parks what was received behind a stream's head that waits. Whether it did.
+    /// Parks what was received behind a stream's head that waits; behind an open breaker a probe of each stream is enough.
+    /// Whether it did.
     pub(super) fn parks(&mut self, held: &Held) -> bool {
-        let tier = held.envelope.tier;
-        let Some(stream) = stream_of(&held.envelope) else { return false };
-        match self.parked.get_mut(&(tier, stream.clone())) {
-            Some(parked) => {
-                parked.insert(held.envelope.id, held.receipt.clone());
-                true
-            }
-            None => false,
+        let (tier, stream) = (held.envelope.tier, &held.envelope.stream);
+        if tier == Tier::Critical {
+            return false;
         }
+        let key = (tier, stream.clone());
+        let is_open = self.app.breakers.lane(Lane::of(tier)).state() != BreakerState::Closed;
+        let has_probe = is_open && self.hand(tier).iter().any(|other| other.envelope.stream == *stream);
+        let is_behind = self.parked.contains_key(&key) && (held.envelope.in_order || is_open);
+        if has_probe || is_behind {
+            self.parked.entry(key).or_default().insert(held.envelope.id, held.receipt.clone());
+        }
+        has_probe || is_behind
     }
 
     /// Places of what goes together, beginning with the first.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::order::PARKED;
 use super::{Desk, warn_if_away};
 use crate::breaker::BreakerState;
 use crate::deliver::settle::{self, Held};
@@ -22,15 +23,20 @@ const RECEIVE_PAUSE: Duration = Duration::from_secs(1);
 const USUAL_SHARE: f64 = 0.1;
 
 impl Desk<'_> {
-    /// One outstanding receive a tier, while its hand has room. Behind an open breaker one envelope of a bulk tier is enough,
-    /// which the probe is made with. Of CRITICAL all are taken: the first may wait for an older one of its thread, and then
+    /// One outstanding receive a tier, while its hand has room. Behind an open breaker a bulk tier takes what probes are made
+    /// with. Of CRITICAL all are taken: the first may wait for an older one of its thread, and then
     /// only another one can be the probe [R2, E4].
     pub(in crate::deliver) fn receive(&mut self) {
         let app = self.app;
         for tier in Tier::ALL {
             let (room, max) = match tier {
                 Tier::Critical => (HAND_CRITICAL, QUEUE_BATCH),
-                _ if app.breakers.lane(Lane::of(tier)).state() != BreakerState::Closed => (1, 1),
+                _ if app.breakers.lane(Lane::of(tier)).state() != BreakerState::Closed => {
+                    if self.parked_of(tier).count() >= PARKED {
+                        continue;
+                    }
+                    (self.probes(tier), 1)
+                }
                 Tier::High | Tier::Normal | Tier::Low => (HAND_ENVELOPES, QUEUE_BATCH),
             };
             let held = self.in_hand(tier) + if max == 1 { self.in_work_of(tier) } else { 0 };
@@ -92,6 +98,7 @@ impl Desk<'_> {
                         taken_at: now,
                         due: now,
                         failed: 0,
+                        here: self.here.clone(),
                     };
                     self.keep(held);
                 }
@@ -110,6 +117,9 @@ impl Desk<'_> {
     }
 
     fn keep(&mut self, held: Held) {
+        if held.envelope.tier == Tier::Critical {
+            self.here.holds(held.envelope.id);
+        }
         if let Some(before) = self.kept(&held.envelope) {
             // Received again, because it could not be kept hidden: only the latest receipt settles it.
             before.receipt = held.receipt;

@@ -134,9 +134,43 @@ pub fn rfc3339(at: Timestamp) -> String {
     MILLISECONDS.timestamp_to_string(&at)
 }
 
+/// [`rfc3339`] without an allocation: every record is written with several times.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TimeText {
+    /// The longest one, of a year before 0, has 27 bytes.
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl TimeText {
+    /// The text of a time.
+    pub fn of(at: Timestamp) -> TimeText {
+        let mut text = TimeText::default();
+        // It has room for every time that there is.
+        let _ = MILLISECONDS.print_timestamp(&at, &mut text);
+        text
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl jiff::fmt::Write for TimeText {
+    fn write_str(&mut self, more: &str) -> Result<(), jiff::Error> {
+        let end = self.length + more.len();
+        let room = self.bytes.get_mut(self.length..end);
+        room.ok_or_else(|| jiff::Error::from_args(format_args!("a time has no more than 32 bytes")))?
+            .copy_from_slice(more.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
 /// Serialises a time as [`rfc3339`].
 pub fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&rfc3339(*at))
+    serializer.serialize_str(TimeText::of(*at).as_str())
 }
 
 /// As [`serialize`], for a time that may be absent.

@@ -37,11 +37,15 @@ pub(crate) fn naive_firms(config: &ClientConfig, topic: &str, body: &Bytes) -> R
         let record = enrich(draft, 0, &stream, now).map_err(|e| e.to_string())?;
         let (key, timestamp) = (record.key(), record.ingested_at.as_millisecond());
         let out = outgoing(&record, &settings, traceparent.clone()).map_err(|e| e.to_string())?;
-        let named = out.headers();
-        let headers = named.iter().fold(OwnedHeaders::new_with_capacity(named.len()), |all, (key, value)| {
-            all.insert(Header { key, value: Some(value.as_bytes()) })
+        let mut headers = Some(OwnedHeaders::new_with_capacity(out.header_count()));
+        out.each_header(|key, value| {
+            headers = headers.take().map(|all| all.insert(Header { key, value: Some(value.as_bytes()) }));
         });
-        let message = BaseRecord::to(topic).key(&*key).payload(&out.value[..]).timestamp(timestamp).headers(headers);
+        let message = BaseRecord::to(topic)
+            .key(&*key)
+            .payload(&out.value[..])
+            .timestamp(timestamp)
+            .headers(headers.unwrap_or_default());
         hand_over(&producer, message)?;
         records += 1;
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use ulid::Ulid;
 
 use crate::dead::Rejected;
@@ -21,6 +22,9 @@ pub struct Packed {
     pub ids: Vec<Mark>,
 }
 
+/// Values that share an allocation: those of some dozen records.
+const ROOM: usize = 64 * 1024;
+
 /// Fills envelopes, one a tier at a time.
 pub struct Packer<'a> {
     settings: &'a Settings,
@@ -28,6 +32,8 @@ pub struct Packer<'a> {
     stream: &'a Stream,
     trace: Traceparent,
     accepted_at: Timestamp,
+    /// Where values are written, one behind the other.
+    room: BytesMut,
     /// Of the last record's topic.
     schema: Option<(Topic, Arc<str>)>,
     /// A tier's records and their marks, in the same order.
@@ -43,7 +49,16 @@ impl<'a> Packer<'a> {
         trace: Traceparent,
         accepted_at: Timestamp,
     ) -> Packer<'a> {
-        Packer { settings, rng, stream, trace, accepted_at, schema: None, tiers: Default::default() }
+        Packer {
+            settings,
+            rng,
+            stream,
+            trace,
+            accepted_at,
+            room: BytesMut::with_capacity(ROOM),
+            schema: None,
+            tiers: Default::default(),
+        }
     }
 
     /// Serialises the record once; from here on it travels as bytes.
@@ -54,7 +69,7 @@ impl<'a> Packer<'a> {
             _ => topic.schema_uri(&self.settings.schemas_url).into(),
         };
         self.schema = Some((topic, schema.clone()));
-        let outgoing = described(record, self.settings, self.trace.clone(), schema)?;
+        let outgoing = described(record, self.settings, self.trace.clone(), schema, &mut self.room)?;
         let (records, marks) = &mut self.tiers[record.tier as usize];
         records.push(outgoing);
         marks.push(Mark::of(&record.draft, record.revision));
@@ -118,7 +133,8 @@ impl<'a> Packer<'a> {
 
 /// The form in which a record travels to any sink; express uses it without an envelope.
 pub fn outgoing(record: &Record, settings: &Settings, traceparent: Traceparent) -> Result<Outgoing, Reject> {
-    described(record, settings, traceparent, record.topic.schema_uri(&settings.schemas_url).into())
+    let dataschema = record.topic.schema_uri(&settings.schemas_url).into();
+    described(record, settings, traceparent, dataschema, &mut BytesMut::new())
 }
 
 /// `dataschema` is the topic's.
@@ -127,8 +143,9 @@ fn described(
     settings: &Settings,
     traceparent: Traceparent,
     dataschema: Arc<str>,
+    room: &mut BytesMut,
 ) -> Result<Outgoing, Reject> {
-    let value = value::json(record, &settings.producer_id)?;
+    let value = value::write(record, &settings.producer_id, room)?;
     let mut extra = Vec::new();
     if let Some(alert) = &record.draft.alert {
         extra.push(("status".to_owned(), alert.status.clone()));
@@ -149,7 +166,7 @@ fn described(
     Ok(Outgoing {
         topic: record.topic,
         key: record.key(),
-        value: value.into(),
+        value,
         event: record.draft.event,
         revision: record.revision,
         source: record.draft.source.clone(),

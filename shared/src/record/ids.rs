@@ -109,15 +109,9 @@ pub struct EventId([u8; 16]);
 impl EventId {
     /// `fields` are the natural key's texts as the source wrote them, blanks around them removed.
     pub fn of<F: AsRef<[u8]>>(source: &SourceId, fields: impl IntoIterator<Item = F>) -> EventId {
-        let mut hash = Sha256::new();
-        hash.update(source.as_str());
-        for field in fields {
-            hash.update([0x1f]);
-            hash.update(field.as_ref());
-        }
-        let mut id = [0; 16];
-        id.copy_from_slice(&hash.finalize()[..16]);
-        EventId(id)
+        let mut hash = EventHash::of(source);
+        fields.into_iter().for_each(|field| hash.field(field.as_ref()));
+        hash.id()
     }
 
     /// An id from its 16 bytes.
@@ -136,7 +130,7 @@ impl EventId {
     }
 
     /// 32 lower-case hex digits. Each record is named by them several times, and the formatter of integers is slow.
-    fn digits(&self) -> [u8; 32] {
+    pub(crate) fn digits(&self) -> [u8; 32] {
         let mut text = [0; 32];
         for (two, byte) in text.chunks_exact_mut(2).zip(self.0) {
             two.copy_from_slice(&hex_digits(byte));
@@ -193,14 +187,40 @@ impl schemars::JsonSchema for EventId {
     }
 }
 
+/// An event id in the making: the natural key's texts one after the other.
+pub(crate) struct EventHash(Sha256);
+
+impl EventHash {
+    pub(crate) fn of(source: &SourceId) -> EventHash {
+        let mut hash = Sha256::new();
+        hash.update(source.as_str());
+        EventHash(hash)
+    }
+
+    pub(crate) fn field(&mut self, text: &[u8]) {
+        self.0.update([0x1f]);
+        self.0.update(text);
+    }
+
+    pub(crate) fn id(self) -> EventId {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.0.finalize()[..16]);
+        EventId(id)
+    }
+}
+
 /// Lower-case hex, two digits a byte.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| hex_digits(*byte)).map(char::from).collect()
 }
 
 fn hex_digits(byte: u8) -> [u8; 2] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+    [hex_digit(byte >> 4), hex_digit(byte & 15)]
+}
+
+/// Of a number below 16.
+pub(super) fn hex_digit(number: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(number & 15)]
 }
 
 /// First 4 bytes of SHA-256 over the content fields, separated by 0x1f: tells a revised record from a repeated one [S12].

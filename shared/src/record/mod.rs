@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub use envelope::{Envelope, Outgoing};
-pub(crate) use ids::content_hash;
 pub use ids::{ConnectorId, EventId, SourceId, StreamId, TenantId, hex};
+pub(crate) use ids::{EventHash, content_hash};
 pub use lineage::Lineage;
 pub use origin::Origin;
-pub use position::{California, Geometry, Place, Position};
+pub use position::{California, Cell, Geometry, Place, Position};
 pub use stream::{Stream, WhenFull};
 pub use topic::{SCHEMAS, Topic};
 
@@ -281,7 +281,7 @@ impl Record {
     pub fn key(&self) -> String {
         match (&self.draft.alert, &self.place) {
             (Some(alert), _) => alert.thread.clone(),
-            (None, Some(place)) => place.h3.to_string(),
+            (None, Some(place)) => place.cell().as_str().to_owned(),
             (None, None) => self.draft.source.to_string(),
         }
     }

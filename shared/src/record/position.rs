@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Reason, Reject};
+use crate::record::ids::hex_digit;
 
 /// A point on Earth in degrees (WGS 84), in range by construction.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,6 +55,26 @@ pub struct Place {
     pub h3: h3o::CellIndex,
     /// Where the point stands against California's border.
     pub california: California,
+}
+
+impl Place {
+    /// The cell as keys and values name it.
+    pub fn cell(&self) -> Cell {
+        let number = u64::from(self.h3);
+        // The first four of its 64 bits are 0.
+        Cell(std::array::from_fn(|n| hex_digit((number >> (4 * (14 - n))) as u8 & 15)))
+    }
+}
+
+/// The name of an H3 cell: 15 lower-case hex digits [K3].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell([u8; 15]);
+
+impl Cell {
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// The shape of a record: a point, or GeoJSON text of any other valid geometry.

@@ -1,5 +1,6 @@
 //! The published form of a record [K5]: the JSON value, one schema a topic. Headers are the envelope's `Outgoing`.
 
+use bytes::{BufMut as _, Bytes, BytesMut};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::ser::Serializer;
@@ -7,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Reason, Reject};
 use crate::limits::RECORD_VALUE_BYTES;
-use crate::record::{California, EventId, Geometry, Position, Quality, Record, SourceId, TenantId, Tier, schema};
+use crate::record::{California, Cell, EventId, Geometry, Position, Quality, Record, SourceId, TenantId, Tier, schema};
 use crate::time::{self, Timestamp};
 
 /// One record as a topic carries it. Field order is the published order.
@@ -52,7 +53,7 @@ pub(crate) struct Value<'a> {
     longitude: Option<f64>,
     /// H3 cell of resolution 5, the Kafka key of records other than alerts; null without a place.
     #[schemars(regex(pattern = "^[0-9a-f]{15}$"))]
-    h3: Option<String>,
+    h3: Option<&'a str>,
     /// Null without a place.
     california: Option<California>,
     /// `event_id` of the record that this one was made from.
@@ -80,12 +81,25 @@ fn longitude_first<S: Serializer>(position: &Position, serializer: S) -> Result<
     [position.longitude(), position.latitude()].serialize(serializer)
 }
 
+/// Room for what is around a record's data and its geometry.
+const AROUND: usize = 1024;
+
 /// The record's JSON text.
 ///
 /// # Errors
-/// `too_large` beyond [`RECORD_VALUE_BYTES`]; `bad_json` when a connector made data or geometry that is no JSON.
+/// As [`write`].
 pub fn json(record: &Record, producer_id: &str) -> Result<String, Reject> {
+    let text = write(record, producer_id, &mut BytesMut::new())?;
+    String::from_utf8(text.into()).map_err(|e| Reject::new(Reason::BadJson, e.to_string()))
+}
+
+/// The record's JSON text, in `room`, which many records share.
+///
+/// # Errors
+/// `too_large` beyond [`RECORD_VALUE_BYTES`]; `bad_json` when a connector made data or geometry that is no JSON.
+pub fn write(record: &Record, producer_id: &str, room: &mut BytesMut) -> Result<Bytes, Reject> {
     let draft = &record.draft;
+    let cell = record.place.map(|place| place.cell());
     let raw = |text| serde_json::from_str::<&RawValue>(text).map_err(|e| Reject::new(Reason::BadJson, e.to_string()));
     let (geometry, point) = match &draft.geometry {
         Some(Geometry::Point(at)) => (Some(GeoJson::Point { kind: "Point", coordinates: *at }), Some(*at)),
@@ -107,13 +121,16 @@ pub fn json(record: &Record, producer_id: &str) -> Result<String, Reject> {
         geometry,
         latitude: point.map(Position::latitude),
         longitude: point.map(Position::longitude),
-        h3: record.place.map(|place| place.h3.to_string()),
+        h3: cell.as_ref().map(Cell::as_str),
         california: record.place.map(|place| place.california),
         derived_from: draft.derived_from,
         quality: &draft.quality,
         data: draft.data.raw(),
     };
-    let text = serde_json::to_string(&value).map_err(|e| Reject::new(Reason::BadJson, e.to_string()))?;
+    room.reserve(AROUND + draft.data.json().len());
+    let written = serde_json::to_writer(room.writer(), &value);
+    let text = room.split().freeze();
+    written.map_err(|e| Reject::new(Reason::BadJson, e.to_string()))?;
     if text.len() <= RECORD_VALUE_BYTES {
         Ok(text)
     } else {

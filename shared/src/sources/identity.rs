@@ -2,16 +2,11 @@
 //! values as the record's JSON writes them. Anybody who has the record and its schema's `x-natural-key` can do the same.
 
 use std::borrow::Cow;
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::{DRILL_KEY, find};
 use crate::error::{Reason, Reject};
-use crate::record::{Draft, EventId, Geometry, Observation, content_hash};
-use crate::time::rfc3339;
+use crate::record::{Draft, EventHash, EventId, Geometry, Observation, content_hash};
+use crate::time::TimeText;
 
 /// A value that is null or missing.
 const NULL: &str = "null";
@@ -19,7 +14,7 @@ const NULL: &str = "null";
 /// Gives what a decoder read its identity.
 ///
 /// # Errors
-/// `unauthorised_source` for a source that no line of the table reads, `bad_json` for data that is not a JSON object.
+/// `unauthorised_source` for a source that no line of the table reads.
 pub fn identify(read: Observation) -> Result<Draft, Reject> {
     match event(&read) {
         Ok(event) => {
@@ -37,36 +32,57 @@ fn event(read: &Observation) -> Result<EventId, Reject> {
     // A drill that reuses the id of a real alert must not become its revision.
     let drill = read.alert.as_ref().is_some_and(|alert| alert.is_drill());
     let key = if drill { DRILL_KEY } else { records.key };
-    let data = fields(read.data.json(), key).map_err(|e| Reject::new(Reason::BadJson, e.to_string()))?;
-    let texts: Vec<Cow<'_, str>> = key
-        .iter()
-        .zip(&data)
-        .map(|(path, raw)| match (*path, &read.geometry) {
-            ("latitude", Some(Geometry::Point(at))) => number(at.latitude()).into(),
-            ("longitude", Some(Geometry::Point(at))) => number(at.longitude()).into(),
-            ("observed_at", _) => rfc3339(read.observed_at).into(),
-            _ => raw.map_or(NULL.into(), |raw| text(raw.get())),
-        })
-        .collect();
-    Ok(EventId::of(&read.source, texts.iter().map(|text| text.as_bytes())))
+    let mut hash = EventHash::of(&read.source);
+    for (path, value) in key.iter().zip(values(read.data.json(), key)) {
+        match (*path, &read.geometry) {
+            ("latitude", Some(Geometry::Point(at))) => hash.field(Number::of(at.latitude()).text()),
+            ("longitude", Some(Geometry::Point(at))) => hash.field(Number::of(at.longitude()).text()),
+            ("observed_at", _) => hash.field(TimeText::of(read.observed_at).as_str().as_bytes()),
+            _ => hash.field(value.map_or(NULL.into(), text).as_bytes()),
+        }
+    }
+    Ok(hash.id())
 }
 
 /// A hash of what is published of the observation. `quality` only comments on it, and `observed_at` either repeats a time of the
 /// data or is the time of receipt, which differs between deliveries.
 fn content(read: &Observation) -> u32 {
+    let mut point = Vec::new();
     let place = match &read.geometry {
-        Some(Geometry::Point(at)) => format!("{},{}", number(at.latitude()), number(at.longitude())),
-        Some(Geometry::GeoJson(shape)) => shape.clone(),
-        None => String::new(),
+        Some(Geometry::Point(at)) => {
+            point.extend_from_slice(Number::of(at.latitude()).text());
+            point.push(b',');
+            point.extend_from_slice(Number::of(at.longitude()).text());
+            &point
+        }
+        Some(Geometry::GeoJson(shape)) => shape.as_bytes(),
+        None => &[],
     };
-    let published_at = read.published_at.map(rfc3339).unwrap_or_default();
-    let parent = read.derived_from.map(|event| event.to_string()).unwrap_or_default();
-    content_hash([place.as_str(), &published_at, &parent, read.data.json()])
+    let (published_at, parent) = (read.published_at.map(TimeText::of), read.derived_from.map(|event| event.digits()));
+    let published_at = published_at.as_ref().map_or("", TimeText::as_str);
+    let parent = parent.as_ref().map_or(&[][..], |digits| digits);
+    content_hash([place, published_at.as_bytes(), parent, read.data.json().as_bytes()])
 }
 
-/// As the published JSON writes a number.
-fn number(degrees: f64) -> String {
-    serde_json::Number::from_f64(degrees).map_or_else(String::new, |number| number.to_string())
+/// A number as the published JSON writes it.
+struct Number {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl Number {
+    fn of(degrees: f64) -> Number {
+        let mut bytes = [0; 32];
+        let mut rest = &mut bytes[..];
+        // No number is longer than 24 bytes.
+        let _ = serde_json::to_writer(&mut rest, &degrees);
+        let length = 32 - rest.len();
+        Number { bytes, length }
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// A string by its characters, anything else by its JSON text.
@@ -79,32 +95,83 @@ fn text(json: &str) -> Cow<'_, str> {
 }
 
 /// The JSON texts of the key's `data.…` paths, in the key's order; `None` where the path is another one, or the field is missing.
-fn fields<'a>(data: &'a str, key: &[&str]) -> Result<Vec<Option<&'a RawValue>>, serde_json::Error> {
-    let mut parser = serde_json::Deserializer::from_str(data);
-    parser.deserialize_map(Wanted(key))
+fn values<'a>(data: &'a str, key: &[&str]) -> Vec<Option<&'a str>> {
+    let mut found = vec![None; key.len()];
+    for (name, value) in Members::of(data) {
+        let name = text(name);
+        if let Some(place) = key.iter().position(|path| path.strip_prefix("data.") == Some(&*name)) {
+            found[place] = Some(value);
+        }
+    }
+    found
 }
 
-struct Wanted<'k>(&'k [&'k str]);
+/// The members of an object, names and values as they are written. The text is known to be an object's: nothing is checked again.
+struct Members<'a>(&'a str);
 
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Visitor<'de> for Wanted<'_> {
-    type Value = Vec<Option<&'de RawValue>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+impl<'a> Members<'a> {
+    fn of(object: &'a str) -> Members<'a> {
+        Members(object.trim_start().strip_prefix('{').unwrap_or_default())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = vec![None; self.0.len()];
-        while let Some(Name(name)) = map.next_key()? {
-            let place = self.0.iter().position(|path| path.strip_prefix("data.") == Some(&*name));
-            match place {
-                Some(place) => found[place] = Some(map.next_value()?),
-                None => drop(map.next_value::<IgnoredAny>()?),
+    /// Takes what stands before a comma, a colon or the end of the object.
+    fn take(&mut self) -> &'a str {
+        let (bytes, mut at, mut depth) = (self.0.as_bytes(), 0, 0u32);
+        while let Some(byte) = bytes.get(at) {
+            match byte {
+                b'"' => at = end_of_string(bytes, at),
+                b'{' | b'[' => depth += 1,
+                b',' | b':' | b'}' if depth == 0 => break,
+                b'}' | b']' => depth -= 1,
+                _ => {}
             }
+            at += 1;
         }
-        Ok(found)
+        let taken = self.0.get(..at).unwrap_or(self.0);
+        self.0 = self.0.get(at + 1..).unwrap_or_default();
+        taken.trim()
+    }
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+        let name = self.take();
+        (!name.is_empty()).then(|| (name, self.take()))
+    }
+}
+
+/// Where the string that begins at `at` has its closing quote.
+fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        at += 1;
+        match bytes.get(at) {
+            Some(b'\\') => at += 1,
+            Some(b'"') | None => return at,
+            Some(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s12_members_are_what_any_parser_finds() {
+        for object in [
+            "{}",
+            r#"{"a":1,"b":"x"}"#,
+            r#" { "a" : -1.5e3 , "b\"{" : { "a" : [ 1, { "b" : "}]," } ] } , "c": [ ] , "":null } "#,
+            r#"{"a":"\\","b":"\\\"","ü":"\u00fc: {","a":"again"}"#,
+        ] {
+            let read: serde_json::Map<String, serde_json::Value> = serde_json::from_str(object).unwrap();
+            let mut found = serde_json::Map::new();
+            for (name, value) in Members::of(object) {
+                found.insert(text(name).into_owned(), serde_json::from_str(value).unwrap());
+            }
+            assert_eq!(found, read, "{object}");
+        }
     }
 }

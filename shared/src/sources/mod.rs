@@ -139,9 +139,13 @@ impl Id {
 
 /// The source of an id, and the id's line.
 pub fn find(source: &SourceId) -> Option<(&'static Source, &'static Id)> {
-    let fitting = ids().filter(|(_, id)| id.fits(source.as_str()));
-    // An exact id is as long as a prefix of all its letters with its `*`, and wins.
-    fitting.max_by_key(|(_, id)| (id.pattern.trim_end_matches('*').len(), !id.pattern.ends_with('*')))
+    // No pattern that fits is longer than an exact id. Every record is looked up, and nearly all have one.
+    for source_of in TABLE {
+        if let Some(id) = source_of.ids.iter().find(|id| id.pattern == source.as_str()) {
+            return Some((source_of, id));
+        }
+    }
+    ids().filter(|(_, id)| id.fits(source.as_str())).max_by_key(|(_, id)| id.pattern.len())
 }
 
 /// Every id with its source, in the table's order.

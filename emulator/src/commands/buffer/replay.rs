@@ -214,7 +214,7 @@ async fn send(target: &mut Target, tier: Tier, records: &[Outgoing]) -> Result<(
 
 fn line(record: &Outgoing) -> Result<Value, Failure> {
     let headers: serde_json::Map<String, Value> =
-        record.headers().into_iter().map(|(name, value)| (name.to_owned(), value.into_owned().into())).collect();
+        record.headers().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let value: Value = serde_json::from_slice(&record.value).map_err(Failure::new)?;
     let at = record.ingested_at.as_millisecond();
     Ok(json!({ "topic": record.topic.name(), "key": record.key, "timestamp": at, "headers": headers, "value": value }))

@@ -1,6 +1,7 @@
 //! What is known of one key, and what it says of a draft. Nothing is read or stored here.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::limits::CONTENTS_KNOWN;
 use crate::record::{Draft, SourceId};
@@ -89,17 +90,20 @@ impl Marks {
     }
 
     pub(super) fn judge(&mut self, draft: &Draft) -> Judged {
-        let key = draft.event.short();
-        let (judged, revision) = match self.0.get(&key) {
-            None => (Judged::New, 0),
-            Some(known) if known.contents[..usize::from(known.count)].contains(&draft.content) => {
-                return Judged::Duplicate;
+        let known = match self.0.entry(draft.event.short()) {
+            Entry::Vacant(place) => {
+                place.insert(Known::default()).add(draft.content, draft.rank, 0);
+                return Judged::New;
             }
-            Some(known) if draft.rank > 0 && draft.rank < known.rank => return Judged::Duplicate,
-            Some(known) => (Judged::Revision(known.revision + 1), known.revision + 1),
+            Entry::Occupied(place) => place.into_mut(),
         };
-        self.add(key, draft.content, draft.rank, revision);
-        judged
+        let is_repeat = known.contents[..usize::from(known.count)].contains(&draft.content);
+        if is_repeat || (draft.rank > 0 && draft.rank < known.rank) {
+            return Judged::Duplicate;
+        }
+        let revision = known.revision + 1;
+        known.add(draft.content, draft.rank, revision);
+        Judged::Revision(revision)
     }
 
     fn add(&mut self, key: u64, content: u32, rank: u8, revision: u32) {

@@ -298,18 +298,17 @@ impl Client {
         call: &Arc<Call>,
         index: usize,
     ) -> Result<(), RDKafkaErrorCode> {
-        let named = record.headers();
-        let mut headers = OwnedHeaders::new_with_capacity(named.len());
-        for (key, value) in &named {
-            headers = headers.insert(Header { key, value: Some(value.as_bytes()) });
-        }
+        let mut headers = Some(OwnedHeaders::new_with_capacity(record.header_count()));
+        record.each_header(|key, value| {
+            headers = headers.take().map(|all| all.insert(Header { key, value: Some(value.as_bytes()) }));
+        });
         call.left.fetch_add(1, Ordering::AcqRel);
         let ticket = Box::new(Ticket { call: call.clone(), index });
         let message = BaseRecord::with_opaque_to(topic, ticket)
             .key(record.key.as_bytes())
             .payload(&record.value[..])
             .timestamp(record.ingested_at.as_millisecond())
-            .headers(headers);
+            .headers(headers.unwrap_or_default());
         self.producer().send(message).map_err(|(error, _)| {
             call.settle();
             error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)

@@ -25,7 +25,9 @@ pub struct TimeOfDay(u32);
 
 impl Serialize for TimeOfDay {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:02}{:02}", self.0 / 60, self.0 % 60))
+        let (hour, minute) = (self.0 / 60, self.0 % 60);
+        let digits = [hour / 10, hour % 10, minute / 10, minute % 10].map(|digit| b'0' + digit as u8);
+        serializer.serialize_str(std::str::from_utf8(&digits).map_err(serde::ser::Error::custom)?)
     }
 }
 

@@ -62,6 +62,11 @@ pub const CRITICAL_FLOOD: u64 = 500;
 pub const BULK_IN_FLIGHT_RECORDS: usize = 8_000;
 /// Envelopes in flight, the other half of K6's bound.
 pub const BULK_IN_FLIGHT_ENVELOPES: usize = 16;
+/// Envelopes of a tier that stay in hand behind an open breaker, of as many streams, after as many failed probes: the one whose
+/// own topic is away must not be the only one that is ever tried.
+pub const PROBES: usize = 8;
+/// Envelopes of a tier that are received and parked behind these, at the most: a second's work, and few of 10,000.
+pub const PARKED: usize = 256;
 /// Envelopes of a stream that keeps its order which go together, so that small ones do not wait for an answer each: half of what
 /// may be in flight, for the other tiers' sake.
 pub const RUN_ENVELOPES: usize = 8;

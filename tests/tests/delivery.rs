@@ -203,6 +203,23 @@ async fn r2_one_topic_away_keeps_the_breaker_open_for_nobody_else() {
         assert_eq!(stored.len(), distinct(&stored).len());
         assert_eq!(stored.len(), HAND_ENVELOPES * 2 + 10);
     }
+    // Several were on their way when everything was away, and one topic stays away.
+    let sim = Simulated::new(35);
+    sim.sink.outage(true);
+    sim.sink.away_topic("wildfire-weather");
+    let delivering = sim.deliver();
+    let mut others = Vec::new();
+    for n in 0..20 {
+        sim.ingest("noaa_alerts", n..n + 1).await;
+        for source in ["firms_a", "firms_b", "firms_c"] {
+            others.extend(sim.ingest(source, n..n + 1).await);
+        }
+        tokio::time::sleep(Duration::from_secs(n as u64)).await;
+    }
+    sim.sink.outage(false);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(distinct(&events(&sim)), distinct(&others));
+    delivering.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,8 @@ const AFTERMATH: Duration = Duration::from_secs(180);
 const BREAKER_SETTLES: Duration = Duration::from_secs(45);
 /// Bulk sends of one process in a minute of an outage: its probe, and one more that a sign of return allows.
 const PROBES_A_MINUTE: usize = 3;
+/// A report tells of a moment that has passed by so much, and the broker takes what it is given within as much.
+const SAID_LATE: Duration = Duration::from_secs(1);
 /// Whoever lost the duty has noticed and ended its tries by then: LEASE, and three tries of a send with their waits.
 const DUTY_ENDS: Duration = Duration::from_secs(30);
 
@@ -48,6 +50,8 @@ struct Told {
     at: Instant,
     /// How many were accepted before.
     nth: u64,
+    /// The shortest time that the delivery said to be the longest possible wait, while it waited [O8].
+    at_most: Option<Duration>,
 }
 
 struct Stored {
@@ -301,7 +305,15 @@ impl Judge {
         state.accepted += 1;
         if !state.refused.contains(&published.0) {
             let nth = state.accepted;
-            state.outstanding.insert(published, Told { tier, at: Instant::now(), nth });
+            state.outstanding.insert(published, Told { tier, at: Instant::now(), nth, at_most: None });
+        }
+    }
+
+    /// The delivery says that nothing of this tier that waits now waits longer in all.
+    pub(crate) fn said(&self, tier: Tier, at_most: Duration) {
+        let mut state = self.state();
+        for told in state.outstanding.values_mut().filter(|told| told.tier == tier) {
+            told.at_most = Some(told.at_most.map_or(at_most, |before| before.min(at_most)));
         }
     }
 
@@ -357,6 +369,12 @@ impl Judge {
             if calm.is_some_and(|from| from <= told.at) {
                 let slowest = state.slowest.entry(told.tier).or_default();
                 *slowest = waited.max(*slowest);
+                if let Some(at_most) = told.at_most.filter(|at_most| waited > *at_most + SAID_LATE) {
+                    state.violated(format!(
+                        "bound: {} {} waited {waited:?}, and {at_most:?} were said to be the longest possible",
+                        told.tier, record.event
+                    ));
+                }
                 if waited > patience(told.tier) {
                     state.violated(format!(
                         "starvation: {} {} waited {waited:?} although nothing was wrong",

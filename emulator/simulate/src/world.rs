@@ -317,6 +317,7 @@ impl World {
             Box::pin(self.clone().damage()),
             Box::pin(self.clone().audits()),
             Box::pin(self.clone().looks()),
+            Box::pin(self.clone().bounds()),
             Box::pin(self.clone().passes()),
             Box::pin(self.clone().devices()),
             Box::pin(self.clone().threads()),

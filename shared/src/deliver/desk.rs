@@ -63,7 +63,7 @@ pub(super) struct Desk<'a> {
     idle: BTreeSet<Tier>,
     pub(super) working: FuturesUnordered<BoxFuture<'a, Done>>,
     in_work: BTreeMap<u64, InWork>,
-    /// What is received of streams whose head waits to be tried again.
+    /// What is received of streams whose head waits to be tried again, and behind an open breaker of those that have a probe.
     parked: BTreeMap<(Tier, StreamId), Parked>,
     here: settle::Here,
     /// What goes back into the queues.
@@ -225,7 +225,8 @@ impl<'a> Desk<'a> {
                 Tier::High | Tier::Normal | Tier::Low => self.front(tier, &next[tier as usize]),
             };
             let fronts = Tier::ALL.map(front);
-            let Some(tier) = self.scheduler.next(fronts) else { break };
+            // Nothing that is waited for keeps an alert.
+            let Some(tier) = self.scheduler.next(fronts).or(critical.map(|_| Tier::Critical)) else { break };
             match next.into_iter().nth(tier as usize) {
                 Some(Next::Run(run)) => self.start(tier, run),
                 _ => self.start(tier, critical.into_iter().collect()),
@@ -334,9 +335,14 @@ impl<'a> Desk<'a> {
         let Some(work) = self.in_work.remove(&done.number) else { return };
         let goes_on = self.in_work.values().any(|other| Lane::of(other.tier) == Lane::of(work.tier));
         let taken: u64 = done.results.iter().flatten().map(Worked::records).sum();
-        if taken > 0 {
-            let waited =
-                Tier::ALL.into_iter().any(|tier| Lane::of(tier) == Lane::of(work.tier) && self.in_hand(tier) > 0);
+        // What had to be tried again says nothing of the sink's pace.
+        let is_whole = done.results.iter().all(|result| matches!(result, Ok(Worked::Settled { .. })));
+        if taken > 0 && is_whole {
+            // What is in hand and may not go says nothing of the sink.
+            let waited = match Lane::of(work.tier) {
+                Lane::Critical => self.in_hand(Tier::Critical) > 0,
+                Lane::Bulk => Tier::BULK.into_iter().any(|tier| matches!(self.next_bulk(tier), Next::Run(_))),
+            };
             self.pace(work.tier).took(taken, goes_on, waited, Instant::now());
             let age = self.age.age(work.accepted_at, self.app.clock.now());
             let seen = self.longest_seen.entry(work.tier).or_default();
@@ -345,7 +351,10 @@ impl<'a> Desk<'a> {
             // Nothing was taken now; the broker may have had it for long, and this was a copy.
             self.pace(work.tier).failed(goes_on);
         }
-        for result in done.results {
+        for ((id, _), result) in work.envelopes.iter().zip(done.results) {
+            if !matches!(result, Ok(Worked::Waits { .. })) {
+                self.here.leaves(*id);
+            }
             match result {
                 // Received again in the meantime, it is in hand already, with the receipt that settles it.
                 Ok(Worked::Waits { held, .. }) if self.kept(&held.envelope).is_none() => self.insert(*held),
@@ -427,7 +436,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// The next thing that happens by time alone: a breaker's probe, an extension, or an alert that waits for its elder.
+    /// The next thing that happens by time alone: a breaker's probe, an extension, a report, the end of a turn, or of the wait of
+    /// what is in hand.
     pub(super) fn wake_at(&self) -> Instant {
         let due = (self.hidden_until - VISIBILITY / 2).min(self.report_due);
         let exchange = self.app.breakers.exchange_due().filter(|_| self.exchanging.is_empty());

@@ -18,6 +18,7 @@ use crate::deliver::tally::Settled;
 use crate::deliver::urgency::Urgency;
 use crate::error::BackendError;
 use crate::express::marks;
+use crate::limits::VISIBILITY;
 use crate::provenance::Note;
 use crate::queue::{Body, QueueRef, Receipt, Remains, Settle};
 use crate::record::envelope::Unreadable;
@@ -46,7 +47,7 @@ impl Here {
     }
 
     /// Before the queue forgets it.
-    fn leaves(&self, id: Ulid) {
+    pub(crate) fn leaves(&self, id: Ulid) {
         self.0.lock().remove(&id);
     }
 
@@ -69,8 +70,10 @@ pub(crate) struct Held {
     pub taken_at: Instant,
     /// Not in work before this.
     pub due: Instant,
-    /// How often the sink has not taken all of it since it was received.
+    /// How often in a row the sink took nothing of it.
     pub failed: u32,
+    /// How often of these while it took others.
+    pub put_off: u32,
     /// CRITICAL: what else is held.
     pub here: Here,
 }
@@ -82,9 +85,9 @@ impl Held {
     }
 
     /// The same, to be tried again, each time after a longer wait.
-    fn failed(self) -> Held {
-        let failed = self.failed + 1;
-        Held { failed, ..self }.later(again_after(failed))
+    fn put_off(self) -> Held {
+        let put_off = self.put_off + 1;
+        Held { put_off, ..self }.later(again_after(put_off))
     }
 }
 
@@ -162,11 +165,12 @@ pub(crate) async fn send(app: &App, run: Vec<Held>) -> Vec<Result<Worked, Backen
         };
         async move {
             match count {
-                Ok(_) if held.envelope.in_order => {
-                    let whole = held.clone();
+                Ok(_) if held.envelope.in_order && tier != Tier::Critical => {
+                    let whole = Held { failed: held.failed + 1, ..held.clone() };
                     settle(app, held, records, outcomes).await.or_else(|problem| {
                         tracing::warn!(%problem, "an envelope could not be settled and stays before its stream");
-                        Ok(Worked::waits(whole.failed()))
+                        // As late as one that comes back by itself: what was acknowledged of it is repeated.
+                        Ok(Worked::waits(whole.later(VISIBILITY)))
                     })
                 }
                 Ok(_) => settle(app, held, records, outcomes).await,
@@ -241,10 +245,14 @@ async fn settle(
     if remains == Remains::Queued {
         return Ok(Worked::Hidden { records: done });
     }
+    if done > 0 {
+        (held.failed, held.put_off) = (0, 0);
+    }
+    held.failed += 1;
     let again = match app.breakers.lane(Lane::of(tier)).state() {
         _ if tier == Tier::Critical => held.later(CRITICAL_AGAIN),
         // Others get through, so only what this one needs is away.
-        BreakerState::Closed if held.envelope.in_order => held.failed(),
+        BreakerState::Closed if held.envelope.in_order => held.put_off(),
         // It makes room, and must not use up its receives in haste [R4].
         BreakerState::Closed => {
             let hide = Settle::Extend(again_after(held.receives));
@@ -252,7 +260,7 @@ async fn settle(
             return Ok(Worked::Hidden { records: done });
         }
         // It is what the next probe is made with: kept in hand, however long the outage is, it is received once.
-        BreakerState::Open | BreakerState::HalfOpen => Held { failed: held.failed + 1, ..held },
+        BreakerState::Open | BreakerState::HalfOpen => held,
     };
     Ok(Worked::Waits { held: again.into(), records: done })
 }

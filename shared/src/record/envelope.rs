@@ -188,7 +188,7 @@ fn decompress(packed: &[u8], plain_bytes: usize) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Bytes of the records before they are packed, and packed.
+/// How many bytes the records have before they are packed, and the packed ones.
 fn packed(records: &[Outgoing], level: i32) -> Result<(u32, Bytes), Unreadable> {
     let mut plain = Vec::with_capacity(records.iter().map(|r| r.value.len() + 160).sum());
     for record in records {

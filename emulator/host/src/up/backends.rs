@@ -54,7 +54,7 @@ impl Backends {
         let mut options = Options::new(clock.clone());
         options.queues = queue_options(template);
         let folder = Embedded::open(data, options)?;
-        go_on_with_ids(&folder, template, rng)?;
+        go_on_with_ids(&folder, template, clock, rng)?;
         match flag {
             EMBEDDED => Ok(Backends {
                 queue: Arc::new(folder.clone()),
@@ -94,14 +94,16 @@ impl Backends {
 const PACKED_BY: Duration = Duration::from_secs(60);
 
 /// Envelopes go by their ids: those of this process come after whatever waits, also when the clock was set back meanwhile.
-fn go_on_with_ids(folder: &Embedded, template: &Template, rng: &Rng) -> Result<(), Failure> {
+fn go_on_with_ids(folder: &Embedded, template: &Template, clock: &Clock, rng: &Rng) -> Result<(), Failure> {
     for queue in &template.queues {
         let newest = folder.newest_body(&QueueRef::new(&queue.url()))?;
         // Other bodies, and damaged ones, have no id.
         if let Some(Ok(envelope)) = newest.map(|body| Envelope::decode(&body)) {
-            let packed =
-                Timestamp::from_millisecond(envelope.id.timestamp_ms().cast_signed()).unwrap_or(Timestamp::MAX);
-            rng.ids_after(packed.checked_add(PACKED_BY).unwrap_or(Timestamp::MAX));
+            let packed = envelope.id.timestamp_ms().cast_signed();
+            let packed = Timestamp::from_millisecond(packed).unwrap_or(Timestamp::MAX);
+            if packed > clock.now() {
+                rng.ids_after(packed.checked_add(PACKED_BY).unwrap_or(Timestamp::MAX));
+            }
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use streammanager::dead;
+use streammanager::deliver::report;
 use streammanager::embedded::Embedded;
 use streammanager::record::{Envelope, EventId, Tier};
 use streammanager::store::Key;
@@ -33,6 +34,25 @@ impl World {
                     && app.store.get(&Key::new("looks", "ready")).await.is_ok()
             });
             self.tally.looked(looked.await == Some(true));
+        }
+    }
+
+    /// What the delivery on duty says of waits, each time that it says it [O8].
+    pub(super) async fn bounds(self: Arc<World>) {
+        let mut last = None;
+        loop {
+            sleep(Duration::from_millis(500)).await;
+            let Some(embedded) = self.embedded() else { continue };
+            let Ok(Some(report)) = report::last(&embedded).await else { continue };
+            if last.replace(report.at) == Some(report.at) {
+                continue;
+            }
+            for tier in Tier::BULK {
+                let possible = report.waits.get(&tier).and_then(|wait| wait.longest_possible_s);
+                if let Some(at_most) = possible.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
+                    self.judge.said(tier, at_most);
+                }
+            }
         }
     }
 

@@ -11,15 +11,10 @@ use ulid::Ulid;
 use super::Desk;
 use crate::breaker::BreakerState;
 use crate::deliver::settle::Held;
-use crate::limits::{BULK_IN_FLIGHT_ENVELOPES, RUN_ENVELOPES};
+use crate::limits::{BULK_IN_FLIGHT_ENVELOPES, PROBES, RUN_ENVELOPES};
 use crate::queue::Receipt;
 use crate::record::{Envelope, StreamId, Tier};
 use crate::sink::Lane;
-
-/// Envelopes of a tier that stay in hand behind an open breaker, at the most.
-const PROBES: usize = 8;
-/// Behind an open breaker nothing more of a tier is received while so much of it is parked.
-pub(super) const PARKED: usize = 256;
 
 /// What a bulk tier can start.
 #[derive(Debug)]
@@ -32,7 +27,7 @@ pub(super) enum Next {
     Nothing,
 }
 
-/// Received envelopes of a stream behind the one that waits to be tried again: how to give them back.
+/// Received envelopes of a stream behind the one that waits to be tried again, or behind its probe: how to give them back.
 pub(super) type Parked = BTreeMap<Ulid, Receipt>;
 
 /// The stream whose order an envelope keeps. Alerts keep that of their thread instead [E4].
@@ -144,13 +139,17 @@ impl Desk<'_> {
             return false;
         }
         let key = (tier, stream.clone());
-        let is_open = self.app.breakers.lane(Lane::of(tier)).state() != BreakerState::Closed;
-        let has_probe = is_open && self.hand(tier).iter().any(|other| other.envelope.stream == *stream);
-        let is_behind = self.parked.contains_key(&key) && (held.envelope.in_order || is_open);
-        if has_probe || is_behind {
+        let is_closed = self.app.breakers.lane(Lane::of(tier)).state() == BreakerState::Closed;
+        let is_behind = if is_closed {
+            held.envelope.in_order && self.parked.contains_key(&key)
+        } else {
+            self.hand(tier).iter().any(|other| other.envelope.stream == *stream)
+                || self.in_work.values().any(|work| work.tier == tier && work.stream.as_ref() == Some(stream))
+        };
+        if is_behind {
             self.parked.entry(key).or_default().insert(held.envelope.id, held.receipt.clone());
         }
-        has_probe || is_behind
+        is_behind
     }
 
     /// Places of what goes together, beginning with the first.

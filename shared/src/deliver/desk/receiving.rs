@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::order::PARKED;
 use super::{Desk, warn_if_away};
 use crate::breaker::BreakerState;
 use crate::deliver::settle::{self, Held};
 use crate::deliver::urgency::{self, Urgency};
 use crate::error::BackendError;
-use crate::limits::{HAND_CRITICAL, HAND_ENVELOPES, QUEUE_BATCH};
+use crate::limits::{HAND_CRITICAL, HAND_ENVELOPES, PARKED, QUEUE_BATCH};
 use crate::queue::{Body, Delivery, Settle};
 use crate::record::{Envelope, Tier};
 use crate::sink::Lane;
@@ -98,6 +97,7 @@ impl Desk<'_> {
                         taken_at: now,
                         due: now,
                         failed: 0,
+                        put_off: 0,
                         here: self.here.clone(),
                     };
                     self.keep(held);

@@ -53,7 +53,7 @@ const fn largest_weight(tier: Tier) -> u64 {
 pub enum Front {
     /// Nothing waits. What credit it had is gone: an idle tier hoards nothing.
     Empty,
-    /// Nothing is in hand, and a receive that may bring something is under way: it loses this turn and keeps its credit, of
+    /// Nothing in hand may go, or a receive that may bring something is under way: it loses this turn and keeps its credit, of
     /// one round at the most.
     Awaited,
     /// What goes next may not go yet, for what was before it in its stream is in work. When its turn comes the others wait for

@@ -271,6 +271,8 @@ impl World {
             disk();
         }
         sleep(down).await;
+        // Writes that another fault made fail meanwhile belong to a commit of the host that is gone.
+        self.disk.fail_after(None);
         self.start().await;
     }
 

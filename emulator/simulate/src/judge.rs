@@ -122,6 +122,10 @@ struct Ordered {
 }
 
 impl Ordered {
+    fn since(from: Option<Instant>) -> Ordered {
+        Ordered { faults: 0, from }
+    }
+
     fn doubted(&mut self) {
         self.faults += 1;
         self.from = None;
@@ -159,8 +163,8 @@ impl Judge {
             started: Instant::now(),
             state: Mutex::new(State {
                 calm_from: Some(Instant::now()),
-                threads_ordered: Ordered { faults: 0, from: Some(Instant::now()) },
-                readings_ordered: Ordered { faults: 0, from: Some(Instant::now()) },
+                threads_ordered: Ordered::since(Some(Instant::now())),
+                readings_ordered: Ordered::since(Some(Instant::now())),
                 ..State::default()
             }),
             over: Notify::new(),
@@ -276,8 +280,8 @@ impl Judge {
         let mut state = self.state();
         state.faults = 0;
         state.calm_from = Some(Instant::now() + AFTERMATH);
-        state.threads_ordered = Ordered { faults: 0, from: state.calm_from };
-        state.readings_ordered = Ordered { faults: 0, from: state.calm_from };
+        state.threads_ordered = Ordered::since(state.calm_from);
+        state.readings_ordered = Ordered::since(state.calm_from);
         state.after_crashes.mended(AFTERMATH);
     }
 

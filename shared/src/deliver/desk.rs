@@ -66,8 +66,6 @@ pub(super) struct Desk<'a> {
     /// What is received of streams whose head waits to be tried again, and behind an open breaker of those that have a probe.
     parked: BTreeMap<(Tier, StreamId), Parked>,
     here: settle::Here,
-    /// What goes back into the queues.
-    returning: BTreeMap<Tier, Vec<Receipt>>,
     /// The question whether the sink answers, while the bulk lane's breaker is open: one at most.
     pub(super) asking: FuturesUnordered<BoxFuture<'a, bool>>,
     /// What is being exchanged with other processes about the sink: once at most at a time [R2].
@@ -128,7 +126,6 @@ impl<'a> Desk<'a> {
             in_work: BTreeMap::new(),
             parked: BTreeMap::new(),
             here: settle::Here::default(),
-            returning: BTreeMap::new(),
             asking: FuturesUnordered::new(),
             next_number: 0,
             hidden_until: Instant::now() + VISIBILITY,
@@ -387,25 +384,30 @@ impl<'a> Desk<'a> {
         for tier in Tier::BULK {
             let lane = self.app.breakers.lane(Lane::of(tier));
             if lane.holds_back() {
-                self.release(tier, self.probes(tier)).await;
-            } else if lane.state() == BreakerState::Closed && self.unpark(tier) {
-                self.release(tier, usize::MAX).await;
+                let receipts = self.drain(tier, self.probes(tier));
+                self.release(tier, receipts).await;
+            } else if lane.state() == BreakerState::Closed {
+                let receipts = self.unpark(tier);
+                self.release(tier, receipts).await;
             }
         }
     }
 
     async fn release_all(&mut self) {
         for tier in Tier::ALL {
-            self.unpark_all(tier);
-            self.release(tier, 0).await;
+            let mut receipts = self.drain(tier, 0);
+            receipts.extend(self.parked_of(tier).cloned());
+            self.release(tier, receipts).await;
         }
     }
 
-    /// Gives back what is in hand but for the first `kept`, and what is parked no more.
-    async fn release(&mut self, tier: Tier, kept: usize) {
+    /// Takes out of the hand what is in it but for the first `kept`.
+    fn drain(&mut self, tier: Tier, kept: usize) -> Vec<Receipt> {
         let hand = self.hand(tier);
-        let mut receipts: Vec<Receipt> = hand.drain(kept.min(hand.len())..).map(|held| held.receipt).collect();
-        receipts.extend(self.returning.remove(&tier).unwrap_or_default());
+        hand.drain(kept.min(hand.len())..).map(|held| held.receipt).collect()
+    }
+
+    async fn release(&mut self, tier: Tier, receipts: Vec<Receipt>) {
         if !receipts.is_empty() {
             let app = self.app;
             let receipts: Vec<_> = receipts.into_iter().map(|receipt| (receipt, Settle::Release)).collect();

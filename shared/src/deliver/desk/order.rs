@@ -94,8 +94,8 @@ impl Desk<'_> {
         parked.extend(behind.into_iter().map(|held| (held.envelope.id, held.receipt)));
     }
 
-    /// Lets go what is parked behind a head that waits no more, while the lane is well. Whether anything was.
-    pub(super) fn unpark(&mut self, tier: Tier) -> bool {
+    /// Lets go what is parked behind a head that waits no more, while the lane is well.
+    pub(super) fn unpark(&mut self, tier: Tier) -> Vec<Receipt> {
         let waits = |stream: &StreamId| {
             let mut failed = self.hands.get(&tier).into_iter().flatten().filter(|held| held.failed > 0);
             let mut in_work = self.in_work.values().filter(|work| work.tier == tier);
@@ -103,21 +103,9 @@ impl Desk<'_> {
                 || in_work.any(|work| work.stream.as_ref() == Some(stream))
         };
         let of_tier = self.parked.keys().filter(|(of, stream)| *of == tier && !waits(stream));
-        let streams: Vec<StreamId> = of_tier.map(|(_, stream)| stream.clone()).collect();
-        streams.iter().for_each(|stream| self.let_go(tier, stream));
-        !streams.is_empty()
-    }
-
-    fn let_go(&mut self, tier: Tier, stream: &StreamId) {
-        let parked = self.parked.remove(&(tier, stream.clone())).unwrap_or_default();
-        self.returning.entry(tier).or_default().extend(parked.into_values());
-    }
-
-    /// Everything that is parked of a tier.
-    pub(super) fn unpark_all(&mut self, tier: Tier) {
-        let of_tier = self.parked.keys().filter(|(of, _)| *of == tier);
-        let streams: Vec<StreamId> = of_tier.map(|(_, stream)| stream.clone()).collect();
-        streams.iter().for_each(|stream| self.let_go(tier, stream));
+        let streams: Vec<(Tier, StreamId)> = of_tier.cloned().collect();
+        let parked = streams.iter().filter_map(|stream| self.parked.remove(stream));
+        parked.flat_map(BTreeMap::into_values).collect()
     }
 
     /// So many envelopes stay in hand behind an open breaker: more, the more often a probe failed, or the one whose own topic

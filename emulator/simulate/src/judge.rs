@@ -52,6 +52,8 @@ struct Told {
     nth: u64,
     /// The shortest time that the delivery said to be the longest possible wait, while it waited [O8].
     at_most: Option<Duration>,
+    /// Nobody had set the clock, which envelopes are numbered by.
+    clock_was_right: bool,
 }
 
 struct Stored {
@@ -111,6 +113,7 @@ struct State {
     /// Of each sensor, how many were accepted before the last of its readings that was published.
     readings: BTreeMap<(String, String), u64>,
     readings_ordered: Ordered,
+    clock_right: Ordered,
     slowest: BTreeMap<Tier, Duration>,
 }
 
@@ -165,6 +168,7 @@ impl Judge {
                 calm_from: Some(Instant::now()),
                 threads_ordered: Ordered::since(Some(Instant::now())),
                 readings_ordered: Ordered::since(Some(Instant::now())),
+                clock_right: Ordered::since(Some(Instant::now())),
                 ..State::default()
             }),
             over: Notify::new(),
@@ -265,6 +269,16 @@ impl Judge {
         }
     }
 
+    /// Somebody sets the clock. Each process numbers its envelopes by it and never goes back; two of them need not agree.
+    pub(crate) fn clock_is_set(&self) {
+        self.state().clock_right.doubted();
+    }
+
+    /// It is right again; what was numbered meanwhile may be ahead of it `by` so much.
+    pub(crate) fn clock_is_right(&self, by: Duration) {
+        self.state().clock_right.again(Some(Instant::now() + by));
+    }
+
     /// A process, or all of them, died.
     pub(crate) fn crashed(&self, under_way: UnderWay) {
         self.state().after_crashes.crashed(under_way);
@@ -308,8 +322,9 @@ impl Judge {
         }
         state.accepted += 1;
         if !state.refused.contains(&published.0) {
-            let nth = state.accepted;
-            state.outstanding.insert(published, Told { tier, at: Instant::now(), nth, at_most: None });
+            let (nth, clock_was_right) = (state.accepted, state.clock_right.holds());
+            let told = Told { tier, at: Instant::now(), nth, at_most: None, clock_was_right };
+            state.outstanding.insert(published, told);
         }
     }
 
@@ -401,7 +416,7 @@ impl Judge {
         let value = serde_json::from_slice::<serde_json::Value>(&record.value).unwrap_or_default();
         value["data"].to_string().hash(&mut hasher);
         let hash = hasher.finish();
-        if let Some(told) = told.filter(|_| is_new && record.topic == Topic::IOT_SENSORS) {
+        if let Some(told) = told.filter(|told| is_new && told.clock_was_right && record.topic == Topic::IOT_SENSORS) {
             let sensor = (record.source.to_string(), value["data"]["sensor_id"].to_string());
             let last = state.readings.entry(sensor.clone()).or_default();
             let overtaken = told.nth < *last;

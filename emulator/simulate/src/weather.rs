@@ -70,8 +70,9 @@ impl Fault {
         Doubts {
             // It can keep an instance from knowing what of a thread waits in the queue.
             threads: !of_the_broker && !matches!(self, DutyStolen | SourceAway),
-            // What is received late, twice, or by another process may be behind what came after it.
-            readings: !of_the_broker && !crash && self != SourceAway,
+            // What is received late, twice, or by another process may be behind what came after it. The judge knows itself when
+            // the clock is right.
+            readings: !of_the_broker && !crash && !matches!(self, ClockJumps | SourceAway),
             // The broker says itself how it is.
             repeats: !of_the_broker && !crash && self != SourceAway,
         }
@@ -222,9 +223,11 @@ async fn strike(world: &World, (fault, name): (Fault, &'static str)) {
         ClockJumps => {
             // Less than readings may lie in the future by.
             let by = world.dice.below(480) as i64 - 240;
+            world.judge.clock_is_set();
             world.wall.step(by);
             sleep(seconds(60, 600)).await;
             world.wall.step(-by);
+            world.judge.clock_is_right(Duration::from_secs(by.unsigned_abs()));
         }
         DutyStolen => {
             world.steal_duty().await;

@@ -2,8 +2,8 @@
 //! is sent, the marks of the one before are stored and the next one is judged, so that nobody waits for the disk alone.
 //!
 //! A batch is sent only when the queues have acknowledged all of the one before. If they do not, the next one has been judged in
-//! vain and is forgotten. A crash repeats what was acknowledged and not yet stored, at most two batches, with the same
-//! `event_id` and `revision` [K6].
+//! vain and is forgotten. A crash repeats what was acknowledged and not yet stored, with the same `event_id` and `revision` [K6]:
+//! one batch on a host, whose writer keeps the order in which it is asked; on AWS two.
 
 use super::dedup::{Judged, Pages, Seen};
 use super::{IngestError, Ledger, SentEnvelopes, count, enrich, note_queued, pack, send, validate};
@@ -83,9 +83,10 @@ async fn take_in_turn(
                 Some(read) => Ok(Next::Read(read)),
             }
         };
-        let sending = send(app, stream, &batch.envelopes);
-        // In this order: what is sent and stored is under way while the next one is judged.
-        let (sent, stored, next) = futures::join!(sending, store(app, stream, before.take(), ledger), ahead);
+        let storing = store(app, stream, before.take(), ledger);
+        // In this order: the marks never reach the disk after the batch that follows theirs [K6], and both are under way while the
+        // next one is judged.
+        let (stored, sent, next) = futures::join!(storing, send(app, stream, &batch.envelopes), ahead);
         let stored = match stored {
             Ok(Some(pages)) => seen.stored(pages, &*app.store).await,
             Ok(None) => Ok(()),

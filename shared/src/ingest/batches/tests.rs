@@ -31,9 +31,13 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::on(&MemoryDisk::default())
+    }
+
+    fn on(disk: &MemoryDisk) -> World {
         let clock = Clock::simulated("2026-08-01T00:10:00Z".parse().unwrap());
         let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
-        let embedded = Embedded::on_disk(&MemoryDisk::default(), options).unwrap();
+        let embedded = Embedded::on_disk(disk, options).unwrap();
         let (queue, store) = (Faults::none(), Faults::none());
         let folder = tempfile::tempdir().unwrap();
         let seams = Seams {
@@ -133,6 +137,32 @@ async fn s12_what_the_seen_set_was_not_told_comes_again_and_nothing_is_left_out(
         assert_eq!(distinct(&world.queued()), 3_000, "{calls_before}");
         assert!(world.queued().len() <= 3_000 + 2 * BATCH_RECORDS, "two batches come again at most: {calls_before}");
     }
+}
+
+/// The program dies at each write of its disk.
+#[tokio::test(start_paused = true)]
+async fn k6_a_crash_of_a_host_brings_one_batch_of_a_body_again() {
+    let (mut died, mut again) = (0, 0);
+    for writes in (0..).step_by(9) {
+        let disk = MemoryDisk::default();
+        let world = World::on(&disk);
+        disk.fail_after(Some(writes));
+        let (_, taken) = world.offer(&mut Seen::of_tenant(&TenantId::new("test").unwrap()), 4_000).await;
+        disk.kill();
+        disk.fail_after(None);
+        drop(world);
+        let world = World::on(&disk);
+        world.offer(&mut Seen::of_tenant(&TenantId::new("test").unwrap()), 4_000).await.1.unwrap();
+        let queued = world.queued();
+        assert_eq!(distinct(&queued), 4_000, "{writes} writes");
+        assert!(queued.len() <= 4_000 + BATCH_RECORDS, "{} come again after {writes} writes", queued.len() - 4_000);
+        again += usize::from(queued.len() > 4_000);
+        if taken.is_ok() {
+            break;
+        }
+        died += 1;
+    }
+    assert!(died > 5 && again > 0, "it died {died} times, and {again} times something came again");
 }
 
 /// Each send lasts as long as a turn, so that the other stream has the next one.

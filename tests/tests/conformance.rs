@@ -48,7 +48,7 @@ every_law!(queue on super::Queues::new: sent_is_received_once_with_its_data, bin
     extend_by_nothing_shows, release_shows_at_once, forgotten_is_forgotten, a_stale_receipt_changes_nothing,
     nonsense_receipts_are_no_error, mixed_settling_does_each, what_remains_replaces_a_message,
     a_stale_receipt_replaces_nothing, a_delay_hides, an_empty_receive_waits,
-    an_empty_receive_without_wait_returns, a_send_wakes_a_receive, a_release_wakes_a_receive,
+    an_empty_receive_without_wait_returns, an_ended_wait_brings_nothing_and_loses_nothing, a_send_wakes_a_receive, a_release_wakes_a_receive,
     an_ended_visibility_wakes_a_receive, receive_gives_ten_at_most, many_in_one_send, too_large_is_refused_alone,
     the_largest_is_taken, depth_counts, two_receivers_share, too_often_received_goes_to_dead_letters,
     full_is_refused_and_room_taken_again, a_crash_loses_nothing_and_revives_nothing, a_crash_keeps_a_delay,

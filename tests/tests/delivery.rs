@@ -53,6 +53,16 @@ async fn everything_is_delivered_once_and_forgotten() {
     assert_eq!(high.len(), 1_200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn f8_whoever_stops_does_not_wait_for_empty_queues() {
+    let sim = Simulated::new(1);
+    let delivering = sim.deliver();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let began = tokio::time::Instant::now();
+    delivering.stop().await;
+    assert!(began.elapsed() < Duration::from_millis(10), "it took {:?}", began.elapsed());
+}
+
 /// P4, Q1: of an envelope only what failed goes on, with its first time of acceptance.
 #[tokio::test(start_paused = true)]
 async fn q1_what_the_sink_did_not_take_goes_on_as_a_new_envelope_of_the_same_age() {

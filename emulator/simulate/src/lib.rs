@@ -75,8 +75,6 @@ async fn whole(world: &std::sync::Arc<World>, lasts: Duration, progress: &mut im
     // Aborted, it has ended at the next await.
     let _ = weather.await;
     world.mend().await;
-    // What the source has last is polled within minutes.
-    sleep(Duration::from_secs(15 * 60)).await;
     let settled = async {
         while !world.is_done() {
             sleep(Duration::from_secs(5)).await;

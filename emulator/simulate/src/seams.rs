@@ -139,6 +139,10 @@ impl Queue for WatchedQueue {
         Ok(given)
     }
 
+    fn end_waits(&self, from: &QueueRef) {
+        self.inner.end_waits(from);
+    }
+
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError> {
         self.around.call().await;
         if self.tiers.contains_key(from) && self.around.lies(Lie::QueueNeverForgets, 10) {

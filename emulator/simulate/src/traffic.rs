@@ -37,6 +37,8 @@ struct Served {
     rows: VecDeque<(Timestamp, Row)>,
     version: u64,
     made: u64,
+    /// It has answered with all that it has since it was last asked to say so.
+    answered: bool,
 }
 
 struct Row {
@@ -80,8 +82,18 @@ impl Firms {
         self.rows.lock().made
     }
 
+    /// From now on it is to answer once with all that it has.
+    pub(crate) fn is_to_answer(&self) {
+        self.rows.lock().answered = false;
+    }
+
+    pub(crate) fn has_answered(&self) -> bool {
+        self.rows.lock().answered
+    }
+
     fn answer(&self, request: &Request) -> Response {
-        let served = self.rows.lock();
+        let mut served = self.rows.lock();
+        served.answered = true;
         let etag = format!("\"{}\"", served.version);
         let known = request.headers.iter().any(|(name, value)| name == "if-none-match" && *value == etag);
         let (status, body) = if known { (304, String::new()) } else { (200, body(&served.rows)) };

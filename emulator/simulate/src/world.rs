@@ -547,6 +547,7 @@ impl World {
         self.disk.fail_syncs(0);
         *self.repeats.lock() = 0;
         self.source.set_away(false);
+        self.source.is_to_answer();
         self.judge.mended();
         match self.embedded() {
             None => self.start().await,
@@ -557,7 +558,8 @@ impl World {
 
     /// Whether everything is where it belongs.
     pub(crate) fn is_done(&self) -> bool {
-        self.judge.outstanding().is_empty()
+        self.source.has_answered()
+            && self.judge.outstanding().is_empty()
             && *self.sending.lock() == 0
             && self.shards.lock().iter().all(|shard| shard.waiting.is_empty())
     }
@@ -565,7 +567,12 @@ impl World {
     /// What is still under way, in words.
     pub(crate) fn left(&self) -> String {
         let waiting: usize = self.shards.lock().iter().map(|shard| shard.waiting.len()).sum();
-        format!("{} records, {} senders, {waiting} readings", self.judge.outstanding().len(), *self.sending.lock())
+        let source = if self.source.has_answered() { "" } else { "the polled source, " };
+        format!(
+            "{source}{} records, {} senders, {waiting} readings",
+            self.judge.outstanding().len(),
+            *self.sending.lock()
+        )
     }
 
     /// What was offered, by what its source id begins with.

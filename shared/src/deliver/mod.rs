@@ -36,9 +36,7 @@ pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendE
         // Before a receive begins, which would bring what comes behind it.
         desk.give_back().await;
         if !stopping {
-            desk.receive();
-        }
-        if !stopping {
+            desk.receive(stop);
             desk.dispatch();
             desk.ask_for_return();
         }
@@ -50,7 +48,10 @@ pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendE
         }
         let wake = desk.wake_at();
         tokio::select! { biased;
-            () = stop.cancelled(), if !stopping => stopping = true,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                desk.end_receives();
+            }
             Some(done) = desk.working.next(), if !desk.working.is_empty() => desk.done(done),
             Some((tier, received)) = desk.receiving.next(), if !desk.receiving.is_empty() => desk.take(tier, received).await?,
             Some(answers) = desk.asking.next(), if !desk.asking.is_empty() => if answers { app.breakers.sign_of_return() },

@@ -79,6 +79,9 @@ impl queue::conformance::TestQueues for Process {
     fn bounded(&self) -> bool {
         true
     }
+    fn ends_waits(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait]

@@ -30,6 +30,10 @@ impl<Q: Queue> Queue for Faulty<Q> {
         self.call("receive", self.inner.receive(from, max, wait)).await
     }
 
+    fn end_waits(&self, from: &QueueRef) {
+        self.inner.end_waits(from);
+    }
+
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError> {
         self.call("settle", self.inner.settle(from, receipts)).await
     }

@@ -49,6 +49,11 @@ pub trait TestQueues: Send + Sync {
         true
     }
 
+    /// Whether a receive that waits can be told to wait no longer.
+    fn ends_waits(&self) -> bool {
+        false
+    }
+
     /// How long after the last change counts may still be wrong.
     fn counts_within(&self) -> Duration {
         Duration::ZERO
@@ -96,6 +101,7 @@ laws![
     a_delay_hides,
     an_empty_receive_waits,
     an_empty_receive_without_wait_returns,
+    an_ended_wait_brings_nothing_and_loses_nothing,
     a_send_wakes_a_receive,
     a_release_wakes_a_receive,
     an_ended_visibility_wakes_a_receive,
@@ -374,6 +380,20 @@ async fn an_empty_receive_without_wait_returns(world: &dyn TestQueues, name: &st
     let began = Instant::now();
     assert_eq!(queue.receive(&at, 10, Duration::ZERO).await.expect("receive"), []);
     assert!(began.elapsed() < CALL, "came back after {:?}", began.elapsed());
+}
+
+async fn an_ended_wait_brings_nothing_and_loses_nothing(world: &dyn TestQueues, name: &str) {
+    let (queue, at) = (world.queue(), world.at(name));
+    let began = Instant::now();
+    let (got, ()) = tokio::join!(queue.receive(&at, 10, CALL), async {
+        sleep(Duration::from_millis(500)).await;
+        queue.end_waits(&at);
+    });
+    assert_eq!(got.expect("receive"), []);
+    let bound = if world.ends_waits() { CALL / 2 } else { CALL + LATE };
+    assert!(began.elapsed() < bound, "came back after {:?}", began.elapsed());
+    send(&*queue, &at, &["one"]).await;
+    assert_eq!(texts(&receive(&*queue, &at, 1).await), ["one"]);
 }
 
 async fn a_send_wakes_a_receive(world: &dyn TestQueues, name: &str) {

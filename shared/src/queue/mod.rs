@@ -172,6 +172,9 @@ pub trait Queue: Send + Sync {
     /// first; an empty answer means none came.
     async fn receive(&self, from: &QueueRef, max: usize, wait: Duration) -> Result<Vec<Delivery>, BackendError>;
 
+    /// Receives that still wait for a first message end now, with none; a backend that cannot do that lets them wait.
+    fn end_waits(&self, _from: &QueueRef) {}
+
     /// A stale receipt changes nothing, and the call succeeds.
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError>;
 

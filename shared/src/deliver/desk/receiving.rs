@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Desk, warn_if_away};
 use crate::breaker::BreakerState;
@@ -25,7 +26,7 @@ impl Desk<'_> {
     /// One outstanding receive a tier, while its hand has room. Behind an open breaker a bulk tier takes what probes are made
     /// with. Of CRITICAL all are taken: the first may wait for an older one of its thread, and then
     /// only another one can be the probe [R2, E4].
-    pub(in crate::deliver) fn receive(&mut self) {
+    pub(in crate::deliver) fn receive(&mut self, stop: &CancellationToken) {
         let app = self.app;
         for tier in Tier::ALL {
             let (room, max) = match tier {
@@ -43,7 +44,12 @@ impl Desk<'_> {
                 continue;
             }
             self.polled.insert(tier);
+            let stop = stop.clone();
             self.receiving.push(Box::pin(async move {
+                // Not asked for yet when the waits were ended.
+                if stop.is_cancelled() {
+                    return (tier, Ok(Vec::new()));
+                }
                 let received = app.queue.receive(app.settings.queues.tier(tier), max, RECEIVE_WAIT).await;
                 if received.is_err() {
                     tokio::time::sleep(RECEIVE_PAUSE).await;
@@ -51,6 +57,11 @@ impl Desk<'_> {
                 (tier, received)
             }));
         }
+    }
+
+    /// Nothing more is to be received: who waits for a first message wastes the time of whoever stops.
+    pub(in crate::deliver) fn end_receives(&self) {
+        self.polled.iter().for_each(|&tier| self.app.queue.end_waits(self.app.settings.queues.tier(tier)));
     }
 
     pub(in crate::deliver) async fn take(

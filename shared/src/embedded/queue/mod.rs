@@ -49,6 +49,8 @@ struct OneQueue {
     index: Mutex<Index>,
     /// Something may be visible, or becomes so at another time than was known.
     changed: Notify,
+    /// Who waits for a first message is to wait no longer.
+    waits_ended: Notify,
 }
 
 impl Queues {
@@ -97,7 +99,8 @@ impl Queues {
         let options = self.options.get(name).cloned().unwrap_or_default();
         let received = self.received.get(name.as_str()).copied().unwrap_or(0);
         let index = Mutex::new(Index::new(received));
-        let queue = Arc::new(OneQueue { name: name.clone(), options, received, index, changed: Notify::new() });
+        let (changed, waits_ended) = (Notify::new(), Notify::new());
+        let queue = Arc::new(OneQueue { name: name.clone(), options, received, index, changed, waits_ended });
         used.insert(name.clone(), queue.clone());
         queue
     }
@@ -160,6 +163,8 @@ impl Queue for Embedded {
         let queue = self.shared().queues().get(from);
         let max = max.min(limits::QUEUE_BATCH);
         let mut waited = pin!(tokio::time::sleep(wait));
+        let mut ended = pin!(queue.waits_ended.notified());
+        ended.as_mut().enable();
         loop {
             // Listening begins before looking, or a send in between would be missed.
             let mut changed = pin!(queue.changed.notified());
@@ -174,8 +179,13 @@ impl Queue for Embedded {
                 () = changed => {}
                 () = self.until(next_end) => {}
                 () = &mut waited => return self.take(&queue, max).await,
+                () = &mut ended => return Ok(Vec::new()),
             }
         }
+    }
+
+    fn end_waits(&self, from: &QueueRef) {
+        self.shared().queues().get(from).waits_ended.notify_waiters();
     }
 
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError> {

@@ -69,6 +69,11 @@ impl Queue for ByName {
         queue.receive(from, max, wait).await
     }
 
+    fn end_waits(&self, from: &QueueRef) {
+        let (queue, from) = self.at(from);
+        queue.end_waits(from);
+    }
+
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError> {
         let (queue, from) = self.at(from);
         queue.settle(from, receipts).await

@@ -7,6 +7,7 @@ pub mod encoding;
 pub mod form;
 pub mod sensor;
 
+pub(crate) mod items;
 mod json;
 #[cfg(test)]
 mod mutation;

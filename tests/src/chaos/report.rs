@@ -66,6 +66,8 @@ pub struct Report {
     pub tries: [u64; 4],
     /// Looks at the readiness of the intake, and those that found it ready.
     pub looks: (u64, u64),
+    /// Alerts that came after one which refers to them and says that it waited for them in vain [E4].
+    pub said_late: u64,
     /// What `up` said of repeats, where it lived long enough to be asked.
     pub redelivered: u64,
     /// The longest time in which everything accepted was delivered once nobody sent.
@@ -160,6 +162,7 @@ impl Report {
             flowing_again,
             tries: accepted.tries,
             looks: run.looks,
+            said_late: arrivals.said,
             redelivered: run.redelivered,
             settling: run.settling,
             violations,
@@ -200,6 +203,13 @@ impl fmt::Display for Report {
             "{} of {} kills of up found records queued; up counted {} as redelivered",
             self.hits, self.kills, self.redelivered
         )?;
+        if self.said_late > 0 {
+            writeln!(
+                f,
+                "{} alerts came after one that had waited 2 s for them, and says so in its quality",
+                self.said_late
+            )?;
+        }
         if let [fastest, .., slowest] = &self.flowing_again[..] {
             let median = self.flowing_again[self.flowing_again.len() / 2];
             let [fastest, median, slowest] = [*fastest, median, *slowest].map(|time| time.as_secs_f64());

@@ -1,7 +1,7 @@
 //! What a consumer finds on the topics while the faults happen: every record with its copies, the order in which the records
 //! of a device or a thread first appear, and for how long nothing new came.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +37,10 @@ pub struct Arrivals {
     pub found: HashMap<Item, Copies>,
     newest: HashMap<(Door, u32), u32>,
     pub out_of_order: BTreeMap<Door, u64>,
+    /// Alerts that a published one refers to and says of that it did not see them: they may come after it [E4].
+    said_missing: HashSet<Item>,
+    /// How many of these did.
+    pub said: u64,
     /// When each copy beyond the first was found, and of what.
     pub repeats: Vec<(Instant, Item)>,
     /// Records that nobody sent, and copies that are not known as such.
@@ -72,7 +76,16 @@ impl Arrivals {
             let text = String::from_utf8_lossy(message.payload().unwrap_or_default());
             return self.strange.push(format!("{topic} holds what nobody sent: {text}"));
         };
+        value.iter().for_each(|value| self.hear(value));
         self.note(item, ce_id(message), now);
+    }
+
+    /// What a record says of alerts that it did not see.
+    fn hear(&mut self, record: &Value) {
+        for quality in record["quality"].as_array().into_iter().flatten() {
+            let name = quality["raw"].as_str().filter(|_| quality["field"] == "references");
+            self.said_missing.extend(name.and_then(|name| alert_item(name.split(',').nth(1)?)));
+        }
     }
 
     /// One record on a topic: `id` stands for its `ce_id`.
@@ -87,7 +100,10 @@ impl Arrivals {
         }
         self.found.insert(item, Copies { count: 1, id });
         let newest = self.newest.entry((item.door, item.line)).or_insert(item.number);
-        if item.door.keeps_order() && item.number < *newest {
+        let is_late = item.door.keeps_order() && item.number < *newest;
+        if is_late && self.said_missing.contains(&item) {
+            self.said += 1;
+        } else if is_late {
             *self.out_of_order.entry(item.door).or_default() += 1;
             if self.examples.len() < SHOWN {
                 self.examples.push(format!("{item:?} first appears after number {newest}"));
@@ -252,4 +268,27 @@ pub(super) fn all_there(consumer: &BaseConsumer) -> bool {
             .any(|t| t.name() == topic.name() && t.partitions().len() == topic.partitions() as usize)
     };
     TOPICS.iter().all(there)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn e4_an_alert_that_another_waited_for_in_vain_is_late_and_not_out_of_order() {
+        let of = |number| alert_item(&format!("M-3-{number}")).expect("an alert of the senders");
+        let came = |says: Value| {
+            let mut arrivals = Arrivals::default();
+            arrivals.note(of(0), 1, Instant::now());
+            arrivals.hear(&json!({ "quality": [{ "field": "references", "problem": "names", "raw": says }] }));
+            arrivals.note(of(2), 2, Instant::now());
+            arrivals.note(of(1), 3, Instant::now());
+            (arrivals.said, arrivals.out_of_order.values().sum::<u64>())
+        };
+        assert_eq!(came(json!("test@example.org,M-3-1")), (1, 0));
+        assert_eq!(came(json!("test@example.org,M-3-0")), (0, 1));
+        assert_eq!(came(Value::Null), (0, 1));
+    }
 }

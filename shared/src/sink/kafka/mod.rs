@@ -58,7 +58,7 @@ impl KafkaSink {
     /// `Fatal` when librdkafka refuses a setting, such as a certificate file that is not there.
     pub fn connect(settings: &KafkaSettings) -> Result<KafkaSink, BackendError> {
         let producer = |lane| {
-            Producer::new(settings.producer(lane), &settings.topic_prefix, settings.try_time)
+            Producer::new(lane, settings.producer(lane), &settings.topic_prefix, settings.try_time)
                 .map_err(BackendError::Fatal)
         };
         let critical = Arc::new(producer(Lane::Critical)?);

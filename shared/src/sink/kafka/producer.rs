@@ -27,20 +27,21 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::error::Reason;
 use crate::limits::TRY_ENDS_LATE;
 use crate::record::Outgoing;
-use crate::sink::{Sent, Written, refusal};
+use crate::sink::{Lane, Sent, Written, refusal};
 
 /// Wait when the producer holds all it may: a fraction of the time in which it sends that much.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Records handed over before other tasks get their turn: about half a millisecond.
 const TURN: usize = 256;
 /// A report that is so late never comes: the client's threads have died, or the host stood still.
-const OWED: Duration = TRY_ENDS_LATE.saturating_mul(5);
+pub(super) const OWED: Duration = TRY_ENDS_LATE.saturating_mul(5);
 /// Purged again until all is reported, in case a record was just moving between the producer's queues.
 const PURGE_AGAIN: Duration = Duration::from_millis(50);
 /// After so many purges the client's threads must have died, and no report comes any more.
 const PURGES: usize = 40;
 
 pub(super) struct Producer {
+    lane: Lane,
     config: ClientConfig,
     topic_prefix: String,
     try_time: Duration,
@@ -55,10 +56,15 @@ pub(super) struct Answer {
 }
 
 impl Producer {
-    /// `try_time`: what `config` gives a record before it is given up.
-    pub(super) fn new(config: ClientConfig, topic_prefix: &str, try_time: Duration) -> Result<Producer, String> {
-        let current = Mutex::new(Arc::new(Client::new(&config)?));
-        Ok(Producer { config, topic_prefix: topic_prefix.into(), try_time, current })
+    /// `try_time`: what a call has before its records are given up; `config` gives each of them at least as much.
+    pub(super) fn new(
+        lane: Lane,
+        config: ClientConfig,
+        topic_prefix: &str,
+        try_time: Duration,
+    ) -> Result<Producer, String> {
+        let current = Mutex::new(Arc::new(Client::new(lane, &config)?));
+        Ok(Producer { lane, config, topic_prefix: topic_prefix.into(), try_time, current })
     }
 
     pub(super) async fn send(&self, records: &[Outgoing]) -> Answer {
@@ -87,7 +93,7 @@ impl Producer {
                 };
                 topic_is_missing |= failure.is_missing_topic();
                 match failure {
-                    // Its producer was retired: this call has time left.
+                    // Its producer was retired, or another call's time is over: this one has time left.
                     Failure::Broker(code) if is_purged(code) && Instant::now() < deadline => open.push(index),
                     Failure::Broker(RDKafkaErrorCode::MessageSizeTooLarge) => too_large.push(index),
                     failure => outcomes[index] = self.outcome(&client, failure),
@@ -146,7 +152,7 @@ impl Producer {
             current.retire();
         }
         if current.retired.load(Ordering::Acquire) {
-            *current = Arc::new(Client::new(&self.config)?);
+            *current = Arc::new(Client::new(self.lane, &self.config)?);
         }
         Ok(current.clone())
     }
@@ -220,17 +226,21 @@ struct Client {
     /// Held while a call's records are handed over: calls follow one another in the order in which they came. Between the turns of
     /// one, another's later readings of the same device would overtake.
     handing_over: tokio::sync::Mutex<()>,
+    /// Of one call no record of a partition is written when an earlier one is given up [K3].
+    keeps_order: bool,
 }
 
 impl Client {
-    fn new(config: &ClientConfig) -> Result<Client, String> {
+    fn new(lane: Lane, config: &ClientConfig) -> Result<Client, String> {
         let producer = ThreadedProducer::from_config_and_context(config, Reports::default()).map_err(|e| match e {
             // The text of this error holds the value, which may be a secret.
             KafkaError::ClientConfig(_, rule, name, _) => format!("Kafka client setting {name}: {rule}"),
             other => format!("no Kafka client: {other}"),
         })?;
         let (retired, handing_over) = (AtomicBool::new(false), tokio::sync::Mutex::new(()));
-        Ok(Client { producer: Some(producer), retired, handing_over })
+        // Of a thread of alerts one is in a call at a time [E4].
+        let keeps_order = lane == Lane::Bulk;
+        Ok(Client { producer: Some(producer), retired, handing_over, keeps_order })
     }
 
     fn producer(&self) -> &ThreadedProducer<Reports> {
@@ -253,7 +263,8 @@ impl Client {
             if turn % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            late |= turn % TURN == 0 && Instant::now() >= deadline;
+            // Asked for each record, for the process may have stood still since the last one, which has expired then [K3].
+            late |= Instant::now() >= deadline;
             let record = &records[index];
             topic.clear();
             topic.push_str(topic_prefix);
@@ -278,7 +289,15 @@ impl Client {
         }
         drop(handing_over);
         call.settle();
-        if timeout_at(deadline + OWED, call.finished()).await.is_err() {
+        let owed = deadline + OWED;
+        let mut is_finished = timeout_at(if self.keeps_order { deadline } else { owed }, call.finished()).await.is_ok();
+        while self.keeps_order && !is_finished && Instant::now() < owed {
+            // A partition's records end at once. By the client's own time-outs each ends at its own time, and the broker may come
+            // back between two of them. What is on its way when its connection breaks waits again, and is taken back then.
+            self.producer().purge(PurgeConfig::default().queue().non_blocking());
+            is_finished = timeout(PURGE_AGAIN, call.finished()).await.is_ok();
+        }
+        if !is_finished {
             tracing::error!("the Kafka producer does not report its records: a new one takes over");
             self.retire();
             for _ in 0..PURGES {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 
 use super::groups::ConsumerGroups;
+use super::producer::OWED;
 use crate::limits::{BULK_IN_FLIGHT_RECORDS, TRY};
 use crate::settings::{BadSetting, variable};
 use crate::sink::Lane;
@@ -194,12 +195,16 @@ impl KafkaSettings {
             // A missing topic is made by us, with its partitions, never by the broker with its own number [K2].
             .set("allow.auto.create.topics", "false")
             // A topic that is not there is told as such instead of as silence.
-            .set("topic.metadata.propagation.max.ms", "1000")
-            // The client gives a record up by itself, so that no call ever has to end what others share.
-            .set("message.timeout.ms", milliseconds(self.try_time));
+            .set("topic.metadata.propagation.max.ms", "1000");
         match lane {
-            Lane::Critical => config.set("linger.ms", "0").set("compression.codec", "none"),
+            Lane::Critical => config
+                // The client gives a record up by itself, so that no call ever has to end what others share.
+                .set("message.timeout.ms", milliseconds(self.try_time))
+                .set("linger.ms", "0")
+                .set("compression.codec", "none"),
             Lane::Bulk => config
+                // The producer takes a call's records back together; the client would give up each at its own time [K3].
+                .set("message.timeout.ms", milliseconds(self.try_time + OWED))
                 .set("linger.ms", "5")
                 .set("compression.codec", "zstd")
                 .set("compression.level", "3")

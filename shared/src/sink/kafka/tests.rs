@@ -77,6 +77,41 @@ async fn f9_calls_of_a_lane_follow_one_another() {
     }
 }
 
+/// K3: the second half of a call is handed over late, since the client is full, and so expires later than the first. The broker
+/// returns in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k3_what_expires_later_is_not_sent_after_what_came_before_it_expired() {
+    const FIRST: usize = 100;
+    const FULL: usize = 150;
+    let world = |milliseconds| async move {
+        let (cluster, _) = cluster();
+        let settings = settings(&cluster);
+        let mut config = settings.producer(Lane::Bulk);
+        config.set("queue.buffering.max.messages", FULL.to_string());
+        let producer = Producer::new(Lane::Bulk, config, "", settings.try_time).unwrap();
+        let call = |law: &str, records| -> Vec<Outgoing> {
+            (0..records).map(|n| Outgoing { key: "device".into(), ..record(law, n) }).collect()
+        };
+        while !producer.send(&call("warm", 1)).await.outcomes[0].is_acked() {}
+        cluster.broker_down(BROKER).unwrap();
+        let (before, readings) = (call("before", FIRST), call("readings", FIRST));
+        let (_, answer, ()) = tokio::join!(
+            producer.send(&before),
+            async {
+                tokio::time::sleep(settings.try_time / 2).await;
+                producer.send(&readings).await
+            },
+            async {
+                tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+                cluster.broker_up(BROKER).unwrap();
+            }
+        );
+        let acked: Vec<bool> = answer.outcomes.iter().map(Sent::is_acked).collect();
+        assert!(acked.is_sorted_by(|before, after| before >= after), "{milliseconds} ms: {acked:?}");
+    };
+    join_all([3_100, 3_300, 3_500, 3_700, 3_900, 4_100].map(world)).await;
+}
+
 /// E2: at a broker that takes longer than the hedge waits, callers give up their tries all the time. The producer that all
 /// share stays the same, and every call that waits is acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

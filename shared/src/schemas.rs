@@ -1,6 +1,8 @@
 //! The published JSON Schemas (draft 2020-12) [K5], generated from the types that are serialised. They are checked in
 //! under `infra/schemas`; nothing is described here that a type can say itself.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -61,13 +63,26 @@ fn writing() -> SchemaGenerator {
 /// A record whose `data` is that of one of `sources`.
 fn record(topic: Topic, sources: impl Iterator<Item = &'static Records>) -> Value {
     let mut generator = writing();
-    let sources: Vec<&Records> = sources.collect();
-    let mut data: Vec<Value> = sources.iter().map(|records| (records.data)(&mut generator).to_value()).collect();
+    let mut data: Vec<Value> = sources.map(|records| (records.data)(&mut generator).to_value()).collect();
     let mut schema = root::<value::Value<'static>>(&topic.schema(), generator);
-    let key = if topic == DRILL.topic { DRILL_KEY } else { sources[0].key };
-    schema["x-natural-key"] = json!(key);
+    schema["x-natural-key"] = natural_key(topic);
     schema["properties"]["data"] = if data.len() == 1 { data.remove(0) } else { json!({ "anyOf": data }) };
     schema
+}
+
+/// The key's paths; where a topic's sources have different keys, those of each source id or prefix with `*` behind it [S12].
+fn natural_key(topic: Topic) -> Value {
+    if topic == DRILL.topic {
+        return json!(DRILL_KEY);
+    }
+    let of_topic = sources::ids().filter(|(_, id)| id.topic == topic);
+    let keys: BTreeMap<&str, &[&str]> =
+        of_topic.filter_map(|(source, id)| Some((id.pattern, source.records.as_ref()?.key))).collect();
+    let different: BTreeSet<&[&str]> = keys.values().copied().collect();
+    match different.first() {
+        Some(key) if different.len() == 1 => json!(key),
+        _ => json!(keys),
+    }
 }
 
 fn root<T: JsonSchema>(id: &str, generator: SchemaGenerator) -> Value {

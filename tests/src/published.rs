@@ -18,20 +18,38 @@ pub fn validator(schema: &Value) -> Validator {
     jsonschema::draft202012::options().should_validate_formats(true).build(schema).expect("the schema itself is valid")
 }
 
-/// A schema, and the natural key that it names; a dead letter is known by bytes that its announcement does not show.
-type Published = (Validator, Option<Vec<Value>>);
+/// A schema, and the natural key that it names, or one a source; a dead letter is known by bytes that its announcement does not
+/// show.
+type Published = (Validator, Option<Value>);
 
 /// By topic, from the files that are checked in.
 static SCHEMAS: LazyLock<BTreeMap<&'static str, Published>> = LazyLock::new(|| {
     let read = |topic: &Topic| {
         let file = workspace().join("infra/schemas").join(topic.schema().replace('/', "-") + ".json");
         let schema: Value = serde_json::from_slice(&fs::read(file).ok()?).expect("a schema is JSON");
-        let key = schema.get("x-natural-key").and_then(Value::as_array).cloned();
+        let key = schema.get("x-natural-key").cloned();
         assert!(key.is_some() || *topic == Topic::DEAD_LETTERS, "{} names no natural key", topic.name());
         Some((topic.name(), (validator(&schema), key)))
     };
     Topic::ALL.iter().filter_map(read).collect()
 });
+
+/// The paths of a record's own source, the longest pattern's that fits its id.
+fn key_of<'k>(value: &Value, key: &'k Value) -> &'k [Value] {
+    let source = value["source_id"].as_str().expect("every record has a source");
+    let fits = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(prefix) => source.starts_with(prefix),
+        None => source == pattern,
+    };
+    let paths = match key {
+        Value::Object(keys) => {
+            keys.iter().filter(|(pattern, _)| fits(pattern)).max_by_key(|(pattern, _)| pattern.len())
+        }
+        _ => return key.as_array().expect("a key is a list of paths"),
+    };
+    let (_, paths) = paths.unwrap_or_else(|| panic!("{key} names no key of {source}"));
+    paths.as_array().expect("a key is a list of paths")
+}
 
 /// The identity that anybody can work out from a record and its schema alone [S12].
 fn event_id(value: &Value, key: &[Value]) -> String {
@@ -56,6 +74,7 @@ pub fn assert_valid(topic: &str, value: &Value) {
     let problems: Vec<String> = schema.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
     assert!(problems.is_empty(), "{name}: {problems:?}: {value}");
     if let Some(key) = key {
+        let key = key_of(value, key);
         assert_eq!(value["event_id"], event_id(value, key), "{name}: not the hash of {key:?}: {value}");
     }
 }

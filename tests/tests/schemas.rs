@@ -22,7 +22,7 @@ use streammanager::record::Topic;
 use streammanager::record::{Envelope, SourceId, Stream, StreamId, TenantId, WhenFull, value};
 use streammanager::schemas;
 use streammanager::settings::Settings;
-use streammanager::sources::{self, firms};
+use streammanager::sources::{self, firms, noaa_forecast, noaa_observations};
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
 use streammanager_tests::published::{self, validator};
@@ -73,6 +73,42 @@ const FIRMS: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,
 40.7229,-122.95821,367,0.4,0.4,2025-08-14,5,N20,VIIRS,h,2.0NRT,,nan,D
 ";
 
+const NWS_ALERTS: &str = r#"{"features": [{"geometry": null, "properties": {"id": "A", "sender": "s",
+    "sent": "2025-08-14T14:05:00-07:00", "status": "Actual", "messageType": "Alert", "event": "Red Flag Warning",
+    "ends": "2025-08-15T14:05:00-07:00", "geocode": {"UGC": ["CAZ203"]}}}]}"#;
+
+const METAR: &str =
+    "2025/08/14 05:53\nMETAR KTST 140553Z AUTO 15013G19KT 250V320 1/4SM FU VV002 28/// A2936 RMK AO2 SLP125\n";
+
+const OBSERVATION: &str = r#"{"features": [{"geometry": {"type": "Point", "coordinates": [-122.25, 37.83]}, "properties": {
+    "station": "https://api.weather.gov/stations/KTST", "timestamp": "2025-08-14T05:53:00+00:00",
+    "temperature": {"unitCode": "wmoUnit:degC", "value": 17.78, "qualityControl": "V"}, "presentWeather": [{"weather": "smoke"}],
+    "cloudLayers": [{"base": {"unitCode": "wmoUnit:m", "value": null}, "amount": "CLR"}]}}]}"#;
+
+const CELL: &str =
+    r#""geometry": {"type": "Polygon", "coordinates": [[[-122, 40], [-121, 40], [-121, 41], [-122, 41], [-122, 40]]]}"#;
+
+/// The four documents of a forecast.
+fn forecasts() -> [String; 4] {
+    let made = r#""updateTime": "2025-08-14T05:28:04+00:00""#;
+    [
+        format!(
+            r#"{{{CELL}, "properties": {{{made}, "periods": [{{"startTime": "2025-08-14T15:00:00+00:00",
+            "endTime": "2025-08-15T01:00:00+00:00", "temperature": 64, "temperatureUnit": "F", "windSpeed": "3 to 9 mph"}}]}}}}"#
+        ),
+        format!(
+            r#"{{{CELL}, "properties": {{{made}, "gridId": "MTR", "gridX": 90, "gridY": 105, "windSpeed":
+            {{"uom": "wmoUnit:km_h-1", "values": [{{"validTime": "2025-08-14T02:00:00+00:00/P1DT2H", "value": 14.8}}]}},
+            "weather": {{"values": [{{"validTime": "2025-08-14T02:00:00+00:00/PT2H", "value": [{{"weather": "smoke"}}]}}]}}}}}}"#
+        ),
+        r#"{"geometry": {"type": "Point", "coordinates": [-87.5, 33.2]}, "properties": {"gridId": "BMX", "gridX": 32, "gridY": 69,
+            "forecastGridData": "a"}}"#
+            .to_owned(),
+        r#"{"features": [{"geometry": {"type": "Point", "coordinates": [-87.5, 33.2]}, "properties": {"stationIdentifier": "KOAK"}}]}"#
+            .to_owned(),
+    ]
+}
+
 /// Real records of every topic that has a schema here, by topic.
 fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
     let mut by_topic: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
@@ -82,6 +118,10 @@ fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
         values(Format::ALERT, "evacuation_alert_x", CAP),
         values(Format::ALERT, "noaa_alerts", ALERT),
         values(Format::SENSOR, "iot_purpleair", READINGS),
+        values(Format::ALERT, "noaa_alerts", NWS_ALERTS),
+        values(noaa_observations::FORMAT, "noaa_observations", METAR),
+        values(noaa_observations::FORMAT, "noaa_observations", OBSERVATION),
+        forecasts().iter().flat_map(|body| values(noaa_forecast::FORMAT, "noaa_forecast", body)).collect(),
     ]
     .concat()
     {

@@ -30,7 +30,7 @@ impl<'a> Document<'a> {
             let items: Vec<&RawValue> = serde_json::from_slice(text).map_err(bad)?;
             return Ok(Document { body, head: BTreeMap::new(), items: items.into_iter() });
         }
-        let mut head: BTreeMap<String, &RawValue> = serde_json::from_slice(text).map_err(bad)?;
+        let mut head = members(body)?;
         let Some(list) = lists.iter().find_map(|name| head.remove(*name)) else {
             return Err(Reject::new(Reason::NotData, told(&head, lists)));
         };
@@ -54,16 +54,36 @@ impl Iterator for Document<'_> {
     }
 }
 
+/// The members of an object, each with its own bytes.
+///
+/// # Errors
+/// `bad_json`, `too_large`.
+pub(crate) fn members(body: &Bytes) -> Result<BTreeMap<String, &RawValue>, Reject> {
+    serde_json::from_slice(json::bounded(body, RESPONSE_BYTES)?).map_err(bad)
+}
+
+/// What a service's problem document says (RFC 9457), which a number under `status` gives away; `None` for any other body.
+pub(crate) fn problem(body: &Bytes) -> Option<Reject> {
+    let head = members(body).ok()?;
+    let is_problem = head.contains_key("title") && head.get("status")?.get().parse::<u16>().is_ok();
+    is_problem.then(|| Reject::new(Reason::NotData, said(&head).unwrap_or_default()))
+}
+
 fn bad(e: serde_json::Error) -> Reject {
     Reject::new(Reason::BadJson, e.to_string())
 }
 
-/// What an object says that is no data: services put their errors into it, also under the status 200.
-fn told(head: &BTreeMap<String, &RawValue>, lists: &[&str]) -> String {
-    let says = ["detail", "title", "message", "error", "error_message", "description"].iter().find_map(|name| {
+/// What an object says of an error.
+fn said(head: &BTreeMap<String, &RawValue>) -> Option<String> {
+    ["detail", "title", "message", "error", "error_message", "description"].iter().find_map(|name| {
         let said = head.get(*name)?;
         Some(format!("{name}: {}", short(said.get())))
-    });
+    })
+}
+
+/// What an object says that is no data: services put their errors into it, also under the status 200.
+fn told(head: &BTreeMap<String, &RawValue>, lists: &[&str]) -> String {
+    let says = said(head);
     let names: Vec<&str> = head.keys().map(String::as_str).take(10).collect();
     let has = says
         .unwrap_or_else(|| format!("it has {}", if names.is_empty() { "nothing".into() } else { names.join(", ") }));

@@ -11,6 +11,7 @@ pub(crate) mod items;
 mod json;
 #[cfg(test)]
 mod mutation;
+pub(crate) mod nws;
 mod xml;
 
 use bytes::Bytes;

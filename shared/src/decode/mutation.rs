@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Context, Format};
 use crate::error::Reject;
 use crate::record::{Draft, Geometry, SourceId};
-use crate::sources::firms;
+use crate::sources::{firms, noaa_forecast, noaa_observations};
 use crate::time::Timestamp;
 
 const MUTATIONS: usize = 20_000;
@@ -186,6 +186,42 @@ fn a6_firms_tables_never_panic() {
     let archive = ",latitude,longitude,brightness,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_t31,frp,daynight,type\n\
         0,39.7,-121.6,341.7,0.4,0.4,2018-11-08 00:00:00,1006.0,N,VIIRS,n,2,295.4,14.7,N,0\n";
     survives(firms::FORMAT, "firms_modis", 4, &[area, daily, archive].map(str::to_owned));
+}
+
+#[test]
+fn a6_nws_documents_never_panic() {
+    let square =
+        r#"{"type": "Polygon", "coordinates": [[[-122, 40], [-121, 40], [-121, 41], [-122, 41], [-122, 40]]]}"#;
+    let alerts = format!(
+        r#"{{"features": [{{"geometry": {square}, "properties": {{"id": "A", "sender": "s", "sent": "2025-08-14T14:05:00-07:00",
+            "status": "Actual", "messageType": "Update", "references": [{{"sender": "s", "identifier": "B", "sent": "2025-08-14T13:05:00Z"}}],
+            "geocode": {{"UGC": ["CAZ203"]}}, "affectedZones": ["a/fire/CAZ203"], "parameters": {{"k": ["v"]}}, "ends": null}}}}]}}"#
+    );
+    survives(Format::ALERT, "noaa_alerts", 5, &[alerts]);
+    let observation = r#"{"features": [{"geometry": {"type": "Point", "coordinates": [-122.25, 37.83]}, "properties": {
+        "station": "https://api.weather.gov/stations/KTST", "timestamp": "2026-03-04T21:18:00+00:00",
+        "temperature": {"unitCode": "wmoUnit:degC", "value": 17.78, "qualityControl": "V"}, "presentWeather": [{"weather": "smoke"}],
+        "cloudLayers": [{"base": {"unitCode": "wmoUnit:m", "value": 1430}, "amount": "BKN"}]}}]}"#;
+    let reports = "2024/01/12 15:38\nKCKV 121538Z AUTO 16013G27KT 250V320 1 1/2SM VCTS -RA FU BKN024CB OVC049 M09/07 A2936 RMK AO2 SLP125 T00940072\n\
+        SPECI KDEF 141512Z COR 09025MPS 9999 //// VV002 28/// Q1013 NOSIG\n";
+    survives(noaa_observations::FORMAT, "noaa_observations", 6, &[observation, reports].map(str::to_owned));
+    let made = r#""updateTime": "2024-03-26T08:28:04+00:00", "elevation": {"unitCode": "wmoUnit:m", "value": 0.9}"#;
+    let bodies = [
+        format!(
+            r#"{{"geometry": {square}, "properties": {{{made}, "periods": [{{"startTime": "2024-03-26T15:00:00+00:00",
+            "endTime": "2024-03-27T01:00:00+00:00", "temperature": 64, "temperatureUnit": "F", "windSpeed": "3 to 9 mph"}}]}}}}"#
+        ),
+        format!(
+            r#"{{"geometry": {square}, "properties": {{{made}, "gridId": "MTR", "gridX": "90", "gridY": 105, "windSpeed":
+            {{"uom": "wmoUnit:km_h-1", "values": [{{"validTime": "2024-03-26T02:00:00+00:00/P1DT2H", "value": 14.8}}]}}}}}}"#
+        ),
+        r#"{"geometry": {"type": "Point", "coordinates": [-87.5, 33.2]}, "properties": {"gridId": "BMX", "gridX": 32, "gridY": 69,
+            "forecastGridData": "a", "relativeLocation": {"properties": {"city": "T", "distance": {"unitCode": "wmoUnit:m", "value": 4}}}}}"#
+            .to_owned(),
+        r#"{"features": [{"geometry": {"type": "Point", "coordinates": [-87.5, 33.2]}, "properties": {"stationIdentifier": "KOAK"}}]}"#
+            .to_owned(),
+    ];
+    survives(noaa_forecast::FORMAT, "noaa_forecast", 7, &bodies);
 }
 
 #[test]

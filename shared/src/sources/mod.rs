@@ -7,6 +7,8 @@ mod config;
 pub mod firms;
 mod identity;
 mod noaa;
+pub mod noaa_forecast;
+pub mod noaa_observations;
 mod planned;
 mod route;
 mod sensors;
@@ -124,6 +126,8 @@ table! {
     sensors,
     alerts,
     noaa,
+    noaa_observations,
+    noaa_forecast,
     planned,
 }
 

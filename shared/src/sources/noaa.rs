@@ -1,4 +1,4 @@
-//! NOAA's active alerts as files: CAP, and the feeds that carry it [S7]. Nothing polls them yet.
+//! NOAA's active alerts as files: api.weather.gov's GeoJSON, CAP, and the feeds that carry it [S2, S7]. Nothing polls them yet.
 
 use super::{Id, Records, Source};
 use crate::decode::Format;

@@ -178,6 +178,7 @@ fn info(of: &Element, within: &str, quality: &mut Vec<Quality>) -> Info {
         effective: text(of, "effective"),
         onset: text(of, "onset"),
         expires: text(of, "expires"),
+        ends: None,
         sender_name: text(of, "senderName"),
         headline: text(of, "headline"),
         description: text(of, "description"),

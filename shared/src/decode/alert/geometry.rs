@@ -15,7 +15,7 @@ const CROSSING_POINTS: usize = 2_000;
 const LARGEST_RADIUS_KM: f64 = 20_000.0;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Shape {
+pub(in crate::decode) enum Shape {
     /// Closed, encloses an area, counter-clockwise as GeoJSON has it.
     Ring(Vec<Position>),
     /// Several polygons, or polygons with holes, as GeoJSON's MultiPolygon has them: outer ring first.
@@ -25,10 +25,10 @@ pub(super) enum Shape {
 }
 
 /// What was mended in a shape, for the record's `quality`.
-pub(super) type Notes = Vec<&'static str>;
+pub(in crate::decode) type Notes = Vec<&'static str>;
 
 /// CAP's polygon: `lat,lon lat,lon …`, at least four points, the last equal to the first.
-pub(super) fn polygon(text: &str, notes: &mut Notes) -> Result<Shape, String> {
+pub(in crate::decode) fn polygon(text: &str, notes: &mut Notes) -> Result<Shape, String> {
     let points = joined(text).split_whitespace().map(pair).collect::<Result<Vec<_>, _>>()?;
     ring(points, notes).map(Shape::Ring)
 }
@@ -39,7 +39,7 @@ fn joined(text: &str) -> String {
 }
 
 /// CAP's circle: `lat,lon radius`, the radius in km. A polygon of [`CIRCLE_CORNERS`] corners around it stands for it.
-pub(super) fn circle(text: &str) -> Result<Shape, String> {
+pub(in crate::decode) fn circle(text: &str) -> Result<Shape, String> {
     let joined = joined(text);
     let mut parts = joined.split_whitespace();
     let (Some(centre), Some(radius), None) = (parts.next(), parts.next(), parts.next()) else {
@@ -48,7 +48,7 @@ pub(super) fn circle(text: &str) -> Result<Shape, String> {
     around(pair(centre)?, number(radius)?)
 }
 
-pub(super) fn around(centre: Position, radius_km: f64) -> Result<Shape, String> {
+pub(in crate::decode) fn around(centre: Position, radius_km: f64) -> Result<Shape, String> {
     if !(0.0..=LARGEST_RADIUS_KM).contains(&radius_km) {
         return Err(format!("radius {radius_km} km is not in 0..{LARGEST_RADIUS_KM}"));
     }
@@ -78,13 +78,13 @@ pub(super) fn around(centre: Position, radius_km: f64) -> Result<Shape, String> 
 }
 
 /// `[[lat, lon], …]`; our own schema lets the sender leave it open.
-pub(super) fn pairs(points: &[[f64; 2]]) -> Result<Shape, String> {
+pub(in crate::decode) fn pairs(points: &[[f64; 2]]) -> Result<Shape, String> {
     let points = points.iter().map(|&[latitude, longitude]| position(latitude, longitude));
     ring(points.collect::<Result<_, _>>()?, &mut Notes::new()).map(Shape::Ring)
 }
 
 /// A GeoJSON Polygon or MultiPolygon: longitude first.
-pub(super) fn geojson(geometry: &Value, notes: &mut Notes) -> Result<Shape, String> {
+pub(in crate::decode) fn geojson(geometry: &Value, notes: &mut Notes) -> Result<Shape, String> {
     let coordinates = &geometry["coordinates"];
     let polygons = match geometry["type"].as_str() {
         Some("Polygon") => vec![rings(coordinates, notes)?],
@@ -191,7 +191,7 @@ fn rounded(degrees: f64) -> f64 {
 
 /// One geometry of all shapes, each once though every language's block repeats it: a Polygon, a MultiPolygon, or the
 /// first point when nothing has an area.
-pub(super) fn geometry(shapes: &[Shape]) -> Option<Geometry> {
+pub(in crate::decode) fn geometry(shapes: &[Shape]) -> Option<Geometry> {
     let mut polygons: Vec<Vec<Vec<Position>>> = Vec::new();
     for shape in shapes {
         match shape {
@@ -226,7 +226,7 @@ pub(super) fn geometry(shapes: &[Shape]) -> Option<Geometry> {
 }
 
 /// The centre of gravity of a shape's first outer ring.
-pub(super) fn centre(shape: &Shape) -> Option<Position> {
+pub(in crate::decode) fn centre(shape: &Shape) -> Option<Position> {
     let ring = match shape {
         Shape::Point(at) => return Some(*at),
         Shape::Ring(ring) => ring,

@@ -101,6 +101,11 @@ impl AlertMessage {
     pub(super) fn is_cap(&self) -> bool {
         self.id.is_none() && self.unknown.contains_key("identifier")
     }
+
+    /// A GeoJSON feature, as NWS gives a single alert.
+    pub(super) fn is_feature(&self) -> bool {
+        self.sender.is_none() && self.unknown.contains_key("properties")
+    }
 }
 
 /// A point in degrees (WGS 84).

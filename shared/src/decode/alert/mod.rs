@@ -1,11 +1,12 @@
 //! Life-safety alerts [S7, E4, E5]: the published form of an alert's data, and what makes a draft of it whichever way
-//! it came. `message` reads our JSON, `cap` reads CAP as XML or JSON; both only fill in `Alert`.
+//! it came. `message` reads our JSON, `cap` reads CAP as XML or JSON, `nws` NWS's GeoJSON; all only fill in `Alert`.
 
 pub(crate) mod message;
 
 mod cap;
 mod cap_json;
-mod geometry;
+pub(in crate::decode) mod geometry;
+mod nws;
 pub(crate) mod references;
 mod shapes;
 #[cfg(test)]
@@ -16,10 +17,12 @@ mod tests_cap;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use memchr::memmem;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::decode::items::{self, Document};
 use crate::decode::{Context, Row, Rows, encoding};
 use crate::error::{Reason, Reject};
 use crate::limits::PREFACE_BYTES;
@@ -34,7 +37,7 @@ use shapes::{Shapes, shapes};
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Alert {
-    /// How it came: `cap-1.2`, `cap-1.1`, `cap-json` or `json`.
+    /// How it came: `cap-1.2`, `cap-1.1`, `cap-json`, `nws-geojson` or `json`.
     pub format: &'static str,
     /// Unique among the sender's alerts.
     pub identifier: String,
@@ -89,6 +92,9 @@ pub(crate) struct Info {
     pub effective: Option<String>,
     pub onset: Option<String>,
     pub expires: Option<String>,
+    /// When the hazard itself ends, as NWS tells it; left out where nothing is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends: Option<String>,
     pub sender_name: Option<String>,
     pub headline: Option<String>,
     pub description: Option<String>,
@@ -140,7 +146,7 @@ pub(crate) type Multimap = BTreeMap<String, Vec<String>>;
 const STATUSES: [&str; 5] = ["Actual", "Exercise", "System", "Test", "Draft"];
 const MESSAGE_TYPES: [&str; 5] = ["Alert", "Update", "Cancel", "Ack", "Error"];
 
-/// The alerts of a body: one as our JSON or as CAP's, or every CAP alert of an XML text.
+/// The alerts of a body: one as our JSON or as CAP's, every CAP alert of an XML text, or NWS's features.
 ///
 /// # Errors
 /// `not_data` for neither JSON nor XML with alerts, else what makes the whole text unreadable.
@@ -151,8 +157,22 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
     match unmarked.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'<' | 0xff | 0xfe) => cap::rows(body, None, context),
         Some(b'{') => {
-            let message = message::parse(body).map_err(refused)?;
-            Ok(one(if message.is_cap() { cap_json::row(body, context) } else { message::row(message, context) }))
+            if memmem::find(unmarked, b"\"features\"").is_some() {
+                match Document::read(body, &["features"]) {
+                    Ok(document) => return Ok(nws::rows(document, context)),
+                    // The word stands elsewhere in an alert.
+                    Err(reject) if reject.reason == Reason::NotData => {}
+                    Err(reject) => return Err(refused(reject)),
+                }
+            }
+            let message = message::parse(body).map_err(|reject| refused(items::problem(body).unwrap_or(reject)))?;
+            Ok(one(if message.is_feature() {
+                nws::row(body, context)
+            } else if message.is_cap() {
+                cap_json::row(body, context)
+            } else {
+                message::row(message, context)
+            }))
         }
         _ => match unmarked.iter().take(PREFACE_BYTES).position(|&byte| byte == b'<') {
             // A wire service's header, such as NOAA Weather Wire's before IPAWS alerts.

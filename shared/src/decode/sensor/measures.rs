@@ -281,7 +281,7 @@ fn number_with_unit(value: &Value) -> Result<Option<(f64, Option<&str>)>, String
 }
 
 /// A number, also as text; `None` for null and for an empty text, which says no more than null does.
-pub(in crate::decode) fn number(value: &Value) -> Result<Option<f64>, &'static str> {
+pub(crate) fn number(value: &Value) -> Result<Option<f64>, &'static str> {
     match value {
         Value::Null => Ok(None),
         Value::Number(number) => Ok(number.as_f64()),

@@ -1,0 +1,33 @@
+//! What api.weather.gov forecasts for one cell of its grid, and how one gets there: the periods of a forecast, days or hours; the
+//! raw grid's layers, those for fires among them; which cell a point lies in; which stations observe it [S2]. Nothing polls
+//! them yet.
+
+mod document;
+mod record;
+
+use bytes::Bytes;
+
+use super::{Id, Records, Source};
+use crate::decode::{Context, Format, Rows};
+use crate::error::Reject;
+use crate::record::{Tier, Topic};
+use record::Forecast;
+
+/// api.weather.gov's forecasts, raw grids, points and lists of stations.
+pub const FORMAT: Format = Format::new("nws-forecast", rows);
+
+pub(super) static SOURCE: Source = Source {
+    ids: &[Id { pattern: "noaa_forecast", name: "NOAA weather forecast", tier: Tier::Normal, topic: Topic::WEATHER }],
+    records: Some(Records {
+        format: FORMAT,
+        data: |generator| generator.subschema_for::<Forecast>(),
+        // A forecast that is made anew is another event: it does not correct the one before.
+        key: &["data.kind", "data.place", "data.layer", "data.start", "data.end", "data.updated_at"],
+        in_order: true,
+    }),
+    service: None,
+};
+
+fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+    document::rows(body, context).map_err(|reject| reject.with_raw(body.clone()))
+}

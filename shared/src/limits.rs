@@ -136,6 +136,8 @@ pub const WARNINGS: usize = 20;
 pub const THREAD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Columns of a table that are named in a record because they are not understood; the rest is counted.
 pub const COLUMNS_NAMED: usize = 20;
+/// Quotes in one table that nobody closed: behind each the rest is read again. With more of them it is no table.
+pub const TABLE_MENDS: usize = 100;
 /// Nesting of XML and JSON input.
 pub const INPUT_DEPTH: usize = 64;
 /// Original bytes kept inline with a dead letter; the rest goes to blobs.

@@ -22,7 +22,7 @@ use streammanager::record::Topic;
 use streammanager::record::{Envelope, SourceId, Stream, StreamId, TenantId, WhenFull, value};
 use streammanager::schemas;
 use streammanager::settings::Settings;
-use streammanager::sources::{self, firms, noaa_forecast, noaa_observations};
+use streammanager::sources::{self, calfire, firms, fpa_fod, noaa_forecast, noaa_observations, wfigs};
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
 use streammanager_tests::published::{self, validator};
@@ -109,6 +109,15 @@ fn forecasts() -> [String; 4] {
     ]
 }
 
+const CALFIRE: &str =
+    r#"[{"UniqueId": "a1", "Started": "2025-08-10T14:10:00Z", "Latitude": 37.5, "Longitude": -120.25}]"#;
+
+const WFIGS: &str = r#"{"features": [{"type": "Feature", "properties": {"poly_IRWINID": "{A}", "poly_CreateDate": 1735776672000,
+    "poly_MapMethod": "GPS", "attr_GACC": "OSCC"}, "geometry": {"type": "Polygon", "coordinates": [[[-122, 40], [-121, 40], [-121, 41]]]}}]}"#;
+
+const FPA_FOD: &str =
+    "FOD_ID,DISCOVERY_DATE,DISCOVERY_TIME,LATITUDE,LONGITUDE,FIRE_SIZE\n7,2449773.5,945,36.5,-118.7,NA\n";
+
 /// Real records of every topic that has a schema here, by topic.
 fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
     let mut by_topic: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
@@ -122,6 +131,10 @@ fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
         values(noaa_observations::FORMAT, "noaa_observations", METAR),
         values(noaa_observations::FORMAT, "noaa_observations", OBSERVATION),
         forecasts().iter().flat_map(|body| values(noaa_forecast::FORMAT, "noaa_forecast", body)).collect(),
+        values(calfire::FORMAT, "calfire_incidents", CALFIRE),
+        values(wfigs::FORMAT, "wfigs_perimeters", WFIGS),
+        values(fpa_fod::FORMAT, "historical_fpa_fod", FPA_FOD),
+        values(firms::FORMAT, "historical_firms", FIRMS),
     ]
     .concat()
     {
@@ -164,6 +177,8 @@ fn k5_real_records_validate_and_broken_ones_do_not() {
         [
             "wildfire-alert-drills",
             "wildfire-critical-alerts",
+            "wildfire-historical",
+            "wildfire-incidents",
             "wildfire-iot-sensors",
             "wildfire-nasa-firms",
             "wildfire-weather"

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::{json, short};
 use crate::error::{Reason, Reject};
-use crate::limits::RESPONSE_BYTES;
+use crate::limits::{RESPONSE_BYTES, UNREAD_NAMED};
+use crate::record::Quality;
 
 /// A document's items, and what stands beside them.
 pub(crate) struct Document<'a> {
@@ -24,6 +25,14 @@ impl<'a> Document<'a> {
     /// # Errors
     /// `bad_json`; `not_data` for an object without such a list, with what a service says in it of an error.
     pub(crate) fn read(body: &'a Bytes, lists: &[&str]) -> Result<Document<'a>, Reject> {
+        Document::read_or_one(body, lists, &[])
+    }
+
+    /// The same, or of one item alone, as a dead letter has it: an object without any of `lists` that has one of `own`.
+    ///
+    /// # Errors
+    /// As [`Document::read`].
+    pub(crate) fn read_or_one(body: &'a Bytes, lists: &[&str], own: &[&str]) -> Result<Document<'a>, Reject> {
         let text = json::bounded(body, RESPONSE_BYTES)?;
         let is_list = text.trim_ascii_start().first() == Some(&b'[');
         if is_list {
@@ -32,6 +41,10 @@ impl<'a> Document<'a> {
         }
         let mut head = members(body)?;
         let Some(list) = lists.iter().find_map(|name| head.remove(*name)) else {
+            if own.iter().any(|name| head.contains_key(*name)) {
+                let item: &RawValue = serde_json::from_slice(text).map_err(bad)?;
+                return Ok(Document { body, head: BTreeMap::new(), items: vec![item].into_iter() });
+            }
             return Err(Reject::new(Reason::NotData, told(&head, lists)));
         };
         let items: Vec<&RawValue> = serde_json::from_str(list.get())
@@ -39,9 +52,78 @@ impl<'a> Document<'a> {
         Ok(Document { body, head, items: items.into_iter() })
     }
 
+    /// Each item as text, and its bytes.
+    pub(crate) fn texts(self) -> impl Iterator<Item = (&'a str, Bytes)> + Send {
+        let Document { body, items, .. } = self;
+        items.map(move |item| (item.get(), body.slice_ref(item.get().as_bytes())))
+    }
+
     /// A member beside the items; null where there is none.
     pub(crate) fn head(&self, name: &str) -> Value {
         self.head.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+    }
+}
+
+impl<'a> Document<'a> {
+    /// The same, where nothing says that its coordinates are other than degrees of longitude and latitude.
+    ///
+    /// # Errors
+    /// `not_data` for a `crs` of another kind, which no feature could be read under.
+    pub(crate) fn in_degrees(self) -> Result<Document<'a>, Reject> {
+        let crs = self.head("crs");
+        match crs["properties"]["name"].as_str() {
+            Some(name) if !["CRS84", "4326", "4269"].iter().any(|known| name.ends_with(known)) => {
+                let detail =
+                    format!("its coordinates are in {:?}, not in degrees of longitude and latitude", short(name));
+                Err(Reject::new(Reason::NotData, detail))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+/// One item, read: a GeoJSON feature, or an object whose members are its values.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// A feature's properties, or all members.
+    pub(crate) values: Map<String, Value>,
+    /// Null without one.
+    pub(crate) geometry: Value,
+    /// Members of a feature that GeoJSON does not know.
+    pub(crate) quality: Vec<Quality>,
+}
+
+impl Item {
+    /// # Errors
+    /// `bad_json` for what is no object, and for a feature whose properties are none.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Item, Reject> {
+        let json::Every(value) = serde_json::from_slice(bytes).map_err(bad)?;
+        let Value::Object(mut members) = value else {
+            return Err(Reject::new(Reason::BadJson, format!("an item is no object: {}", short(&value.to_string()))));
+        };
+        let is_feature =
+            members.get("type").is_some_and(|kind| kind == "Feature") || members.contains_key("properties");
+        if !is_feature {
+            return Ok(Item { values: members, geometry: Value::Null, quality: Vec::new() });
+        }
+        let mut take = |name: &str| members.remove(name).unwrap_or_default();
+        // A feature's id numbers the rows of the service that publishes it.
+        let [properties, geometry, ..] = ["properties", "geometry", "id", "type", "bbox"].map(&mut take);
+        let values = match properties {
+            Value::Object(values) => values,
+            Value::Null => Map::new(),
+            other => {
+                let detail = format!("a feature's properties are no object: {}", short(&other.to_string()));
+                return Err(Reject::new(Reason::BadJson, detail));
+            }
+        };
+        let unknown = members.iter().take(UNREAD_NAMED);
+        let quality = unknown
+            .map(|(name, value)| {
+                Quality::new(&short(name), "this member of a feature is not understood", &value.to_string())
+            })
+            .collect();
+        Ok(Item { values, geometry, quality })
     }
 }
 
@@ -107,6 +189,19 @@ mod tests {
         assert_eq!((items.as_slice(), title), (&[Bytes::from_static(br#"{"a": 1.50}"#), "2".into()][..], "x".into()));
         assert_eq!(read("\u{feff} [1]").unwrap().0, ["1"]);
         assert_eq!(read(r#"{"Incidents": []}"#).unwrap().0, [""; 0]);
+    }
+
+    #[test]
+    fn an_item_alone_and_a_feature_are_told_from_a_document() {
+        let body = Bytes::from_static(br#" {"type": "Feature", "properties": {"a": 1}, "id": 7, "extra": 2} "#);
+        let items: Vec<Bytes> = Document::read_or_one(&body, &["features"], &["properties"]).unwrap().collect();
+        assert_eq!(items, [body.slice(1..body.len() - 1)]);
+        assert!(Document::read_or_one(&body, &["features"], &["UniqueId"]).is_err());
+        let item = Item::read(&items[0]).unwrap();
+        assert_eq!((item.values.len(), item.quality[0].field.as_str()), (1, "extra"));
+        assert!(Item::read(b"[1]").is_err() && Item::read(br#"{"properties": 1}"#).is_err());
+        let mercator = Bytes::from_static(br#"{"features": [], "crs": {"properties": {"name": "EPSG:3857"}}}"#);
+        assert!(Document::read(&mercator, &["features"]).unwrap().in_degrees().is_err());
     }
 
     #[test]

@@ -7,11 +7,14 @@ pub mod encoding;
 pub mod form;
 pub mod sensor;
 
+pub(crate) mod geometry;
 pub(crate) mod items;
 mod json;
 #[cfg(test)]
 mod mutation;
+pub(crate) mod named;
 pub(crate) mod nws;
+pub(crate) mod table;
 mod xml;
 
 use bytes::Bytes;

@@ -3,8 +3,10 @@
 //! and `docs/sources.md` derive from it: a new source is its own module here and one line of the table.
 
 mod alerts;
+pub mod calfire;
 mod config;
 pub mod firms;
+pub mod fpa_fod;
 mod identity;
 mod noaa;
 pub mod noaa_forecast;
@@ -13,6 +15,7 @@ mod planned;
 mod route;
 mod sensors;
 mod service;
+pub mod wfigs;
 
 use schemars::{Schema, SchemaGenerator};
 
@@ -128,6 +131,9 @@ table! {
     noaa,
     noaa_observations,
     noaa_forecast,
+    calfire,
+    wfigs,
+    fpa_fod,
     planned,
 }
 

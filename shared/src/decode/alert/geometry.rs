@@ -1,8 +1,9 @@
 //! Polygons and circles of an alert → rings, a GeoJSON geometry and the point that stands for it. A shape that cannot
 //! be read says why, and one that was mended says how; what that means for the alert is decided in `shapes.rs`.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::decode::geometry::{centre_of, doubled_area, geojson_of, rounded};
 use crate::record::{Geometry, Position};
 
 /// Corners of the polygon that stands for a circle.
@@ -176,19 +177,6 @@ fn crosses_itself(ring: &[Position]) -> bool {
         .any(|(n, &(a, b))| edges[n + 1..].iter().any(|&(c, d)| apart(a, b, c, d) && apart(c, d, a, b)))
 }
 
-/// Twice the signed area in square degrees, positive counter-clockwise.
-fn doubled_area(points: &[Position]) -> f64 {
-    points.windows(2).map(|edge| cross(edge[0], edge[1])).sum()
-}
-
-fn cross(a: Position, b: Position) -> f64 {
-    a.longitude() * b.latitude() - b.longitude() * a.latitude()
-}
-
-fn rounded(degrees: f64) -> f64 {
-    (degrees * 1e6).round() / 1e6
-}
-
 /// One geometry of all shapes, each once though every language's block repeats it: a Polygon, a MultiPolygon, or the
 /// first point when nothing has an area.
 pub(in crate::decode) fn geometry(shapes: &[Shape]) -> Option<Geometry> {
@@ -200,28 +188,18 @@ pub(in crate::decode) fn geometry(shapes: &[Shape]) -> Option<Geometry> {
             Shape::Point(_) => {}
         }
     }
-    let mut unique: Vec<&Vec<Vec<Position>>> = Vec::new();
-    for polygon in &polygons {
+    let mut unique: Vec<Vec<Vec<Position>>> = Vec::new();
+    for polygon in polygons {
         if !unique.contains(&polygon) {
             unique.push(polygon);
         }
     }
-    let coordinates = |polygon: &[Vec<Position>]| -> Value {
-        polygon
-            .iter()
-            .map(|ring| ring.iter().map(|at| json!([at.longitude(), at.latitude()])).collect::<Value>())
-            .collect()
-    };
     match unique.as_slice() {
         [] => shapes.iter().find_map(|shape| match shape {
             Shape::Point(at) => Some(Geometry::Point(*at)),
             _ => None,
         }),
-        [one] => Some(Geometry::GeoJson(json!({"type": "Polygon", "coordinates": coordinates(one)}).to_string())),
-        many => {
-            let coordinates: Value = many.iter().map(|polygon| coordinates(polygon)).collect();
-            Some(Geometry::GeoJson(json!({"type": "MultiPolygon", "coordinates": coordinates}).to_string()))
-        }
+        polygons => Some(Geometry::GeoJson(geojson_of(polygons))),
     }
 }
 
@@ -232,19 +210,7 @@ pub(in crate::decode) fn centre(shape: &Shape) -> Option<Position> {
         Shape::Ring(ring) => ring,
         Shape::Rings(polygons) => polygons.first()?.first()?,
     };
-    let origin = *ring.first()?;
-    // Relative to a corner: the area of a small ring far from (0, 0) would drown in rounding.
-    let (mut area, mut x, mut y) = (0.0, 0.0, 0.0);
-    for edge in ring.windows(2) {
-        let [(ax, ay), (bx, by)] =
-            [edge[0], edge[1]].map(|at| (at.longitude() - origin.longitude(), at.latitude() - origin.latitude()));
-        let cross = ax * by - bx * ay;
-        area += cross;
-        x += (ax + bx) * cross;
-        y += (ay + by) * cross;
-    }
-    let at = |sum: f64, origin: f64| if area == 0.0 { origin } else { rounded(origin + sum / (3.0 * area)) };
-    Position::new(at(y, origin.latitude()), at(x, origin.longitude())).ok().or(Some(origin))
+    centre_of(ring)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Context, Format};
 use crate::error::Reject;
 use crate::record::{Draft, Geometry, SourceId};
-use crate::sources::{firms, noaa_forecast, noaa_observations};
+use crate::sources::{calfire, firms, fpa_fod, noaa_forecast, noaa_observations, wfigs};
 use crate::time::Timestamp;
 
 const MUTATIONS: usize = 20_000;
@@ -222,6 +222,67 @@ fn a6_nws_documents_never_panic() {
             .to_owned(),
     ];
     survives(noaa_forecast::FORMAT, "noaa_forecast", 7, &bodies);
+}
+
+#[test]
+fn a6_firms_json_never_panics() {
+    let row = r#"{"latitude": 31.3283, "longitude": -93.92654, "acq_date": "2025-06-01", "acq_time": "0306", "track": 1.08,
+        "version": "6.1NRT", "bright_t31": 291.62, "confidence": "56", "frp": 7.09, "satellite": "Terra", "instrument": "MODIS"}"#;
+    let feature = format!(
+        r#"{{"type": "Feature", "properties": {row}, "geometry": {{"type": "Point", "coordinates": [-93.92654, 31.3283]}}}}"#
+    );
+    let bodies =
+        [format!("[{row}, {row}]"), format!(r#"{{"type": "FeatureCollection", "features": [{feature}, {feature}]}}"#)];
+    survives(firms::FORMAT, "firms_modis", 5, &bodies);
+}
+
+#[test]
+fn a6_incidents_never_panic() {
+    let properties = r#"{"Name": "A ", "UniqueId": "0a-1", "Started": "2022-07-22T14:10:00Z", "StartedDateOnly": "2022-07-22",
+        "Updated": "2022-08-11T15:12:54.967Z", "AcresBurned": 19244.0, "PercentContained": "98%", "IsActive": "Y",
+        "ControlStatement": "<p>a &amp; b</p>", "County": "A, B", "Latitude": 38.453, "Longitude": 121.999}"#;
+    let bodies = [
+        format!(
+            r#"{{"type": "FeatureCollection", "features": [{{"type": "Feature", "properties": {properties},
+            "geometry": {{"type": "Point", "coordinates": [-119.9, 37.5]}}}}]}}"#
+        ),
+        format!(r#"{{"Incidents": [{properties}, {properties}], "AllYearIncidents": []}}"#),
+        "e,incident_date_created,incident_longitude,incident_latitude,incident_id,incident_acres_burned,incident_dateonly_created\n\
+            \"Bridge, \"\"Upper\"\"\",2018-01-09T13:46:00Z,-122.309,40.774,2c-1,\"1,037\",1/9/2018\n\
+            Pala,2018-01-09T13:46:00Z,1,1,2c-2,,1/9/2018\n"
+            .to_owned(),
+    ];
+    survives(calfire::FORMAT, "calfire_incidents", 6, &bodies);
+}
+
+#[test]
+fn a6_perimeters_never_panic() {
+    let ring = "[[-120.1, 38.1, 5], [-120.1, 39.2], [-119.3, 39.4], [-120.1, 38.1]]";
+    let hole = "[[-120, 38.5], [-120, 38.6], [-119.9, 38.6], [-120, 38.5]]";
+    let feature = |geometry: &str| {
+        format!(
+            r#"{{"type": "FeatureCollection", "features": [{{"type": "Feature", "id": 3, "geometry": {geometry}, "properties":
+            {{"poly_IRWINID": "{{99-A}}", "poly_SourceGlobalID": "{{42-B}}", "poly_CreateDate": 1735776672000, "attr_IncidentName": "H ",
+            "attr_FireDiscoveryDateTime": "2021-06-18T08:55:00Z", "poly_GISAcres": 8346.25, "attr_FinalAcres": null}}}}]}}"#
+        )
+    };
+    let bodies = [
+        feature(&format!(r#"{{"type": "Polygon", "coordinates": [{ring}, {hole}]}}"#)),
+        feature(&format!(r#"{{"type": "MultiPolygon", "coordinates": [[{ring}], [{hole}]]}}"#)),
+        feature(&format!(
+            r#"{{"type": "GeometryCollection", "geometries": [{{"type": "Point", "coordinates": [-120, 38]}},
+            {{"type": "Polygon", "coordinates": [{ring}]}}]}}"#
+        )),
+    ];
+    survives(wfigs::FORMAT, "wfigs_perimeters", 7, &bodies);
+}
+
+#[test]
+fn a6_fire_occurrences_never_panic() {
+    let table = "FOD_ID,FIRE_NAME,FIRE_YEAR,DISCOVERY_DATE,DISCOVERY_DOY,DISCOVERY_TIME,CONT_DATE,FIRE_SIZE,LATITUDE,LONGITUDE,STATE\n\
+        1,\"SLACK, \"\"UPPER\"\"\",1999,2451334.5,156,945,2451335.5,0.37,36.37495554,-115.12044957,CA\n\
+        2,NA,2000,2451632.5,89,1300,,3530.16,34.14929164,-121.40359308,CA\n";
+    survives(fpa_fod::FORMAT, "historical_fpa_fod", 8, &[table.to_owned()]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
-//! NASA FIRMS: fire detections of five satellites, polled as area CSV, or read from daily text files and archives [S1, S6].
+//! NASA FIRMS: fire detections of five satellites, polled as area CSV, or read from daily text
+//! files, archives and JSON [S1, S6].
 
+mod json;
 mod poll;
 pub mod rows;
 mod satellite;
@@ -41,7 +43,7 @@ pub(super) static SOURCE: Source = Source {
     service: Some(&SERVICE),
 };
 
-/// NASA FIRMS CSV of any product.
+/// NASA FIRMS CSV or JSON of any product.
 pub const FORMAT: Format = Format::new("firms", rows::rows);
 
 const fn detections(pattern: &'static str, name: &'static str) -> Id {

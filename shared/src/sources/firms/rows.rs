@@ -1,10 +1,11 @@
-//! NASA FIRMS CSV of any product → drafts [S1, S9, S12]. What is data is judged by the header line alone; columns are found
-//! by name; one line is one row, so that damage never reaches the next. No source is polled here.
+//! NASA FIRMS rows of any product → drafts [S1, S9, S12]: CSV here, JSON in `json.rs`. What is data is judged by the header line
+//! alone; columns are found by name; one line is one row, so that damage never reaches the next. No source is polled here.
 
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
+use super::json;
 use super::satellite::{Instrument, Satellites};
 use super::table::{Header, Lines, shorten, split};
 use super::when::{Calendar, TimeOfDay};
@@ -143,6 +144,10 @@ pub struct Reading<'a> {
 /// # Errors
 /// `not_data` when the first line is no FIRMS header: an error text, a log-in page, another table [S1].
 pub fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+    // No name of a column begins so.
+    if let Some(b'{' | b'[') = without_mark(body).trim_ascii_start().first() {
+        return json::rows(body, context);
+    }
     let mut readings = Readings::new(body, context.source)?;
     Ok(Box::new(std::iter::from_fn(move || {
         let reading = readings.next()?;
@@ -169,6 +174,11 @@ pub struct Readings<'a> {
     /// The current row's cells, blanks around them removed.
     cells: Vec<&'a [u8]>,
     row: u64,
+    reader: Reader<'a>,
+}
+
+/// What neighbouring rows share.
+pub(super) struct Reader<'a> {
     calendar: Calendar<'a>,
     satellites: Satellites<'a>,
 }
@@ -178,22 +188,19 @@ impl<'a> Readings<'a> {
     pub fn new(body: &'a Bytes, source: &'a SourceId) -> Result<Readings<'a>, Reject> {
         let mut lines = Lines { rest: without_mark(body) };
         let header = Header::read(&mut lines).map_err(|reject| reject.with_raw(body.clone()))?;
-        Ok(Readings {
-            body,
-            header,
-            lines,
-            line: &[],
-            cells: Vec::new(),
-            row: 0,
-            calendar: Calendar::default(),
-            satellites: Satellites::new(source),
-        })
+        Ok(Readings { body, header, lines, line: &[], cells: Vec::new(), row: 0, reader: Reader::new(source) })
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(source: &'a SourceId) -> Reader<'a> {
+        Reader { calendar: Calendar::default(), satellites: Satellites::new(source) }
     }
 
-    fn read(&mut self) -> Result<Reading<'a>, Reject> {
-        let (cells, at) = (&self.cells, &self.header.at);
-        if cells.len() < self.header.columns {
-            let detail = format!("{} of {} columns", cells.len(), self.header.columns);
+    pub(super) fn read(&mut self, cells: &[&'a [u8]], header: &Header) -> Result<Reading<'a>, Reject> {
+        let at = &header.at;
+        if cells.len() < header.columns {
+            let detail = format!("{} of {} columns", cells.len(), header.columns);
             return Err(Reject::new(Reason::ShortRow, detail));
         }
         let degrees = |column: usize, name: &str, reason| {
@@ -254,15 +261,15 @@ impl<'a> Readings<'a> {
                 }
             }
         }
-        if cells.len() > self.header.columns {
-            let more = format!("the row has {} cells and its header {} columns", cells.len(), self.header.columns);
+        if cells.len() > header.columns {
+            let more = format!("the row has {} cells and its header {} columns", cells.len(), header.columns);
             row.quality.push(Quality::new("columns", &more, ""));
         }
-        for (column, name) in &self.header.unknown {
+        for (column, name) in &header.unknown {
             row.not_understood(*column, name);
         }
-        if self.header.more_unknown > 0 {
-            let more = format!("{} more columns are not understood", self.header.more_unknown);
+        if header.more_unknown > 0 {
+            let more = format!("{} more columns are not understood", header.more_unknown);
             row.quality.push(Quality::new("columns", &more, ""));
         }
         let rank = match detection.version {
@@ -273,7 +280,7 @@ impl<'a> Readings<'a> {
     }
 }
 
-fn draft(reading: Reading<'_>, origin: Origin) -> Result<Draft, Reject> {
+pub(super) fn draft(reading: Reading<'_>, origin: Origin) -> Result<Draft, Reject> {
     identify(Observation {
         origin,
         observed_at: reading.observed_at,
@@ -316,7 +323,7 @@ impl<'a> Iterator for Readings<'a> {
         self.line = line;
         split(line, &mut self.cells);
         let row = self.row;
-        let read = self.read();
+        let read = self.reader.read(&self.cells, &self.header);
         Some(read.map_err(|reject| reject.at_row(row).with_raw(self.body.slice_ref(line)).under(&self.header.line)))
     }
 }

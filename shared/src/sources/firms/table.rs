@@ -50,6 +50,13 @@ impl Header {
         let line = lines.next().ok_or_else(|| Reject::new(Reason::NotData, "the body is empty"))?;
         let mut names = Vec::new();
         split(line, &mut names);
+        Header::named(&names, line).ok_or_else(|| {
+            Reject::new(Reason::NotData, format!("the first line is not a FIRMS header: {:?}", shorten(line)))
+        })
+    }
+
+    /// Of columns by name, which a table has in its first line and an object in its members; `None` for those of something else.
+    pub(super) fn named(names: &[&[u8]], line: &[u8]) -> Option<Header> {
         let mut known = Vec::new();
         let mut find = |name: &str| {
             let column = names.iter().position(|cell| cell.eq_ignore_ascii_case(name.as_bytes()))?;
@@ -82,9 +89,7 @@ impl Header {
             at.bright_ti4.or(at.brightness).or(at.frp).or(at.path)?;
             Some(at)
         };
-        let at = read().ok_or_else(|| {
-            Reject::new(Reason::NotData, format!("the first line is not a FIRMS header: {:?}", shorten(line)))
-        })?;
+        let at = read()?;
         let mut unknown: Vec<(usize, String)> = names
             .iter()
             .enumerate()
@@ -93,7 +98,7 @@ impl Header {
             .collect();
         let more_unknown = unknown.len().saturating_sub(COLUMNS_NAMED);
         unknown.truncate(COLUMNS_NAMED);
-        Ok(Header { line: line.into(), columns: names.len(), at, unknown, more_unknown })
+        Some(Header { line: line.into(), columns: names.len(), at, unknown, more_unknown })
     }
 }
 

@@ -2,8 +2,10 @@
 //! [S9]; no source's rules live here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -103,6 +105,10 @@ impl Item {
         };
         let is_feature =
             members.get("type").is_some_and(|kind| kind == "Feature") || members.contains_key("properties");
+        if !is_feature && members.get("attributes").is_some_and(Value::is_object) {
+            let detail = "a feature in ArcGIS's own form, which is not read here: ask for it with f=geojson";
+            return Err(Reject::new(Reason::BadJson, detail));
+        }
         if !is_feature {
             return Ok(Item { values: members, geometry: Value::Null, quality: Vec::new() });
         }
@@ -141,7 +147,36 @@ impl Iterator for Document<'_> {
 /// # Errors
 /// `bad_json`, `too_large`.
 pub(crate) fn members(body: &Bytes) -> Result<BTreeMap<String, &RawValue>, Reject> {
-    serde_json::from_slice(json::bounded(body, RESPONSE_BYTES)?).map_err(bad)
+    let Members(members) = serde_json::from_slice(json::bounded(body, RESPONSE_BYTES)?).map_err(bad)?;
+    Ok(members)
+}
+
+/// An object's members. A name that is given twice is refused: one of its values would be lost.
+struct Members<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<'a>, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = BTreeMap<String, &'de RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+                    if members.contains_key(&name) {
+                        return Err(A::Error::custom(format!("{:?} is given twice", short(&name))));
+                    }
+                    members.insert(name, value);
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Each).map(Members)
+    }
 }
 
 /// What a service's problem document says (RFC 9457), which a number under `status` gives away; `None` for any other body.
@@ -214,5 +249,7 @@ mod tests {
         assert_eq!(detail(r#"{"type": "FeatureCollection"}"#), "an object without features or Incidents; it has type");
         assert_eq!(read("{'a': 1}").unwrap_err().reason, Reason::BadJson);
         assert_eq!(read(r#"{"features": 1}"#).unwrap_err().reason, Reason::BadJson);
+        let twice = read(r#"{"features": [{}], "features": []}"#).unwrap_err();
+        assert!(twice.detail.contains("\"features\" is given twice"), "{}", twice.detail);
     }
 }

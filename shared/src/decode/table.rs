@@ -131,12 +131,12 @@ impl Iterator for Table<'_> {
             let detail = format!("{} of {columns} columns", cells.len());
             return Some(Err(refused(Reason::ShortRow, detail, raw, &self.header)));
         }
-        let mut quality = Vec::new();
-        if cells.len() > columns {
-            let more = format!("the row has {} cells and its header {columns} columns", cells.len());
-            let text: Vec<_> = cells.iter().skip(columns).map(String::from_utf8_lossy).collect();
-            quality.push(Quality::new("columns", &more, &text.join(",")));
+        // Behind a comma that is not quoted every cell is another column's.
+        if cells.iter().skip(columns).any(|cell| !cell.trim_ascii().is_empty()) {
+            let detail = format!("{} cells of {columns} columns: a comma is not quoted", cells.len());
+            return Some(Err(refused(Reason::ShortRow, detail, raw, &self.header)));
         }
+        let mut quality = Vec::new();
         let mut values = Map::new();
         for (name, cell) in self.columns.iter().zip(cells.iter()) {
             let text = String::from_utf8_lossy(cell);
@@ -183,10 +183,10 @@ mod tests {
 
     #[test]
     fn s9_a_quote_that_is_not_closed_costs_its_own_line() {
-        let rows = read("a,b\n1,x\n2,\"y\n3,z\n4\n5,v,w\n");
+        let rows = read("a,b\n1,x\n2,\"y\n3,z\n4\n5,v,w\n6,u, ,\n");
         let told: Vec<_> =
             rows.iter().map(|row| row.as_ref().map(|(raw, _)| &raw[..]).map_err(|(_, raw)| &raw[..])).collect();
-        assert_eq!(told, [Ok(&b"1,x"[..]), Err(&b"2,\"y"[..]), Ok(b"3,z"), Err(b"4"), Ok(b"5,v,w")]);
+        assert_eq!(told, [Ok(&b"1,x"[..]), Err(&b"2,\"y"[..]), Ok(b"3,z"), Err(b"4"), Err(b"5,v,w"), Ok(b"6,u, ,")]);
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::record::{Origin, Quality};
 
 /// What stands in front of a zone's kind and id.
 const ZONES: &str = "https://api.weather.gov/zones/";
+/// NWS as a sender, and what its messages' ids begin with (WMO's register of alerting authorities).
+const NWS: &str = "w-nws.webmaster@noaa.gov";
+const NWS_IDS: &str = "urn:oid:2.49.0.1.840.0.";
 /// When another message took an alert's place, which that message says itself.
 const REPLACED: [&str; 2] = ["replacedBy", "replacedAt"];
 
@@ -29,10 +32,17 @@ pub(super) fn rows<'a>(document: Document<'a>, context: Context<'a>) -> Rows<'a>
 pub(super) fn row(item: &Bytes, context: Context<'_>) -> Row {
     let (mut of, geometry) = feature(item)?;
     let info = info(&mut of, geometry);
+    let identifier = one_line(&of.required("id")?);
+    let sender = if of.has("sender") || !identifier.starts_with(NWS_IDS) {
+        one_line(&of.required("sender")?)
+    } else {
+        of.fault("sender", "is missing: NWS's own stands for it, whose id this is", &Value::Null);
+        NWS.to_owned()
+    };
     let alert = Alert {
         format: "nws-geojson",
-        identifier: one_line(&of.required("id")?),
-        sender: one_line(&of.required("sender")?),
+        identifier,
+        sender,
         sent: of.required("sent")?,
         status: of.required("status")?,
         msg_type: of.required("messageType")?,
@@ -202,6 +212,16 @@ mod tests {
         let said: Vec<_> = read[1].as_ref().unwrap().quality.iter().map(|said| said.field.as_str()).collect();
         assert_eq!(said, ["references[0]", "surprise"]);
         assert_eq!(read[2].as_ref().unwrap_err().reason, Reason::BadJson);
+    }
+
+    #[test]
+    fn s2_an_alert_of_nws_needs_no_sender() {
+        let mut properties = properties();
+        properties.as_object_mut().unwrap().remove("sender");
+        properties["id"] = json!("urn:oid:2.49.0.1.840.0.0000");
+        let (draft, data) = one(properties, Value::Null);
+        assert_eq!(data["sender"], NWS);
+        assert_eq!(draft.quality[0].field, "sender");
     }
 
     #[test]

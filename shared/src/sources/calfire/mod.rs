@@ -267,9 +267,17 @@ fn counties(values: &mut Named) -> Vec<String> {
     }
 }
 
+/// 1900, in seconds from 1970.
+const EMPTY_BEFORE: i64 = -2_208_988_800;
+
 /// When it started, by the surest that the list tells of it.
 fn began(data: &Incident, values: &mut Named) -> Result<Timestamp, Reject> {
-    if let Some(at) = data.started_at {
+    // .NET's empty time is the year 1.
+    let is_told = |at: &Timestamp| at.as_second() > EMPTY_BEFORE;
+    if let Some(at) = data.started_at.filter(|at| !is_told(at)) {
+        values.note("started_at", "is where an empty time ends up: the start is not known", &at.to_string());
+    }
+    if let Some(at) = data.started_at.filter(is_told) {
         // Midnight of 1970 in UTC, written as a Californian's clock showed it.
         if (at.as_second() == -8 * 3600 || at.as_second() == 0) && data.updated_at != Some(at) {
             values.note("observed_at", "is where an empty time ends up: the start is not known", &at.to_string());

@@ -17,13 +17,20 @@ pub(super) fn read(values: &mut Named, geometry: &Value) -> (Option<Position>, [
         values.number("latitude", &["Latitude", "incident_latitude"]),
         values.number("longitude", &["Longitude", "incident_longitude"]),
     ];
-    let of_geometry = &geometry["coordinates"];
-    let told = [of_geometry[1].as_f64(), of_geometry[0].as_f64()];
+    let coordinates = &geometry["coordinates"];
+    let told = [coordinates[1].as_f64(), coordinates[0].as_f64()];
+    // Only one that nothing has to be mended of.
+    let of_geometry = || match told {
+        [Some(latitude), Some(longitude)] => {
+            judged(latitude, longitude).0.filter(|_| judged(latitude, longitude).1.is_none())
+        }
+        _ => None,
+    };
     if told.iter().all(Option::is_some) {
         if sent.iter().all(Option::is_none) {
             sent = told;
         } else if sent != told {
-            values.note("geometry", "differs from latitude and longitude, which are used", &of_geometry.to_string());
+            values.note("geometry", "differs from latitude and longitude, which are used", &coordinates.to_string());
         }
     } else if !geometry.is_null() {
         values.note("geometry", "is not a point", &geometry.to_string());
@@ -33,14 +40,25 @@ pub(super) fn read(values: &mut Named, geometry: &Value) -> (Option<Position>, [
         [None, None] => (None, sent),
         [Some(latitude), Some(longitude)] => {
             let (position, problem) = judged(latitude, longitude);
+            if position.is_none()
+                && let Some(position) = of_geometry()
+            {
+                values.note("position", "is not in California: the geometry's is used", &raw());
+                return (Some(position), sent);
+            }
             if let Some(problem) = problem {
                 values.note("position", problem, &raw());
             }
             (position, sent)
         }
         _ => {
-            values.note("position", "has one coordinate alone: no place", &raw());
-            (None, sent)
+            let position = of_geometry();
+            let problem = match position {
+                Some(_) => "has one coordinate alone: the geometry's is used",
+                None => "has one coordinate alone: no place",
+            };
+            values.note("position", problem, &raw());
+            (position, sent)
         }
     }
 }

@@ -151,3 +151,24 @@ fn a_day_alone_begins_in_california_and_an_empty_time_is_told() {
     let local = at(json!({"UniqueId": ID, "StartedDate": "2020-02-15", "UpdatedDate": "2020-02-16 09:24:05"}));
     assert_eq!(local, ("2020-02-15T08:00:00.000Z".to_owned(), 2));
 }
+
+#[test]
+fn s9_a_geometry_stands_in_for_coordinates_that_are_no_place() {
+    for (latitude, longitude) in
+        [(json!(0), json!(0)), (json!(null), json!(-120.25)), (json!("37.5 N"), json!(-120.25))]
+    {
+        let draft = one(&feature(json!({"UniqueId": ID, "Started": "2026-08-10T14:10:00Z", "Latitude": latitude,
+            "Longitude": longitude})));
+        let at = draft.position.map(|at| (at.latitude(), at.longitude()));
+        assert_eq!(at, Some((37.5, -120.25)), "{latitude}, {longitude}");
+        assert!(notes(&draft).contains(&"position"), "{:?}", draft.quality);
+    }
+}
+
+#[test]
+fn s9_the_year_one_is_an_empty_time() {
+    let draft =
+        one(&feature(json!({"UniqueId": ID, "Started": "0001-01-01T00:00:00Z", "Updated": "2026-08-10T14:10:00Z"})));
+    assert_eq!(rfc3339(draft.observed_at), "2026-08-10T14:10:00.000Z");
+    assert!(notes(&draft).contains(&"started_at"), "{:?}", draft.quality);
+}

@@ -18,6 +18,9 @@ use crate::decode::{Context, Format, Row, Rows, short};
 use crate::error::{Reason, Reject};
 use crate::record::{Data, Geometry, Observation, Origin, Position, SourceId, Tier, Topic};
 
+/// As statistical programs and databases write a cell without a value.
+const NOTHING: [&str; 4] = ["NA", "NaN", "NULL", "None"];
+
 pub(super) static SOURCE: Source = Source {
     ids: &[Id {
         pattern: "historical_fpa_fod*",
@@ -131,8 +134,10 @@ fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
     }
     Ok(Box::new(table.map(move |row| {
         let TableRow { row, origin, mut values, quality } = row?;
-        // As statistical programs write a cell without a value.
-        values.values_mut().filter(|value| value.as_str() == Some("NA")).for_each(|value| *value = Value::Null);
+        let is_nothing = |value: &Value| {
+            value.as_str().is_some_and(|text| NOTHING.iter().any(|none| none.eq_ignore_ascii_case(text.trim())))
+        };
+        values.values_mut().filter(|value| is_nothing(value)).for_each(|value| *value = Value::Null);
         let (raw, header) = (origin.raw.clone(), origin.header.clone());
         let read = occurrence(Named::new(values, quality), origin, context.source);
         read.map_err(|reject| Reject { header, ..reject.at_row(row).with_raw(raw) })

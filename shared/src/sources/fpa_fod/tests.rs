@@ -97,3 +97,12 @@ fn s9_a_fault_costs_its_row_alone_and_a_doubtful_time_is_null() {
     assert_eq!(decode("latitude,longitude,acq_date\n1,2,3\n").err().unwrap().reason, Reason::NotData);
     assert_eq!(decode(FEW).unwrap().len(), 0);
 }
+
+#[test]
+fn s9_a_cell_without_a_value_is_none_however_a_program_writes_it() {
+    for nothing in ["", "NA", "nan", "NULL", "None"] {
+        let draft =
+            few(&format!("CA,Tulare,{nothing},{nothing},61.0,5.0,Arson,2449773.5,945,{nothing},{nothing}")).unwrap();
+        assert!(draft.position.is_none() && data(&draft)["containment_date"].is_null(), "{nothing}");
+    }
+}

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, ToSpan};
 use super::{CloudLayer, Weather, WeatherReport};
 use crate::decode::{Context, Row, Rows, encoding, short};
 use crate::error::{Reason, Reject};
-use crate::limits::RESPONSE_BYTES;
+use crate::limits::{RESPONSE_BYTES, UNREAD_NAMED};
 use crate::record::{Data, Observation, Origin, Quality};
 use crate::sources::identify;
 use crate::time::Timestamp;
@@ -64,18 +64,23 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
         return Err(Reject::new(Reason::TooLarge, format!("{} bytes, {RESPONSE_BYTES} at most", body.len())));
     }
     let text = encoding::without_mark(body);
-    let lines = move || text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    // In bulletins a report ends with `=`.
+    let lines = move || text.split(|byte| matches!(byte, b'\n' | b'\r' | b'=')).map(<[u8]>::trim_ascii);
+    if lines().any(|line| line.starts_with(b"raw_text,")) {
+        let detail = "a table of METAR reports, which is not read here: the same service gives them as text";
+        return Err(Reject::new(Reason::NotData, detail));
+    }
     if !lines().any(looks_like_a_report) {
         return Err(Reject::new(Reason::NotData, "neither JSON with features nor a text with a METAR report"));
     }
-    let (mut dated, mut n) = (None, 0);
+    let (mut dated, mut n) = (Dated::Not, 0);
     Ok(Box::new(lines().filter_map(move |line| {
         let text = String::from_utf8_lossy(line);
         if line.is_empty() {
             return None;
         }
-        if let Some(at) = date_line(&text) {
-            dated = Some(at);
+        if let Some(date) = date_line(&text) {
+            dated = date;
             return None;
         }
         n += 1;
@@ -89,7 +94,7 @@ fn looks_like_a_report(line: &[u8]) -> bool {
     let Ok(line) = std::str::from_utf8(line) else { return false };
     let mut words = line.split_ascii_whitespace();
     match words.next() {
-        Some("METAR" | "SPECI" | "TAF" | "NIL=") => true,
+        Some("METAR" | "SPECI" | "TAF" | "NIL") => true,
         Some(word) => is_station(word) && words.next().is_some_and(is_like_a_time),
         None => false,
     }
@@ -106,13 +111,28 @@ fn is_station(word: &str) -> bool {
         && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
-/// `2024/01/12 15:38`, in UTC.
-fn date_line(line: &str) -> Option<Timestamp> {
+/// What a line above says of the date of the reports below it.
+#[derive(Debug, Clone, Copy)]
+enum Dated {
+    /// There is no such line.
+    Not,
+    At(Timestamp),
+    /// It names no day that there is.
+    Wrongly,
+}
+
+/// `2024/01/12 15:38` or `2024-01-12 15:38`, in UTC; `None` for a line of another kind.
+fn date_line(line: &str) -> Option<Dated> {
     let (date, time) = line.split_once(' ')?;
-    if date.len() != 10 || time.len() != 5 || date.as_bytes().get(4) != Some(&b'/') {
+    let date = date.replace('/', "-");
+    let is_of = |text: &str, form: &str| {
+        let fits = |(byte, of): (u8, u8)| if of == b'9' { byte.is_ascii_digit() } else { byte == of };
+        text.len() == form.len() && text.bytes().zip(form.bytes()).all(fits)
+    };
+    if !is_of(&date, "9999-99-99") || !is_of(time, "99:99") {
         return None;
     }
-    format!("{}T{time}:00Z", date.replace('/', "-")).parse().ok()
+    Some(format!("{date}T{time}:00Z").parse().map_or(Dated::Wrongly, Dated::At))
 }
 
 /// `121538Z` → the last such time that is not more than a day after `near`.
@@ -132,8 +152,8 @@ fn when(group: &str, near: Timestamp) -> Option<Timestamp> {
     times.find(|at| *at <= latest)
 }
 
-fn row(text: &str, raw: &Bytes, dated: Option<Timestamp>, context: Context<'_>) -> Row {
-    let mut words = text.trim_end_matches('=').split_ascii_whitespace().peekable();
+fn row(text: &str, raw: &Bytes, dated: Dated, context: Context<'_>) -> Row {
+    let mut words = text.split_ascii_whitespace().peekable();
     let missing = |detail: &str| Reject::new(Reason::MissingField, detail);
     let mut report = WeatherReport {
         format: "metar",
@@ -164,19 +184,35 @@ fn row(text: &str, raw: &Bytes, dated: Option<Timestamp>, context: Context<'_>) 
     if group == "NIL" {
         return Err(missing("NIL: the station sent no report"));
     }
-    let observed_at = when(group, dated.unwrap_or(context.received_at)).ok_or_else(|| {
+    let near = match dated {
+        Dated::At(at) => at,
+        Dated::Not => context.received_at,
+        Dated::Wrongly => {
+            return Err(Reject::new(Reason::BadTime, "the line with the date above it names no day that there is"));
+        }
+    };
+    let observed_at = when(group, near).ok_or_else(|| {
         Reject::new(Reason::BadTime, format!("{:?} is not day, hour and minute as 121538Z", short(group)))
     })?;
     if words.peek() == Some(&"NIL") {
         return Err(missing("NIL: the station sent no report"));
     }
-    if dated.is_none() {
+    if matches!(dated, Dated::Not) {
         let problem = "has no month: it is the last one that fits the time of receipt";
         quality.push(Quality::new("observed_at", problem, group));
     }
-    let mut groups = Groups { report, quality, rest: words.collect() };
+    let rest: Vec<&str> = words.collect();
+    let another =
+        rest.iter().take_while(|group| **group != "RMK").find(|group| group.len() == 7 && is_like_a_time(group));
+    if let Some(another) = another {
+        let detail = format!("holds a second time, {another}: two reports in one line cannot be told apart");
+        return Err(Reject::new(Reason::NotData, detail));
+    }
+    let mut groups = Groups { report, quality, rest };
     groups.read();
     let Groups { report, quality, .. } = groups;
+    // What was corrected is not replaced by what it corrects, whichever comes last.
+    let rank = u8::from(report.corrected == Some(true));
     identify(Observation {
         origin: Origin::of(raw.clone()),
         source: context.source.clone(),
@@ -188,7 +224,7 @@ fn row(text: &str, raw: &Bytes, dated: Option<Timestamp>, context: Context<'_>) 
         alert: None,
         data: Data::of(&report)?,
         quality,
-        rank: 0,
+        rank,
     })
 }
 
@@ -250,7 +286,13 @@ impl Groups<'_> {
     }
 
     fn note(&mut self, field: &str, problem: &str, raw: &str) {
-        self.quality.push(Quality::new(field, problem, raw));
+        match self.quality.len() {
+            ..UNREAD_NAMED => self.quality.push(Quality::new(field, problem, raw)),
+            UNREAD_NAMED => {
+                self.quality.push(Quality::new("raw_message", "has more groups that are not understood", raw))
+            }
+            _ => {}
+        }
     }
 
     /// `15013G19KT`, `VRB03KT`, `00000KT`, `24003MPS`, `/////KT`.
@@ -613,6 +655,39 @@ mod tests {
         for text in ["", "latitude,longitude", "Too Many Requests", "<html>"] {
             assert_eq!(rows(text).unwrap_err().reason, Reason::NotData, "{text:?}");
         }
+    }
+
+    #[test]
+    fn s9_reports_in_one_line_are_told_apart_or_refused() {
+        let read = |text: &str| -> Vec<Result<String, Reason>> {
+            let station = |row: Row| {
+                row.map(|draft| serde_json::from_str::<Value>(draft.data.json()).unwrap()["station_id"].to_string())
+            };
+            rows(text).unwrap().into_iter().map(|row| station(row).map_err(|reject| reject.reason)).collect()
+        };
+        let one = "KTST 011538Z 18010KT 10SM 10/05 A3000";
+        let two = "KTSU 011538Z 27010KT 5SM 20/05 A2900";
+        let both = ["\"KTST\"", "\"KTSU\""].map(|station| Ok(station.to_owned()));
+        assert_eq!(read(&format!("{one}= {two}=")), both);
+        assert_eq!(read(&format!("{one}\r{two}")), both);
+        assert_eq!(read(&format!("{one} {two}")), [Err(Reason::NotData)]);
+        assert_eq!(rows(&format!("No errors\nraw_text,station_id\n{one},KTST")).unwrap_err().reason, Reason::NotData);
+    }
+
+    #[test]
+    fn a_line_with_a_date_counts_for_what_follows_and_a_wrong_one_for_nothing() {
+        let read = |date: &str| {
+            let row = rows(&format!("{date}\nKTST 121538Z 18010KT")).unwrap().pop().unwrap();
+            row.map(|draft| draft.observed_at.to_string()).map_err(|reject| reject.reason)
+        };
+        assert_eq!(read("2024/01/12 15:38"), Ok("2024-01-12T15:38:00Z".into()));
+        assert_eq!(read("2024-01-12 15:38"), Ok("2024-01-12T15:38:00Z".into()));
+        assert_eq!(read("2024/13/40 15:38"), Err(Reason::BadTime));
+    }
+
+    #[test]
+    fn s1_what_was_corrected_is_not_replaced_by_what_it_corrects() {
+        assert!(one("KTST 011538Z COR 18010KT 11/05").0.rank > one("KTST 011538Z 18010KT 10/05").0.rank);
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn s9_a_fault_costs_its_feature_alone() {
     )
     .unwrap();
     let reasons: Vec<_> = rows.iter().map(|row| row.as_ref().err().map(|reject| reject.reason)).collect();
-    assert_eq!(reasons, [Some(Reason::MissingField), Some(Reason::BadTime), None, Some(Reason::MissingField)]);
+    assert_eq!(reasons, [Some(Reason::MissingField), Some(Reason::BadTime), None, Some(Reason::BadJson)]);
     let kept = rows[2].as_ref().unwrap();
     assert!(kept.geometry.is_none() && kept.quality.len() == 1, "{:?}", kept.quality);
     assert_eq!(decode("wfigs_perimeters", &json!({"features": []})).unwrap().len(), 0);

@@ -14,10 +14,12 @@ pub mod system;
 pub mod upstream;
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
 
 /// Says that a whole test did not run, and why. `tests/run` counts these lines, and with `--strict` fails on them.
 /// Use as `return skip("kafka conformance", "STREAMMANAGER_TEST_KAFKA is not set")`.
@@ -55,6 +57,16 @@ pub fn samples(what: &str) -> Option<PathBuf> {
     }
     note("STREAMMANAGER_TEST_EXTRAS", &format!("EXTRA {what}: there is no folder of recorded input\n"));
     None
+}
+
+/// A recorded file's bytes, unpacked where they are packed.
+pub fn unpacked(path: &Path) -> Bytes {
+    let mut bytes = std::fs::read(path).expect("a recorded file can be read");
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        let packed = std::mem::take(&mut bytes);
+        flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut bytes).expect("it is packed by gzip");
+    }
+    bytes.into()
 }
 
 /// A real Apache Kafka, as `HOST:PORT`.

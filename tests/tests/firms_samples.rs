@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::Path;
 
 use bytes::Bytes;
 use streammanager::decode::Context;
@@ -12,16 +10,7 @@ use streammanager::error::{Reason, Reject};
 use streammanager::record::{Draft, SourceId};
 use streammanager::sources::firms;
 use streammanager::time::{Timestamp, rfc3339};
-use streammanager_tests::samples;
-
-fn read(path: &Path) -> Bytes {
-    let mut bytes = std::fs::read(path).unwrap();
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        let packed = std::mem::take(&mut bytes);
-        flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
-    }
-    bytes.into()
-}
+use streammanager_tests::{samples, unpacked};
 
 fn decode(body: &Bytes) -> Result<Vec<Result<Draft, Reject>>, Reject> {
     let source = SourceId::new("firms_modis").unwrap();
@@ -32,22 +21,22 @@ fn decode(body: &Bytes) -> Result<Vec<Result<Draft, Reject>>, Reject> {
 #[test]
 fn every_file_agrees_with_its_facts() {
     let Some(samples) = samples("FIRMS samples") else { return };
-    let facts: serde_json::Value = serde_json::from_slice(&read(&samples.join("facts.json"))).unwrap();
+    let facts: serde_json::Value = serde_json::from_slice(&unpacked(&samples.join("facts.json"))).unwrap();
     let mut files = 0;
     for (path, fact) in facts["files"].as_object().unwrap() {
         let facts = &fact["facts"];
         if path.starts_with("firms_errors/") {
-            let reject = decode(&read(&samples.join(path))).map(|rows| rows.len()).unwrap_err();
+            let reject = decode(&unpacked(&samples.join(path))).map(|rows| rows.len()).unwrap_err();
             assert_eq!(reject.reason, Reason::NotData, "{path}");
         } else if path.starts_with("firms_csv/") {
-            let rows = decode(&read(&samples.join(path))).unwrap_or_else(|e| panic!("{path}: {e}"));
+            let rows = decode(&unpacked(&samples.join(path))).unwrap_or_else(|e| panic!("{path}: {e}"));
             let rejected: Vec<u64> = rows.iter().filter_map(|row| row.as_ref().err()).filter_map(|r| r.row).collect();
             let drafts: Vec<Draft> = rows.into_iter().flatten().collect();
             assert_eq!(serde_json::json!(rejected), facts["rejected_row_numbers"], "{path}");
             assert_eq!(drafts.len() as u64, facts["valid_records"].as_u64().unwrap(), "{path}");
             agree(path, facts, &drafts);
         } else if path.starts_with("firms_json/") {
-            let rows = decode(&read(&samples.join(path))).unwrap_or_else(|e| panic!("{path}: {e}"));
+            let rows = decode(&unpacked(&samples.join(path))).unwrap_or_else(|e| panic!("{path}: {e}"));
             if facts.get("parse").is_some() {
                 // Each of the outer list's items is a list: none is a feature.
                 assert!(rows.iter().all(|row| row.as_ref().is_err_and(|e| e.reason == Reason::BadJson)), "{path}");
@@ -114,7 +103,7 @@ fn mutated_files_never_panic() {
         (state % below as u64) as usize
     };
     for file in ["derived_quirks_open.csv", "derived_api_area_SNPP_CA_crlf_bom.csv", "MODIS_C5_24h_2015-09-19.csv"] {
-        let original = read(&samples.join("firms_csv").join(file));
+        let original = unpacked(&samples.join("firms_csv").join(file));
         let original = original.slice(..original.len().min(2_000));
         for _ in 0..2_000 {
             let mut bytes = original.to_vec();

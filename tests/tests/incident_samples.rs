@@ -4,8 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::io::Read;
-use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -14,16 +12,7 @@ use streammanager::error::{Reason, Reject};
 use streammanager::record::{Draft, Geometry, SourceId};
 use streammanager::sources::{calfire, fpa_fod, wfigs};
 use streammanager::time::{Timestamp, rfc3339};
-use streammanager_tests::samples;
-
-fn read(path: &Path) -> Bytes {
-    let mut bytes = std::fs::read(path).unwrap();
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        let packed = std::mem::take(&mut bytes);
-        flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
-    }
-    bytes.into()
-}
+use streammanager_tests::{samples, unpacked};
 
 fn decode(format: Format, source: &str, body: &Bytes) -> Result<Vec<Result<Draft, Reject>>, Reject> {
     let source = SourceId::new(source).unwrap();
@@ -181,7 +170,7 @@ impl File<'_> {
 #[test]
 fn every_file_agrees_with_its_facts() {
     let Some(samples) = samples("incident samples") else { return };
-    let facts: Value = serde_json::from_slice(&read(&samples.join("facts.json"))).unwrap();
+    let facts: Value = serde_json::from_slice(&unpacked(&samples.join("facts.json"))).unwrap();
     let (mut files, mut table) = (0, String::new());
     for (path, fact) in facts["files"].as_object().unwrap() {
         let (format, source) = match path.split('/').next().unwrap() {
@@ -191,7 +180,7 @@ fn every_file_agrees_with_its_facts() {
             _ => continue,
         };
         files += 1;
-        let read = decode(format, source, &read(&samples.join(path)));
+        let read = decode(format, source, &unpacked(&samples.join(path)));
         if fact["facts"].get("parse").is_some() {
             let refused = read.map(|rows| rows.len()).unwrap_err();
             assert_eq!(refused.reason, Reason::BadJson, "{path}: {refused}");

@@ -4,8 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -14,16 +12,7 @@ use streammanager::error::{Reason, Reject};
 use streammanager::record::{Draft, SourceId};
 use streammanager::sources::{noaa_forecast, noaa_observations};
 use streammanager::time::{Timestamp, rfc3339};
-use streammanager_tests::samples;
-
-fn read(path: &Path) -> Bytes {
-    let mut bytes = std::fs::read(path).unwrap();
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        let packed = std::mem::take(&mut bytes);
-        flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
-    }
-    bytes.into()
-}
+use streammanager_tests::{samples, unpacked};
 
 /// A file's rows; METAR without a date is near this time.
 const RECEIVED: &str = "2025-08-15T00:00:00Z";
@@ -355,7 +344,7 @@ fn reports(path: &str, facts: &Value, body: &Bytes) {
 #[test]
 fn every_file_agrees_with_its_facts() {
     let Some(samples) = samples("NWS samples") else { return };
-    let facts: Value = serde_json::from_slice(&read(&samples.join("facts.json"))).unwrap();
+    let facts: Value = serde_json::from_slice(&unpacked(&samples.join("facts.json"))).unwrap();
     let mut files = 0;
     for (path, fact) in facts["files"].as_object().unwrap() {
         let compare = match path.split('/').next().unwrap() {
@@ -365,7 +354,7 @@ fn every_file_agrees_with_its_facts() {
             "metar" => reports,
             _ => continue,
         };
-        compare(path, &fact["facts"], &read(&samples.join(path)));
+        compare(path, &fact["facts"], &unpacked(&samples.join(path)));
         files += 1;
     }
     assert!(files >= 26, "only {files} files were compared");

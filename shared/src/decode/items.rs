@@ -61,12 +61,10 @@ impl<'a> Document<'a> {
     }
 
     /// A member beside the items; null where there is none.
-    pub(crate) fn head(&self, name: &str) -> Value {
+    fn head(&self, name: &str) -> Value {
         self.head.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
     }
-}
 
-impl<'a> Document<'a> {
     /// The same, where nothing says that its coordinates are other than degrees of longitude and latitude.
     ///
     /// # Errors
@@ -81,6 +79,15 @@ impl<'a> Document<'a> {
             }
             _ => Ok(self),
         }
+    }
+}
+
+/// The bytes of each item, a part of the body's.
+impl Iterator for Document<'_> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        self.items.next().map(|item| self.body.slice_ref(item.get().as_bytes()))
     }
 }
 
@@ -130,15 +137,6 @@ impl Item {
             })
             .collect();
         Ok(Item { values, geometry, quality })
-    }
-}
-
-/// The bytes of each item, a part of the body's.
-impl Iterator for Document<'_> {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        self.items.next().map(|item| self.body.slice_ref(item.get().as_bytes()))
     }
 }
 

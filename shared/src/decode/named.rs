@@ -4,6 +4,7 @@
 use jiff::civil::Date;
 use serde_json::{Map, Value};
 
+use super::sensor::measures::shown;
 use crate::limits::{UNREAD_NAME_CHARS, UNREAD_NAMED};
 use crate::record::Quality;
 use crate::time::Timestamp;
@@ -136,11 +137,6 @@ impl Named {
         }
         quality
     }
-}
-
-/// A text by its characters, anything else by its JSON.
-pub(crate) fn shown(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn text(value: &Value) -> Option<String> {

@@ -26,10 +26,10 @@ pub(in crate::decode) enum Shape {
 }
 
 /// What was mended in a shape, for the record's `quality`.
-pub(in crate::decode) type Notes = Vec<&'static str>;
+pub(super) type Notes = Vec<&'static str>;
 
 /// CAP's polygon: `lat,lon lat,lon …`, at least four points, the last equal to the first.
-pub(in crate::decode) fn polygon(text: &str, notes: &mut Notes) -> Result<Shape, String> {
+pub(super) fn polygon(text: &str, notes: &mut Notes) -> Result<Shape, String> {
     let points = joined(text).split_whitespace().map(pair).collect::<Result<Vec<_>, _>>()?;
     ring(points, notes).map(Shape::Ring)
 }
@@ -40,7 +40,7 @@ fn joined(text: &str) -> String {
 }
 
 /// CAP's circle: `lat,lon radius`, the radius in km. A polygon of [`CIRCLE_CORNERS`] corners around it stands for it.
-pub(in crate::decode) fn circle(text: &str) -> Result<Shape, String> {
+pub(super) fn circle(text: &str) -> Result<Shape, String> {
     let joined = joined(text);
     let mut parts = joined.split_whitespace();
     let (Some(centre), Some(radius), None) = (parts.next(), parts.next(), parts.next()) else {
@@ -49,7 +49,7 @@ pub(in crate::decode) fn circle(text: &str) -> Result<Shape, String> {
     around(pair(centre)?, number(radius)?)
 }
 
-pub(in crate::decode) fn around(centre: Position, radius_km: f64) -> Result<Shape, String> {
+pub(super) fn around(centre: Position, radius_km: f64) -> Result<Shape, String> {
     if !(0.0..=LARGEST_RADIUS_KM).contains(&radius_km) {
         return Err(format!("radius {radius_km} km is not in 0..{LARGEST_RADIUS_KM}"));
     }
@@ -79,7 +79,7 @@ pub(in crate::decode) fn around(centre: Position, radius_km: f64) -> Result<Shap
 }
 
 /// `[[lat, lon], …]`; our own schema lets the sender leave it open.
-pub(in crate::decode) fn pairs(points: &[[f64; 2]]) -> Result<Shape, String> {
+pub(super) fn pairs(points: &[[f64; 2]]) -> Result<Shape, String> {
     let points = points.iter().map(|&[latitude, longitude]| position(latitude, longitude));
     ring(points.collect::<Result<_, _>>()?, &mut Notes::new()).map(Shape::Ring)
 }

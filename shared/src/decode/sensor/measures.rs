@@ -295,7 +295,7 @@ pub(crate) fn number(value: &Value) -> Result<Option<f64>, &'static str> {
 }
 
 /// The value as it came, without the quotes of a text.
-pub(in crate::decode) fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -21,9 +21,10 @@ pub(super) fn read(values: &mut Named, geometry: &Value) -> (Option<Position>, [
     let told = [coordinates[1].as_f64(), coordinates[0].as_f64()];
     // Only one that nothing has to be mended of.
     let of_geometry = || match told {
-        [Some(latitude), Some(longitude)] => {
-            judged(latitude, longitude).0.filter(|_| judged(latitude, longitude).1.is_none())
-        }
+        [Some(latitude), Some(longitude)] => match judged(latitude, longitude) {
+            (position, None) => position,
+            _ => None,
+        },
         _ => None,
     };
     if told.iter().all(Option::is_some) {

@@ -12,7 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Id, Records, Source, identify};
-use crate::decode::named::{Named, date, number, shown};
+use crate::decode::named::{Named, date, number};
+use crate::decode::sensor::measures::shown;
 use crate::decode::table::{Table, TableRow};
 use crate::decode::{Context, Format, Row, Rows, short};
 use crate::error::{Reason, Reject};

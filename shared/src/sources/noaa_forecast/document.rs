@@ -16,8 +16,9 @@ use crate::record::{Data, Observation, Origin, Position, Quality};
 use crate::sources::identify;
 use crate::time::Timestamp;
 
-/// What is understood of a period and not published: a picture's address.
-const OF_PERIOD: [&str; 1] = ["icon"];
+/// What is understood of a period and not published: a picture's address, and its place in the list, from which periods that are over
+/// drop out, so that it is another one every hour.
+const OF_PERIOD: [&str; 2] = ["icon", "number"];
 /// Of a raw grid, beside its layers: when it holds, which its values say, and addresses that are made of the cell's name.
 const OF_GRID: [&str; 2] = ["validTimes", "forecastOffice"];
 /// Of a point: addresses that are made of the cell's name, and what the point is.
@@ -246,7 +247,6 @@ fn period(
         end: of.time("endTime")?,
         updated_at: shared.updated_at,
         generator,
-        number: of.count("number"),
         name: of.text("name"),
         is_daytime: of.boolean("isDaytime"),
         elevation_m: shared.elevation_m,

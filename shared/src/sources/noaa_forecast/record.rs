@@ -42,8 +42,6 @@ pub(super) struct Period {
     pub(super) updated_at: Timestamp,
     /// NWS's name of the program that wrote it, which tells hours from half days.
     pub(super) generator: Option<String>,
-    /// The period's place in the forecast, from 1 on.
-    pub(super) number: Option<u32>,
     /// Such as `Tonight`.
     pub(super) name: Option<String>,
     /// Whether it is a day's period or a night's.

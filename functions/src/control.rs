@@ -348,6 +348,7 @@ async fn status(asked: Asked<'_>) -> Answer {
             let throttled = poll.is_throttled(now);
             waiting.push(json!({
                 "stream_id": stream.spec.id, "not_before": rfc3339(until), "throttled": throttled, "because": poll.last_error,
+                "stale_s": poll.stale_s(now),
             }));
         }
     }

@@ -115,6 +115,15 @@ pub const UNREAD_NAMED: usize = 16;
 pub const UNREAD_NAME_CHARS: usize = 48;
 /// A polled response, unpacked.
 pub const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+/// Pages of one address in a poll; NWS's alerts of the whole country fill two or three of 500.
+pub const FEED_PAGES: usize = 20;
+/// A poll of many addresses ends after this, and goes on at the stream's next one: an invocation has a minute, and one more
+/// request may take its turn and its answer.
+pub const ROUND: Duration = Duration::from_secs(30);
+/// A poll waits so long for its turn at a host that is asked one request at a time.
+pub const HOST_TURN_WAIT: Duration = Duration::from_secs(12);
+/// A turn at a host ends by then: longer than a request and the pause behind it take.
+pub const HOST_TURN: Duration = Duration::from_secs(30);
 /// What lists of values may become as one object a row: what describes them all is repeated in each.
 pub const EXPANDED_BYTES: usize = 4 * RESPONSE_BYTES;
 /// Names of alerts that a process remembers; an agency sends few, and the store knows the rest.

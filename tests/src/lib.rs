@@ -4,6 +4,7 @@
 pub mod bodies;
 pub mod chaos;
 pub mod disk;
+pub mod feeds;
 pub mod fleet;
 pub mod generated;
 pub mod kafka_clients;

@@ -185,6 +185,16 @@ pub(crate) enum StreamsCommand {
         #[command(flatten)]
         endpoint: EndpointArgs,
     },
+    /// Reads a streams file and shows how often it asks each service, of how often it may; nothing is polled or applied.
+    #[command(after_help = "Example:\n  streammanager streams check infra/streams.yaml")]
+    Check {
+        /// Streams file (YAML); `-` is standard input.
+        #[arg(default_value = "infra/streams.yaml")]
+        file: PathBuf,
+        /// One JSON object instead of lines.
+        #[arg(long, env = "STREAMMANAGER_JSON")]
+        json: bool,
+    },
     /// All streams with mode, records and last error.
     #[command(after_help = "Example:\n  streammanager streams list")]
     List {

@@ -1,12 +1,12 @@
 //! The operator's commands: clients of a running system's HTTP API.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use streammanager::record::StreamId;
-use streammanager::schedule::file::StreamsFile;
+use streammanager::schedule::file::{Load, StreamsFile};
 use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::folder;
 use streammanager_host::host::http_client;
@@ -21,8 +21,7 @@ const AUDIT_PAGE: usize = 1_000;
 pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
     match command {
         StreamsCommand::Apply { file, prune, endpoint } => {
-            let text = String::from_utf8_lossy(&files::read(&file).map_err(files::unreadable(&file))?).into_owned();
-            let parsed = StreamsFile::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", file.display())))?;
+            let parsed = streams_file(&file)?;
             let path = if prune { "/streams?prune=true" } else { "/streams" };
             let diff =
                 call(&endpoint, Method::PUT, path, Some(&serde_json::to_value(&parsed).map_err(Failure::new)?)).await?;
@@ -40,6 +39,21 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
                     })
                     .collect()
             })
+        }
+        StreamsCommand::Check { file, json } => {
+            let parsed = streams_file(&file)?;
+            let loads = parsed.loads();
+            if json {
+                let told = |load: &Load| {
+                    json!({ "service": load.service.name, "address": load.service.address, "streams": load.streams,
+                        "requests_a_minute": load.a_minute, "most_a_minute": load.service.manners.a_minute })
+                };
+                let services: Vec<Value> = loads.iter().map(told).collect();
+                print([json!({ "streams": parsed.streams.len(), "services": services })])?;
+            } else {
+                print(loads)?;
+            }
+            Ok(Exit::Done)
         }
         StreamsCommand::List { endpoint } => {
             let listed = call(&endpoint, Method::GET, "/streams", None).await?;
@@ -62,6 +76,11 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
     }
 }
 
+fn streams_file(path: &Path) -> Result<StreamsFile, Failure> {
+    let text = String::from_utf8_lossy(&files::read(path).map_err(files::unreadable(path))?).into_owned();
+    StreamsFile::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}
+
 /// Each registered stream with its last and its next poll.
 pub(super) fn streams_table(listed: &Value) -> Vec<String> {
     let heads =
@@ -70,7 +89,8 @@ pub(super) fn streams_table(listed: &Value) -> Vec<String> {
         ["stream_id", "interval", "is_active", "last_success", "next_poll", "records_processed", "records_failed"];
     let rows = items(&listed["streams"]).iter().map(|stream| {
         let mut cells: Vec<String> = fields.iter().map(|field| cell(&stream[*field])).collect();
-        cells.extend([fields_of(&stream["config"]), cell(&stream["last_error"])]);
+        let problem = if stream["last_error"].is_null() { &stream["missing"] } else { &stream["last_error"] };
+        cells.extend([fields_of(&stream["config"]), cell(problem)]);
         cells
     });
     let heads = heads.map(str::to_owned).to_vec();

@@ -43,7 +43,11 @@ pub(super) fn lines(status: &Value) -> Vec<String> {
     lines.push(format!("streams  {} of {} active", status["streams"]["active"], status["streams"]["registered"]));
     lines.extend(items(&status["streams"]["waiting"]).iter().map(|stream| {
         let [id, until, because] = ["stream_id", "not_before", "because"].map(|field| cell(&stream[field]));
-        format!("         {id} is not asked before {until}: {because}")
+        let stale = match stream["stale_s"].as_u64() {
+            Some(_) => format!("; its last good answer is stale, {} old", seconds(&stream["stale_s"])),
+            None => String::new(),
+        };
+        format!("         {id} is not asked before {until}: {because}{stale}")
     }));
     lines.push(match status["waits"]["at"].as_str() {
         Some(at) => format!("waits    in messages and in the sink's time, as of {at}"),

@@ -1,5 +1,6 @@
 //! Connectors: pure state machines that say what to fetch next and what a response means. No I/O, no clock of their own.
 
+pub(crate) mod feed;
 pub(crate) mod politeness;
 
 use bytes::Bytes;
@@ -13,21 +14,22 @@ use crate::upstream::{Request, Response};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor(pub String);
 
-/// A response that is data.
+/// What an answer is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fetched {
-    /// The answer's body, judged by its header to be data.
-    pub body: Bytes,
+    /// Judged to be data; `None`: the source has nothing newer [S11], or `problem` says why there is none.
+    pub body: Option<Bytes>,
     /// Remembered once the body's records are in the queue.
     pub cursor: Cursor,
+    /// The same poll asks on, with the new cursor.
+    pub more: bool,
+    /// What was asked for alone is in trouble, such as one station of many: the others go on [S10].
+    pub problem: Option<String>,
 }
 
-/// A response without data; the cursor does not move.
+/// An answer that ends the poll.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SourceError {
-    /// Not modified since the last fetch [S11]: no fault.
-    #[error("not modified")]
-    NotModified,
     /// The source's own trouble; counts for its breaker [S10].
     #[error("{0}")]
     Failed(String),
@@ -46,11 +48,16 @@ pub enum SourceError {
 
 /// One kind of source as a pure state machine: what to ask next, and what an answer means.
 pub trait Connector: Send + Sync {
-    /// The request of the next poll.
+    /// The next request.
     fn next(&self, cursor: &Cursor) -> Request;
 
-    /// Judges an answer.
-    fn absorb(&self, response: Response, now: Timestamp) -> Result<Fetched, SourceError>;
+    /// Judges the answer to the request that `next` made of this cursor.
+    fn absorb(&self, cursor: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError>;
+
+    /// Where the next poll begins when the request of this cursor failed.
+    fn failed(&self, cursor: &Cursor) -> Cursor {
+        cursor.clone()
+    }
 
     /// The rows of a body that `absorb` took.
     ///

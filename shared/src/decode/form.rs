@@ -40,17 +40,24 @@ pub(crate) fn told(reject: Reject, body: &[u8]) -> Reject {
     }
 }
 
+/// Whether a body begins as HTML.
+pub(crate) fn is_page(body: &[u8]) -> bool {
+    let start = super::encoding::without_mark(body).trim_ascii_start();
+    let begins = |with: &str| start.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
+    begins("<!doctype html") || begins("<html")
+}
+
 /// What a text is, by its first line. `also`: separators by which this format does not separate anything either.
 fn text(body: &[u8], also: &[(u8, &str)]) -> Option<String> {
     if matches!(body, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
         return Some("is UTF-16: save it as UTF-8".into());
     }
+    if is_page(body) {
+        return Some("is a web page".into());
+    }
     let body = super::encoding::without_mark(body).trim_ascii_start();
     let line = body.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
     let lower = String::from_utf8_lossy(&line[..line.len().min(100)]).to_lowercase();
-    if lower.starts_with("<!doctype html") || lower.starts_with("<html") {
-        return Some("is a web page".into());
-    }
     if lower.starts_with(['{', '[', '<']) {
         return None;
     }

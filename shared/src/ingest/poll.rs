@@ -1,23 +1,25 @@
-//! One due poll: lease → next request → response → ingest → cursor. The cursor moves only after the queue has acknowledged,
+//! One due poll: lease → next request → response → ingest → cursor, until the source has been read. The cursor moves only after the queue has acknowledged,
 //! and a source's trouble is its own [S10].
 
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::breaker::{BreakerState, Policy};
-use crate::connect::{Cursor, SourceError};
+use crate::connect::{Connector, Cursor, Fetched, SourceError};
 use crate::decode::Context;
 use crate::error::BackendError;
 use crate::ingest::dedup::Seen;
+use crate::ingest::host::{self, Asked};
 use crate::ingest::pressure::{self, Pause};
-use crate::ingest::{IngestError, Ledger, ingest};
-use crate::limits::{SLOW_RESPONSE, STORED_AHEAD};
+use crate::ingest::{IngestError, Ledger, NoRoom, ingest};
+use crate::limits::{ROUND, STORED_AHEAD};
 use crate::record::{Stream, WhenFull};
 use crate::schedule::streams::{self, PollState, Registered};
 use crate::schedule::ticks::{Tick, latest_start};
-use crate::sources::route;
+use crate::sources::{Service, route};
 use crate::time::{Timestamp, rfc3339};
 
 /// A poll's lease: longer than a request and its ingest take.
@@ -110,30 +112,12 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
     Ok(fetched)
 }
 
+/// Asks until the connector has all that it wants of this poll, or its time is over: then the next poll goes on from here.
 async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Result<PollOutcome, BackendError> {
     let spec = &registered.spec;
     let connector = match spec.polled.connector(&spec.source_id, &app.settings.services) {
         Ok(connector) => connector,
         Err(problem) => return Ok(failed(state, app.clock.now(), problem)),
-    };
-    let cursor = Cursor(state.cursor.clone());
-    let response = match app.upstream.call(&connector.next(&cursor), SLOW_RESPONSE).await {
-        Ok(response) => response,
-        Err(e) => return Ok(failed(state, app.clock.now(), e.to_string())),
-    };
-    let now = app.clock.now();
-    let fetched = match connector.absorb(response, now) {
-        Ok(fetched) => fetched,
-        Err(SourceError::NotModified) => {
-            succeeded(state, now);
-            return Ok(PollOutcome::NotModified);
-        }
-        Err(SourceError::Busy { until, said }) => {
-            let outcome = failed(state, now, format!("{said}; it is asked again at {}", rfc3339(until)));
-            state.not_before = state.not_before.max(Some(until));
-            return Ok(outcome);
-        }
-        Err(e) => return Ok(failed(state, now, e.to_string())),
     };
     let stream = Stream {
         id: spec.id.clone(),
@@ -142,28 +126,135 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
         granted: false,
         when_full: WhenFull::Refuse,
     };
-    let context = Context { source: &spec.source_id, received_at: now, topic: None, message: None };
-    let rows = match connector.rows(&fetched.body, context) {
-        Ok(rows) => rows,
-        Err(reject) => return Ok(failed(state, now, reject.to_string())),
+    let mut round = Round {
+        began: Instant::now(),
+        ledger: Ledger::default(),
+        answers: 0,
+        bodies: 0,
+        refused: 0,
+        problems: Vec::new(),
     };
-    let (mut seen, mut ledger) = (Seen::of_tenant(&spec.tenant), Ledger::default());
-    match ingest(app, &stream, &mut seen, &mut ledger, rows).await {
-        Ok(()) => {}
-        Err(IngestError::Backend(e)) => return Err(e),
-        Err(IngestError::Full(why)) => {
+    let mut seen = Seen::of_tenant(&spec.tenant);
+    let ended = loop {
+        let cursor = Cursor(state.cursor.clone());
+        match step(app, &stream, spec.polled.service(), &*connector, &cursor, &mut seen, &mut round).await {
+            Ok(fetched) => {
+                state.cursor = fetched.cursor.0;
+                if !fetched.more {
+                    break Ok(());
+                }
+                if round.began.elapsed() >= ROUND {
+                    round.problems.push("the poll took too long: the next one goes on from here".into());
+                    break Ok(());
+                }
+            }
+            Err(end) => {
+                if matches!(end, End::Failed(_)) {
+                    state.cursor = connector.failed(&cursor).0;
+                }
+                break Err(end);
+            }
+        }
+    };
+    let now = app.clock.now();
+    state.records_processed += round.ledger.accepted;
+    state.records_failed += round.ledger.rejected_first;
+    if round.ledger.accepted > 0 {
+        state.last_new = Some(now);
+    }
+    match ended {
+        Ok(()) if round.refused == round.answers => Ok(failed(state, now, round.problems())),
+        Ok(()) => {
+            succeeded(state, now);
+            state.missing = (!round.problems.is_empty()).then(|| round.problems());
+            Ok(if round.bodies == 0 { PollOutcome::NotModified } else { PollOutcome::Polled(round.ledger) })
+        }
+        Err(End::Backend(e)) => Err(e),
+        Err(End::Failed(problem)) => Ok(failed(state, now, problem)),
+        Err(End::Busy { until, said }) => {
+            let outcome = failed(state, now, format!("{said}; it is asked again at {}", rfc3339(until)));
+            state.not_before = state.not_before.max(Some(until));
+            Ok(outcome)
+        }
+        Err(End::Full(why)) => {
             // What was accepted is known; the rest is read again. Our own trouble, so the source's breaker stays out of it.
             throttle(state, now + FULL_WAIT, &why.to_string());
-            state.records_processed += ledger.accepted;
-            state.records_failed += ledger.rejected_first;
-            return Ok(PollOutcome::Dropped("the queue is full"));
+            Ok(PollOutcome::Dropped("the queue is full"))
+        }
+        Err(End::Wait(until)) => {
+            let until = until.unwrap_or(now);
+            state.not_before = Some(until);
+            let why = "other streams have been asking its host, or were told to wait";
+            state.last_error = Some(format!("{why}: it is asked again at {}", rfc3339(until)));
+            Ok(PollOutcome::Dropped("its host is to be left alone"))
         }
     }
-    state.cursor = fetched.cursor.0;
-    state.records_processed += ledger.accepted;
-    state.records_failed += ledger.rejected_first;
-    succeeded(state, now);
-    Ok(PollOutcome::Polled(ledger))
+}
+
+/// What one poll has done so far.
+struct Round {
+    began: Instant,
+    ledger: Ledger,
+    answers: usize,
+    bodies: usize,
+    /// Answers that are no data, nor the word that there is none.
+    refused: usize,
+    /// What single addresses said.
+    problems: Vec<String>,
+}
+
+impl Round {
+    fn problems(&self) -> String {
+        const SHOWN: usize = 3;
+        let mut text = self.problems.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
+        if let Some(more @ 1..) = self.problems.len().checked_sub(SHOWN) {
+            text.push_str(&format!("; and {more} more"));
+        }
+        text
+    }
+}
+
+/// Why a poll ends early.
+enum End {
+    Failed(String),
+    Busy { until: Timestamp, said: String },
+    Wait(Option<Timestamp>),
+    Full(NoRoom),
+    Backend(BackendError),
+}
+
+/// One request, and its answer's rows the whole way into the queues.
+async fn step(
+    app: &App,
+    stream: &Stream,
+    service: &Service,
+    connector: &dyn Connector,
+    cursor: &Cursor,
+    seen: &mut Seen,
+    round: &mut Round,
+) -> Result<Fetched, End> {
+    let response = match host::ask(app, service, &connector.next(cursor)).await.map_err(End::Backend)? {
+        Asked::Answered(answer) => answer.map_err(|e| End::Failed(e.to_string()))?,
+        Asked::Wait(until) => return Err(End::Wait(until)),
+    };
+    let now = app.clock.now();
+    let mut fetched = connector.absorb(cursor, response, now).map_err(|e| match e {
+        SourceError::Busy { until, said } => End::Busy { until, said },
+        SourceError::Failed(said) | SourceError::Refused(said) => End::Failed(said),
+    })?;
+    round.answers += 1;
+    round.refused += usize::from(fetched.problem.is_some() && fetched.body.is_none());
+    round.problems.extend(fetched.problem.take());
+    if let Some(body) = fetched.body.take() {
+        round.bodies += 1;
+        let context = Context { source: &stream.source, received_at: now, topic: None, message: None };
+        let rows = connector.rows(&body, context).map_err(|reject| End::Failed(reject.to_string()))?;
+        ingest(app, stream, seen, &mut round.ledger, rows).await.map_err(|e| match e {
+            IngestError::Full(why) => End::Full(why),
+            IngestError::Backend(e) => End::Backend(e),
+        })?;
+    }
+    Ok(fetched)
 }
 
 /// Our own trouble makes the source wait.

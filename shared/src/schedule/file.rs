@@ -2,6 +2,7 @@
 //! text.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use super::lines;
 use crate::record::{SourceId, StreamId, TenantId};
-use crate::sources::{self, ConnectorKind, Polled, Step, WrongField};
+use crate::sources::{self, ConnectorKind, Polled, Service, Step, WrongField};
 
 /// Streams of one deployment.
 pub(super) const STREAMS_MAX: usize = 1_000;
@@ -186,8 +187,64 @@ impl StreamsFile {
             if let Err(reject) = sources::route(&spec.source_id, false) {
                 return wrong("source_id", reject.detail);
             }
+            let (gives, reads) = (spec.polled.format().name, sources::format_of(&spec.source_id));
+            if reads.is_none_or(|reads| reads.name != gives) {
+                let what =
+                    reads.map_or("not read from anything yet".into(), |reads| format!("read from {}", reads.name));
+                let (id, connector) = (&spec.source_id, spec.polled.kind());
+                return wrong("source_id", format!("{id} is {what}, and the connector {connector} gives {gives}"));
+            }
+            let service = spec.polled.service();
+            let least = service.manners.least_interval;
+            if spec.interval.get() < least {
+                let rule = format!("{} must not be polled more often than every {} s", service.name, least.as_secs());
+                return wrong("interval", rule);
+            }
         }
-        Ok(())
+        match self.loads().iter().find(|load| load.a_minute > f64::from(load.service.manners.a_minute)) {
+            Some(load) => Err(WrongField::new("streams", load.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// How often the file's streams ask each service [S11].
+    pub fn loads(&self) -> Vec<Load> {
+        let mut loads: Vec<Load> = Vec::new();
+        for spec in &self.streams {
+            let service = spec.polled.service();
+            let a_minute = spec.polled.requests() as f64 * 60.0 / spec.interval.get().as_secs_f64();
+            match loads.iter_mut().find(|load| std::ptr::eq(load.service, service)) {
+                Some(load) => {
+                    load.streams += 1;
+                    load.a_minute += a_minute;
+                }
+                None => loads.push(Load { service, streams: 1, a_minute }),
+            }
+        }
+        loads
+    }
+}
+
+/// What all streams of a file together ask of one service.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Who is asked.
+    pub service: &'static Service,
+    /// By so many streams.
+    pub streams: usize,
+    /// So often.
+    pub a_minute: f64,
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (service, streams, most) = (self.service, self.streams, self.service.manners.a_minute);
+        let plural = if streams == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} ({}): {streams} stream{plural}, {:.1} requests a minute of {most}",
+            service.name, service.address, self.a_minute
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, BreakerState};
 use crate::control::audit::{self, Action};
 use crate::error::BackendError;
 use crate::limits::STORED_AHEAD;
@@ -45,8 +45,12 @@ pub struct PollState {
     pub last_poll: Option<Timestamp>,
     /// When a poll gave data, or the word that there is nothing newer.
     pub last_success: Option<Timestamp>,
+    /// When a poll gave something that was not known: a list that a source has stopped to renew looks like a quiet one.
+    pub last_new: Option<Timestamp>,
     /// Why the last poll failed, in the source's own words; none after a good one.
     pub last_error: Option<String>,
+    /// What the last good poll went without, such as one station of many, in the source's own words.
+    pub missing: Option<String>,
     /// Records accepted since the stream was registered.
     pub records_processed: u64,
     /// Rows rejected since then; one that comes at every poll counts once.
@@ -57,6 +61,12 @@ impl PollState {
     /// No poll before this time: a wait, or the open breaker.
     pub fn waits_until(&self) -> Option<Timestamp> {
         self.not_before.max(self.breaker.waits_until())
+    }
+
+    /// While its breaker is open: the seconds since the last good answer, which is all that there is [S10].
+    pub fn stale_s(&self, now: Timestamp) -> Option<u64> {
+        let last = self.last_success.filter(|_| self.breaker.state() != BreakerState::Closed)?;
+        u64::try_from(now.duration_since(last).as_secs()).ok()
     }
 
     /// Whether our own full queues or slow consumers make it wait now [O2].
@@ -81,6 +91,7 @@ impl PollState {
             breaker: self.breaker.shifted(back),
             last_poll: self.last_poll.map(back),
             last_success: self.last_success.map(back),
+            last_new: self.last_new.map(back),
             ..self
         }
     }
@@ -109,6 +120,9 @@ pub struct Status {
     pub next_poll: Option<Timestamp>,
     /// Whether our own full queues or slow consumers make it wait now [Q3, Q4].
     pub throttling_active: bool,
+    /// While the source's breaker is open: the seconds since its last good answer, which was published then and is not published
+    /// again [S10].
+    pub stale_s: Option<u64>,
     /// What is polled, in the connector's own fields.
     pub config: serde_json::Value,
     /// What is known of its polls.
@@ -208,6 +222,7 @@ pub async fn status(store: &dyn Store, clock: &Clock, registered: &Registered) -
         interval: spec.interval,
         next_poll: registered.started.then(|| next_poll(interval, poll.waits_until(), clock.now())),
         throttling_active: poll.is_throttled(clock.now()),
+        stale_s: poll.stale_s(clock.now()),
         config: config.get_mut("config").map(serde_json::Value::take).unwrap_or_default(),
         poll,
     })

@@ -70,3 +70,26 @@ pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, WrongField> {
         WrongField { path: e.path().iter().filter_map(step).collect(), problem: e.inner().to_string() }
     })
 }
+
+/// A list of a config: not empty, bounded, without repeats, each of its form.
+pub(super) fn check_list(
+    field: &str,
+    list: &[String],
+    most: usize,
+    form: &str,
+    fits: impl Fn(&str) -> bool,
+) -> Result<(), WrongField> {
+    if list.is_empty() || list.len() > most {
+        return Err(WrongField::new(field, format!("{} entries: it takes 1 to {most}", list.len())));
+    }
+    for (at, entry) in list.iter().enumerate() {
+        let wrong = |rule: String| Err(WrongField::new(field, rule));
+        if !fits(entry) {
+            return wrong(format!("{entry:?} is not {form}"));
+        }
+        if list[..at].contains(entry) {
+            return wrong(format!("{entry:?} is given twice"));
+        }
+    }
+    Ok(())
+}

@@ -8,16 +8,21 @@ mod config;
 pub mod firms;
 pub mod fpa_fod;
 mod identity;
-mod noaa;
+pub mod metar;
+pub mod noaa;
 pub mod noaa_forecast;
 pub mod noaa_observations;
+mod nws;
 mod planned;
 mod route;
 mod sensors;
 mod service;
 pub mod wfigs;
 
+use std::fmt;
+
 use schemars::{Schema, SchemaGenerator};
+use serde::Serialize;
 
 use crate::decode::Format;
 use crate::record::{SourceId, Tier, Topic};
@@ -75,7 +80,7 @@ macro_rules! table {
         }
 
         /// The connectors' names, as `streams.yaml` has them.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum ConnectorKind {
             $($(#[doc = concat!("`", stringify!($module), "`")] $connector,)?)*
@@ -84,6 +89,13 @@ macro_rules! table {
         impl ConnectorKind {
             /// Every connector.
             pub const ALL: &[ConnectorKind] = &[$($(ConnectorKind::$connector,)?)*];
+
+            /// The service that it asks.
+            pub fn service(self) -> &'static Service {
+                match self {
+                    $($(ConnectorKind::$connector => &$module::SERVICE,)?)*
+                }
+            }
 
             /// Reads the connector's own `config`.
             pub(crate) fn read(self, config: serde_json::Value) -> Result<Polled, WrongField> {
@@ -114,11 +126,30 @@ macro_rules! table {
                 }
             }
 
+            /// How its answers are read.
+            pub fn format(&self) -> Format {
+                match self {
+                    $($(Polled::$connector(_) => $module::FORMAT,)?)*
+                }
+            }
+
+            /// Requests of one poll.
+            pub fn requests(&self) -> usize {
+                match self {
+                    $($(Polled::$connector(config) => config.requests(),)?)*
+                }
+            }
+
+            /// Which connector it is.
+            pub fn kind(&self) -> ConnectorKind {
+                match self {
+                    $($(Polled::$connector(_) => ConnectorKind::$connector,)?)*
+                }
+            }
+
             /// The service that it asks.
             pub fn service(&self) -> &'static Service {
-                match self {
-                    $($(Polled::$connector(_) => &$module::SERVICE,)?)*
-                }
+                self.kind().service()
             }
         }
     };
@@ -128,13 +159,20 @@ table! {
     firms polled by Firms,
     sensors,
     alerts,
-    noaa,
-    noaa_observations,
-    noaa_forecast,
-    calfire,
+    noaa polled by NwsAlerts,
+    noaa_observations polled by NwsObservations,
+    metar polled by Metar,
+    noaa_forecast polled by NwsForecast,
+    calfire polled by Calfire,
     wfigs,
     fpa_fod,
     planned,
+}
+
+impl fmt::Display for ConnectorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 impl Id {
@@ -194,9 +232,13 @@ pub fn records_of(topic: Topic) -> impl Iterator<Item = &'static Records> {
     TABLE.iter().filter(writes).filter_map(|source| source.records.as_ref())
 }
 
-/// Every polled service.
+/// Every polled service, once.
 pub fn services() -> impl Iterator<Item = &'static Service> {
-    TABLE.iter().filter_map(|source| source.service)
+    let services = TABLE.iter().map(|source| source.service);
+    let is_first = |at: usize, service: &Service| {
+        !TABLE[..at].iter().filter_map(|source| source.service).any(|other| std::ptr::eq(other, service))
+    };
+    services.enumerate().filter_map(move |(at, service)| service.filter(|service| is_first(at, service)))
 }
 
 /// The patterns of all ids that something reads, with commas between: for messages and help.
@@ -219,6 +261,20 @@ pub fn listing() -> String {
         });
         let (pattern, name, tier, topic) = (id.pattern, id.name, id.tier, id.topic.name());
         page.push_str(&format!("| `{pattern}` | {name} | {tier} | `{topic}` | {format} | {polled} |\n"));
+    }
+    page.push_str(
+        "\n## Polled services\n\nNo more requests than these are planned, over all streams of a file: `streammanager streams check` \
+         shows how many it plans. Where one request at a time is made, streams take turns, also over several processes.\n\n\
+         | service | address | read by `connector` | key | requests a minute | shortest interval | one at a time |\n|---|---|---|---|---|---|---|\n",
+    );
+    for service in services() {
+        let (key, manners) = (service.key_setting.map_or(String::new(), |key| format!("`{key}`")), &service.manners);
+        let (most, least) = (manners.a_minute, manners.least_interval.as_secs());
+        let apart = manners.apart.map_or("no".to_owned(), |apart| format!("{} ms apart", apart.as_millis()));
+        let kinds = ConnectorKind::ALL.iter().filter(|kind| std::ptr::eq(kind.service(), service));
+        let kinds: Vec<String> = kinds.map(|kind| format!("`{kind}`")).collect();
+        let (name, address, kinds) = (service.name, service.address, kinds.join(", "));
+        page.push_str(&format!("| {name} | {address} | {kinds} | {key} | {most} | {least} s | {apart} |\n"));
     }
     page
 }

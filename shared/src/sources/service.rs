@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::services;
+use crate::connect::politeness::Manners;
 use crate::settings::{BadSetting, Secret, variable};
 
 /// A provider's service, and the names under which its settings are found.
@@ -19,6 +20,8 @@ pub struct Service {
     pub address_parameter: &'static str,
     /// The variable that holds its key; `None`: it asks for none. `{key_setting}_SECRET` names the secret that holds it on AWS.
     pub key_setting: Option<&'static str>,
+    /// What it asks of its clients [S11].
+    pub manners: Manners,
 }
 
 /// The services' settings as they were found, by their names.

@@ -60,12 +60,14 @@ pub enum Expect {
 pub const LEASES: &str = "leases";
 /// Turns of the seen-set.
 pub const TURNS: &str = "seen-turns";
+/// When hosts may be asked again.
+pub const HOSTS: &str = "hosts";
 /// What processes say of themselves every few seconds.
 pub const REPORTS: &str = "reports";
 
 /// Partitions whose items mean something only while a process lives that shares them: who holds what, and how things are now. A
 /// store that ends with the last of these processes may keep them in memory.
-pub const OF_THE_LIVING: [&str; 3] = [LEASES, TURNS, REPORTS];
+pub const OF_THE_LIVING: [&str; 4] = [LEASES, TURNS, HOSTS, REPORTS];
 
 /// Why a write was not done.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use streammanager::connect::{Connector, SourceError};
+use streammanager::connect::{Connector, Cursor, SourceError};
 use streammanager::dead;
 use streammanager::decode::Context;
 use streammanager::record::SourceId;
@@ -87,11 +87,12 @@ fn s9_a_feed_of_any_dialect_and_form_is_read_or_told() {
                 body: Bytes::from(form.body.clone()),
                 elapsed: Duration::ZERO,
             };
-            let (read, said) = match firms.absorb(response, Timestamp::UNIX_EPOCH) {
+            let (read, said) = match firms.absorb(&Cursor::default(), response, Timestamp::UNIX_EPOCH) {
                 Ok(fetched) => {
                     let received_at = Timestamp::UNIX_EPOCH;
                     let context = Context { source: &source, received_at, topic: None, message: None };
-                    let rows = firms.rows(&fetched.body, context).unwrap();
+                    let body = fetched.body.unwrap();
+                    let rows = firms.rows(&body, context).unwrap();
                     (rows.filter(Result::is_ok).count(), String::new())
                 }
                 Err(SourceError::Failed(said)) => (0, said),

@@ -53,6 +53,14 @@ fn rows(rows: &[&str]) -> (Duration, Result<Response, Unreachable>) {
 
 impl PolledStream {
     async fn new(interval: &str, answers: Answers) -> PolledStream {
+        let spec = format!(
+            "id: snpp, source_id: firms_viirs_snpp, connector: firms, interval: {interval}, \
+             config: {{product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}}"
+        );
+        PolledStream::of("snpp", &spec, answers).await
+    }
+
+    async fn of(stream: &str, spec: &str, answers: Answers) -> PolledStream {
         let (clock, wall) = Clock::settable("2026-08-01T00:10:00Z".parse().unwrap());
         let full = QueueOptions { capacity: 0, ..QueueOptions::default() };
         let queues = [(QueueRef::new(FULL), full)].into();
@@ -74,13 +82,9 @@ impl PolledStream {
             clock,
             Rng::seeded(1),
         );
-        let file = format!(
-            "version: 1\nstreams:\n  - id: snpp\n    source_id: firms_viirs_snpp\n    connector: firms\n    \
-             tenant: cal-fire\n    interval: {interval}\n    \
-             config: {{product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}}\n"
-        );
+        let file = format!("version: 1\nstreams:\n  - {{tenant: cal-fire, {spec}}}\n");
         streams::apply(&app, &StreamsFile::parse(&file).unwrap(), false).await.unwrap();
-        PolledStream { app, source, wall, stream: StreamId::new("snpp").unwrap(), _folder: folder }
+        PolledStream { app, source, wall, stream: StreamId::new(stream).unwrap(), _folder: folder }
     }
 
     fn tick(&self) -> Tick {
@@ -183,6 +187,31 @@ async fn an_unmodified_source_is_no_fault_and_an_error_text_is_no_empty_window()
     let PollOutcome::Failed(text) = world.poll().await else { panic!("a wrong key was taken for data") };
     assert!(text.contains("map key") && !text.contains("k3y"), "{text}");
     assert!(world.state().await.cursor.contains("v1"), "the cursor did not move");
+}
+
+/// M4: an invocation has its time; what a poll does not reach in it comes with the next one, and nothing is left out.
+#[tokio::test(start_paused = true)]
+async fn m4_a_poll_of_many_addresses_that_takes_too_long_goes_on_at_the_next_one() {
+    let slow = |station: &str| {
+        let body = format!(
+            "{{\"properties\": {{\"station\": \"{station}\", \"timestamp\": \"2026-08-01T00:00:00Z\"}}, \"geometry\": null}}"
+        );
+        let (_, answer) = says(200, &[("etag", "\"v1\"")], body);
+        (Duration::from_secs(8), answer)
+    };
+    let stations = ["KAAA", "KBBB", "KCCC", "KDDD", "KEEE", "KFFF"];
+    let spec = format!(
+        "id: six, source_id: noaa_observations, connector: nws_observations, interval: 60s, config: {{stations: [{}]}}",
+        stations.join(", ")
+    );
+    let world = PolledStream::of("six", &spec, stations.iter().map(|station| slow(station)).collect()).await;
+    assert_eq!(ledger(world.poll().await).new, 4, "8 s each");
+    assert!(world.state().await.missing.is_some_and(|said| said.contains("took too long")));
+    assert_eq!(ledger(world.poll().await).new, 2);
+    assert_eq!(world.state().await.missing, None);
+    let asked = world.source.asked();
+    let asked: Vec<_> = asked.iter().filter_map(|request| request.url.reveal().split('/').nth(4)).collect();
+    assert_eq!(asked, stations);
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,12 +364,12 @@ async fn a_stream_that_is_applied_again_changes_only_what_the_file_changes() {
     let again = streams::apply(&world.app, &file, true).await.unwrap();
     assert_eq!((again.unchanged.len(), again.added.len(), again.changed.len()), (1, 0, 0));
     streams::set_started(&world.app, &world.stream, false, "test").await.unwrap();
-    let Polled::Firms(config) = &mut file.streams[0].polled;
+    let Polled::Firms(config) = &mut file.streams[0].polled else { panic!("another connector") };
     config.days = 3;
     let changed = streams::apply(&world.app, &file, true).await.unwrap();
     assert_eq!(changed.changed, std::slice::from_ref(&world.stream));
     let now = streams::get(&*world.app.store, &world.stream).await.unwrap().unwrap();
-    let Polled::Firms(config) = &now.spec.polled;
+    let Polled::Firms(config) = &now.spec.polled else { panic!("another connector") };
     assert_eq!((now.started, config.days), (false, 3), "a stopped stream stays stopped");
     file.streams.clear();
     assert!(streams::apply(&world.app, &file, false).await.unwrap().removed.is_empty(), "only --prune removes");

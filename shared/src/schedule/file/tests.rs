@@ -38,7 +38,7 @@ streams:
 fn a_good_file_is_read_and_bad_ones_say_where() {
     let file = StreamsFile::parse(GOOD).unwrap();
     assert_eq!(file.streams[0].interval.get(), Duration::from_secs(60));
-    let Polled::Firms(config) = &file.streams[0].polled;
+    let Polled::Firms(config) = &file.streams[0].polled else { panic!("another connector") };
     assert_eq!(config.days, 1);
     for (from, to, says) in [
         ("interval: 60s", "interval: 60", "interval"),

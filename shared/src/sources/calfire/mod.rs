@@ -1,6 +1,7 @@
 //! CAL FIRE's incidents, from the state's public lists and their history [S6]: GeoJSON, the incident page's JSON, and the table of
-//! all years. One incident has one id in all of them. Nothing polls them yet.
+//! all years. One incident has one id in all of them.
 
+mod poll;
 mod position;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,9 @@ use crate::error::{Reason, Reject};
 use crate::record::{Data, Geometry, Observation, Origin, Quality, SourceId, Tier, Topic, schema};
 use crate::time::{self, Timestamp};
 
+pub use poll::Config;
+pub(super) use poll::{SERVICE, connector};
+
 pub(super) static SOURCE: Source = Source {
     ids: &[Id {
         pattern: "calfire_incidents",
@@ -34,7 +38,7 @@ pub(super) static SOURCE: Source = Source {
         key: &["data.incident_id"],
         in_order: true,
     }),
-    service: None,
+    service: Some(&SERVICE),
 };
 
 /// CAL FIRE's lists of incidents in their three forms.

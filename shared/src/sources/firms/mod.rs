@@ -11,7 +11,10 @@ mod when;
 pub use poll::{Config, Firms, Product};
 pub use when::TimeOfDay;
 
+use std::time::Duration;
+
 use super::{Id, Records, Service, Services, Source};
+use crate::connect::politeness::Manners;
 use crate::decode::Format;
 use crate::record::{SourceId, Tier, Topic};
 
@@ -21,6 +24,8 @@ pub(super) static SERVICE: Service = Service {
     address_setting: "FIRMS_BASE_URL",
     address_parameter: "FirmsBaseUrl",
     key_setting: Some("FIRMS_MAP_KEY"),
+    // 5,000 transactions of a key in ten minutes; a wide box or several days cost more than one.
+    manners: Manners { a_minute: 500, least_interval: Duration::from_secs(1), apart: None },
 };
 
 pub(super) static SOURCE: Source = Source {

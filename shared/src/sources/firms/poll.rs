@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rows;
-use crate::connect::politeness::retry_after;
+use crate::connect::politeness::{Validators, retry_after};
 use crate::connect::{Connector, Cursor, Fetched, SourceError};
 use crate::decode::{Context, Rows, form};
 use crate::error::{Reason, Reject};
@@ -63,6 +63,11 @@ fn one_day() -> u8 {
 }
 
 impl Config {
+    /// Requests of one poll.
+    pub fn requests(&self) -> usize {
+        1
+    }
+
     /// What serde cannot judge.
     pub fn check(&self) -> Result<(), WrongField> {
         let [west, south, east, north] = self.area;
@@ -93,13 +98,6 @@ pub struct Firms {
     pub map_key: String,
 }
 
-/// What is remembered between polls: the validators of the last response.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Validators {
-    etag: Option<String>,
-    last_modified: Option<String>,
-}
-
 impl Connector for Firms {
     fn next(&self, cursor: &Cursor) -> Request {
         let [west, south, east, north] = self.config.area;
@@ -107,27 +105,16 @@ impl Connector for Firms {
         // Commas stay literal: the service refuses percent-encoded ones.
         let url = format!("{base}/api/area/csv/{key}/{product}/{west},{south},{east},{north}/{days}");
         let validators: Validators = serde_json::from_str(&cursor.0).unwrap_or_default();
-        let mut headers = Vec::new();
-        if let Some(etag) = validators.etag {
-            headers.push(("if-none-match".to_owned(), etag));
-        }
-        if let Some(modified) = validators.last_modified {
-            headers.push(("if-modified-since".to_owned(), modified));
-        }
-        Request { url: SecretUrl::new(url, Some(&self.map_key)), headers }
+        Request { url: SecretUrl::new(url, Some(&self.map_key)), headers: validators.headers() }
     }
 
-    fn absorb(&self, response: Response, now: Timestamp) -> Result<Fetched, SourceError> {
+    fn absorb(&self, cursor: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError> {
         if response.status == 304 {
-            return Err(SourceError::NotModified);
+            return Ok(Fetched { body: None, cursor: cursor.clone(), more: false, problem: None });
         }
         if rows::check_header(&response.body).is_ok() {
-            let validators = Validators {
-                etag: response.header("etag").map(str::to_owned),
-                last_modified: response.header("last-modified").map(str::to_owned),
-            };
-            let cursor = Cursor(serde_json::to_string(&validators).unwrap_or_default());
-            return Ok(Fetched { body: response.body, cursor });
+            let cursor = Cursor(serde_json::to_string(&Validators::of(&response)).unwrap_or_default());
+            return Ok(Fetched { body: Some(response.body), cursor, more: false, problem: None });
         }
         // A page may repeat the URL; its key is gone before the text is cut, so that no half of it stays.
         let start = String::from_utf8_lossy(&response.body[..response.body.len().min(4096)]);
@@ -168,7 +155,7 @@ mod tests {
     fn answer(status: u16, headers: &[(&str, &str)], body: &'static str) -> Result<Fetched, SourceError> {
         let headers = headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let response = Response { status, headers, body: Bytes::from_static(body.as_bytes()), elapsed: Duration::ZERO };
-        connector().absorb(response, Timestamp::UNIX_EPOCH)
+        connector().absorb(&Cursor("known".into()), response, Timestamp::UNIX_EPOCH)
     }
 
     const HEADER: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight\n";
@@ -208,7 +195,8 @@ mod tests {
         let request = connector().next(&fetched.cursor);
         assert_eq!(request.headers[0], ("if-none-match".to_owned(), "\"a\"".to_owned()));
         assert_eq!(request.headers[1].0, "if-modified-since");
-        assert_eq!(answer(304, &[], ""), Err(SourceError::NotModified));
+        let nothing = Fetched { body: None, cursor: Cursor("known".into()), more: false, problem: None };
+        assert_eq!(answer(304, &[], ""), Ok(nothing));
         let until = Timestamp::UNIX_EPOCH + Duration::from_secs(90);
         let busy = SourceError::Busy { until, said: "status 503: \"busy\"".into() };
         assert_eq!(answer(503, &[("retry-after", "90")], "busy"), Err(busy));

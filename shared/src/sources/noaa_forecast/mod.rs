@@ -1,8 +1,8 @@
 //! What api.weather.gov forecasts for one cell of its grid, and how one gets there: the periods of a forecast, days or hours; the
-//! raw grid's layers, those for fires among them; which cell a point lies in; which stations observe it [S2]. Nothing polls
-//! them yet.
+//! raw grid's layers, those for fires among them; which cell a point lies in; which stations observe it [S2].
 
 mod document;
+mod poll;
 mod record;
 
 use bytes::Bytes;
@@ -12,6 +12,10 @@ use crate::decode::{Context, Format, Rows};
 use crate::error::Reject;
 use crate::record::{Tier, Topic};
 use record::Forecast;
+
+pub(super) use super::nws::SERVICE;
+pub(super) use poll::connector;
+pub use poll::{Config, Document};
 
 /// api.weather.gov's forecasts, raw grids, points and lists of stations.
 pub const FORMAT: Format = Format::new("nws-forecast", rows);
@@ -25,7 +29,7 @@ pub(super) static SOURCE: Source = Source {
         key: &["data.kind", "data.place", "data.layer", "data.start", "data.end", "data.updated_at"],
         in_order: true,
     }),
-    service: None,
+    service: Some(&SERVICE),
 };
 
 fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {

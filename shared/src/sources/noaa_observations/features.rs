@@ -1,9 +1,10 @@
-//! Observations of api.weather.gov: a collection of features, or the latest one alone.
+//! Observations of api.weather.gov: a collection of features, or the latest one alone. Lists of METAR reports as JSON are told from
+//! them report by report.
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{CloudLayer, Weather, WeatherReport};
+use super::{CloudLayer, Weather, WeatherReport, aviation};
 use crate::decode::items::Document;
 use crate::decode::nws::{Dimension, Fields, Place, feature};
 use crate::decode::sensor::measures::Measured;
@@ -32,7 +33,7 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
                 row(&item, context).map_err(|reject| reject.at_row(n as u64 + 1).with_raw(item))
             })))
         }
-        Err(reject) if reject.reason == Reason::NotData && is_feature(body) => {
+        Err(reject) if reject.reason == Reason::NotData && (is_feature(body) || aviation::is_report(body)) => {
             Ok(Box::new(std::iter::once(row(body, context).map_err(|reject| reject.with_raw(body.clone())))))
         }
         Err(reject) => Err(reject),
@@ -45,6 +46,9 @@ fn is_feature(body: &Bytes) -> bool {
 }
 
 fn row(item: &Bytes, context: Context<'_>) -> Row {
+    if aviation::is_report(item) {
+        return aviation::row(item, context);
+    }
     let (mut of, geometry) = feature(item)?;
     let observed_at = of.time("timestamp")?;
     let Place { geometry, position } = Place::read(&geometry, &mut of.quality)?;

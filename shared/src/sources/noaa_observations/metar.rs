@@ -153,6 +153,50 @@ fn when(group: &str, near: Timestamp) -> Option<Timestamp> {
 }
 
 fn row(text: &str, raw: &Bytes, dated: Dated, context: Context<'_>) -> Row {
+    let near = match dated {
+        Dated::At(at) => Near::Told(at),
+        Dated::Not => Near::Received(context.received_at),
+        Dated::Wrongly => Near::Nowhere,
+    };
+    let Read { report, observed_at, quality } = read(text, near)?;
+    // What was corrected is not replaced by what it corrects, whichever comes last.
+    let rank = u8::from(report.corrected == Some(true));
+    identify(Observation {
+        origin: Origin::of(raw.clone()),
+        source: context.source.clone(),
+        observed_at,
+        published_at: None,
+        geometry: None,
+        position: None,
+        derived_from: None,
+        alert: None,
+        data: Data::of(&report)?,
+        quality,
+        rank,
+    })
+}
+
+/// Where in time a report lies, whose own words give the day of the month and the time alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Near {
+    /// A date stands beside it.
+    Told(Timestamp),
+    /// It is recent.
+    Received(Timestamp),
+    /// The date beside it is none.
+    Nowhere,
+}
+
+/// What a report says.
+pub(super) struct Read {
+    pub(super) report: WeatherReport,
+    pub(super) observed_at: Timestamp,
+    pub(super) quality: Vec<Quality>,
+}
+
+/// # Errors
+/// When it is no report, says that there is none, or has no time.
+pub(super) fn read(text: &str, near: Near) -> Result<Read, Reject> {
     let mut words = text.split_ascii_whitespace().peekable();
     let missing = |detail: &str| Reject::new(Reason::MissingField, detail);
     let mut report = WeatherReport {
@@ -184,20 +228,19 @@ fn row(text: &str, raw: &Bytes, dated: Dated, context: Context<'_>) -> Row {
     if group == "NIL" {
         return Err(missing("NIL: the station sent no report"));
     }
-    let near = match dated {
-        Dated::At(at) => at,
-        Dated::Not => context.received_at,
-        Dated::Wrongly => {
+    let at = match near {
+        Near::Told(at) | Near::Received(at) => at,
+        Near::Nowhere => {
             return Err(Reject::new(Reason::BadTime, "the line with the date above it names no day that there is"));
         }
     };
-    let observed_at = when(group, near).ok_or_else(|| {
+    let observed_at = when(group, at).ok_or_else(|| {
         Reject::new(Reason::BadTime, format!("{:?} is not day, hour and minute as 121538Z", short(group)))
     })?;
     if words.peek() == Some(&"NIL") {
         return Err(missing("NIL: the station sent no report"));
     }
-    if matches!(dated, Dated::Not) {
+    if matches!(near, Near::Received(_)) {
         let problem = "has no month: it is the last one that fits the time of receipt";
         quality.push(Quality::new("observed_at", problem, group));
     }
@@ -211,21 +254,7 @@ fn row(text: &str, raw: &Bytes, dated: Dated, context: Context<'_>) -> Row {
     let mut groups = Groups { report, quality, rest };
     groups.read();
     let Groups { report, quality, .. } = groups;
-    // What was corrected is not replaced by what it corrects, whichever comes last.
-    let rank = u8::from(report.corrected == Some(true));
-    identify(Observation {
-        origin: Origin::of(raw.clone()),
-        source: context.source.clone(),
-        observed_at,
-        published_at: None,
-        geometry: None,
-        position: None,
-        derived_from: None,
-        alert: None,
-        data: Data::of(&report)?,
-        quality,
-        rank,
-    })
+    Ok(Read { report, observed_at, quality })
 }
 
 /// A report's groups behind its time.

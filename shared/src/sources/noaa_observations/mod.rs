@@ -1,8 +1,10 @@
 //! What weather stations observe: api.weather.gov's observations as GeoJSON, and METAR reports as text [S2]. Both become one
-//! form, so that a station's report of one minute is one event whichever way it came [S12]. Nothing polls them yet.
+//! form, so that a station's report of one minute is one event whichever way it came [S12].
 
+mod aviation;
 mod features;
 mod metar;
+mod poll;
 
 use std::collections::BTreeMap;
 
@@ -10,11 +12,15 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(super) use super::nws::SERVICE;
 use super::{Id, Records, Source};
 use crate::decode::sensor::measures::Measured;
 use crate::decode::{Context, Format, Rows, encoding};
 use crate::error::Reject;
 use crate::record::{Tier, Topic};
+
+pub use poll::Config;
+pub(super) use poll::connector;
 
 /// api.weather.gov's observations and METAR.
 pub const FORMAT: Format = Format::new("nws-observation", rows);
@@ -32,7 +38,7 @@ pub(super) static SOURCE: Source = Source {
         key: &["data.station_id", "observed_at"],
         in_order: true,
     }),
-    service: None,
+    service: Some(&SERVICE),
 };
 
 /// One report of one weather station, units in the names. A quantity that is not reported is left out; one that is missing or

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use streammanager::record::Tier;
 use streammanager::settings::Queues;
+use streammanager::sources::services;
 use streammanager_functions::control;
 
 use crate::template::iot_sql::{Message, Text};
@@ -57,7 +58,9 @@ fn eight_functions_with_their_binaries_and_environments() {
         assert_eq!(get("BLOBS_BUCKET"), Some("streammanager-blobsbucket"));
         assert_eq!(get("KAFKA_BROKERS"), Some("127.0.0.1:9092"));
         assert_eq!(get("TOPIC_PREFIX"), Some(""));
-        assert_eq!(get("FIRMS_BASE_URL"), Some("https://firms.modaps.eosdis.nasa.gov"));
+        for service in services() {
+            assert_eq!(get(service.address_setting), Some(service.address));
+        }
         // A6: each gets only the secret that it may read.
         let polls = ["batch", "realtime", "stream"].contains(&function.binary.as_str());
         assert_eq!(get("FIRMS_MAP_KEY_SECRET").is_some_and(|arn| arn.starts_with("arn:aws:secretsmanager:")), polls);
@@ -72,7 +75,12 @@ fn eight_functions_with_their_binaries_and_environments() {
             .environment
             .keys()
             .filter(|name| ["FIRMS_MAP_KEY_SECRET", "IOT_ENDPOINT", "CONSUMER_GROUPS"].contains(&name.as_str()));
-        assert_eq!(function.environment.len() - own.count(), 17, "{:?}", function.environment.keys());
+        assert_eq!(
+            function.environment.len() - own.count(),
+            16 + services().count(),
+            "{:?}",
+            function.environment.keys()
+        );
     }
 }
 

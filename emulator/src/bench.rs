@@ -12,8 +12,10 @@ pub(crate) mod trace;
 
 use std::path::{Path, PathBuf};
 
+use rdkafka::ClientConfig;
 use streammanager::record::ids::BadId;
 use streammanager::record::{SourceId, Stream, StreamId, TenantId, WhenFull};
+use streammanager::sink::kafka::KafkaSettings;
 
 /// Begins the benchmarks' topics, so that they never write among real records.
 pub(crate) const PREFIX: &str = "bench-";
@@ -27,6 +29,21 @@ pub(crate) fn stream() -> Result<Stream, BadId> {
         granted: false,
         when_full: WhenFull::Wait,
     })
+}
+
+/// The client's settings of the programs that are compared with: idempotent, acknowledged by all replicas and compressed, as ours are.
+pub(crate) fn baseline(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = settings.client();
+    config
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "5")
+        .set("compression.codec", "zstd")
+        .set("compression.level", "3")
+        .set("batch.size", "262144")
+        .set("queue.buffering.max.messages", "8000");
+    config
 }
 
 /// A folder of one run, which ends with it.

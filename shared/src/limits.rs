@@ -74,7 +74,7 @@ pub const RUN_ENVELOPES: usize = 8;
 /// One try of a send: what the sink has not acknowledged by then it gives up, so that three tries are seconds, not
 /// minutes [R1].
 pub const TRY: Duration = Duration::from_secs(2);
-/// A try may end this much later: the Kafka client looks only once a second for records whose time is over.
+/// A try may end this much later: librdkafka looks only once a second for records whose time is over.
 pub const TRY_ENDS_LATE: Duration = Duration::from_secs(1);
 /// Waits before the tries of one bulk send [R1].
 pub const TRY_WAITS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(4)];

@@ -41,11 +41,13 @@ need() {
 
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# free_port: a port that is free together with the one after it, below the range that outgoing connections take.
+# free_port: a port that is free together with the four after it, below the range that outgoing connections take.
 free_port() {
-  local port
+  local port next
   while :; do
     port=$((20000 + RANDOM % 12000))
-    port_open "$port" || port_open $((port + 1)) || { echo "$port"; return; }
+    for next in {0..4}; do ! port_open $((port + next)) || continue 2; done
+    echo "$port"
+    return
   done
 }

@@ -75,6 +75,11 @@ pub fn kafka() -> Option<String> {
     set("STREAMMANAGER_TEST_KAFKA")
 }
 
+/// The folder with the authorities of that Kafka's certificates, when it was started by `tests/services/kafka secure`.
+pub fn kafka_authorities() -> Option<PathBuf> {
+    set("STREAMMANAGER_TEST_KAFKA_AUTHORITIES").map(PathBuf::from)
+}
+
 /// The folder with Apache Kafka's jars, for its own command-line tools (`java -cp 'DIR/*' …`).
 pub fn kafka_libs() -> Option<PathBuf> {
     set("STREAMMANAGER_TEST_KAFKA_LIBS").map(PathBuf::from)

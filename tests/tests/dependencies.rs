@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// What only a running emulator or its durable folder needs.
-const EMULATOR: [&str; 6] = ["streammanager-host", "redb", "axum", "mqtt-protocol-core", "kafka-protocol", "clap"];
+const EMULATOR: [&str; 6] =
+    ["streammanager-host", "redb", "axum", "mqtt-protocol-core", "streammanager-kafka-endpoint", "clap"];
 
 /// The names of the crates that `arguments` link on this host, themselves included.
 fn linked(arguments: &[&str]) -> BTreeSet<String> {

@@ -1,6 +1,8 @@
-//! The laws of `Sink` on every implementation: memory with faults, files, and real Apache Kafka, whose broker the outage
-//! laws kill and start again. What only one implementation promises stands at the end.
+//! The laws of `Sink` on every implementation: memory with faults, files, and real Apache Kafka, also over TLS and with a
+//! password, whose broker the outage laws kill and start again. What only one implementation promises stands at the end.
 
+#[path = "sinks/guarded.rs"]
+mod guarded;
 #[path = "sinks/worlds.rs"]
 mod worlds;
 
@@ -38,6 +40,8 @@ macro_rules! every_law {
 every_law!(memory on super::Memory::new);
 every_law!(file on super::Files::new);
 every_law!(kafka on super::KafkaWorld::shared);
+every_law!(kafka_tls on super::KafkaWorld::over_tls);
+every_law!(kafka_scram on super::KafkaWorld::over_scram_and_tls);
 laws!(memory_away on super::Memory::new: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
 laws!(file_away on super::Files::new: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
 laws!(kafka_away on super::OwnKafka::start: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);

@@ -19,7 +19,6 @@ use reqwest::Client;
 use serde::Serialize;
 use serde_json::{Value, json};
 use streammanager::record::Topic;
-use streammanager::sink::Lane;
 use streammanager::time::{Clock, rfc3339};
 use streammanager_host::exit::Failure;
 use streammanager_host::host::{self, http_client, kafka_settings};
@@ -183,7 +182,7 @@ fn alert(sender: usize, number: usize) -> Value {
 /// The baseline: a body that is sent on as it came, answered after the broker's acknowledgement. It checks nothing.
 async fn naive(brokers: &str) -> Result<SocketAddr, Failure> {
     let settings = kafka_settings(brokers, "")?;
-    let producer: FutureProducer = settings.producer(Lane::Critical).create().map_err(Failure::new)?;
+    let producer: FutureProducer = settings.critical_producer().create().map_err(Failure::new)?;
     let app = Router::new().route("/alerts", post(send_on)).with_state(Arc::new(producer));
     host::serve("the naive program", app).await
 }

@@ -52,7 +52,7 @@ pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
 /// [F1, F2]: queue, dedup, tiers and accounting, in turns with the naive program that shares our decode and with the plain one.
 async fn orchestrated(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<Exit, Failure> {
     let topic = format!("{PREFIX}{}", Topic::NASA_FIRMS.name());
-    let config = kafka_settings(brokers, "")?.producer(Lane::Bulk);
+    let config = bench::baseline(&kafka_settings(brokers, "")?);
     let (mut ours, mut naive, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     // The first turn warms the broker up and is not counted.
     for turn in 0..=runs {

@@ -15,7 +15,6 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 use rdkafka::{ClientConfig, config::FromClientConfig};
 use serde_json::{Value, json};
 use streammanager::record::Topic;
-use streammanager::sink::Lane;
 use streammanager_host::host::kafka_settings;
 use tokio::runtime::Runtime;
 
@@ -186,8 +185,9 @@ struct Plain(ThreadedProducer<DefaultProducerContext>);
 impl Plain {
     fn waiting(broker: &Broker) -> Plain {
         let settings = kafka_settings(&broker.address(), "").expect("an address");
-        let mut config = settings.producer(Lane::Bulk);
-        config.set("message.timeout.ms", "60000");
+        let mut config = settings.client();
+        config.set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "5");
+        config.set("compression.codec", "zstd").set("message.timeout.ms", "60000");
         Plain(ThreadedProducer::from_config(&config).expect("a producer"))
     }
 

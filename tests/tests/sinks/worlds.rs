@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +20,9 @@ use streammanager::limits::TRY;
 use streammanager::record::Outgoing;
 use streammanager::record::Topic;
 use streammanager::sink::conformance::{Breakable, Stored, TestSink};
-use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
+use streammanager::sink::kafka::{KafkaSettings, KafkaSink, Password, Security, Tls};
 use streammanager::sink::{FileSink, Sink, Written};
-use streammanager_tests::{kafka, kafka_libs, skip, workspace};
+use streammanager_tests::{kafka, kafka_authorities, kafka_libs, skip, workspace};
 use tempfile::TempDir;
 
 pub struct Memory(Arc<FaultySink>);
@@ -123,7 +123,32 @@ impl Breakable for Files {
 
 /// Real Apache Kafka under a prefix.
 pub struct KafkaWorld {
-    settings: KafkaSettings,
+    pub settings: KafkaSettings,
+    /// Where it is read, without TLS or a password.
+    plain: String,
+}
+
+/// The other ways in that `tests/services/kafka secure` opens.
+#[derive(Debug, Clone, Copy)]
+pub enum Guarded {
+    Tls,
+    Scram,
+    ScramOverTls,
+}
+
+impl Guarded {
+    fn settings(self, plain: &KafkaSettings, authorities: &Path) -> KafkaSettings {
+        let ca = Some(authorities.join("ca.pem"));
+        let scram =
+            |tls| Security::ScramSha512 { user: "lookout".into(), password: Password::new("smoke-column"), tls };
+        let (host, offset, security) = match self {
+            Guarded::Tls => ("127.0.0.1", 2, Security::Tls { ca }),
+            Guarded::Scram => ("127.0.0.1", 3, scram(None)),
+            Guarded::ScramOverTls => ("localhost", 4, scram(Some(Tls { ca }))),
+        };
+        let port: u16 = plain.brokers.rsplit_once(':').unwrap().1.parse().unwrap();
+        KafkaSettings { brokers: format!("{host}:{}", port + offset), security, ..plain.clone() }
+    }
 }
 
 impl KafkaWorld {
@@ -142,11 +167,33 @@ impl KafkaWorld {
         }
     }
 
+    pub async fn over_tls() -> Option<KafkaWorld> {
+        KafkaWorld::guarded("laws-tls", Guarded::Tls)
+    }
+
+    pub async fn over_scram_and_tls() -> Option<KafkaWorld> {
+        KafkaWorld::guarded("laws-scram", Guarded::ScramOverTls)
+    }
+
+    pub fn guarded(name: &str, way: Guarded) -> Option<KafkaWorld> {
+        match (kafka(), kafka_authorities()) {
+            (Some(brokers), Some(authorities)) => {
+                let world = KafkaWorld::at(&brokers, name);
+                Some(KafkaWorld { settings: way.settings(&world.settings, &authorities), ..world })
+            }
+            _ => {
+                skip("a test of Sink on Kafka with TLS or SCRAM", "STREAMMANAGER_TEST_KAFKA_AUTHORITIES is not set");
+                None
+            }
+        }
+    }
+
     /// With time to spare for each record: a busy machine is no fault of the sink.
     fn at(brokers: &str, name: &str) -> KafkaWorld {
         let prefix = format!("sinks-{}-{name}-", std::process::id());
         let settings = KafkaSettings::plaintext(brokers, &prefix).unwrap();
-        KafkaWorld { settings: KafkaSettings { try_time: Duration::from_secs(20), ..settings } }
+        let settings = KafkaSettings { try_time: Duration::from_secs(20), ..settings };
+        KafkaWorld { settings, plain: brokers.to_owned() }
     }
 
     pub fn named(&self, topic: Topic) -> String {
@@ -158,7 +205,7 @@ impl KafkaWorld {
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
-        ClientConfig::new().set("bootstrap.servers", &self.settings.brokers).create().unwrap()
+        ClientConfig::new().set("bootstrap.servers", &self.plain).create().unwrap()
     }
 
     pub async fn make(&self, topic: &str, partitions: i32, config: &[(&str, &str)]) {
@@ -203,7 +250,7 @@ impl KafkaWorld {
 
     /// Everything in `topic`'s partitions, each to its present end, with the partition it lies in.
     pub async fn read_topic(&self, topic: Topic) -> Vec<(i32, Stored)> {
-        let (brokers, name) = (self.settings.brokers.clone(), self.named(topic));
+        let (brokers, name) = (self.plain.clone(), self.named(topic));
         tokio::task::spawn_blocking(move || read(&brokers, &name, topic)).await.unwrap()
     }
 }

@@ -1,5 +1,7 @@
-//! The Kafka sink on librdkafka [K1, K2, K3, K4]: two lanes, each a producer of its own, so that an alert never waits behind bulk.
+//! The Kafka sink [K1, K2, K3, K4]: two lanes, each a producer of its own, so that an alert never waits behind bulk. Alerts, and all
+//! questions to the cluster, go through librdkafka; bulk goes through a producer that is made for it.
 
+mod bulk;
 mod groups;
 mod producer;
 mod question;
@@ -22,6 +24,7 @@ use crate::limits::ASK_FOR_RETURN;
 use crate::record::Outgoing;
 use crate::record::Topic;
 use crate::sink::{Lane, Position, Sent, Sink, TopicReport, TopicState};
+use bulk::BulkProducer;
 pub use groups::ConsumerGroups;
 use groups::Groups;
 use producer::Producer;
@@ -35,7 +38,7 @@ const MEND_EVERY: Duration = Duration::from_secs(1);
 /// Both lanes, each with its own producer.
 pub struct KafkaSink {
     critical: Arc<Producer>,
-    bulk: Producer,
+    bulk: BulkProducer,
     mending: Arc<Mutex<Mending>>,
     /// Whether the cluster answers at all.
     presence: Question<()>,
@@ -55,18 +58,17 @@ impl KafkaSink {
     /// Builds the producers, which connect by themselves; `check` tells whether the brokers answer.
     ///
     /// # Errors
-    /// `Fatal` when librdkafka refuses a setting, such as a certificate file that is not there.
+    /// `Fatal` for a setting that cannot be used, such as a certificate file that is not there.
     pub fn connect(settings: &KafkaSettings) -> Result<KafkaSink, BackendError> {
-        let producer = |lane| {
-            Producer::new(lane, settings.producer(lane), &settings.topic_prefix, settings.try_time)
-                .map_err(BackendError::Fatal)
-        };
-        let critical = Arc::new(producer(Lane::Critical)?);
+        // First: what it says of a wrong setting is clearer than what librdkafka says.
+        let bulk = BulkProducer::new(settings).map_err(BackendError::Fatal)?;
+        let critical = Producer::new(settings.critical_producer(), &settings.topic_prefix, settings.try_time);
+        let critical = Arc::new(critical.map_err(BackendError::Fatal)?);
         Ok(KafkaSink {
             topics: Arc::new(Topics::new(settings, critical.clone())),
             groups: Groups::new(settings),
             critical,
-            bulk: producer(Lane::Bulk)?,
+            bulk,
             presence: Question::new(),
             mending: Arc::new(Mutex::new(Mending { from: Some(Instant::now()), problem: None })),
         })
@@ -106,11 +108,10 @@ impl KafkaSink {
 #[async_trait]
 impl Sink for KafkaSink {
     async fn send(&self, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
-        let producer = match lane {
-            Lane::Critical => &*self.critical,
-            Lane::Bulk => &self.bulk,
+        let answer = match lane {
+            Lane::Critical => self.critical.send(records).await,
+            Lane::Bulk => self.bulk.send(records).await,
         };
-        let answer = producer.send(records).await;
         if answer.topic_is_missing {
             self.mend_topics();
         }

@@ -1,4 +1,4 @@
-//! The producer of one lane, which every call of the lane shares: a call's records are handed to it and their delivery
+//! The producer of the CRITICAL lane, which every call of the lane shares: a call's records are handed to it and their delivery
 //! reports counted.
 //!
 //! No call ever ends what others have in flight. librdkafka itself gives a record up when a try's time is over, and reports
@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::error::Reason;
 use crate::limits::TRY_ENDS_LATE;
 use crate::record::Outgoing;
-use crate::sink::{Lane, Sent, Written, refusal};
+use crate::sink::{Sent, Written, refusal};
 
 /// Wait when the producer holds all it may: a fraction of the time in which it sends that much.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -41,7 +41,6 @@ const PURGE_AGAIN: Duration = Duration::from_millis(50);
 const PURGES: usize = 40;
 
 pub(super) struct Producer {
-    lane: Lane,
     config: ClientConfig,
     topic_prefix: String,
     try_time: Duration,
@@ -57,14 +56,9 @@ pub(super) struct Answer {
 
 impl Producer {
     /// `try_time`: what a call has before its records are given up; `config` gives each of them at least as much.
-    pub(super) fn new(
-        lane: Lane,
-        config: ClientConfig,
-        topic_prefix: &str,
-        try_time: Duration,
-    ) -> Result<Producer, String> {
-        let current = Mutex::new(Arc::new(Client::new(lane, &config)?));
-        Ok(Producer { lane, config, topic_prefix: topic_prefix.into(), try_time, current })
+    pub(super) fn new(config: ClientConfig, topic_prefix: &str, try_time: Duration) -> Result<Producer, String> {
+        let current = Mutex::new(Arc::new(Client::new(&config)?));
+        Ok(Producer { config, topic_prefix: topic_prefix.into(), try_time, current })
     }
 
     pub(super) async fn send(&self, records: &[Outgoing]) -> Answer {
@@ -152,7 +146,7 @@ impl Producer {
             current.retire();
         }
         if current.retired.load(Ordering::Acquire) {
-            *current = Arc::new(Client::new(self.lane, &self.config)?);
+            *current = Arc::new(Client::new(&self.config)?);
         }
         Ok(current.clone())
     }
@@ -226,21 +220,17 @@ struct Client {
     /// Held while a call's records are handed over: calls follow one another in the order in which they came. Between the turns of
     /// one, another's later readings of the same device would overtake.
     handing_over: tokio::sync::Mutex<()>,
-    /// Of one call no record of a partition is written when an earlier one is given up [K3].
-    keeps_order: bool,
 }
 
 impl Client {
-    fn new(lane: Lane, config: &ClientConfig) -> Result<Client, String> {
+    fn new(config: &ClientConfig) -> Result<Client, String> {
         let producer = ThreadedProducer::from_config_and_context(config, Reports::default()).map_err(|e| match e {
             // The text of this error holds the value, which may be a secret.
             KafkaError::ClientConfig(_, rule, name, _) => format!("Kafka client setting {name}: {rule}"),
             other => format!("no Kafka client: {other}"),
         })?;
         let (retired, handing_over) = (AtomicBool::new(false), tokio::sync::Mutex::new(()));
-        // Of a thread of alerts one is in a call at a time [E4].
-        let keeps_order = lane == Lane::Bulk;
-        Ok(Client { producer: Some(producer), retired, handing_over, keeps_order })
+        Ok(Client { producer: Some(producer), retired, handing_over })
     }
 
     fn producer(&self) -> &ThreadedProducer<Reports> {
@@ -289,14 +279,7 @@ impl Client {
         }
         drop(handing_over);
         call.settle();
-        let owed = deadline + OWED;
-        let mut is_finished = timeout_at(if self.keeps_order { deadline } else { owed }, call.finished()).await.is_ok();
-        while self.keeps_order && !is_finished && Instant::now() < owed {
-            // A partition's records end at once. By the client's own time-outs each ends at its own time, and the broker may come
-            // back between two of them. What is on its way when its connection breaks waits again, and is taken back then.
-            self.producer().purge(PurgeConfig::default().queue().non_blocking());
-            is_finished = timeout(PURGE_AGAIN, call.finished()).await.is_ok();
-        }
+        let is_finished = timeout_at(deadline + OWED, call.finished()).await.is_ok();
         if !is_finished {
             tracing::error!("the Kafka producer does not report its records: a new one takes over");
             self.retire();

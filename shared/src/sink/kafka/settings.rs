@@ -9,10 +9,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 
 use super::groups::ConsumerGroups;
-use super::producer::OWED;
-use crate::limits::{BULK_IN_FLIGHT_RECORDS, TRY};
+use crate::limits::TRY;
 use crate::settings::{BadSetting, variable};
-use crate::sink::Lane;
 
 /// Which brokers, and how they are spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +57,7 @@ pub struct Tls {
 
 /// Never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
+pub struct Password(pub(super) String);
 
 impl Password {
     /// A password that is never shown again.
@@ -180,8 +178,8 @@ impl KafkaSettings {
         config
     }
 
-    /// A lane's producer [K3, K4].
-    pub fn producer(&self, lane: Lane) -> ClientConfig {
+    /// The CRITICAL lane's producer [K3, K4].
+    pub fn critical_producer(&self) -> ClientConfig {
         let mut config = self.client();
         config
             .set("acks", "all")
@@ -195,24 +193,11 @@ impl KafkaSettings {
             // A missing topic is made by us, with its partitions, never by the broker with its own number [K2].
             .set("allow.auto.create.topics", "false")
             // A topic that is not there is told as such instead of as silence.
-            .set("topic.metadata.propagation.max.ms", "1000");
-        match lane {
-            Lane::Critical => config
-                // The client gives a record up by itself, so that no call ever has to end what others share.
-                .set("message.timeout.ms", milliseconds(self.try_time))
-                .set("linger.ms", "0")
-                .set("compression.codec", "none"),
-            Lane::Bulk => config
-                // The producer takes a call's records back together; the client would give up each at its own time [K3].
-                .set("message.timeout.ms", milliseconds(self.try_time + OWED))
-                .set("linger.ms", "5")
-                .set("compression.codec", "zstd")
-                .set("compression.level", "3")
-                // Below the smallest sensible max.message.bytes of a topic, so that a batch is never too large where its
-                // records alone are not.
-                .set("batch.size", "262144")
-                .set("queue.buffering.max.messages", BULK_IN_FLIGHT_RECORDS.to_string()),
-        };
+            .set("topic.metadata.propagation.max.ms", "1000")
+            // The client gives a record up by itself, so that no call ever has to end what others share.
+            .set("message.timeout.ms", self.try_time.as_millis().to_string())
+            .set("linger.ms", "0")
+            .set("compression.codec", "none");
         config
     }
 }
@@ -229,10 +214,6 @@ fn supported(security: &Security, name: &str, with_tls: bool) -> Result<(), BadS
     }
     let rule = format!("{name:?} needs a build with the feature kafka-tls (cargo build --features kafka-tls)");
     Err(BadSetting { name: "KAFKA_SECURITY".into(), rule })
-}
-
-fn milliseconds(time: Duration) -> String {
-    time.as_millis().to_string()
 }
 
 #[cfg(test)]
@@ -269,7 +250,7 @@ mod tests {
             ("KAFKA_CA_FILE", "/etc/ca.pem"),
         ])
         .unwrap();
-        let config = settings.producer(Lane::Critical);
+        let config = settings.critical_producer();
         assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
         assert_eq!(config.get("ssl.ca.location"), Some("/etc/ca.pem"));
         assert_eq!(config.get("sasl.password"), Some("hunter2"));
@@ -293,12 +274,5 @@ mod tests {
         let tls = [("KAFKA_BROKERS", "a:1"), ("KAFKA_SECURITY", "tls")];
         assert_eq!(parse(&tls).unwrap().client().get("ssl.ca.location"), Some("probe"));
         assert_eq!(parse(&tls[..1]).unwrap().client().get("ssl.ca.location"), None);
-    }
-
-    #[test]
-    fn k4_bulk_is_compressed_and_critical_is_not() {
-        let settings = KafkaSettings::plaintext("a:1", "").unwrap();
-        assert_eq!(settings.producer(Lane::Bulk).get("compression.codec"), Some("zstd"));
-        assert_eq!(settings.producer(Lane::Critical).get("compression.codec"), Some("none"));
     }
 }

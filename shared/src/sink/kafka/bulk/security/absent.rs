@@ -1,0 +1,35 @@
+//! A build without TLS: what cannot be made has no value.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::sink::kafka::bulk::connection::Connection;
+use crate::sink::kafka::settings::Password;
+
+const ABSENT: &str = "TLS and SASL need a build with the feature kafka-tls (cargo build --features kafka-tls)";
+
+pub(super) enum Encryption {}
+
+impl Encryption {
+    pub(super) fn new(_ca: Option<&Path>) -> Result<Encryption, String> {
+        Err(ABSENT.into())
+    }
+
+    pub(super) async fn over(&self, _stream: TcpStream, _host: &str) -> Result<TcpStream, String> {
+        match *self {}
+    }
+}
+
+pub(super) enum Login {}
+
+impl Login {
+    pub(super) fn new(_user: &str, _password: &Password) -> Result<Login, String> {
+        Err(ABSENT.into())
+    }
+
+    pub(super) async fn at(&self, _connection: &Connection) -> Result<Option<Duration>, String> {
+        match *self {}
+    }
+}

@@ -1,0 +1,320 @@
+//! What a batch looks like on the wire, and the partition's rules against a broker that keeps sequences as Kafka does, under faults.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError as Error;
+use kafka_protocol::records::RecordBatchDecoder;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::time::Instant;
+
+use super::batch::{self, BATCH_BYTES, Bodies, Sequence};
+use super::partition::{Batch, Call, Fate, Part, Partition, Then};
+use crate::limits::TRY;
+use crate::record::Outgoing;
+use crate::sink::conformance::record;
+
+const START: Sequence = Sequence { producer: 7, epoch: 3, first: 40 };
+
+#[test]
+fn k5_a_batch_is_read_as_it_was_written() {
+    let records: Vec<Outgoing> = (0..300)
+        .map(|n| {
+            let mut record = record("wire", n);
+            record.value = format!("{{\"n\":{n},\"text\":\"{}\"}}", "é".repeat(n)).into();
+            // Not in the order of their times.
+            record.ingested_at += Duration::from_millis(1_000 * (n as u64 % 7));
+            record
+        })
+        .collect();
+    let mut parts = [Bodies::default(), Bodies::default()];
+    for (n, record) in records.iter().enumerate() {
+        parts[usize::from(n >= 100)].add(record);
+    }
+    let mut bytes = batch::encode(parts.iter(), START).unwrap();
+    let unzip = |packed: &mut Bytes, _| Ok(Bytes::from(zstd::stream::decode_all(&packed[..])?));
+    let read = RecordBatchDecoder::decode_with_custom_compression(&mut bytes, Some(unzip)).unwrap();
+    assert_eq!(read.records.len(), records.len());
+    for (n, (read, written)) in read.records.iter().zip(&records).enumerate() {
+        assert_eq!(read.key.as_deref(), Some(written.key.as_bytes()));
+        assert_eq!(read.value.as_deref(), Some(&written.value[..]));
+        assert_eq!(read.timestamp, written.ingested_at.as_millisecond());
+        assert_eq!((read.offset, read.sequence), (n as i64, START.first + n as i32));
+        assert_eq!((read.producer_id, read.producer_epoch), (START.producer, START.epoch));
+        let headers: Vec<(&str, String)> = read
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), String::from_utf8(value.clone().unwrap().to_vec()).unwrap()))
+            .collect();
+        assert_eq!(headers, written.headers());
+    }
+}
+
+#[test]
+fn sequences_begin_again_behind_the_largest() {
+    let last = Sequence { first: i32::MAX - 1, ..START };
+    assert_eq!(last.after(1).first, i32::MAX);
+    assert_eq!(last.after(2).first, 0);
+    assert_eq!(last.after(5).first, 3);
+    assert_eq!(START.next_epoch(), Some(Sequence { epoch: 4, first: 0, ..START }));
+    assert_eq!(Sequence { epoch: i16::MAX, ..START }.next_epoch(), None);
+}
+
+type Reports = UnboundedReceiver<(Vec<usize>, Fate)>;
+
+/// A call of so many records for one partition, and where its reports arrive.
+fn call(records: usize, deadline: Instant) -> (Vec<Part>, Reports) {
+    let (reports, reported) = mpsc::unbounded_channel();
+    let call = Arc::new(Call { deadline, try_time: TRY, reports });
+    let parts = (0..records).map(|n| {
+        let mut part = Part::new(call.clone());
+        part.bodies.add(&record("call", n));
+        part.indexes.push(n);
+        part
+    });
+    (parts.collect(), reported)
+}
+
+#[test]
+fn what_waits_goes_out_together_as_far_as_a_batch_reaches() {
+    let now = Instant::now();
+    let mut partition = Partition::new(now);
+    let (parts, _reports) = call(2_000, now + TRY);
+    let all: usize = parts.iter().map(|part| part.bodies.size()).sum();
+    parts.into_iter().for_each(|part| partition.add(part));
+    let (mut taken, mut requests, mut next) = (0, 0, 0);
+    while partition.is_ready(now) {
+        requests += 1;
+        let batch = partition.take(requests, 7).unwrap();
+        assert!(!partition.is_ready(now), "two batches are in flight");
+        let size: usize = batch.parts.iter().map(|part| part.bodies.size()).sum();
+        assert!(size <= BATCH_BYTES);
+        assert_eq!(batch.sequence.first, next);
+        next += batch.parts.len() as i32;
+        taken += size;
+        assert_eq!(partition.answered(requests, 0, Ok(Ok(0)), now), Then::Nothing);
+    }
+    assert_eq!((taken, partition.is_idle()), (all, true));
+    assert_eq!(requests as usize, all.div_ceil(BATCH_BYTES));
+}
+
+/// K1: the broker refuses a batch of which one record is too large.
+#[test]
+fn k1_a_record_that_is_refused_is_refused_alone_and_in_its_place() {
+    const LARGE: i32 = 3;
+    let now = Instant::now();
+    let mut partition = Partition::new(now);
+    let (parts, mut reports) = call(6, now + TRY);
+    parts.into_iter().for_each(|part| partition.add(part));
+    let (mut request, mut offset) = (0, 100);
+    while partition.is_ready(now) {
+        request += 1;
+        let batch = partition.take(request, 7).unwrap();
+        let holds_large = batch.parts.iter().any(|part| part.indexes.contains(&(LARGE as usize)));
+        let answer = if holds_large { Err(Error::MessageTooLarge) } else { Ok(offset) };
+        offset += answer.map_or(0, |_| batch.parts.len() as i64);
+        partition.answered(request, 0, Ok(answer), now);
+    }
+    for n in 0..6 {
+        let (indexes, fate) = reports.try_recv().unwrap();
+        assert_eq!(indexes, [n]);
+        match (n as i32, fate) {
+            (LARGE, Fate::Refused(..)) => {}
+            (n, Fate::Written { first, .. }) => assert_eq!(first, 100 + i64::from(n - i32::from(n > LARGE))),
+            (n, fate) => panic!("{n}: {fate:?}"),
+        }
+    }
+    assert!(partition.is_idle());
+}
+
+/// K3: what waits behind a batch that is given up is given up with it, if it is of the same call.
+#[test]
+fn k3_a_call_is_given_up_from_its_first_failure_on_and_others_go_on() {
+    let now = Instant::now();
+    let mut partition = Partition::new(now);
+    let (parts, mut reports) = call(1_000, now + TRY);
+    let (others, mut of_others) = call(1, now + TRY);
+    parts.into_iter().chain(others).for_each(|part| partition.add(part));
+    let first = partition.take(1, 7).unwrap().parts.len();
+    assert!(first < 1_000);
+    partition.answered(1, 0, Ok(Err(Error::TopicAuthorizationFailed)), now);
+    let mut given_up: Vec<usize> = Vec::new();
+    while let Ok((indexes, Fate::Retry(problem))) = reports.try_recv() {
+        assert!(problem.text.contains("uthoriz"), "{}", problem.text);
+        given_up.extend(indexes);
+    }
+    given_up.sort_unstable();
+    assert_eq!(given_up, (0..1_000).collect::<Vec<_>>());
+    assert_eq!(partition.take(2, 7).unwrap().parts.len(), 1);
+    partition.answered(2, 0, Ok(Ok(5)), now);
+    assert!(matches!(of_others.try_recv(), Ok((_, Fate::Written { first: 5, .. }))));
+}
+
+/// A partition's leader: what it keeps of producers, and the log.
+#[derive(Default)]
+struct Leader {
+    log: Vec<Kept>,
+    /// Each one's epoch, and where its batches stand: first sequence, count, offset.
+    producers: BTreeMap<i64, (i16, Vec<Appended>)>,
+}
+
+type Appended = (i32, i32, i64);
+
+/// A sender's record, by its number.
+type Kept = (usize, usize);
+
+impl Leader {
+    fn append(&mut self, batch: &Batch, what: &[Kept]) -> Result<i64, Error> {
+        let (first, count) = (batch.sequence.first, what.len() as i32);
+        let (epoch, recent) =
+            self.producers.entry(batch.sequence.producer).or_insert_with(|| (batch.sequence.epoch, Vec::new()));
+        if batch.sequence.epoch < *epoch {
+            return Err(Error::InvalidProducerEpoch);
+        }
+        if batch.sequence.epoch > *epoch {
+            if first != 0 {
+                return Err(Error::OutOfOrderSequenceNumber);
+            }
+            (*epoch, *recent) = (batch.sequence.epoch, Vec::new());
+        }
+        if let Some((_, _, offset)) = recent.iter().rev().take(5).find(|(f, c, _)| (*f, *c) == (first, count)) {
+            return Ok(*offset);
+        }
+        if recent.last().is_some_and(|(f, c, _)| f + c != first) {
+            return Err(Error::OutOfOrderSequenceNumber);
+        }
+        let offset = self.log.len() as i64;
+        recent.push((first, count, offset));
+        self.log.extend(what);
+        Ok(offset)
+    }
+}
+
+/// Someone who sends records in order, a call at a time, and sends again what was not acknowledged.
+struct Sender {
+    acked: usize,
+    of: usize,
+    under_way: Option<(usize, Vec<Option<bool>>, Reports)>,
+}
+
+/// K3, K6, Q1: several senders, one partition; requests and answers are lost, come late and out of order, leaders answer with
+/// errors, and time runs out in the middle. What is acknowledged lies where it is said, and nothing that came before
+/// an acknowledged record is appended behind it.
+#[test]
+fn k3_no_fault_brings_an_earlier_record_behind_an_acknowledged_one() {
+    for seed in 0..2_000 {
+        run(seed);
+    }
+}
+
+fn run(seed: u64) {
+    const RECORDS: usize = 40;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let faults: u32 = rng.random_range(0..30);
+    let mut now = Instant::now();
+    let (mut leader, mut partition) = (Leader::default(), Partition::new(now));
+    let mut senders: Vec<Sender> = (0..3).map(|_| Sender { acked: 0, of: RECORDS, under_way: None }).collect();
+    let mut calls: Vec<(*const Call, usize, usize)> = Vec::new();
+    // Requests that the leader has not seen yet, and answers that have not arrived.
+    let mut wire: Vec<(u64, Batch, Vec<Kept>)> = Vec::new();
+    let mut waiting: Option<u64> = None;
+    let mut answer: Option<Result<i64, Error>> = None;
+    let (mut requests, mut producer, mut steps) = (0, 1, 0);
+    while senders.iter().any(|sender| sender.acked < sender.of) {
+        steps += 1;
+        assert!(steps < 200_000, "seed {seed}: no progress");
+        let is_calm = steps > 20_000;
+        let fault = |rng: &mut StdRng, weight: u32| !is_calm && rng.random_range(0..100) < faults * weight / 4;
+        now += Duration::from_millis(rng.random_range(0..40));
+        if fault(&mut rng, 1) {
+            now += Duration::from_millis(rng.random_range(0..3_000));
+        }
+        partition.expire(now, None);
+        for (who, sender) in senders.iter_mut().enumerate() {
+            if sender.under_way.is_none() && sender.acked < sender.of && rng.random_bool(0.5) {
+                let count = rng.random_range(1..=(sender.of - sender.acked).min(9));
+                let (parts, reports) = call(count, now + TRY);
+                calls.push((Arc::as_ptr(&parts[0].call), who, sender.acked));
+                parts.into_iter().for_each(|part| partition.add(part));
+                sender.under_way = Some((sender.acked, vec![None; count], reports));
+            }
+        }
+        if waiting.is_none() && partition.is_ready(now) {
+            requests += 1;
+            let batch = partition.take(requests, producer).unwrap();
+            let what = batch.parts.iter().map(|part| {
+                // The newest call at this address: an older one has ended.
+                let (_, who, from) = calls.iter().rev().find(|(call, ..)| *call == Arc::as_ptr(&part.call)).unwrap();
+                (*who, from + part.indexes[0])
+            });
+            wire.push((requests, batch.clone(), what.collect()));
+            waiting = Some(requests);
+        }
+        // The leader takes a request, perhaps one whose sender has given up; some never arrive.
+        if !wire.is_empty() && rng.random_bool(0.6) {
+            let (request, batch, what) = wire.swap_remove(rng.random_range(0..wire.len()));
+            if !fault(&mut rng, 2) {
+                let refused = [Error::NotLeaderOrFollower, Error::NotEnoughReplicas, Error::OutOfOrderSequenceNumber];
+                let outcome = match fault(&mut rng, 2) {
+                    true => Err(refused[rng.random_range(0..3)]),
+                    false => leader.append(&batch, &what),
+                };
+                if waiting == Some(request) {
+                    answer = Some(outcome);
+                }
+            }
+        }
+        if let Some(request) = waiting {
+            let arrives = match answer {
+                Some(outcome) if !fault(&mut rng, 2) => rng.random_bool(0.7).then_some(Ok(outcome)),
+                // The connection broke, or nobody answers.
+                _ => (rng.random_bool(0.2)).then(|| Err("gone".to_owned())),
+            };
+            if let Some(arrived) = arrives {
+                (waiting, answer) = (None, None);
+                if partition.answered(request, 0, arrived, now) == Then::NewProducer {
+                    producer += 1;
+                }
+            }
+        }
+        for (who, sender) in senders.iter_mut().enumerate() {
+            let Some((from, outcomes, reports)) = &mut sender.under_way else { continue };
+            while let Ok((indexes, fate)) = reports.try_recv() {
+                let is_acked = match fate {
+                    Fate::Written { first, .. } => {
+                        assert_eq!(
+                            leader.log[first as usize],
+                            (who, *from + indexes[0]),
+                            "seed {seed}: not where it was said"
+                        );
+                        true
+                    }
+                    Fate::Retry(_) => false,
+                    Fate::Refused(reason, text) => panic!("seed {seed}: {reason:?} {text}"),
+                };
+                outcomes[indexes[0]] = Some(is_acked);
+            }
+            if outcomes.iter().all(Option::is_some) {
+                let acked = outcomes.iter().take_while(|outcome| **outcome == Some(true)).count();
+                assert!(!outcomes[acked..].contains(&Some(true)), "seed {seed}: acknowledged behind one given up");
+                sender.acked += acked;
+                sender.under_way = None;
+            }
+        }
+    }
+    // What senders have given up may still arrive.
+    for (_, batch, what) in wire {
+        let _ = leader.append(&batch, &what);
+    }
+    for who in 0..senders.len() {
+        let of = |n| leader.log.iter().enumerate().filter(move |(_, kept)| **kept == (who, n)).map(|(at, _)| at);
+        let firsts: Vec<_> = (0..RECORDS).map(|n| of(n).min()).collect();
+        let lasts: Vec<_> = (0..RECORDS).map(|n| of(n).max()).collect();
+        assert!(firsts[0].is_some() && firsts.is_sorted(), "seed {seed}: sender {who}: {firsts:?}");
+        assert!(lasts.is_sorted(), "seed {seed}: sender {who}: an old one at the end: {lasts:?}");
+    }
+}

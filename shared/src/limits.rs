@@ -208,6 +208,16 @@ pub const BATCH_RECORDS: usize = 1_000;
 /// A source slower than this three times in a row opens its breaker [S10]; also the request timeout.
 pub const SLOW_RESPONSE: Duration = Duration::from_secs(10);
 
+/// Rows of a layer that are asked for at once [M2]; shapes have many points.
+pub const LAYER_PAGE: u64 = 500;
+/// Pages of one poll of a layer: 50,000 rows, or a service that never says that it has ended.
+pub const LAYER_PAGES: u64 = 100;
+/// A layer that says that it has not changed is read all the same when it was read this long ago: what it says of itself comes
+/// from a cache, for up to an hour.
+pub const LAYER_REREAD: Duration = Duration::from_secs(10 * 60);
+/// Bytes of what a layer's stream keeps of the rows for its next poll, of which a store's item holds more than twice as many.
+pub const LAYER_MEMORY_BYTES: usize = 160 * 1024;
+
 /// Contents of one key that are known: a source that goes back to one of them says nothing new [S12].
 pub const CONTENTS_KNOWN: usize = 4;
 /// A turn of the seen-set that is not given back ends by then: its holder died. A judgement and its commit take milliseconds.

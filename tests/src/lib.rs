@@ -1,6 +1,7 @@
 //! What the tests share: where the program, the samples and the real services are, and how a test says that it was skipped.
 //! No test logic and no client of the system lives here.
 
+pub mod arcgis;
 pub mod bodies;
 pub mod chaos;
 pub mod disk;

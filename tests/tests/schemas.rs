@@ -22,7 +22,9 @@ use streammanager::record::Topic;
 use streammanager::record::{Envelope, SourceId, Stream, StreamId, TenantId, WhenFull, value};
 use streammanager::schemas;
 use streammanager::settings::Settings;
-use streammanager::sources::{self, calfire, firms, fpa_fod, noaa_forecast, noaa_observations, wfigs};
+use streammanager::sources::{
+    self, calfire, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, wfigs, zones,
+};
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
 use streammanager_tests::published::{self, validator};
@@ -115,6 +117,15 @@ const CALFIRE: &str =
 const WFIGS: &str = r#"{"features": [{"type": "Feature", "properties": {"poly_IRWINID": "{A}", "poly_CreateDate": 1735776672000,
     "poly_MapMethod": "GPS", "attr_GACC": "OSCC"}, "geometry": {"type": "Polygon", "coordinates": [[[-122, 40], [-121, 40], [-121, 41]]]}}]}"#;
 
+const ZONES: &str = r#"{"features": [{"attributes": {"ZONE_ID": "US-CA-XZZ-E001", "COUNTY": "Testland", "STATUS": "Evacuation Order",
+    "EditDate": 1755151200000, "EXTRA": 1}, "geometry": {"rings": [[[-122, 40], [-122, 41], [-121, 41], [-122, 40]]]}}]}"#;
+
+const FIRIS: &str = r#"{"features": [{"attributes": {"mission": "CA-TST-SAMPLE-N57B", "poly_DateCurrent": 1755151200000},
+    "geometry": {"paths": [[[-122, 40], [-122, 41]]]}}]}"#;
+
+const OUTAGES: &str = r#"{"features": [{"attributes": {"UtilityCompany": "TEST", "IncidentId": "T1", "StartDate": 1755151200000,
+    "ImpactedCustomers": 41}, "geometry": {"x": -120.0, "y": 38.0}}]}"#;
+
 const FPA_FOD: &str =
     "FOD_ID,DISCOVERY_DATE,DISCOVERY_TIME,LATITUDE,LONGITUDE,FIRE_SIZE\n7,2449773.5,945,36.5,-118.7,NA\n";
 
@@ -133,6 +144,9 @@ fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
         forecasts().iter().flat_map(|body| values(noaa_forecast::FORMAT, "noaa_forecast", body)).collect(),
         values(calfire::FORMAT, "calfire_incidents", CALFIRE),
         values(wfigs::FORMAT, "wfigs_perimeters", WFIGS),
+        values(zones::FORMAT, "evacuation_zones", ZONES),
+        values(firis::FORMAT, "firis_perimeters", FIRIS),
+        values(outages::FORMAT, "power_outages", OUTAGES),
         values(fpa_fod::FORMAT, "historical_fpa_fod", FPA_FOD),
         values(firms::FORMAT, "historical_firms", FIRMS),
     ]
@@ -177,8 +191,10 @@ fn k5_real_records_validate_and_broken_ones_do_not() {
         [
             "wildfire-alert-drills",
             "wildfire-critical-alerts",
+            "wildfire-evacuation-zones",
             "wildfire-historical",
             "wildfire-incidents",
+            "wildfire-infrastructure",
             "wildfire-iot-sensors",
             "wildfire-nasa-firms",
             "wildfire-weather"

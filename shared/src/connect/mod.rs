@@ -1,5 +1,6 @@
 //! Connectors: pure state machines that say what to fetch next and what a response means. No I/O, no clock of their own.
 
+pub mod arcgis;
 pub(crate) mod feed;
 pub(crate) mod politeness;
 
@@ -64,4 +65,18 @@ pub trait Connector: Send + Sync {
     /// # Errors
     /// When the body as a whole turns out to be no data.
     fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject>;
+
+    /// A poll whose answers are judged together; `None` where each is judged alone, by `absorb`.
+    fn walk<'a>(&'a self, _cursor: &Cursor, _now: Timestamp) -> Option<Box<dyn Walk + 'a>> {
+        None
+    }
+}
+
+/// One poll whose answers are judged together, as a pure state machine. It ends with what it fetched, or with the first error.
+pub trait Walk: Send {
+    /// What is asked now.
+    fn next(&self) -> Request;
+
+    /// Judges an answer; `None`: there is more to ask.
+    fn absorb(&mut self, response: Response, now: Timestamp) -> Result<Option<Fetched>, SourceError>;
 }

@@ -12,18 +12,18 @@ pub(crate) type Polygon = Vec<Vec<Position>>;
 #[derive(Debug, Default)]
 pub(crate) struct Shape {
     pub(crate) geometry: Option<Geometry>,
-    /// A point itself, or the centre of the largest polygon.
+    /// A point itself, the centre of the largest polygon, or a point of the line with the most of them.
     pub(crate) position: Option<Position>,
 }
 
 /// A feature's geometry with its points, rings and their turning as they were sent. Heights are left out, an open ring is
 /// closed, and what cannot be read or published falls away: each with a note on `geometry`. Null is no geometry, without one.
 pub(crate) fn read(sent: &Value, quality: &mut Vec<Quality>) -> Shape {
-    let mut read = Reader { polygons: Vec::new(), points: Vec::new(), quality, heights: false };
+    let mut read = Reader { polygons: Vec::new(), lines: Vec::new(), points: Vec::new(), quality, heights: false };
     if !sent.is_null() {
         read.geometry(sent, 0);
     }
-    let Reader { polygons, points, quality, heights } = read;
+    let Reader { polygons, lines, points, quality, heights } = read;
     let mut note =
         |problem: &str| quality.push(Quality { field: "geometry".into(), problem: problem.into(), raw: None });
     if heights {
@@ -33,7 +33,17 @@ pub(crate) fn read(sent: &Value, quality: &mut Vec<Quality>) -> Shape {
         if !points.is_empty() {
             note("has points beside polygons: the points are left out");
         }
+        if !lines.is_empty() {
+            note("has lines beside polygons: the lines are left out");
+        }
         return Shape { geometry: Some(Geometry::GeoJson(geojson_of(&polygons))), position: Some(position) };
+    }
+    if let Some(longest) = lines.iter().max_by_key(|line| line.len()) {
+        if !points.is_empty() {
+            note("has points beside lines: the points are left out");
+        }
+        let position = Some(longest[longest.len() / 2]);
+        return Shape { geometry: Some(Geometry::GeoJson(lines_as_geojson(&lines))), position };
     }
     if points.len() > 1 {
         note("has several points: the first one stands for them");
@@ -44,6 +54,7 @@ pub(crate) fn read(sent: &Value, quality: &mut Vec<Quality>) -> Shape {
 
 struct Reader<'q> {
     polygons: Vec<Polygon>,
+    lines: Vec<Vec<Position>>,
     points: Vec<Position>,
     quality: &'q mut Vec<Quality>,
     heights: bool,
@@ -59,6 +70,8 @@ impl Reader<'_> {
         match sent["type"].as_str() {
             Some("Polygon") => self.polygon(&sent["coordinates"]),
             Some("MultiPolygon") => list("coordinates").iter().for_each(|polygon| self.polygon(polygon)),
+            Some("LineString") => self.line(&sent["coordinates"]),
+            Some("MultiLineString") => list("coordinates").iter().for_each(|line| self.line(line)),
             Some("Point") => self.point(&sent["coordinates"]),
             Some("MultiPoint") => list("coordinates").iter().for_each(|point| self.point(point)),
             // RFC 7946 has no collections of collections.
@@ -73,6 +86,15 @@ impl Reader<'_> {
         match self.position(sent) {
             Ok(position) => self.points.push(position),
             Err(problem) => self.note(&problem, &sent.to_string()),
+        }
+    }
+
+    fn line(&mut self, sent: &Value) {
+        let points = sent.as_array().map_or(&[][..], Vec::as_slice);
+        match points.iter().map(|point| self.position(point)).collect::<Result<Vec<_>, _>>() {
+            Ok(line) if line.len() > 1 => self.lines.push(line),
+            Ok(line) => self.note(&format!("a line has {} points", line.len()), &sent.to_string()),
+            Err(problem) => self.note(&format!("a line cannot be read: {problem}"), &sent.to_string()),
         }
     }
 
@@ -134,6 +156,17 @@ pub(crate) fn geojson_of(polygons: &[Polygon]) -> String {
     match polygons {
         [one] => json!({"type": "Polygon", "coordinates": coordinates(one)}),
         many => json!({"type": "MultiPolygon", "coordinates": many.iter().map(coordinates).collect::<Value>()}),
+    }
+    .to_string()
+}
+
+/// One line, or several.
+fn lines_as_geojson(lines: &[Vec<Position>]) -> String {
+    let coordinates =
+        |line: &Vec<Position>| -> Value { line.iter().map(|at| json!([at.longitude(), at.latitude()])).collect() };
+    match lines {
+        [one] => json!({"type": "LineString", "coordinates": coordinates(one)}),
+        many => json!({"type": "MultiLineString", "coordinates": many.iter().map(coordinates).collect::<Value>()}),
     }
     .to_string()
 }

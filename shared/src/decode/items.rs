@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{json, short};
+use super::{esri, json, short};
 use crate::error::{Reason, Reject};
 use crate::limits::{RESPONSE_BYTES, UNREAD_NAMED};
 use crate::record::Quality;
@@ -61,7 +61,7 @@ impl<'a> Document<'a> {
     }
 
     /// A member beside the items; null where there is none.
-    fn head(&self, name: &str) -> Value {
+    pub(crate) fn head(&self, name: &str) -> Value {
         self.head.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
     }
 
@@ -71,6 +71,11 @@ impl<'a> Document<'a> {
     /// `not_data` for a `crs` of another kind, which no feature could be read under.
     pub(crate) fn in_degrees(self) -> Result<Document<'a>, Reject> {
         let crs = self.head("crs");
+        if let Some(wkid) = esri::wkid(&self.head("spatialReference")).filter(|wkid| !esri::DEGREES.contains(wkid)) {
+            let detail =
+                format!("its coordinates are in the spatial reference {wkid}, not in degrees: ask with outSR=4326");
+            return Err(Reject::new(Reason::NotData, detail));
+        }
         match crs["properties"]["name"].as_str() {
             Some(name) if !["CRS84", "4326", "4269"].iter().any(|known| name.ends_with(known)) => {
                 let detail =
@@ -91,10 +96,10 @@ impl Iterator for Document<'_> {
     }
 }
 
-/// One item, read: a GeoJSON feature, or an object whose members are its values.
+/// One item, read: a feature of GeoJSON or of ArcGIS's own form, or an object whose members are its values.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// A feature's properties, or all members.
+    /// A feature's properties or attributes, or all members.
     pub(crate) values: Map<String, Value>,
     /// Null without one.
     pub(crate) geometry: Value,
@@ -113,8 +118,7 @@ impl Item {
         let is_feature =
             members.get("type").is_some_and(|kind| kind == "Feature") || members.contains_key("properties");
         if !is_feature && members.get("attributes").is_some_and(Value::is_object) {
-            let detail = "a feature in ArcGIS's own form, which is not read here: ask for it with f=geojson";
-            return Err(Reject::new(Reason::BadJson, detail));
+            return Ok(Item::of_arcgis(members));
         }
         if !is_feature {
             return Ok(Item { values: members, geometry: Value::Null, quality: Vec::new() });
@@ -130,14 +134,30 @@ impl Item {
                 return Err(Reject::new(Reason::BadJson, detail));
             }
         };
-        let unknown = members.iter().take(UNREAD_NAMED);
-        let quality = unknown
-            .map(|(name, value)| {
-                Quality::new(&short(name), "this member of a feature is not understood", &value.to_string())
-            })
-            .collect();
-        Ok(Item { values, geometry, quality })
+        Ok(Item { values, geometry, quality: unknown(&members) })
     }
+
+    /// A feature as `f=json` gives it.
+    fn of_arcgis(mut members: Map<String, Value>) -> Item {
+        let mut take = |name: &str| members.remove(name).unwrap_or_default();
+        let [attributes, sent] = ["attributes", "geometry"].map(&mut take);
+        let mut quality = unknown(&members);
+        let geometry = esri::geojson(&sent).unwrap_or_else(|problem| {
+            quality.push(Quality::new("geometry", &problem, &sent.to_string()));
+            Value::Null
+        });
+        let values = if let Value::Object(values) = attributes { values } else { Map::new() };
+        Item { values, geometry, quality }
+    }
+}
+
+/// What a feature has beside its known members.
+fn unknown(members: &Map<String, Value>) -> Vec<Quality> {
+    let unknown = members.iter().take(UNREAD_NAMED);
+    let note = |(name, value): (&String, &Value)| {
+        Quality::new(&short(name), "this member of a feature is not understood", &value.to_string())
+    };
+    unknown.map(note).collect()
 }
 
 /// The members of an object, each with its own bytes.

@@ -4,6 +4,7 @@
 
 pub(crate) mod alert;
 pub mod encoding;
+pub(crate) mod esri;
 pub mod form;
 pub mod sensor;
 

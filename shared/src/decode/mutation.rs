@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Context, Format};
 use crate::error::Reject;
 use crate::record::{Draft, Geometry, SourceId};
-use crate::sources::{calfire, firms, fpa_fod, noaa_forecast, noaa_observations, wfigs};
+use crate::sources::{calfire, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, wfigs, zones};
 use crate::time::Timestamp;
 
 const MUTATIONS: usize = 20_000;
@@ -275,6 +275,25 @@ fn a6_perimeters_never_panic() {
         )),
     ];
     survives(wfigs::FORMAT, "wfigs_perimeters", 7, &bodies);
+}
+
+#[test]
+fn a6_layers_never_panic() {
+    let ring = "[[-120.1, 38.1], [-120.1, 39.2], [-119.3, 39.4], [-120.1, 38.1]]";
+    let hole = "[[-120, 38.5], [-119.9, 38.6], [-120, 38.6], [-120, 38.5]]";
+    let rows = |attributes: &str, geometry: &str| {
+        format!(
+            r#"{{"spatialReference": {{"wkid": 4326}}, "features": [{{"attributes": {{"OBJECTID": 1, {attributes}}}, "geometry": {geometry}}}]}}"#
+        )
+    };
+    let zone = r#""COUNTY": "T", "ZONE_ID": "E1", "STATUS": "Evacuation Order", "EditDate": -5000, "PUBLIC_INFO": "<b>go</b>""#;
+    let flight = r#""mission": "CA-TST", "type": "Heat", "poly_DateCurrent": -5000, "area_acres": 1.5"#;
+    let outage = r#""UtilityCompany": "T", "IncidentId": "T1", "ImpactedCustomers": 41, "StartDate": -5000"#;
+    survives(zones::FORMAT, "evacuation_zones", 9, &[rows(zone, &format!(r#"{{"rings": [{ring}, {hole}]}}"#))]);
+    let paths = rows(flight, &format!(r#"{{"paths": [{ring}]}}"#));
+    let points = rows(flight, r#"{"points": [[-120, 38]]}"#);
+    survives(firis::FORMAT, "firis_perimeters", 10, &[paths, points]);
+    survives(outages::FORMAT, "power_outages", 11, &[rows(outage, r#"{"x": -120.5, "y": 38.5}"#)]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Faults for tests: an implementation of a seam wrapped so that its calls fail as told, by script or by seed. What a
 //! failing call of each seam looks like stands in the file named after it.
 
+pub mod arcgis;
 mod blobs;
 mod queue;
 pub mod sink;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::breaker::{BreakerState, Policy};
-use crate::connect::{Connector, Cursor, Fetched, SourceError};
+use crate::connect::{Connector, Cursor, Fetched, SourceError, Walk};
 use crate::decode::Context;
 use crate::error::BackendError;
 use crate::ingest::dedup::Seen;
@@ -21,6 +21,7 @@ use crate::schedule::streams::{self, PollState, Registered};
 use crate::schedule::ticks::{Tick, latest_start};
 use crate::sources::{Service, route};
 use crate::time::{Timestamp, rfc3339};
+use crate::upstream::{Request, Response};
 
 /// A poll's lease: longer than a request and its ingest take.
 const LEASE: Duration = Duration::from_secs(60);
@@ -223,7 +224,16 @@ enum End {
     Backend(BackendError),
 }
 
-/// One request, and its answer's rows the whole way into the queues.
+impl From<SourceError> for End {
+    fn from(e: SourceError) -> End {
+        match e {
+            SourceError::Busy { until, said } => End::Busy { until, said },
+            SourceError::Failed(said) | SourceError::Refused(said) => End::Failed(said),
+        }
+    }
+}
+
+/// One request or one walk, and its answer's rows the whole way into the queues.
 async fn step(
     app: &App,
     stream: &Stream,
@@ -233,15 +243,14 @@ async fn step(
     seen: &mut Seen,
     round: &mut Round,
 ) -> Result<Fetched, End> {
-    let response = match host::ask(app, service, &connector.next(cursor)).await.map_err(End::Backend)? {
-        Asked::Answered(answer) => answer.map_err(|e| End::Failed(e.to_string()))?,
-        Asked::Wait(until) => return Err(End::Wait(until)),
+    let mut fetched = match connector.walk(cursor, app.clock.now()) {
+        Some(walk) => walked(app, service, walk, round.began).await?,
+        None => {
+            let response = answer(app, service, &connector.next(cursor)).await?;
+            connector.absorb(cursor, response, app.clock.now())?
+        }
     };
     let now = app.clock.now();
-    let mut fetched = connector.absorb(cursor, response, now).map_err(|e| match e {
-        SourceError::Busy { until, said } => End::Busy { until, said },
-        SourceError::Failed(said) | SourceError::Refused(said) => End::Failed(said),
-    })?;
     round.answers += 1;
     round.refused += usize::from(fetched.problem.is_some() && fetched.body.is_none());
     round.problems.extend(fetched.problem.take());
@@ -255,6 +264,24 @@ async fn step(
         })?;
     }
     Ok(fetched)
+}
+
+async fn answer(app: &App, service: &Service, request: &Request) -> Result<Response, End> {
+    match host::ask(app, service, request).await.map_err(End::Backend)? {
+        Asked::Answered(answer) => answer.map_err(|e| End::Failed(e.to_string())),
+        Asked::Wait(until) => Err(End::Wait(until)),
+    }
+}
+
+/// Asks until the walk has all that it wants.
+async fn walked(app: &App, service: &Service, mut walk: Box<dyn Walk + '_>, began: Instant) -> Result<Fetched, End> {
+    while began.elapsed() < ROUND {
+        let response = answer(app, service, &walk.next()).await?;
+        if let Some(fetched) = walk.absorb(response, app.clock.now())? {
+            return Ok(fetched);
+        }
+    }
+    Err(End::Failed(format!("its answers did not end within {} s", ROUND.as_secs())))
 }
 
 /// Our own trouble makes the source wait.

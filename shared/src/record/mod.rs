@@ -205,11 +205,13 @@ pub struct Draft {
     pub event: EventId,
     /// Tells a revised record from a repeated one: a hash of what is published.
     pub content: u32,
+    /// The seen-set knows it by its key alone, not by the hour of observation.
+    pub(crate) lasting: bool,
 }
 
 impl Draft {
-    pub(crate) fn new(read: Observation, event: EventId, content: u32) -> Draft {
-        Draft { read, event, content }
+    pub(crate) fn new(read: Observation, event: EventId, content: u32, lasting: bool) -> Draft {
+        Draft { read, event, content, lasting }
     }
 
     /// A reject of this draft, with what it was read from and who pushed it.

@@ -19,6 +19,8 @@ pub(crate) fn geometry(_: &mut SchemaGenerator) -> Schema {
             { "type": "number", "minimum": -90, "maximum": 90 }
         ]
     });
+    let line = json_schema!({ "type": "array", "minItems": 2, "items": position.clone() });
+    let lines = json_schema!({ "type": "array", "minItems": 1, "items": line.clone() });
     let polygon = json_schema!({
         "type": "array", "minItems": 1, "items": { "type": "array", "minItems": 4, "items": position.clone() }
     });
@@ -32,6 +34,8 @@ pub(crate) fn geometry(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "oneOf": [
         { "type": "null" },
         shape("Point", position),
+        shape("LineString", line),
+        shape("MultiLineString", lines),
         shape("Polygon", polygon),
         shape("MultiPolygon", polygons)
     ] })

@@ -58,6 +58,18 @@ impl fmt::Display for WrongField {
     }
 }
 
+/// West, south, east, north in degrees.
+pub(crate) fn check_area([west, south, east, north]: &[f64; 4]) -> Result<(), WrongField> {
+    let in_range = |value: &f64, bound: f64| (-bound..=bound).contains(value);
+    if !(in_range(west, 180.0) && in_range(east, 180.0) && in_range(south, 90.0) && in_range(north, 90.0)) {
+        return Err(WrongField::new("area", "west, south, east, north must be degrees in range"));
+    }
+    if west >= east || south >= north {
+        return Err(WrongField::new("area", "west must be less than east and south less than north"));
+    }
+    Ok(())
+}
+
 /// A value as `T`.
 pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, WrongField> {
     serde_path_to_error::deserialize(value).map_err(|e| {

@@ -17,15 +17,16 @@ const NULL: &str = "null";
 /// `unauthorised_source` for a source that no line of the table reads.
 pub fn identify(read: Observation) -> Result<Draft, Reject> {
     match event(&read) {
-        Ok(event) => {
+        Ok((event, lasting)) => {
             let content = content(&read);
-            Ok(Draft::new(read, event, content))
+            Ok(Draft::new(read, event, content, lasting))
         }
         Err(reject) => Err(read.origin.refused(&read.data, reject)),
     }
 }
 
-fn event(read: &Observation) -> Result<EventId, Reject> {
+/// The event, and whether it is known by its key alone.
+fn event(read: &Observation) -> Result<(EventId, bool), Reject> {
     let records = find(&read.source).and_then(|(source, _)| source.records.as_ref()).ok_or_else(|| {
         Reject::new(Reason::UnauthorisedSource, format!("{} is not a source that is read here", read.source))
     })?;
@@ -41,7 +42,7 @@ fn event(read: &Observation) -> Result<EventId, Reject> {
             _ => hash.field(value.map_or(NULL.into(), text).as_bytes()),
         }
     }
-    Ok(hash.id())
+    Ok((hash.id(), records.lasting))
 }
 
 /// A hash of what is published of the observation. `quality` only comments on it, and `observed_at` either repeats a time of the

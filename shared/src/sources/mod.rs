@@ -5,19 +5,24 @@
 mod alerts;
 pub mod calfire;
 mod config;
+pub mod firis;
 pub mod firms;
 pub mod fpa_fod;
+mod guid;
 mod identity;
+pub mod layers;
 pub mod metar;
 pub mod noaa;
 pub mod noaa_forecast;
 pub mod noaa_observations;
 mod nws;
+pub mod outages;
 mod planned;
 mod route;
 mod sensors;
 mod service;
 pub mod wfigs;
+pub mod zones;
 
 use std::fmt;
 
@@ -27,8 +32,8 @@ use serde::Serialize;
 use crate::decode::Format;
 use crate::record::{SourceId, Tier, Topic};
 
-pub(crate) use config::read;
 pub use config::{Step, WrongField};
+pub(crate) use config::{check_area, read};
 pub use identity::identify;
 pub use route::{DRILL, Route, is_critical, route};
 pub use service::{Service, Services};
@@ -65,6 +70,8 @@ pub struct Records {
     pub key: &'static [&'static str],
     /// Its records supersede each other, so that a sink gets a stream's in the order in which they were accepted [K3].
     pub in_order: bool,
+    /// Nothing in its key is a time, and its events last: one is known by its key alone, whatever `observed_at` its revisions have.
+    pub lasting: bool,
 }
 
 macro_rules! table {
@@ -75,6 +82,7 @@ macro_rules! table {
         /// What `streams.yaml` says of a polled stream beside its name, tenant and interval: which connector reads it, and how.
         #[derive(Debug, Clone, PartialEq, serde::Serialize, schemars::JsonSchema)]
         #[serde(tag = "connector", content = "config", rename_all = "snake_case")]
+        #[allow(clippy::large_enum_variant)] // a deployment has a thousand at most
         pub enum Polled {
             $($(#[doc = concat!("`", stringify!($module), "`")] $connector($module::Config),)?)*
         }
@@ -164,7 +172,11 @@ table! {
     metar polled by Metar,
     noaa_forecast polled by NwsForecast,
     calfire polled by Calfire,
-    wfigs,
+    wfigs polled by Wfigs,
+    zones polled by Zones,
+    firis polled by Firis,
+    outages polled by Outages,
+    layers polled by Layers,
     fpa_fod,
     planned,
 }

@@ -23,6 +23,7 @@ pub(super) static SOURCE: Source = Source {
         data: |generator| generator.subschema_for::<Alert>(),
         key: &["data.sender", "data.identifier", "data.sent"],
         in_order: true,
+        lasting: false,
     }),
     service: Some(&SERVICE),
 };

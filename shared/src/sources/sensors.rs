@@ -12,6 +12,7 @@ pub(super) static SOURCE: Source = Source {
         data: |generator| generator.subschema_for::<Reading>(),
         key: &["data.sensor_id", "data.measured_at", "data.message_id"],
         in_order: true,
+        lasting: false,
     }),
     service: None,
 };

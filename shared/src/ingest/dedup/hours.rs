@@ -93,7 +93,7 @@ impl Hours {
 
     pub(super) fn judge(&mut self, draft: &Draft) -> Judged {
         let source = self.sources.entry(draft.source.clone()).or_default();
-        source.hours.entry(hour_of(draft.observed_at)).or_default().marks.judge(draft)
+        source.hours.entry(hour_of(draft)).or_default().marks.judge(draft)
     }
 
     pub(super) fn accept(&mut self, marks: &[Mark]) {
@@ -171,7 +171,7 @@ fn partition(tenant: &TenantId, source: &SourceId) -> String {
 fn wanted(drafts: &[Draft]) -> BTreeMap<SourceId, BTreeSet<i64>> {
     let mut wanted: BTreeMap<SourceId, BTreeSet<i64>> = BTreeMap::new();
     for draft in drafts {
-        wanted.entry(draft.source.clone()).or_default().insert(hour_of(draft.observed_at));
+        wanted.entry(draft.source.clone()).or_default().insert(hour_of(draft));
     }
     wanted
 }

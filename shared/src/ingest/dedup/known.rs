@@ -5,7 +5,6 @@ use std::collections::hash_map::Entry;
 
 use crate::limits::CONTENTS_KNOWN;
 use crate::record::{Draft, SourceId};
-use crate::time::Timestamp;
 
 /// What the seen-set says of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +34,7 @@ impl Mark {
     pub fn of(draft: &Draft, revision: u32) -> Mark {
         Mark {
             source: draft.source.clone(),
-            hour: hour_of(draft.observed_at),
+            hour: hour_of(draft),
             key: draft.event.short(),
             content: draft.content,
             rank: draft.rank,
@@ -44,9 +43,13 @@ impl Mark {
     }
 }
 
-pub(super) fn hour_of(at: Timestamp) -> i64 {
-    at.as_second().div_euclid(3600)
+/// The hour that a draft is known in: of its observation, or for what lasts one for all.
+pub(super) fn hour_of(draft: &Draft) -> i64 {
+    if draft.lasting { LASTING } else { draft.observed_at.as_second().div_euclid(3600) }
 }
+
+/// The first hour of 1970, in which nothing was observed.
+const LASTING: i64 = 0;
 
 /// Bytes of a stored mark: key, content, and rank and revision in one word.
 pub(super) const MARK_BYTES: usize = 16;

@@ -44,6 +44,7 @@ pub(super) static SOURCE: Source = Source {
         data: |generator| generator.subschema_for::<rows::Detection<'static>>(),
         key: &["latitude", "longitude", "data.acq_date", "data.acq_time", "data.satellite"],
         in_order: false,
+        lasting: false,
     }),
     service: Some(&SERVICE),
 };

@@ -11,7 +11,7 @@ use crate::connect::{Connector, Cursor, Fetched, SourceError};
 use crate::decode::{Context, Rows, form};
 use crate::error::{Reason, Reject};
 use crate::record::SourceId;
-use crate::sources::WrongField;
+use crate::sources::{WrongField, check_area};
 use crate::time::Timestamp;
 use crate::upstream::{Request, Response, SecretUrl};
 
@@ -70,14 +70,7 @@ impl Config {
 
     /// What serde cannot judge.
     pub fn check(&self) -> Result<(), WrongField> {
-        let [west, south, east, north] = self.area;
-        let in_range = |value: f64, bound: f64| (-bound..=bound).contains(&value);
-        if !(in_range(west, 180.0) && in_range(east, 180.0) && in_range(south, 90.0) && in_range(north, 90.0)) {
-            return Err(WrongField::new("area", "west, south, east, north must be degrees in range"));
-        }
-        if west >= east || south >= north {
-            return Err(WrongField::new("area", "west must be less than east and south less than north"));
-        }
+        check_area(&self.area)?;
         if (1..=DAYS_MAX).contains(&self.days) {
             Ok(())
         } else {

@@ -34,6 +34,7 @@ pub(super) static SOURCE: Source = Source {
         data: |generator| generator.subschema_for::<Occurrence>(),
         key: &["data.fire_id"],
         in_order: false,
+        lasting: false,
     }),
     service: None,
 };

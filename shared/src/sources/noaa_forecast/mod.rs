@@ -28,6 +28,7 @@ pub(super) static SOURCE: Source = Source {
         // A forecast that is made anew is another event: it does not correct the one before.
         key: &["data.kind", "data.place", "data.layer", "data.start", "data.end", "data.updated_at"],
         in_order: true,
+        lasting: false,
     }),
     service: Some(&SERVICE),
 };

@@ -37,6 +37,7 @@ pub(super) static SOURCE: Source = Source {
         data: |generator| generator.subschema_for::<WeatherReport>(),
         key: &["data.station_id", "observed_at"],
         in_order: true,
+        lasting: false,
     }),
     service: Some(&SERVICE),
 };

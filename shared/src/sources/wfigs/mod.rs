@@ -1,29 +1,42 @@
-//! NIFC's interagency fires (WFIGS) as GeoJSON: perimeters and the incidents' places, of today and of earlier years [S6]. Nothing polls
-//! them yet.
+//! NIFC's interagency fires (WFIGS): perimeters and the incidents' places, of today and of earlier years [S6], out of files or polled
+//! as layers [S13].
 
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Id, Records, Source, identify};
+use super::{Id, Records, Service, Services, Source, guid, identify};
+use crate::connect::arcgis::{self, Layer, LayerRow, Reads};
 use crate::decode::geometry;
-use crate::decode::items::{Document, Item};
+use crate::decode::items::Item;
 use crate::decode::named::Named;
 use crate::decode::{Context, Format, Row, Rows};
 use crate::error::{Reason, Reject};
 use crate::record::{Data, Observation, Origin, SourceId, Tier, Topic, schema};
 use crate::time::{self, Timestamp};
 
+pub use crate::connect::arcgis::Query as Config;
+
+pub(super) static SERVICE: Service = Service {
+    name: "NIFC's WFIGS",
+    address: "https://services3.arcgis.com/T4QMspbfLg3qTGWY/arcgis/rest/services",
+    address_setting: "WFIGS_BASE_URL",
+    address_parameter: "WfigsBaseUrl",
+    key_setting: None,
+    manners: arcgis::MANNERS,
+};
+
 pub(super) static SOURCE: Source = Source {
     ids: &[fires("wfigs_perimeters", "WFIGS fire perimeters"), fires("wfigs_incidents", "WFIGS incidents")],
     records: Some(Records {
         format: FORMAT,
         data: |generator| generator.subschema_for::<Fire>(),
-        key: &["data.irwin_id", "data.perimeter_id"],
+        key: &["data.id"],
         in_order: true,
+        lasting: true,
     }),
-    service: None,
+    service: Some(&SERVICE),
 };
 
 /// WFIGS's features, whichever prefixes and times their year had.
@@ -38,9 +51,12 @@ const fn fires(pattern: &'static str, name: &'static str) -> Id {
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "WfigsFire", deny_unknown_fields)]
 pub struct Fire {
+    /// What names it for good: the perimeter's own id, or IRWIN's of a place and of a perimeter without one. A fire can have several
+    /// perimeters.
+    pub id: String,
     /// IRWIN's id of the incident, in capitals and braces. Other sources name a fire by it too.
     pub irwin_id: Option<String>,
-    /// The perimeter's id in the service that drew it, in capitals; null for a place without a perimeter.
+    /// The perimeter's id in the service that drew it, in capitals, a UUID in braces; null for a place without a perimeter.
     pub perimeter_id: Option<String>,
     /// `YYYY-UNIT-NNNNNN`.
     pub unique_fire_id: Option<String>,
@@ -117,26 +133,46 @@ pub struct Fire {
     /// How it was mapped, such as `Infrared Image`.
     pub map_method: Option<String>,
     /// Every further attribute that is not null, by the name and with the value that it was sent with. Left out are the numbers of
-    /// the publishing service's own rows and its measures of their shapes, which change whenever it loads them anew: the feature's
-    /// `id`, `OBJECTID`, `GlobalID`, `Shape__Area` and `Shape__Length`.
+    /// the publishing service's own rows and its measures of their shapes, which change whenever it loads them anew, and what says how
+    /// old a time is: the feature's `id`, `OBJECTID`, `GlobalID`, `Shape__Area`, `Shape__Length`, `FireDiscoveryAge` and
+    /// `ModifiedOnAge`.
     pub attributes: Map<String, Value>,
 }
 
-/// What a feature alone has.
-const OWN: [&str; 1] = ["properties"];
-
 /// What the publishing service writes anew whenever it loads its rows: not a change of the fire.
-const OF_THE_SERVICE: [&str; 6] =
-    ["OBJECTID", "GlobalID", "Shape__Area", "Shape__Length", "SHAPE_Area", "SHAPE_Length"];
+const OF_THE_SERVICE: [&str; 10] = [
+    "OBJECTID",
+    "GlobalID",
+    "Shape__Area",
+    "Shape__Length",
+    "SHAPE_Area",
+    "SHAPE_Length",
+    "attr_FireDiscoveryAge",
+    "attr_ModifiedOnAge",
+    "FireDiscoveryAge",
+    "ModifiedOnAge",
+];
 
 fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-    let items = Document::read_or_one(body, &["features"], &OWN)
-        .and_then(Document::in_degrees)
-        .map_err(|reject| reject.with_raw(body.clone()))?;
-    Ok(Box::new(items.zip(1..).map(move |(bytes, n)| {
-        let read = Item::read(&bytes).and_then(|item| fire(item, Origin::of(bytes.clone()), context.source));
-        read.map_err(|reject| reject.at_row(n).with_raw(bytes))
-    })))
+    arcgis::rows_of_file(body, context, |row, context| Interagency.row(row, context))
+}
+
+/// Rows of either layer.
+pub(super) struct Interagency;
+
+impl Reads for Interagency {
+    fn row(&self, row: LayerRow<'_>, context: Context<'_>) -> Row {
+        fire(row.item, row.origin, context.source)
+    }
+}
+
+pub(super) fn connector(query: Config, source: SourceId, services: &Services) -> Result<Layer<Interagency>, String> {
+    let layer = match source.as_str() {
+        "wfigs_incidents" => "WFIGS_Incident_Locations_Current",
+        _ => "WFIGS_Interagency_Perimeters_Current",
+    };
+    let url = format!("{}/{layer}/FeatureServer/0", services.address(&SERVICE));
+    Ok(Layer { url, query, reads: Interagency })
 }
 
 /// The names that an attribute of the incident has: bare in the list of incidents, `attr_` and earlier `irwin_` in perimeters.
@@ -177,13 +213,12 @@ fn fire(item: Item, origin: Origin, source: &SourceId) -> Row {
     });
     // The first is the surest: the service that publishes it numbers its rows anew.
     let ids = ["poly_SourceGlobalID", "poly_GlobalID", "poly_SourceOID"];
-    let perimeter_id = ids.iter().find_map(|name| v.0.text("perimeter_id", &[*name]));
-    let perimeter_id = perimeter_id.map(|id| id.to_ascii_uppercase());
-    let irwin_id = irwin_id.map(|id| in_braces(&id));
-    if irwin_id.is_none() && perimeter_id.is_none() {
+    let perimeter_id = ids.iter().find_map(|name| guid::normal(&v.0.text("perimeter_id", &[*name])?));
+    let irwin_id = irwin_id.and_then(|id| guid::normal(&id)).map(|id| in_braces(&id));
+    let Some(id) = perimeter_id.clone().or_else(|| irwin_id.clone()) else {
         let detail = "neither an IrwinID nor a perimeter's own id: nothing tells it from another";
         return Err(Reject::new(Reason::MissingField, detail));
-    }
+    };
     let name = v.text("incident_name", "IncidentName");
     let perimeter_name = v.0.text("perimeter_name", &["poly_IncidentName"]);
     let discovered_at = v.time("discovered_at", "FireDiscoveryDateTime");
@@ -192,6 +227,7 @@ fn fire(item: Item, origin: Origin, source: &SourceId) -> Row {
     let edited_at = v.0.time("edited_at", &["poly_DateCurrent"]);
     let drawn_at = v.0.time("drawn_at", &["poly_CreateDate"]);
     let mut fire = Fire {
+        id,
         irwin_id,
         perimeter_id,
         unique_fire_id: v.text("unique_fire_id", "UniqueFireIdentifier"),

@@ -54,6 +54,7 @@ fn s6_a_years_prefixes_and_times_do_not_change_a_perimeter() {
     assert_eq!(now.published_at.map(rfc3339).unwrap(), "2025-01-24T23:20:45.000Z");
     let data = data(&now);
     for (field, value) in [
+        ("id", json!(SHAPE)),
         ("irwin_id", json!(IRWIN)),
         ("perimeter_id", json!(SHAPE)),
         ("incident_name", json!("SAMPLE")),
@@ -97,12 +98,12 @@ fn s9_a_fault_costs_its_feature_alone() {
             {"type": "Feature", "properties": {"poly_GISAcres": 1}, "geometry": null},
             {"type": "Feature", "properties": {"poly_IRWINID": IRWIN}, "geometry": null},
             {"type": "Feature", "properties": {"poly_IRWINID": IRWIN, "poly_CreateDate": 1_735_776_672_000_i64}, "geometry": null},
-            {"attributes": {}, "geometry": {"rings": []}},
+            {"attributes": {"poly_IRWINID": "{00000000-0000-0000-0000-000000000000}"}, "geometry": {"rings": []}},
         ]}),
     )
     .unwrap();
     let reasons: Vec<_> = rows.iter().map(|row| row.as_ref().err().map(|reject| reject.reason)).collect();
-    assert_eq!(reasons, [Some(Reason::MissingField), Some(Reason::BadTime), None, Some(Reason::BadJson)]);
+    assert_eq!(reasons, [Some(Reason::MissingField), Some(Reason::BadTime), None, Some(Reason::MissingField)]);
     let kept = rows[2].as_ref().unwrap();
     assert!(kept.geometry.is_none() && kept.quality.len() == 1, "{:?}", kept.quality);
     assert_eq!(decode("wfigs_perimeters", &json!({"features": []})).unwrap().len(), 0);

@@ -1,0 +1,232 @@
+//! What is kept of the zones between answers: which were in the list, and how often each has changed [S14]. Pure: an answer and
+//! what was kept before give what is kept now, and which zones have gone.
+//!
+//! A zone that an answer does not have is *missed*; in its second whole answer without it, it has *gone*, and is published so
+//! once. An answer that is empty or not whole misses nobody. One that has gone stays known, so that it is a change when it comes
+//! back, even with the same row as before.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::status::Status;
+use crate::connect::arcgis::{Answer, Compared};
+use crate::decode::geometry;
+use crate::decode::items::Item;
+use crate::decode::named::Named;
+use crate::limits::LAYER_MEMORY_BYTES;
+
+/// A zone as it was in the last answer that had it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Known {
+    #[serde(rename = "c")]
+    pub(super) county: Option<String>,
+    #[serde(rename = "z")]
+    pub(super) zone_id: String,
+    #[serde(rename = "s")]
+    pub(super) status: Status,
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub(super) status_text: Option<String>,
+    /// How often it has changed.
+    #[serde(rename = "n")]
+    pub(super) changes: u32,
+    /// Last change of its row, in milliseconds since 1970.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    edited: Option<i64>,
+    /// Latitude and longitude of its centre.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub(super) at: Option<[f64; 2]>,
+    /// Whole answers without it, in a row.
+    #[serde(rename = "m", default, skip_serializing_if = "is_zero")]
+    missed: u8,
+}
+
+fn is_zero(missed: &u8) -> bool {
+    *missed == 0
+}
+
+/// So many whole answers without it, and it has gone.
+const GONE: u8 = 2;
+
+/// What is said of a row to whoever makes the record.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Said {
+    pub(super) changes: u32,
+    /// Rows of the answer that are of the same zone.
+    pub(super) rows: usize,
+}
+
+type Key = (Option<String>, String);
+
+/// A row as far as the list is concerned.
+struct Row {
+    key: Key,
+    status: Status,
+    status_text: Option<String>,
+    edited: Option<i64>,
+    at: Option<[f64; 2]>,
+}
+
+pub(super) fn compare(kept: Value, answer: &Answer<'_>) -> Compared {
+    let kept: Vec<Known> = serde_json::from_value(kept).unwrap_or_default();
+    let mut known: BTreeMap<Key, Known> =
+        kept.into_iter().map(|zone| ((zone.county.clone(), zone.zone_id.clone()), zone)).collect();
+    let rows: Vec<Option<Row>> = answer.rows.iter().map(|bytes| read(bytes, answer)).collect();
+    // Of several rows of one zone the most severe counts, the newest among those.
+    let mut chosen: BTreeMap<&Key, (&Row, usize)> = BTreeMap::new();
+    for row in rows.iter().flatten() {
+        let (best, count) = chosen.entry(&row.key).or_insert((row, 0));
+        *count += 1;
+        if (row.status.severity(), row.edited) > (best.status.severity(), best.edited) {
+            *best = row;
+        }
+    }
+    let mut said = BTreeMap::new();
+    for (key, (row, rows)) in &chosen {
+        let zone = seen(known.remove(*key), row);
+        said.insert(*key, Said { changes: zone.changes, rows: *rows });
+        known.insert((*key).clone(), zone);
+    }
+    let is_chosen = |row: &Row| chosen.get(&row.key).is_some_and(|(best, _)| std::ptr::eq(*best, row));
+    let of_row = |row: &Option<Row>| match row {
+        Some(row) if is_chosen(row) => said.get(&row.key).and_then(|said| serde_json::to_value(said).ok()),
+        Some(_) => Some(Value::Bool(false)),
+        None => None,
+    };
+    let told: Vec<Value> = rows.iter().map(|row| of_row(row).unwrap_or_default()).collect();
+    let mut gone = Vec::new();
+    if answer.whole {
+        let absent = known.iter_mut().filter(|(key, zone)| !chosen.contains_key(key) && zone.missed < GONE);
+        for (_, zone) in absent {
+            zone.missed += 1;
+            if zone.missed == GONE && !zone.status.is_over() {
+                zone.changes += 1;
+                gone.extend(serde_json::to_value(&*zone).ok());
+            }
+        }
+    }
+    let again = known.values().any(|zone| (1..GONE).contains(&zone.missed));
+    Compared { memory: bounded(known), again, rows: told, gone }
+}
+
+/// The zone after an answer that has it.
+fn seen(before: Option<Known>, row: &Row) -> Known {
+    let (county, zone_id) = row.key.clone();
+    let changes = match &before {
+        None => 0,
+        Some(zone) => zone.changes + u32::from(zone.missed >= GONE || zone.status != row.status),
+    };
+    let Row { status, status_text, edited, at, .. } = row;
+    let status_text = status_text.clone().filter(|_| *status == Status::Unknown);
+    Known { county, zone_id, status: *status, status_text, changes, edited: *edited, at: *at, missed: 0 }
+}
+
+fn read(bytes: &[u8], answer: &Answer<'_>) -> Option<Row> {
+    let mut item = Item::read(bytes).ok()?;
+    answer.names.apply(&mut item.values);
+    let at = geometry::read(&item.geometry, &mut Vec::new()).position;
+    let mut v = Named::new(item.values, Vec::new());
+    let status_text = v.text("status", &["STATUS"]);
+    Some(Row {
+        key: (v.text("county", &["COUNTY"]), v.text("zone_id", &["ZONE_ID"])?),
+        status: Status::of(status_text.as_deref()),
+        status_text: status_text.map(|text| text.chars().take(40).collect()),
+        edited: v.time("edited_at", &["EditDate"]).map(|at| at.as_millisecond()),
+        at: at.map(|at| [at.latitude(), at.longitude()]),
+    })
+}
+
+/// As many of them as may be kept: those that have gone give way, the longest unchanged first. A zone that is not kept is published like
+/// any other; only that it left the list would not be noticed.
+fn bounded(known: BTreeMap<Key, Known>) -> Value {
+    let mut zones: Vec<Known> = known.into_values().collect();
+    zones.sort_by_key(|zone| (zone.missed >= GONE, std::cmp::Reverse(zone.edited)));
+    let mut bytes = 2;
+    zones.retain(|zone| {
+        bytes += serde_json::to_string(zone).map_or(0, |text| text.len() + 1);
+        bytes <= LAYER_MEMORY_BYTES
+    });
+    serde_json::to_value(zones).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::connect::arcgis::Names;
+    use crate::time::Rng;
+
+    fn row(zone: u64, status: &str) -> Bytes {
+        json!({"attributes": {"ZONE_ID": zone.to_string(), "COUNTY": "T", "STATUS": status}}).to_string().into()
+    }
+
+    fn answer(kept: Value, rows: &[Bytes], whole: bool) -> Compared {
+        compare(kept, &Answer { rows, names: &Names::default(), whole })
+    }
+
+    /// Whatever answers come: a zone is said to have gone in the second whole answer in a row without it, once, and only what was
+    /// told to do something; and nothing that is published of a zone is ever published of it again as the same content.
+    #[test]
+    fn s14_a_zone_has_gone_after_two_whole_answers_and_is_never_said_so_twice() {
+        let words = ["Evacuation Order", "Evacuation Warning", "Normal", "Lifted", "odd"];
+        for seed in 0..200 {
+            let rng = Rng::seeded(seed);
+            let any = |below: u64| u64::from_be_bytes(rng.bytes()) % below;
+            let (mut kept, mut model) = (Value::Null, BTreeMap::<u64, (Status, u8)>::new());
+            let mut published = BTreeSet::new();
+            for _ in 0..60 {
+                let present: BTreeMap<u64, &str> =
+                    (0..6).filter(|_| any(3) > 0).map(|zone| (zone, words[any(5) as usize])).collect();
+                let whole = any(3) > 0 && !present.is_empty();
+                let rows: Vec<Bytes> = present.iter().map(|(zone, word)| row(*zone, word)).collect();
+                let compared = answer(kept, &rows, whole);
+                let mut gone = BTreeSet::new();
+                for (zone, word) in &present {
+                    model.insert(*zone, (Status::of(Some(word)), 0));
+                }
+                for (zone, (status, missed)) in
+                    model.iter_mut().filter(|(zone, _)| whole && !present.contains_key(zone))
+                {
+                    *missed = (*missed + 1).min(3);
+                    if *missed == 2 && !status.is_over() {
+                        gone.insert(zone.to_string());
+                    }
+                }
+                let told: Vec<Known> =
+                    compared.gone.iter().map(|gone| serde_json::from_value(gone.clone()).unwrap()).collect();
+                assert_eq!(told.iter().map(|zone| zone.zone_id.clone()).collect::<BTreeSet<_>>(), gone, "seed {seed}");
+                for zone in &told {
+                    assert!(published.insert((zone.zone_id.clone(), zone.changes, None)), "seed {seed}: {zone:?}");
+                }
+                assert_eq!(compared.again, model.values().any(|(_, missed)| *missed == 1), "seed {seed}");
+                for ((zone, word), said) in present.iter().zip(&compared.rows) {
+                    let changes = said["changes"].as_u64().unwrap() as u32;
+                    published.insert((zone.to_string(), changes, Some(*word)));
+                    let same = published.iter().filter(|(id, n, _)| *id == zone.to_string() && *n == changes);
+                    assert_eq!(same.count(), 1, "seed {seed}: another status under the same number of changes");
+                }
+                kept = compared.memory;
+            }
+        }
+    }
+
+    #[test]
+    fn q2_what_is_kept_is_bounded_and_what_has_gone_gives_way() {
+        let long = "x".repeat(200);
+        let rows: Vec<Bytes> = (0..2_000).map(|zone| row(zone, &long)).collect();
+        let mut kept = answer(Value::Null, &rows, true).memory;
+        for _ in 0..2 {
+            kept = answer(kept, &rows[..500], true).memory;
+        }
+        assert!(kept.to_string().len() <= LAYER_MEMORY_BYTES);
+        let zones: Vec<Known> = serde_json::from_value(kept).unwrap();
+        assert!(zones.iter().filter(|zone| zone.missed == 0).count() == 500, "all that are there stay known");
+    }
+}

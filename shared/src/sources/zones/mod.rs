@@ -1,0 +1,228 @@
+//! California's evacuation zones, gathered by Cal OES from counties and their vendors, polled as a layer [S14]. They are for
+//! reference: an agency's own alert is what is pushed to us.
+
+mod memory;
+mod status;
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Id, Records, Service, Services, Source, identify};
+use crate::connect::arcgis::{self, Answer, Compared, Layer, LayerRow, Reads};
+use crate::decode::named::Named;
+use crate::decode::{Context, Format, Row, Rows, geometry};
+use crate::error::{Reason, Reject};
+use crate::record::{Data, Geometry, Observation, Origin, Position, Quality, SourceId, Tier, Topic, schema};
+use crate::time::{self, Timestamp};
+
+pub use crate::connect::arcgis::Query as Config;
+pub use status::Status;
+
+pub(super) static SERVICE: Service = Service {
+    name: "Cal OES's layers",
+    address: "https://services.arcgis.com/BLN4oKB0N1YSgvY8/arcgis/rest/services",
+    address_setting: "CAL_OES_BASE_URL",
+    address_parameter: "CalOesBaseUrl",
+    key_setting: None,
+    manners: arcgis::MANNERS,
+};
+
+pub(super) static SOURCE: Source = Source {
+    ids: &[Id {
+        pattern: "evacuation_zones",
+        name: "Cal OES evacuation zones",
+        tier: Tier::High,
+        topic: Topic::EVACUATION_ZONES,
+    }],
+    records: Some(Records {
+        format: FORMAT,
+        data: |generator| generator.subschema_for::<Zone>(),
+        key: &["data.county", "data.zone_id"],
+        in_order: true,
+        lasting: true,
+    }),
+    service: Some(&SERVICE),
+};
+
+/// The layer's rows in either form.
+pub const FORMAT: Format = Format::new("evacuation-zones", |body, context| -> Result<Rows<'_>, Reject> {
+    arcgis::rows_of_file(body, context, |row, context| Zones.row(row, context))
+});
+
+/// One evacuation zone. `observed_at` is the last change of its row, or when it came where the row does not say; of a zone that has
+/// left the list, when that was noticed.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "EvacuationZone", deny_unknown_fields)]
+pub struct Zone {
+    /// The county as the list has it.
+    pub county: Option<String>,
+    /// The zone's id within its county, as its vendor writes it.
+    pub zone_id: String,
+    /// Name for people.
+    pub zone_name: Option<String>,
+    /// City.
+    pub city: Option<String>,
+    /// What people in it are told. A text that is not known is `unknown`, never `normal`.
+    pub status: Status,
+    /// The status as sent; null for a zone that has left the list.
+    pub status_text: Option<String>,
+    /// Of a zone that has left the list: its status before.
+    pub status_before: Option<Status>,
+    /// How often its status has changed, or it has left the list or come back, since this stream first saw it.
+    pub changes: u32,
+    /// Kind of event, such as `Wildfire`.
+    pub event_type: Option<String>,
+    /// What the public is told, or where that is empty the list's notes: streets, an order, a cause.
+    pub public_info: Option<String>,
+    /// What is most important of it.
+    pub critical_info: Option<String>,
+    /// The list's notes.
+    pub notes: Option<String>,
+    /// Last change of the row: RFC 3339 in UTC, milliseconds. Rows that nobody looks after stay in the list for days.
+    #[serde(serialize_with = "time::serialize_optional")]
+    #[schemars(schema_with = "schema::optional_time")]
+    pub edited_at: Option<Timestamp>,
+    /// Every further attribute that is not null, as it was sent, but for the numbers and measures of the publishing service's rows
+    /// and the time at which it gathered all of them.
+    pub attributes: Map<String, Value>,
+}
+
+const OF_THE_SERVICE: [&str; 7] = [
+    "OBJECTID",
+    "FID",
+    "GlobalID",
+    "Shape__Area",
+    "Shape__Length",
+    "STATEWIDE_LAST_UPDATED",
+    // Filled by some counties with the time of gathering; what counts is EditDate.
+    "EDIT_DATE",
+];
+
+/// The layer's rows as zones.
+pub(super) struct Zones;
+
+impl Reads for Zones {
+    fn needs(&self) -> Vec<(&str, &str)> {
+        vec![("", "ZONE_ID"), ("", "STATUS")]
+    }
+
+    fn compare(&self, kept: Value, answer: &Answer<'_>) -> Compared {
+        memory::compare(kept, answer)
+    }
+
+    fn row(&self, row: LayerRow<'_>, context: Context<'_>) -> Row {
+        zone(row, context)
+    }
+
+    fn gone(&self, said: &Value, context: Context<'_>) -> Option<Row> {
+        let gone: memory::Known = serde_json::from_value(said.clone()).ok()?;
+        Some(lifted(gone, context))
+    }
+}
+
+pub(super) fn connector(query: Config, _source: SourceId, services: &Services) -> Result<Layer<Zones>, String> {
+    let url = format!("{}/CA_EVACUATIONS_CalOESHosted_view/FeatureServer/0", services.address(&SERVICE));
+    Ok(Layer { url, query, reads: Zones })
+}
+
+fn zone(row: LayerRow<'_>, context: Context<'_>) -> Row {
+    let LayerRow { item, origin, said, .. } = row;
+    let mut quality = item.quality;
+    let shape = geometry::read(&item.geometry, &mut quality);
+    let mut v = Named::new(item.values, quality);
+    let zone_id = v.text("zone_id", &["ZONE_ID"]).ok_or_else(|| {
+        Reject::new(Reason::MissingField, "ZONE_ID is missing: nothing else tells a zone from another in its county")
+    })?;
+    let status_text = v.text("status", &["STATUS"]);
+    let status = Status::of(status_text.as_deref());
+    if status == Status::Unknown {
+        v.note("status", "is not a status that is known here", status_text.as_deref().unwrap_or_default());
+    }
+    let said: memory::Said = serde_json::from_value(said.clone()).unwrap_or_default();
+    if said.rows > 1 {
+        let problem = format!("{} rows of the list are of this zone: the most severe one is published", said.rows);
+        v.note("zone_id", &problem, &zone_id);
+    }
+    let edited_at = v.time("edited_at", &["EditDate"]);
+    let notes = v.text("notes", &["NOTES"]);
+    let mut zone = Zone {
+        county: v.text("county", &["COUNTY"]),
+        zone_id,
+        zone_name: v.text("zone_name", &["ZONE_NAME"]),
+        city: v.text("city", &["CITY"]),
+        status,
+        status_text,
+        status_before: None,
+        changes: said.changes,
+        event_type: v.text("event_type", &["EVENT_TYPE"]),
+        public_info: v.plain("public_info", &["PUBLIC_INFO"]).or_else(|| notes.clone()),
+        critical_info: v.plain("critical_info", &["CRITICAL_INFO"]),
+        notes,
+        edited_at,
+        attributes: Map::new(),
+    };
+    for own in OF_THE_SERVICE {
+        v.take(own, &[own]);
+    }
+    let (attributes, quality) = v.rest();
+    zone.attributes = attributes;
+    identify(Observation {
+        origin,
+        source: context.source.clone(),
+        observed_at: edited_at.unwrap_or(context.received_at),
+        published_at: edited_at,
+        geometry: shape.geometry,
+        position: shape.position,
+        derived_from: None,
+        quality,
+        alert: None,
+        data: Data::of(&zone)?,
+        rank: 0,
+    })
+}
+
+/// The record of a zone that has left the list.
+fn lifted(gone: memory::Known, context: Context<'_>) -> Row {
+    let position = gone.at.and_then(|[latitude, longitude]| Position::new(latitude, longitude).ok());
+    let problem = "it has left the list in two answers: that it was lifted is likely, and nobody has said so";
+    let mut quality = vec![Quality::new("status", problem, gone.status_text.as_deref().unwrap_or_default())];
+    if position.is_some() {
+        quality.push(Quality {
+            field: "geometry".into(),
+            problem: "is the centre of the zone that was told last".into(),
+            raw: None,
+        });
+    }
+    let zone = Zone {
+        county: gone.county,
+        zone_id: gone.zone_id,
+        zone_name: None,
+        city: None,
+        status: Status::LiftedUnconfirmed,
+        status_text: None,
+        status_before: Some(gone.status),
+        changes: gone.changes,
+        event_type: None,
+        public_info: None,
+        critical_info: None,
+        notes: None,
+        edited_at: None,
+        attributes: Map::new(),
+    };
+    let data = Data::of(&zone)?;
+    identify(Observation {
+        origin: Origin::of(Bytes::copy_from_slice(data.json().as_bytes())),
+        source: context.source.clone(),
+        observed_at: context.received_at,
+        published_at: None,
+        geometry: position.map(Geometry::Point),
+        position,
+        derived_from: None,
+        quality,
+        alert: None,
+        data,
+        rank: 0,
+    })
+}

@@ -35,7 +35,8 @@ pub(super) fn kafka(text: &str) -> Result<streammanager_host::up::Kafka, &'stati
 }
 
 pub(super) fn is_address(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok())
 }
 
 /// The formats of the table of sources, and `auto`.

@@ -80,10 +80,16 @@ fn area(ring: &[[f64; 2]]) -> f64 {
     ring.iter().zip(next).map(|(a, b)| (a[0] - x0) * (b[1] - y0) - (b[0] - x0) * (a[1] - y0)).sum()
 }
 
+/// Corners of a ring that are looked at.
+const CORNERS: usize = 64;
+
 /// Whether half of the inner ring's corners lie within the outer one: some may lie on its edge.
 fn contains(outer: &[[f64; 2]], inner: &[[f64; 2]]) -> bool {
-    let within = inner.iter().filter(|point| is_within(outer, point)).count();
-    within > 0 && 2 * within >= inner.len()
+    // As many as tell: a ring of a hundred thousand would be compared with each corner of another one as large.
+    let looked_at = inner.iter().step_by(inner.len().div_ceil(CORNERS).max(1));
+    let (within, all) =
+        looked_at.fold((0, 0), |(within, all), point| (within + usize::from(is_within(outer, point)), all + 1));
+    within > 0 && 2 * within >= all
 }
 
 fn is_within(ring: &[[f64; 2]], [x, y]: &[f64; 2]) -> bool {

@@ -23,8 +23,8 @@ use crate::sources::{Service, route};
 use crate::time::{Timestamp, rfc3339};
 use crate::upstream::{Request, Response};
 
-/// A poll's lease: longer than a request and its ingest take.
-const LEASE: Duration = Duration::from_secs(60);
+/// A poll's lease: longer than a round, the turn that it waits for, an answer and their ingest take.
+const LEASE: Duration = Duration::from_secs(120);
 /// A source's breaker [S10]. Its probe is a poll, which the stream's lease keeps alone.
 const BREAKER: Policy =
     Policy { failures: 3, open: Duration::from_secs(60), longest: Duration::from_secs(600), probe: LEASE };
@@ -150,7 +150,7 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
                 }
             }
             Err(end) => {
-                if matches!(end, End::Failed(_)) {
+                if matches!(end, End::Failed(_) | End::Busy { .. }) {
                     state.cursor = connector.failed(&cursor).0;
                 }
                 break Err(end);

@@ -136,7 +136,18 @@ impl Config {
             let rule = format!("{number} numbers the service's rows and may change at any load: name fields that stay");
             return Err(WrongField::new("key", rule));
         }
+        let mut named: Vec<(&str, &str)> = Vec::new();
         for (setting, field) in self.fields() {
+            let is_same = |(of, other): &&(&str, &str)| {
+                // What is part of the key may say something else as well, once.
+                other.eq_ignore_ascii_case(field) && (*of != "key" || setting == "key")
+            };
+            if let Some((of, _)) = named.iter().find(is_same) {
+                let (outer, inner) = setting.split_once('.').unwrap_or(("", setting));
+                let wrong = WrongField::new(inner, format!("{field} is named by {of} already"));
+                return Err(if outer.is_empty() { wrong } else { wrong.within([outer.into()]) });
+            }
+            named.push((setting, field));
             let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
             if field.is_empty() || field.len() > 128 || !field.chars().all(is_name) {
                 let rule = format!("{field:?} is no name of a field: letters, digits, _ and . only");
@@ -212,34 +223,26 @@ impl Reads for ByConfig {
 }
 
 pub(super) fn connector(config: Config, _source: SourceId, _services: &Services) -> Result<Layer<ByConfig>, String> {
-    Ok(Layer { url: config.url.trim_end_matches('/').to_owned(), query: config.query.clone(), reads: ByConfig(config) })
+    Ok(Layer { url: config.url.clone(), query: config.query.clone(), reads: ByConfig(config) })
 }
 
 fn feature(config: &Config, row: LayerRow<'_>, context: Context<'_>) -> Row {
     let mut quality = row.item.quality;
     let shape = geometry::read(&row.item.geometry, &mut quality);
+    // A field can be a part of the key and say something else as well.
+    let mut of_key = Named::new(row.item.values.clone(), Vec::new());
+    let mut key = Vec::new();
+    for field in &config.key {
+        key.push(of_key.text("key", &[field]).ok_or_else(|| {
+            Reject::new(Reason::MissingField, format!("{field} is missing, which its stream's config.key names"))
+        })?);
+    }
     let mut v = Named::new(row.item.values, quality);
     let mut text = |field: &str, name: &Option<String>| v.text(field, &[name.as_deref()?]);
     let (TextFields { name, status, description }, place) = (&config.text, &config.place);
     let (name, status, description) = (text("name", name), text("status", status), text("description", description));
     let county = text("county", &place.county);
     let (city, address) = (text("city", &place.city), text("address", &place.address));
-    let mut key = Vec::new();
-    for field in &config.key {
-        // A field can be a part of the key and say something else as well.
-        let told = [
-            (&config.text.name, &name),
-            (&config.text.status, &status),
-            (&config.place.county, &county),
-            (&config.place.city, &city),
-        ];
-        let told =
-            told.into_iter().find(|(named, _)| named.as_deref() == Some(field)).and_then(|(_, value)| value.clone());
-        let value = told.or_else(|| v.text("key", &[field])).ok_or_else(|| {
-            Reject::new(Reason::MissingField, format!("{field} is missing, which its stream's config.key names"))
-        })?;
-        key.push(value);
-    }
     let changed_at = config.time.as_deref().and_then(|field| v.time("changed_at", &[field]));
     if config.time.is_some() && changed_at.is_none() {
         v.quality.push(Quality {
@@ -257,6 +260,9 @@ fn feature(config: &Config, row: LayerRow<'_>, context: Context<'_>) -> Row {
             None
         }
     });
+    for field in &config.key {
+        v.take("key", &[field]);
+    }
     for own in ["OBJECTID", "FID", "Shape__Area", "Shape__Length"] {
         v.take(own, &[own]);
     }

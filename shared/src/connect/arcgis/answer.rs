@@ -27,7 +27,13 @@ pub(super) fn members(response: &Response, now: Timestamp) -> Result<BTreeMap<St
     if let Ok(head) = &head
         && let Some(error) = head.get("error")
     {
-        return Err(told(status, error, now));
+        return Err(match (told(status, error, now), retry_after(response, now)) {
+            // The header is the one that says until when.
+            (SourceError::Busy { said, .. } | SourceError::Failed(said) | SourceError::Refused(said), Some(until)) => {
+                SourceError::Busy { until, said }
+            }
+            (told, _) => told,
+        });
     }
     let text = || {
         let start = &response.body[..response.body.len().min(400)];
@@ -63,6 +69,7 @@ fn told(status: u16, error: &RawValue, now: Timestamp) -> SourceError {
     let code = error["code"].as_u64().unwrap_or_default();
     let said: String = format!("status {status}, error {code}: {}", all.trim()).chars().take(300).collect();
     match code {
+        _ if matches!(status, 429 | 503) => SourceError::Busy { until: now + asked_wait(&all).unwrap_or(BUSY), said },
         429 | 503 => SourceError::Busy { until: now + asked_wait(&all).unwrap_or(BUSY), said },
         _ if all.contains("Too many requests") => {
             SourceError::Busy { until: now + asked_wait(&all).unwrap_or(BUSY), said }

@@ -128,7 +128,8 @@ const BESIDE: &str = "streammanager";
 
 impl<R: Reads> Connector for Layer<R> {
     fn next(&self, _cursor: &Cursor) -> Request {
-        request(query::layer(&self.url, None))
+        // Nobody asks: `walk` does.
+        request(query::layer(&self.url, 0))
     }
 
     fn absorb(&self, _cursor: &Cursor, _response: Response, _now: Timestamp) -> Result<Fetched, SourceError> {

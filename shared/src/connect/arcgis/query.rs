@@ -68,11 +68,8 @@ impl Query {
 }
 
 /// The layer's own document; `at` keeps an answer to an earlier request from being given out of a cache.
-pub(super) fn layer(url: &str, at: Option<i64>) -> String {
-    match at {
-        Some(at) => format!("{url}?f=json&_ts={at}"),
-        None => format!("{url}?f=json"),
-    }
+pub(super) fn layer(url: &str, at: i64) -> String {
+    format!("{url}?f=json&_ts={at}")
 }
 
 /// Which rows come next.

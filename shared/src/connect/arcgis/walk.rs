@@ -51,6 +51,8 @@ pub(super) struct Steps<'a, R> {
     ask: Ask,
     counted: u64,
     pages: u64,
+    /// Rows of all pages, also those that came twice.
+    received: u64,
     last_id: Option<i64>,
     ids: HashSet<i64>,
     rows: Vec<Bytes>,
@@ -72,6 +74,7 @@ impl<'a, R: Reads> Steps<'a, R> {
             ask: Ask::Document,
             counted: 0,
             pages: 0,
+            received: 0,
             last_id: None,
             ids: HashSet::new(),
             rows: Vec::new(),
@@ -128,6 +131,13 @@ impl<'a, R: Reads> Steps<'a, R> {
         // Its rows keep the whole page in memory.
         self.bytes += body.len();
         let (before, came) = (self.rows.len(), page.rows.len());
+        self.received += came as u64;
+        if !document.pages && page.rows.iter().any(|(id, _)| id.is_none()) {
+            return Err(SourceError::Failed(format!(
+                "a row has no {}, by which the next ones are asked",
+                document.object_id
+            )));
+        }
         for (id, row) in &page.rows {
             self.last_id = self.last_id.max(*id);
             // A row that came already was moved to another page while pages were read.
@@ -197,7 +207,14 @@ impl<'a, R: Reads> Steps<'a, R> {
             body.put_slice(row);
         }
         body.put_slice(b"]}");
-        Ok(fetched(Some(body.freeze()), Cursor(cursor)))
+        let problem = if !same {
+            Some("the layer changed while its pages were read".to_owned())
+        } else if rows.len() as u64 != self.counted {
+            Some(format!("{} rows came of the {} that were counted", rows.len(), self.counted))
+        } else {
+            None
+        };
+        Ok(Fetched { problem, ..fetched(Some(body.freeze()), Cursor(cursor)) })
     }
 }
 
@@ -210,15 +227,12 @@ impl<R: Reads> Walk for Steps<'_, R> {
     fn next(&self) -> Request {
         let Layer { url, query, .. } = self.layer;
         request(match &self.ask {
-            Ask::Document => query::layer(url, None),
-            Ask::Again(_) => query::layer(url, Some(self.began)),
+            Ask::Document => query::layer(url, self.began),
+            // Of another time than the first: what a cache gave out then is of no use now.
+            Ask::Again(_) => query::layer(url, self.began + 1),
             Ask::Count(_) => query::count(url, query, self.began),
             Ask::Page(document) => {
-                let from = if document.pages {
-                    From::Offset(self.pages * document.page_size())
-                } else {
-                    From::Id(self.last_id)
-                };
+                let from = if document.pages { From::Offset(self.received) } else { From::Id(self.last_id) };
                 query::page(url, query, document, from, self.began)
             }
         })

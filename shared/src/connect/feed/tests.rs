@@ -271,8 +271,7 @@ fn s11_a_feed_keeps_its_rules_on_a_host_with_every_fault() {
                     },
                     Err(SourceError::Busy { until, .. }) => {
                         assert!(until > now());
-                        assert_eq!(met, Met::Fault);
-                        break;
+                        true
                     }
                     Err(_) => true,
                 };

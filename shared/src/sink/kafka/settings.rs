@@ -86,7 +86,9 @@ impl KafkaSettings {
             groups: ConsumerGroups::default(),
         };
         let is_address = |address: &str| match address.trim().rsplit_once(':') {
-            Some((host, port)) => !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0),
+            Some((host, port)) => {
+                !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+            }
             None => false,
         };
         if settings.brokers.split(',').all(is_address) {
@@ -231,6 +233,7 @@ mod tests {
             (&[][..], "KAFKA_BROKERS: is not set"),
             (&[("KAFKA_BROKERS", "broker")], "\"broker\" is not HOST:PORT"),
             (&[("KAFKA_BROKERS", "a:1,b:70000")], "is not HOST:PORT"),
+            (&[("KAFKA_BROKERS", "PLAINTEXT://a:1")], "is not HOST:PORT"),
             (&[("KAFKA_BROKERS", "a:1"), ("KAFKA_SECURITY", "ssl")], "KAFKA_SECURITY: \"ssl\" is none of"),
             (&[("KAFKA_BROKERS", "a:1"), ("KAFKA_SECURITY", "scram"), ("KAFKA_USER", "u")], "KAFKA_PASSWORD: is not"),
         ] {

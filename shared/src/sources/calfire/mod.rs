@@ -37,7 +37,7 @@ pub(super) static SOURCE: Source = Source {
         data: |generator| generator.subschema_for::<Incident>(),
         key: &["data.incident_id"],
         in_order: true,
-        lasting: false,
+        lasting: true,
     }),
     service: Some(&SERVICE),
 };

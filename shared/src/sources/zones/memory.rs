@@ -5,7 +5,7 @@
 //! once. An answer that is empty or not whole misses nobody. One that has gone stays known, so that it is a change when it comes
 //! back, even with the same row as before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -84,6 +84,12 @@ pub(super) fn compare(kept: Value, answer: &Answer<'_>) -> Compared {
         }
     }
     let mut said = BTreeMap::new();
+    if answer.whole {
+        // A zone whose county is spelled anew is not one that left the list.
+        let of_old: BTreeSet<Key> = known.keys().cloned().collect();
+        let anew: BTreeSet<&str> = chosen.keys().filter(|key| !of_old.contains(key)).map(|(_, zone)| &**zone).collect();
+        known.retain(|key, _| chosen.contains_key(key) || !anew.contains(&*key.1));
+    }
     for (key, (row, rows)) in &chosen {
         let zone = seen(known.remove(*key), row);
         said.insert(*key, Said { changes: zone.changes, rows: *rows });
@@ -97,7 +103,8 @@ pub(super) fn compare(kept: Value, answer: &Answer<'_>) -> Compared {
     };
     let told: Vec<Value> = rows.iter().map(|row| of_row(row).unwrap_or_default()).collect();
     let mut gone = Vec::new();
-    if answer.whole {
+    // A row that cannot be read may be of any zone.
+    if answer.whole && rows.iter().all(Option::is_some) {
         let absent = known.iter_mut().filter(|(key, zone)| !chosen.contains_key(key) && zone.missed < GONE);
         for (_, zone) in absent {
             zone.missed += 1;
@@ -154,8 +161,6 @@ fn bounded(known: BTreeMap<Key, Known>) -> Value {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use bytes::Bytes;
     use serde_json::json;
 
@@ -214,6 +219,26 @@ mod tests {
                 }
                 kept = compared.memory;
             }
+        }
+    }
+
+    #[test]
+    fn s14_a_row_that_cannot_be_read_or_another_spelling_ends_no_zone() {
+        let of = |county: &str| -> Bytes {
+            json!({"attributes": {"ZONE_ID": "1", "COUNTY": county, "STATUS": "Evacuation Order"}}).to_string().into()
+        };
+        let blank =
+            Bytes::from_static(br#"{"attributes": {"ZONE_ID": " ", "COUNTY": "T", "STATUS": "Evacuation Order"}}"#);
+        let mut kept = answer(Value::Null, &[of("Butte"), row(2, "Normal")], true).memory;
+        for rows in [[blank.clone(), row(2, "Normal")], [blank, row(2, "Normal")]] {
+            let compared = answer(kept, &rows, true);
+            assert!(compared.gone.is_empty(), "{:?}", compared.gone);
+            kept = compared.memory;
+        }
+        for _ in 0..3 {
+            let compared = answer(kept, &[of("BUTTE"), row(2, "Normal")], true);
+            assert!(compared.gone.is_empty(), "{:?}", compared.gone);
+            kept = compared.memory;
         }
     }
 

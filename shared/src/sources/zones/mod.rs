@@ -105,7 +105,7 @@ pub(super) struct Zones;
 
 impl Reads for Zones {
     fn needs(&self) -> Vec<(&str, &str)> {
-        vec![("", "ZONE_ID"), ("", "STATUS")]
+        vec![("", "COUNTY"), ("", "ZONE_ID"), ("", "STATUS")]
     }
 
     fn compare(&self, kept: Value, answer: &Answer<'_>) -> Compared {

@@ -62,9 +62,15 @@ impl Bodies {
         self.bytes.len()
     }
 
-    /// Each record by itself.
-    pub(super) fn singles(&self) -> impl Iterator<Item = Bodies> {
-        self.each().map(|(body, time)| Bodies { bytes: body.to_vec(), records: vec![(body.len(), time)] })
+    /// The first `count` records, and the others.
+    pub(super) fn split(&self, count: usize) -> [Bodies; 2] {
+        let mut halves = [Bodies::default(), Bodies::default()];
+        for (n, (body, time)) in self.each().enumerate() {
+            let half = &mut halves[usize::from(n >= count)];
+            half.bytes.extend_from_slice(body);
+            half.records.push((half.bytes.len(), time));
+        }
+        halves
     }
 
     fn each(&self) -> impl Iterator<Item = (&[u8], i64)> {

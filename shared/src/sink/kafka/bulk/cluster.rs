@@ -126,6 +126,8 @@ impl Cluster {
             let Some(name) = &topic.name else { continue };
             let name: Arc<str> = name.as_str().into();
             let known = match ResponseError::try_from_code(topic.error_code) {
+                // It is being made.
+                None if topic.partitions.is_empty() => continue,
                 None => Known::Partitions(topic.partitions.len() as i32),
                 Some(ResponseError::UnknownTopicOrPartition) => Known::Missing,
                 // Its leaders are being chosen.
@@ -133,7 +135,11 @@ impl Cluster {
                 Some(error) => Known::Refused(format!("Kafka: {error}")),
             };
             cluster.topics.insert(name.clone(), known);
-            for partition in topic.partitions.iter().filter(|partition| partition.leader_id.0 >= 0) {
+            for partition in &topic.partitions {
+                // A leader of which nobody knows where it is, is none.
+                if !cluster.brokers.contains_key(&partition.leader_id.0) {
+                    continue;
+                }
                 cluster.leaders.insert((name.clone(), partition.partition_index), partition.leader_id.0);
             }
         }

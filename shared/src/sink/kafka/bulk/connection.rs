@@ -1,23 +1,27 @@
 //! One connection to a broker: requests go out in the order in which they are asked, and answers come in that order.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
     ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::security::Handshake;
+use super::shape::Part::{self, Fixed, Numbers, Structures, Text};
+use super::shape::Shape;
 
 const CLIENT: &str = "streammanager";
 /// A connection with all its handshakes.
@@ -34,26 +38,47 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 /// A request that we send, in the versions that this code was written for.
 pub(super) trait Ask: Request {
     const SPOKEN: VersionRange;
+    const ANSWER: Shape;
 }
 
 impl Ask for ApiVersionsRequest {
     // The one that every broker answers in a form known beforehand.
     const SPOKEN: VersionRange = VersionRange { min: 0, max: 0 };
+    const ANSWER: Shape = Shape { flexible: 3, parts: &[(0, Fixed(2)), (0, Structures(&[(0, Fixed(6))]))] };
 }
 
 impl Ask for MetadataRequest {
     // From 4 on topics are not created by asking; from 10 on they have ids.
     const SPOKEN: VersionRange = VersionRange { min: 4, max: 9 };
+    const ANSWER: Shape = Shape {
+        flexible: 9,
+        parts: &[
+            (3, Fixed(4)),
+            (0, Structures(&[(0, Fixed(4)), (0, Text), (0, Fixed(4)), (1, Text)])),
+            (2, Text),
+            (1, Fixed(4)),
+            (0, Structures(&[(0, Fixed(2)), (0, Text), (1, Fixed(1)), (0, Structures(PARTITION)), (8, Fixed(4))])),
+            (8, Fixed(4)),
+        ],
+    };
 }
 
 impl Ask for InitProducerIdRequest {
     const SPOKEN: VersionRange = VersionRange { min: 0, max: 4 };
+    const ANSWER: Shape = Shape::WITHOUT_ARRAYS;
 }
 
 impl Ask for ProduceRequest {
     // zstd needs 7; from 13 on topics are named by id.
     const SPOKEN: VersionRange = VersionRange { min: 7, max: 9 };
+    const ANSWER: Shape =
+        Shape { flexible: 9, parts: &[(0, Structures(&[(0, Text), (0, Structures(WRITTEN))])), (1, Fixed(4))] };
 }
+
+const PARTITION: &[(i16, Part)] = &[(0, Fixed(10)), (7, Fixed(4)), (0, Numbers(4)), (0, Numbers(4)), (5, Numbers(4))];
+
+const WRITTEN: &[(i16, Part)] =
+    &[(0, Fixed(14)), (2, Fixed(8)), (5, Fixed(8)), (8, Structures(&[(0, Fixed(4)), (0, Text)])), (8, Text)];
 
 pub(super) struct Connection {
     versions: BTreeMap<i16, VersionRange>,
@@ -83,7 +108,7 @@ impl Connection {
     /// What stands in the way, with the address.
     pub(super) async fn open(address: &str, handshake: &Handshake) -> Result<Connection, String> {
         let opening = async {
-            let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+            let stream = connect(address).await?;
             stream.set_nodelay(true).map_err(|e| e.to_string())?;
             let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
             let mut connection = Connection::over(handshake.encrypt(stream, host).await?);
@@ -111,6 +136,9 @@ impl Connection {
 
     async fn learn_versions(&mut self) -> Result<(), String> {
         let answer = self.ask_in(0, &ApiVersionsRequest::default()).await?;
+        if let Some(error) = ResponseError::try_from_code(answer.error_code) {
+            return Err(format!("the broker does not tell what it speaks: {error}"));
+        }
         let versions = answer.api_keys.iter();
         self.versions =
             versions.map(|api| (api.api_key, VersionRange { min: api.min_version, max: api.max_version })).collect();
@@ -136,16 +164,19 @@ impl Connection {
         self.ask_in(version.max, request).await
     }
 
-    pub(super) async fn ask_in<R: Request>(&self, version: i16, request: &R) -> Result<R::Response, String> {
+    pub(super) async fn ask_in<R: Ask>(&self, version: i16, request: &R) -> Result<R::Response, String> {
         let correlation = self.correlation.fetch_add(1, Ordering::Relaxed);
         let bytes = frame(version, correlation, request)?;
         let (answer, answered) = oneshot::channel();
         let gone = || "the broker closed the connection".to_owned();
         self.frames.send(Frame { bytes, waiting: Waiting { correlation, answer } }).map_err(|_| gone())?;
         let mut bytes = answered.await.map_err(|_| gone())?;
-        let decoded = ResponseHeader::decode(&mut bytes, R::Response::header_version(version))
-            .and_then(|_| R::Response::decode(&mut bytes, version));
-        decoded.map_err(|e| format!("an answer that is none: {e}"))
+        let no_answer = |problem: &dyn std::fmt::Display| format!("an answer that is none: {problem}");
+        ResponseHeader::decode(&mut bytes, R::Response::header_version(version)).map_err(|e| no_answer(&e))?;
+        if !R::ANSWER.fits(version, &bytes) {
+            return Err(no_answer(&"it claims to hold more than it has"));
+        }
+        R::Response::decode(&mut bytes, version).map_err(|e| no_answer(&e))
     }
 }
 
@@ -169,6 +200,21 @@ fn frame<R: Request>(version: i16, correlation: i32, request: &R) -> Result<Byte
     let size = bytes.len() - 4;
     (&mut bytes[..4]).put_i32(size as i32);
     Ok(bytes.freeze())
+}
+
+/// To whichever of a name's addresses answers first, in their order.
+async fn connect(address: &str) -> Result<TcpStream, String> {
+    let addresses: Vec<SocketAddr> = lookup_host(address).await.map_err(|e| e.to_string())?.collect();
+    let each = SETUP / (addresses.len() as u32 + 1);
+    let mut problem = "its name has no address".to_owned();
+    for address in addresses {
+        match timeout(each, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(e)) => problem = e.to_string(),
+            Err(_) => problem = format!("{address} did not answer within {each:?}"),
+        }
+    }
+    Err(problem)
 }
 
 async fn write(

@@ -22,6 +22,8 @@ use super::partition::{Batch, Part, Partition, Then};
 const TICK: Duration = Duration::from_millis(10);
 /// A broker that has not answered by then is asked again on a new connection, which it takes for a repeat.
 const ANSWER: Duration = Duration::from_millis(1_500);
+/// A broker that asks for more is asked again after this.
+const THROTTLED_AT_MOST: Duration = Duration::from_secs(5);
 /// What the broker itself may wait for its replicas.
 const REPLICAS: Duration = Duration::from_secs(1);
 /// Waits before the next try of what failed, first and at the most: a broker that returns is found within a quarter of a second.
@@ -295,7 +297,8 @@ impl Work {
                 if opened.is_err() {
                     self.ask_cluster();
                 }
-                if let Some(broker) = self.brokers.get_mut(&broker) {
+                // Not one that has moved to another address since.
+                if let Some(broker) = self.brokers.get_mut(&broker).filter(|broker| broker.opening.is_under_way) {
                     broker.opening.end(opened.is_ok(), now);
                     broker.connection = opened.ok().map(Arc::new);
                 }
@@ -371,8 +374,11 @@ impl Work {
                         answers.insert((topic.name.as_str(), partition.index), written);
                     }
                 }
-                if let Some(broker) = self.brokers.get_mut(&id) {
-                    broker.throttled = now + Duration::from_millis(answer.throttle_time_ms.max(0) as u64);
+                let throttled = Duration::from_millis(u64::try_from(answer.throttle_time_ms).unwrap_or(0));
+                if let Some(broker) = self.brokers.get_mut(&id).filter(|_| throttled > Duration::ZERO) {
+                    broker.throttled = now + throttled.min(THROTTLED_AT_MOST);
+                    let problem = format!("{} asks to be left alone for {throttled:?}", broker.address);
+                    self.failed(problem);
                 }
                 "the broker's answer leaves the partition out".to_owned()
             }

@@ -12,6 +12,7 @@ mod dispatch;
 mod murmur2;
 mod partition;
 mod security;
+mod shape;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -58,9 +58,15 @@ impl Part {
         let _ = self.call.reports.send((self.indexes.clone(), fate));
     }
 
-    fn singles(&self) -> impl Iterator<Item = Part> {
-        let singles = self.bodies.singles().zip(&self.indexes);
-        singles.map(|(bodies, index)| Part { bodies, indexes: vec![*index], call: self.call.clone(), is_alone: true })
+    fn halves(&self) -> [Part; 2] {
+        let (first, second) = self.indexes.split_at(self.indexes.len() / 2);
+        let [before, after] = self.bodies.split(first.len());
+        [(before, first), (after, second)].map(|(bodies, indexes)| Part {
+            bodies,
+            indexes: indexes.to_vec(),
+            call: self.call.clone(),
+            is_alone: true,
+        })
     }
 }
 
@@ -201,8 +207,12 @@ impl Partition {
             }
             // As a whole: only a record that it refuses alone is refused.
             Error::MessageTooLarge | Error::RecordListTooLarge | Error::InvalidRecord | Error::InvalidTimestamp => {
-                let singles: Vec<Part> = batch.parts.iter().flat_map(Part::singles).collect();
-                singles.into_iter().rev().for_each(|part| self.queue.push_front(part));
+                let alone = |part: &Part| Part { is_alone: true, ..part.clone() };
+                let smaller: Vec<Part> = match &batch.parts[..] {
+                    [part] => part.halves().into(),
+                    parts => parts.iter().map(alone).collect(),
+                };
+                smaller.into_iter().rev().for_each(|part| self.queue.push_front(part));
             }
             Error::InvalidTopicException => refuse(&batch, Reason::SinkRefused, &text),
             Error::OutOfOrderSequenceNumber | Error::UnknownProducerId => {

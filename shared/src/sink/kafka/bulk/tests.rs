@@ -4,8 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError as Error;
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
+    TopicName,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use kafka_protocol::records::RecordBatchDecoder;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -13,7 +25,9 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::Instant;
 
 use super::batch::{self, BATCH_BYTES, Bodies, Sequence};
+use super::connection::Ask;
 use super::partition::{Batch, Call, Fate, Part, Partition, Then};
+use crate::error::Reason;
 use crate::limits::TRY;
 use crate::record::Outgoing;
 use crate::sink::conformance::record;
@@ -64,6 +78,52 @@ fn sequences_begin_again_behind_the_largest() {
     assert_eq!(Sequence { epoch: i16::MAX, ..START }.next_epoch(), None);
 }
 
+/// A broker that is none, or bytes that were damaged: an answer that claims more than it holds is told as such, and reserves nothing.
+#[test]
+fn a6_an_answer_is_measured_before_it_is_decoded() {
+    let host = StrBytes::from_static_str("broker");
+    let partition = MetadataResponsePartition::default().with_replica_nodes(vec![1.into(), 2.into()]);
+    let topic = MetadataResponseTopic::default()
+        .with_name(Some(TopicName(host.clone())))
+        .with_partitions(vec![partition.clone(), partition]);
+    let brokers = vec![MetadataResponseBroker::default().with_host(host.clone()).with_port(9_092); 3];
+    let metadata = MetadataResponse::default().with_brokers(brokers).with_topics(vec![topic]);
+    let fault = BatchIndexAndErrorMessage::default().with_batch_index_error_message(Some(host.clone()));
+    for version in 4..=9 {
+        measured::<MetadataRequest>(version, &metadata);
+    }
+    for version in 7..=9 {
+        let faults = if version < 8 { Vec::new() } else { vec![fault.clone(); 2] };
+        let partition = PartitionProduceResponse::default().with_record_errors(faults);
+        let topic = TopicProduceResponse::default()
+            .with_name(TopicName(host.clone()))
+            .with_partition_responses(vec![partition.clone(), partition]);
+        measured::<ProduceRequest>(version, &ProduceResponse::default().with_responses(vec![topic]));
+    }
+    measured::<ApiVersionsRequest>(0, &ApiVersionsResponse::default().with_api_keys(vec![ApiVersion::default(); 4]));
+}
+
+fn measured<R: Ask>(version: i16, answer: &R::Response) {
+    let mut bytes = BytesMut::new();
+    answer.encode(&mut bytes, version).unwrap();
+    assert!(R::ANSWER.fits(version, &bytes), "request {} version {version}", R::KEY);
+    for end in 0..bytes.len() {
+        assert!(!R::ANSWER.fits(version, &bytes[..end]), "request {} version {version}: {end} bytes", R::KEY);
+    }
+    // Whatever is changed: what is decoded has been measured.
+    let mut rng = StdRng::seed_from_u64(7);
+    for _ in 0..20_000 {
+        let mut damaged = bytes.to_vec();
+        for _ in 0..rng.random_range(1..4) {
+            let at = rng.random_range(0..damaged.len());
+            damaged[at] = if rng.random_bool(0.5) { 0xff } else { rng.random() };
+        }
+        if R::ANSWER.fits(version, &damaged) {
+            let _ = R::Response::decode(&mut Bytes::from(damaged), version);
+        }
+    }
+}
+
 type Reports = UnboundedReceiver<(Vec<usize>, Fate)>;
 
 /// A call of so many records for one partition, and where its reports arrive.
@@ -105,29 +165,40 @@ fn what_waits_goes_out_together_as_far_as_a_batch_reaches() {
 /// K1: the broker refuses a batch of which one record is too large.
 #[test]
 fn k1_a_record_that_is_refused_is_refused_alone_and_in_its_place() {
-    const LARGE: i32 = 3;
+    const LARGE: usize = 3;
     let now = Instant::now();
     let mut partition = Partition::new(now);
-    let (parts, mut reports) = call(6, now + TRY);
-    parts.into_iter().for_each(|part| partition.add(part));
+    let (parts, mut reports) = call(1, now + TRY);
+    // Six in one part, which are halved; one of another call behind them.
+    let mut part = parts.into_iter().next().unwrap();
+    (1..6).for_each(|n| part.bodies.add(&record("call", n)));
+    part.indexes.extend(1..6);
+    partition.add(part);
+    let (others, mut of_others) = call(1, now + TRY);
+    others.into_iter().for_each(|part| partition.add(part));
     let (mut request, mut offset) = (0, 100);
     while partition.is_ready(now) {
         request += 1;
         let batch = partition.take(request, 7).unwrap();
-        let holds_large = batch.parts.iter().any(|part| part.indexes.contains(&(LARGE as usize)));
+        let holds_large = batch.parts.iter().any(|part| part.indexes.contains(&LARGE));
         let answer = if holds_large { Err(Error::MessageTooLarge) } else { Ok(offset) };
-        offset += answer.map_or(0, |_| batch.parts.len() as i64);
+        offset += answer.map_or(0, |_| batch.parts.iter().map(|part| part.bodies.count() as i64).sum());
         partition.answered(request, 0, Ok(answer), now);
     }
-    for n in 0..6 {
-        let (indexes, fate) = reports.try_recv().unwrap();
-        assert_eq!(indexes, [n]);
-        match (n as i32, fate) {
-            (LARGE, Fate::Refused(..)) => {}
-            (n, Fate::Written { first, .. }) => assert_eq!(first, 100 + i64::from(n - i32::from(n > LARGE))),
-            (n, fate) => panic!("{n}: {fate:?}"),
+    let mut fates = BTreeMap::new();
+    while let Ok((indexes, fate)) = reports.try_recv() {
+        for (n, index) in indexes.into_iter().enumerate() {
+            let place = match &fate {
+                Fate::Written { first, .. } => Some(first + n as i64),
+                Fate::Refused(Reason::TooLarge, _) => None,
+                other => panic!("{index}: {other:?}"),
+            };
+            fates.insert(index, place);
         }
     }
+    let places: Vec<Option<i64>> = fates.into_values().collect();
+    assert_eq!(places, [Some(100), Some(101), Some(102), None, Some(103), Some(104)]);
+    assert!(matches!(of_others.try_recv(), Ok((_, Fate::Written { first: 105, .. }))));
     assert!(partition.is_idle());
 }
 

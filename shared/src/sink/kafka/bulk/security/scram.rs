@@ -15,6 +15,7 @@ use ring::{digest, hmac, pbkdf2};
 use subtle::ConstantTimeEq;
 
 use crate::sink::kafka::bulk::connection::{Ask, Connection};
+use crate::sink::kafka::bulk::shape::{Part, Shape};
 use crate::sink::kafka::settings::Password;
 use crate::time::Rng;
 
@@ -25,10 +26,13 @@ const ITERATIONS: RangeInclusive<u32> = 4_096..=16_384;
 impl Ask for SaslHandshakeRequest {
     // From 1 on what follows is a request of Kafka, not bare bytes.
     const SPOKEN: VersionRange = VersionRange { min: 1, max: 1 };
+    const ANSWER: Shape =
+        Shape { flexible: i16::MAX, parts: &[(0, Part::Fixed(2)), (0, Part::Structures(&[(0, Part::Text)]))] };
 }
 
 impl Ask for SaslAuthenticateRequest {
     const SPOKEN: VersionRange = VersionRange { min: 0, max: 2 };
+    const ANSWER: Shape = Shape::WITHOUT_ARRAYS;
 }
 
 pub(super) struct Login {

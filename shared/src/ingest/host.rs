@@ -39,24 +39,28 @@ pub(super) async fn ask(app: &App, service: &Service, request: &Request) -> Resu
     let host = app.settings.services.address(service);
     let (store, name, until) = (&*app.store, format!("host/{host}"), Instant::now() + HOST_TURN_WAIT);
     let turn = loop {
-        if let Some(turn) = app.leases.acquire(store, &app.clock, &name, "poll", HOST_TURN).await? {
+        let Some(turn) = app.leases.acquire(store, &app.clock, &name, "poll", HOST_TURN).await? else {
+            if Instant::now() >= until {
+                return Ok(Asked::Wait(None));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            continue;
+        };
+        let now = app.clock.now();
+        let free: Option<Free> = store::get_json(store, &Key::new(HOSTS, host)).await?;
+        // A time further ahead was written before the clock was set back.
+        let free_at = free.map(|free| free.at).filter(|at| *at > now && *at <= now + LONGEST);
+        let wait = free_at.and_then(|at| Duration::try_from(at.duration_since(now)).ok()).unwrap_or_default();
+        if wait.is_zero() {
             break turn;
         }
-        if Instant::now() >= until {
-            return Ok(Asked::Wait(None));
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    };
-    let now = app.clock.now();
-    let free: Option<Free> = store::get_json(store, &Key::new(HOSTS, host)).await?;
-    // A time further ahead was written before the clock was set back.
-    let free_at = free.map(|free| free.at).filter(|at| *at > now && *at <= now + LONGEST);
-    let wait = free_at.and_then(|at| Duration::try_from(at.duration_since(now)).ok()).unwrap_or_default();
-    if wait > until.saturating_duration_since(Instant::now()) {
+        // Nobody waits with the turn in hand: whoever else waits has the same chance of the next one.
         turn.release(store).await?;
-        return Ok(Asked::Wait(free_at));
-    }
-    tokio::time::sleep(wait).await;
+        if wait > until.saturating_duration_since(Instant::now()) {
+            return Ok(Asked::Wait(free_at));
+        }
+        tokio::time::sleep(wait).await;
+    };
     let answer = app.upstream.call(request, SLOW_RESPONSE).await;
     let now = app.clock.now();
     let told = answer.as_ref().ok().and_then(|response| busy_until(response, now));

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
-use super::known::{Judged, MARK_BYTES, Mark, Marks, hour_of};
+use super::known::{Judged, LASTING, MARK_BYTES, Mark, Marks, hour_of};
 use super::pages::{Chain, Page, Pages, Place};
 use super::turns::{self, Turn};
 use crate::error::BackendError;
-use crate::limits::{SEEN_HELD_MARKS, SEEN_KEPT, SEEN_MERGED_PAGES, SEEN_PAGE_BYTES, SEEN_TURN_SHARE};
+use crate::limits::{
+    SEEN_HELD_MARKS, SEEN_KEPT, SEEN_KEPT_LASTING, SEEN_MERGED_PAGES, SEEN_PAGE_BYTES, SEEN_TURN_SHARE,
+};
 use crate::record::{Draft, SourceId, TenantId};
 use crate::store::{self, Key, Store, Version};
 use crate::time::{Clock, Timestamp};
@@ -177,6 +179,9 @@ fn wanted(drafts: &[Draft]) -> BTreeMap<SourceId, BTreeSet<i64>> {
 }
 
 fn expires(clock: &Clock, hour: i64) -> Timestamp {
+    if hour == LASTING {
+        return clock.now() + SEEN_KEPT_LASTING;
+    }
     let observed = Timestamp::from_second(hour * 3600).unwrap_or(Timestamp::UNIX_EPOCH);
     observed.max(clock.now()) + SEEN_KEPT
 }

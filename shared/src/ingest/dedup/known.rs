@@ -49,7 +49,7 @@ pub(super) fn hour_of(draft: &Draft) -> i64 {
 }
 
 /// The first hour of 1970, in which nothing was observed.
-const LASTING: i64 = 0;
+pub(super) const LASTING: i64 = 0;
 
 /// Bytes of a stored mark: key, content, and rank and revision in one word.
 pub(super) const MARK_BYTES: usize = 16;

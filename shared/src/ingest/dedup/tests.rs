@@ -153,6 +153,26 @@ async fn s12_a_content_that_was_published_before_is_a_duplicate_also_after_other
     assert_eq!(world.one("a", 0).await, REVISION, "the last four are known, a fifth is not");
 }
 
+/// S12: a row that a list shows unchanged for months is not published again.
+#[tokio::test(start_paused = true)]
+async fn s12_what_lasts_is_known_for_a_year() {
+    let world = CountedApp::new();
+    let stream = world.stream("a", "firms_viirs_snpp");
+    let again = async || {
+        let mut row = world.draft("firms_viirs_snpp", 1, "a", 0);
+        row.lasting = true;
+        let ledger = world.body(&stream, vec![row]).await;
+        (ledger.new, ledger.revisions, ledger.duplicates)
+    };
+    assert_eq!(again().await, NEW);
+    for _ in 0..3 {
+        world.wall.step(120 * 24 * HOUR);
+        assert_eq!(again().await, DUPLICATE);
+    }
+    world.wall.step(120 * 24 * HOUR);
+    assert_eq!(again().await, NEW, "nothing is kept for ever");
+}
+
 #[tokio::test(start_paused = true)]
 async fn s1_a_better_version_revises_and_a_worse_one_after_it_is_a_duplicate() {
     let world = CountedApp::new();

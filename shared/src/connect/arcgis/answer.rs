@@ -68,10 +68,9 @@ fn told(status: u16, error: &RawValue, now: Timestamp) -> SourceError {
     let all = format!("{words} {}", details.join(" "));
     let code = error["code"].as_u64().unwrap_or_default();
     let said: String = format!("status {status}, error {code}: {}", all.trim()).chars().take(300).collect();
+    let is_busy = |code| matches!(code, 429 | 503);
     match code {
-        _ if matches!(status, 429 | 503) => SourceError::Busy { until: now + asked_wait(&all).unwrap_or(BUSY), said },
-        429 | 503 => SourceError::Busy { until: now + asked_wait(&all).unwrap_or(BUSY), said },
-        _ if all.contains("Too many requests") => {
+        _ if is_busy(code) || is_busy(status.into()) || all.contains("Too many requests") => {
             SourceError::Busy { until: now + asked_wait(&all).unwrap_or(BUSY), said }
         }
         400 | 401 | 403 | 404 | 498 | 499 => SourceError::Refused(said),

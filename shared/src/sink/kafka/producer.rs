@@ -34,7 +34,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Records handed over before other tasks get their turn: about half a millisecond.
 const TURN: usize = 256;
 /// A report that is so late never comes: the client's threads have died, or the host stood still.
-pub(super) const OWED: Duration = TRY_ENDS_LATE.saturating_mul(5);
+const OWED: Duration = TRY_ENDS_LATE.saturating_mul(5);
 /// Purged again until all is reported, in case a record was just moving between the producer's queues.
 const PURGE_AGAIN: Duration = Duration::from_millis(50);
 /// After so many purges the client's threads must have died, and no report comes any more.
@@ -87,7 +87,7 @@ impl Producer {
                 };
                 topic_is_missing |= failure.is_missing_topic();
                 match failure {
-                    // Its producer was retired, or another call's time is over: this one has time left.
+                    // Its producer was retired: this call has time left.
                     Failure::Broker(code) if is_purged(code) && Instant::now() < deadline => open.push(index),
                     Failure::Broker(RDKafkaErrorCode::MessageSizeTooLarge) => too_large.push(index),
                     failure => outcomes[index] = self.outcome(&client, failure),

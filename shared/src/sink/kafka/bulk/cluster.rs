@@ -2,20 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{InitProducerIdRequest, MetadataRequest, MetadataResponse, ProducerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
-use tokio::time::timeout;
 
 use super::connection::{Ask, Connection};
 use super::security::Handshake;
-
-/// An answer that takes longer is asked for again, on a new connection.
-const ANSWER: Duration = Duration::from_millis(1_500);
 
 /// Asks any broker that answers.
 pub(super) struct Guide {
@@ -88,8 +83,7 @@ impl Guide {
 
     async fn ask<R: Ask>(&self, request: &R) -> Result<R::Response, String> {
         let connection = self.connection().await?;
-        let answer = timeout(ANSWER, connection.ask(request)).await;
-        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}")));
+        let answer = connection.ask_in_time(request).await;
         if answer.is_err() {
             let mut asking = self.asking.lock();
             asking.connection.take_if(|kept| Arc::ptr_eq(kept, &connection));

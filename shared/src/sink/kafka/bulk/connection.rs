@@ -26,6 +26,8 @@ use super::shape::Shape;
 const CLIENT: &str = "streammanager";
 /// A connection with all its handshakes.
 const SETUP: Duration = Duration::from_secs(2);
+/// A broker that has not answered by then is asked again on a new connection, which it takes for a repeat.
+const ANSWER: Duration = Duration::from_millis(1_500);
 /// The largest answer: of metadata, a hundred bytes a partition. A broker that announces more is none.
 const ANSWER_BYTES: usize = 16 << 20;
 /// Of a session's time this much is used, as Kafka's own clients do: what is under way then is answered before it ends.
@@ -162,6 +164,12 @@ impl Connection {
             format!("of Kafka's request {} the broker speaks the versions {theirs}, this client {ours}", R::KEY)
         })?;
         self.ask_in(version.max, request).await
+    }
+
+    /// The same, within the time that a broker has for an answer.
+    pub(super) async fn ask_in_time<R: Ask>(&self, request: &R) -> Result<R::Response, String> {
+        let answer = timeout(ANSWER, self.ask(request)).await;
+        answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}")))
     }
 
     pub(super) async fn ask_in<R: Ask>(&self, version: i16, request: &R) -> Result<R::Response, String> {

@@ -11,8 +11,9 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use super::PAUSES;
 use super::batch;
 use super::cluster::{Cluster, Guide, Known};
 use super::connection::Connection;
@@ -20,14 +21,10 @@ use super::partition::{Batch, Part, Partition, Then};
 
 /// How often it is looked whether something is due, while anything waits.
 const TICK: Duration = Duration::from_millis(10);
-/// A broker that has not answered by then is asked again on a new connection, which it takes for a repeat.
-const ANSWER: Duration = Duration::from_millis(1_500);
 /// A broker that asks for more is asked again after this.
 const THROTTLED_AT_MOST: Duration = Duration::from_secs(5);
 /// What the broker itself may wait for its replicas.
 const REPLICAS: Duration = Duration::from_secs(1);
-/// Waits before the next try of what failed, first and at the most: a broker that returns is found within a quarter of a second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 /// Asked again after this, for new partitions.
 const CLUSTER_LASTS: Duration = Duration::from_secs(300);
 /// Batches in one request: 16 MiB before compression, far below what brokers take (100 MiB).
@@ -270,10 +267,7 @@ impl Work {
             tokio::spawn(async move {
                 let places = batches.iter().map(|(place, _)| place.clone()).collect();
                 let answer = match produce(batches) {
-                    Ok(produce) => {
-                        let answer = timeout(ANSWER, connection.ask(&produce)).await;
-                        answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}")))
-                    }
+                    Ok(produce) => connection.ask_in_time(&produce).await,
                     Err(problem) => Err(format!("zstd: {problem}")),
                 };
                 ended.send(Ended::Request { broker: id, request, places, answer })
@@ -397,7 +391,7 @@ impl Work {
             let Some(partition) = self.partitions.get_mut(place) else { continue };
             match partition.answered(request, place.1, answer, now) {
                 Then::Nothing => {}
-                Then::AskWhoLeads => self.cluster.last_success = None,
+                Then::AskWhoLeads => self.ask_cluster(),
                 Then::NewProducer => self.producer = None,
             }
         }

@@ -39,6 +39,8 @@ use security::Handshake;
 
 /// A topic that is not there is told as such, after this, instead of as silence.
 const MISSING: Duration = Duration::from_secs(1);
+/// Waits before the next try of what failed, first and at the most: a broker that returns is found within a quarter of a second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 /// Records encoded before other tasks get their turn: about half a millisecond.
 const TURN: usize = 512;
 

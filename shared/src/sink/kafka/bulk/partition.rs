@@ -9,11 +9,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::batch::{BATCH_BYTES, Bodies, Sequence};
-use super::{MISSING, Problem};
+use super::{MISSING, PAUSES, Problem};
 use crate::error::Reason;
 
-/// Waits between the tries of one batch, first and at the most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 /// What is in flight when its time is over may still be answered for so long.
 const GRACE: Duration = Duration::from_millis(500);
 

@@ -238,8 +238,8 @@ pub const SHARDS_KNOWN: usize = 1_000;
 pub const SEEN_PAGE_BYTES: usize = 256 * 1024;
 /// How long past its observation hour a seen-set hour is kept: longer than any window a source re-reads.
 pub const SEEN_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
-/// How long an event is known whose key holds no time, since it was last marked: lists of a year's fires and of zones show the same
-/// row for months.
+/// How long an event is known at least whose key holds no time, since it was last seen: lists of a year's fires and of zones show the
+/// same row for months. Twice as long at most.
 pub const SEEN_KEPT_LASTING: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// The lease of who delivers; fenced by its epoch.

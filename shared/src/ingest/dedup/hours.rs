@@ -1,14 +1,14 @@
 //! The seen-set of a tenant's sources, by the hour of observation. Whoever judges a source holds its turn from the reading of an
 //! hour until the end of its body, or for a while where that is far.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
 use super::known::{Judged, LASTING, MARK_BYTES, Mark, Marks, hour_of};
-use super::pages::{Chain, Page, Pages, Place};
+use super::pages::{Chain, Page, Pages, Place, of_hour, of_part};
 use super::turns::{self, Turn};
 use crate::error::BackendError;
 use crate::limits::{
@@ -22,6 +22,8 @@ use crate::time::{Clock, Timestamp};
 pub(super) struct Hours {
     tenant: TenantId,
     sources: BTreeMap<SourceId, Source>,
+    /// The part of time whose marks of what lasts are written: `SEEN_KEPT_LASTING` long, counted from 1970.
+    part: i64,
     /// When the turns were taken.
     since: Option<Instant>,
 }
@@ -42,11 +44,13 @@ struct Hour {
     /// As many as are stored.
     pages: usize,
     next_page: i64,
+    /// Keys of what lasts that only the part before this one knows: each is marked again when it is seen.
+    fading: HashSet<u64>,
 }
 
 impl Hours {
     pub(super) fn new(tenant: &TenantId) -> Hours {
-        Hours { tenant: tenant.clone(), sources: BTreeMap::new(), since: None }
+        Hours { tenant: tenant.clone(), sources: BTreeMap::new(), part: 0, since: None }
     }
 
     pub(super) async fn load(
@@ -56,6 +60,9 @@ impl Hours {
         drafts: &[Draft],
     ) -> Result<(), BackendError> {
         let wanted = wanted(drafts);
+        if self.part == 0 {
+            self.part = part_of(clock.now());
+        }
         if self.held() > SEEN_HELD_MARKS {
             self.forget();
         }
@@ -87,15 +94,20 @@ impl Hours {
             let partition = partition(&self.tenant, &name);
             let source = self.sources.entry(name).or_default();
             let missing: Vec<i64> = hours.into_iter().filter(|hour| !source.hours.contains_key(hour)).collect();
-            let read = try_join_all(missing.iter().map(|&hour| read_hour(store, &partition, hour))).await?;
-            source.hours.extend(missing.into_iter().zip(read.into_iter().map(|(hour, _)| hour)));
+            let read = try_join_all(missing.iter().map(|&hour| known_of(store, &partition, hour, self.part))).await?;
+            source.hours.extend(missing.into_iter().zip(read));
         }
         Ok(())
     }
 
     pub(super) fn judge(&mut self, draft: &Draft) -> Judged {
         let source = self.sources.entry(draft.source.clone()).or_default();
-        source.hours.entry(hour_of(draft)).or_default().marks.judge(draft)
+        let hour = source.hours.entry(hour_of(draft)).or_default();
+        if hour.fading.remove(&draft.event.short()) {
+            let marks = hour.marks.of(draft);
+            source.pending.entry(LASTING).or_default().extend(marks);
+        }
+        hour.marks.judge(draft)
     }
 
     pub(super) fn accept(&mut self, marks: &[Mark]) {
@@ -113,8 +125,11 @@ impl Hours {
                 let held = source.hours.entry(hour).or_default();
                 let pages = Page::of(&marks, held.next_page);
                 held.next_page += pages.len() as i64;
-                let (place, partition) = (Place::Hour(name.clone(), hour), partition(&self.tenant, name));
-                chains.push(Chain { place, partition, expires: expires(clock, hour), pages });
+                let (place, expires) = match hour {
+                    LASTING => (Place::Lasting(name.clone(), self.part), expires_of(self.part)),
+                    hour => (Place::Hour(name.clone(), hour), expires(clock, hour)),
+                };
+                chains.push(Chain { place, partition: partition(&self.tenant, name), expires, pages });
             }
         }
         Pages(chains)
@@ -123,8 +138,12 @@ impl Hours {
     /// These are stored; an hour that has many pages now gets one instead.
     pub(super) async fn stored(&mut self, pages: Pages, store: &dyn Store) -> Result<(), BackendError> {
         for Chain { place, partition, expires, pages } in pages.0 {
-            let Place::Hour(name, hour) = &place else { continue };
-            let held = self.sources.entry(name.clone()).or_default().hours.entry(*hour).or_default();
+            let (name, hour) = match &place {
+                Place::Hour(name, hour) => (name, *hour),
+                Place::Lasting(name, _) => (name, LASTING),
+                Place::Shard => continue,
+            };
+            let held = self.sources.entry(name.clone()).or_default().hours.entry(hour).or_default();
             held.pages += pages.len();
             held.next_page = pages.iter().map(|page| page.number + 1).fold(held.next_page, i64::max);
             if held.pages >= SEEN_MERGED_PAGES {
@@ -178,19 +197,43 @@ fn wanted(drafts: &[Draft]) -> BTreeMap<SourceId, BTreeSet<i64>> {
     wanted
 }
 
+fn part_of(now: Timestamp) -> i64 {
+    now.as_second().div_euclid(SEEN_KEPT_LASTING.as_secs() as i64)
+}
+
+/// When the part after it has ended: until then, whoever is seen again is marked in that one.
+fn expires_of(part: i64) -> Timestamp {
+    let ends = (part + 2).saturating_mul(SEEN_KEPT_LASTING.as_secs() as i64);
+    Timestamp::from_second(ends).unwrap_or(Timestamp::MAX)
+}
+
 fn expires(clock: &Clock, hour: i64) -> Timestamp {
-    if hour == LASTING {
-        return clock.now() + SEEN_KEPT_LASTING;
-    }
     let observed = Timestamp::from_second(hour * 3600).unwrap_or(Timestamp::UNIX_EPOCH);
     observed.max(clock.now()) + SEEN_KEPT
 }
 
-/// What is stored of an hour, and under which names.
-async fn read_hour(store: &dyn Store, partition: &str, hour: i64) -> Result<(Hour, Vec<Key>), BackendError> {
-    let (mut read, mut keys) = (Hour::default(), Vec::new());
-    for item in store::list_all(store, partition, &format!("{hour:08}/"), usize::MAX).await? {
-        read.marks.read(&item.value);
+/// What is known of an hour; of what lasts, by this part of time and the one before it.
+async fn known_of(store: &dyn Store, partition: &str, hour: i64, part: i64) -> Result<Hour, BackendError> {
+    if hour != LASTING {
+        return Ok(stored(store, partition, Hour::default(), &of_hour(hour)).await?.0);
+    }
+    let (before, _) = stored(store, partition, Hour::default(), &of_part(part - 1)).await?;
+    let fading = before.marks.keys().collect();
+    Ok(stored(store, partition, Hour { marks: before.marks, fading, ..Hour::default() }, &of_part(part)).await?.0)
+}
+
+/// `read` with what is stored under names that begin like this, and these names.
+async fn stored(
+    store: &dyn Store,
+    partition: &str,
+    mut read: Hour,
+    prefix: &str,
+) -> Result<(Hour, Vec<Key>), BackendError> {
+    let mut keys = Vec::new();
+    for item in store::list_all(store, partition, prefix, usize::MAX).await? {
+        for key in read.marks.read(&item.value) {
+            read.fading.remove(&key);
+        }
         read.next_page = item.key.sort.rsplit('/').next().and_then(|n| n.parse().ok()).map_or(0, |n: i64| n + 1);
         read.pages += 1;
         keys.push(item.key);
@@ -207,8 +250,7 @@ async fn merge(
     held: &mut Hour,
     expires: Timestamp,
 ) -> Result<(), BackendError> {
-    let Place::Hour(_, hour) = place else { return Ok(()) };
-    let (stored, old) = read_hour(store, &partition, hour).await?;
+    let (stored, old) = stored(store, &partition, Hour::default(), &place.prefix()).await?;
     let bytes = Bytes::from(stored.marks.page());
     let chunk = SEEN_PAGE_BYTES / MARK_BYTES * MARK_BYTES;
     let chunks = (0..bytes.len()).step_by(chunk).map(|at| bytes.slice(at..bytes.len().min(at + chunk)));

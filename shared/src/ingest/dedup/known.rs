@@ -48,7 +48,7 @@ pub(super) fn hour_of(draft: &Draft) -> i64 {
     if draft.lasting { LASTING } else { draft.observed_at.as_second().div_euclid(3600) }
 }
 
-/// The first hour of 1970, in which nothing was observed.
+/// The first hour of 1970, in which nothing was observed; what lasts is stored elsewhere.
 pub(super) const LASTING: i64 = 0;
 
 /// Bytes of a stored mark: key, content, and rank and revision in one word.
@@ -107,6 +107,17 @@ impl Marks {
         let revision = known.revision + 1;
         known.add(draft.content, draft.rank, revision);
         Judged::Revision(revision)
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = u64> {
+        self.0.keys().copied()
+    }
+
+    /// What is known of a draft's event, as marks, the older contents first.
+    pub(super) fn of(&self, draft: &Draft) -> Vec<Mark> {
+        let Some(known) = self.0.get(&draft.event.short()) else { return Vec::new() };
+        let mark = |content: &u32| Mark { content: *content, rank: known.rank, ..Mark::of(draft, known.revision) };
+        known.contents[..usize::from(known.count)].iter().map(mark).collect()
     }
 
     fn add(&mut self, key: u64, content: u32, rank: u8, revision: u32) {

@@ -23,20 +23,39 @@ pub(super) struct Chain {
     pub(super) pages: Vec<Page>,
 }
 
-/// Where pages belong, which says how they are named: by number within an hour, or by the time of writing.
+/// Where pages belong, which says how they are named: by number within an hour or a part of time, or by the time of writing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Hour(SourceId, i64),
+    /// What lasts, in the part of time in which it was marked.
+    Lasting(SourceId, i64),
     Shard,
 }
 
 impl Place {
     pub(super) fn sort_key(&self, number: i64) -> String {
         match self {
-            Place::Hour(_, hour) => format!("{hour:08}/{number:08}"),
+            Place::Hour(..) | Place::Lasting(..) => format!("{}{number:08}", self.prefix()),
             Place::Shard => format!("{number:016}"),
         }
     }
+
+    /// With which the names of its pages begin.
+    pub(super) fn prefix(&self) -> String {
+        match self {
+            Place::Hour(_, hour) => of_hour(*hour),
+            Place::Lasting(_, part) => of_part(*part),
+            Place::Shard => String::new(),
+        }
+    }
+}
+
+pub(super) fn of_hour(hour: i64) -> String {
+    format!("{hour:08}/")
+}
+
+pub(super) fn of_part(part: i64) -> String {
+    format!("lasting/{part:04}/")
 }
 
 #[derive(Debug)]

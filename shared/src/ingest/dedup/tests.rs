@@ -153,24 +153,30 @@ async fn s12_a_content_that_was_published_before_is_a_duplicate_also_after_other
     assert_eq!(world.one("a", 0).await, REVISION, "the last four are known, a fifth is not");
 }
 
-/// S12: a row that a list shows unchanged for months is not published again.
+/// S12: a row that a list shows unchanged for years is not published again, and what no list shows any more is forgotten.
 #[tokio::test(start_paused = true)]
-async fn s12_what_lasts_is_known_for_a_year() {
+async fn s12_what_lasts_is_known_while_it_is_seen_and_for_a_year_after() {
     let world = CountedApp::new();
     let stream = world.stream("a", "firms_viirs_snpp");
-    let again = async || {
-        let mut row = world.draft("firms_viirs_snpp", 1, "a", 0);
+    let again = async |n: usize, content: &str| {
+        let mut row = world.draft("firms_viirs_snpp", n, content, 0);
         row.lasting = true;
         let ledger = world.body(&stream, vec![row]).await;
         (ledger.new, ledger.revisions, ledger.duplicates)
     };
-    assert_eq!(again().await, NEW);
-    for _ in 0..3 {
+    assert_eq!(again(1, "a").await, NEW);
+    assert_eq!(again(1, "b").await, REVISION);
+    assert_eq!(again(2, "never seen again").await, NEW);
+    for _ in 0..12 {
         world.wall.step(120 * 24 * HOUR);
-        assert_eq!(again().await, DUPLICATE);
+        assert_eq!(again(1, "b").await, DUPLICATE);
+        assert_eq!(again(1, "a").await, DUPLICATE, "its earlier contents are known as well");
     }
-    world.wall.step(120 * 24 * HOUR);
-    assert_eq!(again().await, NEW, "nothing is kept for ever");
+    assert_eq!(again(2, "never seen again").await, NEW, "nothing is kept for ever");
+    world.wall.step(390 * 24 * HOUR);
+    assert_eq!(again(1, "c").await, REVISION, "the revision goes on");
+    world.wall.step(820 * 24 * HOUR);
+    assert_eq!(again(1, "c").await, NEW);
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,7 +45,7 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
             let loads = parsed.loads();
             if json {
                 let told = |load: &Load| {
-                    json!({ "service": load.service.name, "address": load.service.address, "streams": load.streams,
+                    json!({ "service": load.service.name, "address": load.address, "streams": load.streams,
                         "requests_a_minute": load.a_minute, "most_a_minute": load.service.manners.a_minute })
                 };
                 let services: Vec<Value> = loads.iter().map(told).collect();

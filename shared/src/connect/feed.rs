@@ -1,6 +1,7 @@
 //! The connector of every source that is a list of addresses on one host: a poll goes through the list, and of each address
-//! through its pages. What an address says of itself alone (no such station) costs that address; what the host says (later, not
-//! for you, down) ends the poll, and the next one begins behind the address that failed, so that none is ever the only one asked.
+//! through its pages. What an address says of itself alone (no such station, one error of its own) costs that address; what the host
+//! says (later, not for you, errors one after another) ends the poll, and the next one begins behind the address that failed, so that
+//! none is ever the only one asked.
 //!
 //! The cursor holds the place in the list and, of every address, the validators of its last answer; a poll that was cut short
 //! goes on from there. Validators are kept only of what came as one page: an unchanged first page says nothing of the others.
@@ -53,20 +54,29 @@ struct Place {
     /// By the addresses' paths.
     #[serde(default)]
     known: BTreeMap<String, Validators>,
+    /// The address before this one answered with an error of the server's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    after_error: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Page {
+    /// The path of the address whose page it is.
+    of: String,
     path: String,
     /// Pages that came before it.
     number: usize,
 }
 
 impl Feed {
-    /// A list that was changed since makes a place behind its end the first one.
+    /// A list that was changed since makes a place behind its end the first one, and its pages are not asked for.
     fn place(&self, cursor: &Cursor) -> Place {
-        let place: Place = serde_json::from_str(&cursor.0).unwrap_or_default();
-        if place.at < self.asks.len() { place } else { Place { at: 0, page: None, ..place } }
+        let mut place: Place = serde_json::from_str(&cursor.0).unwrap_or_default();
+        if place.at >= self.asks.len() {
+            place.at = 0;
+        }
+        place.page = place.page.filter(|page| page.of == self.asks[place.at].path);
+        place
     }
 
     fn cursor(&self, mut place: Place) -> Cursor {
@@ -77,7 +87,7 @@ impl Feed {
     /// Behind the address at which `place` stands; `true` when there is another one.
     fn onward(&self, place: Place) -> (Place, bool) {
         let at = (place.at + 1) % self.asks.len();
-        (Place { at, page: None, ..place }, at > 0)
+        (Place { at, page: None, after_error: false, ..place }, at > 0)
     }
 
     fn fetched(&self, place: Place, body: Option<Bytes>, problem: Option<String>) -> Fetched {
@@ -123,7 +133,8 @@ impl Feed {
                 Ok(self.fetched(place, Some(body), Some(problem)))
             }
             Some(path) => {
-                place.page = Some(Page { path, number: number + 1 });
+                place.page = Some(Page { of: self.asks[place.at].path.clone(), path, number: number + 1 });
+                place.after_error = false;
                 Ok(Fetched { body: Some(body), cursor: self.cursor(place), more: true, problem: None })
             }
         }
@@ -147,6 +158,10 @@ impl Feed {
 }
 
 impl Connector for Feed {
+    fn host(&self) -> &str {
+        &self.base_url
+    }
+
     fn next(&self, cursor: &Cursor) -> Request {
         let place = self.place(cursor);
         let ask = &self.asks[place.at];
@@ -187,6 +202,12 @@ impl Connector for Feed {
             400..500 if self.asks.len() > 1 => {
                 let problem = format!("status {}: {}", response.status, words());
                 Ok(self.fetched(place, None, Some(problem)))
+            }
+            500.. if self.asks.len() > 1 && !place.after_error => {
+                let problem = format!("{}: status {}: {}", self.asks[place.at].name, response.status, words());
+                let (next, more) = self.onward(place);
+                let cursor = self.cursor(Place { after_error: more, ..next });
+                Ok(Fetched { body: None, cursor, more, problem: Some(problem) })
             }
             _ => Err(self.error(&place, &response, &words())),
         }

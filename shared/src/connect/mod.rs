@@ -49,6 +49,9 @@ pub enum SourceError {
 
 /// One kind of source as a pure state machine: what to ask next, and what an answer means.
 pub trait Connector: Send + Sync {
+    /// The address that all its requests begin with: what it tells one stream to wait holds for all that ask there.
+    fn host(&self) -> &str;
+
     /// The next request.
     fn next(&self, cursor: &Cursor) -> Request;
 
@@ -79,4 +82,7 @@ pub trait Walk: Send {
 
     /// Judges an answer; `None`: there is more to ask.
     fn absorb(&mut self, response: Response, now: Timestamp) -> Result<Option<Fetched>, SourceError>;
+
+    /// The poll's time is over: what came until now, with a cursor from which the next poll goes on. `None`: nothing can be used.
+    fn cut(&mut self) -> Result<Option<Fetched>, SourceError>;
 }

@@ -66,10 +66,10 @@ pub(crate) fn retry_after(response: &Response, now: Timestamp) -> Option<Timesta
     Some(until.clamp(now, now + LONGEST))
 }
 
-/// The wait before a host is asked again that is busy and does not say for how long.
-const BUSY_WAIT: Duration = Duration::from_secs(30);
+/// The wait before a host is asked again that is busy and does not say for how long: quotas are by the minute.
+pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(60);
 
-/// The same for every response with 429 or 503: one that does not say when is given half a minute.
+/// The same for every response with 429 or 503: one that does not say when is given a minute.
 pub(crate) fn busy_until(response: &Response, now: Timestamp) -> Option<Timestamp> {
     let is_busy = matches!(response.status, 429 | 503);
     is_busy.then(|| retry_after(response, now).unwrap_or(now + BUSY_WAIT))

@@ -217,16 +217,31 @@ impl LayerState {
             Some(LayerFault::Empty) => Vec::new(),
             _ => self.rows.iter().collect(),
         };
+        let condition = value("where").filter(|_| fault != Some(LayerFault::SamePage)).unwrap_or_default();
+        let bound = |operator: &str| -> Option<i64> {
+            let (_, after) = condition.rsplit_once(&format!("OBJECTID {operator} "))?;
+            after.split(' ').next()?.parse().ok()
+        };
+        let above = bound(">").or(bound(">=").map(|least| least - 1)).unwrap_or(i64::MIN);
+        let rows: Vec<_> =
+            rows.into_iter().filter(|(id, _)| **id > above && bound("<=").is_none_or(|most| **id <= most)).collect();
         if value("returnCountOnly").is_some() {
             return json!({ "count": rows.len() });
         }
+        if value("returnIdsOnly").is_some() {
+            let ids: Vec<i64> = rows.iter().rev().map(|(id, _)| **id).collect();
+            return json!({"objectIdFieldName": "OBJECTID", "objectIds": if ids.is_empty() { Value::Null } else { ids.into() }});
+        }
+        if !self.pages
+            && ["orderByFields", "resultOffset", "resultRecordCount"].iter().any(|name| value(name).is_some())
+        {
+            return json!({"error": {"code": 400, "message": "'Pagination is not supported' parameter is invalid", "details": []}});
+        }
         let number = |name: &str| value(name).and_then(|text| text.parse::<usize>().ok());
         let size = number("resultRecordCount").unwrap_or(self.largest_page).min(self.largest_page);
-        let behind = value("where").and_then(|text| text.rsplit_once("OBJECTID > ")?.1.parse::<i64>().ok());
         let offset =
             if self.pages && fault != Some(LayerFault::SamePage) { number("resultOffset").unwrap_or(0) } else { 0 };
-        let behind = behind.filter(|_| fault != Some(LayerFault::SamePage)).unwrap_or(i64::MIN);
-        let rest: Vec<_> = rows.into_iter().filter(|(id, _)| **id > behind).skip(offset).collect();
+        let rest: Vec<_> = rows.into_iter().skip(offset).collect();
         let (mut exceeded, mut page) = (rest.len() > size, rest);
         page.truncate(size);
         match fault {

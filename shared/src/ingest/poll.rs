@@ -12,14 +12,14 @@ use crate::connect::{Connector, Cursor, Fetched, SourceError, Walk};
 use crate::decode::Context;
 use crate::error::BackendError;
 use crate::ingest::dedup::Seen;
-use crate::ingest::host::{self, Asked};
+use crate::ingest::host::{Asked, Host};
 use crate::ingest::pressure::{self, Pause};
 use crate::ingest::{IngestError, Ledger, NoRoom, ingest};
 use crate::limits::{ROUND, STORED_AHEAD};
 use crate::record::{Stream, WhenFull};
 use crate::schedule::streams::{self, PollState, Registered};
 use crate::schedule::ticks::{Tick, latest_start};
-use crate::sources::{Service, route};
+use crate::sources::route;
 use crate::time::{Timestamp, rfc3339};
 use crate::upstream::{Request, Response};
 
@@ -136,9 +136,10 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
         problems: Vec::new(),
     };
     let mut seen = Seen::of_tenant(&spec.tenant);
+    let host = Host { address: connector.host(), apart: spec.polled.service().manners.apart };
     let ended = loop {
         let cursor = Cursor(state.cursor.clone());
-        match step(app, &stream, spec.polled.service(), &*connector, &cursor, &mut seen, &mut round).await {
+        match step(app, &stream, host, &*connector, &cursor, &mut seen, &mut round).await {
             Ok(fetched) => {
                 state.cursor = fetched.cursor.0;
                 if !fetched.more {
@@ -173,6 +174,7 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
         Err(End::Backend(e)) => Err(e),
         Err(End::Failed(problem)) => Ok(failed(state, now, problem)),
         Err(End::Busy { until, said }) => {
+            host.leave_alone(app, until).await?;
             let outcome = failed(state, now, format!("{said}; it is asked again at {}", rfc3339(until)));
             state.not_before = state.not_before.max(Some(until));
             Ok(outcome)
@@ -237,16 +239,16 @@ impl From<SourceError> for End {
 async fn step(
     app: &App,
     stream: &Stream,
-    service: &Service,
+    host: Host<'_>,
     connector: &dyn Connector,
     cursor: &Cursor,
     seen: &mut Seen,
     round: &mut Round,
 ) -> Result<Fetched, End> {
     let mut fetched = match connector.walk(cursor, app.clock.now()) {
-        Some(walk) => walked(app, service, walk, round.began).await?,
+        Some(walk) => walked(app, host, walk, round.began).await?,
         None => {
-            let response = answer(app, service, &connector.next(cursor)).await?;
+            let response = answer(app, host, &connector.next(cursor)).await?;
             connector.absorb(cursor, response, app.clock.now())?
         }
     };
@@ -266,22 +268,22 @@ async fn step(
     Ok(fetched)
 }
 
-async fn answer(app: &App, service: &Service, request: &Request) -> Result<Response, End> {
-    match host::ask(app, service, request).await.map_err(End::Backend)? {
+async fn answer(app: &App, host: Host<'_>, request: &Request) -> Result<Response, End> {
+    match host.ask(app, request).await.map_err(End::Backend)? {
         Asked::Answered(answer) => answer.map_err(|e| End::Failed(e.to_string())),
         Asked::Wait(until) => Err(End::Wait(until)),
     }
 }
 
 /// Asks until the walk has all that it wants.
-async fn walked(app: &App, service: &Service, mut walk: Box<dyn Walk + '_>, began: Instant) -> Result<Fetched, End> {
+async fn walked(app: &App, host: Host<'_>, mut walk: Box<dyn Walk + '_>, began: Instant) -> Result<Fetched, End> {
     while began.elapsed() < ROUND {
-        let response = answer(app, service, &walk.next()).await?;
+        let response = answer(app, host, &walk.next()).await?;
         if let Some(fetched) = walk.absorb(response, app.clock.now())? {
             return Ok(fetched);
         }
     }
-    Err(End::Failed(format!("its answers did not end within {} s", ROUND.as_secs())))
+    walk.cut()?.ok_or_else(|| End::Failed(format!("its answers did not end within {} s", ROUND.as_secs())))
 }
 
 /// Our own trouble makes the source wait.

@@ -211,14 +211,14 @@ impl StreamsFile {
     pub fn loads(&self) -> Vec<Load> {
         let mut loads: Vec<Load> = Vec::new();
         for spec in &self.streams {
-            let service = spec.polled.service();
+            let (service, address) = (spec.polled.service(), spec.polled.address());
             let a_minute = spec.polled.requests() as f64 * 60.0 / spec.interval.get().as_secs_f64();
-            match loads.iter_mut().find(|load| std::ptr::eq(load.service, service)) {
+            match loads.iter_mut().find(|load| load.address == address) {
                 Some(load) => {
                     load.streams += 1;
                     load.a_minute += a_minute;
                 }
-                None => loads.push(Load { service, streams: 1, a_minute }),
+                None => loads.push(Load { service, address: address.to_owned(), streams: 1, a_minute }),
             }
         }
         loads
@@ -230,6 +230,8 @@ impl StreamsFile {
 pub struct Load {
     /// Who is asked.
     pub service: &'static Service,
+    /// Where: the service's own address, or that of a layer's server.
+    pub address: String,
     /// By so many streams.
     pub streams: usize,
     /// So often.
@@ -243,7 +245,7 @@ impl fmt::Display for Load {
         write!(
             f,
             "{} ({}): {streams} stream{plural}, {:.1} requests a minute of {most}",
-            service.name, service.address, self.a_minute
+            service.name, self.address, self.a_minute
         )
     }
 }

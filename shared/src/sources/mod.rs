@@ -159,6 +159,14 @@ macro_rules! table {
             pub fn service(&self) -> &'static Service {
                 self.kind().service()
             }
+
+            /// The address whose requests are counted together: the service's, or that of a layer's server.
+            pub fn address(&self) -> &str {
+                match self {
+                    Polled::Layers(config) => crate::connect::arcgis::services_of(&config.url),
+                    other => other.service().address,
+                }
+            }
         }
     };
 }

@@ -11,14 +11,11 @@ use serde_json::{Map, Value};
 
 use super::query::{Form, Query};
 use crate::connect::SourceError;
-use crate::connect::politeness::retry_after;
+use crate::connect::politeness::{BUSY_WAIT, retry_after};
 use crate::decode::{esri, form, items, short};
 use crate::limits::LAYER_PAGE;
 use crate::time::Timestamp;
 use crate::upstream::Response;
-
-/// How long a service is left alone that has too many requests and does not say until when: its quotas are by the minute.
-const BUSY: Duration = Duration::from_secs(60);
 
 /// The members of an answer that is no error.
 pub(super) fn members(response: &Response, now: Timestamp) -> Result<BTreeMap<String, &RawValue>, SourceError> {
@@ -51,7 +48,7 @@ pub(super) fn members(response: &Response, now: Timestamp) -> Result<BTreeMap<St
                 text()
             ))
         }),
-        429 | 503 => Err(SourceError::Busy { until: now + BUSY, said: format!("status {status}: {:?}", text()) }),
+        429 | 503 => Err(SourceError::Busy { until: now + BUSY_WAIT, said: format!("status {status}: {:?}", text()) }),
         300..=399 => {
             let to = response.header("location").map(short).unwrap_or_default();
             Err(SourceError::Failed(format!("status {status}: the service has moved to {to:?}")))
@@ -71,7 +68,7 @@ fn told(status: u16, error: &RawValue, now: Timestamp) -> SourceError {
     let is_busy = |code| matches!(code, 429 | 503);
     match code {
         _ if is_busy(code) || is_busy(status.into()) || all.contains("Too many requests") => {
-            SourceError::Busy { until: now + asked_wait(&all).unwrap_or(BUSY), said }
+            SourceError::Busy { until: now + asked_wait(&all).unwrap_or(BUSY_WAIT), said }
         }
         400 | 401 | 403 | 404 | 498 | 499 => SourceError::Refused(said),
         _ => SourceError::Failed(said),
@@ -186,6 +183,17 @@ impl LayerDocument {
 pub(super) fn count(head: &BTreeMap<String, &RawValue>) -> Result<u64, SourceError> {
     let count = head.get("count").and_then(|raw| raw.get().parse().ok());
     count.ok_or_else(|| SourceError::Failed("the number of its rows was asked for, and the answer has no count".into()))
+}
+
+/// The object ids of all rows, in their order; a layer without rows says `null`.
+pub(super) fn ids(head: &BTreeMap<String, &RawValue>) -> Result<Vec<i64>, SourceError> {
+    let ids: Option<Option<Vec<i64>>> = head.get("objectIds").and_then(|raw| serde_json::from_str(raw.get()).ok());
+    let mut ids = ids.map(Option::unwrap_or_default).ok_or_else(|| {
+        SourceError::Failed("the numbers of its rows were asked for, and the answer has no objectIds".into())
+    })?;
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
 }
 
 /// One page of rows.

@@ -1,8 +1,9 @@
 //! ArcGIS Feature and Map services [S13]: one layer as a polled source. What a source makes of the rows it says itself (`Reads`).
 //!
 //! A poll asks for the layer's own document first. If that says that nothing has changed since the last answer, the poll ends.
-//! Otherwise it asks how many rows there are, then for page after page of them in the order of their object ids, and, when there
-//! was more than one page, for the document again: pages are no snapshot. An answer is *whole* when all rows that were counted
+//! Otherwise it asks how many rows there are, then for page after page of them in the order of their object ids (of a layer that
+//! gives no pages: which object ids there are, then for range after range of them), and, when there was more than one, for the
+//! document again: pages are no snapshot. A poll whose time is over ends with what came, and the next one goes on behind it. An answer is *whole* when all rows that were counted
 //! came and the layer did not change meanwhile. Rows are published in any case; only a whole answer that has rows says that
 //! others have gone, and only a whole one lets the next poll end early. Each query has an address of its own, so that no cache
 //! answers it.
@@ -20,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) use answer::Names;
-pub(crate) use query::check_url;
 pub use query::{Form, Query};
+pub(crate) use query::{check_url, services_of};
 
 use super::politeness::Manners;
 use super::{Connector, Cursor, Fetched, SourceError, Walk};
@@ -127,6 +128,10 @@ struct Beside {
 const BESIDE: &str = "streammanager";
 
 impl<R: Reads> Connector for Layer<R> {
+    fn host(&self) -> &str {
+        query::services_of(&self.url)
+    }
+
     fn next(&self, _cursor: &Cursor) -> Request {
         // Nobody asks: `walk` does.
         request(query::layer(&self.url, 0))

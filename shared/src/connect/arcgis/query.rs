@@ -72,40 +72,43 @@ pub(super) fn layer(url: &str, at: i64) -> String {
     format!("{url}?f=json&_ts={at}")
 }
 
-/// Which rows come next.
+/// Which rows one request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum From {
-    /// Behind so many.
-    Offset(u64),
-    /// With a greater object id, of a layer that cannot count; `None` for the first ones.
-    Id(Option<i64>),
+pub(super) enum Part {
+    /// A page in the order of their object ids, behind so many of those with an id above `above`.
+    Behind { above: Option<i64>, offset: u64 },
+    /// Those with these object ids, both included, of a layer that gives no pages.
+    Between(i64, i64),
 }
 
-/// How many rows there are.
-pub(super) fn count(url: &str, query: &Query, at: i64) -> String {
-    let mut address = rows_of(url, query, None, at);
+/// How many rows there are with an object id above `above`.
+pub(super) fn count(url: &str, query: &Query, above: Option<(&str, i64)>, at: i64) -> String {
+    let mut address = rows_of(url, query, above.map(|(id, above)| format!("{id} > {above}")), at);
     address.push_str("&returnCountOnly=true&f=json");
     address
 }
 
-/// One page of rows in the order of their object ids.
-pub(super) fn page(url: &str, query: &Query, layer: &LayerDocument, from: From, at: i64) -> String {
+/// The object ids of all rows.
+pub(super) fn ids(url: &str, query: &Query, at: i64) -> String {
+    let mut address = rows_of(url, query, None, at);
+    address.push_str("&returnIdsOnly=true&f=json");
+    address
+}
+
+/// Some of the rows.
+pub(super) fn page(url: &str, query: &Query, layer: &LayerDocument, part: Part, at: i64) -> String {
     let id = &layer.object_id;
-    let behind = match from {
-        From::Id(Some(last)) => Some(format!("{id} > {last}")),
-        From::Id(None) | From::Offset(_) => None,
+    let within = match part {
+        Part::Behind { above, .. } => above.map(|above| format!("{id} > {above}")),
+        Part::Between(first, last) => Some(format!("{id} >= {first} AND {id} <= {last}")),
     };
-    let mut address = rows_of(url, query, behind.as_deref(), at);
+    let mut address = rows_of(url, query, within, at);
     let form = if layer.form(query) == Form::GeoJson { "geojson" } else { "json" };
     // A String takes what is written.
-    let _ = write!(
-        address,
-        "&outFields=*&outSR=4326&geometryPrecision=6&orderByFields={}&resultRecordCount={}&f={form}",
-        encoded(id),
-        layer.page_size()
-    );
-    if let From::Offset(offset) = from {
-        let _ = write!(address, "&resultOffset={offset}");
+    let _ = write!(address, "&outFields=*&outSR=4326&geometryPrecision=6&f={form}");
+    if let Part::Behind { offset, .. } = part {
+        let (order, size) = (encoded(id), layer.page_size());
+        let _ = write!(address, "&orderByFields={order}&resultRecordCount={size}&resultOffset={offset}");
     }
     if let Some(degrees) = query.simplify {
         let _ = write!(address, "&maxAllowableOffset={degrees}");
@@ -113,11 +116,11 @@ pub(super) fn page(url: &str, query: &Query, layer: &LayerDocument, from: From, 
     address
 }
 
-fn rows_of(url: &str, query: &Query, behind: Option<&str>, at: i64) -> String {
-    let condition = match (&query.condition, behind) {
-        (Some(condition), Some(behind)) => format!("({condition}) AND {behind}"),
+fn rows_of(url: &str, query: &Query, within: Option<String>, at: i64) -> String {
+    let condition = match (&query.condition, within) {
+        (Some(condition), Some(within)) => format!("({condition}) AND {within}"),
         (Some(condition), None) => condition.clone(),
-        (None, behind) => behind.unwrap_or("1=1").to_owned(),
+        (None, within) => within.unwrap_or_else(|| "1=1".into()),
     };
     let mut address = format!("{url}/query?where={}&_ts={at}", encoded(&condition));
     if let Some([west, south, east, north]) = query.area {
@@ -141,6 +144,12 @@ fn encoded(text: &str) -> String {
         }
     }
     encoded
+}
+
+/// The part of a layer's address that all services of its server, or of its owner on a shared one, have.
+pub(crate) fn services_of(url: &str) -> &str {
+    const SERVICES: &str = "/rest/services";
+    url.find(SERVICES).map_or(url, |at| &url[..at + SERVICES.len()])
 }
 
 /// A layer's address, without a slash at its end.

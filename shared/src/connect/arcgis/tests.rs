@@ -47,6 +47,8 @@ impl Reads for Plain {
 
 struct World {
     double: LayerDouble,
+    /// A poll's time is over after so many requests.
+    time: Option<usize>,
     layer: Layer<Plain>,
     cursor: Cursor,
     now: Timestamp,
@@ -59,6 +61,7 @@ impl World {
         let query = Query { format: form, ..Query::default() };
         World {
             double: LayerDouble::new(fields),
+            time: None,
             layer: Layer { url: "http://gis.test/arcgis/rest/services/x/FeatureServer/0".into(), query, reads: Plain },
             cursor: Cursor::default(),
             now: "2026-09-01T12:00:00Z".parse().unwrap(),
@@ -88,7 +91,10 @@ impl World {
     /// A poll without anything that waits; what does not come within its time is a failure.
     fn poll(&self) -> Result<Fetched, SourceError> {
         let mut walk = self.layer.walk(&self.cursor, self.now).unwrap();
-        for _ in 0..LAYER_PAGES + 4 {
+        for asked in 0..LAYER_PAGES as usize + 4 {
+            if self.time.is_some_and(|time| asked >= time) {
+                return walk.cut()?.ok_or_else(|| SourceError::Failed("nothing came in time".into()));
+            }
             let request = walk.next();
             let target = request.url.reveal().strip_prefix("http://gis.test").unwrap().to_owned();
             let (delay, response) = self.double.answer(&target);
@@ -142,6 +148,33 @@ fn s13_pages_are_read_to_the_end_in_both_forms_and_with_and_without_offsets() {
                 );
             }
         }
+    }
+}
+
+/// S13, M4: a layer for which one poll's time is too short is read by several.
+#[test]
+fn s13_a_poll_whose_time_is_over_goes_on_at_the_next_one_and_says_nothing_of_what_is_gone() {
+    for pages in [true, false] {
+        let mut world = World::new(None);
+        world.fill((1..=1_000).filter(|id| id % 3 > 0));
+        world.edit(60);
+        world.double.set(|layer| (layer.pages, layer.largest_page) = (pages, 100));
+        world.time = Some(5);
+        let mut came = BTreeSet::new();
+        for poll in 1..=3 {
+            let (numbers, kept) = world.taken().unwrap();
+            assert_eq!(numbers.len(), if poll < 3 { 300 } else { 67 }, "{pages}, poll {poll}");
+            assert_eq!(kept["memory"]["whole"], json!(false), "{pages}, poll {poll}");
+            came.extend(numbers);
+            world.later(60);
+        }
+        assert_eq!(came.len(), 667, "all rows came, none twice");
+        world.time = None;
+        let (numbers, kept) = world.taken().unwrap();
+        assert_eq!((numbers.len(), &kept["memory"]["whole"]), (667, &json!(true)), "from the beginning again");
+        world.time = Some(1);
+        world.later(LAYER_REREAD.as_secs());
+        assert_eq!(world.taken(), Err(SourceError::Failed("nothing came in time".into())));
     }
 }
 
@@ -329,6 +362,7 @@ fn s13_seeded_faults_never_make_rows_up_or_take_a_part_for_the_whole() {
             let struck = any(2) == 0 && fault != LayerFault::Endless;
             let from = world.double.asked().len() + any(5) as usize;
             world.double.set(|layer| layer.fault = struck.then_some((fault, from)));
+            world.time = (any(5) == 0).then(|| 1 + any(6) as usize);
             let outcome = world.taken();
             world.later(60);
             match outcome {
@@ -353,6 +387,10 @@ fn s13_seeded_faults_never_make_rows_up_or_take_a_part_for_the_whole() {
             }
         }
         world.double.set(|layer| layer.fault = None);
+        world.time = None;
+        if world.cursor.0.contains("\"above\"") {
+            world.taken().unwrap();
+        }
         world.later(LAYER_REREAD.as_secs());
         let (numbers, _) = world.taken().unwrap();
         assert_eq!(numbers.iter().map(|number| number / 10).collect::<BTreeSet<_>>(), all, "seed {seed}");

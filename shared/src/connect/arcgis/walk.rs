@@ -1,6 +1,6 @@
 //! One poll of a layer, step by step: document, count, pages, document again. `mod.rs` says what for.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::answer::{self, LayerDocument, Page};
-use super::query::{self, From};
+use super::query::{self, Part};
 use super::{Answer, BESIDE, Beside, Compared, Layer, Reads, request};
 use crate::connect::{Cursor, Fetched, SourceError, Walk};
 use crate::limits::{LAYER_MEMORY_BYTES, LAYER_PAGES, LAYER_REREAD, RESPONSE_BYTES};
@@ -27,6 +27,9 @@ struct Kept {
     queried: Option<i64>,
     /// Whether they are to be read again in any case.
     again: bool,
+    /// The object id behind which the next poll goes on: this one's time was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    above: Option<i64>,
     stale: bool,
     fresh_again: Option<i64>,
     /// The source's own.
@@ -37,6 +40,8 @@ struct Kept {
 enum Ask {
     Document,
     Count(LayerDocument),
+    /// The rows' object ids, of a layer that gives no pages.
+    Ids(LayerDocument),
     Page(LayerDocument),
     /// The document again; this is the one that the poll began with.
     Again(LayerDocument),
@@ -53,6 +58,8 @@ pub(super) struct Steps<'a, R> {
     pages: u64,
     /// Rows of all pages, also those that came twice.
     received: u64,
+    /// The object ids still to be asked for, in their order, of a layer that gives no pages.
+    asked_by_id: VecDeque<i64>,
     last_id: Option<i64>,
     ids: HashSet<i64>,
     rows: Vec<Bytes>,
@@ -64,7 +71,7 @@ const BESIDE_ROWS: usize = 4 * 1024 * 1024;
 
 impl<'a, R: Reads> Steps<'a, R> {
     pub(super) fn new(layer: &'a Layer<R>, cursor: &Cursor, now: Timestamp) -> Steps<'a, R> {
-        let of = query::count(&layer.url, &layer.query, 0);
+        let of = query::count(&layer.url, &layer.query, None, 0);
         let kept = serde_json::from_str(&cursor.0).ok().filter(|kept: &Kept| kept.of == of);
         Steps {
             layer,
@@ -75,6 +82,7 @@ impl<'a, R: Reads> Steps<'a, R> {
             counted: 0,
             pages: 0,
             received: 0,
+            asked_by_id: VecDeque::new(),
             last_id: None,
             ids: HashSet::new(),
             rows: Vec::new(),
@@ -111,7 +119,11 @@ impl<'a, R: Reads> Steps<'a, R> {
                 return Err(SourceError::Refused(named));
             }
         }
-        Ok((!self.is_unchanged(&document)).then_some(Ask::Count(document)))
+        Ok(match (self.is_unchanged(&document), document.pages) {
+            (true, _) => None,
+            (false, true) => Some(Ask::Count(document)),
+            (false, false) => Some(Ask::Ids(document)),
+        })
     }
 
     fn count(&mut self, counted: u64, document: LayerDocument) -> Result<Ask, SourceError> {
@@ -125,6 +137,13 @@ impl<'a, R: Reads> Steps<'a, R> {
         Ok(Ask::Page(document))
     }
 
+    fn ids(&mut self, mut ids: Vec<i64>, document: LayerDocument) -> Result<Ask, SourceError> {
+        ids.retain(|id| self.kept.above.is_none_or(|above| *id > above));
+        let counted = ids.len() as u64;
+        self.asked_by_id = ids.into();
+        self.count(counted, document)
+    }
+
     /// Takes a page; whether it was the last one.
     fn page(&mut self, body: &Bytes, page: &Page<'_>, document: &LayerDocument) -> Result<bool, SourceError> {
         self.pages += 1;
@@ -132,12 +151,6 @@ impl<'a, R: Reads> Steps<'a, R> {
         self.bytes += body.len();
         let (before, came) = (self.rows.len(), page.rows.len());
         self.received += came as u64;
-        if !document.pages && page.rows.iter().any(|(id, _)| id.is_none()) {
-            return Err(SourceError::Failed(format!(
-                "a row has no {}, by which the next ones are asked",
-                document.object_id
-            )));
-        }
         for (id, row) in &page.rows {
             self.last_id = self.last_id.max(*id);
             // A row that came already was moved to another page while pages were read.
@@ -158,23 +171,27 @@ impl<'a, R: Reads> Steps<'a, R> {
                 "a page repeats rows of earlier pages: the service does not give the next ones".into(),
             ));
         }
+        if !document.pages {
+            self.asked_by_id.drain(..self.asked_by_id.len().min(document.page_size() as usize));
+            return Ok(self.asked_by_id.is_empty());
+        }
         let enough = self.rows.len() as u64 >= self.counted;
-        // An empty page ends a walk by object ids: the next one would be asked for in the same words.
-        let last = !page.exceeded && (enough || came == 0) || (came == 0 && !document.pages);
+        let last = !page.exceeded && (enough || came == 0);
         if !last && self.pages >= LAYER_PAGES {
             return Err(SourceError::Failed(format!("its pages do not end: {} were read", self.pages)));
         }
         Ok(last)
     }
 
-    /// The rows as one body, and what is kept. `same`: the layer did not change while pages were read.
-    fn fetched(&mut self, document: &LayerDocument, same: bool) -> Result<Fetched, SourceError> {
+    /// The rows as one body, and what is kept.
+    fn fetched(&mut self, document: &LayerDocument, read: Read) -> Result<Fetched, SourceError> {
         let (rows, kept) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.kept));
         if rows.is_empty() && self.counted > 0 {
             let said = format!("{} rows were counted and none came", self.counted);
             return Err(SourceError::Failed(said));
         }
-        let whole = same && !rows.is_empty() && rows.len() as u64 == self.counted;
+        let is_all = read == Read::All && kept.above.is_none();
+        let whole = is_all && !rows.is_empty() && rows.len() as u64 == self.counted;
         let answer = Answer { rows: &rows, names: &document.names, whole };
         let Compared { memory, again, rows: said, gone } = self.layer.reads.compare(kept.memory, &answer);
         let stale = self.is_stale(document.edited);
@@ -186,6 +203,7 @@ impl<'a, R: Reads> Steps<'a, R> {
             edited: document.edited.filter(|_| whole),
             queried: Some(self.began),
             again,
+            above: self.last_id.filter(|_| read == Read::UntilCut),
             stale: is_stale,
             fresh_again,
             memory,
@@ -207,15 +225,25 @@ impl<'a, R: Reads> Steps<'a, R> {
             body.put_slice(row);
         }
         body.put_slice(b"]}");
-        let problem = if !same {
-            Some("the layer changed while its pages were read".to_owned())
-        } else if rows.len() as u64 != self.counted {
-            Some(format!("{} rows came of the {} that were counted", rows.len(), self.counted))
-        } else {
-            None
+        let (came, counted) = (rows.len(), self.counted);
+        let problem = match read {
+            Read::UntilCut => Some(format!("{came} of {counted} rows came in time: the next poll goes on behind them")),
+            Read::WhileChanging => Some("the layer changed while its pages were read".to_owned()),
+            Read::All if came as u64 != counted => Some(format!("{came} rows came of the {counted} that were counted")),
+            Read::All => None,
         };
         Ok(Fetched { problem, ..fetched(Some(body.freeze()), Cursor(cursor)) })
     }
+}
+
+/// How far an answer's rows are all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    All,
+    /// The layer was changed before the last page.
+    WhileChanging,
+    /// There was no time for more.
+    UntilCut,
 }
 
 /// `None`: there is nothing newer.
@@ -230,10 +258,18 @@ impl<R: Reads> Walk for Steps<'_, R> {
             Ask::Document => query::layer(url, self.began),
             // Of another time than the first: what a cache gave out then is of no use now.
             Ask::Again(_) => query::layer(url, self.began + 1),
-            Ask::Count(_) => query::count(url, query, self.began),
+            Ask::Count(document) => {
+                let above = self.kept.above.map(|above| (document.object_id.as_str(), above));
+                query::count(url, query, above, self.began)
+            }
+            Ask::Ids(_) => query::ids(url, query, self.began),
             Ask::Page(document) => {
-                let from = if document.pages { From::Offset(self.received) } else { From::Id(self.last_id) };
-                query::page(url, query, document, from, self.began)
+                let last = (document.page_size() as usize).min(self.asked_by_id.len()).saturating_sub(1);
+                let part = match (self.asked_by_id.front(), self.asked_by_id.get(last)) {
+                    (Some(first), Some(last)) => Part::Between(*first, *last),
+                    _ => Part::Behind { above: self.kept.above, offset: self.received },
+                };
+                query::page(url, query, document, part, self.began)
             }
         })
     }
@@ -245,10 +281,8 @@ impl<R: Reads> Walk for Steps<'_, R> {
                 Some(ask) => ask,
                 None => return Ok(Some(fetched(None, self.cursor.clone()))),
             },
-            Ask::Count(document) => match self.count(answer::count(&head)?, document)? {
-                Ask::Page(document) if self.counted == 0 => return self.fetched(&document, true).map(Some),
-                ask => ask,
-            },
+            Ask::Count(document) => self.count(answer::count(&head)?, document)?,
+            Ask::Ids(document) => self.ids(answer::ids(&head)?, document)?,
             Ask::Page(document) => {
                 let page = Page::read(&head, &document.object_id)?;
                 if !self.page(&response.body, &page, &document)? {
@@ -256,14 +290,29 @@ impl<R: Reads> Walk for Steps<'_, R> {
                 } else if self.pages > 1 && document.edited.is_some() {
                     Ask::Again(document)
                 } else {
-                    return self.fetched(&document, true).map(Some);
+                    return self.fetched(&document, Read::All).map(Some);
                 }
             }
             Ask::Again(document) => {
                 let same = LayerDocument::read(&head)?.edited == document.edited;
-                return self.fetched(&document, same).map(Some);
+                return self.fetched(&document, if same { Read::All } else { Read::WhileChanging }).map(Some);
             }
         };
-        Ok(None)
+        match &self.ask {
+            Ask::Page(document) if self.counted == 0 => {
+                let document = document.clone();
+                self.fetched(&document, Read::All).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn cut(&mut self) -> Result<Option<Fetched>, SourceError> {
+        match std::mem::replace(&mut self.ask, Ask::Document) {
+            Ask::Page(document) if self.last_id.is_some() => self.fetched(&document, Read::UntilCut).map(Some),
+            // All rows came; whether the layer changed meanwhile was not to be learned any more.
+            Ask::Again(document) => self.fetched(&document, Read::WhileChanging).map(Some),
+            _ => Ok(None),
+        }
     }
 }

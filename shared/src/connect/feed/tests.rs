@@ -150,8 +150,8 @@ fn s11_a_host_that_is_busy_is_left_alone_as_long_as_it_says() {
     for (status, after, seconds) in [
         (429, Some("7"), 7),
         (503, Some("7"), 7),
-        (429, None, 30),
-        (503, Some("soon"), 30),
+        (429, None, 60),
+        (503, Some("soon"), 60),
         (429, Some("999999"), 3600),
     ] {
         let header: Vec<_> = after.iter().map(|after| ("retry-after", *after)).collect();
@@ -171,6 +171,32 @@ fn s10_one_address_that_is_gone_costs_itself_alone_and_one_that_fails_is_not_the
     let behind = feed.failed(&gone.cursor);
     assert_eq!(asked(&behind), "/stations/S2/latest");
     assert_eq!(asked(&feed.failed(&behind)), "/stations/S0/latest");
+}
+
+#[test]
+fn s10_an_error_of_one_address_costs_itself_and_two_in_a_row_are_the_hosts() {
+    let feed = feed(4);
+    let absorb = |cursor: &Cursor, status| feed.absorb(cursor, answer(status, &[], page(1, None)), now());
+    let first = absorb(&Cursor::default(), 500).unwrap();
+    assert!(first.more && first.body.is_none());
+    assert!(first.problem.unwrap().starts_with("S0: status 500"));
+    assert!(matches!(absorb(&first.cursor, 502), Err(SourceError::Failed(said)) if said.starts_with("S1")));
+    let good = absorb(&first.cursor, 200).unwrap();
+    let again = absorb(&good.cursor, 500).unwrap();
+    assert!(again.more && again.problem.is_some(), "one in between was good");
+    assert!(matches!(absorb(&again.cursor, 503), Err(SourceError::Busy { .. })));
+    let (mut single, only) = (self::feed(1), answer(500, &[], ""));
+    single.asks[0].name = "only".into();
+    assert!(single.absorb(&Cursor::default(), only, now()).is_err(), "of one address it is the source's");
+}
+
+#[test]
+fn a_page_of_an_address_that_is_not_asked_any_more_is_not_asked_for() {
+    let paged = feed(1).absorb(&Cursor::default(), answer(200, &[], page(1, Some("/page2"))), now()).unwrap();
+    assert!(feed(1).next(&paged.cursor).url.reveal().ends_with("/page2"));
+    let mut other = feed(1);
+    other.asks[0].path = "/elsewhere".into();
+    assert!(other.next(&paged.cursor).url.reveal().ends_with("/elsewhere"));
 }
 
 /// A host with addresses of some pages each, whose contents change, and which has faults.

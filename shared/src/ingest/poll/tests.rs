@@ -177,6 +177,27 @@ async fn s11_a_source_that_asks_for_time_gets_it() {
     assert_eq!(world.source.asked().len(), 2, "nothing was asked while waiting");
 }
 
+/// What one stream is told holds for all that ask the same host: a quota is the key's, not the stream's.
+#[tokio::test(start_paused = true)]
+async fn s11_streams_of_one_host_share_what_it_tells_one_of_them_in_whatever_form() {
+    const AREA: &str = "area: [-124.5, 32.5, -114.1, 42.1]}";
+    let stream = |id: &str, source: &str, product: &str| {
+        format!("id: {id}, source_id: {source}, connector: firms, interval: 60s, config: {{product: {product}, {AREA}")
+    };
+    let (one, two) =
+        (stream("one", "firms_viirs_snpp", "VIIRS_SNPP_NRT"), stream("two", "firms_viirs_noaa20", "VIIRS_NOAA20_NRT"));
+    let answers = vec![says(200, &[], "Exceeding allowed transaction limit.".into()), rows(&[GOOD])];
+    let mut world = PolledStream::of("one", &format!("{one}}}\n  - {{tenant: t, {two}"), answers).await;
+    assert!(matches!(world.poll().await, PollOutcome::Failed(_)));
+    world.stream = StreamId::new("two").unwrap();
+    assert_eq!(world.poll().await, PollOutcome::Dropped("its host is to be left alone"));
+    assert_eq!((world.state().await.breaker.failures(), world.source.asked().len()), (0, 1));
+    let until = world.state().await.not_before.unwrap();
+    let ahead = Duration::try_from(until.duration_since(world.app.clock.now())).unwrap();
+    tokio::time::advance(ahead).await;
+    assert_eq!(ledger(world.poll().await).new, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unmodified_source_is_no_fault_and_an_error_text_is_no_empty_window() {
     let refused = says(200, &[], "Invalid MAP_KEY.".into());

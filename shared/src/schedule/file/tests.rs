@@ -143,6 +143,31 @@ fn a_wrong_field_is_told_with_its_own_line_and_column() {
     }
 }
 
+/// S11: layers are counted by their servers, together with what else is asked there.
+#[test]
+fn requests_are_counted_by_the_address_they_go_to() {
+    let layer = |id: &str, server: &str| {
+        format!(
+            "  - {{id: {id}, source_id: layer_{id}, connector: layers, tenant: t, interval: 60s, \
+             config: {{url: \"{server}/rest/services/x/FeatureServer/0\", key: [N]}}}}\n"
+        )
+    };
+    let zones =
+        "  - {id: zones, source_id: evacuation_zones, connector: zones, tenant: t, interval: 60s, config: {}}\n";
+    let cal_oes = "https://services.arcgis.com/BLN4oKB0N1YSgvY8/arcgis";
+    let file = [
+        "version: 1\nstreams:\n",
+        &layer("a", "https://gis.test"),
+        &layer("b", "https://gis.test"),
+        zones,
+        &layer("c", cal_oes),
+    ];
+    let loads = StreamsFile::parse(&file.concat()).unwrap().loads();
+    let told: Vec<_> = loads.iter().map(|load| (load.address.as_str(), load.streams)).collect();
+    let cal_oes = format!("{cal_oes}/rest/services");
+    assert_eq!(told, [("https://gis.test/rest/services", 2), (cal_oes.as_str(), 2)]);
+}
+
 #[test]
 fn what_is_no_streams_file_at_all_says_where_and_what_it_should_be() {
     for (text, says) in [

@@ -92,6 +92,10 @@ pub struct Firms {
 }
 
 impl Connector for Firms {
+    fn host(&self) -> &str {
+        &self.base_url
+    }
+
     fn next(&self, cursor: &Cursor) -> Request {
         let [west, south, east, north] = self.config.area;
         let (base, key, product, days) = (&self.base_url, &self.map_key, self.config.product.name(), self.config.days);

@@ -120,6 +120,8 @@ pub const FEED_PAGES: usize = 20;
 /// A poll of many addresses ends after this, and goes on at the stream's next one: an invocation has a minute, and one more
 /// request may take its turn and its answer.
 pub const ROUND: Duration = Duration::from_secs(30);
+/// Requests of a look at a stream before it runs: it shows that source, key and place are right, and costs little of a quota.
+pub const PROBE_REQUESTS: usize = 20;
 /// A poll waits so long for its turn at a host that is asked one request at a time.
 pub const HOST_TURN_WAIT: Duration = Duration::from_secs(12);
 /// A turn at a host ends by then: longer than a request and the pause behind it take.

@@ -478,3 +478,55 @@ fn s11_the_built_in_streams_stay_within_every_services_rule() {
         assert!(template.contains(&format!("Default: {}\n", service.address)), "{}", service.address);
     }
 }
+
+/// L1: what comes of each stream is seen before it runs; nothing is taken of it.
+#[test]
+fn s11_streams_check_polls_each_stream_once_and_says_what_came() {
+    let services = Services::serve();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("streams.yaml");
+    let one = |id: &str, source: &str, connector: &str, config: &str| {
+        format!(
+            "  - {{id: {id}, source_id: {source}, connector: {connector}, tenant: t, interval: 5m, config: {config}}}\n"
+        )
+    };
+    let streams = [
+        "version: 1\nstreams:\n",
+        &one("alerts", "noaa_alerts", "nws_alerts", "{areas: [CA]}"),
+        &one("fires", "calfire_incidents", "calfire", "{}"),
+        &one("again", "calfire_incidents", "calfire", "{}"),
+        &one("hot", "firms_viirs_snpp", "firms", "{product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}"),
+    ];
+    std::fs::write(&file, streams.concat()).unwrap();
+    let check = |more: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(["streams", "check"]).arg(&file).args(more).env_remove("FIRMS_MAP_KEY").current_dir(folder.path());
+        for service in sources::services().filter(|service| !service.address_setting.is_empty()) {
+            command.env(service.address_setting, &services.url);
+        }
+        let ended = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (ended.status.code(), text(&ended.stdout), text(&ended.stderr))
+    };
+    let (code, said, error) = check(&["--probe"]);
+    assert_eq!(code, Some(1), "{said}{error}");
+    assert!(error.contains("fires and again both ask for the same"), "{error}");
+    let line = |id: &str| said.lines().find(|line| line.starts_with(&format!("{id} "))).unwrap_or_default().to_owned();
+    assert!(line("alerts").contains("records of 1 requests in"), "{said}");
+    assert!(line("fires").contains("2 records of 1 requests"), "{said}");
+    assert!(said.contains("FIRMS_MAP_KEY is not set"), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was written");
+
+    let (code, said, error) = check(&["--probe", "--stream", "fires", "--json"]);
+    assert_eq!(code, Some(0), "{said}{error}");
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let found = &told["probed"][0]["found"];
+    assert_eq!((found["records"].as_u64(), found["problems"].as_array().map(Vec::len)), (Some(2), Some(0)), "{told}");
+    assert_eq!(told["overlaps"][0]["streams"], serde_json::json!(["fires", "again"]));
+
+    services.fails(Fault::Busy(Some(240)));
+    let (code, said, _) = check(&["--probe", "--stream", "fires"]);
+    assert!(code == Some(1) && said.contains("slow down"), "{said}");
+    let (code, _, error) = check(&["--probe", "--stream", "none"]);
+    assert!(code == Some(2) && error.contains("no stream of this name"), "{error}");
+}

@@ -185,12 +185,19 @@ pub(crate) enum StreamsCommand {
         #[command(flatten)]
         endpoint: EndpointArgs,
     },
-    /// Reads a streams file and shows how often it asks each service, of how often it may; nothing is polled or applied.
-    #[command(after_help = "Example:\n  streammanager streams check infra/streams.yaml")]
+    /// Reads a streams file and shows how often it asks each service, of how often it may, and which streams ask for the same; nothing
+    /// is applied. With --probe each stream is polled once, and what came is shown; nothing of it is taken.
+    #[command(after_help = "Example:\n  streammanager streams check infra/streams.yaml --probe")]
     Check {
         /// Streams file (YAML); `-` is standard input.
         #[arg(default_value = "infra/streams.yaml")]
         file: PathBuf,
+        /// Polls each stream once; keys come from the same variables as those of `up`.
+        #[arg(long)]
+        probe: bool,
+        /// Only this stream.
+        #[arg(long, value_name = "ID", requires = "probe")]
+        stream: Option<StreamId>,
         /// One JSON object instead of lines.
         #[arg(long, env = "STREAMMANAGER_JSON")]
         json: bool,

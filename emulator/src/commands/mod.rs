@@ -5,6 +5,8 @@ pub(crate) mod bench;
 #[cfg(feature = "up")]
 pub(crate) mod buffer;
 #[cfg(feature = "up")]
+mod check;
+#[cfg(feature = "up")]
 pub(crate) mod dead_letters;
 pub(crate) mod decode;
 pub(crate) mod ingest;

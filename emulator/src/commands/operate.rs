@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use streammanager::record::StreamId;
-use streammanager::schedule::file::{Load, StreamsFile};
+use streammanager::schedule::file::StreamsFile;
 use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::folder;
 use streammanager_host::host::http_client;
 
 use crate::cli::{self, AlertsCommand, AuditCommand, ConnectorsCommand, EndpointArgs, StreamsCommand};
-use crate::commands::print;
+use crate::commands::{check, print};
 use crate::files;
 
 /// Entries of the audit log in one answer; `control` gives no more.
@@ -40,20 +40,8 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
                     .collect()
             })
         }
-        StreamsCommand::Check { file, json } => {
-            let parsed = streams_file(&file)?;
-            let loads = parsed.loads();
-            if json {
-                let told = |load: &Load| {
-                    json!({ "service": load.service.name, "address": load.address, "streams": load.streams,
-                        "requests_a_minute": load.a_minute, "most_a_minute": load.service.manners.a_minute })
-                };
-                let services: Vec<Value> = loads.iter().map(told).collect();
-                print([json!({ "streams": parsed.streams.len(), "services": services })])?;
-            } else {
-                print(loads)?;
-            }
-            Ok(Exit::Done)
+        StreamsCommand::Check { file, probe, stream, json } => {
+            check::run(&streams_file(&file)?, probe.then_some(stream), json).await
         }
         StreamsCommand::List { endpoint } => {
             let listed = call(&endpoint, Method::GET, "/streams", None).await?;

@@ -3,6 +3,7 @@
 pub mod arcgis;
 pub(crate) mod feed;
 pub(crate) mod politeness;
+pub mod probe;
 
 use bytes::Bytes;
 
@@ -72,6 +73,31 @@ pub trait Connector: Send + Sync {
     /// A poll whose answers are judged together; `None` where each is judged alone, by `absorb`.
     fn walk<'a>(&'a self, _cursor: &Cursor, _now: Timestamp) -> Option<Box<dyn Walk + 'a>> {
         None
+    }
+}
+
+/// What a poll asks from this cursor on, until it has something.
+pub(crate) fn begin<'a>(connector: &'a dyn Connector, cursor: &Cursor, now: Timestamp) -> Box<dyn Walk + 'a> {
+    connector.walk(cursor, now).unwrap_or_else(|| Box::new(Single { connector, cursor: cursor.clone() }))
+}
+
+/// One answer that is judged alone.
+struct Single<'a> {
+    connector: &'a dyn Connector,
+    cursor: Cursor,
+}
+
+impl Walk for Single<'_> {
+    fn next(&self) -> Request {
+        self.connector.next(&self.cursor)
+    }
+
+    fn absorb(&mut self, response: Response, now: Timestamp) -> Result<Option<Fetched>, SourceError> {
+        self.connector.absorb(&self.cursor, response, now).map(Some)
+    }
+
+    fn cut(&mut self) -> Result<Option<Fetched>, SourceError> {
+        Ok(None)
     }
 }
 

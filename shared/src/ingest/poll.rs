@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::breaker::{BreakerState, Policy};
-use crate::connect::{Connector, Cursor, Fetched, SourceError, Walk};
+use crate::connect::{self, Connector, Cursor, Fetched, SourceError, Walk};
 use crate::decode::Context;
 use crate::error::BackendError;
 use crate::ingest::dedup::Seen;
@@ -245,13 +245,7 @@ async fn step(
     seen: &mut Seen,
     round: &mut Round,
 ) -> Result<Fetched, End> {
-    let mut fetched = match connector.walk(cursor, app.clock.now()) {
-        Some(walk) => walked(app, host, walk, round.began).await?,
-        None => {
-            let response = answer(app, host, &connector.next(cursor)).await?;
-            connector.absorb(cursor, response, app.clock.now())?
-        }
-    };
+    let mut fetched = walked(app, host, connect::begin(connector, cursor, app.clock.now()), round.began).await?;
     let now = app.clock.now();
     round.answers += 1;
     round.refused += usize::from(fetched.problem.is_some() && fetched.body.is_none());

@@ -4,6 +4,7 @@ pub mod file;
 pub mod lease;
 mod lines;
 pub(crate) mod mode;
+pub mod overlap;
 pub mod seed;
 pub mod streams;
 pub mod ticks;

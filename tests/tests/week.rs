@@ -1,0 +1,775 @@
+//! Days of every polled source on a virtual clock: services with faults, the schedule, the handlers and the queues. What is judged:
+//! nothing that stood in a list long enough is lost, nothing is published twice, what is asked of each host, how late polls are, and
+//! that sick sources cost the healthy ones nothing. A day in each test run; `STREAMMANAGER_WEEK_DAYS=7` for a week.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use streammanager::app::{App, Seams};
+use streammanager::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
+use streammanager::faults::arcgis::LayerDouble;
+use streammanager::faults::sink::FaultySink;
+use streammanager::limits::RESPONSE_BYTES;
+use streammanager::queue::{Body, Settle};
+use streammanager::record::{Envelope, StreamId, Tier};
+use streammanager::schedule::file::StreamsFile;
+use streammanager::schedule::streams;
+use streammanager::schedule::ticks::Tick;
+use streammanager::settings::{Secret, Settings};
+use streammanager::sources::{ConnectorKind, Services};
+use streammanager::time::{Clock, Rng, Timestamp, rfc3339};
+use streammanager::upstream::{Request, Response, Unreachable, Upstream};
+use streammanager_functions::{realtime, schedule};
+use streammanager_tests::published;
+
+/// Monday, at a full hour.
+const START: &str = "2026-08-03T00:00:00Z";
+/// A new event of each source comes so often.
+const NEW: i64 = 2_400;
+/// Its content changes so often.
+const CHANGES: i64 = 3 * 3_600;
+/// Time without faults at the end.
+const CALM: i64 = 2 * 3_600;
+/// Longer than a fault, what a breaker waits then, and a poll.
+const LONG_ENOUGH: i64 = 2 * 3_600;
+
+/// An event of a source, and its content at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Told {
+    number: i64,
+    version: i64,
+}
+
+/// An event in its source's list.
+struct Event {
+    told: Told,
+    began: i64,
+    changed: i64,
+}
+
+fn begins(number: i64) -> i64 {
+    start() + number * NEW
+}
+
+fn ends(number: i64) -> i64 {
+    begins(number) + 8 * 3_600 + (number * 7_919 % 6) * 3_600
+}
+
+fn start() -> i64 {
+    START.parse::<Timestamp>().unwrap().as_second()
+}
+
+/// The list at a time.
+fn listed(at: i64) -> Vec<Event> {
+    let newest = (at - start()).div_euclid(NEW);
+    let event = |number: i64| {
+        let began = begins(number);
+        let version = (at - began) / CHANGES;
+        Event { told: Told { number, version }, began, changed: began + version * CHANGES }
+    };
+    (0.max(newest - 40)..=newest).filter(|number| ends(*number) > at).map(event).collect()
+}
+
+/// Everything that stood in the list for long enough before `until`.
+fn wanted(until: i64) -> BTreeSet<Told> {
+    let mut wanted = BTreeSet::new();
+    for number in 0..=(until - start()).div_euclid(NEW) {
+        let (began, over) = (begins(number), ends(number).min(until));
+        for version in 0..=(over - began - 1) / CHANGES {
+            let (from, to) = (began + version * CHANGES, (began + (version + 1) * CHANGES).min(over));
+            if to - from >= LONG_ENOUGH {
+                wanted.insert(Told { number, version });
+            }
+        }
+    }
+    wanted
+}
+
+/// One polled source: its stream, what its service answers, and what a record of it tells.
+struct Source {
+    connector: ConnectorKind,
+    id: &'static str,
+    interval: i64,
+    config: &'static str,
+    /// What its addresses contain.
+    address: &'static str,
+    answer: Answering,
+    told: fn(&Value) -> Option<Told>,
+}
+
+enum Answering {
+    Body(fn(&str, i64) -> String),
+    /// Rows of a layer: attributes and where.
+    Layer(fn(&Event) -> Value),
+}
+
+fn ms(seconds: i64) -> i64 {
+    seconds * 1000
+}
+
+fn time(seconds: i64) -> String {
+    rfc3339(Timestamp::from_second(seconds).unwrap())
+}
+
+fn guid(number: i64) -> String {
+    format!("{{{number:08X}-0000-4000-8000-0000000000BB}}")
+}
+
+fn of_guid(id: &Value) -> Option<i64> {
+    i64::from_str_radix(id.as_str()?.get(1..9)?, 16).ok()
+}
+
+fn collection(features: Vec<Value>) -> String {
+    json!({"type": "FeatureCollection", "features": features}).to_string()
+}
+
+fn firms(_: &str, at: i64) -> String {
+    let mut text = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight".to_owned();
+    for Event { told, began, .. } in listed(at) {
+        let (seen, longitude) = (time(began), -123.0 + told.number as f64 / 1000.0);
+        let (date, clock) = (&seen[..10], format!("{}{}", &seen[11..13], &seen[14..16]));
+        text +=
+            &format!("\n38.5,{longitude:.3},331.2,0.4,0.4,{date},{clock},N,VIIRS,n,2.0NRT,290.1,{}.5,D", told.version);
+    }
+    text
+}
+
+/// Two to a page.
+fn alerts(path: &str, at: i64) -> String {
+    let page: usize = path.split_once("cursor=").map_or(0, |(_, page)| page.parse().unwrap());
+    let events = listed(at);
+    let alert = |Event { told, began, changed }: &Event| {
+        json!({"type": "Feature", "geometry": null, "properties": {
+            "id": format!("urn:oid:2.49.0.1.840.0.{}", told.number), "areaDesc": "North Coast", "geocode": {"SAME": ["006023"], "UGC": ["CAZ203"]},
+            "affectedZones": [], "references": [], "sent": time(*began), "effective": time(*changed), "expires": time(began + 30 * 3_600),
+            "status": "Actual", "messageType": "Alert", "category": "Met", "severity": "Severe", "certainty": "Likely", "urgency": "Expected",
+            "event": "Red Flag Warning", "sender": "w-nws.webmaster@noaa.gov", "headline": format!("version {}", told.version),
+            "description": "Dry lightning.", "response": "Prepare", "parameters": {}}})
+    };
+    let mut list: Value =
+        serde_json::from_str(&collection(events.iter().skip(page * 2).take(2).map(alert).collect())).unwrap();
+    if events.len() > (page + 1) * 2 {
+        list["pagination"] = json!({"next": format!("https://api.weather.gov/alerts/active?cursor={}", page + 1)});
+    }
+    list.to_string()
+}
+
+/// A station reports the change that was the last one.
+fn latest(at: i64) -> (i64, i64) {
+    let hour = (at - start()).div_euclid(CHANGES);
+    (hour, start() + hour * CHANGES)
+}
+
+fn observation(path: &str, at: i64) -> String {
+    let station = path.split('/').nth(2).unwrap();
+    let (hour, seen) = latest(at);
+    json!({"type": "Feature", "geometry": {"type": "Point", "coordinates": [-122.22, 37.72]}, "properties": {
+        "station": format!("https://api.weather.gov/stations/{station}"), "timestamp": time(seen), "textDescription": "Haze",
+        "elevation": {"unitCode": "wmoUnit:m", "value": 3}, "presentWeather": [], "cloudLayers": [],
+        "temperature": {"unitCode": "wmoUnit:degC", "value": hour, "qualityControl": "V"}}})
+    .to_string()
+}
+
+fn metar(path: &str, at: i64) -> String {
+    let (hour, seen) = latest(at);
+    let stations = path.split_once("ids=").unwrap().1.split('&').next().unwrap().split(',');
+    let report = |station: &str| {
+        let (stamp, wind) = (time(seen), hour % 90 + 1);
+        let raw = format!(
+            "METAR {station} {}{}{}Z 250{wind:02}KT 5SM HZ SKC 31/01 A2990",
+            &stamp[8..10],
+            &stamp[11..13],
+            &stamp[14..16]
+        );
+        json!({"icaoId": station, "obsTime": seen, "rawOb": raw, "lat": 37.72, "lon": -122.22, "elev": 3, "name": "Test Intl, CA, US"})
+    };
+    Value::Array(stations.map(report).collect()).to_string()
+}
+
+fn forecast(_: &str, at: i64) -> String {
+    let square = json!({"type": "Polygon", "coordinates": [[[-122.0, 40.0], [-121.9, 40.0], [-121.9, 40.1], [-122.0, 40.1], [-122.0, 40.0]]]});
+    let events = listed(at);
+    let made = events.iter().map(|event| event.changed).max().unwrap_or(at);
+    let period = |event: &Event| {
+        let begins = event.began + 48 * 3_600;
+        json!({"name": "", "startTime": time(begins), "endTime": time(begins + NEW), "isDaytime": true, "temperature": 50 + event.told.version,
+            "temperatureUnit": "F", "windSpeed": "5 mph", "windDirection": "N", "shortForecast": "Sunny"})
+    };
+    json!({"type": "Feature", "geometry": square, "properties": {"updateTime": time(made), "validTimes": format!("{}/P7D", time(made)),
+        "elevation": {"unitCode": "wmoUnit:m", "value": 90.5}, "units": "us", "forecastGenerator": "BaselineForecastGenerator",
+        "generatedAt": time(made), "periods": events.iter().map(period).collect::<Vec<_>>()}})
+    .to_string()
+}
+
+fn calfire(_: &str, at: i64) -> String {
+    let incident = |Event { told, began, changed }: &Event| {
+        json!({"type": "Feature", "geometry": {"type": "Point", "coordinates": [-120.25, 37.5]}, "properties": {
+            "Name": format!("Test {} Fire", told.number), "Final": false, "Updated": time(*changed), "Started": time(*began), "County": "Mariposa",
+            "Location": "near Test", "AcresBurned": told.version as f64 + 0.5, "PercentContained": 5.0, "Longitude": -120.25, "Latitude": 37.5,
+            "Type": "Wildfire", "UniqueId": guid(told.number).trim_matches(['{', '}']).to_lowercase(), "IsActive": true, "CalFireIncident": true}})
+    };
+    collection(listed(at).iter().map(incident).collect())
+}
+
+fn fire(event: &Event) -> Value {
+    json!({"IrwinID": guid(event.told.number), "IncidentName": "SAMPLE", "IncidentSize": event.told.version,
+        "FireDiscoveryDateTime": ms(event.began), "POOState": "US-CA"})
+}
+
+fn zone(event: &Event) -> Value {
+    json!({"ZONE_ID": format!("US-CA-XZZ-E{:04}", event.told.number), "COUNTY": "Testland", "STATUS": "Evacuation Order", "PUBLIC_INFO": null,
+        "NOTES": format!("version {}", event.told.version), "EditDate": ms(event.changed)})
+}
+
+fn perimeter(event: &Event) -> Value {
+    json!({"GlobalID": guid(event.told.number), "incident_name": null, "mission": "CA-TST-SAMPLE-N57B", "area_acres": event.told.version,
+        "poly_DateCurrent": ms(event.began), "source": "FIRIS", "type": "Heat Perimeter", "displayStatus": "Active", "EditDate": ms(event.changed)})
+}
+
+fn outage(event: &Event) -> Value {
+    json!({"UtilityCompany": "TEST", "StartDate": ms(event.began), "EstimatedRestoreDate": null, "Cause": null,
+        "ImpactedCustomers": event.told.version, "County": "Testland", "OutageStatus": "Active", "OutageType": "Not Planned",
+        "IncidentId": format!("T{}", event.told.number), "GlobalID": guid(event.told.number)})
+}
+
+fn shelter(event: &Event) -> Value {
+    json!({"SHELTER_ID": event.told.number, "SHELTER_NAME": "Test Hall", "BEDS": event.told.version, "EditDate": ms(event.changed)})
+}
+
+fn told(number: Option<i64>, version: &Value) -> Option<Told> {
+    Some(Told { number: number?, version: version.as_f64()?.floor() as i64 })
+}
+
+/// The number behind a text such as `version 3`.
+fn behind(text: &Value, prefix: &str) -> Option<i64> {
+    text.as_str()?.strip_prefix(prefix)?.parse().ok()
+}
+
+fn sources() -> Vec<Source> {
+    let stations =
+        |value: &Value| Some(Told { number: 0, version: value["data"]["temperature_c"].as_f64()?.floor() as i64 });
+    vec![
+        Source {
+            connector: ConnectorKind::Firms,
+            id: "firms_viirs_snpp",
+            interval: 60,
+            config: "{product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}",
+            address: "firms.modaps",
+            answer: Answering::Body(firms),
+            told: |value| {
+                let number = ((value["longitude"].as_f64()? + 123.0) * 1000.0).round() as i64;
+                told(Some(number), &value["data"]["frp"])
+            },
+        },
+        Source {
+            connector: ConnectorKind::NwsAlerts,
+            id: "noaa_alerts",
+            interval: 120,
+            config: "{areas: [CA]}",
+            address: "/alerts/active",
+            answer: Answering::Body(alerts),
+            told: |value| {
+                let number = value["data"]["identifier"].as_str()?.rsplit('.').next()?.parse().ok()?;
+                Some(Told { number, version: behind(&value["data"]["info"][0]["headline"], "version ")? })
+            },
+        },
+        Source {
+            connector: ConnectorKind::NwsObservations,
+            id: "noaa_observations",
+            interval: 600,
+            config: "{stations: [KAAA, KBBB, KCCC]}",
+            address: "/observations/latest",
+            answer: Answering::Body(observation),
+            told: stations,
+        },
+        Source {
+            connector: ConnectorKind::Metar,
+            id: "noaa_observations",
+            interval: 300,
+            config: "{stations: [KDDD, KEEE]}",
+            address: "/api/data/metar",
+            answer: Answering::Body(metar),
+            told: stations,
+        },
+        Source {
+            connector: ConnectorKind::NwsForecast,
+            id: "noaa_forecast",
+            interval: 900,
+            config: "{cells: [\"MTR/90,105\"], documents: [forecast]}",
+            address: "/gridpoints/",
+            answer: Answering::Body(forecast),
+            told: |value| {
+                let begins: Timestamp = value["data"]["start"].as_str()?.parse().ok()?;
+                let fahrenheit = value["data"]["temperature_c"].as_f64()? * 1.8 + 32.0;
+                let number = (begins.as_second() - 48 * 3_600 - start()) / NEW;
+                Some(Told { number, version: fahrenheit.round() as i64 - 50 })
+            },
+        },
+        Source {
+            connector: ConnectorKind::Calfire,
+            id: "calfire_incidents",
+            interval: 300,
+            config: "{}",
+            address: "incidents.fire.ca.gov",
+            answer: Answering::Body(calfire),
+            told: |value| {
+                let name = value["data"]["name"].as_str()?;
+                told(name.split(' ').nth(1)?.parse().ok(), &value["data"]["acres_burned"])
+            },
+        },
+        Source {
+            connector: ConnectorKind::Wfigs,
+            id: "wfigs_incidents",
+            interval: 300,
+            config: "{format: json}",
+            address: "WFIGS_",
+            answer: Answering::Layer(fire),
+            told: |value| told(of_guid(&value["data"]["id"]), &value["data"]["incident_acres"]),
+        },
+        Source {
+            connector: ConnectorKind::Zones,
+            id: "evacuation_zones",
+            interval: 60,
+            config: "{}",
+            address: "CA_EVACUATIONS",
+            answer: Answering::Layer(zone),
+            told: |value| {
+                let number = value["data"]["zone_id"].as_str()?.rsplit('E').next()?.parse().ok()?;
+                match value["data"]["status"].as_str()? {
+                    // Said by us, of one that left the list.
+                    "lifted_unconfirmed" => Some(Told { number, version: -1 }),
+                    _ => Some(Told { number, version: behind(&value["data"]["public_info"], "version ")? }),
+                }
+            },
+        },
+        Source {
+            connector: ConnectorKind::Firis,
+            id: "firis_perimeters",
+            interval: 300,
+            config: "{}",
+            address: "FIRIS",
+            answer: Answering::Layer(perimeter),
+            told: |value| told(of_guid(&value["data"]["id"]), &value["data"]["acres"]),
+        },
+        Source {
+            connector: ConnectorKind::Outages,
+            id: "power_outages",
+            interval: 300,
+            config: "{}",
+            address: "Power_Outages",
+            answer: Answering::Layer(outage),
+            told: |value| told(behind(&value["data"]["id"], "T"), &value["data"]["customers"]),
+        },
+        Source {
+            connector: ConnectorKind::Layers,
+            id: "layer_shelters",
+            interval: 300,
+            config: "{url: 'https://gis.test/arcgis/rest/services/Shelters/FeatureServer/0', key: [SHELTER_ID], time: EditDate}",
+            address: "gis.test",
+            answer: Answering::Layer(shelter),
+            told: |value| told(value["data"]["key"][0].as_str()?.parse().ok(), &value["data"]["attributes"]["BEDS"]),
+        },
+    ]
+}
+
+/// How a service answers while it is sick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    Slow,
+    Busy,
+    BusyFor120,
+    Forbidden,
+    Broken,
+    Cut,
+    ErrorIn200,
+    Empty,
+    Frozen,
+    Moved,
+    Endless,
+}
+
+const FAULTS: [Fault; 11] = [
+    Fault::Slow,
+    Fault::Busy,
+    Fault::BusyFor120,
+    Fault::Forbidden,
+    Fault::Broken,
+    Fault::Cut,
+    Fault::ErrorIn200,
+    Fault::Empty,
+    Fault::Frozen,
+    Fault::Moved,
+    Fault::Endless,
+];
+
+/// Which source has which fault when: the fault, and when it began.
+type Weather = Box<dyn Fn(usize, i64) -> Option<(Fault, i64)> + Send + Sync>;
+
+/// A fault of 5 to 25 minutes in every third hour of each source, until the calm.
+fn seeded(seed: i64, until: i64) -> Weather {
+    Box::new(move |source, at| {
+        let hour = (at - start()).div_euclid(3_600);
+        let dice = (hour * 31 + source as i64 * 101 + seed * 7).wrapping_mul(2_654_435_761).rem_euclid(1 << 31) >> 8;
+        let began = start() + hour * 3_600 + dice % 1_800;
+        let length = 300 + dice / 7 % 1_200;
+        let fault = FAULTS[(dice / 3) as usize % FAULTS.len()];
+        let strikes = dice % 3 == 0 && (began..began + length).contains(&at) && at < until - CALM;
+        strikes.then_some((fault, began))
+    })
+}
+
+/// All services.
+struct Sky {
+    clock: Clock,
+    sources: Vec<Source>,
+    layers: Vec<LayerDouble>,
+    weather: Weather,
+    asked: Mutex<Vec<(String, Timestamp, Timestamp)>>,
+    met: Mutex<BTreeSet<Fault>>,
+}
+
+impl Sky {
+    fn answer(&self, at: usize, path: &str, now: i64, fault: Option<(Fault, i64)>) -> Response {
+        let source = &self.sources[at];
+        let as_of = match fault {
+            Some((Fault::Frozen, since)) => since,
+            _ => now,
+        };
+        let response = |status, headers: &[(&str, &str)], body: String| {
+            let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Response { status, headers, body: body.into(), elapsed: Duration::ZERO }
+        };
+        let page = "<!DOCTYPE html><html><title>Access Denied</title></html>".to_owned();
+        match fault.map(|(fault, _)| fault) {
+            Some(Fault::Busy) => return response(429, &[], "slow down".into()),
+            Some(Fault::BusyFor120) => return response(429, &[("retry-after", "120")], "slow down".into()),
+            Some(Fault::Forbidden) => return response(403, &[], page),
+            Some(Fault::Broken) => return response(500, &[], page),
+            Some(Fault::Moved) => return response(302, &[("location", "https://elsewhere.invalid/")], String::new()),
+            Some(Fault::ErrorIn200) => {
+                return response(
+                    200,
+                    &[],
+                    json!({"error": {"code": 500, "message": "Unexpected Problem"}}).to_string(),
+                );
+            }
+            _ => {}
+        }
+        let is_empty = matches!(fault, Some((Fault::Empty, _)));
+        let mut body = match &source.answer {
+            Answering::Body(_) if is_empty && path.starts_with("/api/data") => "[]".into(),
+            Answering::Body(_) if is_empty => collection(Vec::new()),
+            Answering::Body(body) => body(path, as_of),
+            Answering::Layer(row) => {
+                let events = if is_empty { Vec::new() } else { listed(as_of) };
+                self.layers[at].set(|layer| {
+                    layer.rows.clear();
+                    layer.largest_page = 7;
+                    layer.edited = Some(ms(events.iter().map(|event| event.changed).max().unwrap_or(start())));
+                });
+                for event in &events {
+                    self.layers[at].put(event.told.number + 1, row(event), json!({"x": -121.0, "y": 38.5}));
+                }
+                String::from_utf8(self.layers[at].answer(path).1.body.to_vec()).unwrap()
+            }
+        };
+        if matches!(fault, Some((Fault::Cut, _))) {
+            body.truncate(body.len() / 2);
+        }
+        response(200, &[], body)
+    }
+}
+
+#[async_trait]
+impl Upstream for Sky {
+    async fn call(&self, request: &Request, within: Duration) -> Result<Response, Unreachable> {
+        let (url, began) = (request.url.reveal(), self.clock.now());
+        let at = self.sources.iter().position(|source| url.contains(source.address)).expect("one of ours is asked");
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let (host, path) = rest.split_once('/').unwrap();
+        let path = format!("/{path}");
+        let fault = (self.weather)(at, began.as_second());
+        self.met.lock().extend(fault.map(|(fault, _)| fault));
+        let answered = match fault {
+            Some((Fault::Slow, _)) => {
+                tokio::time::sleep(within).await;
+                Err(Unreachable::TimedOut(within))
+            }
+            Some((Fault::Endless, _)) => {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                Err(Unreachable::TooLarge(RESPONSE_BYTES))
+            }
+            _ => {
+                let response = self.answer(at, &path, began.as_second(), fault);
+                tokio::time::sleep(Duration::from_millis(200 + 37 * at as u64)).await;
+                Ok(response)
+            }
+        };
+        const SERVICES: &str = "/rest/services";
+        let host = url.find(SERVICES).map_or(format!("{scheme}://{host}"), |at| url[..at + SERVICES.len()].to_owned());
+        self.asked.lock().push((host, began, self.clock.now()));
+        answered
+    }
+}
+
+/// What a run came to.
+struct Run {
+    /// By stream.
+    published: BTreeMap<String, BTreeSet<Told>>,
+    asked: Vec<(String, Timestamp, Timestamp)>,
+    /// By stream: how late each poll began, and how long it took, in milliseconds.
+    polls: BTreeMap<String, Vec<(i64, i64)>>,
+    faults: BTreeSet<Fault>,
+    failures: u64,
+}
+
+/// # Panics
+/// When a record is published twice, breaks its schema, or is of nothing that its source told.
+async fn run(days: f64, weather: Weather) -> Run {
+    let clock = Clock::simulated(START.parse().unwrap());
+    let sources = sources();
+    let text = |name| (name, "esriFieldTypeString", Vec::new());
+    let fields =
+        ["ZONE_ID", "COUNTY", "STATUS", "PUBLIC_INFO", "NOTES", "EditDate", "SHELTER_ID", "SHELTER_NAME", "BEDS"];
+    let sky = Arc::new(Sky {
+        clock: clock.clone(),
+        layers: sources.iter().map(|_| LayerDouble::new(fields.map(text).to_vec())).collect(),
+        sources: self::sources(),
+        weather,
+        asked: Mutex::default(),
+        met: Mutex::default(),
+    });
+    let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
+    let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let mut services = Services::default();
+    services.set_key("FIRMS_MAP_KEY", Secret::new("k3y"));
+    let app = Arc::new(App::new(
+        Settings { services, ..Settings::local() },
+        Seams {
+            queue: embedded.clone(),
+            store: embedded.clone(),
+            blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap()),
+            sink: Arc::new(FaultySink::memory()),
+            upstream: sky.clone(),
+        },
+        clock,
+        Rng::seeded(1),
+    ));
+    let name = |source: &Source| format!("{}", source.connector).replace('_', "-");
+    let mut file = "version: 1\nstreams:\n".to_owned();
+    for source in &sources {
+        let Source { connector, id, interval, config, .. } = source;
+        let stream = name(source);
+        file += &format!(
+            "  - {{id: {stream}, source_id: {id}, connector: {connector}, tenant: t, interval: {interval}s, config: {config}}}\n"
+        );
+    }
+    let file = StreamsFile::parse(&file).unwrap();
+    streams::apply(&app, &file, false).await.unwrap();
+
+    let polls: Arc<Mutex<BTreeMap<String, Vec<(i64, i64)>>>> = Arc::default();
+    let queues = &app.settings.queues;
+    let ticking = [&queues.realtime_ticks, &queues.stream_ticks, &queues.batch_ticks].map(|queue| {
+        let (app, queue, polls) = (app.clone(), queue.clone(), polls.clone());
+        tokio::spawn(async move {
+            loop {
+                let received = app.queue.receive(&queue, 10, Duration::from_secs(20)).await.unwrap();
+                for delivery in received {
+                    let (app, queue, polls) = (app.clone(), queue.clone(), polls.clone());
+                    tokio::spawn(async move {
+                        let Body::Text(body) = &delivery.body else { panic!("a tick is text") };
+                        let tick: Tick = serde_json::from_str(body).unwrap();
+                        let began = app.clock.now();
+                        let event = json!({"Records": [{"messageId": "m", "body": body}]});
+                        let answer = realtime::handle(&app, event).await.unwrap();
+                        assert_eq!(answer, json!({"batchItemFailures": []}));
+                        let (late, took) = (
+                            began.as_millisecond() - tick.due_at.as_millisecond(),
+                            app.clock.now().as_millisecond() - began.as_millisecond(),
+                        );
+                        polls.lock().entry(tick.stream.to_string()).or_default().push((late, took));
+                        app.queue.settle(&queue, &[(delivery.receipt, Settle::Forget)]).await.unwrap();
+                    });
+                }
+            }
+        })
+    });
+
+    let mut published: BTreeMap<String, BTreeSet<Told>> = BTreeMap::new();
+    let (mut ids, mut versions) = (HashSet::new(), HashSet::new());
+    let until = start() + (days * 86_400.0) as i64;
+    while app.clock.now().as_second() < until {
+        schedule::handle(&app, json!({})).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        for tier in Tier::ALL {
+            let queue = app.settings.queues.tier(tier);
+            loop {
+                let received = app.queue.receive(queue, 10, Duration::ZERO).await.unwrap();
+                if received.is_empty() {
+                    break;
+                }
+                for delivery in received {
+                    let Body::Binary(bytes) = &delivery.body else { panic!("an envelope is binary") };
+                    for record in Envelope::decode(bytes).unwrap().unpack().unwrap() {
+                        let value: Value = serde_json::from_slice(&record.value).unwrap();
+                        published::assert_valid(record.topic.name(), &value);
+                        let (source, event) = (
+                            value["source_id"].as_str().unwrap().to_owned(),
+                            value["event_id"].as_str().unwrap().to_owned(),
+                        );
+                        assert!(
+                            ids.insert((event.clone(), record.revision)),
+                            "{source}: {event} revision {} twice",
+                            record.revision
+                        );
+                        let of = sources.iter().find(|of| of.id == source).unwrap();
+                        let told = (of.told)(&value).unwrap_or_else(|| panic!("{source}: nobody told {value}"));
+                        assert!(versions.insert((source.clone(), event, told)), "{source}: {told:?} twice");
+                        if told.version >= 0 {
+                            published.entry(source).or_default().insert(told);
+                        }
+                    }
+                    app.queue.settle(queue, &[(delivery.receipt, Settle::Forget)]).await.unwrap();
+                }
+            }
+        }
+    }
+    ticking.iter().for_each(tokio::task::JoinHandle::abort);
+    let mut failures = 0;
+    for spec in &file.streams {
+        let stream = StreamId::new(spec.id.as_str()).unwrap();
+        let state = streams::poll_state(&*app.store, &stream).await.unwrap();
+        // A table that was cut off ends with half a row; anything else that was is refused as a whole.
+        let halves = if spec.polled.kind() == ConnectorKind::Firms { 10 * days.ceil() as u64 } else { 0 };
+        assert!(state.records_failed <= halves, "{}: {} rows were rejected", spec.id, state.records_failed);
+        failures += u64::from(state.breaker.failures());
+    }
+    let (asked, faults) = (std::mem::take(&mut *sky.asked.lock()), std::mem::take(&mut *sky.met.lock()));
+    let polls = std::mem::take(&mut *polls.lock());
+    Run { published, asked, polls, faults, failures }
+}
+
+fn days() -> f64 {
+    std::env::var("STREAMMANAGER_WEEK_DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(1.0)
+}
+
+fn percentile(sorted: &[i64], percent: usize) -> i64 {
+    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+#[test]
+fn every_connector_is_in_it() {
+    let here: BTreeSet<String> = sources().iter().map(|source| source.connector.to_string()).collect();
+    let all: BTreeSet<String> = ConnectorKind::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(here, all);
+}
+
+/// S10, S11, S12, M4: with a fault of each source in every third hour.
+#[tokio::test(start_paused = true)]
+async fn s10_days_of_every_source_with_faults_lose_nothing_repeat_nothing_and_stay_polite() {
+    let until = start() + (days() * 86_400.0) as i64;
+    let run = run(days(), seeded(11, until)).await;
+    let wanted = wanted(until - LONG_ENOUGH);
+    println!(
+        "{:<20} {:>8} {:>8} {:>10} {:>12} {:>12}",
+        "source", "told", "lost", "polls", "late p99 ms", "took p99 ms"
+    );
+    for source in sources() {
+        let published = &run.published[source.id];
+        let lost: Vec<&Told> = match source.connector {
+            // Stations report once a change.
+            ConnectorKind::NwsObservations | ConnectorKind::Metar => Vec::new(),
+            _ => wanted.difference(published).collect(),
+        };
+        let stream = source.connector.to_string().replace('_', "-");
+        let polls = &run.polls[&stream];
+        let sorted = |of: fn(&(i64, i64)) -> i64| {
+            let mut all: Vec<i64> = polls.iter().map(of).collect();
+            all.sort_unstable();
+            all
+        };
+        let (late, took) = (sorted(|poll| poll.0), sorted(|poll| poll.1));
+        println!(
+            "{stream:<20} {:>8} {:>8} {:>10} {:>12} {:>12}",
+            published.len(),
+            lost.len(),
+            polls.len(),
+            percentile(&late, 99),
+            percentile(&took, 99)
+        );
+        assert!(lost.is_empty(), "{stream}: lost {lost:?}");
+        assert!(percentile(&late, 99) <= 1_500, "{stream}: polls begin late");
+    }
+    assert_eq!(run.faults.len(), FAULTS.len(), "every fault struck: {:?}", run.faults);
+    assert_eq!(run.failures, 0, "all is well at the end");
+    let stations = &run.published["noaa_observations"];
+    let reports = (until - LONG_ENOUGH - start()) / CHANGES;
+    assert!((0..reports).all(|hour| stations.contains(&Told { number: 0, version: hour })), "{stations:?}");
+    polite(&run.asked);
+}
+
+/// No minute has more requests than a service allows, and one that is asked one at a time is.
+fn polite(asked: &[(String, Timestamp, Timestamp)]) {
+    let mut by_host: BTreeMap<&str, Vec<(Timestamp, Timestamp)>> = BTreeMap::new();
+    for (host, began, ended) in asked {
+        by_host.entry(host).or_default().push((*began, *ended));
+    }
+    println!("{:<75} {:>9} {:>14} {:>8}", "host", "requests", "most a minute", "allowed");
+    for (host, mut requests) in by_host {
+        requests.sort();
+        let service = streammanager::sources::services().find(|service| service.address == host);
+        let manners = service.map(|service| &service.manners);
+        let allowed = manners.map_or(60, |manners| manners.a_minute as usize);
+        let most = (0..requests.len())
+            .map(|at| {
+                requests[at..]
+                    .iter()
+                    .take_while(|(began, _)| began.duration_since(requests[at].0).as_secs() < 60)
+                    .count()
+            })
+            .max()
+            .unwrap_or_default();
+        println!("{host:<75} {:>9} {most:>14} {allowed:>8}", requests.len());
+        assert!(most <= allowed, "{host}: {most} requests in a minute");
+        if let Some(apart) = manners.and_then(|manners| manners.apart) {
+            for pair in requests.windows(2) {
+                let pause = pair[1].0.duration_since(pair[0].1);
+                assert!(pause.as_millis() >= apart.as_millis() as i128, "{host}: {pause:?} between two requests");
+            }
+        }
+    }
+}
+
+/// S10: five sources that are sick all day cost the others nothing.
+#[tokio::test(start_paused = true)]
+async fn s10_sick_sources_leave_the_healthy_ones_as_fast_as_they_were() {
+    const SICK: [(usize, Fault); 5] =
+        [(0, Fault::Slow), (5, Fault::Forbidden), (8, Fault::Endless), (9, Fault::Broken), (10, Fault::Busy)];
+    let well = run(0.25, Box::new(|_, _| None)).await;
+    let beside =
+        run(0.25, Box::new(|source, at| SICK.iter().find(|(of, _)| *of == source).map(|(_, fault)| (*fault, at))))
+            .await;
+    for (at, source) in sources().iter().enumerate().filter(|(at, _)| SICK.iter().all(|(of, _)| of != at)) {
+        let stream = source.connector.to_string().replace('_', "-");
+        let sorted = |run: &Run| {
+            let mut all: Vec<i64> = run.polls[&stream].iter().map(|(late, took)| late + took).collect();
+            all.sort_unstable();
+            all
+        };
+        let (before, after) = (sorted(&well), sorted(&beside));
+        assert_eq!(before.len(), after.len(), "{stream}, source {at}");
+        assert_eq!(
+            (percentile(&before, 50), percentile(&before, 99)),
+            (percentile(&after, 50), percentile(&after, 99)),
+            "{stream}"
+        );
+        assert_eq!(well.published[source.id], beside.published[source.id], "{stream}");
+    }
+}

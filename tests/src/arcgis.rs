@@ -2,47 +2,28 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde_json::{Value, json};
-use streammanager::app::{App, Seams};
-use streammanager::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
 use streammanager::faults::arcgis::{LayerDouble, LayerFault};
-use streammanager::faults::sink::FaultySink;
-use streammanager::queue::{Body, Settle};
-use streammanager::record::{Envelope, StreamId, Tier};
-use streammanager::schedule::file::StreamsFile;
-use streammanager::schedule::streams::{self, PollState};
-use streammanager::schedule::ticks::Tick;
 use streammanager::settings::Settings;
-use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::Upstream;
-use streammanager_functions::realtime;
-use tempfile::TempDir;
 
-use crate::published;
+use crate::polled::PolledWorld;
+pub use crate::polled::Published;
 
-/// A record as a topic gets it.
-#[derive(Debug, Clone)]
-pub struct Published {
-    pub topic: &'static str,
-    pub tier: Tier,
-    pub key: String,
-    pub value: Value,
-}
-
-impl Published {
-    pub fn data(&self, field: &str) -> &Value {
-        &self.value["data"][field]
-    }
-}
-
-/// One process with streams, whose polls ask `upstream`.
+/// One process with a stream, whose polls ask `upstream`.
 pub struct LayerWorld {
-    pub app: App,
+    world: PolledWorld,
     pub double: Arc<LayerDouble>,
-    _folder: TempDir,
+}
+
+impl Deref for LayerWorld {
+    type Target = PolledWorld;
+
+    fn deref(&self) -> &PolledWorld {
+        &self.world
+    }
 }
 
 impl LayerWorld {
@@ -53,79 +34,14 @@ impl LayerWorld {
 
     /// The same, whose upstream reaches the double in another way.
     pub async fn asking(streams_file: &str, double: Arc<LayerDouble>, upstream: Arc<dyn Upstream>) -> LayerWorld {
-        let clock = Clock::simulated("2026-09-01T19:00:00Z".parse().unwrap());
-        let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
-        let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap());
-        let folder = tempfile::tempdir().unwrap();
-        let app = App::new(
-            Settings::local(),
-            Seams {
-                queue: embedded.clone(),
-                store: embedded.clone(),
-                blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap()),
-                sink: Arc::new(FaultySink::memory()),
-                upstream,
-            },
-            clock,
-            Rng::seeded(1),
-        );
-        streams::apply(&app, &StreamsFile::parse(streams_file).unwrap(), false).await.unwrap();
-        LayerWorld { app, double, _folder: folder }
-    }
-
-    pub fn now(&self) -> Timestamp {
-        self.app.clock.now()
+        let world = PolledWorld::new(streams_file, "2026-09-01T19:00:00Z", Settings::local(), upstream).await;
+        LayerWorld { world, double }
     }
 
     /// The layer says that it has changed now.
     pub fn edited(&self) {
         let now = self.now().as_millisecond();
         self.double.set(|layer| layer.edited = Some(now));
-    }
-
-    /// A tick of the only stream through the function that polls; what it put into the queues, each record held against its topic's
-    /// published schema. A minute passes then.
-    ///
-    /// # Panics
-    /// When a record breaks its schema.
-    pub async fn poll(&self) -> Vec<Published> {
-        let stream = streams::list(&*self.app.store).await.unwrap().remove(0).spec.id;
-        let tick = serde_json::to_string(&Tick { stream, due_at: self.now() }).unwrap();
-        let event = json!({"Records": [{"messageId": "1", "body": tick}]});
-        let answer = realtime::handle(&self.app, event).await.unwrap();
-        assert_eq!(answer, json!({"batchItemFailures": []}));
-        let records = self.queued().await;
-        tokio::time::advance(Duration::from_secs(60)).await;
-        records
-    }
-
-    /// What is known of the only stream's polls.
-    pub async fn state(&self) -> PollState {
-        let stream: StreamId = streams::list(&*self.app.store).await.unwrap().remove(0).spec.id;
-        streams::poll_state(&*self.app.store, &stream).await.unwrap()
-    }
-
-    async fn queued(&self) -> Vec<Published> {
-        let mut records = Vec::new();
-        for tier in Tier::ALL {
-            let queue = self.app.settings.queues.tier(tier);
-            loop {
-                let received = self.app.queue.receive(queue, 10, Duration::ZERO).await.unwrap();
-                if received.is_empty() {
-                    break;
-                }
-                for delivery in received {
-                    let Body::Binary(bytes) = &delivery.body else { panic!("an envelope is binary") };
-                    for record in Envelope::decode(bytes).unwrap().unpack().unwrap() {
-                        let value: Value = serde_json::from_slice(&record.value).unwrap();
-                        published::assert_valid(record.topic.name(), &value);
-                        records.push(Published { topic: record.topic.name(), tier, key: record.key, value });
-                    }
-                    self.app.queue.settle(queue, &[(delivery.receipt, Settle::Forget)]).await.unwrap();
-                }
-            }
-        }
-        records
     }
 }
 

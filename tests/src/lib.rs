@@ -10,8 +10,10 @@ pub mod fleet;
 pub mod generated;
 pub mod kafka_clients;
 pub mod lambda_runtime;
+pub mod polled;
 pub mod published;
 pub mod simulated;
+pub mod stations;
 pub mod system;
 pub mod upstream;
 

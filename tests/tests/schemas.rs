@@ -23,7 +23,7 @@ use streammanager::record::{Envelope, SourceId, Stream, StreamId, TenantId, When
 use streammanager::schemas;
 use streammanager::settings::Settings;
 use streammanager::sources::{
-    self, calfire, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, wfigs, zones,
+    self, airnow, calfire, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, synoptic, wfigs, zones,
 };
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
@@ -111,6 +111,11 @@ fn forecasts() -> [String; 4] {
     ]
 }
 
+const SYNOPTIC: &str = r#"{"UNITS": {"air_temp": "Celsius"}, "STATION": [{"STID": "TEST1", "LATITUDE": "38.0", "LONGITUDE": "-120.0",
+    "ELEVATION": "1000", "OBSERVATIONS": {"air_temp_value_1": {"value": 25.0, "date_time": "2025-08-14T04:00:00Z", "qc": [105]}}}]}"#;
+
+const AIRNOW: &str = "08/14/25|04:00|060999999|Test Site|-8|PM2.5|UG/M3|12.3|Test Air District\n";
+
 const CALFIRE: &str =
     r#"[{"UniqueId": "a1", "Started": "2025-08-10T14:10:00Z", "Latitude": 37.5, "Longitude": -120.25}]"#;
 
@@ -138,7 +143,9 @@ fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
         values(Format::ALERT, "evacuation_alert_x", CAP),
         values(Format::ALERT, "noaa_alerts", ALERT),
         values(Format::SENSOR, "iot_purpleair", READINGS),
+        values(synoptic::FORMAT, "synoptic_observations", SYNOPTIC),
         values(Format::ALERT, "noaa_alerts", NWS_ALERTS),
+        values(airnow::FORMAT, "airnow_observations", AIRNOW),
         values(noaa_observations::FORMAT, "noaa_observations", METAR),
         values(noaa_observations::FORMAT, "noaa_observations", OBSERVATION),
         forecasts().iter().flat_map(|body| values(noaa_forecast::FORMAT, "noaa_forecast", body)).collect(),

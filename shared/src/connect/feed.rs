@@ -189,10 +189,7 @@ impl Connector for Feed {
             204 => Ok(self.fetched(place, None, None)),
             304 if is_conditional => Ok(self.fetched(place, None, None)),
             304 => Err(self.error(&place, &response, "not modified, although it was asked without a condition")),
-            300..400 => {
-                let to = short(response.header("location").unwrap_or("nowhere"));
-                Err(self.error(&place, &response, &format!("it has moved to {to:?}, and redirects are not followed")))
-            }
+            300..400 => Err(self.error(&place, &response, &moved_to(&response))),
             401 | 403 | 407 | 451 => {
                 let said =
                     format!("{}: status {}: access refused: {}", self.asks[place.at].name, response.status, words());
@@ -222,8 +219,14 @@ impl Connector for Feed {
     }
 }
 
+/// What a redirect says.
+pub(crate) fn moved_to(response: &Response) -> String {
+    let to = short(response.header("location").unwrap_or("nowhere"));
+    format!("it has moved to {to:?}, and redirects are not followed")
+}
+
 /// What a body that is no data says, shortened: a problem document's own words, what a page is, or how it begins.
-fn words(body: &Bytes) -> String {
+pub(crate) fn words(body: &Bytes) -> String {
     if let Some(problem) = items::problem(body) {
         return problem.detail;
     }

@@ -2,6 +2,7 @@
 
 pub mod arcgis;
 pub(crate) mod feed;
+pub(crate) mod keyed;
 pub(crate) mod politeness;
 pub mod probe;
 
@@ -48,10 +49,29 @@ pub enum SourceError {
     Refused(String),
 }
 
+/// Why a stream does not ask now, although it is due.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rest {
+    /// It has asked for all that it was to ask for [M1].
+    Ended,
+    /// It may not before this.
+    Until {
+        /// When it may again.
+        until: Timestamp,
+        /// What it has used up, as a clause for people.
+        because: String,
+    },
+}
+
 /// One kind of source as a pure state machine: what to ask next, and what an answer means.
 pub trait Connector: Send + Sync {
     /// The address that all its requests begin with: what it tells one stream to wait holds for all that ask there.
     fn host(&self) -> &str;
+
+    /// Why nothing is to be asked now; `None`: ask.
+    fn rests(&self, _cursor: &Cursor, _now: Timestamp) -> Option<Rest> {
+        None
+    }
 
     /// The next request.
     fn next(&self, cursor: &Cursor) -> Request;

@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::{Context, Format};
 use crate::error::Reject;
 use crate::record::{Draft, Geometry, SourceId};
-use crate::sources::{calfire, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, wfigs, zones};
+use crate::sources::{
+    airnow, calfire, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, synoptic, wfigs, zones,
+};
 use crate::time::Timestamp;
 
 const MUTATIONS: usize = 20_000;
@@ -319,4 +321,30 @@ fn a6_sensors_never_panic() {
         "{\"id\": 1, \"tempf\": 60}\n{\"id\": 2, \"windspeedmph\": 3, \"time\": \"2026-11-27T22:55:31+0100\"}\n",
     ];
     survives(Format::SENSOR, "iot_x", 3, &bodies.map(str::to_owned));
+}
+
+#[test]
+fn a6_stations_never_panic() {
+    let bodies = [
+        r#"{"UNITS": {"air_temp": "Fahrenheit", "elevation": "ft"}, "STATION": [{"STID": "A", "ELEVATION": 1000, "UNITS": {"elevation": "m"},
+            "LATITUDE": "38", "LONGITUDE": "-120", "QC": {"air_temp_set_1": [null, [105, 7]]}, "OBSERVATIONS": {"air_temp_set_1": [22, null],
+            "date_time": ["2026-07-13T19:47:00-0700", "2026-07-13T20:47:00-0700"]}}], "SUMMARY": {"RESPONSE_CODE": 1}}"#,
+        r#"{"STATION": [{"STID": "A", "OBSERVATIONS": {"air_temp_value_1": {"value": 10, "date_time": "2026-07-14T03:47:00Z",
+            "qc": {"status": "failed", "qc_flags": [105]}}}}]}"#,
+        r#"{"api_version": "V1", "data_time_stamp": 1755151200, "sensor_index": 7, "fields": ["time_stamp", "pm2.5_atm", "temperature"],
+            "data": [[1755151200, 12.3, 86], [1755151320, null, null]]}"#,
+    ];
+    survives(synoptic::FORMAT, "synoptic_observations", 12, &bodies.map(str::to_owned));
+}
+
+#[test]
+fn a6_airnow_never_panics() {
+    let bodies = [
+        "08/01/26|20:00|060999999|Test Site|-8|PM2.5|UG/M3|12.3|Test Air District\n08/01/26|20:00|060999998|Ca\u{f1}on|-8|OZONE|PPB|-999|T\n",
+        "\"AQSID\",\"SiteName\",\"Status\",\"Latitude\",\"Longitude\",\"ValidDate\",\"ValidTime\",\"PM25_AQI\",\"PM25_Measured\",\"PM25\",\"PM25_Unit\"\r\n\
+            \"840060999999\",\"T\",\"Active\",\"38.5\",\"-120.25\",\"08/01/2026\",\"20:00\",\"52\",\"1\",\"10.6\",\"UG/M3\"\r\n",
+        r#"[{"Latitude": 38.0, "Longitude": -120.0, "UTC": "2026-08-01T20:00", "Parameter": "CO", "Unit": "PPM", "Value": 0.3, "AQI": -999,
+            "Category": 0, "SiteName": "T", "FullAQSCode": "060999999", "IntlAQSCode": "840060999999"}]"#,
+    ];
+    survives(airnow::FORMAT, "airnow_observations", 13, &bodies.map(str::to_owned));
 }

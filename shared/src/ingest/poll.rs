@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::breaker::{BreakerState, Policy};
-use crate::connect::{self, Connector, Cursor, Fetched, SourceError, Walk};
+use crate::connect::{self, Connector, Cursor, Fetched, Rest, SourceError, Walk};
 use crate::decode::Context;
 use crate::error::BackendError;
 use crate::ingest::dedup::Seen;
@@ -137,8 +137,12 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
     };
     let mut seen = Seen::of_tenant(&spec.tenant);
     let host = Host { address: connector.host(), apart: spec.polled.service().manners.apart };
+    let completed_at = state.completed_at.take();
     let ended = loop {
         let cursor = Cursor(state.cursor.clone());
+        if let Some(rest) = connector.rests(&cursor, app.clock.now()) {
+            break Err(End::Rests(rest));
+        }
         match step(app, &stream, host, &*connector, &cursor, &mut seen, &mut round).await {
             Ok(fetched) => {
                 state.cursor = fetched.cursor.0;
@@ -164,6 +168,16 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
     if round.ledger.accepted > 0 {
         state.last_new = Some(now);
     }
+    let ended = match ended {
+        Err(End::Rests(Rest::Ended)) => {
+            state.completed_at = completed_at.or(Some(now));
+            if round.answers == 0 {
+                return Ok(PollOutcome::Dropped("completed"));
+            }
+            Ok(())
+        }
+        other => other,
+    };
     match ended {
         Ok(()) if round.refused == round.answers => Ok(failed(state, now, round.problems())),
         Ok(()) => {
@@ -183,6 +197,12 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
             // What was accepted is known; the rest is read again. Our own trouble, so the source's breaker stays out of it.
             throttle(state, now + FULL_WAIT, &why.to_string());
             Ok(PollOutcome::Dropped("the queue is full"))
+        }
+        Err(End::Rests(Rest::Ended)) => Ok(PollOutcome::Dropped("completed")),
+        Err(End::Rests(Rest::Until { until, because })) => {
+            // No `not_before`: whoever changes the stream's config is heard at its next tick.
+            state.last_error = Some(format!("{because}: it is asked again at {}", rfc3339(until)));
+            Ok(PollOutcome::Dropped("it has used up what it may"))
         }
         Err(End::Wait(until)) => {
             let until = until.unwrap_or(now);
@@ -222,6 +242,7 @@ enum End {
     Failed(String),
     Busy { until: Timestamp, said: String },
     Wait(Option<Timestamp>),
+    Rests(Rest),
     Full(NoRoom),
     Backend(BackendError),
 }

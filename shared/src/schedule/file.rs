@@ -200,6 +200,12 @@ impl StreamsFile {
                 let rule = format!("{} must not be polled more often than every {} s", service.name, least.as_secs());
                 return wrong("interval", rule);
             }
+            if let Some((least, may)) = spec.polled.points_a_day(spec.interval.get())
+                && least > may
+            {
+                let rule = format!("the calls alone are {least} points a day at this interval, and it may use {may}");
+                return wrong("interval", rule);
+            }
         }
         match self.loads().iter().find(|load| load.a_minute > f64::from(load.service.manners.a_minute)) {
             Some(load) => Err(WrongField::new("streams", load.to_string())),
@@ -213,12 +219,22 @@ impl StreamsFile {
         for spec in &self.streams {
             let (service, address) = (spec.polled.service(), spec.polled.address());
             let a_minute = spec.polled.requests() as f64 * 60.0 / spec.interval.get().as_secs_f64();
-            match loads.iter_mut().find(|load| load.address == address) {
-                Some(load) => {
-                    load.streams += 1;
-                    load.a_minute += a_minute;
-                }
-                None => loads.push(Load { service, address: address.to_owned(), streams: 1, a_minute }),
+            let at = loads.iter().position(|load| load.address == address).unwrap_or_else(|| {
+                loads.push(Load {
+                    service,
+                    address: address.to_owned(),
+                    streams: 0,
+                    a_minute: 0.0,
+                    points_a_day: None,
+                });
+                loads.len() - 1
+            });
+            let load = &mut loads[at];
+            load.streams += 1;
+            load.a_minute += a_minute;
+            if let Some((least, may)) = spec.polled.points_a_day(spec.interval.get()) {
+                let (all_least, all_may) = load.points_a_day.unwrap_or_default();
+                load.points_a_day = Some((all_least + least, all_may + may));
             }
         }
         loads
@@ -236,6 +252,8 @@ pub struct Load {
     pub streams: usize,
     /// So often.
     pub a_minute: f64,
+    /// What the calls alone cost in a day, and what all may cost; `None` where asking is free.
+    pub points_a_day: Option<(u64, u64)>,
 }
 
 impl fmt::Display for Load {
@@ -246,7 +264,11 @@ impl fmt::Display for Load {
             f,
             "{} ({}): {streams} stream{plural}, {:.1} requests a minute of {most}",
             service.name, self.address, self.a_minute
-        )
+        )?;
+        match self.points_a_day {
+            Some((least, may)) => write!(f, "; {least} points a day for the calls alone, {may} at the most"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::file::StreamSpec;
+
 /// How a stream is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -17,8 +19,13 @@ const BATCH_ABOVE: Duration = Duration::from_secs(3600);
 const STREAMING_BELOW: Duration = Duration::from_secs(30);
 
 impl Mode {
+    /// Of a polled stream: a bounded range of time is read as a batch, whatever its interval.
+    pub(crate) fn of_stream(spec: &StreamSpec) -> Mode {
+        if spec.polled.is_bounded() { Mode::Batch } else { Mode::of(spec.interval.get()) }
+    }
+
     /// From a polled stream's interval; a push connector is always streaming.
-    pub(crate) fn of(interval: Duration) -> Mode {
+    fn of(interval: Duration) -> Mode {
         match interval {
             _ if interval > BATCH_ABOVE => Mode::Batch,
             _ if interval < STREAMING_BELOW => Mode::Streaming,
@@ -26,10 +33,11 @@ impl Mode {
         }
     }
 
-    /// Why a stream with this interval has this mode.
-    pub(crate) fn reason(self, interval: Duration) -> String {
-        let seconds = interval.as_secs();
+    /// Why this stream has this mode.
+    pub(crate) fn reason(self, spec: &StreamSpec) -> String {
+        let seconds = spec.interval.get().as_secs();
         match self {
+            Mode::Batch if spec.polled.is_bounded() => "its range of time is bounded".into(),
             Mode::Batch => format!("interval {seconds} s is more than 3600 s"),
             Mode::Realtime => format!("interval {seconds} s is from 30 s to 3600 s"),
             Mode::Streaming => format!("interval {seconds} s is less than 30 s"),

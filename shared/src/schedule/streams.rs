@@ -51,6 +51,9 @@ pub struct PollState {
     pub last_error: Option<String>,
     /// What the last good poll went without, such as one station of many, in the source's own words.
     pub missing: Option<String>,
+    /// When a stream of a bounded range had read it to its end [M1].
+    #[serde(default)]
+    pub completed_at: Option<Timestamp>,
     /// Records accepted since the stream was registered.
     pub records_processed: u64,
     /// Rows rejected since then; one that comes at every poll counts once.
@@ -206,7 +209,7 @@ pub async fn set_started(app: &App, id: &StreamId, started: bool, by: &str) -> R
 pub async fn status(store: &dyn Store, clock: &Clock, registered: &Registered) -> Result<Status, BackendError> {
     let spec = &registered.spec;
     let interval = spec.interval.get();
-    let mode = Mode::of(interval);
+    let mode = Mode::of_stream(spec);
     let poll = poll_state(store, &spec.id).await?;
     let mut config =
         serde_json::to_value(&spec.polled).map_err(|e| BackendError::Fatal(format!("stream {}: {e}", spec.id)))?;
@@ -217,10 +220,11 @@ pub async fn status(store: &dyn Store, clock: &Clock, registered: &Registered) -
         tenant: spec.tenant.clone(),
         is_active: registered.started,
         mode: format!("{mode:?}").to_lowercase(),
-        mode_reason: mode.reason(interval),
+        mode_reason: mode.reason(spec),
         current_priority: tier.to_owned(),
         interval: spec.interval,
-        next_poll: registered.started.then(|| next_poll(interval, poll.waits_until(), clock.now())),
+        next_poll: (registered.started && poll.completed_at.is_none())
+            .then(|| next_poll(interval, poll.waits_until(), clock.now())),
         throttling_active: poll.is_throttled(clock.now()),
         stale_s: poll.stale_s(clock.now()),
         config: config.get_mut("config").map(serde_json::Value::take).unwrap_or_default(),

@@ -54,7 +54,7 @@ async fn plan_one(app: &App, registered: &Registered) -> Result<usize, BackendEr
     let due = due_times(watermark, interval, now);
     let Some(&last) = due.last() else { return Ok(0) };
     let queues = &app.settings.queues;
-    let queue = match Mode::of(interval) {
+    let queue = match Mode::of_stream(&registered.spec) {
         Mode::Batch => &queues.batch_ticks,
         Mode::Realtime => &queues.realtime_ticks,
         Mode::Streaming => &queues.stream_ticks,

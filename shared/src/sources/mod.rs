@@ -2,6 +2,8 @@
 //! One file or folder a source. Routes, the command line's values and help, schemas, settings, the checks of `streams.yaml`
 //! and `docs/sources.md` derive from it: a new source is its own module here and one line of the table.
 
+pub mod airnow;
+pub mod airnow_files;
 mod alerts;
 pub mod calfire;
 mod config;
@@ -18,9 +20,11 @@ pub mod noaa_observations;
 mod nws;
 pub mod outages;
 mod planned;
+pub mod purpleair;
 mod route;
 mod sensors;
 mod service;
+pub mod synoptic;
 pub mod wfigs;
 pub mod zones;
 
@@ -174,6 +178,10 @@ macro_rules! table {
 table! {
     firms polled by Firms,
     sensors,
+    purpleair polled by Purpleair,
+    synoptic polled by Synoptic,
+    airnow polled by Airnow,
+    airnow_files polled by AirnowFiles,
     alerts,
     noaa polled by NwsAlerts,
     noaa_observations polled by NwsObservations,
@@ -187,6 +195,21 @@ table! {
     layers polled by Layers,
     fpa_fod,
     planned,
+}
+
+impl Polled {
+    /// Whether it ends by itself: what it asks for lies in a bounded range of time [M1].
+    pub fn is_bounded(&self) -> bool {
+        matches!(self, Polled::Synoptic(config) if config.is_bounded())
+    }
+
+    /// The least that it costs in a day at this interval, and what it may cost; `None` where asking is free.
+    pub fn points_a_day(&self, interval: std::time::Duration) -> Option<(u64, u64)> {
+        match self {
+            Polled::Purpleair(config) => Some((config.least_points_a_day(interval), config.points_a_day)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for ConnectorKind {

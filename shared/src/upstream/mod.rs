@@ -47,12 +47,25 @@ impl fmt::Display for SecretUrl {
 }
 
 /// A GET with its headers (`User-Agent` is the implementation's) [S11].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// Where to; it may hold a key.
     pub url: SecretUrl,
     /// Names in lower case, with their values.
     pub headers: Vec<(String, String)>,
+}
+
+/// Headers whose values are keys.
+const SECRET_HEADERS: [&str; 2] = ["x-api-key", "authorization"];
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.headers.iter().map(|(name, value)| {
+            let is_secret = SECRET_HEADERS.contains(&name.as_str());
+            (name.as_str(), if is_secret { "***" } else { value.as_str() })
+        });
+        f.debug_struct("Request").field("url", &self.url).field("headers", &shown.collect::<Vec<_>>()).finish()
+    }
 }
 
 /// What the source answered.

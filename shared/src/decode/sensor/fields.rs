@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::measures::{self, Named};
 use super::names::{compact, is_description, is_elsewhere, reads_as};
 use super::units::{Dimension, System, Unit};
-use super::{IDS, LATITUDES, LONGITUDES, PLACES, SENSOR_NAMES, stamp};
+use super::{IDS, LATITUDES, LONGITUDES, PLACES, SENSOR_NAMES, stamp, synoptic};
 use crate::limits::{UNREAD_NAME_CHARS, UNREAD_NAMED};
 use crate::record::Quality;
 
@@ -74,6 +74,10 @@ impl<'a> Fields<'a> {
     /// Identity, place, time, and units of other fields.
     fn is_of_the_message(&mut self, plain: &str, value: &'a Value) -> bool {
         if is_about_the_sensor(plain) || (PLACES.contains(&plain) && value.is_object()) {
+            return true;
+        }
+        // Told of value by value, in `quality`.
+        if plain == compact(synoptic::FLAGS) && value.is_object() {
             return true;
         }
         let Some(rest) = of_a_unit(plain) else { return false };

@@ -150,6 +150,11 @@ impl Named {
         QUANTITIES[self.field].dimension
     }
 
+    /// As a record names it.
+    pub(super) fn field(self) -> &'static str {
+        QUANTITIES[self.field].field
+    }
+
     pub(super) fn is_same_quantity(self, other: Named) -> bool {
         self.field == other.field
     }

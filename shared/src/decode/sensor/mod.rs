@@ -20,7 +20,7 @@ mod senml;
 mod stamp;
 mod synoptic;
 mod topic;
-mod units;
+pub(crate) mod units;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -102,7 +102,7 @@ pub fn is_without_measure(draft: &Draft) -> bool {
 /// # Errors
 /// `bad_json` for what is no JSON (a last will's text, a truncated reading), `not_data` for an API's error object,
 /// `too_large`.
-pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+pub(crate) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
     let refused = |reject: Reject| reject.with_raw(body.clone());
     let utf8 = match encoding::utf16(body) {
         Some(text) => Bytes::from(text.map_err(refused)?),
@@ -238,6 +238,7 @@ fn row(message: Value, message_id: &str, context: Context<'_>) -> Row {
         quality.push(Quality { field: MEASURES.into(), problem: problem.into(), raw: None });
     }
     fields.name_unread(&mut quality);
+    synoptic::note_flags(reading, &mut quality);
 
     let names = SENSOR_NAMES.iter().filter_map(|name| find(reading, &[name])?.1.as_str());
     let sensor_name = names.map(str::trim).find(|name| !name.is_empty()).map(str::to_owned);

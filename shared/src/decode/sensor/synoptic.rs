@@ -5,8 +5,10 @@
 use serde_json::{Map, Value};
 
 use super::lists::expandable;
-use super::measures::shown;
+use super::measures::{self, shown};
+use super::names::compact;
 use crate::error::{Reason, Reject};
+use crate::record::Quality;
 
 /// The first sensor of a variable, and where it has none what is derived from others; all else keeps its name and stands in
 /// `reported`.
@@ -14,6 +16,50 @@ const SERIES: [&str; 2] = ["_set_1", "_set_1d"];
 const LATEST: [&str; 2] = ["_value_1", "_value_1d"];
 /// What of a station describes every reading of it.
 const OF_THE_STATION: [&str; 6] = ["STID", "NAME", "LATITUDE", "LONGITUDE", "STATE", "MNET_ID"];
+
+/// Where a reading keeps which checks of Synoptic's its values failed, by the values' names.
+pub(super) const FLAGS: &str = "qc_flags";
+
+/// Its checks by their numbers, as docs.synopticdata.com lists them.
+const CHECKS: [(u64, &str); 13] = [
+    (1, "range"),
+    (3, "temporal persistence"),
+    (10, "wind speed against gust"),
+    (13, "MADIS range"),
+    (14, "MADIS position consistency"),
+    (81, "rate of change"),
+    (86, "wind gust factor"),
+    (87, "secondary range"),
+    (88, "secondary persistence"),
+    (100, "percentile, high"),
+    (101, "percentile, high outlier"),
+    (102, "percentile, low"),
+    (105, "spatial value"),
+];
+
+/// Says in `quality` which measures failed which checks: the values stand as they came.
+pub(super) fn note_flags(reading: &Map<String, Value>, quality: &mut Vec<Quality>) {
+    let flagged = reading.get(FLAGS).and_then(Value::as_object).into_iter().flatten();
+    for (name, flags) in flagged {
+        let named = measures::named(&compact(name));
+        let field = named.as_ref().map_or(name.as_str(), |named| named.field());
+        let said = flags.as_array().into_iter().flatten().map(|flag| {
+            let known = CHECKS.iter().find(|(id, _)| flag.as_u64() == Some(*id));
+            known.map_or_else(|| shown(flag), |(id, check)| format!("{id} ({check})"))
+        });
+        let checks = said.collect::<Vec<_>>().join(", ");
+        quality.push(Quality::new(field, &format!("failed the source's own checks {checks}"), &flags.to_string()));
+    }
+}
+
+/// Flags of one value: a list of checks, or an object that has one.
+fn flags(told: Option<&Value>) -> Option<Value> {
+    let list = match told? {
+        Value::Object(told) => told.get("qc_flags")?.as_array()?,
+        other => other.as_array()?,
+    };
+    (!list.is_empty()).then(|| list.clone().into())
+}
 
 pub(super) fn is_answer(object: &Map<String, Value>) -> bool {
     object.get("STATION").is_some_and(Value::is_array) || object.get("SUMMARY").is_some_and(Value::is_object)
@@ -47,13 +93,15 @@ fn of_station(station: Value, units: &Value) -> Vec<Value> {
     let mut own: Map<String, Value> =
         OF_THE_STATION.iter().filter_map(|name| Some(((*name).to_owned(), station.get(name)?.clone()))).collect();
     if let Some(elevation) = station.get("ELEVATION") {
+        // A station may name the unit of its own height.
+        let units = station.get("UNITS").filter(|own| own.get("elevation").is_some()).unwrap_or(units);
         own.insert(named("elevation", units), elevation.clone());
     }
     let Some(observations) = station.get("OBSERVATIONS").and_then(Value::as_object) else {
         return vec![unread(station)];
     };
     let read = if observations.contains_key("date_time") {
-        series(&own, observations, units)
+        series(&own, observations, station.get("QC").and_then(Value::as_object), units)
     } else {
         latest(own, observations, units).map(|reading| vec![reading])
     };
@@ -72,7 +120,12 @@ fn variable<'a>(name: &'a str, ends: [&str; 2], observations: &Map<String, Value
     name.strip_suffix(measured).or(name.strip_suffix(derived).filter(|variable| !has(variable))).unwrap_or(name)
 }
 
-fn series(own: &Map<String, Value>, observations: &Map<String, Value>, units: &Value) -> Option<Vec<Value>> {
+fn series(
+    own: &Map<String, Value>,
+    observations: &Map<String, Value>,
+    checked: Option<&Map<String, Value>>,
+    units: &Value,
+) -> Option<Vec<Value>> {
     let list = |(name, values): (&String, &Value)| {
         Some((named(variable(name, SERIES, observations), units), values.as_array()?.clone()))
     };
@@ -84,9 +137,20 @@ fn series(own: &Map<String, Value>, observations: &Map<String, Value>, units: &V
     let reading = |n: usize| {
         let mut reading = own.clone();
         reading.extend(lists.iter().map(|(name, values)| (name.clone(), values[n].clone())));
-        Value::Object(reading)
+        let failed = checked
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, all)| Some((named(variable(name, SERIES, observations), units), flags(all.get(n))?)));
+        with_flags(reading, failed.collect())
     };
     Some((0..times).map(reading).collect())
+}
+
+fn with_flags(mut reading: Map<String, Value>, failed: Map<String, Value>) -> Value {
+    if !failed.is_empty() {
+        reading.insert(FLAGS.into(), failed.into());
+    }
+    Value::Object(reading)
 }
 
 /// The latest of the variables' times is the reading's; a variable measured earlier keeps its own beside it.
@@ -94,10 +158,15 @@ fn latest(mut reading: Map<String, Value>, observations: &Map<String, Value>, un
     // All in one form, so that the greatest text is the latest.
     let time = observations.values().filter_map(|observed| observed.get("date_time")?.as_str()).max()?;
     reading.insert("date_time".into(), time.into());
+    let mut failed = Map::new();
     for (name, observed) in observations {
-        reading.insert(named(variable(name, LATEST, observations), units), observed.clone());
+        let name = named(variable(name, LATEST, observations), units);
+        failed.extend(flags(observed.get("qc")).map(|flags| (name.clone(), flags)));
+        // What was measured at the reading's own time stands as a series has it.
+        let value = observed.get("value").filter(|_| observed.get("date_time").is_some_and(|at| at == time));
+        reading.insert(name, value.unwrap_or(observed).clone());
     }
-    Some(Value::Object(reading))
+    Some(with_flags(reading, failed))
 }
 
 /// A variable's name with its unit, as `measures` knows them: `wind_speed` in mph is `wind_speed_mph`.

@@ -449,3 +449,26 @@ fn readings_one_a_line_and_in_utf_16_are_read() {
     let draft = super::rows(&Bytes::from(wide), context).unwrap().next().unwrap().unwrap();
     assert_eq!(data(&draft)["sensor_id"], "Höhe");
 }
+
+#[test]
+fn s17_synoptics_own_checks_and_heights_and_local_times_are_told_reading_by_reading() {
+    let series = r#"{"UNITS": {"air_temp": "Celsius", "elevation": "ft"}, "STATION": [{"STID": "A", "ELEVATION": 1000, "UNITS": {"elevation": "m"},
+        "QC_FLAGGED": true, "QC": {"air_temp_set_1": [null, [105, 7]], "wind_speed_set_1": [[], null]},
+        "OBSERVATIONS": {"date_time": ["2026-07-13T19:47:00-0700", "2026-07-13T20:47:00-0700"],
+            "air_temp_set_1": [22, 10], "wind_speed_set_1": [1, 2]}}]}"#;
+    let drafts: Vec<Draft> = rows_of(series, None).unwrap().into_iter().map(Result::unwrap).collect();
+    assert_eq!((said(&drafts[0]), data(&drafts[0])["elevation_m"].clone()), (Vec::new(), 1000.0.into()));
+    assert_eq!(said(&drafts[1]), ["temperature_c: failed the source's own checks 105 (spatial value), 7"]);
+    assert_eq!(data(&drafts[1])["temperature_c"], 10.0, "the value stands as it came");
+    assert_eq!(data(&drafts[1])["measured_at"], "2026-07-14T03:47:00.000Z");
+
+    let latest = r#"{"UNITS": {"air_temp": "Celsius"}, "STATION": [{"STID": "A", "OBSERVATIONS": {
+        "air_temp_value_1": {"value": 10, "date_time": "2026-07-14T03:47:00Z", "qc": {"status": "failed", "qc_flags": [105]}},
+        "fuel_moisture_value_1": {"value": null, "date_time": "2026-07-14T03:47:00Z", "qc": []}}}]}"#;
+    let draft = rows_of(latest, None).unwrap().remove(0).unwrap();
+    assert_eq!(said(&draft), ["temperature_c: failed the source's own checks 105 (spatial value)"]);
+    assert_eq!(draft.event, drafts[1].event, "one reading has one id through either service");
+    let published = data(&draft);
+    assert_eq!(published["reported"]["air_temp"], 10, "as a series has it");
+    assert!(published["fuel_moisture_percent"].is_null() && published.get("fuel_moisture_percent").is_some());
+}

@@ -4,7 +4,7 @@ use super::names::compact;
 
 /// What a quantity is measured in; a unit's text means something only within one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dimension {
+pub(crate) enum Dimension {
     /// °C.
     Temperature,
     /// hPa.
@@ -41,13 +41,13 @@ pub(super) enum Dimension {
 
 /// `(value + before) * factor` is the value in the published unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Unit {
+pub(crate) struct Unit {
     before: f64,
     factor: f64,
 }
 
 impl Unit {
-    pub(super) fn convert(self, value: f64) -> f64 {
+    pub(crate) fn convert(self, value: f64) -> f64 {
         (value + self.before) * self.factor
     }
 
@@ -55,7 +55,7 @@ impl Unit {
     pub(super) const OWN: Unit = Unit { before: 0.0, factor: 1.0 };
 
     /// What `text` means for `dimension`, however it is spelled.
-    pub(super) fn read(dimension: Dimension, text: &str) -> Option<Unit> {
+    pub(crate) fn read(dimension: Dimension, text: &str) -> Option<Unit> {
         let text = compact(text);
         let text = match dimension {
             Dimension::Temperature => {

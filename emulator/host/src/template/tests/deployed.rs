@@ -63,7 +63,11 @@ fn eight_functions_with_their_binaries_and_environments() {
         }
         // A6: each gets only the secret that it may read.
         let polls = ["batch", "realtime", "stream"].contains(&function.binary.as_str());
-        assert_eq!(get("FIRMS_MAP_KEY_SECRET").is_some_and(|arn| arn.starts_with("arn:aws:secretsmanager:")), polls);
+        let secrets = services().filter_map(|service| service.key_setting).map(|key| format!("{key}_SECRET"));
+        let secrets: Vec<String> = secrets.collect();
+        for secret in &secrets {
+            assert_eq!(get(secret).is_some_and(|arn| arn.starts_with("arn:aws:secretsmanager:")), polls, "{secret}");
+        }
         assert_eq!(get("IOT_ENDPOINT"), (function.binary == "express").then_some(""));
         assert_eq!(get("CONSUMER_GROUPS"), (function.binary == "deliver").then_some(""));
         for (name, value) in &function.environment {
@@ -74,7 +78,7 @@ fn eight_functions_with_their_binaries_and_environments() {
         let own = function
             .environment
             .keys()
-            .filter(|name| ["FIRMS_MAP_KEY_SECRET", "IOT_ENDPOINT", "CONSUMER_GROUPS"].contains(&name.as_str()));
+            .filter(|name| secrets.contains(name) || ["IOT_ENDPOINT", "CONSUMER_GROUPS"].contains(&name.as_str()));
         assert_eq!(
             function.environment.len() - own.count(),
             16 + services().count(),
@@ -263,7 +267,7 @@ fn what_is_not_honoured_is_named_in_a_few_lines() {
     assert!(lines.len() <= 14, "{lines:#?}");
     let said = |words: &[&str]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
     assert!(said(&["ExpressFunction", "ProvisionedConcurrencyConfig", "never start cold"]), "{lines:#?}");
-    assert!(said(&["FirmsMapKey", "no secret store"]), "{lines:#?}");
+    assert!(said(&["Key", "no secret store"]), "{lines:#?}");
     assert!(said(&["permissions, encryption", "not enforced"]), "{lines:#?}");
     assert!(said(&["BatchFunction and 7 more", "MemorySize"]), "{lines:#?}");
     for honoured in ["MaximumBatchingWindowInSeconds", "ParallelizationFactor"] {

@@ -1,0 +1,155 @@
+//! One process whose streams are polled from a double of their sources, in simulated time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use streammanager::app::{App, Seams};
+use streammanager::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
+use streammanager::faults::sink::FaultySink;
+use streammanager::queue::{Body, Settle};
+use streammanager::record::{Envelope, StreamId, Tier};
+use streammanager::schedule::file::StreamsFile;
+use streammanager::schedule::streams::{self, PollState, Status};
+use streammanager::schedule::ticks::Tick;
+use streammanager::settings::Settings;
+use streammanager::time::{Clock, Rng, Timestamp};
+use streammanager::upstream::Upstream;
+use streammanager_functions::{batch, realtime};
+use tempfile::TempDir;
+
+use crate::published;
+
+/// A record as a topic gets it.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub topic: &'static str,
+    pub tier: Tier,
+    pub key: String,
+    pub value: Value,
+}
+
+impl Published {
+    pub fn data(&self, field: &str) -> &Value {
+        &self.value["data"][field]
+    }
+
+    /// What a consumer tells records apart by.
+    pub fn identity(&self) -> (String, u64) {
+        let event = self.value["event_id"].as_str().expect("every record has an id").to_owned();
+        (event, self.value["revision"].as_u64().expect("every record has a revision"))
+    }
+
+    /// The fields that `quality` names, with what it says of them.
+    pub fn said(&self) -> Vec<String> {
+        let said = self.value["quality"].as_array().into_iter().flatten();
+        let text = |one: &Value, field: &str| one[field].as_str().unwrap_or_default().to_owned();
+        said.map(|one| format!("{}: {}", text(one, "field"), text(one, "problem"))).collect()
+    }
+}
+
+/// One process with streams, whose polls ask `upstream`.
+pub struct PolledWorld {
+    pub app: App,
+    _folder: TempDir,
+}
+
+impl PolledWorld {
+    pub async fn new(streams_file: &str, start: &str, settings: Settings, upstream: Arc<dyn Upstream>) -> PolledWorld {
+        let clock = Clock::simulated(start.parse().unwrap());
+        let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
+        let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::new(
+            settings,
+            Seams {
+                queue: embedded.clone(),
+                store: embedded.clone(),
+                blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap()),
+                sink: Arc::new(FaultySink::memory()),
+                upstream,
+            },
+            clock,
+            Rng::seeded(1),
+        );
+        streams::apply(&app, &StreamsFile::parse(streams_file).unwrap(), false).await.unwrap();
+        PolledWorld { app, _folder: folder }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.app.clock.now()
+    }
+
+    /// The other streams and intervals of a file.
+    pub async fn apply(&self, streams_file: &str) {
+        streams::apply(&self.app, &StreamsFile::parse(streams_file).unwrap(), true).await.unwrap();
+    }
+
+    /// A tick of the first stream through the function that polls; what it put into the queues, each record held against its topic's
+    /// published schema. A minute passes then.
+    ///
+    /// # Panics
+    /// When a record breaks its schema.
+    pub async fn poll(&self) -> Vec<Published> {
+        let stream = streams::list(&*self.app.store).await.unwrap().remove(0).spec.id;
+        self.poll_of(stream.as_str()).await
+    }
+
+    /// The same of the stream of this id.
+    ///
+    /// # Panics
+    /// When a record breaks its schema.
+    pub async fn poll_of(&self, stream: &str) -> Vec<Published> {
+        let tick = Tick { stream: StreamId::new(stream).unwrap(), due_at: self.now() };
+        let tick = serde_json::to_string(&tick).unwrap();
+        let event = json!({"Records": [{"messageId": "1", "body": tick}]});
+        let answer = match self.status_of(stream).await.mode.as_str() {
+            "batch" => batch::handle(&self.app, event).await.unwrap(),
+            _ => realtime::handle(&self.app, event).await.unwrap(),
+        };
+        assert_eq!(answer, json!({"batchItemFailures": []}));
+        let records = self.queued().await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+        records
+    }
+
+    /// What is known of the first stream's polls.
+    pub async fn state(&self) -> PollState {
+        self.status().await.poll
+    }
+
+    /// The first stream as `streams status` shows it.
+    pub async fn status(&self) -> Status {
+        let stream = streams::list(&*self.app.store).await.unwrap().remove(0).spec.id;
+        self.status_of(stream.as_str()).await
+    }
+
+    async fn status_of(&self, stream: &str) -> Status {
+        let stream = StreamId::new(stream).unwrap();
+        let registered = streams::get(&*self.app.store, &stream).await.unwrap().unwrap();
+        streams::status(&*self.app.store, &self.app.clock, &registered).await.unwrap()
+    }
+
+    async fn queued(&self) -> Vec<Published> {
+        let mut records = Vec::new();
+        for tier in Tier::ALL {
+            let queue = self.app.settings.queues.tier(tier);
+            loop {
+                let received = self.app.queue.receive(queue, 10, Duration::ZERO).await.unwrap();
+                if received.is_empty() {
+                    break;
+                }
+                for delivery in received {
+                    let Body::Binary(bytes) = &delivery.body else { panic!("an envelope is binary") };
+                    for record in Envelope::decode(bytes).unwrap().unpack().unwrap() {
+                        let value: Value = serde_json::from_slice(&record.value).unwrap();
+                        published::assert_valid(record.topic.name(), &value);
+                        records.push(Published { topic: record.topic.name(), tier, key: record.key, value });
+                    }
+                    self.app.queue.settle(queue, &[(delivery.receipt, Settle::Forget)]).await.unwrap();
+                }
+            }
+        }
+        records
+    }
+}

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use streammanager::connect::probe::probe;
 use streammanager::record::Tier;
 use streammanager::schedule::file::StreamsFile;
 use streammanager_functions::schedule;
@@ -129,6 +130,25 @@ async fn m1_a_bounded_range_is_a_batch_that_goes_on_from_its_cursor_and_ends_com
     world.apply(&file("synoptic_observations", "synoptic", "60s", &longer)).await;
     assert!(world.records().await.is_empty(), "what was known stays known");
     assert_eq!(world.services.asked().len(), 4, "another range is read from its start");
+}
+
+/// A look at a stream asks for what its first poll asks, and no more.
+#[tokio::test(start_paused = true)]
+async fn s11_a_probe_of_a_range_and_of_hourly_files_ends_where_they_end() {
+    let range = "{stations: [TKNC1], start: '2026-07-28T00:00:00Z', end: '2026-07-31T12:00:00Z'}";
+    for (source, connector, config, requests) in [
+        ("synoptic_observations", "synoptic", range, 4),
+        ("airnow_observations", "airnow_files", "{file: by_parameter, hours: 3}", 3),
+    ] {
+        let world = World::new(&file(source, connector, "60s", config)).await;
+        world.services.measured(&[Measured::new("TKNC1", "2026-07-29T11:00:00Z", 31.5)]);
+        world.services.stands_at("HourlyData_2026080111.dat", &of_file("060999999", 11, "PM2.5", 12.3));
+        let spec = StreamsFile::parse(&file(source, connector, "60s", config)).unwrap().streams.remove(0);
+        let asks = spec.polled.connector(&spec.source_id, &world.app.settings.services).unwrap();
+        let apart = spec.polled.service().manners.apart;
+        let found = probe(&*asks, &*world.services, &spec.source_id, apart, &world.app.clock).await;
+        assert_eq!((found.requests, found.records, found.more), (requests, 1, false), "{found:?}");
+    }
 }
 
 /// What comes at once, in parts, in another order and repeated, through either service: one set of records.

@@ -85,7 +85,9 @@ fn line(spec: &StreamSpec, found: &Found) -> String {
 fn told(file: &StreamsFile, loads: &[Load], overlaps: &[Overlap], looks: &[Look<'_>]) -> Value {
     let service = |load: &Load| {
         json!({ "service": load.service.name, "address": load.address, "streams": load.streams,
-            "requests_a_minute": load.a_minute, "most_a_minute": load.service.manners.a_minute })
+            "requests_a_minute": load.a_minute, "most_a_minute": load.service.manners.a_minute,
+            "least_points_a_day": load.points_a_day.map(|(least, _)| least),
+            "most_points_a_day": load.points_a_day.map(|(_, most)| most) })
     };
     let overlap = |overlap: &Overlap| json!({ "streams": [overlap.one, overlap.other], "shared": overlap.shared });
     let look = |(spec, found): &Look<'_>| json!({ "stream_id": spec.id, "found": found });

@@ -59,7 +59,7 @@ pub async fn probe(
                 count(connector, source, &fetched, clock, &mut found);
                 found.problems.extend(fetched.problem);
                 cursor = fetched.cursor;
-                if fetched.more {
+                if fetched.more && connector.rests(&cursor, clock.now()).is_none() {
                     continue;
                 }
             }

@@ -117,6 +117,10 @@ pub const UNREAD_NAME_CHARS: usize = 48;
 pub const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 /// Pages of one address in a poll; NWS's alerts of the whole country fill two or three of 500.
 pub const FEED_PAGES: usize = 20;
+/// Entries of an index of alerts that are looked at, its first ones; a whole country has some hundred in force.
+pub const FEED_ENTRIES: usize = 1_000;
+/// Documents that one poll of such an index asks for: a host that renews all of its alerts at once is not overrun.
+pub const FEED_DOCUMENTS: usize = 20;
 /// A poll of many addresses ends after this, and goes on at the stream's next one: an invocation has a minute, and one more
 /// request may take its turn and its answer.
 pub const ROUND: Duration = Duration::from_secs(30);
@@ -134,6 +138,11 @@ pub const ALERTS_KNOWN: usize = 5_000;
 pub const CONTENTS_OF_EVENT: usize = 4;
 /// Contents that are known under one name, by which a sender may send at several times, and drills.
 pub const CONTENTS_OF_NAME: usize = 32;
+/// The shape in an alert that is derived of another record: its thread is stored with two of them at the most, and an item of the
+/// store holds that.
+pub const DERIVED_SHAPE_BYTES: usize = 96 * 1024;
+/// Each text in such an alert.
+pub const DERIVED_TEXT_BYTES: usize = 4 * 1024;
 /// An alert waits so long for a message that it refers to [E4]: an asynchronous invocation beside it is long through.
 pub const REFERENCE_WAIT: Duration = Duration::from_secs(2);
 /// A message that was sent before this time is not on its way any more, and nothing waits for it. Its events live a

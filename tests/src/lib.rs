@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod generated;
 pub mod kafka_clients;
 pub mod lambda_runtime;
+pub mod pages;
 pub mod polled;
 pub mod published;
 pub mod simulated;

@@ -66,6 +66,14 @@ fn e5_every_recorded_alert_is_a_record_with_its_status_or_refused_by_reason() {
         let expected = entry["facts"]["alerts"].as_array().unwrap();
         match rows(&samples.join(file)) {
             Err(reject) => drop(refused.insert(file.as_str(), (reject.reason, reject.detail))),
+            // The facts know alert elements alone; this feed tells its alerts without one.
+            Ok(rows) if file == "cap_xml/synthetic_nws_active_CA_open.atom.xml" => {
+                let drafts: Vec<Draft> = rows.into_iter().map(Result::unwrap).collect();
+                let placed = drafts.iter().filter(|draft| draft.geometry.is_some()).count();
+                assert_eq!(entry["facts"]["entries_with_polygon"], placed);
+                assert_eq!(entry["facts"]["feed_entries"], drafts.len());
+                alerts += drafts.len();
+            }
             Ok(rows) => {
                 assert_eq!(rows.len(), expected.len(), "{file}");
                 for (row, fact) in rows.into_iter().zip(expected) {
@@ -87,11 +95,6 @@ fn e5_every_recorded_alert_is_a_record_with_its_status_or_refused_by_reason() {
             ("cap_xml/invalid.cap.xml", Reason::MissingField, "scope is missing"),
             ("cap_xml/ny_index.rss.xml", Reason::NotData, "<rss> holds no CAP 1.1 or 1.2 alert"),
             (
-                "cap_xml/synthetic_nws_active_CA_open.atom.xml",
-                Reason::NotData,
-                "none of the 30 <entry> of this <feed> holds a CAP 1.1 or 1.2 alert"
-            ),
-            (
                 "cap_xml/weather_index.atom.xml",
                 Reason::NotData,
                 "none of the 2 <entry> of this <feed> holds a CAP 1.1 or 1.2 alert"
@@ -99,7 +102,7 @@ fn e5_every_recorded_alert_is_a_record_with_its_status_or_refused_by_reason() {
             ("cap_xml/xee.cap.xml", Reason::Doctype, "a document type declaration is refused unread"),
         ]
     );
-    assert_eq!(alerts, 21, "all but the invalid and the hostile one");
+    assert_eq!(alerts, 51, "all but the invalid and the hostile one, and 30 that a feed tells itself");
 }
 
 #[test]

@@ -470,7 +470,7 @@ fn s11_the_built_in_streams_stay_within_every_services_rule() {
         .unwrap()
         .replace("  # - id", "  - id")
         .replace("  #   ", "    ");
-    assert_eq!(StreamsFile::parse(&commented).unwrap().streams.len(), file.streams.len() + 6, "the examples are valid");
+    assert_eq!(StreamsFile::parse(&commented).unwrap().streams.len(), file.streams.len() + 9, "the examples are valid");
     let template = std::fs::read_to_string(root.join("infra/template.yaml")).unwrap();
     for service in sources::services() {
         let line = format!("{}: !Ref {}", service.address_setting, service.address_parameter);

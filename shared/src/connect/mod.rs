@@ -2,6 +2,7 @@
 
 pub mod arcgis;
 pub(crate) mod feed;
+pub(crate) mod index;
 pub(crate) mod keyed;
 pub(crate) mod politeness;
 pub mod probe;

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
+use super::alert::feed;
 use super::{Context, Format};
 use crate::error::Reject;
 use crate::record::{Draft, Geometry, SourceId};
@@ -158,6 +159,24 @@ fn cap(n: usize) -> String {
 #[test]
 fn a6_cap_never_panics() {
     survives(Format::ALERT, "evacuation_alert_x", 1, &[cap(0), cap(1), cap(2)]);
+}
+
+#[test]
+fn a6_feeds_of_alerts_never_panic() {
+    const FEED: Format = Format::new("alert", |body, context| {
+        // What it names is judged elsewhere.
+        let _ = feed::index(body);
+        feed::rows(body, context)
+    });
+    let alone = |n| cap(n).replace("<?xml version='1.0' encoding='UTF-8'?>\n", "");
+    let list = format!("<n:alerts xmlns:n='urn:n'>{}{}</n:alerts>", alone(0), alone(1));
+    let entry = r#"<entry><id>urn:oid:2.49.0.1.840.0.1</id><link rel="alternate" href="/a?b&amp;c"/><updated>2025-08-14T14:05:00Z</updated>
+        <c:sent>2025-08-14T14:05:00-07:00</c:sent><c:status>Actual</c:status><c:msgType>Alert</c:msgType><c:polygon>40,-122 41,-122 41,-121 40,-122</c:polygon>
+        <c:geocode><valueName>UGC</valueName><value>CAZ203 CAZ204</value></c:geocode></entry>"#;
+    let atom = format!(
+        r#"<feed xmlns="http://www.w3.org/2005/Atom" xmlns:c="urn:oasis:names:tc:emergency:cap:1.2">{entry}{entry}</feed>"#
+    );
+    survives(FEED, "ipaws_alerts", 12, &[list, atom]);
 }
 
 #[test]

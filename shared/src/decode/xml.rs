@@ -5,18 +5,20 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use quick_xml::NsReader;
-use quick_xml::events::{BytesRef, Event};
+use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::name::ResolveResult;
+use quick_xml::{NsReader, XmlVersion};
 
 use crate::decode::encoding;
 use crate::error::{Reason, Reject};
 use crate::limits::INPUT_DEPTH;
 
-/// An element without its attributes; its children are those of its own namespace or of none, the rest is left out.
+/// An element; its children are those of its own namespace or of none, the rest is left out, unless all of it was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Element {
     pub(crate) name: String,
+    /// By their local names; empty unless all of it was asked for.
+    pub(crate) attributes: BTreeMap<String, String>,
     /// All text directly inside, untrimmed.
     pub(crate) text: String,
     pub(crate) children: Vec<Element>,
@@ -89,9 +91,17 @@ fn declared_encoding(body: &[u8]) -> Option<&str> {
 /// `doctype` for a document type or an entity of its own, `bad_xml` for anything not well-formed or nested too deeply,
 /// `not_data` for a text without a root element.
 pub(crate) fn read(text: &str, wanted: fn(Option<&str>, &str) -> bool) -> Result<Document, Reject> {
+    walk(text, wanted, Walk::default())
+}
+
+/// The same, with the attributes and the children of every vocabulary.
+pub(crate) fn read_all(text: &str, wanted: fn(Option<&str>, &str) -> bool) -> Result<Document, Reject> {
+    walk(text, wanted, Walk { all: true, ..Walk::default() })
+}
+
+fn walk(text: &str, wanted: fn(Option<&str>, &str) -> bool, mut walk: Walk) -> Result<Document, Reject> {
     let mut reader = NsReader::from_str(text);
     reader.config_mut().expand_empty_elements = true;
-    let mut walk = Walk::default();
     loop {
         let start = reader.buffer_position() as usize;
         let event = reader.read_event().map_err(|e| bad(start, &e.to_string()))?;
@@ -107,6 +117,9 @@ pub(crate) fn read(text: &str, wanted: fn(Option<&str>, &str) -> bool) -> Result
                     }
                 };
                 walk.start(namespace, name.into_inner(), start, wanted)?;
+                if walk.all {
+                    walk.attributes(&tag, start)?;
+                }
             }
             Event::End(_) => walk.end(end),
             Event::Text(characters) => walk.characters(&characters.xml10_content(), start)?,
@@ -149,6 +162,8 @@ fn resolved(reference: &BytesRef<'_>, at: usize) -> Result<char, Reject> {
 
 #[derive(Default)]
 struct Walk {
+    /// Nothing of a found element is left out.
+    all: bool,
     depth: usize,
     root: Option<String>,
     children: BTreeMap<String, usize>,
@@ -189,10 +204,21 @@ impl Walk {
                 self.start = at;
                 self.open.push(element());
             }
-        } else if self.foreign > 0 || (namespace.is_some() && namespace != self.namespace.as_deref()) {
+        } else if self.foreign > 0 || (!self.all && namespace.is_some() && namespace != self.namespace.as_deref()) {
             self.foreign += 1;
         } else {
             self.open.push(element());
+        }
+        Ok(())
+    }
+
+    /// Those of the element that was opened last.
+    fn attributes(&mut self, tag: &BytesStart<'_>, at: usize) -> Result<(), Reject> {
+        let Some(element) = self.open.last_mut() else { return Ok(()) };
+        for attribute in tag.attributes() {
+            let attribute = attribute.map_err(|e| bad(at, &e.to_string()))?;
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|e| bad(at, &e.to_string()))?;
+            element.attributes.insert(attribute.key.local_name().into_inner().to_owned(), value.into_owned());
         }
         Ok(())
     }

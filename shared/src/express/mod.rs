@@ -2,6 +2,7 @@
 //! "accepted" on the first durable acknowledgement. Drills go the NORMAL way [E4].
 
 pub mod admit;
+pub(crate) mod derived;
 mod hedge;
 pub mod known;
 pub mod marks;

@@ -11,6 +11,7 @@ use crate::breaker::{BreakerState, Policy};
 use crate::connect::{self, Connector, Cursor, Fetched, Rest, SourceError, Walk};
 use crate::decode::Context;
 use crate::error::BackendError;
+use crate::express::derived;
 use crate::ingest::dedup::Seen;
 use crate::ingest::host::{Asked, Host};
 use crate::ingest::pressure::{self, Pause};
@@ -20,6 +21,7 @@ use crate::record::{Stream, WhenFull};
 use crate::schedule::streams::{self, PollState, Registered};
 use crate::schedule::ticks::{Tick, latest_start};
 use crate::sources::route;
+use crate::sources::zones::Alerts;
 use crate::time::{Timestamp, rfc3339};
 use crate::upstream::{Request, Response};
 
@@ -74,6 +76,11 @@ pub async fn poll(app: &App, tick: &Tick) -> Result<PollOutcome, BackendError> {
 }
 
 async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp) -> Result<PollOutcome, BackendError> {
+    // Whatever becomes of this poll.
+    let waiting = match registered.spec.polled.alerts() {
+        Some(alerts) => derived::resume(app, &tick.stream, alerts).await?,
+        None => None,
+    };
     let mut state = streams::poll_state(&*app.store, &tick.stream).await?;
     let ahead = state.ahead_of(now);
     if !ahead.is_zero() {
@@ -97,7 +104,7 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
     if !state.breaker.admit(now, &BREAKER) {
         return Ok(PollOutcome::Dropped("told to wait"));
     }
-    let fetched = fetch(app, registered, &mut state).await?;
+    let fetched = fetch(app, registered, &mut state, waiting).await?;
     if let PollOutcome::Failed(problem) = &fetched {
         metrics::counter!("stream_polls_failed_total", "stream_id" => tick.stream.to_string()).increment(1);
         match state.breaker.state() {
@@ -114,7 +121,12 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
 }
 
 /// Asks until the connector has all that it wants of this poll, or its time is over: then the next poll goes on from here.
-async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Result<PollOutcome, BackendError> {
+async fn fetch(
+    app: &App,
+    registered: &Registered,
+    state: &mut PollState,
+    waiting: Option<String>,
+) -> Result<PollOutcome, BackendError> {
     let spec = &registered.spec;
     let connector = match spec.polled.connector(&spec.source_id, &app.settings.services) {
         Ok(connector) => connector,
@@ -133,7 +145,8 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
         answers: 0,
         bodies: 0,
         refused: 0,
-        problems: Vec::new(),
+        problems: waiting.into_iter().collect(),
+        alerts: spec.polled.alerts(),
     };
     let mut seen = Seen::of_tenant(&spec.tenant);
     let host = Host { address: connector.host(), apart: spec.polled.service().manners.apart };
@@ -215,7 +228,9 @@ async fn fetch(app: &App, registered: &Registered, state: &mut PollState) -> Res
 }
 
 /// What one poll has done so far.
-struct Round {
+struct Round<'a> {
+    /// As whom alerts are derived of the records.
+    alerts: Option<&'a Alerts>,
     began: Instant,
     ledger: Ledger,
     answers: usize,
@@ -226,7 +241,7 @@ struct Round {
     problems: Vec<String>,
 }
 
-impl Round {
+impl Round<'_> {
     fn problems(&self) -> String {
         const SHOWN: usize = 3;
         let mut text = self.problems.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
@@ -264,7 +279,7 @@ async fn step(
     connector: &dyn Connector,
     cursor: &Cursor,
     seen: &mut Seen,
-    round: &mut Round,
+    round: &mut Round<'_>,
 ) -> Result<Fetched, End> {
     let mut fetched = walked(app, host, connect::begin(connector, cursor, app.clock.now()), round.began).await?;
     let now = app.clock.now();
@@ -279,6 +294,10 @@ async fn step(
             IngestError::Full(why) => End::Full(why),
             IngestError::Backend(e) => End::Backend(e),
         })?;
+        if let Some(alerts) = round.alerts {
+            let rows = connector.rows(&body, context).map_err(|reject| End::Failed(reject.to_string()))?;
+            round.problems.extend(derived::derive(app, stream, alerts, rows).await.map_err(End::Backend)?);
+        }
     }
     Ok(fetched)
 }

@@ -6,12 +6,14 @@ pub mod airnow;
 pub mod airnow_files;
 mod alerts;
 pub mod calfire;
+pub mod cap_feed;
 mod config;
 pub mod firis;
 pub mod firms;
 pub mod fpa_fod;
 mod guid;
 mod identity;
+pub mod ipaws;
 pub mod layers;
 pub mod metar;
 pub mod noaa;
@@ -164,10 +166,19 @@ macro_rules! table {
                 self.kind().service()
             }
 
-            /// The address whose requests are counted together: the service's, or that of a layer's server.
+            /// As whom alerts are derived of its records [P3].
+            pub(crate) fn alerts(&self) -> Option<&zones::Alerts> {
+                match self {
+                    Polled::Zones(config) => config.alerts.as_ref(),
+                    _ => None,
+                }
+            }
+
+            /// The address whose requests are counted together: the service's, or that of the server that the config names.
             pub fn address(&self) -> &str {
                 match self {
                     Polled::Layers(config) => crate::connect::arcgis::services_of(&config.url),
+                    Polled::CapFeed(config) => crate::connect::index::host(&config.url),
                     other => other.service().address,
                 }
             }
@@ -184,6 +195,8 @@ table! {
     airnow_files polled by AirnowFiles,
     alerts,
     noaa polled by NwsAlerts,
+    ipaws polled by Ipaws,
+    cap_feed polled by CapFeed,
     noaa_observations polled by NwsObservations,
     metar polled by Metar,
     noaa_forecast polled by NwsForecast,

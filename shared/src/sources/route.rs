@@ -82,6 +82,10 @@ mod tests {
         }
         assert_eq!(of("noaa_alerts", false), Ok((Tier::High, "wildfire-weather", true)));
         assert_eq!(of("noaa_alerts", true), Ok((Tier::Critical, "wildfire-critical-alerts", false)));
+        for id in ["ipaws_alerts", "cap_alerts_county"] {
+            assert_eq!(of(id, false), Ok((Tier::High, "wildfire-incidents", true)), "{id}");
+            assert_eq!(of(id, true), Ok((Tier::Critical, "wildfire-critical-alerts", false)), "{id}");
+        }
         // Nobody without a key makes a reading urgent by the name of its topic, or fills the audit log with it.
         for id in ["iot_alert", "iot_emergency_camera"] {
             assert_eq!(of(id, false), Ok((Tier::Normal, "wildfire-iot-sensors", false)), "{id}");

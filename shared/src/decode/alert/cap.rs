@@ -1,4 +1,5 @@
-//! CAP 1.1 and 1.2 as XML, alone or nested in an EDXL-DE envelope or a feed: each alert element one row [E5]. What its
+//! CAP 1.1 and 1.2 as XML, alone or nested in an EDXL-DE envelope or a feed: each alert element one row [E5]; entries that tell
+//! an alert without such an element are read by `atom`. What its
 //! values mean for routing is judged in `alert`. What CAP does not know, or allows once and finds twice, is never passed
 //! over in silence.
 
@@ -6,6 +7,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::atom;
 use super::references::{one_line, split};
 use super::{Alert, Area, Beside, Info, Multimap, Resource, draft, required};
 use crate::decode::xml::{self, Element, Found};
@@ -14,8 +16,8 @@ use crate::error::{Reason, Reject};
 use crate::limits::{ALERT_BYTES, RESPONSE_BYTES};
 use crate::record::Quality;
 
-const CAP_1_1: &str = "urn:oasis:names:tc:emergency:cap:1.1";
-const CAP_1_2: &str = "urn:oasis:names:tc:emergency:cap:1.2";
+pub(super) const CAP_1_1: &str = "urn:oasis:names:tc:emergency:cap:1.1";
+pub(super) const CAP_1_2: &str = "urn:oasis:names:tc:emergency:cap:1.2";
 /// What may hold alerts, and the element that holds one: without any of these they are data with no rows.
 const ENVELOPES: [(&str, &str); 3] = [("feed", "entry"), ("alerts", "alert"), ("EDXLDistribution", "contentObject")];
 
@@ -70,6 +72,9 @@ pub(super) fn rows<'a>(body: &'a Bytes, preface: Option<usize>, context: Context
     let text = xml::text(if preface.is_some() { &xml[..end] } else { xml }).map_err(refused)?;
     let document = xml::read(&text, is_alert).map_err(refused)?;
     if document.found.is_empty() {
+        if let Some(rows) = atom::rows(&text, context).map_err(refused)? {
+            return Ok(rows);
+        }
         let root = &document.root;
         let envelope = ENVELOPES.iter().find(|(envelope, _)| envelope == root);
         let problem = match envelope.map(|(_, part)| (part, document.children.get(*part))) {
@@ -98,7 +103,7 @@ pub(super) fn rows<'a>(body: &'a Bytes, preface: Option<usize>, context: Context
 }
 
 /// CAP without a namespace is taken too: senders forget it.
-fn is_alert(namespace: Option<&str>, name: &str) -> bool {
+pub(super) fn is_alert(namespace: Option<&str>, name: &str) -> bool {
     name == "alert" && matches!(namespace, None | Some(CAP_1_1 | CAP_1_2))
 }
 

@@ -25,7 +25,7 @@ struct Elements<'n>(&'n str);
 
 impl Elements<'_> {
     fn of(self, text: String, children: Vec<Element>) -> Vec<Element> {
-        vec![Element { name: self.0.to_owned(), text, children }]
+        vec![Element { name: self.0.to_owned(), text, children, ..Element::default() }]
     }
 }
 

@@ -1,8 +1,11 @@
 //! Life-safety alerts [S7, E4, E5]: the published form of an alert's data, and what makes a draft of it whichever way
-//! it came. `message` reads our JSON, `cap` reads CAP as XML or JSON, `nws` NWS's GeoJSON; all only fill in `Alert`.
+//! it came. `message` reads our JSON, `cap` reads CAP as XML or JSON, `atom` entries of a feed, `nws` NWS's GeoJSON; all only fill in
+//! `Alert`. `feed` says what a polled feed names and carries.
 
+pub(crate) mod feed;
 pub(crate) mod message;
 
+mod atom;
 mod cap;
 mod cap_json;
 pub(in crate::decode) mod geometry;
@@ -37,7 +40,7 @@ use shapes::{Shapes, shapes};
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Alert {
-    /// How it came: `cap-1.2`, `cap-1.1`, `cap-json`, `nws-geojson` or `json`.
+    /// How it came: `cap-1.2`, `cap-1.1`, `cap-atom`, `cap-json`, `nws-geojson` or `json`.
     pub format: &'static str,
     /// Unique among the sender's alerts.
     pub identifier: String,
@@ -141,6 +144,10 @@ pub(crate) struct Area {
 
 /// Name → values in the sender's order.
 pub(crate) type Multimap = BTreeMap<String, Vec<String>>;
+
+/// NWS as a sender, and what its messages' ids begin with (WMO's register of alerting authorities).
+const NWS: &str = "w-nws.webmaster@noaa.gov";
+const NWS_IDS: &str = "urn:oid:2.49.0.1.840.0.";
 
 /// CAP's statuses; nothing else is guessed, because it decides whether a siren rings.
 const STATUSES: [&str; 5] = ["Actual", "Exercise", "System", "Test", "Draft"];

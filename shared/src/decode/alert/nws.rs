@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::references::one_line;
-use super::{Alert, Area, Beside, Info, draft};
+use super::{Alert, Area, Beside, Info, NWS, NWS_IDS, draft};
 use crate::decode::items::Document;
 use crate::decode::nws::{Fields, feature};
 use crate::decode::{Context, Row, Rows};
@@ -13,9 +13,6 @@ use crate::record::{Origin, Quality};
 
 /// What stands in front of a zone's kind and id.
 const ZONES: &str = "https://api.weather.gov/zones/";
-/// NWS as a sender, and what its messages' ids begin with (WMO's register of alerting authorities).
-const NWS: &str = "w-nws.webmaster@noaa.gov";
-const NWS_IDS: &str = "urn:oid:2.49.0.1.840.0.";
 /// When another message took an alert's place, which that message says itself.
 const REPLACED: [&str; 2] = ["replacedBy", "replacedAt"];
 

@@ -1,23 +1,24 @@
 //! California's evacuation zones, gathered by Cal OES from counties and their vendors, polled as a layer [S14]. They are for
-//! reference: an agency's own alert is what is pushed to us.
+//! reference: an agency's own alert is what is pushed to us. An alert is derived of a zone's order where a stream says as whom (`alert`).
 
+pub mod alert;
 mod memory;
 mod status;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Id, Records, Service, Services, Source, identify};
-use crate::connect::arcgis::{self, Answer, Compared, Layer, LayerRow, Reads};
+use super::{Id, Records, Service, Services, Source, WrongField, identify};
+use crate::connect::arcgis::{self, Answer, Compared, Form, Layer, LayerRow, Query, Reads};
 use crate::decode::named::Named;
 use crate::decode::{Context, Format, Row, Rows, geometry};
 use crate::error::{Reason, Reject};
 use crate::record::{Data, Geometry, Observation, Origin, Position, Quality, SourceId, Tier, Topic, schema};
 use crate::time::{self, Timestamp};
 
-pub use crate::connect::arcgis::Query as Config;
+pub use alert::Alerts;
 pub use status::Status;
 
 pub(super) static SERVICE: Service = Service {
@@ -45,6 +46,46 @@ pub(super) static SOURCE: Source = Source {
     }),
     service: Some(&SERVICE),
 };
+
+/// A zone stream's `config`: which rows of the layer are asked for and how, as of any layer, and whether alerts are derived.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ZonesConfig")]
+pub struct Config {
+    /// A condition in SQL, such as `COUNTY = 'Butte'`; all rows without one.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// West, south, east, north in degrees; rows anywhere without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub area: Option<[f64; 4]>,
+    /// `geojson` or `json`; without it the first of them that the layer has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Form>,
+    /// Degrees by which the service may move a shape's lines to leave out points: 0.0001 is about ten metres.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simplify: Option<f64>,
+    /// As whom alerts are derived of orders; without it none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<Alerts>,
+}
+
+impl Config {
+    fn query(&self) -> Query {
+        let Config { condition, area, format, simplify, alerts: _ } = self.clone();
+        Query { condition, area, format, simplify }
+    }
+
+    /// Requests of one poll as a rule.
+    pub fn requests(&self) -> usize {
+        self.query().requests()
+    }
+
+    /// What serde cannot judge.
+    pub fn check(&self) -> Result<(), WrongField> {
+        self.query().check()?;
+        self.alerts.as_ref().map_or(Ok(()), Alerts::check)
+    }
+}
 
 /// The layer's rows in either form.
 pub const FORMAT: Format = Format::new("evacuation-zones", |body, context| -> Result<Rows<'_>, Reject> {
@@ -122,9 +163,9 @@ impl Reads for Zones {
     }
 }
 
-pub(super) fn connector(query: Config, _source: SourceId, services: &Services) -> Result<Layer<Zones>, String> {
+pub(super) fn connector(config: Config, _source: SourceId, services: &Services) -> Result<Layer<Zones>, String> {
     let url = format!("{}/CA_EVACUATIONS_CalOESHosted_view/FeatureServer/0", services.address(&SERVICE));
-    Ok(Layer { url, query, reads: Zones })
+    Ok(Layer { url, query: config.query(), reads: Zones })
 }
 
 fn zone(row: LayerRow<'_>, context: Context<'_>) -> Row {

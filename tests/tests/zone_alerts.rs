@@ -1,0 +1,487 @@
+//! Alerts that are derived of evacuation zones, from a double of the layer to the critical topic [S14, P3]: who may derive them, what
+//! each word of the list makes of a thread, and that no crash loses one or tells it twice.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use streammanager::app::{App, Seams};
+use streammanager::control::audit::{self, Action};
+use streammanager::control::connector::Registration;
+use streammanager::control::connectors;
+use streammanager::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options, QueueOptions};
+use streammanager::error::BackendError;
+use streammanager::faults::arcgis::{LayerDouble, LayerFault};
+use streammanager::faults::sink::FaultySink;
+use streammanager::queue::{Body, QueueRef, Settle};
+use streammanager::record::{ConnectorId, Envelope, Outgoing, SourceId, StreamId, TenantId, Tier};
+use streammanager::schedule::file::StreamsFile;
+use streammanager::schedule::streams::{self, PollState};
+use streammanager::schedule::ticks::Tick;
+use streammanager::settings::Settings;
+use streammanager::store::{Expect, Item, Key, PutError, Store, Version};
+use streammanager::time::{Clock, Rng, Timestamp};
+use streammanager_functions::realtime;
+use streammanager_tests::published;
+use tempfile::TempDir;
+
+const SOURCE: &str = "life_safety_zone_testland";
+const FULL: &str = "local:full";
+
+fn file(config: &str) -> String {
+    format!(
+        "version: 1\nstreams:\n  - {{id: zones, source_id: evacuation_zones, connector: zones, tenant: test, interval: 60s, config: {config}}}\n"
+    )
+}
+
+const DERIVING: &str = "{alerts: {connector: zone-alerts, source_id: life_safety_zone_testland}}";
+
+/// A store that dies with its process: behind a number of writes no call does anything any more.
+struct Dying {
+    inner: Arc<Embedded>,
+    /// Writes that are still done; below zero none is, and nothing is read.
+    left: AtomicI64,
+}
+
+impl Dying {
+    fn check(&self, is_write: bool) -> Result<(), BackendError> {
+        let left = if is_write { self.left.fetch_sub(1, Ordering::SeqCst) } else { self.left.load(Ordering::SeqCst) };
+        if left > 0 || (left == 0 && !is_write) { Ok(()) } else { Err(BackendError::Retry("the process died".into())) }
+    }
+}
+
+#[async_trait]
+impl Store for Dying {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, BackendError> {
+        self.check(false)?;
+        self.inner.get(key).await
+    }
+
+    async fn list(
+        &self,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<Item>, BackendError> {
+        self.check(false)?;
+        self.inner.list(partition, prefix, after, max).await
+    }
+
+    async fn put_if(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expect: Expect,
+        expires: Option<Timestamp>,
+    ) -> Result<Version, PutError> {
+        self.check(true)?;
+        self.inner.put_if(key, value, expect, expires).await
+    }
+
+    async fn delete_if(&self, key: &Key, expect: Expect) -> Result<(), PutError> {
+        self.check(true)?;
+        self.inner.delete_if(key, expect).await
+    }
+}
+
+struct World {
+    app: App,
+    double: Arc<LayerDouble>,
+    sink: Arc<FaultySink>,
+    store: Arc<Dying>,
+    folder: TempDir,
+}
+
+impl World {
+    async fn new(config: &str) -> World {
+        let text = |name| (name, "esriFieldTypeString", Vec::new());
+        let fields = ["ZONE_ID", "COUNTY", "STATUS", "PUBLIC_INFO"].map(text);
+        let double =
+            LayerDouble::new(fields.into_iter().chain([("EditDate", "esriFieldTypeDate", Vec::new())]).collect());
+        let clock = Clock::simulated("2026-09-01T19:00:00Z".parse().unwrap());
+        let full = QueueOptions { capacity: 0, ..QueueOptions::default() };
+        let queues = [(QueueRef::new(FULL), full)].into();
+        let options = Options { commits: Commits::Inline, queues, ..Options::new(clock.clone()) };
+        let inner = Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap());
+        let store = Arc::new(Dying { inner, left: AtomicI64::new(i64::MAX) });
+        let (double, sink, folder) = (Arc::new(double), Arc::new(FaultySink::memory()), tempfile::tempdir().unwrap());
+        let app = process(&double, &sink, &store, &folder, clock);
+        streams::apply(&app, &StreamsFile::parse(&file(config)).unwrap(), false).await.unwrap();
+        World { app, double, sink, store, folder }
+    }
+
+    /// A process that remembers nothing takes the place of one that died.
+    fn restart(&mut self) {
+        self.store.left.store(i64::MAX, Ordering::SeqCst);
+        self.app = process(&self.double, &self.sink, &self.store, &self.folder, self.app.clock.clone());
+    }
+
+    async fn grant(&self, source: &str) {
+        let registration = Registration {
+            id: ConnectorId::new("zone-alerts").unwrap(),
+            tenant: TenantId::new("test").unwrap(),
+            sources: vec![SourceId::new(source).unwrap()],
+            critical: true,
+            principal: None,
+        };
+        connectors::register(&self.app, registration, "a test").await.unwrap();
+    }
+
+    fn zone(&self, n: i64, status: &str) {
+        let (east, north) = (-120.0 + n as f64, 38.0);
+        let ring = json!([[
+            [east, north],
+            [east, north + 0.1],
+            [east + 0.1, north + 0.1],
+            [east + 0.1, north],
+            [east, north]
+        ]]);
+        let attributes = json!({"ZONE_ID": format!("US-CA-XZZ-E{n:03}"), "COUNTY": "Testland", "STATUS": status,
+            "PUBLIC_INFO": "Leave by Test Rd", "EditDate": 1_788_200_000_000_i64});
+        self.double.put(n, attributes, json!({"rings": ring}));
+        self.edited();
+    }
+
+    fn leaves(&self, n: i64) {
+        self.double.set(|layer| drop(layer.rows.remove(&n)));
+        self.edited();
+    }
+
+    fn edited(&self) {
+        let now = self.app.clock.now().as_millisecond();
+        self.double.set(|layer| layer.edited = Some(now));
+    }
+
+    /// A due poll, after which a minute passes; `false`: its tick comes back.
+    async fn tick(&self) -> bool {
+        let tick = Tick { stream: StreamId::new("zones").unwrap(), due_at: self.app.clock.now() };
+        let tick = serde_json::to_string(&tick).unwrap();
+        let answer = realtime::handle(&self.app, json!({"Records": [{"messageId": "1", "body": tick}]})).await.unwrap();
+        self.app.tries.ended().await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+        answer == json!({"batchItemFailures": []})
+    }
+
+    /// A poll that is done; the zones that it published, by their status and revision.
+    async fn poll(&self) -> Vec<(Value, u32)> {
+        assert!(self.tick().await);
+        let zones = self.queued(Tier::High).await;
+        zones.iter().map(|record| (value(record)["data"]["status"].clone(), record.revision)).collect()
+    }
+
+    async fn queued(&self, tier: Tier) -> Vec<Outgoing> {
+        let queue = self.app.settings.queues.tier(tier);
+        let mut records = Vec::new();
+        loop {
+            let received = self.app.queue.receive(queue, 10, Duration::ZERO).await.unwrap();
+            if received.is_empty() {
+                return records;
+            }
+            for delivery in received {
+                let Body::Binary(bytes) = &delivery.body else { panic!("an envelope is binary") };
+                records.extend(Envelope::decode(bytes).unwrap().unpack().unwrap());
+                self.app.queue.settle(queue, &[(delivery.receipt, Settle::Forget)]).await.unwrap();
+            }
+        }
+    }
+
+    /// Alerts that the broker has.
+    fn alerts(&self) -> Vec<Outgoing> {
+        self.sink.stored()
+    }
+
+    async fn state(&self) -> PollState {
+        streams::poll_state(&*self.app.store, &StreamId::new("zones").unwrap()).await.unwrap()
+    }
+
+    async fn refusals(&self) -> Vec<String> {
+        let listed = audit::page(&*self.app.store, self.app.clock.now(), None, 100).await.unwrap();
+        listed
+            .into_iter()
+            .map(|one| one.entry)
+            .filter(|one| one.action == Action::Refused)
+            .map(|one| one.detail)
+            .collect()
+    }
+}
+
+fn process(
+    double: &Arc<LayerDouble>,
+    sink: &Arc<FaultySink>,
+    store: &Arc<Dying>,
+    folder: &TempDir,
+    clock: Clock,
+) -> App {
+    let blobs = FileBlobs::open(folder.path(), Commits::Inline, store.inner.trust().clone()).unwrap();
+    App::new(
+        Settings::local(),
+        Seams {
+            queue: store.inner.clone(),
+            store: store.clone(),
+            blobs: Arc::new(blobs),
+            sink: sink.clone(),
+            upstream: double.clone(),
+        },
+        clock,
+        Rng::seeded(1),
+    )
+}
+
+fn value(record: &Outgoing) -> Value {
+    let value: Value = serde_json::from_slice(&record.value).unwrap();
+    published::assert_valid(record.topic.name(), &value);
+    value
+}
+
+/// Type, event and zone.
+fn told(record: &Outgoing) -> (String, String, String) {
+    let data = &value(record)["data"];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let info = &data["info"][0];
+    (text(&data["msgType"]), text(&info["event"]), text(&info["area"][0]["geocode"]["zone"][0]))
+}
+
+fn one(kind: &str, event: &str, zone: i64) -> (String, String, String) {
+    (kind.into(), event.into(), format!("US-CA-XZZ-E{zone:03}"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn p3_an_order_becomes_an_alert_through_the_granted_connector_and_its_thread_ends_by_the_lists_own_word() {
+    let world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    for (n, status) in [
+        (1, "Evacuation Warning"),
+        (2, "Evacuation Order"),
+        (3, "Shelter in Place"),
+        (4, "Training - Evacuation Order"),
+    ] {
+        world.zone(n, status);
+    }
+    assert!(world.tick().await);
+    let zones = world.queued(Tier::High).await;
+    let alerts = world.alerts();
+    let rung: Vec<_> = alerts.iter().map(told).collect();
+    assert_eq!(rung, [one("Alert", "Evacuation Order", 2), one("Alert", "Shelter in Place", 3)]);
+    let order = value(&alerts[0]);
+    assert_eq!(
+        (alerts[0].topic.name(), alerts[0].tier, &order["source_id"]),
+        ("wildfire-critical-alerts", Tier::Critical, &json!(SOURCE))
+    );
+    assert_eq!((zones.len(), &order["derived_from"]), (4, &json!(zones[1].event.to_string())), "it names its parent");
+    assert_eq!(
+        (&order["geometry"]["type"], &order["quality"], &order["tenant"]),
+        (&json!("Polygon"), &json!([]), &json!("test"))
+    );
+    let info = &order["data"]["info"][0];
+    assert_eq!((&info["responseType"], &info["description"]), (&json!(["Evacuate"]), &json!("Leave by Test Rd")));
+    assert_eq!((&order["data"]["sender"], &order["data"]["status"]), (&json!("zone-alerts"), &json!("Actual")));
+
+    assert!(world.poll().await.is_empty());
+    world.edited();
+    assert!(world.poll().await.is_empty());
+    for (n, status) in [(2, "Evacuation Warning"), (3, "Perhaps over"), (4, "Evacuation Order")] {
+        world.zone(n, status);
+    }
+    assert_eq!(world.poll().await.len(), 3);
+    world.zone(2, "Evacuation Order Lifted");
+    world.leaves(3);
+    for _ in 0..3 {
+        world.poll().await;
+    }
+    world.zone(3, "Shelter in Place");
+    world.poll().await;
+    world.zone(3, "Normal");
+    world.poll().await;
+    let alerts = &world.alerts()[2..];
+    assert_eq!(
+        alerts.iter().map(told).collect::<Vec<_>>(),
+        [
+            one("Alert", "Evacuation Order", 4),
+            one("Update", "Evacuation Warning", 2),
+            one("Cancel", "Evacuation Lifted", 2),
+            one("Update", "Shelter in Place", 3),
+            one("Cancel", "Evacuation Lifted", 3),
+        ]
+    );
+    let all = world.alerts();
+    for zone in ["US-CA-XZZ-E002", "US-CA-XZZ-E003"] {
+        let keys: BTreeSet<_> =
+            all.iter().filter(|alert| told(alert).2 == zone).map(|alert| alert.key.clone()).collect();
+        assert_eq!(keys.len(), 1, "one thread: {keys:?}");
+    }
+    assert!(all.iter().all(|alert| value(alert)["quality"] == json!([])));
+    // Ordered again, a thread of its own begins.
+    world.zone(2, "Evacuation Order");
+    world.poll().await;
+    let again = world.alerts().pop().unwrap();
+    assert_eq!(told(&again), one("Alert", "Evacuation Order", 2));
+    assert_ne!(again.key, all[0].key);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a2_without_the_grant_zones_are_published_and_the_audit_says_once_that_no_alert_was_derived() {
+    let world = World::new(DERIVING).await;
+    world.zone(1, "Evacuation Order");
+    assert_eq!(world.poll().await, [(json!("order"), 0)]);
+    for _ in 0..3 {
+        world.edited();
+        assert!(world.poll().await.is_empty());
+    }
+    let refused = || {
+        "no alert was derived of zone US-CA-XZZ-E001 in Testland: connector zone-alerts holds no critical grant for life_safety_zone_testland".to_owned()
+    };
+    assert_eq!(world.refusals().await, [refused()]);
+    assert_eq!(world.state().await.last_error, None);
+    // Granted for something else, and then revoked: neither is a grant.
+    world.grant("life_safety_zone_elsewhere").await;
+    world.edited();
+    world.poll().await;
+    assert!(world.alerts().is_empty() && world.refusals().await.len() == 1);
+    let other = World::new(DERIVING).await;
+    other.grant(SOURCE).await;
+    connectors::revoke(&other.app, &ConnectorId::new("zone-alerts").unwrap(), "a test").await.unwrap();
+    other.zone(1, "Evacuation Order");
+    other.poll().await;
+    assert!(other.alerts().is_empty());
+    assert_eq!(other.refusals().await, [refused()]);
+
+    // What is in force when the grant comes is told then.
+    let late = World::new(DERIVING).await;
+    late.zone(1, "Evacuation Order");
+    late.zone(2, "Evacuation Order");
+    late.poll().await;
+    late.zone(2, "Evacuation Warning");
+    late.poll().await;
+    late.grant(SOURCE).await;
+    late.edited();
+    late.poll().await;
+    assert_eq!(late.alerts().iter().map(told).collect::<Vec<_>>(), [one("Alert", "Evacuation Order", 1)]);
+    // Without the setting nothing is derived, and nothing is to be said.
+    let plain = World::new("{}").await;
+    plain.grant(SOURCE).await;
+    plain.zone(1, "Evacuation Order");
+    assert_eq!(plain.poll().await.len(), 1);
+    assert!(plain.alerts().is_empty() && plain.refusals().await.is_empty());
+}
+
+/// While neither broker nor queue takes it the alert waits in the store, whatever the layer says meanwhile, and its thread with it.
+#[tokio::test(start_paused = true)]
+async fn q1_an_alert_that_nothing_takes_is_not_lost_and_holds_up_no_zone() {
+    let mut world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    world.sink.outage(true);
+    let settings = world.app.settings.clone();
+    let mut without_room = (*settings).clone();
+    without_room.queues.critical = QueueRef::new(FULL);
+    world.app.settings = Arc::new(without_room);
+    world.zone(1, "Evacuation Order");
+    assert_eq!(world.poll().await, [(json!("order"), 0)], "the zone itself is accepted");
+    assert!(world.state().await.missing.is_some_and(|said| said.contains("wait for the next poll")));
+    world.zone(1, "Evacuation Warning");
+    assert_eq!(world.poll().await, [(json!("warning"), 1)]);
+    world.sink.outage(false);
+    world.app.settings = settings;
+    world.double.fails(Some(LayerFault::BadGateway));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    world.tick().await;
+    let mut alerts = world.alerts();
+    alerts.extend(world.queued(Tier::Critical).await);
+    let expected = [one("Alert", "Evacuation Order", 1), one("Update", "Evacuation Warning", 1)];
+    assert_eq!(alerts.iter().map(told).collect::<Vec<_>>(), expected, "the layer itself is not even there");
+    assert_eq!(alerts[0].key, alerts[1].key);
+}
+
+/// The process dies behind every write of a life of zones in turn: each message comes all the same, and none under two names.
+#[tokio::test(start_paused = true)]
+async fn p3_no_crash_between_two_writes_loses_an_alert_or_doubles_it() {
+    let expected: BTreeSet<_> = [
+        one("Alert", "Evacuation Order", 1),
+        one("Alert", "Evacuation Order", 2),
+        one("Update", "Evacuation Warning", 1),
+        one("Cancel", "Evacuation Lifted", 2),
+    ]
+    .into();
+    let (mut writes, mut finished) = (0, false);
+    while !finished {
+        let mut world = World::new(DERIVING).await;
+        world.grant(SOURCE).await;
+        world.store.left.store(writes, Ordering::SeqCst);
+        let mut died = false;
+        for step in 0..2 {
+            let (first, second) =
+                if step == 0 { ("Evacuation Order", "Evacuation Order") } else { ("Evacuation Warning", "Lifted") };
+            world.zone(1, first);
+            world.zone(2, second);
+            let mut tries = 0;
+            while !world.tick().await || tries == 0 {
+                tries += 1;
+                if world.store.left.load(Ordering::SeqCst) <= 0 {
+                    died = true;
+                    world.restart();
+                }
+                // The lease of the one that died is over.
+                tokio::time::advance(Duration::from_secs(200)).await;
+                assert!(tries < 10, "behind {writes} writes");
+            }
+        }
+        if world.store.left.load(Ordering::SeqCst) <= 0 {
+            died = true;
+            world.restart();
+            tokio::time::advance(Duration::from_secs(200)).await;
+        }
+        for _ in 0..2 {
+            world.edited();
+            world.tick().await;
+        }
+        let mut alerts = world.alerts();
+        alerts.extend(world.queued(Tier::Critical).await);
+        let told_now: BTreeSet<_> = alerts.iter().map(told).collect();
+        assert_eq!(told_now, expected, "behind {writes} writes");
+        let mut events: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for alert in &alerts {
+            events.entry(told(alert)).or_default().insert((alert.event.to_string(), alert.revision));
+        }
+        assert!(events.values().all(|ids| ids.len() == 1), "behind {writes} writes: {events:?}");
+        let zones = world.queued(Tier::High).await;
+        let statuses: BTreeSet<_> = zones.iter().map(|zone| value(zone)["data"]["status"].to_string()).collect();
+        assert_eq!(statuses.len(), 3, "behind {writes} writes");
+        finished = !died;
+        writes += 1;
+    }
+    assert!(writes > 20, "{writes}");
+}
+
+#[test]
+fn a_zone_streams_alerts_are_checked_with_their_field_and_rule() {
+    for (config, says) in [
+        (
+            "{alerts: {connector: a, source_id: evacuation_alert_x}}",
+            "streams[0].config.alerts.source_id: evacuation_alert_x does not begin",
+        ),
+        (
+            "{alerts: {connector: a, source_id: life_safety_zone_}}",
+            "streams[0].config.alerts.source_id: life_safety_zone_ does not",
+        ),
+        ("{alerts: {connector: a}}", "streams[0].config.alerts: missing field `source_id`"),
+        (
+            "{alerts: {connector: 'A b', source_id: life_safety_zone_x}}",
+            "streams[0].config.alerts.connector: connector id",
+        ),
+        ("{alarms: {}}", "streams[0].config.alarms: unknown field"),
+        ("{simplify: 2}", "streams[0].config.simplify"),
+    ] {
+        let error = StreamsFile::parse(&file(config)).unwrap_err();
+        assert!(error.starts_with(says) && error.contains("at line"), "{error}");
+    }
+    StreamsFile::parse(&file(
+        "{where: \"COUNTY = 'Butte'\", simplify: 0.001, format: json, area: [-122, 38, -121, 40]}",
+    ))
+    .unwrap();
+}

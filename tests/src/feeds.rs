@@ -1,5 +1,5 @@
-//! A double of the services that are polled without a key: api.weather.gov, aviationweather.gov and CAL FIRE's list, on one address,
-//! with faults that can be switched while it runs, and with what it was asked.
+//! A double of the services that are polled without a key: api.weather.gov, aviationweather.gov, CAL FIRE's list and the files of
+//! `roads.rs`, on one address, with faults that can be switched while it runs, and with what it was asked.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+
+use crate::roads;
 
 /// How it answers from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +64,10 @@ struct State {
     pages: usize,
     passed: u32,
     frozen: BTreeMap<String, String>,
+    /// By path: what is told in place of the usual.
+    told: BTreeMap<String, String>,
+    /// How often that was changed.
+    retold: u32,
     asked: Vec<Asked>,
     under_way: usize,
 }
@@ -106,6 +112,13 @@ impl Services {
         self.state.lock().pages = pages;
     }
 
+    /// From now on this stands under the path.
+    pub fn tells(&self, path: &str, body: impl Into<String>) {
+        let mut state = self.state.lock();
+        state.retold += 1;
+        state.told.insert(path.to_owned(), body.into());
+    }
+
     /// The requests since the last call.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state.lock().asked)
@@ -115,20 +128,21 @@ impl Services {
 fn answer(connection: &TcpStream, state: &Mutex<State>, base: &str) {
     let Some((path, headers)) = request(connection) else { return };
     let began = Instant::now();
-    let (fault, version, pages, passed, beside) = {
+    let (fault, version, pages, passed, beside, retold, told) = {
         let mut state = state.lock();
         state.under_way += 1;
-        (state.fault, state.version, state.pages, state.passed, state.under_way - 1)
+        let told = state.told.get(&path).cloned();
+        (state.fault, state.version, state.pages, state.passed, state.under_way - 1, state.retold, told)
     };
-    let tag = format!("\"{version}-{passed}\"");
+    let tag = format!("\"{version}-{passed}-{retold}\"");
     let body = match fault {
-        Fault::Empty => Some(if path.starts_with("/api/data") {
-            "[]".to_owned()
-        } else {
-            json!({"type": "FeatureCollection", "features": []}).to_string()
+        Fault::Empty => Some(match roads::empty(&path) {
+            Some(nothing) => nothing.to_owned(),
+            None if path.starts_with("/api/data") => "[]".to_owned(),
+            None => json!({"type": "FeatureCollection", "features": []}).to_string(),
         }),
         Fault::Frozen => state.lock().frozen.get(&path).cloned(),
-        _ => content(&path, version, pages, passed, base),
+        _ => told.or_else(|| content(&path, version, pages, passed, base)),
     };
     if let (Some(body), Fault::None) = (&body, fault) {
         state.lock().frozen.insert(path.clone(), body.clone());
@@ -202,7 +216,7 @@ fn content(path: &str, version: u32, pages: usize, passed: u32, base: &str) -> O
     } else if path.starts_with("/umbraco/api/IncidentApi/GeoJsonList?inactive=") {
         incidents(version)
     } else {
-        return None;
+        return roads::content(path, version);
     };
     Some(value.to_string())
 }

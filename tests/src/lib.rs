@@ -13,6 +13,7 @@ pub mod lambda_runtime;
 pub mod pages;
 pub mod polled;
 pub mod published;
+pub mod roads;
 pub mod simulated;
 pub mod stations;
 pub mod system;

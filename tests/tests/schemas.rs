@@ -23,7 +23,8 @@ use streammanager::record::{Envelope, SourceId, Stream, StreamId, TenantId, When
 use streammanager::schemas;
 use streammanager::settings::Settings;
 use streammanager::sources::{
-    self, airnow, calfire, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, synoptic, wfigs, zones,
+    self, airnow, calfire, caltrans, chp, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, synoptic,
+    wfigs, zones,
 };
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
@@ -131,6 +132,13 @@ const FIRIS: &str = r#"{"features": [{"attributes": {"mission": "CA-TST-SAMPLE-N
 const OUTAGES: &str = r#"{"features": [{"attributes": {"UtilityCompany": "TEST", "IncidentId": "T1", "StartDate": 1755151200000,
     "ImpactedCustomers": 41}, "geometry": {"x": -120.0, "y": 38.0}}]}"#;
 
+const CLOSURES: &str = r#"{"data": [{"lcs": {"index": "C1TB-0002", "location": {"begin": {"beginDistrict": "3", "beginLatitude": "38.0",
+    "beginLongitude": "-120.0"}, "end": {"endLatitude": "38.1", "endLongitude": "-120.0"}}, "closure": {"code1097": {"isCode1097": "?"}}}},
+    {"lcs": {"index": "C1TB-0003", "location": {"end": {"endDistrict": "3", "endLatitude": "38.1", "endLongitude": "-120.0"}}}}]}"#;
+
+const DISPATCH: &str = "<State><Center ID = \"A\"><Dispatch ID = \"B\"><Log ID = \"250814TS0001\"><LogTime>\"Aug 14 2025  1:30AM\"</LogTime>\
+    <LATLON>\"38000000:120000000\"</LATLON><LogDetails><details/></LogDetails></Log></Dispatch></Center></State>";
+
 const FPA_FOD: &str =
     "FOD_ID,DISCOVERY_DATE,DISCOVERY_TIME,LATITUDE,LONGITUDE,FIRE_SIZE\n7,2449773.5,945,36.5,-118.7,NA\n";
 
@@ -154,6 +162,8 @@ fn real_records() -> BTreeMap<&'static str, Vec<Value>> {
         values(zones::FORMAT, "evacuation_zones", ZONES),
         values(firis::FORMAT, "firis_perimeters", FIRIS),
         values(outages::FORMAT, "power_outages", OUTAGES),
+        values(caltrans::FORMAT, "caltrans_closures", CLOSURES),
+        values(chp::FORMAT, "chp_incidents", DISPATCH),
         values(fpa_fod::FORMAT, "historical_fpa_fod", FPA_FOD),
         values(firms::FORMAT, "historical_firms", FIRMS),
     ]

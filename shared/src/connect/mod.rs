@@ -1,6 +1,7 @@
 //! Connectors: pure state machines that say what to fetch next and what a response means. No I/O, no clock of their own.
 
 pub mod arcgis;
+pub(crate) mod checked;
 pub(crate) mod feed;
 pub(crate) mod index;
 pub(crate) mod keyed;

@@ -15,6 +15,8 @@ mod json;
 mod mutation;
 pub(crate) mod named;
 pub(crate) mod nws;
+pub(crate) mod pacific;
+pub(crate) mod salvage;
 pub(crate) mod table;
 mod xml;
 

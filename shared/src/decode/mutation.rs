@@ -11,7 +11,8 @@ use super::{Context, Format};
 use crate::error::Reject;
 use crate::record::{Draft, Geometry, SourceId};
 use crate::sources::{
-    airnow, calfire, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, synoptic, wfigs, zones,
+    airnow, calfire, caltrans, chp, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, synoptic, wfigs,
+    zones,
 };
 use crate::time::Timestamp;
 
@@ -315,6 +316,68 @@ fn a6_layers_never_panic() {
     let points = rows(flight, r#"{"points": [[-120, 38]]}"#);
     survives(firis::FORMAT, "firis_perimeters", 10, &[paths, points]);
     survives(outages::FORMAT, "power_outages", 11, &[rows(outage, r#"{"x": -120.5, "y": 38.5}"#)]);
+}
+
+#[test]
+fn a6_lane_closures_never_panic() {
+    let row = |index: &str| {
+        format!(
+            r#"{{"lcs": {{"index": "{index}", "recordTimestamp": {{"recordEpoch": "5000"}}, "location": {{"travelFlowDirection": "North",
+            "begin": {{"beginDistrict": "3", "beginLatitude": "38.0", "beginLongitude": "-120.0", "beginRoute": "SR-999"}},
+            "end": {{"endLatitude": "38.1", "endLongitude": "-120.0"}}}}, "closure": {{"closureTimestamp": {{"closureStartDate":
+            "1969-12-31", "closureStartTime": "17:23:20", "closureStartEpoch": "5000", "isClosureEndIndefinite": "true"}},
+            "code1097": {{"isCode1097": "true"}}, "code1098": {{"isCode1098": "false"}}, "code1022": {{"isCode1022": "false"}}}}}}}}"#
+        )
+    };
+    let bodies = [format!(r#"{{"data": [{}, {}, {}]}}"#, row("a"), row("b"), row("c")), row("a")];
+    survives(caltrans::FORMAT, "caltrans_closures", 12, &bodies);
+}
+
+/// As for every format, and nothing that dispatchers noted comes out of it: no edit moves so long a text.
+#[test]
+fn a6_dispatch_logs_never_panic_and_never_show_their_notes() {
+    const SECRET: &str = "white ford 7ABC123 reporting party john doe 530 555 0100 at 12 test street";
+    let log = |id: &str| {
+        format!(
+            "<Log ID = \"{id}\"><LogTime>\"Jan  1 1970  1:30PM\"</LogTime><LogType>\"1125\"</LogType><Location>\"A &amp; B\"</Location>\
+             <LATLON>\"38000000:120000000\"</LATLON><LogDetails><details><DetailTime>\"1\"</DetailTime><IncidentDetail>\"{SECRET}\"\
+             </IncidentDetail></details></LogDetails></Log>"
+        )
+    };
+    let file = format!(
+        "<?xml version=\"1.0\" ?><State><Center ID = \"A\"><Dispatch ID = \"B\">{}{}</Dispatch></Center></State>",
+        log("1"),
+        log("2")
+    );
+    let source = SourceId::new("chp_incidents").unwrap();
+    let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
+    let mut rng = StdRng::seed_from_u64(13);
+    let (mut taken, mut rejected) = (0_usize, 0_usize);
+    for _ in 0..MUTATIONS {
+        let body = Bytes::from(mutated(file.as_bytes(), &mut rng));
+        let hidden = |shown: String| assert!(!shown.contains(&SECRET[15..60]), "{body:?}\n{shown}");
+        match chp::FORMAT.rows(&body, context) {
+            Ok(rows) => rows.for_each(|row| match row {
+                Ok(draft) => {
+                    check(&draft);
+                    let kept = draft.refused(Reject::new(crate::error::Reason::FutureTime, "ahead"));
+                    hidden(format!("{draft:?} {}", String::from_utf8_lossy(&kept.raw)));
+                    taken += 1;
+                }
+                Err(reject) => {
+                    refused(&reject);
+                    hidden(format!("{} {}", reject.detail, String::from_utf8_lossy(&reject.raw)));
+                    assert!(chp::FORMAT.rows(&reject.raw, context).is_ok(), "what is kept can be read again");
+                    rejected += 1;
+                }
+            }),
+            Err(reject) => {
+                refused(&reject);
+                hidden(format!("{} {}", reject.detail, String::from_utf8_lossy(&reject.raw)));
+            }
+        }
+    }
+    assert!(taken > MUTATIONS / 50 && rejected > MUTATIONS / 50, "{taken} taken, {rejected} refused");
 }
 
 #[test]

@@ -6,7 +6,9 @@ pub mod airnow;
 pub mod airnow_files;
 mod alerts;
 pub mod calfire;
+pub mod caltrans;
 pub mod cap_feed;
+pub mod chp;
 mod config;
 pub mod firis;
 pub mod firms;
@@ -201,6 +203,8 @@ table! {
     metar polled by Metar,
     noaa_forecast polled by NwsForecast,
     calfire polled by Calfire,
+    caltrans polled by Caltrans,
+    chp polled by Chp,
     wfigs polled by Wfigs,
     zones polled by Zones,
     firis polled by Firis,

@@ -11,8 +11,6 @@ pub(super) static SOURCE: Source = Source {
         id("goes19_fdc", "GOES-19 fire detection", Tier::High, Topic::GOES_FIRE),
         id("glm_flashes", "GOES lightning mapper", Tier::Normal, Topic::WEATHER),
         id("noaa_*", "NOAA weather", Tier::Normal, Topic::WEATHER),
-        id("chp_incidents", "CHP incidents", Tier::Normal, Topic::INCIDENTS),
-        id("caltrans_closures", "Caltrans lane closures", Tier::Normal, Topic::INFRASTRUCTURE),
         id("landsat_scene", "Landsat scenes", Tier::Low, Topic::SATELLITE_IMAGERY),
         id("copernicus_*", "Copernicus climate and atmosphere data", Tier::Low, Topic::CLIMATE),
         id("historical_*", "Archives", Tier::Low, Topic::HISTORICAL),

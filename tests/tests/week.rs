@@ -282,6 +282,81 @@ fn calfire(_: &str, at: i64) -> String {
     collection(listed(at).iter().map(incident).collect())
 }
 
+/// What a feed of CAP alerts has: each is an alert of its own.
+fn cap(events: &[Event]) -> String {
+    let alert = |Event { told, changed, .. }: &Event| {
+        format!(
+            "<alert xmlns=\"urn:oasis:names:tc:emergency:cap:1.2\"><identifier>{}.{}</identifier><sender>oes@test.example</sender>\
+             <sent>{}+00:00</sent><status>Actual</status><msgType>Alert</msgType><scope>Public</scope><info><language>en-US</language>\
+             <category>Fire</category><event>Fire Warning</event><urgency>Immediate</urgency><severity>Extreme</severity>\
+             <certainty>Observed</certainty><area><areaDesc>Testland</areaDesc></area></info></alert>",
+            told.number,
+            told.version,
+            &time(*changed)[..19]
+        )
+    };
+    events.iter().map(alert).collect()
+}
+
+/// IPAWS has what was sent since the time that is asked for.
+fn ipaws(path: &str, at: i64) -> String {
+    let since: Timestamp = path.rsplit('/').next().unwrap().parse().unwrap();
+    let events: Vec<Event> = listed(at).into_iter().filter(|event| event.changed >= since.as_second()).collect();
+    format!("<ns1:alerts xmlns:ns1=\"http://gov.fema.ipaws.services/feed\">{}</ns1:alerts>", cap(&events))
+}
+
+/// An index whose entries carry nothing: each names its document.
+fn cap_feed(path: &str, at: i64) -> String {
+    let events = listed(at);
+    if let Some(number) = path.strip_prefix("/doc/") {
+        let number: i64 = number.parse().unwrap();
+        return cap(&events.into_iter().filter(|event| event.told.number == number).collect::<Vec<_>>());
+    }
+    let entry = |Event { told, changed, .. }: &Event| {
+        let (number, changed) = (told.number, time(*changed));
+        format!(
+            "<entry><id>tag:{number}</id><updated>{changed}</updated><link href=\"/doc/{number}\" type=\"application/cap+xml\"/></entry>"
+        )
+    };
+    let entries: String = events.iter().rev().map(entry).collect();
+    format!("<feed xmlns=\"http://www.w3.org/2005/Atom\"><id>x</id><title>Alerts</title>{entries}</feed>")
+}
+
+fn closures(_: &str, at: i64) -> String {
+    let closure = |Event { told, began, .. }: &Event| {
+        let none = |code: &str| json!({format!("isCode{code}"): "false", format!("code{code}Timestamp"): {format!("code{code}Epoch"): ""}});
+        json!({"lcs": {"index": format!("C1TB-{:04}-2026", told.number), "recordTimestamp": {"recordEpoch": at.to_string()},
+            "location": {"travelFlowDirection": "North / South",
+                "begin": {"beginDistrict": "1", "beginLatitude": "38.0", "beginLongitude": "-120.0", "beginRoute": "SR-999", "beginCounty": "Testland"},
+                "end": {"endLatitude": "38.1", "endLongitude": "-120.0", "endRoute": "SR-999"}},
+            "closure": {"closureID": "C1TB", "logNumber": told.number.to_string(), "closureTimestamp": {
+                    "closureStartEpoch": began.to_string(), "closureEndEpoch": "", "isClosureEndIndefinite": "true"},
+                "facility": "Conventional Hwy", "typeOfClosure": "Full", "typeOfWork": "Emergency", "lanesClosed": "All",
+                "totalExistingLanes": (told.version + 1).to_string(), "estimatedDelay": "",
+                "code1097": none("1097"), "code1098": none("1098"), "code1022": none("1022")}}})
+    };
+    json!({"data": listed(at).iter().map(closure).collect::<Vec<_>>()}).to_string()
+}
+
+fn chp(_: &str, at: i64) -> String {
+    let log = |Event { told, began, .. }: &Event| {
+        // Seven hours behind UTC in August.
+        let at = Timestamp::from_second(began - 7 * 3_600).unwrap().strftime("%b %e %Y %l:%M%p").to_string();
+        let notes = "<details><DetailTime>\"x\"</DetailTime><IncidentDetail>\"x\"</IncidentDetail></details>";
+        format!(
+            "<Log ID = \"260803TS{:04}\"><LogTime>\"{at}\"</LogTime><LogType>\"FIRE-Report of Fire\"</LogType><Location>\"Sr999\"</Location>\
+             <LocationDesc>\"\"</LocationDesc><Area>\"Testland\"</Area><ThomasBrothers>\"\"</ThomasBrothers>\
+             <LATLON>\"38000000:120000000\"</LATLON><LogDetails>{}</LogDetails></Log>",
+            told.number,
+            notes.repeat(told.version as usize)
+        )
+    };
+    let logs: String = listed(at).iter().map(log).collect();
+    format!(
+        "<?xml version=\"1.0\" ?>\n<State><Center ID = \"TEST\"><Dispatch ID = \"TSTC\">{logs}</Dispatch></Center></State>\n"
+    )
+}
+
 fn fire(event: &Event) -> Value {
     json!({"IrwinID": guid(event.told.number), "IncidentName": "SAMPLE", "IncidentSize": event.told.version,
         "FireDiscoveryDateTime": ms(event.began), "POOState": "US-CA"})
@@ -316,6 +391,12 @@ fn behind(text: &Value, prefix: &str) -> Option<i64> {
     text.as_str()?.strip_prefix(prefix)?.parse().ok()
 }
 
+/// `37.2` is number 37 in its version 2.
+fn of_cap(value: &Value) -> Option<Told> {
+    let (number, version) = value["data"]["identifier"].as_str()?.split_once('.')?;
+    Some(Told { number: number.parse().ok()?, version: version.parse().ok()? })
+}
+
 fn sources() -> Vec<Source> {
     let stations =
         |value: &Value| Some(Told { number: 0, version: value["data"]["temperature_c"].as_f64()?.floor() as i64 });
@@ -327,7 +408,7 @@ fn sources() -> Vec<Source> {
             config: "{product: VIIRS_SNPP_NRT, area: [-124.5, 32.5, -114.1, 42.1]}",
             address: "firms.modaps",
             answer: Answering::Body(firms),
-            wanted: wanted,
+            wanted,
             told: |value| {
                 let number = ((value["longitude"].as_f64()? + 123.0) * 1000.0).round() as i64;
                 told(Some(number), &value["data"]["frp"])
@@ -340,7 +421,7 @@ fn sources() -> Vec<Source> {
             config: "{areas: [CA]}",
             address: "/alerts/active",
             answer: Answering::Body(alerts),
-            wanted: wanted,
+            wanted,
             told: |value| {
                 let number = value["data"]["identifier"].as_str()?.rsplit('.').next()?.parse().ok()?;
                 Some(Told { number, version: behind(&value["data"]["info"][0]["headline"], "version ")? })
@@ -373,7 +454,7 @@ fn sources() -> Vec<Source> {
             config: "{cells: [\"MTR/90,105\"], documents: [forecast]}",
             address: "/gridpoints/",
             answer: Answering::Body(forecast),
-            wanted: wanted,
+            wanted,
             told: |value| {
                 let begins: Timestamp = value["data"]["start"].as_str()?.parse().ok()?;
                 let fahrenheit = value["data"]["temperature_c"].as_f64()? * 1.8 + 32.0;
@@ -428,13 +509,56 @@ fn sources() -> Vec<Source> {
             told: |_| None,
         },
         Source {
+            connector: ConnectorKind::Ipaws,
+            id: "ipaws_alerts",
+            interval: 120,
+            config: "{feed: public}",
+            address: "apps.fema.gov",
+            answer: Answering::Body(ipaws),
+            wanted,
+            told: of_cap,
+        },
+        Source {
+            connector: ConnectorKind::CapFeed,
+            id: "cap_alerts_county",
+            interval: 60,
+            config: "{url: 'https://county.test/alerts.atom'}",
+            address: "county.test",
+            answer: Answering::Body(cap_feed),
+            wanted,
+            told: of_cap,
+        },
+        Source {
+            connector: ConnectorKind::Caltrans,
+            id: "caltrans_closures",
+            interval: 300,
+            config: "{districts: [1]}",
+            address: "cwwp2.dot.ca.gov",
+            answer: Answering::Body(closures),
+            wanted,
+            told: |value| {
+                let number = value["data"]["index"].as_str()?.split('-').nth(1)?.parse().ok()?;
+                Some(Told { number, version: value["data"]["lanes_existing"].as_i64()? - 1 })
+            },
+        },
+        Source {
+            connector: ConnectorKind::Chp,
+            id: "chp_incidents",
+            interval: 120,
+            config: "{}",
+            address: "media.chp.ca.gov",
+            answer: Answering::Body(chp),
+            wanted,
+            told: |value| told(behind(&value["data"]["incident_id"], "260803TS"), &value["data"]["notes"]),
+        },
+        Source {
             connector: ConnectorKind::Calfire,
             id: "calfire_incidents",
             interval: 300,
             config: "{}",
             address: "incidents.fire.ca.gov",
             answer: Answering::Body(calfire),
-            wanted: wanted,
+            wanted,
             told: |value| {
                 let name = value["data"]["name"].as_str()?;
                 told(name.split(' ').nth(1)?.parse().ok(), &value["data"]["acres_burned"])
@@ -447,7 +571,7 @@ fn sources() -> Vec<Source> {
             config: "{format: json}",
             address: "WFIGS_",
             answer: Answering::Layer(fire),
-            wanted: wanted,
+            wanted,
             told: |value| told(of_guid(&value["data"]["id"]), &value["data"]["incident_acres"]),
         },
         Source {
@@ -457,7 +581,7 @@ fn sources() -> Vec<Source> {
             config: "{}",
             address: "CA_EVACUATIONS",
             answer: Answering::Layer(zone),
-            wanted: wanted,
+            wanted,
             told: |value| {
                 let number = value["data"]["zone_id"].as_str()?.rsplit('E').next()?.parse().ok()?;
                 match value["data"]["status"].as_str()? {
@@ -474,7 +598,7 @@ fn sources() -> Vec<Source> {
             config: "{}",
             address: "FIRIS",
             answer: Answering::Layer(perimeter),
-            wanted: wanted,
+            wanted,
             told: |value| told(of_guid(&value["data"]["id"]), &value["data"]["acres"]),
         },
         Source {
@@ -484,7 +608,7 @@ fn sources() -> Vec<Source> {
             config: "{}",
             address: "Power_Outages",
             answer: Answering::Layer(outage),
-            wanted: wanted,
+            wanted,
             told: |value| told(behind(&value["data"]["id"], "T"), &value["data"]["customers"]),
         },
         Source {
@@ -494,7 +618,7 @@ fn sources() -> Vec<Source> {
             config: "{url: 'https://gis.test/arcgis/rest/services/Shelters/FeatureServer/0', key: [SHELTER_ID], time: EditDate}",
             address: "gis.test",
             answer: Answering::Layer(shelter),
-            wanted: wanted,
+            wanted,
             told: |value| told(value["data"]["key"][0].as_str()?.parse().ok(), &value["data"]["attributes"]["BEDS"]),
         },
     ]

@@ -764,13 +764,15 @@ impl Upstream for Sky {
     }
 }
 
+/// By stream: how late each poll began, and how long it took, in milliseconds.
+type Polls = BTreeMap<String, Vec<(i64, i64)>>;
+
 /// What a run came to.
 struct Run {
     /// By stream.
     published: BTreeMap<String, BTreeSet<Told>>,
     asked: Vec<(String, Timestamp, Timestamp)>,
-    /// By stream: how late each poll began, and how long it took, in milliseconds.
-    polls: BTreeMap<String, Vec<(i64, i64)>>,
+    polls: Polls,
     faults: BTreeSet<Fault>,
     failures: u64,
 }
@@ -822,7 +824,7 @@ async fn run(days: f64, weather: Weather) -> Run {
     let file = StreamsFile::parse(&file).unwrap();
     streams::apply(&app, &file, false).await.unwrap();
 
-    let polls: Arc<Mutex<BTreeMap<String, Vec<(i64, i64)>>>> = Arc::default();
+    let polls: Arc<Mutex<Polls>> = Arc::default();
     let queues = &app.settings.queues;
     let ticking = [&queues.realtime_ticks, &queues.stream_ticks, &queues.batch_ticks].map(|queue| {
         let (app, queue, polls) = (app.clone(), queue.clone(), polls.clone());

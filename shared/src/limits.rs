@@ -154,10 +154,25 @@ pub const REFERENCES_LOOKED_UP: usize = 32;
 pub const WARNINGS: usize = 20;
 /// A thread's first message is found as long as its topic keeps it [K2].
 pub const THREAD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A column's name: each row is read under the names of all of them.
+pub const COLUMN_NAME_BYTES: usize = 512;
 /// Columns of a table that are named in a record because they are not understood; the rest is counted.
 pub const COLUMNS_NAMED: usize = 20;
 /// Quotes in one table that nobody closed: behind each the rest is read again. With more of them it is no table.
 pub const TABLE_MENDS: usize = 100;
+/// Memory that a decoder may take for any input: tables of names, rooms that a parser begins with [A6].
+pub const DECODE_BASE_BYTES: usize = 256 * 1024;
+/// Memory that it may take for each byte of an input, beside the input: what `tests/fuzz` holds every decoder to.
+/// serde_json keeps 700 bytes of an object `{"":0}`, and some decoders a second form of it.
+pub const DECODE_BYTES_A_BYTE: usize = 256;
+/// One item of a document, which is taken into memory whole: a record larger than [`RECORD_VALUE_BYTES`] is not published, but the item
+/// may have blanks and long names.
+pub const ITEM_BYTES: usize = 4 * 1024 * 1024;
+/// Looks from a ring of one shape at another one's corners, which find out what is a hole of what: half a second's. The largest fires have
+/// some thousand rings, nearly all of them in one outer ring.
+pub const RING_LOOKS: usize = 500_000_000;
+/// Values of one answer for sensors, which is taken into memory whole: PurpleAir's for all of its sensors has a million.
+pub const ANSWER_VALUES: usize = 2_000_000;
 /// Nesting of XML and JSON input.
 pub const INPUT_DEPTH: usize = 64;
 /// Original bytes kept inline with a dead letter; the rest goes to blobs.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::short;
+use crate::limits::RING_LOOKS;
 
 /// Systems whose coordinates are degrees of longitude and latitude: WGS 84, and NAD 83, which is a metre or two beside it.
 pub(crate) const DEGREES: [u64; 2] = [4326, 4269];
@@ -30,41 +31,87 @@ pub(crate) fn geojson(sent: &Value) -> Result<Value, String> {
         return Ok(if numbers { json!({"type": "Point", "coordinates": [x, y]}) } else { Value::Null });
     }
     if let Some(points) = list("points") {
-        return Ok(json!({"type": "MultiPoint", "coordinates": points}));
+        return Ok(shape("MultiPoint", points.clone()));
     }
     if let Some(paths) = list("paths") {
-        return Ok(json!({"type": "MultiLineString", "coordinates": paths}));
+        return Ok(shape("MultiLineString", paths.clone()));
     }
     match list("rings") {
-        Some(rings) => Ok(json!({"type": "MultiPolygon", "coordinates": polygons(rings)})),
+        Some(rings) => {
+            let polygons = polygons(rings)
+                .ok_or_else(|| format!("has {} rings, too many to tell holes from areas", rings.len()))?;
+            Ok(shape("MultiPolygon", polygons.into_iter().map(Value::Array).collect()))
+        }
         None => Err(format!("is of a kind that is not read: {}", short(&sent.to_string()))),
     }
+}
+
+/// Without the copy that `json!` makes of a list.
+fn shape(kind: &str, coordinates: Vec<Value>) -> Value {
+    Value::Object(
+        [("type".to_owned(), kind.into()), ("coordinates".to_owned(), coordinates.into())].into_iter().collect(),
+    )
 }
 
 /// An outer ring, and with it its holes.
 struct Outer<'a> {
     area: f64,
+    bounds: Bounds,
     points: &'a [[f64; 2]],
     rings: Vec<Value>,
 }
 
+impl<'a> Outer<'a> {
+    fn of(ring: &Value, points: &'a [[f64; 2]], area: f64) -> Outer<'a> {
+        Outer { area, bounds: Bounds::of(points), points, rings: vec![ring.clone()] }
+    }
+}
+
 /// Rings as polygons: clockwise ones are outer rings, and each other one is a hole of the smallest outer ring around it. A hole
-/// that lies in none is an area of its own: it must not be lost.
-fn polygons(rings: &[Value]) -> Vec<Vec<Value>> {
+/// that lies in none is an area of its own: it must not be lost. `None` beyond [`RING_LOOKS`].
+fn polygons(rings: &[Value]) -> Option<Vec<Vec<Value>>> {
     let rings: Vec<(&Value, Vec<[f64; 2]>)> = rings.iter().map(|ring| (ring, points(ring))).collect();
     let is_outer = |ring: &[[f64; 2]]| area(ring) <= 0.0;
     let mut polygons: Vec<Outer<'_>> = Vec::new();
     for (ring, points) in rings.iter().filter(|(_, points)| is_outer(points)) {
-        polygons.push(Outer { area: -area(points), points, rings: vec![(*ring).clone()] });
+        polygons.push(Outer::of(ring, points, -area(points)));
     }
+    let mut looks = 0;
     for (ring, points) in rings.iter().filter(|(_, points)| !is_outer(points)) {
-        let around = polygons.iter_mut().filter(|outer| contains(outer.points, points));
-        match around.min_by(|a, b| a.area.total_cmp(&b.area)) {
-            Some(outer) => outer.rings.push((*ring).clone()),
-            None => polygons.push(Outer { area: area(points), points, rings: vec![(*ring).clone()] }),
+        looks += polygons.len();
+        let near: Vec<usize> = (0..polygons.len()).filter(|&at| polygons[at].bounds.has_one_of(points)).collect();
+        looks += near.iter().map(|&at| polygons[at].points.len() * points.len().min(CORNERS)).sum::<usize>();
+        if looks > RING_LOOKS {
+            return None;
+        }
+        let around = near.into_iter().filter(|&at| contains(polygons[at].points, points));
+        match around.min_by(|&a, &b| polygons[a].area.total_cmp(&polygons[b].area)) {
+            Some(at) => polygons[at].rings.push((*ring).clone()),
+            None => polygons.push(Outer::of(ring, points, area(points))),
         }
     }
-    polygons.into_iter().map(|outer| outer.rings).collect()
+    Some(polygons.into_iter().map(|outer| outer.rings).collect())
+}
+
+/// The box around a ring.
+struct Bounds {
+    least: [f64; 2],
+    most: [f64; 2],
+}
+
+impl Bounds {
+    fn of(ring: &[[f64; 2]]) -> Bounds {
+        let none = Bounds { least: [f64::INFINITY; 2], most: [f64::NEG_INFINITY; 2] };
+        ring.iter().fold(none, |Bounds { least, most }, point| Bounds {
+            least: [least[0].min(point[0]), least[1].min(point[1])],
+            most: [most[0].max(point[0]), most[1].max(point[1])],
+        })
+    }
+
+    fn has_one_of(&self, ring: &[[f64; 2]]) -> bool {
+        let has = |axis: usize, point: &[f64; 2]| (self.least[axis]..=self.most[axis]).contains(&point[axis]);
+        ring.iter().any(|point| has(0, point) && has(1, point))
+    }
 }
 
 /// What of a ring can be read as points; `geometry.rs` refuses a ring of which some cannot.
@@ -136,6 +183,18 @@ mod tests {
         let touching = vec![[0.0, 0.0], [0.5, 0.1], [0.1, 0.5], [0.0, 0.0]];
         let read = geojson(&json!({ "rings": [near, touching] })).unwrap();
         assert_eq!(read["coordinates"], json!([[near, touching]]), "a hole may touch the ring around it");
+    }
+
+    #[test]
+    fn a6_a_shape_of_rings_without_end_is_refused_and_one_of_many_is_not() {
+        let rings = |size: usize, count: usize| {
+            let around: Vec<[f64; 2]> = (0..size).map(|n| [(n % 2) as f64, n as f64 / size as f64]).collect();
+            let (outer, hole) = (turned(square(0.0, 0.0, 1.0)), turned(square(0.4, 0.4, 0.1)));
+            let outer = if size > 0 { around } else { outer };
+            json!({ "rings": std::iter::repeat_n(outer, count).chain(std::iter::repeat_n(hole, count)).collect::<Vec<_>>() })
+        };
+        assert!(geojson(&rings(0, 1_000)).is_ok());
+        assert!(geojson(&rings(2_000, 300)).unwrap_err().contains("600 rings"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{esri, json, short};
 use crate::error::{Reason, Reject};
-use crate::limits::{RESPONSE_BYTES, UNREAD_NAMED};
+use crate::limits::{ITEM_BYTES, RESPONSE_BYTES, UNREAD_NAMED};
 use crate::record::Quality;
 
 /// A document's items, and what stands beside them.
@@ -109,8 +109,12 @@ pub(crate) struct Item {
 
 impl Item {
     /// # Errors
-    /// `bad_json` for what is no object, and for a feature whose properties are none.
+    /// `bad_json` for what is no object, and for a feature whose properties are none; `too_large` beyond [`ITEM_BYTES`].
     pub(crate) fn read(bytes: &[u8]) -> Result<Item, Reject> {
+        if bytes.len() > ITEM_BYTES {
+            let detail = format!("an item of {} bytes, {ITEM_BYTES} at most", bytes.len());
+            return Err(Reject::new(Reason::TooLarge, detail));
+        }
         let json::Every(value) = serde_json::from_slice(bytes).map_err(bad)?;
         let Value::Object(mut members) = value else {
             return Err(Reject::new(Reason::BadJson, format!("an item is no object: {}", short(&value.to_string()))));
@@ -252,6 +256,8 @@ mod tests {
         assert!(Document::read_or_one(&body, &["features"], &["UniqueId"]).is_err());
         let item = Item::read(&items[0]).unwrap();
         assert_eq!((item.values.len(), item.quality[0].field.as_str()), (1, "extra"));
+        let long = format!(r#"{{"a": "{}"}}"#, "x".repeat(ITEM_BYTES));
+        assert_eq!(Item::read(long.as_bytes()).unwrap_err().reason, Reason::TooLarge);
         assert!(Item::read(b"[1]").is_err() && Item::read(br#"{"properties": 1}"#).is_err());
         let mercator = Bytes::from_static(br#"{"features": [], "crs": {"properties": {"name": "EPSG:3857"}}}"#);
         assert!(Document::read(&mercator, &["features"]).unwrap().in_degrees().is_err());

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::again::Again;
 use super::encoding;
 use crate::error::{Reason, Reject};
 use crate::limits::INPUT_DEPTH;
@@ -35,11 +36,9 @@ impl<'de> Visitor<'de> for EveryName {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some((mut name, Every(value))) = map.next_entry::<String, Every>()? {
-            while object.contains_key(&name) {
-                name.push_str(" given again");
-            }
+        let (mut object, mut again) = (Map::new(), Again::default());
+        while let Some((name, Every(value))) = map.next_entry::<String, Every>()? {
+            let name = again.free(name, |name| object.contains_key(name));
             object.insert(name, value);
         }
         Ok(Value::Object(object))
@@ -96,6 +95,19 @@ pub(crate) fn bounded(body: &Bytes, bytes: usize) -> Result<&[u8], Reject> {
     } else {
         Err(Reject::new(Reason::BadJson, format!("nested deeper than {INPUT_DEPTH}")))
     }
+}
+
+/// Whether `text` has so few values that all of them may be in memory at once.
+///
+/// # Errors
+/// `too_large` beyond `most`.
+pub(super) fn few_values(text: &[u8], most: usize) -> Result<(), Reject> {
+    // Each value but the first has a comma or a bracket before it; those in texts are few.
+    let values = memchr::memchr3_iter(b',', b'[', b'{', text).count();
+    if values <= most {
+        return Ok(());
+    }
+    Err(Reject::new(Reason::TooLarge, format!("{values} values, {most} at most: ask for fewer at once")))
 }
 
 /// `text` with every number in quotes that a 64-bit float cannot hold: integers beyond 2^53, such as the ids of SIM cards,
@@ -190,6 +202,21 @@ mod tests {
         assert_eq!(bounded(&nested(INPUT_DEPTH + 1), 1000).unwrap_err().reason, Reason::BadJson);
         assert!(bounded(&nested(5), 10).is_ok());
         assert_eq!(bounded(&nested(5), 9).unwrap_err().reason, Reason::TooLarge);
+    }
+
+    #[test]
+    fn a6_too_many_values_are_refused_before_they_are_in_memory() {
+        assert!(few_values(b"[{},{}]", 4).is_ok());
+        assert_eq!(few_values(b"[{},{}]", 3).unwrap_err().reason, Reason::TooLarge);
+    }
+
+    #[test]
+    fn a6_a_name_given_a_thousand_times_makes_short_names() {
+        let text = format!("{{{}}}", vec![r#""a":0"#; 1_000].join(","));
+        let Every(value) = serde_json::from_str(&text).unwrap();
+        let names: Vec<&String> = value.as_object().unwrap().keys().collect();
+        assert_eq!(names.len(), 1_000);
+        assert!(names.iter().all(|name| name.len() < 24), "{:?}", names.last());
     }
 
     #[test]

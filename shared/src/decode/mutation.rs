@@ -98,6 +98,9 @@ fn refused(reject: &Reject) {
 fn survives(format: Format, source: &str, seed: u64, bodies: &[String]) {
     let source = SourceId::new(source).unwrap();
     let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
+    if let Some(folder) = std::env::var_os("STREAMMANAGER_SPECIMENS") {
+        return specimens(&std::path::Path::new(&folder).join(format.name), source.as_str(), bodies);
+    }
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut taken, mut rejected) = (0_usize, 0_usize);
     for body in bodies {
@@ -125,6 +128,14 @@ fn survives(format: Format, source: &str, seed: u64, bodies: &[String]) {
         }
     }
     assert!(taken > MUTATIONS / 50 && rejected > MUTATIONS / 50, "{taken} taken, {rejected} refused");
+}
+
+/// What `tests/fuzz` begins with.
+fn specimens(folder: &std::path::Path, source: &str, bodies: &[String]) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (n, body) in bodies.iter().enumerate() {
+        std::fs::write(folder.join(format!("{source}-{n}")), body).unwrap();
+    }
 }
 
 fn cap(n: usize) -> String {

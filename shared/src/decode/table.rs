@@ -8,9 +8,10 @@ use bytes::Bytes;
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::{Map, Value};
 
+use super::again::Again;
 use super::{encoding, short};
 use crate::error::{Reason, Reject};
-use crate::limits::TABLE_MENDS;
+use crate::limits::{COLUMN_NAME_BYTES, TABLE_MENDS};
 use crate::record::{Origin, Quality};
 
 /// A table behind its header line.
@@ -37,7 +38,8 @@ pub(crate) struct TableRow {
 
 impl<'a> Table<'a> {
     /// # Errors
-    /// `not_data` for a body without a line. A large one costs nothing: its rows are read one by one.
+    /// `not_data` for a body without a line, and for one whose first line cannot be a header. A large one costs nothing: its rows are
+    /// read one by one.
     pub(crate) fn read(body: &'a Bytes) -> Result<Table<'a>, Reject> {
         let start = body.len() - encoding::without_mark(body).len();
         let mut table = Table {
@@ -53,6 +55,11 @@ impl<'a> Table<'a> {
             return Err(Reject::new(Reason::NotData, "the body is empty"));
         };
         let line = body.slice(line);
+        if let Some(name) = names.iter().find(|name| name.len() > COLUMN_NAME_BYTES) {
+            let detail =
+                format!("a column's name has {} bytes, {COLUMN_NAME_BYTES} at most: this is no table", name.len());
+            return Err(Reject::new(Reason::NotData, detail));
+        }
         table.columns = names.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
         table.header = Arc::from(&line[..]);
         Ok(table)
@@ -137,7 +144,7 @@ impl Iterator for Table<'_> {
             return Some(Err(refused(Reason::ShortRow, detail, raw, &self.header)));
         }
         let mut quality = Vec::new();
-        let mut values = Map::new();
+        let (mut values, mut again) = (Map::new(), Again::default());
         for (name, cell) in self.columns.iter().zip(cells.iter()) {
             let text = String::from_utf8_lossy(cell);
             if matches!(text, std::borrow::Cow::Owned(_)) {
@@ -147,10 +154,7 @@ impl Iterator for Table<'_> {
             if name.is_empty() || name.starts_with("Unnamed: ") {
                 continue;
             }
-            let mut name = name.clone();
-            while values.contains_key(&name) {
-                name.push_str(" given again");
-            }
+            let name = again.free(name.clone(), |name| values.contains_key(name));
             values.insert(name, text.into_owned().into());
         }
         let origin = Origin::of(raw).under(&self.header);

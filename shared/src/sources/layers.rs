@@ -36,9 +36,9 @@ pub(super) static SOURCE: Source = Source {
 };
 
 /// Nothing is read of a file or a dead letter: only its stream's `config` says what a layer's fields mean.
-pub const FORMAT: Format = Format::new("arcgis-layer", |_, _| -> Result<Rows<'_>, Reject> {
+pub const FORMAT: Format = Format::new("arcgis-layer", |body, _| -> Result<Rows<'_>, Reject> {
     let detail = "only a stream's config says which fields of a layer are its key: a row is read again at the stream's next poll";
-    Err(Reject::new(Reason::NotData, detail))
+    Err(Reject::new(Reason::NotData, detail).with_raw(body.clone()))
 });
 
 /// A layer's `config`: its address and the names of its fields.

@@ -29,7 +29,7 @@ use serde_json::{Map, Value};
 
 use crate::decode::{Context, Row, Rows, encoding, json, short};
 use crate::error::{Reason, Reject};
-use crate::limits::{READING_BYTES, RESPONSE_BYTES};
+use crate::limits::{ANSWER_VALUES, READING_BYTES, RESPONSE_BYTES};
 use crate::record::{Data, Draft, Geometry, Observation, Origin, Position, Quality, schema};
 use crate::sources::identify;
 use crate::time::{self, Timestamp};
@@ -111,6 +111,7 @@ pub(crate) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
     // A pushed reading is small; a recorded file holds many.
     let most = if context.topic.is_some() { READING_BYTES } else { RESPONSE_BYTES };
     let text = json::bounded(&utf8, most).map_err(refused)?;
+    json::few_values(text, ANSWER_VALUES).map_err(refused)?;
     let message = identity::message(context.message, body);
     let found = match parsed(text) {
         Ok(value) => found(value).map_err(refused)?,

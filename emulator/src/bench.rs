@@ -1,5 +1,6 @@
 //! What the benchmarks measure and compare with: generated input, the system's steps, and the baselines.
 
+pub(crate) mod decode;
 pub(crate) mod express;
 pub(crate) mod figures;
 pub(crate) mod generate;

@@ -416,6 +416,22 @@ pub(crate) enum BenchCommand {
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
     },
+    /// FIRMS rows from bytes to typed values with their times, on one thread, against a bare pass of the csv crate and against pandas.
+    #[command(after_help = "Example:\n  streammanager bench decode --python venv/bin/python")]
+    Decode {
+        /// Rows of the file.
+        #[arg(long, value_name = "N", default_value_t = 200_000)]
+        rows: usize,
+        /// Turns of all of them; the medians are compared.
+        #[arg(long, value_name = "N", default_value_t = 9)]
+        runs: usize,
+        /// Python that has pandas.
+        #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+        python: PathBuf,
+        /// JSON lines.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
     /// Where the time of one poll goes, step by step.
     #[command(after_help = "Example:\n  streammanager bench poll --kafka 127.0.0.1:9092")]
     Poll {

@@ -1,5 +1,6 @@
 //! `bench`: the figures, each beside its baseline in one run, since only ratios travel between machines.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,8 +37,10 @@ pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
         }
         BenchCommand::Trace { records, json } => trace(records, json).await,
         BenchCommand::Decide { records, json } => decide(records, json),
+        BenchCommand::Decode { rows, runs, python, json } => decode(rows, runs.max(1), &python, json),
         BenchCommand::All { kafka, json } => {
             decide(10_000_000, json)?;
+            decode(200_000, 9, Path::new("python3"), json)?;
             poll(&kafka, 500, 21, json).await?;
             for (alerts, senders) in [(1_000, 1), (4_000, 8), (16_000, 64)] {
                 express(&kafka, alerts, senders, json).await?;
@@ -215,6 +218,37 @@ async fn poll(brokers: &str, rows: usize, runs: usize, as_json: bool) -> Result<
         }
         println!("one poll of {rows} rows: {:.2} ms (the median of {runs})", median.total());
     }
+    Ok(Exit::Done)
+}
+
+/// [F6]: rows decoded with their times, and the times alone.
+fn decode(rows: usize, runs: usize, python: &Path, as_json: bool) -> Result<Exit, Failure> {
+    let found = bench::decode::decode(rows, runs, python)?;
+    if as_json {
+        println!("{}", json!({ "decode": found }));
+        return Ok(Exit::Done);
+    }
+    println!("{:<34} {:>12} {:>12} {:>12}", "one thread", "rows/s", "ns a row", "our rate");
+    let line = |name: &str, ns: f64, ours: f64| {
+        println!("{name:<34} {:>12.0} {ns:>12.1} {:>10.2} ×", 1e9 / ns, ns / ours);
+    };
+    let (decoded, times) = (found.decoded_ns, found.times_ns);
+    line("decoded, with times", decoded, decoded);
+    line("a bare pass of the csv crate", found.csv_ns, decoded);
+    match &found.pandas {
+        Ok(pandas) => {
+            line("pandas, texts joined", pandas.read_ns + pandas.joined_ns, decoded);
+            line("pandas, days and minutes", pandas.read_ns + pandas.added_ns, decoded);
+            line("times alone", times, times);
+            line("times alone, pandas, texts joined", pandas.joined_ns, times);
+            line("… days and minutes", pandas.added_ns, times);
+        }
+        Err(why) => {
+            line("times alone", times, times);
+            println!("pandas was NOT measured: {why}");
+        }
+    }
+    println!("{rows} rows, the medians of {runs} turns; {}", found.versions());
     Ok(Exit::Done)
 }
 

@@ -9,7 +9,7 @@ mod table;
 mod when;
 
 pub use poll::{Config, Firms, Product};
-pub use when::TimeOfDay;
+pub use when::{TimeOfDay, moments};
 
 use std::time::Duration;
 

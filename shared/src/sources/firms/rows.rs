@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::json;
 use super::satellite::{Instrument, Satellites};
-use super::table::{Header, Lines, shorten, split};
+use super::table::{Header, Lines, decimal, shorten, split};
 use super::when::{Calendar, TimeOfDay};
 use crate::decode::encoding::without_mark;
 use crate::decode::{Context, Rows};
@@ -204,8 +204,9 @@ impl<'a> Reader<'a> {
             return Err(Reject::new(Reason::ShortRow, detail));
         }
         let degrees = |column: usize, name: &str, reason| {
-            let read = std::str::from_utf8(cells[column]).unwrap_or_default().parse::<f64>();
-            read.map_err(|_| Reject::new(reason, format!("{name} {:?} is not a number", shorten(cells[column]))))
+            let read = decimal(cells[column])
+                .or_else(|| std::str::from_utf8(cells[column]).ok().and_then(|text| text.parse::<f64>().ok()));
+            read.ok_or_else(|| Reject::new(reason, format!("{name} {:?} is not a number", shorten(cells[column]))))
         };
         let position = Position::new(
             degrees(at.latitude, "latitude", Reason::BadLatitude)?,
@@ -356,6 +357,9 @@ impl<'a> Row<'_, 'a> {
     }
 
     fn number(&mut self, column: Option<usize>, field: &str) -> Cell<f64> {
+        if let Some(number) = column.and_then(|column| decimal(self.cells[column])) {
+            return Cell::Value(number);
+        }
         self.cell(column, field, "not a number", |text| text.parse().ok().filter(|n: &f64| n.is_finite()))
     }
 

@@ -17,6 +17,10 @@ pub(super) enum Instrument {
 
 impl Instrument {
     pub(super) fn named(text: &[u8]) -> Option<Instrument> {
+        // As FIRMS writes it, in nearly every row.
+        if text == b"VIIRS" {
+            return Some(Instrument::Viirs);
+        }
         let has = |name: &[u8]| text.windows(name.len()).any(|part| part.eq_ignore_ascii_case(name));
         if has(b"VIIRS") {
             Some(Instrument::Viirs)

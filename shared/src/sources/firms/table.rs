@@ -133,10 +133,13 @@ impl<'a> Iterator for Lines<'a> {
 pub(super) fn split<'a>(line: &'a [u8], cells: &mut Vec<&'a [u8]>) {
     cells.clear();
     if !line.contains(&b'"') {
+        // Cells have a few bytes: a search that is made for long texts begins anew for each.
         let mut start = 0;
-        for comma in memchr::memchr_iter(b',', line) {
-            cells.push(line[start..comma].trim_ascii());
-            start = comma + 1;
+        for (at, byte) in line.iter().enumerate() {
+            if *byte == b',' {
+                cells.push(line[start..at].trim_ascii());
+                start = at + 1;
+            }
         }
         cells.push(line[start..].trim_ascii());
         return;
@@ -151,7 +154,65 @@ pub(super) fn split<'a>(line: &'a [u8], cells: &mut Vec<&'a [u8]>) {
     }
 }
 
+/// Ten to the power of each number of digits behind a point, exactly.
+const TENS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+
+/// A number of up to 15 digits with or without a point, the same that `str::parse` reads: both parts of the quotient are exact, and
+/// it is rounded once. `None` for any other text, which may be a number all the same.
+pub(super) fn decimal(text: &[u8]) -> Option<f64> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.len() > 16 {
+        return None;
+    }
+    let (mut number, mut count, mut behind) = (0u64, 0usize, None);
+    for byte in digits {
+        match byte {
+            b'0'..=b'9' => {
+                number = number * 10 + u64::from(byte - b'0');
+                count += 1;
+            }
+            b'.' if behind.is_none() => behind = Some(count),
+            _ => return None,
+        }
+    }
+    if !(1..=15).contains(&count) {
+        return None;
+    }
+    let read = number as f64 / TENS[count - behind.unwrap_or(count)];
+    Some(if negative { -read } else { read })
+}
+
 /// The start of a text that nobody vouches for, for people to read.
 pub(super) fn shorten(text: &[u8]) -> String {
     short(&String::from_utf8_lossy(&text[..text.len().min(120)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn a_decimal_is_the_number_that_the_standard_library_reads() {
+        let mut texts: Vec<String> = ["0", "-0", "1.", ".5", "-.5", "999999999999999", "0.00000000000001", "323.3", "-114.91283", "9007199254740.99"]
+            .map(str::to_owned)
+            .into();
+        let mut seed = 1u64;
+        for n in 0..20_000usize {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let digits = (seed >> 14).to_string();
+            let digits = &digits[..1 + n % digits.len().min(15)];
+            let point = n % (digits.len() + 1);
+            texts.push(format!("{}{}.{}", if n % 3 == 0 { "-" } else { "" }, &digits[..point], &digits[point..]));
+        }
+        for text in texts {
+            let read: f64 = text.parse().unwrap();
+            assert_eq!(decimal(text.as_bytes()).map(f64::to_bits), Some(read.to_bits()), "{text}");
+        }
+        for other in ["", "-", ".", "1e5", "nan", "+1", "1.2.3", "1 ", "1234567890123456", "--1"] {
+            assert_eq!(decimal(other.as_bytes()), None, "{other}");
+        }
+    }
 }

@@ -31,6 +31,12 @@ impl Serialize for TimeOfDay {
     }
 }
 
+/// The moments of dates and times of day, in any of the ways that a FIRMS row has them; `None` for what is none.
+pub fn moments<'a>(cells: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> impl Iterator<Item = Option<Timestamp>> {
+    let mut calendar = Calendar::default();
+    cells.into_iter().map(move |(date, time)| calendar.when(date, time).ok().map(|when| when.at))
+}
+
 /// Dates and times of day → moments in UTC. Neighbouring rows share their date, so that its conversion is kept.
 #[derive(Debug, Default)]
 pub(super) struct Calendar<'a> {

@@ -171,6 +171,8 @@ pub const ITEM_BYTES: usize = 4 * 1024 * 1024;
 /// Looks from a ring of one shape at another one's corners, which find out what is a hole of what: half a second's. The largest fires have
 /// some thousand rings, nearly all of them in one outer ring.
 pub const RING_LOOKS: usize = 500_000_000;
+/// What is looked at of a recorded body to tell its format: some rows of any of them.
+pub const HEAD_BYTES: usize = 64 * 1024;
 /// Values of one answer for sensors, which is taken into memory whole: PurpleAir's for all of its sensors has a million.
 pub const ANSWER_VALUES: usize = 2_000_000;
 /// Nesting of XML and JSON input.

@@ -27,6 +27,22 @@ pub fn packed(bytes: &[u8]) -> Option<String> {
     forms.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, words)| (*words).to_owned())
 }
 
+/// What bytes are that no decoder reads, also of the forms that decoders for others might; as words behind "it".
+pub(crate) fn unread(body: &[u8]) -> Option<String> {
+    let forms: [(&[u8], &str); 6] = [
+        (b"CDF", "is NetCDF"),
+        (b"\x89HDF", "is HDF5 or NetCDF-4"),
+        (b"GRIB", "is GRIB"),
+        (b"II*\0", "is TIFF"),
+        (b"MM\0*", "is TIFF"),
+        (b"\x0e\x03\x13\x01", "is HDF4"),
+    ];
+    let of_grid = || forms.iter().find(|(start, _)| body.starts_with(start));
+    packed(body)
+        .or_else(|| of_grid().map(|(_, words)| format!("{words}, which is not read yet")))
+        .or_else(|| text(body, &[]))
+}
+
 /// A reject of a whole body, with what the body is instead of data of this format.
 pub(crate) fn told(reject: Reject, body: &[u8]) -> Reject {
     let words = match reject.reason {

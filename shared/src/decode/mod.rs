@@ -7,6 +7,7 @@ pub(crate) mod alert;
 pub mod encoding;
 pub(crate) mod esri;
 pub mod form;
+pub mod head;
 pub mod sensor;
 
 pub(crate) mod geometry;
@@ -23,6 +24,7 @@ mod xml;
 
 use bytes::Bytes;
 
+use self::head::{Head, Mark};
 use crate::error::Reject;
 use crate::record::{Draft, SourceId};
 use crate::time::Timestamp;
@@ -37,6 +39,7 @@ pub type Rows<'a> = Box<dyn Iterator<Item = Row> + Send + 'a>;
 pub struct Format {
     /// As `--format` takes it.
     pub name: &'static str,
+    marks: &'static [Mark],
     rows: for<'a> fn(&'a Bytes, Context<'a>) -> Result<Rows<'a>, Reject>,
 }
 
@@ -55,16 +58,26 @@ pub struct Context<'a> {
 
 impl Format {
     /// One JSON reading a message, or lists of them [S3].
-    pub const SENSOR: Format = Format::new("sensor", sensor::rows);
+    pub const SENSOR: Format = Format::new("sensor", sensor::rows).known_by(sensor::MARKS);
     /// A life-safety alert as JSON (our schema) or CAP 1.1 / 1.2 [S7, E5].
-    pub const ALERT: Format = Format::new("alert", alert::rows);
+    pub const ALERT: Format = Format::new("alert", alert::rows).known_by(alert::MARKS);
 
     /// A format of this name, whose bodies `rows` reads.
     pub(crate) const fn new(
         name: &'static str,
         rows: for<'a> fn(&'a Bytes, Context<'a>) -> Result<Rows<'a>, Reject>,
     ) -> Format {
-        Format { name, rows }
+        Format { name, marks: &[], rows }
+    }
+
+    /// With what tells its bodies from those of all other formats; without, it has to be named.
+    pub(crate) const fn known_by(self, marks: &'static [Mark]) -> Format {
+        Format { marks, ..self }
+    }
+
+    /// The first of its marks that this head has.
+    pub(crate) fn recognised(self, head: &Head<'_>) -> Option<&'static Mark> {
+        self.marks.iter().find(|mark| mark.fits(head))
     }
 
     /// The rows of `body`.

@@ -11,7 +11,7 @@ use super::{Context, Format};
 use crate::error::Reject;
 use crate::record::{Draft, Geometry, SourceId};
 use crate::sources::{
-    airnow, calfire, caltrans, chp, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, synoptic, wfigs,
+    self, airnow, calfire, caltrans, chp, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, synoptic, wfigs,
     zones,
 };
 use crate::time::Timestamp;
@@ -104,6 +104,7 @@ fn survives(format: Format, source: &str, seed: u64, bodies: &[String]) {
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut taken, mut rejected) = (0_usize, 0_usize);
     for body in bodies {
+        recognised(format, body.as_bytes());
         let intact = Bytes::from(body.clone());
         assert!(format.rows(&intact, context).unwrap().all(|row| row.is_ok()), "the fixture itself is sound");
     }
@@ -128,6 +129,19 @@ fn survives(format: Format, source: &str, seed: u64, bodies: &[String]) {
         }
     }
     assert!(taken > MUTATIONS / 50 && rejected > MUTATIONS / 50, "{taken} taken, {rejected} refused");
+}
+
+/// A format that has marks is known by its own bodies, and by none of another's.
+fn recognised(format: Format, body: &[u8]) {
+    let known = sources::recognise(body).map(|(known, _)| known.name);
+    let has_marks = sources::formats().iter().any(|other| other.name == format.name && !other.marks.is_empty());
+    match known {
+        Ok(known) => assert_eq!(known, format.name, "{}", String::from_utf8_lossy(body)),
+        // A reading may say so little that only its topic tells what it is.
+        Err(words) => {
+            assert!(!has_marks || format.name == Format::SENSOR.name, "{words}: {}", String::from_utf8_lossy(body))
+        }
+    }
 }
 
 /// What `tests/fuzz` begins with.

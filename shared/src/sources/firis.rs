@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Id, Records, Service, Services, Source, guid, identify};
 use crate::connect::arcgis::{self, Layer, LayerRow, Reads};
+use crate::decode::head::Mark;
 use crate::decode::named::Named;
 use crate::decode::{Context, Format, Row, Rows, geometry};
 use crate::error::{Reason, Reject};
@@ -44,7 +45,8 @@ pub(super) static SOURCE: Source = Source {
 /// The layer's rows in either form.
 pub const FORMAT: Format = Format::new("firis", |body, context| -> Result<Rows<'_>, Reject> {
     arcgis::rows_of_file(body, context, |row, context| Firis.row(row, context))
-});
+})
+.known_by(&[Mark::names("firis_perimeters", &["mission", "poly_DateCurrent"])]);
 
 /// One perimeter as it was mapped once. `observed_at` is when it was mapped, or its row's last change where that is not told.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]

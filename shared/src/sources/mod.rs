@@ -37,7 +37,8 @@ use std::fmt;
 use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 
-use crate::decode::Format;
+use crate::decode::head::Head;
+use crate::decode::{Format, form};
 use crate::record::{SourceId, Tier, Topic};
 
 pub use config::{Step, WrongField};
@@ -280,6 +281,46 @@ pub fn formats() -> Vec<Format> {
         }
     }
     formats
+}
+
+/// What a recorded body is in, by its head alone.
+///
+/// # Errors
+/// What it looks like when no format's marks fit it, or those of several do; as words behind "it".
+pub fn recognise(body: &[u8]) -> Result<(Format, SourceId), String> {
+    if let Some(words) = form::unread(body) {
+        return Err(words);
+    }
+    let head = Head::of(body);
+    let fits = |weak| {
+        let marked = formats().into_iter().filter_map(|format| Some((format, format.recognised(&head)?)));
+        marked.filter(|(_, mark)| mark.weak == weak).collect::<Vec<_>>()
+    };
+    let mut found = fits(false);
+    if found.is_empty() {
+        found = fits(true);
+    }
+    match &found[..] {
+        [(format, mark)] => {
+            let id = SourceId::new(&mark.source.replace('*', RECORDED)).map_err(|e| e.to_string())?;
+            Ok((*format, id))
+        }
+        [] => Err(format!("{}, and no format is known by that", head.words())),
+        several => {
+            let names: Vec<&str> = several.iter().map(|(format, _)| format.name).collect();
+            Err(format!("{}, which {} have", head.words(), names.join(" and ")))
+        }
+    }
+}
+
+/// Behind a prefix of ids, for a record of which only its prefix is known.
+const RECORDED: &str = "recorded";
+
+/// The id under which a format's bodies are read that nobody names a source for.
+pub fn source_of(format: Format) -> Option<SourceId> {
+    let (_, id) =
+        ids().find(|(source, _)| source.records.as_ref().is_some_and(|records| records.format.name == format.name))?;
+    SourceId::new(&id.pattern.replace('*', RECORDED)).ok()
 }
 
 /// A drill's natural key: one that reuses the id of a real alert must not become its revision.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 pub(super) use super::zones::SERVICE;
 use super::{Id, Records, Services, Source, guid, identify};
 use crate::connect::arcgis::{self, Layer, LayerRow, Reads};
+use crate::decode::head::Mark;
 use crate::decode::named::Named;
 use crate::decode::{Context, Format, Row, Rows, geometry};
 use crate::error::{Reason, Reject};
@@ -33,7 +34,8 @@ pub(super) static SOURCE: Source = Source {
 /// The layer's rows in either form.
 pub const FORMAT: Format = Format::new("power-outages", |body, context| -> Result<Rows<'_>, Reject> {
     arcgis::rows_of_file(body, context, |row, context| Outages.row(row, context))
-});
+})
+.known_by(&[Mark::names("power_outages", &["UtilityCompany", "IncidentId"])]);
 
 /// The layer changes every quarter of an hour: after this it has stopped.
 const STALE: Duration = Duration::from_secs(2 * 3600);

@@ -25,6 +25,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::decode::head::Mark;
 use crate::decode::items::{self, Document};
 use crate::decode::{Context, Row, Rows, encoding};
 use crate::error::{Reason, Reject};
@@ -33,6 +34,13 @@ use crate::record::{AlertFacts, Data, EventId, Geometry, Observation, Origin, Po
 use crate::sources::identify;
 use crate::time::Timestamp;
 use shapes::{Shapes, shapes};
+
+/// What alerts are known by: NWS's, CAP's and our own. Whose they are no mark tells.
+pub(super) const MARKS: &[Mark] = &[
+    Mark::names("noaa_alerts", &["messageType", "sent", "status"]),
+    Mark::names("life_safety_*", &["msgType", "sent", "sender"]),
+    Mark::text("life_safety_*", "urn:oasis:names:tc:emergency:cap:"),
+];
 
 /// An alert's own fields, by CAP's names and texts whichever way it came. Times and shapes stand as the sender wrote
 /// them; the record's `observed_at` and `geometry` are what was read from them.

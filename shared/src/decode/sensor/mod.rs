@@ -27,6 +27,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::decode::head::Mark;
 use crate::decode::{Context, Row, Rows, encoding, json, short};
 use crate::error::{Reason, Reject};
 use crate::limits::{ANSWER_VALUES, READING_BYTES, RESPONSE_BYTES};
@@ -60,6 +61,20 @@ pub struct Reading {
     /// The source's own object, every field as it came; integers beyond 2^53 as text, so that no reader rounds them.
     pub reported: Map<String, Value>,
 }
+
+/// What readings are known by where nothing else is: the envelopes' own names, or those of a sensor and of something measured.
+pub(super) const MARKS: &[Mark] = &[
+    Mark::names("iot_*", &["fields", "data", "api_version"]).weak(),
+    Mark::names("iot_*", &["STATION", "STID"]).weak(),
+    Mark::names("iot_*", &["end_device_ids", "uplink_message"]).weak(),
+    Mark::names("iot_*", &["n", "u", "v"]).weak(),
+    Mark::looks("iot_*", |head| {
+        let names: Vec<String> = head.written.iter().map(|name| names::compact(name)).collect();
+        let is_of_sensor = |name: &String| IDS.contains(&name.as_str());
+        names.iter().any(is_of_sensor) && names.iter().any(|name| measures::named(name).is_some())
+    })
+    .weak(),
+];
 
 /// Names in compact form, in order of preference.
 const IDS: [&str; 19] = [

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Id, Records, Source, identify};
+use crate::decode::head::Mark;
 use crate::decode::items::{Document, Item};
 use crate::decode::named::Named;
 use crate::decode::table::{Table, TableRow};
@@ -43,7 +44,10 @@ pub(super) static SOURCE: Source = Source {
 };
 
 /// CAL FIRE's lists of incidents in their three forms.
-pub const FORMAT: Format = Format::new("calfire", rows);
+pub const FORMAT: Format = Format::new("calfire", rows).known_by(&[
+    Mark::names("calfire_incidents", &["UniqueId", "AcresBurned"]),
+    Mark::names("calfire_incidents", &["incident_id", "incident_date_created", "incident_longitude"]),
+]);
 
 /// One incident as CAL FIRE tells it. `observed_at` is when it started, and `published_at` when CAL FIRE last changed it. A field
 /// that a list does not have, or that is empty in it, is null.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::{Id, Records, Service, Services, Source};
 use crate::connect::politeness::Manners;
 use crate::decode::Format;
+use crate::decode::head::{Kind, Mark};
 use crate::record::{SourceId, Tier, Topic};
 
 pub(super) static SERVICE: Service = Service {
@@ -50,7 +51,13 @@ pub(super) static SOURCE: Source = Source {
 };
 
 /// NASA FIRMS CSV or JSON of any product.
-pub const FORMAT: Format = Format::new("firms", rows::rows);
+pub const FORMAT: Format = Format::new("firms", rows::rows).known_by(&[
+    // Only the standard product tells the type of a fire.
+    Mark::looks("historical_firms", |head| {
+        head.kind == Kind::Table && ["acq_date", "acq_time", "satellite", "type"].iter().all(|name| head.has(name))
+    }),
+    Mark::names("firms_*", &["acq_date", "acq_time", "satellite"]),
+]);
 
 const fn detections(pattern: &'static str, name: &'static str) -> Id {
     Id { pattern, name, tier: Tier::High, topic: Topic::NASA_FIRMS }

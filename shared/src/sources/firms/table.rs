@@ -196,9 +196,20 @@ mod tests {
 
     #[test]
     fn a_decimal_is_the_number_that_the_standard_library_reads() {
-        let mut texts: Vec<String> = ["0", "-0", "1.", ".5", "-.5", "999999999999999", "0.00000000000001", "323.3", "-114.91283", "9007199254740.99"]
-            .map(str::to_owned)
-            .into();
+        let mut texts: Vec<String> = [
+            "0",
+            "-0",
+            "1.",
+            ".5",
+            "-.5",
+            "999999999999999",
+            "0.00000000000001",
+            "323.3",
+            "-114.91283",
+            "9007199254740.99",
+        ]
+        .map(str::to_owned)
+        .into();
         let mut seed = 1u64;
         for n in 0..20_000usize {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Id, Records, Source, identify};
+use crate::decode::head::Mark;
 use crate::decode::named::{Named, date, number};
 use crate::decode::sensor::measures::shown;
 use crate::decode::table::{Table, TableRow};
@@ -40,7 +41,8 @@ pub(super) static SOURCE: Source = Source {
 };
 
 /// FPA FOD's table, whole or with some of its columns.
-pub const FORMAT: Format = Format::new("fpa_fod", rows);
+pub const FORMAT: Format = Format::new("fpa_fod", rows)
+    .known_by(&[Mark::names("historical_fpa_fod", &["DISCOVERY_DATE", "LATITUDE", "LONGITUDE", "FIRE_SIZE"])]);
 
 /// One fire that happened. The file tells days and local times without a zone: `observed_at` is the beginning of the day of the
 /// discovery in UTC, and the local times stand here as they were told. `NA` and empty cells are null.

@@ -8,6 +8,7 @@ mod record;
 use bytes::Bytes;
 
 use super::{Id, Records, Source};
+use crate::decode::head::Mark;
 use crate::decode::{Context, Format, Rows};
 use crate::error::Reject;
 use crate::record::{Tier, Topic};
@@ -18,7 +19,11 @@ pub(super) use poll::connector;
 pub use poll::{Config, Document};
 
 /// api.weather.gov's forecasts, raw grids, points and lists of stations.
-pub const FORMAT: Format = Format::new("nws-forecast", rows);
+pub const FORMAT: Format = Format::new("nws-forecast", rows).known_by(&[
+    Mark::names("noaa_forecast", &["periods", "startTime"]),
+    Mark::names("noaa_forecast", &["gridId", "gridX"]),
+    Mark::names("noaa_forecast", &["stationIdentifier"]),
+]);
 
 pub(super) static SOURCE: Source = Source {
     ids: &[Id { pattern: "noaa_forecast", name: "NOAA weather forecast", tier: Tier::Normal, topic: Topic::WEATHER }],

@@ -89,6 +89,11 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
     })))
 }
 
+/// Whether a text's first lines have a report.
+pub(super) fn begins(text: &[u8]) -> bool {
+    text.split(|byte| matches!(byte, b'\n' | b'\r' | b'=')).take(8).any(|line| looks_like_a_report(line.trim_ascii()))
+}
+
 /// A word that only such a text has at the beginning of a line, or a station and a time behind it.
 fn looks_like_a_report(line: &[u8]) -> bool {
     let Ok(line) = std::str::from_utf8(line) else { return false };

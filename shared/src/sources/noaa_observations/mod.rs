@@ -14,6 +14,7 @@ use serde::Serialize;
 
 pub(super) use super::nws::SERVICE;
 use super::{Id, Records, Source};
+use crate::decode::head::Mark;
 use crate::decode::sensor::measures::Measured;
 use crate::decode::{Context, Format, Rows, encoding};
 use crate::error::Reject;
@@ -23,7 +24,11 @@ pub use poll::Config;
 pub(super) use poll::connector;
 
 /// api.weather.gov's observations and METAR.
-pub const FORMAT: Format = Format::new("nws-observation", rows);
+pub const FORMAT: Format = Format::new("nws-observation", rows).known_by(&[
+    Mark::names("noaa_observations", &["station", "timestamp", "unitCode"]),
+    Mark::names("noaa_observations", &["rawOb"]),
+    Mark::looks("noaa_observations", |head| metar::begins(head.text)),
+]);
 
 pub(super) static SOURCE: Source = Source {
     ids: &[Id {

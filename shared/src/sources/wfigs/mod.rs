@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{Id, Records, Service, Services, Source, guid, identify};
 use crate::connect::arcgis::{self, Layer, LayerRow, Reads};
 use crate::decode::geometry;
+use crate::decode::head::Mark;
 use crate::decode::items::Item;
 use crate::decode::named::Named;
 use crate::decode::{Context, Format, Row, Rows};
@@ -40,7 +41,12 @@ pub(super) static SOURCE: Source = Source {
 };
 
 /// WFIGS's features, whichever prefixes and times their year had.
-pub const FORMAT: Format = Format::new("wfigs", rows);
+pub const FORMAT: Format = Format::new("wfigs", rows).known_by(&[
+    Mark::names("wfigs_perimeters", &["poly_IRWINID"]),
+    Mark::names("wfigs_perimeters", &["poly_SourceGlobalID"]),
+    Mark::names("wfigs_perimeters", &["attr_IrwinID"]),
+    Mark::names("wfigs_incidents", &["IrwinID", "FireDiscoveryDateTime"]),
+]);
 
 const fn fires(pattern: &'static str, name: &'static str) -> Id {
     Id { pattern, name, tier: Tier::Normal, topic: Topic::INCIDENTS }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{Id, Records, Service, Services, Source, WrongField, identify};
 use crate::connect::arcgis::{self, Answer, Compared, Form, Layer, LayerRow, Query, Reads};
+use crate::decode::head::Mark;
 use crate::decode::named::Named;
 use crate::decode::{Context, Format, Row, Rows, geometry};
 use crate::error::{Reason, Reject};
@@ -90,7 +91,8 @@ impl Config {
 /// The layer's rows in either form.
 pub const FORMAT: Format = Format::new("evacuation-zones", |body, context| -> Result<Rows<'_>, Reject> {
     arcgis::rows_of_file(body, context, |row, context| Zones.row(row, context))
-});
+})
+.known_by(&[Mark::names("evacuation_zones", &["ZONE_ID", "STATUS", "COUNTY"])]);
 
 /// One evacuation zone. `observed_at` is the last change of its row, or when it came where the row does not say; of a zone that has
 /// left the list, when that was noticed.

@@ -106,20 +106,22 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = "Example:\n  streammanager bench all --kafka 127.0.0.1:9092")]
     Bench(BenchCommand),
     /// Decodes and validates files: one JSON line a record on standard output, rejects on standard error.
-    #[command(after_help = "Example:\n  streammanager decode --source firms_viirs_noaa20 detections.csv | head -1")]
+    #[command(
+        after_help = "Examples:\n  streammanager decode --source firms_viirs_noaa20 detections.csv | head -1\n  streammanager decode --map day.html detections.csv perimeters.geojson alert.xml > day.ndjson"
+    )]
     Decode(DecodeArgs),
 }
 
 // No doc comment: clap would show it as the description of the command.
 #[derive(Debug, Args)]
 pub(crate) struct InputArgs {
-    #[arg(long, help = values::source_help(), required_unless_present = "topic")]
+    #[arg(long, help = values::source_help())]
     pub source: Option<SourceId>,
     /// MQTT topic that the files' messages are taken to have come with, such as sensors/weather/w7/state; it names the
     /// source unless --source does.
     #[arg(long)]
     pub topic: Option<String>,
-    /// Format of the files; auto goes by the source id.
+    /// Format of the files; auto goes by the source id, and where none is named `decode` by what stands in the file.
     #[arg(long, default_value = "auto", value_parser = values::formats())]
     pub format: String,
     /// Files to read; gzip too, `-` is standard input.
@@ -131,6 +133,9 @@ pub(crate) struct InputArgs {
 pub(crate) struct DecodeArgs {
     #[command(flatten)]
     pub input: InputArgs,
+    /// Also draws them: a page that opens without a network (.html), or GeoJSON (.geojson). Again for both.
+    #[arg(long, value_name = "FILE")]
+    pub map: Vec<PathBuf>,
     /// Rejects as {"reject": …} lines on standard error.
     #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use streammanager::decode::{Format, encoding, form};
+use streammanager::record::SourceId;
+use streammanager::sources;
 
 use streammanager_host::exit::Failure;
 
@@ -36,7 +38,24 @@ pub(crate) fn read(path: &Path) -> Result<Bytes, String> {
 /// # Errors
 /// As [`read`].
 pub(crate) fn read_as(format: Format, path: &Path) -> Result<Bytes, String> {
+    taken(format, read(path)?)
+}
+
+/// Reads `path` as [`read_as`] does, with the format that it is in and the source id for it.
+///
+/// # Errors
+/// As [`read`], and in plain words what it looks like when it is in no format that is known, or might be in several.
+pub(crate) fn recognised(path: &Path) -> Result<(SourceId, Format, Bytes), String> {
     let body = read(path)?;
+    let known = match encoding::utf16(&body) {
+        Some(text) => sources::recognise(text.map_err(|reject| reject.detail)?.as_bytes()),
+        None => sources::recognise(&body),
+    };
+    let (format, source) = known.map_err(|words| format!("{words}: name its format with --source or --format"))?;
+    Ok((source, format, taken(format, body)?))
+}
+
+fn taken(format: Format, body: Bytes) -> Result<Bytes, String> {
     // XML tells its encoding itself.
     if format.name == Format::ALERT.name || format.name == Format::SENSOR.name {
         return Ok(body);

@@ -6,6 +6,7 @@ mod bench;
 mod cli;
 mod commands;
 mod files;
+mod map;
 
 use std::io::IsTerminal;
 

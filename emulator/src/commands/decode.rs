@@ -1,68 +1,123 @@
 //! `decode`: bytes → records on standard output, without queue or sink.
 
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 use std::path::Path;
 
-use streammanager::decode::Context;
+use streammanager::decode::{Context, Format};
 use streammanager::error::{Reason, Reject};
 use streammanager::ingest::{self, validate};
-use streammanager::record::{Stream, StreamId, TenantId, WhenFull, value};
+use streammanager::record::ids::BadId;
+use streammanager::record::{SourceId, Stream, StreamId, TenantId, WhenFull, value};
 use streammanager::settings::Settings;
-use streammanager::time::Clock;
+use streammanager::time::{Clock, Timestamp};
 use streammanager_host::exit::{Exit, Failure};
 
 use crate::cli::DecodeArgs;
-use crate::commands::{say, source_and_format};
+use crate::commands::{named, say};
 use crate::files;
+use crate::map::Drawing;
 
 /// Prints every record's value; a critical id may be decoded by anyone, since nothing is published.
 pub(crate) fn run(args: DecodeArgs) -> Result<Exit, Failure> {
-    let (source, format) = source_and_format(&args.input)?;
-    let failed = |e: streammanager::record::ids::BadId| Failure::new(e);
-    let stream = Stream {
-        id: StreamId::new(source.as_str()).map_err(failed)?,
-        source: source.clone(),
-        tenant: TenantId::new("local").map_err(failed)?,
-        granted: true,
-        when_full: WhenFull::Wait,
-    };
+    let named = named(&args.input)?;
+    let maps = args.map.iter().map(|path| Drawing::new(path)).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
     files::all_there(&args.input.files)?;
-    let (now, settings) = (Clock::system().now(), Settings::local());
-    let mut out = BufWriter::new(io::stdout().lock());
-    let mut exit = Exit::Done;
+    let mut decoding = Decoding {
+        args: &args,
+        now: Clock::system().now(),
+        settings: Settings::local(),
+        out: BufWriter::new(io::stdout().lock()),
+        maps,
+        exit: Exit::Done,
+    };
     for path in &args.input.files {
-        let body = files::read_as(format, path).map_err(|problem| Reject::new(Reason::NotData, problem));
-        let context = Context { source: &source, received_at: now, topic: args.input.topic.as_deref(), message: None };
-        // What cannot be unpacked costs that file alone.
-        let rows = match body.as_ref().map_err(Reject::clone).and_then(|body| format.rows(body, context)) {
+        if !decoding.file(named.as_ref(), path)? {
+            break;
+        }
+    }
+    let Decoding { mut out, maps, exit, .. } = decoding;
+    match out.flush() {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => return Err(Failure::new(format!("standard output: {e}"))),
+        _ => {}
+    }
+    for (map, path) in maps.into_iter().zip(&args.map) {
+        say(map.write().map_err(|e| Failure::new(format!("--map {}: {e}", path.display())))?);
+    }
+    Ok(exit)
+}
+
+/// One run over all files.
+struct Decoding<'a> {
+    args: &'a DecodeArgs,
+    now: Timestamp,
+    settings: Settings,
+    out: BufWriter<StdoutLock<'static>>,
+    maps: Vec<Drawing>,
+    exit: Exit,
+}
+
+impl Decoding<'_> {
+    /// Decodes one file; `false` when nobody reads the records any more.
+    fn file(&mut self, named: Option<&(SourceId, Format)>, path: &Path) -> Result<bool, Failure> {
+        let read = match named {
+            Some((source, format)) => files::read_as(*format, path).map(|body| (source.clone(), *format, body)),
+            None => files::recognised(path).inspect(|(source, format, _)| {
+                let told =
+                    format!("{}: read as {}, as source {source}; --source names another", path.display(), format.name);
+                if !self.args.json {
+                    say(told);
+                }
+            }),
+        };
+        // What cannot be unpacked or recognised costs that file alone.
+        let (source, format, body) = match read {
+            Ok(read) => read,
+            Err(problem) => {
+                self.refused(path, &Reject::new(Reason::NotData, problem));
+                return Ok(true);
+            }
+        };
+        let failed = |e: BadId| Failure::new(e);
+        let stream = Stream {
+            id: StreamId::new(source.as_str()).map_err(failed)?,
+            source: source.clone(),
+            tenant: TenantId::new("local").map_err(failed)?,
+            granted: true,
+            when_full: WhenFull::Wait,
+        };
+        let topic = self.args.input.topic.as_deref();
+        let rows = match format.rows(&body, Context { source: &source, received_at: self.now, topic, message: None }) {
             Ok(rows) => rows,
             Err(reject) => {
-                report(path, &reject, args.json);
-                exit = Exit::Partly;
-                continue;
+                self.refused(path, &reject);
+                return Ok(true);
             }
         };
         for row in rows {
             let json = row
-                .and_then(|draft| validate::check(draft, now))
-                .and_then(|draft| ingest::enrich(draft, 0, &stream, now))
-                .and_then(|record| value::json(&record, &settings.producer_id));
+                .and_then(|draft| validate::check(draft, self.now))
+                .and_then(|draft| ingest::enrich(draft, 0, &stream, self.now))
+                .and_then(|record| value::json(&record, &self.settings.producer_id));
             match json {
-                Ok(json) => match writeln!(out, "{json}") {
-                    Ok(()) => {}
-                    Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(exit),
-                    Err(e) => return Err(Failure::new(format!("standard output: {e}"))),
-                },
-                Err(reject) => {
-                    report(path, &reject, args.json);
-                    exit = Exit::Partly;
+                Ok(json) => {
+                    self.maps.iter_mut().for_each(|map| map.add(&json));
+                    match writeln!(self.out, "{json}") {
+                        Ok(()) => {}
+                        // Nobody reads on; a map still wants the rest.
+                        Err(e) if e.kind() == ErrorKind::BrokenPipe && self.maps.is_empty() => return Ok(false),
+                        Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+                        Err(e) => return Err(Failure::new(format!("standard output: {e}"))),
+                    }
                 }
+                Err(reject) => self.refused(path, &reject),
             }
         }
+        Ok(true)
     }
-    match out.flush() {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!("standard output: {e}"))),
-        _ => Ok(exit),
+
+    fn refused(&mut self, path: &Path, reject: &Reject) {
+        report(path, reject, self.args.json);
+        self.exit = Exit::Partly;
     }
 }
 

@@ -30,8 +30,19 @@ use streammanager_host::exit::Failure;
 
 use crate::cli::InputArgs;
 
-/// The source that `--source` names, else the topic's; and the format that `--format` names, else the source's.
+/// As [`named`].
 fn source_and_format(input: &InputArgs) -> Result<(SourceId, Format), Failure> {
+    let without = || Failure::usage("name the source with --source or the topic with --topic");
+    if input.source.is_none() && input.topic.is_none() {
+        return Err(without());
+    }
+    named(input)?.ok_or_else(without)
+}
+
+/// The source that `--source` names, else the topic's, else the format's; and the format that `--format` names, else the source's.
+/// `None` where nothing is named.
+fn named(input: &InputArgs) -> Result<Option<(SourceId, Format)>, Failure> {
+    let format = sources::formats().into_iter().find(|format| format.name == input.format);
     let of_topic = |topic: &String| {
         sensor::source_of(topic).or_else(|| SourceId::new(topic.strip_prefix("alerts/")?).ok()).ok_or_else(|| {
             Failure::usage(format!(
@@ -42,16 +53,15 @@ fn source_and_format(input: &InputArgs) -> Result<(SourceId, Format), Failure> {
     let source = match (&input.source, &input.topic) {
         (Some(source), _) => source.clone(),
         (None, Some(topic)) => of_topic(topic)?,
-        (None, None) => return Err(Failure::usage("name the source with --source or the topic with --topic")),
+        (None, None) => return Ok(format.and_then(|format| Some((sources::source_of(format)?, format)))),
     };
-    let named = sources::formats().into_iter().find(|format| format.name == input.format);
-    let format = named.or_else(|| sources::format_of(&source)).ok_or_else(|| {
+    let format = format.or_else(|| sources::format_of(&source)).ok_or_else(|| {
         Failure::usage(format!(
             "--source {source}: no decoder reads this source; known are {}",
             sources::readable_ids()
         ))
     })?;
-    Ok((source, format))
+    Ok(Some((source, format)))
 }
 
 /// Prints to standard output; a reader that has seen enough, such as `head`, does not make it fail.

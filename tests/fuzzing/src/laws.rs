@@ -25,6 +25,9 @@ pub struct Read {
 /// # Panics
 /// When one of them is broken.
 pub fn hold(target: &Target, body: &Bytes) -> Read {
+    if let Err(words) = sources::recognise(body) {
+        assert!(!words.is_empty());
+    }
     let read = read(target, body);
     assert_eq!(read, self::read(target, body), "the same bytes read again");
     read

@@ -150,7 +150,7 @@ fn tags(text: &str) -> Vec<&str> {
 }
 
 /// A part is lost, doubled, changed, or stands where another stood.
-fn of_parts<'a>(parts: &mut Vec<&'a str>, rng: &mut StdRng) {
+fn of_parts(parts: &mut Vec<&str>, rng: &mut StdRng) {
     if parts.is_empty() {
         return;
     }

@@ -107,7 +107,7 @@ pub(crate) enum Command {
     Bench(BenchCommand),
     /// Decodes and validates files: one JSON line a record on standard output, rejects on standard error.
     #[command(
-        after_help = "Examples:\n  streammanager decode --source firms_viirs_noaa20 detections.csv | head -1\n  streammanager decode --map day.html detections.csv perimeters.geojson alert.xml > day.ndjson"
+        after_help = "Example:\n  streammanager decode --map day.html detections.csv perimeters.geojson alert.xml > day.ndjson"
     )]
     Decode(DecodeArgs),
 }

@@ -114,7 +114,10 @@ fn a6_a_page_takes_nothing_that_a_sender_wrote_for_markup_and_needs_no_network()
     }
     let page = std::fs::read_to_string(folder.path().join("out.html")).unwrap();
     assert_eq!(page.matches("<script").count(), 3, "two of data, one of the page");
-    assert!(!page.contains("http") && page.contains("Butte") && page.contains("\\u003c/script\\u003e"));
+    for outside in ["http://", "https://", "src=", "@import"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(page.contains("Butte") && page.contains("\\u003c/script\\u003e"));
     assert_eq!(decode(folder.path(), &["--map", "out.png", "fires"]).status.code(), Some(2));
 }
 

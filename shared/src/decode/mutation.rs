@@ -11,8 +11,8 @@ use super::{Context, Format};
 use crate::error::Reject;
 use crate::record::{Draft, Geometry, SourceId};
 use crate::sources::{
-    self, airnow, calfire, caltrans, chp, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, synoptic, wfigs,
-    zones,
+    self, airnow, calfire, caltrans, chp, firis, firms, fpa_fod, noaa_forecast, noaa_observations, outages, synoptic,
+    wfigs, zones,
 };
 use crate::time::Timestamp;
 

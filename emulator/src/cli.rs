@@ -136,6 +136,9 @@ pub(crate) struct DecodeArgs {
     /// Also draws them: a page that opens without a network (.html), or GeoJSON (.geojson). Again for both.
     #[arg(long, value_name = "FILE")]
     pub map: Vec<PathBuf>,
+    /// Tries the sensor mappings of a streams file on messages that came with --topic.
+    #[arg(long, value_name = "FILE", requires = "topic")]
+    pub mapping: Option<PathBuf>,
     /// Rejects as {"reject": …} lines on standard error.
     #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,

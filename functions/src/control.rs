@@ -21,7 +21,7 @@ use streammanager::deliver::{lag, report};
 use streammanager::error::Reason;
 use streammanager::record::{ConnectorId, EventId, StreamId, Tier};
 use streammanager::schedule::file::{Interval, StreamsFile};
-use streammanager::schedule::streams;
+use streammanager::schedule::{mappings, streams};
 use streammanager::schemas;
 use streammanager::store::Store;
 use streammanager::time::{Timestamp, rfc3339};
@@ -191,7 +191,8 @@ async fn list_streams(asked: Asked<'_>) -> Answer {
     for registered in streams::list(asked.store()).await? {
         statuses.push(streams::status(asked.store(), &asked.app.clock, &registered).await?);
     }
-    Ok(HttpResponse::json(200, &json!({ "streams": statuses })))
+    let sensors = mappings::list(asked.store()).await?;
+    Ok(HttpResponse::json(200, &json!({ "streams": statuses, "sensors": sensors })))
 }
 
 async fn apply_streams(asked: Asked<'_>) -> Answer {

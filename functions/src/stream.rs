@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 use streammanager::app::App;
-use streammanager::decode::{Context, Format, Row, sensor};
+use streammanager::decode::sensor::{self, Mapping, Mappings};
+use streammanager::decode::{Context, Format, Row};
 use streammanager::error::{BackendError, Reason, Reject, Sender};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{self, Ledger, validate};
@@ -39,8 +40,17 @@ struct Group {
 /// Only a backend that is away does, from the first record of the first source that could not be stored.
 pub async fn readings(app: &App, event: KinesisEvent) -> BatchResponse {
     let mut groups: BTreeMap<SourceId, Group> = BTreeMap::new();
+    let mappings = match app.mappings.get(&*app.store).await {
+        Ok(mappings) => mappings,
+        Err(problem) => {
+            tracing::warn!(%problem, "readings stay in their stream: how they are mapped is not known");
+            let mut response = BatchResponse::default();
+            event.records.first().into_iter().for_each(|record| response.fail(record.kinesis.sequence_number.clone()));
+            return response;
+        }
+    };
     for (nth, record) in event.records.iter().enumerate() {
-        let (source, rows) = decode(app, record);
+        let (source, rows) = decode(app, &mappings, record);
         groups.entry(source).or_insert_with(|| Group { rows: Vec::new(), first: nth }).rows.extend(rows);
     }
     let mut failed: Vec<usize> = Vec::new();
@@ -80,7 +90,7 @@ async fn one_source(app: &App, seen: &mut Seen, source: &SourceId, rows: Vec<Row
 }
 
 /// A record that does not hold a reading is still one rejected row of its source, with who sent it.
-fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
+fn decode(app: &App, mappings: &Mappings, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
     let output = match rule_output(record) {
         Ok(output) => output,
         Err(reject) => return (unknown_source(), vec![Err(reject)]),
@@ -92,11 +102,13 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
         offset: Some(record.kinesis.sequence_number.clone()),
         ..output.sender()
     };
-    let source = sensor::source_of(&output.topic).unwrap_or_else(unknown_source);
+    let mapping = mappings.of(&output.topic);
+    let source = mapping.and_then(Mapping::source).cloned().or_else(|| sensor::source_of(&output.topic));
+    let source = source.unwrap_or_else(unknown_source);
     let now = app.clock.now();
     let (rows, whole) = match output.payload() {
         Ok(payload) => {
-            let rows = readings_of(&output, &payload, &source, &record.kinesis.sequence_number, now);
+            let rows = readings_of(&output, &payload, (&source, mapping), &record.kinesis.sequence_number, now);
             (rows.unwrap_or_else(|reject| vec![Err(reject)]), payload)
         }
         Err(e) => {
@@ -120,7 +132,7 @@ fn decode(app: &App, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
 fn readings_of(
     output: &RuleOutput,
     payload: &Bytes,
-    source: &SourceId,
+    (source, mapping): (&SourceId, Option<&Mapping>),
     sequence: &str,
     now: Timestamp,
 ) -> Result<Vec<Row>, Reject> {
@@ -130,7 +142,11 @@ fn readings_of(
         return Err(Reject::new(Reason::TooLarge, detail).with_raw(payload.clone()));
     }
     let context = Context { source, received_at, topic: Some(&output.topic), message: Some(sequence) };
-    let rows = Format::SENSOR.rows(payload, context).map(|rows| rows.collect());
+    let rows = match mapping {
+        Some(mapping) => mapping.rows(payload, context),
+        None => Format::SENSOR.rows(payload, context),
+    };
+    let rows = rows.map(|rows| rows.collect());
     rows.map_err(|reject| if reject.raw.is_empty() { reject.with_raw(payload.clone()) } else { reject })
 }
 

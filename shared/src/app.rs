@@ -14,6 +14,7 @@ use crate::ingest::room::Room;
 use crate::provenance::{Nowhere, Provenance};
 use crate::queue::Queue;
 use crate::schedule::lease::Leases;
+use crate::schedule::mappings::KnownMappings;
 use crate::settings::Settings;
 use crate::sink::Sink;
 use crate::store::Store;
@@ -64,6 +65,8 @@ pub struct App {
     pub shards: Arc<Shards>,
     /// Leases that others hold, as this process saw them.
     pub leases: Arc<Leases>,
+    /// The mappings of one's own sensors, as this process knows them [S18].
+    pub mappings: Arc<KnownMappings>,
     /// Tries of alerts at the broker that are under way in this process.
     pub tries: Arc<Tries>,
     /// Which tiers take new records, as this process knows it [P6].
@@ -92,6 +95,7 @@ impl App {
             recent: Arc::default(),
             shards: Arc::default(),
             leases: Arc::default(),
+            mappings: Arc::default(),
             tries: Arc::default(),
             room: Arc::default(),
             provenance: Arc::new(Nowhere),

@@ -113,6 +113,10 @@ pub const READING_BYTES: usize = 128 * 1024;
 pub const UNREAD_NAMED: usize = 16;
 /// What is shown of such a name, in characters.
 pub const UNREAD_NAME_CHARS: usize = 48;
+/// Mappings of one's own sensors in a deployment: one a kind of device. They share one item of the store.
+pub const SENSOR_MAPPINGS: usize = 200;
+/// Fields that a mapping names, and as many that it ignores.
+pub const MAPPED_FIELDS: usize = 200;
 /// A polled response, unpacked.
 pub const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 /// Pages of one address in a poll; NWS's alerts of the whole country fill two or three of 500.

@@ -75,7 +75,7 @@ fn the_library_alone_links_no_backend() {
 }
 
 /// Rooms and files of the library below `App`: the seams, what is known without them, and what a process remembers.
-const BELOW_APP: [&str; 42] = [
+const BELOW_APP: [&str; 43] = [
     "aws",
     "blobs",
     "breaker",
@@ -111,6 +111,7 @@ const BELOW_APP: [&str; 42] = [
     "record",
     "schedule/file",
     "schedule/lease",
+    "schedule/mappings",
     "schedule/mode",
     "settings",
     "sink",

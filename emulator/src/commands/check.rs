@@ -18,7 +18,10 @@ use super::{print, say};
 pub(super) async fn run(file: &StreamsFile, probed: Option<Option<StreamId>>, json: bool) -> Result<Exit, Failure> {
     let (loads, overlaps) = (file.loads(), file.overlaps());
     if !json {
-        print(&loads)?;
+        let sections = [(file.sensors.len(), "sensors", "mappings")];
+        let sections = sections.iter().filter(|(entries, ..)| *entries > 0);
+        let sections = sections.map(|(entries, section, what)| format!("{section}: {entries} {what}"));
+        print(loads.iter().map(Load::to_string).chain(sections))?;
         overlaps.iter().for_each(|overlap| say(format!("note: {overlap}")));
     }
     let looks = match probed {
@@ -93,6 +96,7 @@ fn told(file: &StreamsFile, loads: &[Load], overlaps: &[Overlap], looks: &[Look<
     let look = |(spec, found): &Look<'_>| json!({ "stream_id": spec.id, "found": found });
     json!({
         "streams": file.streams.len(),
+        "sensors": file.sensors.len(),
         "services": loads.iter().map(service).collect::<Vec<_>>(),
         "overlaps": overlaps.iter().map(overlap).collect::<Vec<_>>(),
         "probed": looks.iter().map(look).collect::<Vec<_>>(),

@@ -3,11 +3,13 @@
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 use std::path::Path;
 
+use streammanager::decode::sensor::{Mapping, Mappings};
 use streammanager::decode::{Context, Format};
 use streammanager::error::{Reason, Reject};
 use streammanager::ingest::{self, validate};
 use streammanager::record::ids::BadId;
 use streammanager::record::{SourceId, Stream, StreamId, TenantId, WhenFull, value};
+use streammanager::schedule::file::StreamsFile;
 use streammanager::settings::Settings;
 use streammanager::time::{Clock, Timestamp};
 use streammanager_host::exit::{Exit, Failure};
@@ -20,6 +22,13 @@ use crate::map::Drawing;
 /// Prints every record's value; a critical id may be decoded by anyone, since nothing is published.
 pub(crate) fn run(args: DecodeArgs) -> Result<Exit, Failure> {
     let named = named(&args.input)?;
+    let mappings = mappings(&args)?;
+    let mapping = args.input.topic.as_deref().and_then(|topic| mappings.of(topic));
+    let its_source = mapping.and_then(Mapping::source).filter(|_| args.input.source.is_none());
+    let named = named.map(|(source, format)| (its_source.cloned().unwrap_or(source), format));
+    if let (Some(file), Some(topic), None) = (&args.mapping, &args.input.topic, mapping) {
+        say(format_args!("{}: no mapping fits the topic {topic}: its messages are read without one", file.display()))
+    }
     let maps = args.map.iter().map(|path| Drawing::new(path)).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
     files::all_there(&args.input.files)?;
     let mut decoding = Decoding {
@@ -28,6 +37,7 @@ pub(crate) fn run(args: DecodeArgs) -> Result<Exit, Failure> {
         settings: Settings::local(),
         out: BufWriter::new(io::stdout().lock()),
         maps,
+        mapping,
         exit: Exit::Done,
     };
     for path in &args.input.files {
@@ -53,6 +63,7 @@ struct Decoding<'a> {
     settings: Settings,
     out: BufWriter<StdoutLock<'static>>,
     maps: Vec<Drawing>,
+    mapping: Option<&'a Mapping>,
     exit: Exit,
 }
 
@@ -86,7 +97,12 @@ impl Decoding<'_> {
             when_full: WhenFull::Wait,
         };
         let topic = self.args.input.topic.as_deref();
-        let rows = match format.rows(&body, Context { source: &source, received_at: self.now, topic, message: None }) {
+        let context = Context { source: &source, received_at: self.now, topic, message: None };
+        let rows = match self.mapping {
+            Some(mapping) => mapping.rows(&body, context),
+            None => format.rows(&body, context),
+        };
+        let rows = match rows {
             Ok(rows) => rows,
             Err(reject) => {
                 self.refused(path, &reject);
@@ -119,6 +135,18 @@ impl Decoding<'_> {
         report(path, reject, self.args.json);
         self.exit = Exit::Partly;
     }
+}
+
+/// The mappings of `--mapping`.
+fn mappings(args: &DecodeArgs) -> Result<Mappings, Failure> {
+    let Some(path) = &args.mapping else { return Ok(Mappings::default()) };
+    Mappings::new(&mappings_file(path)?.sensors).map_err(|e| Failure::new(format!("{}: sensors{e}", path.display())))
+}
+
+/// A streams file, read for its mappings.
+fn mappings_file(path: &Path) -> Result<StreamsFile, Failure> {
+    let text = String::from_utf8_lossy(&files::read(path).map_err(files::unreadable(path))?).into_owned();
+    StreamsFile::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 
 /// A line of a terminal or a log; what is longer is seen in the file.

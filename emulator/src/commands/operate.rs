@@ -32,12 +32,15 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
                     ("removed", "-", "removed, polled no more"),
                     ("unchanged", "=", "unchanged"),
                 ];
-                marks
-                    .iter()
-                    .flat_map(|(change, mark, words)| {
-                        texts(&diff[*change]).map(move |id| format!("{mark} {id:<20} {words}"))
-                    })
-                    .collect()
+                let streams = marks.iter().flat_map(|(change, mark, words)| {
+                    texts(&diff[*change]).map(move |id| format!("{mark} {id:<20} {words}"))
+                });
+                let sections = [("sensors", "mappings")];
+                let sections = sections.iter().filter_map(|(section, what)| {
+                    let entries = diff[*section].as_u64()?;
+                    Some(format!("~ {section:<20} {entries} {what}, in force within seconds"))
+                });
+                streams.chain(sections).collect()
             })
         }
         StreamsCommand::Check { file, probe, stream, json } => {

@@ -26,6 +26,8 @@ pub enum Action {
     StreamStarted,
     /// A stream was stopped or removed.
     StreamStopped,
+    /// The mappings of one's own sensors were changed [S18].
+    MappingsChanged,
     /// Dead letters were redriven [R4].
     DeadLettersRedriven,
     /// Dead letters were deleted for good [R4].

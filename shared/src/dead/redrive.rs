@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::control::audit::{self, Action};
 use crate::control::caller;
 use crate::control::connectors::ControlError;
-use crate::decode::{Context, Row};
+use crate::decode::{Context, Format, Row};
 use crate::error::{BackendError, Reason, Reject, Sender};
 use crate::express::{self, Incoming, Verdict, Why};
 use crate::ingest::dedup::Seen;
@@ -321,7 +321,14 @@ async fn taken_in(app: &App, letter: &DeadLetter, bytes: Bytes, lineage: Arc<Lin
         topic: Some(sender.topic.as_str()).filter(|topic| !topic.is_empty()),
         message: message.as_deref(),
     };
-    let rows: Vec<Row> = match format.rows(&body, context) {
+    let mappings = app.mappings.get(&*app.store).await?;
+    let is_reading = format.name == Format::SENSOR.name;
+    let mapping = context.topic.filter(|_| is_reading).and_then(|topic| mappings.of(topic));
+    let read = match mapping {
+        Some(mapping) => mapping.rows(&body, context),
+        None => format.rows(&body, context),
+    };
+    let rows: Vec<Row> = match read {
         Ok(rows) => rows.collect(),
         // It was one of several once: what it lacks now is what stood around it, such as a header line that was too long.
         Err(reject) if letter.row.is_some() || !is_of_whole_body(letter.reason) => {

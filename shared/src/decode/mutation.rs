@@ -42,7 +42,7 @@ const SPICE: [&[u8]; 20] = [
 ];
 
 /// One to four edits: a changed, lost, doubled, spiced, emptied or cut-off stretch.
-fn mutated(body: &[u8], rng: &mut StdRng) -> Vec<u8> {
+pub(super) fn mutated(body: &[u8], rng: &mut StdRng) -> Vec<u8> {
     let mut body = body.to_vec();
     for _ in 0..rng.random_range(1..=4) {
         if body.is_empty() {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::lines;
+use crate::decode::sensor::{Mappings, SensorMapping};
 use crate::record::{SourceId, StreamId, TenantId};
 use crate::sources::{self, ConnectorKind, Polled, Service, Step, WrongField};
 
@@ -28,7 +29,11 @@ pub struct StreamsFile {
     /// 1.
     pub version: u32,
     /// In the file's order; each has an id of its own.
+    #[serde(default)]
     pub streams: Vec<StreamSpec>,
+    /// How the messages of one's own sensors are read [S18].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sensors: Vec<SensorMapping>,
 }
 
 /// One polled stream.
@@ -50,10 +55,13 @@ pub struct StreamSpec {
 
 /// The file before the streams' `config` was read by their connectors.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "version and streams")]
+#[serde(deny_unknown_fields, expecting = "version, streams and sensors")]
 struct UnreadFile {
     version: u32,
+    #[serde(default)]
     streams: Vec<UnreadSpec>,
+    #[serde(default)]
+    sensors: Vec<SensorMapping>,
 }
 
 #[derive(Deserialize)]
@@ -159,12 +167,15 @@ impl StreamsFile {
     }
 
     fn read(value: Value) -> Result<StreamsFile, WrongField> {
-        let UnreadFile { version, streams } = sources::read(value)?;
+        if value.is_array() {
+            return Err(WrongField::whole("it is a list, expected version, streams and sensors"));
+        }
+        let UnreadFile { version, streams, sensors } = sources::read(value)?;
         let spec = |(at, unread): (usize, UnreadSpec)| {
             StreamSpec::try_from(unread).map_err(|wrong| wrong.within([Step::from("streams"), Step::Item(at)]))
         };
         let streams: Result<Vec<StreamSpec>, WrongField> = streams.into_iter().enumerate().map(spec).collect();
-        Ok(StreamsFile { version, streams: streams? })
+        Ok(StreamsFile { version, streams: streams?, sensors })
     }
 
     /// What the shape cannot say.
@@ -207,6 +218,7 @@ impl StreamsFile {
                 return wrong("interval", rule);
             }
         }
+        Mappings::new(&self.sensors).map_err(|wrong| wrong.within([Step::from("sensors")]))?;
         match self.loads().iter().find(|load| load.a_minute > f64::from(load.service.manners.a_minute)) {
             Some(load) => Err(WrongField::new("streams", load.to_string())),
             None => Ok(()),

@@ -3,6 +3,7 @@
 pub mod file;
 pub mod lease;
 mod lines;
+pub mod mappings;
 pub(crate) mod mode;
 pub mod overlap;
 pub mod seed;

@@ -11,6 +11,7 @@ use crate::error::BackendError;
 use crate::limits::STORED_AHEAD;
 use crate::record::{SourceId, StreamId, TenantId};
 use crate::schedule::file::{Interval, STREAMS_MAX, StreamSpec, StreamsFile};
+use crate::schedule::mappings;
 use crate::schedule::mode::Mode;
 use crate::sources;
 use crate::store::{self, Item, Key, Store};
@@ -144,16 +145,21 @@ pub struct Diff {
     pub removed: Vec<StreamId>,
     /// The same in both.
     pub unchanged: Vec<StreamId>,
+    /// So many mappings of sensors instead of those that are registered; none when they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensors: Option<usize>,
 }
 
 impl Diff {
     /// Whether file and registry say the same.
     pub fn changes_nothing(&self) -> bool {
-        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+        let streams = self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty();
+        streams && self.sensors.is_none()
     }
 }
 
-/// Registers the file's streams, new ones started. `prune` removes what the file does not name. Applying twice changes
+/// Registers the file's streams, new ones started, and its mappings of sensors, if it has any, instead of
+/// those that were registered. `prune` removes what the file does not name. Applying twice changes
 /// nothing the second time.
 pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, BackendError> {
     let mut diff = Diff::default();
@@ -177,6 +183,12 @@ pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, B
         store::remove(&*app.store, &Key::new(SPECS, id.as_str())).await?;
         audit::write(app, Action::StreamStopped, "streams apply --prune", id.as_str(), "").await?;
         diff.removed.push(id.clone());
+    }
+    if (prune || !file.sensors.is_empty()) && mappings::list(&*app.store).await? != file.sensors {
+        mappings::put(&*app.store, &file.sensors).await?;
+        let detail = format!("{} mappings", file.sensors.len());
+        audit::write(app, Action::MappingsChanged, "streams apply", "sensors", &detail).await?;
+        diff.sensors = Some(file.sensors.len());
     }
     Ok(diff)
 }

@@ -34,6 +34,11 @@ impl WrongField {
         WrongField { path: vec![field.into()], problem: problem.into() }
     }
 
+    /// Of a value as a whole; where it stands is told by [`WrongField::within`].
+    pub(crate) fn whole(problem: impl Into<String>) -> WrongField {
+        WrongField { path: Vec::new(), problem: problem.into() }
+    }
+
     /// The same, of what stands at the end of `outer`.
     pub(crate) fn within(mut self, outer: impl IntoIterator<Item = Step>) -> WrongField {
         self.path.splice(..0, outer);

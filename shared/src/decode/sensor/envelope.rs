@@ -6,10 +6,12 @@ use super::names::compact;
 use super::{LATITUDES, find, measures, stamp};
 
 /// JSON pointers (RFC 6901); of several the first that is there counts.
-struct Envelope {
+pub(super) struct Envelope {
     /// All of them are there in this envelope and together in no other.
     marks: &'static [&'static str],
     reading: &'static str,
+    /// Where the bytes stand that the network did not decode.
+    bytes: &'static [&'static str],
     ids: &'static [&'static str],
     times: &'static [&'static str],
     places: &'static [&'static str],
@@ -20,6 +22,7 @@ const ENVELOPES: [Envelope; 9] = [
     Envelope {
         marks: &["/end_device_ids"],
         reading: "/uplink_message/decoded_payload",
+        bytes: &["/uplink_message/frm_payload"],
         ids: &["/end_device_ids/device_id", "/end_device_ids/dev_eui"],
         times: &["/received_at", "/uplink_message/received_at"],
         places: &["/uplink_message/locations/frm-payload", "/uplink_message/locations/user"],
@@ -27,6 +30,7 @@ const ENVELOPES: [Envelope; 9] = [
     Envelope {
         marks: &["/payload_fields"],
         reading: "/payload_fields",
+        bytes: &["/payload_raw"],
         ids: &["/dev_id", "/hardware_serial"],
         times: &["/metadata/time"],
         places: &["/metadata"],
@@ -35,6 +39,7 @@ const ENVELOPES: [Envelope; 9] = [
     Envelope {
         marks: &["/deviceInfo"],
         reading: "/object",
+        bytes: &["/data"],
         ids: &["/deviceInfo/devEui"],
         times: &["/time"],
         places: &[],
@@ -42,6 +47,7 @@ const ENVELOPES: [Envelope; 9] = [
     Envelope {
         marks: &["/devEUI"],
         reading: "/object",
+        bytes: &["/data"],
         ids: &["/devEUI"],
         times: &["/time", "/rxInfo/0/time"],
         places: &[],
@@ -50,18 +56,34 @@ const ENVELOPES: [Envelope; 9] = [
     Envelope {
         marks: &["/dev_eui", "/decoded"],
         reading: "/decoded/payload",
+        bytes: &["/payload"],
         ids: &["/dev_eui"],
         times: &["/reported_at"],
         places: &[],
     },
     // Shelly's notifications, from its second generation on.
-    Envelope { marks: &["/src", "/params"], reading: "/params", ids: &["/src"], times: &["/params/ts"], places: &[] },
+    Envelope {
+        marks: &["/src", "/params"],
+        reading: "/params",
+        bytes: &[],
+        ids: &["/src"],
+        times: &["/params/ts"],
+        places: &[],
+    },
     // A device shadow of AWS IoT.
-    Envelope { marks: &["/state/reported"], reading: "/state/reported", ids: &[], times: &["/timestamp"], places: &[] },
+    Envelope {
+        marks: &["/state/reported"],
+        reading: "/state/reported",
+        bytes: &[],
+        ids: &[],
+        times: &["/timestamp"],
+        places: &[],
+    },
     // PurpleAir's answer for one sensor.
     Envelope {
         marks: &["/api_version", "/sensor"],
         reading: "/sensor",
+        bytes: &[],
         ids: &[],
         times: &["/data_time_stamp", "/time_stamp"],
         places: &[],
@@ -70,36 +92,70 @@ const ENVELOPES: [Envelope; 9] = [
     Envelope {
         marks: &["/properties", "/geometry/coordinates"],
         reading: "/properties",
+        bytes: &[],
         ids: &["/id"],
         times: &[],
         places: &["/geometry"],
     },
 ];
 
-/// The reading in its envelope, with the envelope's device, time and place where it has none of its own; `None` for an
-/// object that is the reading itself.
-pub(super) fn opened(message: &Value) -> Option<Map<String, Value>> {
-    if let Some(reading) = message.as_object().and_then(rtl_433) {
-        return Some(reading);
+/// How a message holds its reading.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    /// The message is the reading.
+    Bare,
+    Rtl433,
+    In(&'static Envelope),
+}
+
+pub(super) fn form(message: &Value) -> Form {
+    if message.as_object().is_some_and(is_rtl_433) {
+        return Form::Rtl433;
     }
-    let envelope =
-        ENVELOPES.iter().find(|envelope| envelope.marks.iter().all(|mark| message.pointer(mark).is_some()))?;
-    let mut reading: Map<String, Value> = match message.pointer(envelope.reading) {
-        Some(Value::Object(fields)) => without_channels(fields),
-        _ => Map::new(),
-    };
-    let first =
-        |pointers: &[&str]| pointers.iter().find_map(|pointer| message.pointer(pointer)).filter(|told| !told.is_null());
-    if let Some(id) = first(envelope.ids) {
-        reading.insert("sensor_id".into(), id.clone());
+    let is_there = |envelope: &&Envelope| envelope.marks.iter().all(|mark| message.pointer(mark).is_some());
+    ENVELOPES.iter().find(is_there).map_or(Form::Bare, Form::In)
+}
+
+impl Form {
+    /// Where the reading stands in the message, as a JSON pointer.
+    pub(super) fn reading(self) -> &'static str {
+        if let Form::In(envelope) = self { envelope.reading } else { "" }
     }
-    if let (None, Some(time)) = (find(&reading, &stamp::NAMES), first(envelope.times)) {
-        reading.insert("time".into(), time.clone());
+
+    /// Bytes of the device that nobody decoded, where there is no reading: the pointer to them.
+    pub(super) fn undecoded(self, message: &Value) -> Option<&'static str> {
+        let Form::In(envelope) = self else { return None };
+        let there = |pointer: &&&str| message.pointer(pointer).is_some_and(Value::is_string);
+        let has_reading = message.pointer(envelope.reading).is_some_and(Value::is_object);
+        envelope.bytes.iter().filter(|_| !has_reading).find(there).copied()
     }
-    if let (None, Some(place)) = (find(&reading, &LATITUDES), first(envelope.places)) {
-        reading.insert("location".into(), place.clone());
+
+    /// The reading out of its envelope, with the envelope's device, time and place where it has none of its own; `None` for a
+    /// message that is the reading itself.
+    pub(super) fn opened(self, message: &Value) -> Option<Map<String, Value>> {
+        let envelope = match self {
+            Form::Bare => return None,
+            Form::Rtl433 => return message.as_object().map(rtl_433),
+            Form::In(envelope) => envelope,
+        };
+        let mut reading: Map<String, Value> = match message.pointer(envelope.reading) {
+            Some(Value::Object(fields)) => without_channels(fields),
+            _ => Map::new(),
+        };
+        let first = |pointers: &[&str]| {
+            pointers.iter().find_map(|pointer| message.pointer(pointer)).filter(|told| !told.is_null())
+        };
+        if let Some(id) = first(envelope.ids) {
+            reading.insert("sensor_id".into(), id.clone());
+        }
+        if let (None, Some(time)) = (find(&reading, &stamp::NAMES), first(envelope.times)) {
+            reading.insert("time".into(), time.clone());
+        }
+        if let (None, Some(place)) = (find(&reading, &LATITUDES), first(envelope.places)) {
+            reading.insert("location".into(), place.clone());
+        }
+        Some(reading)
     }
-    Some(reading)
 }
 
 /// Cayenne LPP and Shelly number their channels: `temperature_1`, `temperature:0`. The first of a kind is the reading's.
@@ -117,10 +173,12 @@ fn without_channels(fields: &Map<String, Value>) -> Map<String, Value> {
 }
 
 /// rtl_433 calls a station's own counter `rain_mm`, which others use for the rain since the last reading.
-fn rtl_433(message: &Map<String, Value>) -> Option<Map<String, Value>> {
-    let is_rtl_433 =
-        message.contains_key("model") && ["mic", "mod", "battery_ok"].iter().any(|name| message.contains_key(*name));
-    let counted = ["rain_mm", "rain_in"].iter().any(|name| message.contains_key(*name));
+fn is_rtl_433(message: &Map<String, Value>) -> bool {
+    let has = |names: &[&str]| names.iter().any(|name| message.contains_key(*name));
+    has(&["model"]) && has(&["mic", "mod", "battery_ok"]) && has(&["rain_mm", "rain_in"])
+}
+
+fn rtl_433(message: &Map<String, Value>) -> Map<String, Value> {
     let renamed = |name: &String| name.replacen("rain_", "rain_total_", 1);
-    (is_rtl_433 && counted).then(|| message.iter().map(|(name, value)| (renamed(name), value.clone())).collect())
+    message.iter().map(|(name, value)| (renamed(name), value.clone())).collect()
 }

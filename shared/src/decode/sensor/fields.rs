@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::mapping::{Mapped, Taken};
 use super::measures::{self, Named};
 use super::names::{compact, is_description, is_elsewhere, reads_as};
 use super::units::{Dimension, System, Unit};
@@ -22,6 +23,10 @@ pub(super) struct Candidate<'a> {
     stated: Option<&'a str>,
     /// The value's own time, where it is another than the reading's.
     pub(super) taken_at: Option<&'a str>,
+    /// A mapping names it.
+    pub(super) mapped: bool,
+    /// Why its unit cannot be told.
+    unit_problem: Option<&'a str>,
 }
 
 /// What a unit that stands apart from its values is said of.
@@ -41,8 +46,11 @@ pub(super) struct Fields<'a> {
     /// Paths of the fields that are not understood.
     unread: Vec<String>,
     date_time: Option<&'a str>,
+    mapping: Option<&'a Taken<'a>>,
 }
 
+/// What `quality` says of them, before their names.
+pub(super) const UNREAD: &str = "not understood, kept here alone: ";
 /// Nested deeper, a reading's fields are not looked for.
 const DEPTH: usize = 4;
 /// Where an object keeps its value, its unit, and what it measures.
@@ -52,23 +60,57 @@ const LABELS: [&str; 11] =
     ["name", "n", "type", "measure", "measurement", "parameter", "quantity", "property", "variable", "field", "sensor"];
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(reading: &'a Map<String, Value>) -> Fields<'a> {
+    /// `mapping`: what one took out of the message before.
+    pub(super) fn of(reading: &'a Map<String, Value>, mapping: Option<&'a Taken<'a>>) -> Fields<'a> {
         let mut fields = Fields {
-            candidates: Vec::new(),
+            candidates: mapping.map(Fields::mapped).unwrap_or_default(),
             units: Vec::new(),
             system: None,
             unread: Vec::new(),
             date_time: reading.get("date_time").and_then(Value::as_str),
+            mapping,
         };
         let labelled = fields.labelled(reading, "", 0);
         for (name, value) in reading {
             let plain = compact(name);
+            if fields.is_ignored(name) {
+                continue;
+            }
             let told_already = labelled && (VALUES.contains(&plain.as_str()) || LABELS.contains(&plain.as_str()));
             if !told_already && !fields.is_of_the_message(&plain, value) {
                 fields.field(name, &plain, value, name, 0)
             }
         }
         fields
+    }
+
+    fn mapped(mapping: &'a Taken<'a>) -> Vec<Candidate<'a>> {
+        let candidate = |mapped: &'a Mapped| {
+            // `{"value": 60.8, "unit": "°F"}` at the end of the path.
+            let object = mapped.value.as_object();
+            let value = object.and_then(|object| one_of(object, &VALUES)).unwrap_or(&mapped.value);
+            let stated = object.and_then(|object| one_of(object, &UNITS)).and_then(Value::as_str);
+            Candidate {
+                path: mapped.path.clone(),
+                named: mapped.named,
+                value,
+                depth: 0,
+                stated,
+                taken_at: None,
+                mapped: true,
+                unit_problem: mapped.unit_problem.as_deref(),
+            }
+        };
+        mapping.measures.iter().map(candidate).collect()
+    }
+
+    fn is_ignored(&self, path: &str) -> bool {
+        self.mapping.is_some_and(|mapping| mapping.ignores(path))
+    }
+
+    /// Whether a mapping says by what name alone this quantity goes.
+    fn is_mapped_elsewhere(&self, named: Named) -> bool {
+        self.mapping.is_some_and(|mapping| mapping.decides(named))
     }
 
     /// Identity, place, time, and units of other fields.
@@ -103,6 +145,9 @@ impl<'a> Fields<'a> {
     }
 
     fn field(&mut self, name: &str, plain: &str, value: &'a Value, path: &str, depth: usize) {
+        if self.is_ignored(path) {
+            return;
+        }
         match value {
             Value::Object(object) => self.object(plain, object, path, depth),
             Value::Array(list) => {
@@ -115,6 +160,7 @@ impl<'a> Fields<'a> {
                 }
             }
             _ => match measures::named(plain) {
+                Some(named) if self.is_mapped_elsewhere(named) => self.unread.push(path.to_owned()),
                 Some(named) => self.candidates.push(Candidate {
                     path: path.to_owned(),
                     named,
@@ -122,6 +168,8 @@ impl<'a> Fields<'a> {
                     depth,
                     stated: None,
                     taken_at: None,
+                    mapped: false,
+                    unit_problem: None,
                 }),
                 None if is_description(plain) || is_about_the_sensor(plain) => {}
                 None if depth > 0 && (of_a_unit(plain).is_some() || name == "u") => {}
@@ -150,9 +198,22 @@ impl<'a> Fields<'a> {
         };
         let stated = one_of(object, &UNITS).and_then(Value::as_str);
         let Some(named) = named_with(plain, stated) else { return false };
+        if self.is_mapped_elsewhere(named) {
+            self.unread.push(path.to_owned());
+            return true;
+        }
         let taken_at = object.get("date_time").and_then(Value::as_str);
         let taken_at = taken_at.filter(|at| self.date_time.is_some_and(|reading| reading != *at));
-        self.candidates.push(Candidate { path: path.to_owned(), named, value, depth, stated, taken_at });
+        self.candidates.push(Candidate {
+            path: path.to_owned(),
+            named,
+            value,
+            depth,
+            stated,
+            taken_at,
+            mapped: false,
+            unit_problem: None,
+        });
         true
     }
 
@@ -172,6 +233,9 @@ impl<'a> Fields<'a> {
         behind: Option<&str>,
         system: System,
     ) -> Result<Unit, String> {
+        if let Some(problem) = candidate.unit_problem {
+            return Err(problem.to_owned());
+        }
         let dimension = candidate.named.dimension();
         let apart = self.units.iter().filter(|(of, text)| match of {
             Of::Everything => Unit::read(dimension, text).is_some() || self.candidates.len() == 1,
@@ -228,7 +292,7 @@ impl<'a> Fields<'a> {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let problem = format!("not understood, kept here alone: {}{more}", names.join(", "));
+        let problem = format!("{UNREAD}{}{more}", names.join(", "));
         quality.push(Quality { field: "reported".into(), problem, raw: None });
     }
 }

@@ -155,6 +155,10 @@ impl Named {
         QUANTITIES[self.field].field
     }
 
+    pub(super) fn in_unit(self, unit: Option<Unit>) -> Named {
+        Named { unit, ..self }
+    }
+
     pub(super) fn is_same_quantity(self, other: Named) -> bool {
         self.field == other.field
     }
@@ -193,6 +197,17 @@ pub(super) fn named(compact: &str) -> Option<Named> {
     })
 }
 
+/// The quantity of one of our fields.
+pub(super) fn of_field(name: &str) -> Option<Named> {
+    let field = QUANTITIES.iter().position(|quantity| quantity.field == name)?;
+    Some(Named { field, rank: 0, unit: None })
+}
+
+/// Our fields, in the order of the table.
+pub(super) fn fields() -> impl Iterator<Item = &'static str> {
+    QUANTITIES.iter().map(|quantity| quantity.field)
+}
+
 /// What loggers write for "no value": far outside any range, so told apart only in the words of `quality`.
 const FAULT_CODES: [f64; 7] = [-9999.0, -999.9, -999.0, -99.9, 9999.0, 99999.0, 65535.0];
 
@@ -209,6 +224,7 @@ pub(super) fn read(fields: &mut Fields<'_>, system: System, quality: &mut Vec<Qu
         let order = |n: usize| {
             let candidate = &fields.candidates[n];
             (
+                !candidate.mapped,
                 candidate.value.is_null(),
                 candidate.depth,
                 candidate.named.rank,

@@ -4,7 +4,7 @@ use serde_json::json;
 
 fn of(reading: Value, system: System) -> (Measures, Vec<(String, String)>) {
     let mut quality = Vec::new();
-    let measures = read(&mut Fields::of(reading.as_object().unwrap()), system, &mut quality);
+    let measures = read(&mut Fields::of(reading.as_object().unwrap(), None), system, &mut quality);
     (measures, quality.into_iter().map(|q| (q.field, q.problem)).collect())
 }
 

@@ -15,6 +15,7 @@ mod envelope;
 mod fields;
 mod identity;
 mod lists;
+mod mapping;
 mod names;
 mod senml;
 mod stamp;
@@ -35,6 +36,7 @@ use crate::record::{Data, Draft, Geometry, Observation, Origin, Position, Qualit
 use crate::sources::identify;
 use crate::time::{self, Timestamp};
 use fields::Fields;
+pub use mapping::{Mapping, Mappings, Meaning, ProfileName, SensorMapping, TOPICS, Whence};
 use measures::{Measures, number, shown};
 use names::reads_as;
 pub use topic::{sensor_of, source_of};
@@ -112,12 +114,22 @@ pub fn is_without_measure(draft: &Draft) -> bool {
     draft.quality.iter().any(|quality| quality.field == MEASURES)
 }
 
+/// The fields of a draft that were not understood, as far as `quality` names them.
+pub fn not_understood(draft: &Draft) -> impl Iterator<Item = &str> {
+    let told = draft.quality.iter().filter_map(|quality| quality.problem.strip_prefix(fields::UNREAD));
+    told.flat_map(|names| names.split(" and ").next().unwrap_or(names).split(", "))
+}
+
 /// The readings of a body.
 ///
 /// # Errors
 /// `bad_json` for what is no JSON (a last will's text, a truncated reading), `not_data` for an API's error object,
 /// `too_large`.
 pub(crate) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+    mapped_rows(body, context, None)
+}
+
+fn mapped_rows<'a>(body: &'a Bytes, context: Context<'a>, mapping: Option<&'a Mapping>) -> Result<Rows<'a>, Reject> {
     let refused = |reject: Reject| reject.with_raw(body.clone());
     let utf8 = match encoding::utf16(body) {
         Some(text) => Bytes::from(text.map_err(refused)?),
@@ -129,16 +141,23 @@ pub(crate) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
     json::few_values(text, ANSWER_VALUES).map_err(refused)?;
     let message = identity::message(context.message, body);
     let found = match parsed(text) {
-        Ok(value) => found(value).map_err(refused)?,
-        Err(_) if is_one_a_line(text) => Found::Many(lines(utf8.slice_ref(text))),
-        Err(reject) => return Err(refused(reject)),
+        Ok(value) => found(value, mapping).map_err(refused)?,
+        Err(_) if is_one_a_line(text) => Found::Many(lines(utf8.slice_ref(text), mapping)),
+        Err(reject) => match mapping.and_then(|mapping| mapping.form(text)) {
+            Some(form) => Found::One(form),
+            None => return Err(refused(reject)),
+        },
     };
     Ok(match found {
-        Found::One(value) => Box::new(std::iter::once(row(value, &format!("{message}/1"), context).map_err(refused))),
+        Found::One(value) => {
+            Box::new(std::iter::once(row(value, &format!("{message}/1"), context, mapping).map_err(refused)))
+        }
         Found::Many(readings) => Box::new(readings.enumerate().map(move |(n, read)| {
             let place = n as u64 + 1;
             let (raw, read) = match read {
-                Ok(value) => (Bytes::from(value.to_string()), row(value, &format!("{message}/{place}"), context)),
+                Ok(value) => {
+                    (Bytes::from(value.to_string()), row(value, &format!("{message}/{place}"), context, mapping))
+                }
                 Err(reject) => (reject.raw.clone(), Err(reject)),
             };
             match read {
@@ -153,13 +172,13 @@ pub(crate) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
 }
 
 /// The readings of one JSON text; each is an object unless it is none.
-enum Found {
+enum Found<'a> {
     One(Value),
-    Many(Box<dyn Iterator<Item = Result<Value, Reject>> + Send>),
+    Many(Box<dyn Iterator<Item = Result<Value, Reject>> + Send + 'a>),
 }
 
-impl Found {
-    fn many(readings: impl Iterator<Item = Value> + Send + 'static) -> Found {
+impl Found<'static> {
+    fn many(readings: impl Iterator<Item = Value> + Send + 'static) -> Found<'static> {
         Found::Many(Box::new(readings.map(Ok)))
     }
 }
@@ -173,7 +192,11 @@ fn parsed(text: &[u8]) -> Result<Value, Reject> {
         .map_err(|e| Reject::new(Reason::BadJson, e.to_string()))
 }
 
-fn found(value: Value) -> Result<Found, Reject> {
+fn found(value: Value, mapping: Option<&Mapping>) -> Result<Found<'static>, Reject> {
+    let value = match mapping {
+        Some(mapping) => mapping.message(value)?,
+        None => value,
+    };
     let object = match value {
         Value::Object(object) => object,
         Value::Array(list) if senml::is_senml(&list) => return Ok(Found::many(senml::readings(list).into_iter())),
@@ -205,7 +228,7 @@ fn is_one_a_line(text: &[u8]) -> bool {
 }
 
 /// The readings of texts one a line; what cannot be read costs its own line.
-fn lines(text: Bytes) -> Box<dyn Iterator<Item = Result<Value, Reject>> + Send> {
+fn lines<'a>(text: Bytes, mapping: Option<&'a Mapping>) -> Box<dyn Iterator<Item = Result<Value, Reject>> + Send + 'a> {
     let mut rest = text;
     let lines = std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -215,8 +238,8 @@ fn lines(text: Bytes) -> Box<dyn Iterator<Item = Result<Value, Reject>> + Send> 
         Some(rest.split_to(end))
     });
     let lines = lines.filter(|line| !line.trim_ascii().is_empty());
-    Box::new(lines.flat_map(|line| match parsed(&line).and_then(found) {
-        Ok(Found::One(value)) => Box::new(std::iter::once(Ok(value))),
+    Box::new(lines.flat_map(move |line| match parsed(&line).and_then(|value| found(value, mapping)) {
+        Ok(Found::One(value)) => Box::new(std::iter::once(Ok(value))) as Box<dyn Iterator<Item = _> + Send>,
         Ok(Found::Many(readings)) => readings,
         Err(reject) => Box::new(std::iter::once(Err(reject.with_raw(line)))),
     }))
@@ -231,22 +254,41 @@ fn find<'a>(fields: &'a Map<String, Value>, names: &[&str]) -> Option<(&'a str, 
     names.iter().find_map(|name| told(name)).map(|(key, value)| (key.as_str(), value))
 }
 
-fn row(message: Value, message_id: &str, context: Context<'_>) -> Row {
-    let opened = envelope::opened(&message);
-    let reported = match message {
+fn row(message: Value, message_id: &str, context: Context<'_>, mapping: Option<&Mapping>) -> Row {
+    let form = envelope::form(&message);
+    let taken = match mapping.filter(|_| message.is_object()) {
+        Some(mapping) => Some(mapping.take(&message, form.reading(), context.topic)?),
+        None => None,
+    };
+    let taken = taken.as_ref();
+    let rest = taken.map_or(&message, |taken| &taken.rest);
+    let mut quality = Vec::new();
+    if let Some(pointer) = form.undecoded(&message) {
+        let place = pointer.trim_start_matches('/').replace('/', ".");
+        let problem =
+            format!("holds the device's bytes alone, in {place}: have the network decode them (payload formatter)");
+        quality.push(Quality { field: "reported".into(), problem, raw: None });
+    }
+    let opened = form.opened(rest);
+    let unopened = match rest {
         Value::Object(object) => object,
         Value::Array(_) => return Err(Reject::new(Reason::ShortRow, "a row has as many values as there are fields")),
         other => return Err(Reject::new(Reason::BadJson, format!("{} is not a reading", short(&other.to_string())))),
     };
-    let reading = opened.as_ref().unwrap_or(&reported);
-    let mut quality = Vec::new();
+    let reading = opened.as_ref().unwrap_or(unopened);
 
-    let sensor_id = identity::sensor_id(reading, context.topic)?;
-    let stamp = stamp::of(reading, context.received_at, &mut quality)?;
+    let sensor_id = match taken.and_then(|taken| taken.device.clone()) {
+        Some(device) => device,
+        None => identity::sensor_id(reading, context.topic)?,
+    };
+    let its_time = taken.and_then(|taken| taken.time.as_ref());
+    let its_time = its_time.map(|told| told.as_ref().map(|(name, value)| (name.as_str(), value)));
+    let stamp = stamp::of(reading, its_time, context.received_at, &mut quality)?;
     let message_id = stamp.own().is_none().then_some(message_id);
-    let position = position(reading, &mut quality)?;
+    let place = taken.map(|taken| taken.place.clone()).unwrap_or_default();
+    let position = position(reading, place, &mut quality)?;
     let purpleair = context.source.as_str() == "iot_purpleair" || find(reading, &["sensorindex"]).is_some();
-    let mut fields = Fields::of(reading);
+    let mut fields = Fields::of(reading, taken);
     let system = if purpleair { System::PurpleAir } else { System::Metric };
     let measures = measures::read(&mut fields, system, &mut quality);
     if measures == Measures::default() {
@@ -257,6 +299,7 @@ fn row(message: Value, message_id: &str, context: Context<'_>) -> Row {
     synoptic::note_flags(reading, &mut quality);
 
     let names = SENSOR_NAMES.iter().filter_map(|name| find(reading, &[name])?.1.as_str());
+    let names = taken.and_then(|taken| taken.name.as_deref()).into_iter().chain(names);
     let sensor_name = names.map(str::trim).find(|name| !name.is_empty()).map(str::to_owned);
     identify(Observation {
         origin: Origin::default(),
@@ -274,7 +317,7 @@ fn row(message: Value, message_id: &str, context: Context<'_>) -> Row {
             measured_at: stamp.own(),
             message_id: message_id.map(str::to_owned),
             measures,
-            reported,
+            reported: if let Value::Object(reported) = message { reported } else { Map::new() },
         })?,
         rank: 0,
     })
@@ -305,8 +348,12 @@ fn degrees(reading: &Map<String, Value>) -> [Option<Value>; 2] {
 ///
 /// # Errors
 /// `bad_latitude`, `bad_longitude` for a coordinate that is there and is none [S9].
-fn position(reading: &Map<String, Value>, quality: &mut Vec<Quality>) -> Result<Option<Position>, Reject> {
-    let [latitude, longitude] = degrees(reading);
+fn position(
+    reading: &Map<String, Value>,
+    mapped: [Option<Value>; 2],
+    quality: &mut Vec<Quality>,
+) -> Result<Option<Position>, Reject> {
+    let [latitude, longitude] = if mapped.iter().any(Option::is_some) { mapped } else { degrees(reading) };
     let read = |value: Option<Value>, reason: Reason| match value.as_ref().map(|value| (value, number(value))) {
         None => Ok(None),
         Some((_, Ok(read))) => Ok(read),

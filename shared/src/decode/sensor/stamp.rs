@@ -64,12 +64,14 @@ impl Stamp {
     }
 }
 
-/// The reading's own time, or `received_at` with a note when it has none or no clock.
+/// The reading's own time, or `received_at` with a note when it has none or no clock. A mapping may name `its` time; without
+/// one it is found by its name.
 ///
 /// # Errors
 /// `bad_time` for a time that is there and is none.
 pub(super) fn of(
     reading: &Map<String, Value>,
+    its: Option<Option<(&str, &Value)>>,
     received_at: Timestamp,
     quality: &mut Vec<Quality>,
 ) -> Result<Stamp, Reject> {
@@ -77,7 +79,7 @@ pub(super) fn of(
         quality.push(Quality::new("observed_at", problem, raw));
         Ok(Stamp::OfReceipt(received_at))
     };
-    let Some((name, value)) = find(reading, &NAMES) else {
+    let Some((name, value)) = its.unwrap_or_else(|| find(reading, &NAMES)) else {
         if let Some(seconds) = find(reading, &[AFTER_RECEIPT]).and_then(|(_, value)| number(value).ok().flatten()) {
             let at = Timestamp::from_microsecond(received_at.as_microsecond().saturating_add((seconds * 1e6) as i64));
             let at =
@@ -160,7 +162,7 @@ mod tests {
         let mut quality = Vec::new();
         let received_at = "2026-01-01T00:00:00Z".parse().unwrap();
         let reading = Map::from_iter([(name.to_owned(), value)]);
-        of(&reading, received_at, &mut quality)
+        of(&reading, None, received_at, &mut quality)
             .map(|stamp| (stamp.at().to_string(), stamp.own().is_some(), quality.len()))
             .map_err(|reject| reject.reason)
     }

@@ -54,6 +54,17 @@ impl Unit {
     /// The unit that is published.
     pub(super) const OWN: Unit = Unit { before: 0.0, factor: 1.0 };
 
+    /// Steps of this size.
+    pub(super) fn steps(size: f64) -> Unit {
+        Unit { before: 0.0, factor: size }
+    }
+
+    /// The units of a dimension in their shortest spellings, for messages.
+    pub(super) fn known(dimension: Dimension) -> String {
+        let names = UNITS.iter().filter(|(of, ..)| *of == dimension).filter_map(|(_, names, ..)| names.first());
+        names.copied().collect::<Vec<_>>().join(", ")
+    }
+
     /// What `text` means for `dimension`, however it is spelled.
     pub(crate) fn read(dimension: Dimension, text: &str) -> Option<Unit> {
         let text = compact(text);

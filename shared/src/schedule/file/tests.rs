@@ -45,7 +45,11 @@ fn a_good_file_is_read_and_bad_ones_say_where() {
         ("interval: 60s", "interval: 0s", "at least 1s"),
         ("interval: 60s", "interval: 4294967295d", "at most 366d"),
         ("tenant: cal-fire", "tenant: cal-fire\n    colour: red", "line 7"),
-        ("version: 1", "colour: red\nversion: 1", "`colour`, expected `version` or `streams` at line 1"),
+        (
+            "version: 1",
+            "colour: red\nversion: 1",
+            "`colour`, expected one of `version`, `streams`, `sensors` at line 1",
+        ),
         ("source_id: firms_viirs_snpp", "source_id: evacuation_alert_x", "critical grant"),
         ("source_id: firms_viirs_snpp", "source_id: tweets", "route table"),
         ("version: 1", "version: 2", "version"),
@@ -171,8 +175,8 @@ fn requests_are_counted_by_the_address_they_go_to() {
 #[test]
 fn what_is_no_streams_file_at_all_says_where_and_what_it_should_be() {
     for (text, says) in [
-        ("", "expected version and streams at line 1 column 1"),
-        ("- 1", "expected version and streams at line 1 column 1"),
+        ("", "expected version, streams and sensors at line 1 column 1"),
+        ("- 1", "expected version, streams and sensors at line 1 column 1"),
         (
             "version: 1\nstreams: [1]",
             "streams[0]: invalid type: integer `1`, expected a stream with id, source_id, connector, tenant, interval and config at line 2 column 11",

@@ -8,6 +8,8 @@ mod dead_letters;
 #[cfg(feature = "up")]
 mod operate;
 #[cfg(feature = "up")]
+mod tap;
+#[cfg(feature = "up")]
 mod trace;
 mod values;
 
@@ -23,6 +25,8 @@ pub(crate) use buffer::*;
 pub(crate) use dead_letters::*;
 #[cfg(feature = "up")]
 pub(crate) use operate::*;
+#[cfg(feature = "up")]
+pub(crate) use tap::*;
 #[cfg(feature = "up")]
 pub(crate) use trace::*;
 
@@ -79,6 +83,10 @@ pub(crate) enum Command {
         after_help = "Example:\n  streammanager topics tail wildfire-nasa-firms --from-beginning --max 1 --json"
     )]
     Topics(TopicsCommand),
+    /// What comes over MQTT, live: each message as it is read, beside what was sent.
+    #[cfg(feature = "up")]
+    #[command(after_help = "Example:\n  streammanager tap --topic sensors/ridge/+/state --count 1")]
+    Tap(TapArgs),
     /// One record's whole way: observed, published, in our hands, queued, taken, in Kafka, each step with its time.
     #[cfg(feature = "up")]
     #[command(

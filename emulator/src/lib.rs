@@ -44,6 +44,8 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "up")]
         Command::Top(args) => commands::top::top(args).await,
         #[cfg(feature = "up")]
+        Command::Tap(args) => commands::tap::run(args).await,
+        #[cfg(feature = "up")]
         Command::Trace(args) => commands::trace::trace(args).await,
         #[cfg(feature = "up")]
         Command::Audit(command) => commands::operate::audit(command).await,

@@ -21,7 +21,7 @@ use streammanager::deliver::{lag, report};
 use streammanager::error::Reason;
 use streammanager::record::{ConnectorId, EventId, StreamId, Tier};
 use streammanager::schedule::file::{Interval, StreamsFile};
-use streammanager::schedule::{mappings, streams};
+use streammanager::schedule::{mappings, mqtt, streams};
 use streammanager::schemas;
 use streammanager::store::Store;
 use streammanager::time::{Timestamp, rfc3339};
@@ -191,8 +191,8 @@ async fn list_streams(asked: Asked<'_>) -> Answer {
     for registered in streams::list(asked.store()).await? {
         statuses.push(streams::status(asked.store(), &asked.app.clock, &registered).await?);
     }
-    let sensors = mappings::list(asked.store()).await?;
-    Ok(HttpResponse::json(200, &json!({ "streams": statuses, "sensors": sensors })))
+    let (sensors, mqtt) = (mappings::list(asked.store()).await?, mqtt::list(asked.store()).await?);
+    Ok(HttpResponse::json(200, &json!({ "streams": statuses, "sensors": sensors, "mqtt": mqtt })))
 }
 
 async fn apply_streams(asked: Asked<'_>) -> Answer {
@@ -355,6 +355,7 @@ async fn status(asked: Asked<'_>) -> Answer {
     }
     let consumers = lag::last(asked.store()).await?;
     let consumers = consumers.at.map(|at| json!({ "at": rfc3339(at), "lags": consumers.lags }));
+    let brokers = mqtt::connections(asked.store()).await?;
     let report = report::last(asked.store()).await?;
     let waits = report.map(|report| json!({ "at": rfc3339(report.at), "tiers": report.waits }));
     let status = json!({
@@ -367,6 +368,7 @@ async fn status(asked: Asked<'_>) -> Answer {
         "circuit_breaker_since": { "critical": critical.since.map(rfc3339), "bulk": bulk.since.map(rfc3339) },
         "waits": waits,
         "consumers": consumers,
+        "mqtt": brokers,
         "streams": {
             "registered": registered.len(),
             "active": registered.iter().filter(|r| r.started).count(),

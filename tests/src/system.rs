@@ -23,6 +23,8 @@ pub struct Start {
     pub upstream: Option<String>,
     pub consumer_groups: Option<String>,
     pub demo: bool,
+    /// Beside this process's own variables.
+    pub variables: Vec<(String, String)>,
 }
 
 impl Start {
@@ -40,6 +42,7 @@ impl Start {
             upstream: None,
             consumer_groups: None,
             demo: false,
+            variables: Vec::new(),
         }
     }
 
@@ -58,6 +61,7 @@ impl Start {
         if self.demo {
             command.arg("--demo");
         }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         // The user of these tests has other systems: they are not to be found by what is started here.
         command.env("XDG_STATE_HOME", self.data.parent().unwrap());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());

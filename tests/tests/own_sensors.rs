@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use streammanager::decode::sensor::TOPICS;
@@ -164,4 +164,44 @@ async fn s18_a_running_system_reads_by_the_mappings_that_are_registered() {
     assert_eq!(code, 0);
     let again = System::up(&start);
     assert_eq!(again.started["started"]["streams_differ"]["sensors"], 1, "{}", again.started);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s18_tap_shows_what_comes_as_it_is_read() {
+    let folder = tempdir().unwrap();
+    let streams = folder.path().join("s.yaml");
+    let text =
+        "version: 1\nsensors:\n  - {topic: sensors/ridge/+/state, fields: {a.t1: {field: temperature_c, unit: F}}}\n";
+    std::fs::write(&streams, text).unwrap();
+    let start = Start { streams, ..Start::quiet(folder.path()) };
+    let system = System::up(&start);
+    let mut command = Command::new(binary());
+    command.args(["tap", "--count", "2", "--json", "--broker", &format!("127.0.0.1:{}", system.mqtt), "--mapping"]);
+    command.arg(&start.streams).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut tap = command.spawn().unwrap();
+    // Its first line on standard error says that it has subscribed.
+    let mut first = String::new();
+    let mut said = std::io::BufReader::new(tap.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut first).unwrap();
+    assert!(first.contains("sensors/# is shown, with 1 mappings"), "{first}");
+    let mut sensor = Publisher::connect(("127.0.0.1", system.mqtt), "w7").unwrap();
+    sensor.publish("sensors/ridge/w7/state", br#"{"a": {"t1": 60.8, "odd": 1}}"#).unwrap();
+    sensor.publish("sensors/ridge/w7/state", b"offline").unwrap();
+    let shown = tap.wait_with_output().unwrap();
+    assert!(shown.status.success());
+    let lines: Vec<Value> =
+        String::from_utf8_lossy(&shown.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["topic"], "sensors/ridge/w7/state");
+    assert_eq!(lines[0]["records"][0]["data"]["temperature_c"], 16.0);
+    assert_eq!(lines[0]["records"][0]["not_understood"][0], "a.odd");
+    assert_eq!(lines[1]["rejects"][0]["reason"], "bad_json");
+    // The system's own mappings, where it can be asked.
+    let asked = Command::new(binary())
+        .args(["tap", "--count", "0"])
+        .env("XDG_STATE_HOME", start.data.parent().unwrap())
+        .output()
+        .unwrap();
+    let says = String::from_utf8_lossy(&asked.stderr).into_owned();
+    let address = format!("127.0.0.1:{}: sensors/# is shown, with 1 mappings", system.mqtt);
+    assert!(asked.status.success() && says.contains(&address), "{says}");
 }

@@ -5,6 +5,8 @@
 pub mod buffer;
 pub mod exit;
 pub mod folder;
+#[cfg(feature = "up")]
+pub mod foreign;
 pub mod host;
 #[cfg(feature = "up")]
 pub mod publisher;

@@ -15,6 +15,9 @@ pub struct Running {
     pub data: PathBuf,
     /// Kafka brokers, HOST:PORT with commas between.
     pub kafka: String,
+    /// The MQTT endpoint, HOST:PORT; none in what an older version noted.
+    #[serde(default)]
+    pub mqtt: Option<String>,
 }
 
 /// The file's entry of one system; taken back when dropped, unless another system was started since.
@@ -79,6 +82,7 @@ mod tests {
             endpoint: format!("http://127.0.0.1:{port}"),
             data: "/srv/data".into(),
             kafka: "127.0.0.1:9092".into(),
+            mqtt: Some("127.0.0.1:1883".into()),
         };
         let first = write(file.clone(), system(1)).unwrap();
         let second = write(file.clone(), system(2)).unwrap();

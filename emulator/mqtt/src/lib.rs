@@ -15,6 +15,7 @@
 
 mod aliases;
 mod broker;
+pub mod client;
 mod connect;
 mod connection;
 mod decode;

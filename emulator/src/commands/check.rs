@@ -18,7 +18,7 @@ use super::{print, say};
 pub(super) async fn run(file: &StreamsFile, probed: Option<Option<StreamId>>, json: bool) -> Result<Exit, Failure> {
     let (loads, overlaps) = (file.loads(), file.overlaps());
     if !json {
-        let sections = [(file.sensors.len(), "sensors", "mappings")];
+        let sections = [(file.sensors.len(), "sensors", "mappings"), (file.mqtt.len(), "mqtt", "brokers")];
         let sections = sections.iter().filter(|(entries, ..)| *entries > 0);
         let sections = sections.map(|(entries, section, what)| format!("{section}: {entries} {what}"));
         print(loads.iter().map(Load::to_string).chain(sections))?;
@@ -97,6 +97,7 @@ fn told(file: &StreamsFile, loads: &[Load], overlaps: &[Overlap], looks: &[Look<
     json!({
         "streams": file.streams.len(),
         "sensors": file.sensors.len(),
+        "mqtt": file.mqtt.len(),
         "services": loads.iter().map(service).collect::<Vec<_>>(),
         "overlaps": overlaps.iter().map(overlap).collect::<Vec<_>>(),
         "probed": looks.iter().map(look).collect::<Vec<_>>(),

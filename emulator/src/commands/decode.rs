@@ -144,7 +144,7 @@ fn mappings(args: &DecodeArgs) -> Result<Mappings, Failure> {
 }
 
 /// A streams file, read for its mappings.
-fn mappings_file(path: &Path) -> Result<StreamsFile, Failure> {
+pub(super) fn mappings_file(path: &Path) -> Result<StreamsFile, Failure> {
     let text = String::from_utf8_lossy(&files::read(path).map_err(files::unreadable(path))?).into_owned();
     StreamsFile::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }

@@ -17,6 +17,8 @@ pub(crate) mod simulate;
 #[cfg(feature = "up")]
 pub(crate) mod status;
 #[cfg(feature = "up")]
+pub(crate) mod tap;
+#[cfg(feature = "up")]
 pub(crate) mod top;
 #[cfg(feature = "up")]
 pub(crate) mod topics;

@@ -35,7 +35,7 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
                 let streams = marks.iter().flat_map(|(change, mark, words)| {
                     texts(&diff[*change]).map(move |id| format!("{mark} {id:<20} {words}"))
                 });
-                let sections = [("sensors", "mappings")];
+                let sections = [("sensors", "mappings"), ("mqtt", "brokers")];
                 let sections = sections.iter().filter_map(|(section, what)| {
                     let entries = diff[*section].as_u64()?;
                     Some(format!("~ {section:<20} {entries} {what}, in force within seconds"))

@@ -60,6 +60,13 @@ pub(super) fn lines(status: &Value) -> Vec<String> {
         };
         format!("readers  {} {behind} of {}", cell(&lag["group"]), cell(&lag["topic"]))
     }));
+    lines.extend(items(&status["mqtt"]).iter().map(|broker| {
+        let [id, since, problem] = ["id", "since", "problem"].map(|field| cell(&broker[field]));
+        match broker["connected"].as_bool() {
+            Some(true) => format!("mqtt     {id} connected since {since}"),
+            _ => format!("mqtt     {id} NOT connected since {since}: {problem}"),
+        }
+    }));
     lines.push(action(status));
     lines
 }

@@ -28,6 +28,8 @@ pub enum Action {
     StreamStopped,
     /// The mappings of one's own sensors were changed [S18].
     MappingsChanged,
+    /// The brokers of others were changed [S18].
+    BrokersChanged,
     /// Dead letters were redriven [R4].
     DeadLettersRedriven,
     /// Dead letters were deleted for good [R4].

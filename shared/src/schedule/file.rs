@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::lines;
+use super::mqtt::{self, MqttSource};
 use crate::decode::sensor::{Mappings, SensorMapping};
 use crate::record::{SourceId, StreamId, TenantId};
 use crate::sources::{self, ConnectorKind, Polled, Service, Step, WrongField};
@@ -34,6 +35,9 @@ pub struct StreamsFile {
     /// How the messages of one's own sensors are read [S18].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sensors: Vec<SensorMapping>,
+    /// Brokers of others, whose messages a host takes as an MQTT client.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mqtt: Vec<MqttSource>,
 }
 
 /// One polled stream.
@@ -55,13 +59,15 @@ pub struct StreamSpec {
 
 /// The file before the streams' `config` was read by their connectors.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "version, streams and sensors")]
+#[serde(deny_unknown_fields, expecting = "version, streams, sensors and mqtt")]
 struct UnreadFile {
     version: u32,
     #[serde(default)]
     streams: Vec<UnreadSpec>,
     #[serde(default)]
     sensors: Vec<SensorMapping>,
+    #[serde(default)]
+    mqtt: Vec<MqttSource>,
 }
 
 #[derive(Deserialize)]
@@ -168,14 +174,14 @@ impl StreamsFile {
 
     fn read(value: Value) -> Result<StreamsFile, WrongField> {
         if value.is_array() {
-            return Err(WrongField::whole("it is a list, expected version, streams and sensors"));
+            return Err(WrongField::whole("it is a list, expected version, streams, sensors and mqtt"));
         }
-        let UnreadFile { version, streams, sensors } = sources::read(value)?;
+        let UnreadFile { version, streams, sensors, mqtt } = sources::read(value)?;
         let spec = |(at, unread): (usize, UnreadSpec)| {
             StreamSpec::try_from(unread).map_err(|wrong| wrong.within([Step::from("streams"), Step::Item(at)]))
         };
         let streams: Result<Vec<StreamSpec>, WrongField> = streams.into_iter().enumerate().map(spec).collect();
-        Ok(StreamsFile { version, streams: streams?, sensors })
+        Ok(StreamsFile { version, streams: streams?, sensors, mqtt })
     }
 
     /// What the shape cannot say.
@@ -219,6 +225,11 @@ impl StreamsFile {
             }
         }
         Mappings::new(&self.sensors).map_err(|wrong| wrong.within([Step::from("sensors")]))?;
+        mqtt::check(&self.mqtt).map_err(|wrong| wrong.within([Step::from("mqtt")]))?;
+        if let Some(at) = self.mqtt.iter().position(|broker| self.streams.iter().any(|spec| spec.id == broker.id)) {
+            let rule = format!("a stream has the id {} already", self.mqtt[at].id);
+            return Err(WrongField::new("id", rule).within([Step::from("mqtt"), Step::Item(at)]));
+        }
         match self.loads().iter().find(|load| load.a_minute > f64::from(load.service.manners.a_minute)) {
             Some(load) => Err(WrongField::new("streams", load.to_string())),
             None => Ok(()),

@@ -5,6 +5,7 @@ pub mod lease;
 mod lines;
 pub mod mappings;
 pub(crate) mod mode;
+pub mod mqtt;
 pub mod overlap;
 pub mod seed;
 pub mod streams;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::app::App;
 use crate::error::BackendError;
 use crate::schedule::file::StreamsFile;
-use crate::schedule::mappings;
 use crate::schedule::streams::{self, Diff, Registered};
+use crate::schedule::{mappings, mqtt};
 use crate::store::{Expect, Key};
 
 /// What became of the file.
@@ -36,12 +36,13 @@ pub async fn seed(app: &App, file: &StreamsFile) -> Result<Seeded, BackendError>
     let registered = streams::list(&*app.store).await?;
     if !registered.is_empty() || app.store.get(&seeded).await?.is_some() {
         let mut would = difference(&registered, file);
-        let sensors = mappings::list(&*app.store).await?;
+        let (sensors, brokers) = (mappings::list(&*app.store).await?, mqtt::list(&*app.store).await?);
         would.sensors = (sensors != file.sensors).then_some(file.sensors.len());
+        would.mqtt = (brokers != file.mqtt).then_some(file.mqtt.len());
         return Ok(Seeded::Kept { registered: registered.len(), would });
     }
     streams::apply(app, file, false).await?;
-    if !(file.streams.is_empty() && file.sensors.is_empty()) {
+    if !(file.streams.is_empty() && file.sensors.is_empty() && file.mqtt.is_empty()) {
         app.store.put_if(&seeded, Bytes::new(), Expect::Any, None).await.map_err(|e| e.unexpected("streams"))?;
     }
     Ok(Seeded::Applied { streams: file.streams.len() })
@@ -93,9 +94,10 @@ impl Seeded {
         ] {
             lines.extend(ids.iter().map(|id| format!("  {mark} {id} {what}")));
         }
-        let sensors = would.sensors;
-        lines.extend(sensors.map(|n| format!("  ~ sensors: its {n} mappings are not those that are registered")));
-        let removes = !would.removed.is_empty() || would.sensors == Some(0);
+        for (section, what, entries) in [("sensors", "mappings", would.sensors), ("mqtt", "brokers", would.mqtt)] {
+            lines.extend(entries.map(|n| format!("  ~ {section}: its {n} {what} are not those that are registered")));
+        }
+        let removes = !would.removed.is_empty() || would.sensors == Some(0) || would.mqtt == Some(0);
         let prune = if removes { ", with --prune also removals" } else { "" };
         lines.push(format!("  `streammanager streams apply{argument}` applies it{prune}"));
         lines

@@ -11,8 +11,8 @@ use crate::error::BackendError;
 use crate::limits::STORED_AHEAD;
 use crate::record::{SourceId, StreamId, TenantId};
 use crate::schedule::file::{Interval, STREAMS_MAX, StreamSpec, StreamsFile};
-use crate::schedule::mappings;
 use crate::schedule::mode::Mode;
+use crate::schedule::{mappings, mqtt};
 use crate::sources;
 use crate::store::{self, Item, Key, Store};
 use crate::time::{Clock, Timestamp};
@@ -148,17 +148,20 @@ pub struct Diff {
     /// So many mappings of sensors instead of those that are registered; none when they stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensors: Option<usize>,
+    /// So many brokers of others instead of those that are registered; none when they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<usize>,
 }
 
 impl Diff {
     /// Whether file and registry say the same.
     pub fn changes_nothing(&self) -> bool {
         let streams = self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty();
-        streams && self.sensors.is_none()
+        streams && self.sensors.is_none() && self.mqtt.is_none()
     }
 }
 
-/// Registers the file's streams, new ones started, and its mappings of sensors, if it has any, instead of
+/// Registers the file's streams, new ones started, and its mappings of sensors and its brokers, if it has any, instead of
 /// those that were registered. `prune` removes what the file does not name. Applying twice changes
 /// nothing the second time.
 pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, BackendError> {
@@ -189,6 +192,12 @@ pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, B
         let detail = format!("{} mappings", file.sensors.len());
         audit::write(app, Action::MappingsChanged, "streams apply", "sensors", &detail).await?;
         diff.sensors = Some(file.sensors.len());
+    }
+    if (prune || !file.mqtt.is_empty()) && mqtt::list(&*app.store).await? != file.mqtt {
+        mqtt::put(&*app.store, &file.mqtt).await?;
+        let detail = format!("{} brokers", file.mqtt.len());
+        audit::write(app, Action::BrokersChanged, "streams apply", "mqtt", &detail).await?;
+        diff.mqtt = Some(file.mqtt.len());
     }
     Ok(diff)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use streammanager::app::App;
 use streammanager::dead;
 use streammanager::embedded::Embedded;
-use streammanager::schedule::streams;
+use streammanager::schedule::{mqtt, streams};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +65,8 @@ impl Lookout {
                 standing.sources.insert(registered.spec.id, state.last_error);
             }
         }
+        let brokers = mqtt::connections(&*self.app.store).await.unwrap_or_default();
+        standing.sources.extend(brokers.into_iter().map(|broker| (broker.id, broker.problem)));
         standing
     }
 }

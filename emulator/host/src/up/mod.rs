@@ -1,6 +1,7 @@
 //! `up`: reads the template that is deployed and runs what it says with the functions' own handlers [L1, L2, L3]. What the
 //! template does not say does not run.
 
+mod agencies;
 mod backends;
 mod brokers;
 mod changes;
@@ -223,7 +224,7 @@ impl System {
         let floor = Floor::of(&args.kafka, &backends.folder);
         let rules =
             Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), readers, floor.clone(), notices)?);
-        let endpoint = Endpoint::new(rules);
+        let endpoint = Endpoint::new(rules.clone());
         let functions = Functions::build(&template, &world, endpoint.clone(), floor, work.clone())?;
         let operator = template.functions.iter().find(|f| f.binary == "control").or(template.functions.first());
         let app = operator
@@ -271,7 +272,8 @@ impl System {
         let stop = intake.clone();
         intake_tasks.spawn(http::serve(api, http, stop));
         intake_tasks.spawn(rules::tell(told, endpoint.clone(), intake.clone()));
-        intake_tasks.spawn(endpoint.serve(mqtt, intake.clone()));
+        intake_tasks.spawn(endpoint.clone().serve(mqtt, intake.clone()));
+        intake_tasks.spawn(agencies::run(app.clone(), rules, endpoint, intake.clone()));
         Ok(System {
             app,
             backends,
@@ -297,7 +299,12 @@ impl System {
 
     fn running(&self, data: &Path) -> Result<Running, Failure> {
         let data = data.canonicalize().map_err(|e| Failure::new(format!("{}: {e}", data.display())))?;
-        Ok(Running { endpoint: format!("http://{}", self.http), data, kafka: self.kafka.clone() })
+        Ok(Running {
+            endpoint: format!("http://{}", self.http),
+            data,
+            kafka: self.kafka.clone(),
+            mqtt: Some(self.mqtt.to_string()),
+        })
     }
 
     fn demo_targets(&self) -> demo::Targets {

@@ -6,6 +6,7 @@ mod acknowledgements;
 mod client;
 mod delivery;
 mod exactly_once;
+mod foreign;
 mod handshakes;
 mod malformed;
 mod sessions;

@@ -36,6 +36,7 @@ use crate::record::{Data, Draft, Geometry, Observation, Origin, Position, Qualit
 use crate::sources::identify;
 use crate::time::{self, Timestamp};
 use fields::Fields;
+pub(crate) use mapping::TopicFilter;
 pub use mapping::{Mapping, Mappings, Meaning, ProfileName, SensorMapping, TOPICS, Whence};
 use measures::{Measures, number, shown};
 use names::reads_as;

@@ -381,7 +381,8 @@ async fn m4_planned_ticks_arrive_at_their_times_and_each_is_polled() {
 async fn a_stream_that_is_applied_again_changes_only_what_the_file_changes() {
     let world = PolledStream::new("60s", vec![rows(&[GOOD])]).await;
     let registered = streams::get(&*world.app.store, &world.stream).await.unwrap().unwrap();
-    let mut file = StreamsFile { version: 1, streams: vec![registered.spec.clone()], sensors: Vec::new() };
+    let mut file =
+        StreamsFile { version: 1, streams: vec![registered.spec.clone()], sensors: Vec::new(), mqtt: Vec::new() };
     let again = streams::apply(&world.app, &file, true).await.unwrap();
     assert_eq!((again.unchanged.len(), again.added.len(), again.changed.len()), (1, 0, 0));
     streams::set_started(&world.app, &world.stream, false, "test").await.unwrap();

@@ -48,7 +48,7 @@ fn a_good_file_is_read_and_bad_ones_say_where() {
         (
             "version: 1",
             "colour: red\nversion: 1",
-            "`colour`, expected one of `version`, `streams`, `sensors` at line 1",
+            "`colour`, expected one of `version`, `streams`, `sensors`, `mqtt` at line 1",
         ),
         ("source_id: firms_viirs_snpp", "source_id: evacuation_alert_x", "critical grant"),
         ("source_id: firms_viirs_snpp", "source_id: tweets", "route table"),
@@ -175,8 +175,8 @@ fn requests_are_counted_by_the_address_they_go_to() {
 #[test]
 fn what_is_no_streams_file_at_all_says_where_and_what_it_should_be() {
     for (text, says) in [
-        ("", "expected version, streams and sensors at line 1 column 1"),
-        ("- 1", "expected version, streams and sensors at line 1 column 1"),
+        ("", "expected version, streams, sensors and mqtt at line 1 column 1"),
+        ("- 1", "expected version, streams, sensors and mqtt at line 1 column 1"),
         (
             "version: 1\nstreams: [1]",
             "streams[0]: invalid type: integer `1`, expected a stream with id, source_id, connector, tenant, interval and config at line 2 column 11",

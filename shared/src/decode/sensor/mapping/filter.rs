@@ -2,7 +2,7 @@
 
 /// A well-formed filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Filter(Vec<String>);
+pub(crate) struct Filter(Vec<String>);
 
 /// How long a filter may be.
 const FILTER_BYTES: usize = 512;
@@ -10,7 +10,7 @@ const FILTER_BYTES: usize = 512;
 impl Filter {
     /// # Errors
     /// The rule that the text breaks.
-    pub(super) fn parse(text: &str) -> Result<Filter, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Filter, &'static str> {
         if text.is_empty() || text.len() > FILTER_BYTES || text.contains('\0') {
             return Err("a topic filter has 1 to 512 bytes and no U+0000");
         }
@@ -26,7 +26,7 @@ impl Filter {
         Ok(Filter(levels))
     }
 
-    pub(super) fn matches(&self, topic: &str) -> bool {
+    pub(crate) fn matches(&self, topic: &str) -> bool {
         let mut levels = topic.split('/');
         for wanted in &self.0 {
             // "a/#" covers "a" too.
@@ -55,7 +55,7 @@ impl Filter {
     }
 
     /// Whether some topic matches both.
-    pub(super) fn meets(&self, other: &Filter) -> bool {
+    pub(crate) fn meets(&self, other: &Filter) -> bool {
         let mut at = 0;
         loop {
             match (self.0.get(at).map(String::as_str), other.0.get(at).map(String::as_str)) {

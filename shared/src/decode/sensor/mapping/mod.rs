@@ -19,6 +19,7 @@ use crate::error::{Reason, Reject};
 use crate::limits::{MAPPED_FIELDS, SENSOR_MAPPINGS};
 use crate::record::SourceId;
 use crate::sources::{self, Step, WrongField};
+pub(crate) use filter::Filter as TopicFilter;
 use filter::Filter;
 pub use profiles::ProfileName;
 use profiles::{Profile, ProfileLine, Told};

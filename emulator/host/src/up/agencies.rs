@@ -1,0 +1,282 @@
+//! The brokers of agencies, read as an MQTT client [S18, Q1]. A message takes the way of one that was published at the
+//! endpoint: through the same gate, under the topic that `streams.yaml` gives it. It is acknowledged when the gate has stored
+//! it; while the gate is busy it is not, no further ones are read beyond a window, and the rest waits at the broker.
+//!
+//! Each broker is connecting, connected or lost. A lost one is tried again after a pause that doubles up to a minute; the
+//! session at the broker outlives both sides, so that nothing falls between two connections. How each stands is noted in
+//! the store when it changes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use streammanager::app::App;
+use streammanager::dead;
+use streammanager::error::Sender;
+use streammanager::express::admit;
+use streammanager::limits::READING_BYTES;
+use streammanager::record::StreamId;
+use streammanager::schedule::mqtt::{self, Connection, MqttSource, Subscription};
+use streammanager_mqtt_endpoint::client::{Client, ClientError};
+use streammanager_mqtt_endpoint::{Endpoint, Gate, Identity, Publish, Refused, Taken};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::rules::Rules;
+use crate::foreign::{self, Login, Message};
+
+/// How often it is looked up which brokers are registered.
+const LOOK: Duration = Duration::from_secs(2);
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Messages that wait for the gate at once, so that many share a commit; most brokers send fewer before they are answered.
+const WINDOW: usize = 64;
+/// What the endpoint takes of a topic; records of a stream stay within their bound by it and by that of readings.
+const TOPIC_BYTES: usize = 1024;
+/// Pauses between two tries of a broker, and between two offers of a message to a busy gate.
+const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const OFFER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long the messages in the window may still be stored after the stop.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Connects to whatever brokers are registered, until `stop`.
+pub(crate) async fn run(app: App, rules: Arc<Rules>, endpoint: Endpoint, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    let mut running: BTreeMap<StreamId, (MqttSource, CancellationToken)> = BTreeMap::new();
+    loop {
+        match mqtt::list(&*app.store).await {
+            Ok(registered) => {
+                running.retain(|_, (source, ended)| {
+                    let stays = registered.contains(source);
+                    if !stays {
+                        ended.cancel();
+                    }
+                    stays
+                });
+                for source in registered {
+                    if running.contains_key(&source.id) {
+                        continue;
+                    }
+                    let ended = stop.child_token();
+                    let (app, rules, endpoint) = (app.clone(), rules.clone(), endpoint.clone());
+                    let agency = Agency { app, rules, endpoint, source: source.clone() };
+                    tasks.spawn(agency.run(ended.clone()));
+                    running.insert(source.id.clone(), (source, ended));
+                }
+            }
+            Err(problem) => tracing::warn!(%problem, "the registered brokers cannot be looked up"),
+        }
+        tokio::select! { biased;
+            () = stop.cancelled() => break,
+            () = sleep(LOOK) => {}
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// One broker.
+struct Agency {
+    app: App,
+    rules: Arc<Rules>,
+    /// Whose subscribers see what is taken.
+    endpoint: Endpoint,
+    source: MqttSource,
+}
+
+impl Agency {
+    async fn run(self, stop: CancellationToken) {
+        let mut pause = RECONNECT.0;
+        loop {
+            let began = Instant::now();
+            let given_up = async {
+                stop.cancelled().await;
+                sleep(2 * LAST).await;
+            };
+            let problem = tokio::select! { biased;
+                ended = self.connection(&stop) => match ended {
+                    Ok(()) => return,
+                    Err(problem) => problem,
+                },
+                () = given_up => return,
+            };
+            if stop.is_cancelled() {
+                // Another connection may have taken the session over, and tells how it stands.
+                return;
+            }
+            self.note(false, Some(&problem)).await;
+            if began.elapsed() > RECONNECT.1 {
+                pause = RECONNECT.0;
+            }
+            tokio::select! { biased;
+                () = stop.cancelled() => return,
+                () = sleep(self.app.rng.jitter(pause)) => {}
+            }
+            pause = (pause * 2).min(RECONNECT.1);
+        }
+    }
+
+    /// One connection from its start to its end; `Ok` when it was to stop.
+    async fn connection(&self, stop: &CancellationToken) -> Result<(), String> {
+        let identity = self.identity().await?;
+        let mut client = self.connected().await?;
+        let filters: Vec<String> = self.source.topics.iter().map(|topic| topic.filter.clone()).collect();
+        client.subscribe(&filters).await.map_err(|e| e.to_string())?;
+        self.note(true, None).await;
+        match self.messages(&mut client, identity, stop).await {
+            Ok(()) => {
+                client.close().await;
+                Ok(())
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// In whose name alerts are taken.
+    async fn identity(&self) -> Result<Option<Identity>, String> {
+        let (Some(connector), Some(setting)) = (&self.source.connector, &self.source.key_setting) else {
+            return Ok(None);
+        };
+        let key = secret(setting)?;
+        match admit::principal(&self.app, connector.as_str(), &key).await {
+            Ok(Some(principal)) => Ok(Some(Identity { user: connector.as_str().into(), principal: principal.into() })),
+            Ok(None) => Err(format!("{setting} does not hold the key of the sender {connector}")),
+            Err(problem) => Err(problem.to_string()),
+        }
+    }
+
+    async fn connected(&self) -> Result<Client, String> {
+        let (encrypted, host, port) = self.source.address()?;
+        let password = self.source.password_setting.as_deref().map(secret).transpose()?;
+        let user = self.source.user.clone().map(|user| (user, password.map(String::into_bytes)));
+        let login = Login { client_id: self.source.client_id(), user, clean: false, keep_alive: KEEP_ALIVE };
+        let ca = self.source.ca_file.as_deref().map(Path::new);
+        foreign::dial((encrypted, host, port), ca, &login).await
+    }
+
+    /// Takes messages and acknowledges each when it is stored, in their order.
+    async fn messages(
+        &self,
+        client: &mut Client,
+        identity: Option<Identity>,
+        stop: &CancellationToken,
+    ) -> Result<(), String> {
+        let mut window = FuturesOrdered::new();
+        let mut ping = tokio::time::interval(KEEP_ALIVE / 2);
+        let mut read_since = Instant::now();
+        loop {
+            let has_room = window.len() < WINDOW;
+            if !has_room {
+                // A broker that is not read is not silent.
+                read_since = Instant::now();
+            }
+            let failed = |e: ClientError| e.to_string();
+            tokio::select! { biased;
+                () = stop.cancelled() => break,
+                Some(taken) = window.next(), if !window.is_empty() => {
+                    if let Some(packet_id) = taken? {
+                        client.acknowledge(packet_id).await.map_err(failed)?;
+                    }
+                }
+                _ = ping.tick() => {
+                    if client.heard_at().max(read_since).elapsed() > 2 * KEEP_ALIVE {
+                        return Err(ClientError::Silent.to_string());
+                    }
+                    client.ping().await.map_err(failed)?;
+                }
+                message = client.next(), if has_room => {
+                    window.push_back(self.take(message.map_err(failed)?, identity.clone()));
+                }
+            }
+        }
+        let rest = async {
+            while let Some(taken) = window.next().await {
+                if let Some(packet_id) = taken? {
+                    client.acknowledge(packet_id).await.map_err(|e| e.to_string())?;
+                }
+            }
+            Ok(())
+        };
+        // What is not stored by then is not acknowledged either, and comes again.
+        timeout(LAST, rest).await.unwrap_or(Ok(()))
+    }
+
+    /// Gives the packet to acknowledge once the message is stored, or is refused for good and kept.
+    async fn take(&self, message: Message, identity: Option<Identity>) -> Result<Option<u16>, String> {
+        let Message { topic, payload, packet_id, retained, dup } = message;
+        let fits =
+            |subscription: &Subscription| Some((subscription.taken_as(&topic)?, subscription.alerts_as.is_some()));
+        let Some((taken_as, is_alert)) = self.source.topics.iter().find_map(fits) else {
+            tracing::warn!(broker = %self.source.id, topic, "a message of an earlier subscription is left");
+            return Ok(packet_id);
+        };
+        if retained && !is_alert {
+            // It was sent live, too, and would look as if it was measured now.
+            tracing::debug!(broker = %self.source.id, topic, "a retained reading is left: its age is not known");
+            return Ok(packet_id);
+        }
+        if taken_as.len() > TOPIC_BYTES || (!is_alert && payload.len() > READING_BYTES) {
+            let detail = format!(
+                "{} bytes on a topic of {}: {READING_BYTES} and {TOPIC_BYTES} at most",
+                payload.len(),
+                topic.len()
+            );
+            let sender = Sender { topic, client: Some(self.source.id.to_string()), ..Sender::default() };
+            let kept = dead::bury_stray(&self.app, payload, detail, &sender).await;
+            return kept.map(|()| packet_id).map_err(|problem| problem.to_string());
+        }
+        let publish = Publish {
+            topic: taken_as,
+            payload,
+            client_id: format!("{}:{topic}", self.source.id),
+            identity: identity.filter(|_| is_alert),
+            qos: 1,
+            retain: false,
+            dup,
+        };
+        let mut pause = OFFER.0;
+        loop {
+            match self.rules.publish(publish.clone()).await {
+                Ok(Taken::Withheld) => return Ok(packet_id),
+                Ok(Taken::Stored | Taken::NoRule) => {
+                    self.endpoint.publish(&publish.topic, publish.payload).await;
+                    return Ok(packet_id);
+                }
+                Err(Refused::Busy) => sleep(pause).await,
+                Err(Refused::Invalid(why)) => {
+                    tracing::warn!(broker = %self.source.id, topic, why, "a message was refused, and its bytes are kept");
+                    return Ok(packet_id);
+                }
+                Err(Refused::NotAuthorized) => {
+                    let sender = publish.identity.as_ref().map_or("nobody", |name| &name.user);
+                    return Err(format!(
+                        "{sender} may not publish on {}: the message stays at the broker",
+                        publish.topic
+                    ));
+                }
+            }
+            pause = (pause * 2).min(OFFER.1);
+        }
+    }
+
+    async fn note(&self, connected: bool, problem: Option<&str>) {
+        let (id, since) = (self.source.id.clone(), self.app.clock.now());
+        let known = mqtt::connections(&*self.app.store).await.unwrap_or_default();
+        let before = known.into_iter().find(|known| known.id == id && known.connected == connected);
+        let since = before.map_or(since, |before| before.since);
+        let connection = Connection { id, connected, since, problem: problem.map(str::to_owned) };
+        if let Err(problem) = mqtt::note(&*self.app.store, &connection).await {
+            tracing::warn!(%problem, broker = %self.source.id, "how the connection to a broker stands cannot be noted");
+        }
+    }
+}
+
+/// # Errors
+/// Names the variable, never what it holds.
+fn secret(setting: &str) -> Result<String, String> {
+    let text = std::env::var(setting).unwrap_or_default();
+    if text.trim().is_empty() { Err(format!("{setting} is not set")) } else { Ok(text.trim().to_owned()) }
+}

@@ -341,6 +341,31 @@ fn reports(path: &str, facts: &Value, body: &Bytes) {
     compared.line(read.len(), &format!("refused {refused:?}, notes {notes:?}"));
 }
 
+/// Periods of DWML: a day's have its highest and lowest temperature, half a day's the probability of rain.
+fn dwml(path: &str, facts: &Value, body: &Bytes) {
+    let records = records(path, noaa_forecast::FORMAT, "noaa_forecast", body);
+    let mut compared = Compared { path, facts, done: ["time_layouts".to_owned()].into() };
+    let told = |field: &str, fahrenheit: bool| -> Value {
+        let has = records.iter().filter(|one| one.data.get(field).is_some());
+        let text = |value: &Value| {
+            let number = value.as_f64().map(|number| if fahrenheit { number * 1.8 + 32.0 } else { number });
+            number.map_or(Value::Null, |number| (number.round() as i64).to_string().into())
+        };
+        has.map(|one| text(&one.data[field])).collect()
+    };
+    compared.same("max_F", told("temperature_max_c", true));
+    compared.same("min_F", told("temperature_min_c", true));
+    compared.same("pop", told("precipitation_probability_percent", false));
+    let at = records[0].draft.position.unwrap();
+    compared.same("point", vec![at.latitude(), at.longitude()]);
+    let times = |field: &str| -> BTreeSet<String> {
+        records.iter().map(|one| one.data[field].as_str().unwrap().replace(".000Z", "Z")).collect()
+    };
+    compared.same("first_start_utc", times("start").first().unwrap().as_str());
+    compared.same("last_end_utc", times("end").last().unwrap().as_str());
+    compared.line(records.len(), "");
+}
+
 #[test]
 fn every_file_agrees_with_its_facts() {
     let Some(samples) = samples("NWS samples") else { return };
@@ -352,12 +377,13 @@ fn every_file_agrees_with_its_facts() {
             "nws_observations" => observations,
             "nws_forecast" => forecasts,
             "metar" => reports,
+            "ndfd" if path.ends_with(".xml") => dwml,
             _ => continue,
         };
         compare(path, &fact["facts"], &unpacked(&samples.join(path)));
         files += 1;
     }
-    assert!(files >= 26, "only {files} files were compared");
+    assert!(files >= 27, "only {files} files were compared");
 }
 
 #[test]

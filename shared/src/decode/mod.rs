@@ -20,7 +20,7 @@ pub(crate) mod nws;
 pub(crate) mod pacific;
 pub(crate) mod salvage;
 pub(crate) mod table;
-mod xml;
+pub(crate) mod xml;
 
 use bytes::Bytes;
 

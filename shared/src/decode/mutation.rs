@@ -251,7 +251,13 @@ fn a6_nws_documents_never_panic() {
         "cloudLayers": [{"base": {"unitCode": "wmoUnit:m", "value": 1430}, "amount": "BKN"}]}}]}"#;
     let reports = "2024/01/12 15:38\nKCKV 121538Z AUTO 16013G27KT 250V320 1 1/2SM VCTS -RA FU BKN024CB OVC049 M09/07 A2936 RMK AO2 SLP125 T00940072\n\
         SPECI KDEF 141512Z COR 09025MPS 9999 //// VV002 28/// Q1013 NOSIG\n";
-    survives(noaa_observations::FORMAT, "noaa_observations", 6, &[observation, reports].map(str::to_owned));
+    let table = "No errors\nraw_text,station_id,observation_time,latitude,longitude,sky_cover,sky_cover,elevation_m\n\
+        KTST 051056Z 25007KT 10SM FEW002 14/11 A2999,KTST,2026-07-05T10:56:00Z,37.5,-122.25,FEW,,2\n";
+    let listed = "<?xml version='1.0'?><response><data><METAR><raw_text>KTST 051056Z 25007KT 10SM A2999</raw_text>\
+        <observation_time>2026-07-05T10:56:00Z</observation_time><latitude>37.5</latitude><longitude>-122.25</longitude>\
+        <sky_condition sky_cover='FEW'/><elevation_m>2</elevation_m></METAR></data></response>";
+    let bodies = [observation, reports, table, listed].map(str::to_owned);
+    survives(noaa_observations::FORMAT, "noaa_observations", 6, &bodies);
     let made = r#""updateTime": "2024-03-26T08:28:04+00:00", "elevation": {"unitCode": "wmoUnit:m", "value": 0.9}"#;
     let bodies = [
         format!(
@@ -269,6 +275,14 @@ fn a6_nws_documents_never_panic() {
             .to_owned(),
     ];
     survives(noaa_forecast::FORMAT, "noaa_forecast", 7, &bodies);
+    let dwml = "<dwml xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance'><head><product concise-name='a'>\
+        <creation-date>2026-08-01T03:47:26Z</creation-date></product></head><data><location><location-key>p</location-key>\
+        <point latitude='38.0' longitude='-120.0'/></location><time-layout><layout-key>d</layout-key>\
+        <start-valid-time>2026-08-01T06:00:00-07:00</start-valid-time><end-valid-time>2026-08-02T06:00:00-07:00</end-valid-time>\
+        </time-layout><parameters applicable-location='p'><temperature type='maximum' units='Fahrenheit' time-layout='d'>\
+        <name>T</name><value>86</value></temperature><direction type='wind' time-layout='d'><value xsi:nil='true'/></direction>\
+        <weather time-layout='d'><weather-conditions weather-summary='Sunny'/></weather></parameters></data></dwml>";
+    survives(noaa_forecast::FORMAT, "noaa_forecast", 14, &[dwml.to_owned()]);
 }
 
 #[test]

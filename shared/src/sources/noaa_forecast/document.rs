@@ -98,7 +98,7 @@ impl Shared {
     }
 }
 
-fn draft(
+pub(super) fn draft(
     raw: Bytes,
     place: Place,
     (observed_at, published_at): (Timestamp, Option<Timestamp>),
@@ -121,7 +121,7 @@ fn draft(
     })
 }
 
-fn decimal(at: Position) -> String {
+pub(super) fn decimal(at: Position) -> String {
     format!("{:.4},{:.4}", at.latitude(), at.longitude())
 }
 
@@ -251,6 +251,8 @@ fn period(
         is_daytime: of.boolean("isDaytime"),
         elevation_m: shared.elevation_m,
         temperature_c: temperature(&mut of),
+        temperature_max_c: None,
+        temperature_min_c: None,
         temperature_trend: of.text("temperatureTrend"),
         precipitation_probability_percent: of.quantity(
             "probabilityOfPrecipitation",

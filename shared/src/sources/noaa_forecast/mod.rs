@@ -1,7 +1,9 @@
 //! What api.weather.gov forecasts for one cell of its grid, and how one gets there: the periods of a forecast, days or hours; the
-//! raw grid's layers, those for fires among them; which cell a point lies in; which stations observe it [S2].
+//! raw grid's layers, those for fires among them; which cell a point lies in; which stations observe it [S2]. And what the National
+//! Digital Forecast Database tells of a point, as DWML out of files.
 
 mod document;
+mod dwml;
 mod poll;
 mod record;
 
@@ -9,7 +11,7 @@ use bytes::Bytes;
 
 use super::{Id, Records, Source};
 use crate::decode::head::Mark;
-use crate::decode::{Context, Format, Rows};
+use crate::decode::{Context, Format, Rows, encoding};
 use crate::error::Reject;
 use crate::record::{Tier, Topic};
 use record::Forecast;
@@ -39,5 +41,7 @@ pub(super) static SOURCE: Source = Source {
 };
 
 fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-    document::rows(body, context).map_err(|reject| reject.with_raw(body.clone()))
+    let is_xml = encoding::without_mark(body).trim_ascii_start().starts_with(b"<");
+    let read = if is_xml { dwml::rows(body, context) } else { document::rows(body, context) };
+    read.map_err(|reject| reject.with_raw(body.clone()))
 }

@@ -18,7 +18,7 @@ pub(super) enum Forecast {
     Station(Box<Station>),
 }
 
-/// What is forecast for one cell and one period, half a day or an hour, units in the names. A quantity that is not told is left
+/// What is forecast for one cell or point and one period, half a day, an hour, or of DWML a moment, units in the names. A quantity that is not told is left
 /// out; one that is missing or cannot be read is null.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -26,7 +26,7 @@ pub(super) struct Period {
     /// `period`.
     #[schemars(extend("const" = "period"))]
     pub(super) kind: &'static str,
-    /// The centre of the cell, `latitude,longitude` with four decimals: the document names no cell.
+    /// The centre of the cell, or the point, `latitude,longitude` with four decimals: the document names no cell.
     pub(super) place: String,
     /// When the period begins.
     #[serde(serialize_with = "time::serialize")]
@@ -52,6 +52,12 @@ pub(super) struct Period {
     /// Air temperature in °C: a day's highest, a night's lowest, or an hour's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) temperature_c: Measured,
+    /// DWML: highest air temperature of the period in °C.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) temperature_max_c: Measured,
+    /// DWML: lowest air temperature of the period in °C.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) temperature_min_c: Measured,
     /// `rising` or `falling` when it is not the usual course of the day.
     pub(super) temperature_trend: Option<String>,
     /// Probability of precipitation in percent.

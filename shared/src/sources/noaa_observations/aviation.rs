@@ -53,7 +53,11 @@ pub(super) fn is_report(item: &Bytes) -> bool {
 }
 
 pub(super) fn row(item: &Bytes, context: Context<'_>) -> Row {
-    let mut of = Fields::new(object(item)?);
+    report(Fields::new(object(item)?), Origin::of(item.clone()), context)
+}
+
+/// A report by its fields.
+pub(super) fn report(mut of: Fields, origin: Origin, context: Context<'_>) -> Row {
     let text = of.required("rawOb")?;
     let near = match of.take("obsTime").map(|told| (number(&told), told)) {
         None => Near::Received(context.received_at),
@@ -84,7 +88,7 @@ pub(super) fn row(item: &Bytes, context: Context<'_>) -> Row {
     }
     let rank = u8::from(report.corrected == Some(true));
     identify(Observation {
-        origin: Origin::of(item.clone()),
+        origin,
         source: context.source.clone(),
         observed_at,
         published_at: None,

@@ -66,10 +66,6 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
     let text = encoding::without_mark(body);
     // In bulletins a report ends with `=`.
     let lines = move || text.split(|byte| matches!(byte, b'\n' | b'\r' | b'=')).map(<[u8]>::trim_ascii);
-    if lines().any(|line| line.starts_with(b"raw_text,")) {
-        let detail = "a table of METAR reports, which is not read here: the same service gives them as text";
-        return Err(Reject::new(Reason::NotData, detail));
-    }
     if !lines().any(looks_like_a_report) {
         return Err(Reject::new(Reason::NotData, "neither JSON with features nor a text with a METAR report"));
     }
@@ -705,7 +701,6 @@ mod tests {
         assert_eq!(read(&format!("{one}= {two}=")), both);
         assert_eq!(read(&format!("{one}\r{two}")), both);
         assert_eq!(read(&format!("{one} {two}")), [Err(Reason::NotData)]);
-        assert_eq!(rows(&format!("No errors\nraw_text,station_id\n{one},KTST")).unwrap_err().reason, Reason::NotData);
     }
 
     #[test]

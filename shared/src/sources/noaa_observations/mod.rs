@@ -1,8 +1,9 @@
-//! What weather stations observe: api.weather.gov's observations as GeoJSON, and METAR reports as text [S2]. Both become one
-//! form, so that a station's report of one minute is one event whichever way it came [S12].
+//! What weather stations observe: api.weather.gov's observations as GeoJSON, and METAR reports as text, JSON, tables and XML [S2].
+//! All become one form, so that a station's report of one minute is one event whichever way it came [S12].
 
 mod aviation;
 mod features;
+mod listed;
 mod metar;
 mod poll;
 
@@ -176,7 +177,11 @@ fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
     let first = encoding::without_mark(body).iter().find(|byte| !byte.is_ascii_whitespace());
     let read = match first {
         Some(b'{' | b'[') => features::rows(body, context),
-        _ => metar::rows(body, context),
+        Some(b'<') if listed::is_response(body) => listed::elements(body, context),
+        _ => match listed::header(body) {
+            Some(header) => listed::table(body, header, context),
+            None => metar::rows(body, context),
+        },
     };
     read.map_err(|reject| reject.with_raw(body.clone()))
 }

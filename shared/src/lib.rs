@@ -15,6 +15,7 @@ pub mod decode;
 pub mod sources;
 
 pub mod breaker;
+pub mod fires;
 pub mod ingest;
 pub mod schedule;
 

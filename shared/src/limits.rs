@@ -274,6 +274,13 @@ pub const SEEN_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 /// same row for months. Twice as long at most.
 pub const SEEN_KEPT_LASTING: Duration = Duration::from_secs(400 * 24 * 3600);
 
+/// A name of a fire is known so long after it was last given one: longer than a fire is written about.
+pub const FIRE_NAMES_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
+/// Fires of one name in one county that are known, the last ones.
+pub const FIRES_OF_NAME: usize = 8;
+/// Calls of one reader of the store that are under way together.
+pub const STORE_CALLS_AT_ONCE: usize = 256;
+
 /// The lease of who delivers; fenced by its epoch.
 pub const LEASE: Duration = Duration::from_secs(5);
 /// A deliver invocation stops taking work this long before its end.

@@ -100,6 +100,7 @@ const BELOW_APP: [&str; 43] = [
     "express/thread",
     "express/tries",
     "faults",
+    "fires",
     "ingest/dedup",
     "ingest/label",
     "ingest/place",

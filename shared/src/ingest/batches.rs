@@ -5,12 +5,13 @@
 //! vain and is forgotten. A crash repeats what was acknowledged and not yet stored, with the same `event_id` and `revision` [K6]:
 //! one batch on a host, whose writer keeps the order in which it is asked; on AWS two.
 
-use super::dedup::{Judged, Pages, Seen};
+use super::dedup::{Pages, Seen};
 use super::{IngestError, Ledger, SentEnvelopes, count, enrich, note_queued, pack, send, validate};
 use crate::app::App;
 use crate::dead::{self, Rejected};
 use crate::decode::{Row, sensor};
 use crate::error::BackendError;
+use crate::fires;
 use crate::limits::BATCH_RECORDS;
 use crate::record::{Draft, Stream, Traceparent};
 use crate::time::Timestamp;
@@ -70,7 +71,7 @@ async fn take_in_turn(
 ) -> Result<(), IngestError> {
     let Some(first) = read(app, stream, rows) else { return Ok(()) };
     seen.load(&*app.store, &app.clock, &first.valid).await?;
-    let mut batch = judge(app, stream, seen, first);
+    let mut batch = judge(app, stream, seen, first).await?;
     let mut before: Option<Accepted> = None;
     loop {
         let ahead = async {
@@ -78,7 +79,7 @@ async fn take_in_turn(
                 None => Ok::<_, BackendError>(Next::End),
                 Some(read) if seen.judges_ahead(&read.valid) => {
                     seen.load_ahead(&*app.store, &read.valid).await?;
-                    Ok(Next::Packed(judge(app, stream, seen, read)))
+                    Ok(Next::Packed(judge(app, stream, seen, read).await?))
                 }
                 Some(read) => Ok(Next::Read(read)),
             }
@@ -114,7 +115,7 @@ async fn take_in_turn(
                     Next::Packed(packed) => batch = packed,
                     Next::Read(read) => {
                         seen.load(&*app.store, &app.clock, &read.valid).await?;
-                        batch = judge(app, stream, seen, read);
+                        batch = judge(app, stream, seen, read).await?;
                     }
                 }
             }
@@ -137,32 +138,31 @@ fn read(app: &App, stream: &Stream, rows: &mut impl Iterator<Item = Row>) -> Opt
 }
 
 /// `seen` was told of these rows.
-fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Packed {
+async fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Result<Packed, BackendError> {
     let Read { at, valid, mut rejects, mut ledger } = read;
+    let revisions: Vec<Option<u32>> = valid.iter().map(|draft| seen.judge(draft).revision()).collect();
+    let accepted = valid.iter().zip(&revisions).filter(|(_, revision)| revision.is_some()).map(|(draft, _)| draft);
+    let incidents = fires::join(&*app.store, &app.clock, stream, accepted).await?;
     let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
     let mut packer = pack::Packer::new(&app.settings, &app.rng, stream, trace, at);
-    for draft in valid {
-        let revision = match seen.judge(&draft) {
-            Judged::Duplicate => {
-                ledger.duplicates += 1;
-                continue;
-            }
-            Judged::New => 0,
-            Judged::Revision(revision) => revision,
-        };
+    ledger.duplicates += revisions.iter().filter(|revision| revision.is_none()).count() as u64;
+    let accepted = valid.into_iter().zip(revisions).filter_map(|(draft, revision)| Some((draft, revision?)));
+    for (number, (draft, revision)) in accepted.enumerate() {
         if sensor::is_without_measure(&draft) {
             metrics::counter!("stream_readings_without_measure_total").increment(1);
         }
         let source = draft.source.clone();
-        let added = enrich(draft, revision, stream, at)
-            .and_then(|record| packer.add(&record).map_err(|reject| record.draft.refused(reject)));
+        let added = enrich(draft, revision, stream, at).and_then(|mut record| {
+            record.incident = incidents.get(number).cloned().flatten();
+            packer.add(&record).map_err(|reject| record.draft.refused(reject))
+        });
         if let Err(reject) = added {
             rejects.push(Rejected::of_row(source, reject));
         }
     }
     let (envelopes, oversized) = packer.finish();
     rejects.extend(oversized);
-    Packed { envelopes, rejects, ledger }
+    Ok(Packed { envelopes, rejects, ledger })
 }
 
 /// Takes over what the queues have acknowledged of a batch. If that is not all of it, the rest is offered again by the caller, and

@@ -149,7 +149,8 @@ pub fn enrich(draft: Draft, revision: u32, stream: &Stream, now: Timestamp) -> R
     };
     let place = draft.position.map(place::place);
     let (source_name, tier, topic) = (granted.name, route.tier, route.topic);
-    Ok(Record { draft, revision, tenant: stream.tenant.clone(), source_name, tier, topic, place, ingested_at: now })
+    let tenant = stream.tenant.clone();
+    Ok(Record { draft, revision, tenant, source_name, tier, topic, place, incident: None, ingested_at: now })
 }
 
 /// Its queue has acknowledged the envelope [O4].

@@ -274,6 +274,8 @@ pub struct Record {
     pub topic: Topic,
     /// Its cell and California, for a record with a position.
     pub place: Option<Place>,
+    /// The fire that it tells of, where one is known: no part of its identity or its content [S12].
+    pub incident: Option<Arc<str>>,
     /// When it was accepted; the Kafka timestamp [K5].
     pub ingested_at: Timestamp,
 }

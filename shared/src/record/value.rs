@@ -58,6 +58,10 @@ pub(crate) struct Value<'a> {
     california: Option<California>,
     /// `event_id` of the record that this one was made from.
     derived_from: Option<EventId>,
+    /// What the records of one fire have in common, whichever source they came from: an id of the source that told of it first. It is
+    /// left out where no fire is known; a record is not published again because its fire has become known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incident: Option<&'a str>,
     /// Optional values that could not be used: they are null or left out.
     quality: &'a [Quality],
     /// The source's own fields, numbers as numbers, units in the names or here.
@@ -124,6 +128,7 @@ pub fn write(record: &Record, producer_id: &str, room: &mut BytesMut) -> Result<
         h3: cell.as_ref().map(Cell::as_str),
         california: record.place.map(|place| place.california),
         derived_from: draft.derived_from,
+        incident: record.incident.as_deref(),
         quality: &draft.quality,
         data: draft.data.raw(),
     };

@@ -10,6 +10,7 @@ pub mod caltrans;
 pub mod cap_feed;
 pub mod chp;
 mod config;
+mod fires;
 pub mod firis;
 pub mod firms;
 pub mod fpa_fod;
@@ -43,6 +44,8 @@ use crate::record::{SourceId, Tier, Topic};
 
 pub use config::{Step, WrongField};
 pub(crate) use config::{check_area, read};
+pub(crate) use fires::Told;
+pub use fires::{Join, Names, State};
 pub use identity::identify;
 pub use route::{DRILL, Route, is_critical, route};
 pub use service::{Service, Services};
@@ -84,9 +87,12 @@ pub struct Records {
 }
 
 macro_rules! table {
-    ($($module:ident $(polled by $connector:ident)?,)*) => {
+    ($($module:ident $(polled by $connector:ident)? $(with $join:ident)?,)*) => {
         /// Every source. Where several patterns fit an id, the longest decides.
         pub const TABLE: &[&Source] = &[$(&$module::SOURCE),*];
+
+        /// How each source's records are joined to fires, where they are.
+        const JOINS: &[(&Source, &Join)] = &[$($((&$module::SOURCE, &$module::$join),)?)*];
 
         /// What `streams.yaml` says of a polled stream beside its name, tenant and interval: which connector reads it, and how.
         #[derive(Debug, Clone, PartialEq, serde::Serialize, schemars::JsonSchema)]
@@ -203,10 +209,10 @@ table! {
     noaa_observations polled by NwsObservations,
     metar polled by Metar,
     noaa_forecast polled by NwsForecast,
-    calfire polled by Calfire,
+    calfire polled by Calfire with FIRE,
     caltrans polled by Caltrans,
     chp polled by Chp,
-    wfigs polled by Wfigs,
+    wfigs polled by Wfigs with FIRE,
     zones polled by Zones,
     firis polled by Firis,
     outages polled by Outages,
@@ -270,6 +276,12 @@ pub fn format_of(source: &SourceId) -> Option<Format> {
 /// Whether a source's records supersede each other.
 pub fn keeps_order(source: &SourceId) -> bool {
     find(source).and_then(|(source, _)| source.records.as_ref()).is_some_and(|records| records.in_order)
+}
+
+/// How a source's records are joined to fires; `None` for a source that has nothing to do with them.
+pub(crate) fn join(source: &SourceId) -> Option<&'static Join> {
+    let (source, _) = find(source)?;
+    JOINS.iter().find(|(of, _)| std::ptr::eq(*of, source)).map(|(_, join)| *join)
 }
 
 /// Every format, once.

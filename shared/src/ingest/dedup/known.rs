@@ -17,6 +17,17 @@ pub enum Judged {
     Duplicate,
 }
 
+impl Judged {
+    /// The revision that is published; `None` for what is not.
+    pub fn revision(self) -> Option<u32> {
+        match self {
+            Judged::New => Some(0),
+            Judged::Revision(revision) => Some(revision),
+            Judged::Duplicate => None,
+        }
+    }
+}
+
 /// An accepted record as the seen-set keeps it: 16 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Id, Records, Source, identify};
+use super::{Id, Join, Names, Records, Source, State, identify};
 use crate::decode::head::Mark;
 use crate::decode::items::{Document, Item};
 use crate::decode::named::Named;
@@ -42,6 +42,15 @@ pub(super) static SOURCE: Source = Source {
     }),
     service: Some(&SERVICE),
 };
+
+pub(super) static FIRE: Join = Join::Named(Names {
+    ids: &[("calfire", "incident_id")],
+    complex: None,
+    name: "name",
+    counties: "counties",
+    state: State::Is("ca"),
+    kinds: Some(("incident_type", &["Wildfire", "Fire"])),
+});
 
 /// CAL FIRE's lists of incidents in their three forms.
 pub const FORMAT: Format = Format::new("calfire", rows).known_by(&[

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Id, Records, Service, Services, Source, guid, identify};
+use super::{Id, Join, Names, Records, Service, Services, Source, State, guid, identify};
 use crate::connect::arcgis::{self, Layer, LayerRow, Reads};
 use crate::decode::geometry;
 use crate::decode::head::Mark;
@@ -39,6 +39,15 @@ pub(super) static SOURCE: Source = Source {
     }),
     service: Some(&SERVICE),
 };
+
+pub(super) static FIRE: Join = Join::Named(Names {
+    ids: &[("irwin", "irwin_id"), ("unique", "unique_fire_id")],
+    complex: Some("complex_id"),
+    name: "incident_name",
+    counties: "county",
+    state: State::Field("state"),
+    kinds: None,
+});
 
 /// WFIGS's features, whichever prefixes and times their year had.
 pub const FORMAT: Format = Format::new("wfigs", rows).known_by(&[

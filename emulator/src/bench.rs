@@ -4,6 +4,7 @@ pub(crate) mod decode;
 pub(crate) mod express;
 pub(crate) mod figures;
 pub(crate) mod generate;
+pub(crate) mod joins;
 pub(crate) mod naive;
 pub(crate) mod plain;
 pub(crate) mod poll;

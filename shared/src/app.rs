@@ -9,6 +9,7 @@ use crate::control::admission::Admission;
 use crate::deliver::tally::Tally;
 use crate::express::known::Recent;
 use crate::express::tries::Tries;
+use crate::fires::Fires;
 use crate::ingest::dedup::shard::Shards;
 use crate::ingest::room::Room;
 use crate::provenance::{Nowhere, Provenance};
@@ -63,6 +64,8 @@ pub struct App {
     pub recent: Arc<Recent>,
     /// What it knows of the shards that it read.
     pub shards: Arc<Shards>,
+    /// The fires that burn, as it knows them.
+    pub fires: Arc<Fires>,
     /// Leases that others hold, as this process saw them.
     pub leases: Arc<Leases>,
     /// The mappings of one's own sensors, as this process knows them [S18].
@@ -94,6 +97,7 @@ impl App {
             admission: Arc::default(),
             recent: Arc::default(),
             shards: Arc::default(),
+            fires: Arc::default(),
             leases: Arc::default(),
             mappings: Arc::default(),
             tries: Arc::default(),

@@ -278,6 +278,18 @@ pub const SEEN_KEPT_LASTING: Duration = Duration::from_secs(400 * 24 * 3600);
 pub const FIRE_NAMES_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Fires of one name in one county that are known, the last ones.
 pub const FIRES_OF_NAME: usize = 8;
+/// The place of a fire that nobody tells of is kept so long.
+pub const FIRE_TOLD_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Records whose places are known of one fire, the last ones: a complex has dozens.
+pub const FIRE_PLACES: usize = 32;
+/// Corners of one record's perimeter, at the most: with 32 of them a fire is far below the store's bound for an item.
+pub const FIRE_POINTS: usize = 256;
+/// Fires of a tenant that detections are joined to; the whole country has a thousand in August.
+pub const FIRES_BURNING: usize = 4_000;
+/// What burns is looked up this often at most: perimeters come every five minutes.
+pub const FIRES_LOOKED_UP: Duration = Duration::from_secs(30);
+/// Tenants whose fires a process knows.
+pub const FIRE_TENANTS: usize = 100;
 /// Calls of one reader of the store that are under way together.
 pub const STORE_CALLS_AT_ONCE: usize = 256;
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 use streammanager::app::{App, Seams};
 use streammanager::decode::Context;
 use streammanager::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options};
@@ -18,6 +19,7 @@ use streammanager::record::{Envelope, EventId, Outgoing, SourceId, Stream, Strea
 use streammanager::settings::Settings;
 use streammanager::sources::{self, ConnectorKind};
 use streammanager::time::{Clock, Rng};
+use streammanager_tests::published;
 
 /// One source's rows, some of them contents of one event, and what makes an answer of some of them.
 struct Rows {
@@ -342,6 +344,18 @@ impl World {
         assert_eq!(published.len(), queued.len(), "published twice: {queued:?}");
         published
     }
+
+    /// The fires of a source's records.
+    fn incidents(&self, source: &str) -> Vec<Option<String>> {
+        let queued = self.queued();
+        let of_source = queued.iter().filter(|record| record.source.as_str() == source);
+        let incident = |record: &Outgoing| {
+            let value: Value = serde_json::from_slice(&record.value).unwrap();
+            published::assert_valid(record.topic.name(), &value);
+            value["incident"].as_str().map(str::to_owned)
+        };
+        of_source.map(incident).collect()
+    }
 }
 
 async fn in_some_way(rows: &Rows, seed: u64) -> BTreeSet<(EventId, u32)> {
@@ -375,4 +389,19 @@ async fn s12_any_order_repetition_or_split_of_a_polled_sources_rows_is_the_same_
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_a_row_that_is_read_again_when_its_fire_is_known_stays_a_duplicate_and_new_rows_have_the_fire() {
+    let world = World::new();
+    let row =
+        |minute: u32| viirs(&[&format!("39.11,-120.5,367,0.4,0.4,2025-08-14,{minute},N20,VIIRS,h,2.0NRT,300,7.1,D")]);
+    world.take("firms_viirs_noaa20", row(100)).await;
+    let wfigs = rows_of(ConnectorKind::Wfigs).unwrap().remove(0);
+    world.take(wfigs.source, (wfigs.answer)(&wfigs.rows[..1])).await;
+    world.take("firms_viirs_noaa20", row(100)).await;
+    world.take("firms_viirs_noaa20", row(101)).await;
+    let fire = Some("irwin:00000000-0000-4000-8000-0000000000aa".to_owned());
+    assert_eq!(world.incidents("firms_viirs_noaa20"), [None, fire.clone()]);
+    assert_eq!(world.incidents("wfigs_incidents"), [fire]);
 }

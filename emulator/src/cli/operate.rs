@@ -474,6 +474,19 @@ pub(crate) enum BenchCommand {
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
     },
+    /// Which share of two generated seasons' records finds its fire, and the right one.
+    #[command(after_help = "Example:\n  streammanager bench joins --seed 1")]
+    Joins {
+        /// Decides everything that happens in them.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Detections whose ingest is timed, with fires and without.
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        rows: usize,
+        /// JSON lines.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
     /// The time to decide a record's tier, topic and throttle.
     #[command(after_help = "Example:\n  streammanager bench decide")]
     Decide {

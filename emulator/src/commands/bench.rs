@@ -36,6 +36,7 @@ pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
             self::readings(&kafka, clients.max(1), readings, json).await
         }
         BenchCommand::Trace { records, json } => trace(records, json).await,
+        BenchCommand::Joins { seed, rows, json } => joins(seed, rows, json).await,
         BenchCommand::Decide { records, json } => decide(records, json),
         BenchCommand::Decode { rows, runs, python, json } => decode(rows, runs.max(1), &python, json),
         BenchCommand::All { kafka, json } => {
@@ -146,6 +147,35 @@ async fn trace(records: usize, as_json: bool) -> Result<Exit, Failure> {
         println!("kept, two steps a record: {kept_per_s:.0} records/s");
     }
     Ok(Exit::Done)
+}
+
+/// [S12]: the fires of two generated seasons' records.
+async fn joins(seed: u64, rows: usize, as_json: bool) -> Result<Exit, Failure> {
+    let (joined, cost) = bench::joins::joins(seed, rows).await?;
+    if as_json {
+        println!("{}", json!({ "seed": seed, "joins": joined, "rows": rows, "cost": cost }))
+    } else {
+        print!("{}", table(&joined));
+        let bench::joins::Cost { without_fires_us, with_fires_us } = cost;
+        println!(
+            "ingest of {rows} detections: {without_fires_us:.2} µs each where nothing burns, {with_fires_us:.2} µs among the fires"
+        );
+    }
+    Ok(Exit::Done)
+}
+
+/// Their table.
+pub(crate) fn table(rows: &[bench::joins::Row]) -> String {
+    let mut text =
+        format!("{:<12} {:>9} {:>9} {:>9} {:>10} {:>8}\n", "", "records", "of fires", "joined", "precision", "recall");
+    for row in rows {
+        let (precision, recall) = (100.0 * row.precision(), 100.0 * row.recall());
+        let (kind, records, of_fires, joined) = (row.kind, row.records, row.of_fires, row.joined);
+        text.push_str(&format!(
+            "{kind:<12} {records:>9} {of_fires:>9} {joined:>9} {precision:>8.2} % {recall:>6.2} %\n"
+        ));
+    }
+    text
 }
 
 /// [F3]: alerts of several senders, ours and the naive program's in turns.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::decode::Context;
 use crate::embedded::{Commits, Embedded, MemoryDisk, Options};
+use crate::ingest::enrich;
 use crate::record::{SourceId, StreamId, WhenFull};
 use crate::store::{Expect, Item, Key, PutError, Version};
 use crate::time::{Rng, Timestamp};
@@ -18,13 +19,14 @@ use crate::time::{Rng, Timestamp};
 struct World {
     store: Embedded,
     clock: Clock,
+    fires: Fires,
 }
 
 impl World {
     fn new() -> World {
         let clock = Clock::simulated("2026-08-20T00:00:00Z".parse().unwrap());
         let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
-        World { store: Embedded::on_disk(&MemoryDisk::default(), options).unwrap(), clock }
+        World { store: Embedded::on_disk(&MemoryDisk::default(), options).unwrap(), clock, fires: Fires::default() }
     }
 
     /// The fires of a document's records.
@@ -33,12 +35,26 @@ impl World {
     }
 
     async fn of(&self, stream: &Stream, drafts: &[Draft]) -> Vec<Option<String>> {
-        let joined = join(&self.store, &self.clock, stream, drafts.iter()).await.unwrap();
-        joined.into_iter().map(|incident| incident.map(|incident| incident.to_string())).collect()
+        let joined = self.fires.join(&self.store, &self.clock, stream, drafts.iter()).await.unwrap();
+        let incident = |(number, draft): (usize, &Draft)| {
+            let record = enrich(draft.clone(), 0, stream, self.clock.now()).unwrap();
+            joined.incident(number, &record).map(|incident| incident.to_string())
+        };
+        drafts.iter().enumerate().map(incident).collect()
     }
 
     async fn one(&self, source: &str, document: Value) -> Option<String> {
         self.told(source, document).await.remove(0)
+    }
+
+    async fn seen(&self, latitude: f64, longitude: f64, at: &str) -> Option<String> {
+        let (date, time) = at.split_once(' ').unwrap();
+        let csv = format!(
+            "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,\
+             daynight\n{latitude},{longitude},340,0.4,0.4,{date},{time},N20,VIIRS,n,2.0NRT,300,5,D\n"
+        );
+        let source = "firms_viirs_noaa20";
+        self.of(&stream(source, "test"), &read(source, csv)).await.remove(0)
     }
 }
 
@@ -157,6 +173,77 @@ async fn s12_a_complex_is_one_fire_as_its_sources_say_and_what_burned_before_kee
     assert_eq!(world.one("wfigs_incidents", json!([part("BB", "AA")])).await.as_deref(), Some(BB));
 }
 
+#[tokio::test(start_paused = true)]
+async fn s12_what_has_no_name_has_the_fire_that_it_lies_in_or_the_only_one_near() {
+    let world = World::new();
+    assert_eq!(world.seen(39.1, -120.5, "2026-08-19 2100").await, None, "nothing burns yet");
+    world.one("wfigs_incidents", json!([wfigs("AA", "CREEK", "Testland", BEGAN)])).await;
+    assert_eq!(world.seen(39.12, -120.5, "2026-08-19 2100").await.as_deref(), Some(AA), "2 km from the point");
+    assert_eq!(world.seen(39.2, -120.5, "2026-08-19 2100").await, None, "11 km");
+    assert_eq!(world.seen(39.12, -120.5, "2026-08-13 2100").await, None, "a day before it began");
+    world.one("wfigs_perimeters", json!([perimeter("AA", square(-120.6, 39.0, 0.2))])).await;
+    assert_eq!(world.seen(39.15, -120.45, "2026-08-19 2100").await.as_deref(), Some(AA), "inside");
+    // A second one 2.6 km to the east of its perimeter.
+    world.one("wfigs_perimeters", json!([perimeter("BB", square(-120.37, 39.0, 0.2))])).await;
+    assert_eq!(world.seen(39.1, -120.385, "2026-08-19 2100").await, None, "between them");
+    assert_eq!(world.seen(39.1, -120.398, "2026-08-19 2100").await.as_deref(), Some(AA), "0.2 km and 2.4");
+    assert_eq!(
+        world.seen(39.1, -120.402, "2026-08-19 2100").await.as_deref(),
+        Some(AA),
+        "inside of one, near the other"
+    );
+    assert_eq!(world.seen(39.1, -120.14, "2026-08-19 2100").await.as_deref(), Some(BB));
+    let zone = |status: &str, shape: Value| json!([{"geometry": shape, "properties": {"ZONE_ID": "Z", "COUNTY": "Testland", "STATUS": status, "EditDate": ms("2026-08-19T22:00:00Z")}}]);
+    let (north, far) = (square(-120.6, 39.25, 0.05), square(-120.6, 39.6, 0.05));
+    assert_eq!(world.one("evacuation_zones", zone("Evacuation Order", north.clone())).await.as_deref(), Some(AA));
+    assert_eq!(world.one("evacuation_zones", zone("Evacuation Order", far)).await, None);
+    assert_eq!(world.one("evacuation_zones", zone("Normal", north)).await, None, "it has to do with no fire");
+    // Out, and what glows a week later is another one.
+    let mut out = wfigs("AA", "CREEK", "Testland", BEGAN);
+    out["properties"]["FireOutDateTime"] = ms("2026-08-18T00:00:00Z").into();
+    out["properties"]["IncidentSize"] = 101.into();
+    world.one("wfigs_incidents", json!([out])).await;
+    assert_eq!(world.seen(39.15, -120.45, "2026-08-19 2100").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_a_flights_perimeter_goes_by_its_name_where_several_fires_are_near() {
+    let world = World::new();
+    world
+        .told(
+            "wfigs_incidents",
+            json!([wfigs("AA", "CREEK", "Testland", BEGAN), wfigs("BB", "RIVER", "Testland", BEGAN)]),
+        )
+        .await;
+    let flight = |name: Value, hour: u32| {
+        json!([{"geometry": square(-120.51, 39.09, 0.05), "properties": {"mission": "CA-TST-X-N57B", "incident_name": name,
+            "poly_DateCurrent": ms("2026-08-15T00:00:00Z") + i64::from(hour) * 3_600_000}}])
+    };
+    assert_eq!(world.one("firis_perimeters", flight(Value::Null, 1)).await, None, "either of two");
+    assert_eq!(world.one("firis_perimeters", flight("Canyon".into(), 2)).await, None, "none of these");
+    assert_eq!(world.one("firis_perimeters", flight("River".into(), 3)).await.as_deref(), Some(BB));
+    assert_eq!(world.seen(39.13, -120.47, "2026-08-15 0600").await.as_deref(), Some(BB), "it is that fire's perimeter");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_a_road_that_is_closed_in_an_emergency_beside_a_fire_has_its_value_and_road_works_have_none() {
+    let world = World::new();
+    world.one("wfigs_incidents", json!([wfigs("AA", "CREEK", "Testland", BEGAN)])).await;
+    let closure = |work: &str, latitude: &str| {
+        let began = ms("2026-08-19T20:00:00Z") / 1000;
+        json!({"data": [{"lcs": {"index": "C1", "location": {"begin": {"beginDistrict": "3", "beginLatitude": latitude,
+            "beginLongitude": "-120.5"}}, "closure": {"typeOfWork": work,
+            "closureTimestamp": {"closureStartEpoch": began.to_string()}}}}]})
+    };
+    let source = "caltrans_closures";
+    for (work, latitude, value) in
+        [("Emergency Work", "39.11", Some(AA)), ("Emergency Work", "39.3", None), ("Paving", "39.11", None)]
+    {
+        let drafts = read(source, closure(work, latitude).to_string());
+        assert_eq!(world.of(&stream(source, "test"), &drafts).await[0].as_deref(), value, "{work} {latitude}");
+    }
+}
+
 /// A store that lets others run before each of its calls, some of them more than once.
 struct Interleaved<'a>(&'a Embedded, &'a Rng);
 
@@ -214,7 +301,11 @@ async fn s12_instances_that_meet_a_fire_at_once_agree_on_its_value() {
         let told = instances.map(|(source, feature)| {
             let (store, drafts) = (Interleaved(&world.store, &rng), drafts(source, &json!([feature])));
             let (clock, stream) = (&world.clock, stream(source, "test"));
-            async move { join(&store, clock, &stream, drafts.iter()).await.unwrap().remove(0).unwrap() }
+            async move {
+                let joined = Fires::default().join(&store, clock, &stream, drafts.iter()).await.unwrap();
+                let record = enrich(drafts[0].clone(), 0, &stream, clock.now()).unwrap();
+                joined.incident(0, &record).unwrap()
+            }
         });
         let told: BTreeSet<Arc<str>> = futures::future::join_all(told).await.into_iter().collect();
         assert_eq!(told.len(), 1, "seed {seed}: {told:?}");

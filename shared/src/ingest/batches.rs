@@ -11,7 +11,6 @@ use crate::app::App;
 use crate::dead::{self, Rejected};
 use crate::decode::{Row, sensor};
 use crate::error::BackendError;
-use crate::fires;
 use crate::limits::BATCH_RECORDS;
 use crate::record::{Draft, Stream, Traceparent};
 use crate::time::Timestamp;
@@ -142,7 +141,7 @@ async fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Resul
     let Read { at, valid, mut rejects, mut ledger } = read;
     let revisions: Vec<Option<u32>> = valid.iter().map(|draft| seen.judge(draft).revision()).collect();
     let accepted = valid.iter().zip(&revisions).filter(|(_, revision)| revision.is_some()).map(|(draft, _)| draft);
-    let incidents = fires::join(&*app.store, &app.clock, stream, accepted).await?;
+    let fires = app.fires.join(&*app.store, &app.clock, stream, accepted).await?;
     let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
     let mut packer = pack::Packer::new(&app.settings, &app.rng, stream, trace, at);
     ledger.duplicates += revisions.iter().filter(|revision| revision.is_none()).count() as u64;
@@ -153,7 +152,7 @@ async fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Resul
         }
         let source = draft.source.clone();
         let added = enrich(draft, revision, stream, at).and_then(|mut record| {
-            record.incident = incidents.get(number).cloned().flatten();
+            record.incident = fires.incident(number, &record);
             packer.add(&record).map_err(|reject| record.draft.refused(reject))
         });
         if let Err(reject) = added {

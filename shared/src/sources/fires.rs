@@ -1,8 +1,10 @@
-//! How a source's records come to the fire that they tell of: which of its published fields name one. Names are made equal only where they surely are the same: case, blanks, braces, a `FIRE` at the end.
+//! How a source's records come to the fire that they tell of: which of its published fields name one, and how near to a fire what has
+//! no name may be. Names are made equal only where they surely are the same: case, blanks, braces, a `FIRE` at the end.
 
 use serde_json::{Map, Value};
 
 use crate::record::Draft;
+use crate::time::Timestamp;
 
 /// A kind of id that one fire alone has, by which sources that share it know a fire.
 pub(crate) type Kind = &'static str;
@@ -12,6 +14,13 @@ pub(crate) type Kind = &'static str;
 pub enum Join {
     /// They name their fire, and so say where it is.
     Named(Names),
+    /// Points without a name, many of them: they belong to the one fire that burns within so many kilometres.
+    Points {
+        /// The farthest from the fire's edge.
+        reach_km: f64,
+    },
+    /// Areas, lines and places, few of them.
+    Areas(Areas),
 }
 
 /// Fields of `data` that name a fire and tell how it stands.
@@ -27,8 +36,14 @@ pub struct Names {
     pub counties: &'static str,
     /// Its state.
     pub state: State,
+    /// Its area in acres; the largest that is told.
+    pub acres: &'static [&'static str],
+    /// When it was out.
+    pub out: &'static [&'static str],
     /// A field that says what it is, and what fires have there; one without a value is a fire too.
     pub kinds: Option<(&'static str, &'static [&'static str])>,
+    /// A record without an id is joined to a fire of its name within so many kilometres.
+    pub reach_km: f64,
 }
 
 /// Where a fire's state stands.
@@ -40,6 +55,17 @@ pub enum State {
     Field(&'static str),
 }
 
+/// How what has a shape and no id is joined.
+#[derive(Debug)]
+pub struct Areas {
+    /// The farthest between the shapes' edges.
+    pub reach_km: f64,
+    /// A field that may name the fire: then one of that name alone will do, and the shape is the fire's own.
+    pub name: Option<&'static str>,
+    /// Only records whose field has one of these values have to do with a fire.
+    pub only: Option<(&'static str, &'static [&'static str])>,
+}
+
 /// What one record says of its fire.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Told {
@@ -47,8 +73,12 @@ pub(crate) struct Told {
     pub ids: Vec<(Kind, String)>,
     /// As one of the ids.
     pub complex: Option<String>,
+    /// The name as [`plain`] writes it.
+    pub name: Option<String>,
     /// `{name}/{county}/{state}` for each county.
     pub namesakes: Vec<String>,
+    pub acres: f64,
+    pub out: Option<Timestamp>,
 }
 
 /// Names that many fires have until they get one.
@@ -82,8 +112,25 @@ impl Names {
         Some(Told {
             ids: self.ids.iter().filter_map(|(kind, field)| Some((*kind, id(kind, field)?))).collect(),
             complex: self.complex.and_then(|field| id(first, field)),
+            name,
             namesakes,
+            acres: self.acres.iter().filter_map(|field| data.get(*field)?.as_f64()).fold(0.0, f64::max),
+            out: self.out.iter().find_map(|field| text(field)?.parse().ok()),
         })
+    }
+}
+
+impl Areas {
+    /// The name that a record has its fire by, if it has to do with one at all.
+    pub(crate) fn name(&self, draft: &Draft) -> Option<Option<String>> {
+        if self.name.is_none() && self.only.is_none() {
+            return Some(None);
+        }
+        let data = fields(draft);
+        let text = |field: &str| data.get(field).and_then(Value::as_str);
+        let concerned =
+            self.only.is_none_or(|(field, values)| text(field).is_some_and(|value| values.contains(&value)));
+        concerned.then(|| self.name.and_then(text).and_then(plain))
     }
 }
 

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Id, Records, Service, Services, Source, guid, identify};
+use super::{Areas, Id, Join, Records, Service, Services, Source, guid, identify};
 use crate::connect::arcgis::{self, Layer, LayerRow, Reads};
 use crate::decode::head::Mark;
 use crate::decode::named::Named;
@@ -41,6 +41,9 @@ pub(super) static SOURCE: Source = Source {
     }),
     service: Some(&SERVICE),
 };
+
+/// Perimeters have a name at best: one of several fires near is theirs by it.
+pub(super) static FIRE: Join = Join::Areas(Areas { reach_km: 6.0, name: Some("incident_name"), only: None });
 
 /// The layer's rows in either form.
 pub const FORMAT: Format = Format::new("firis", |body, context| -> Result<Rows<'_>, Reject> {

@@ -45,7 +45,7 @@ use crate::record::{SourceId, Tier, Topic};
 pub use config::{Step, WrongField};
 pub(crate) use config::{check_area, read};
 pub(crate) use fires::Told;
-pub use fires::{Join, Names, State};
+pub use fires::{Areas, Join, Names, State};
 pub use identity::identify;
 pub use route::{DRILL, Route, is_critical, route};
 pub use service::{Service, Services};
@@ -196,7 +196,7 @@ macro_rules! table {
 }
 
 table! {
-    firms polled by Firms,
+    firms polled by Firms with FIRE,
     sensors,
     purpleair polled by Purpleair,
     synoptic polled by Synoptic,
@@ -210,11 +210,11 @@ table! {
     metar polled by Metar,
     noaa_forecast polled by NwsForecast,
     calfire polled by Calfire with FIRE,
-    caltrans polled by Caltrans,
-    chp polled by Chp,
+    caltrans polled by Caltrans with FIRE,
+    chp polled by Chp with FIRE,
     wfigs polled by Wfigs with FIRE,
-    zones polled by Zones,
-    firis polled by Firis,
+    zones polled by Zones with FIRE,
+    firis polled by Firis with FIRE,
     outages polled by Outages,
     layers polled by Layers,
     fpa_fod,
@@ -282,6 +282,15 @@ pub fn keeps_order(source: &SourceId) -> bool {
 pub(crate) fn join(source: &SourceId) -> Option<&'static Join> {
     let (source, _) = find(source)?;
     JOINS.iter().find(|(of, _)| std::ptr::eq(*of, source)).map(|(_, join)| *join)
+}
+
+/// The farthest that a point is joined to a fire.
+pub(crate) fn farthest_point_km() -> f64 {
+    let reaches = JOINS.iter().map(|(_, join)| match join {
+        Join::Points { reach_km } => *reach_km,
+        Join::Named(_) | Join::Areas(_) => 0.0,
+    });
+    reaches.fold(0.0, f64::max)
 }
 
 /// Every format, once.

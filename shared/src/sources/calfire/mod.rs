@@ -49,7 +49,10 @@ pub(super) static FIRE: Join = Join::Named(Names {
     name: "name",
     counties: "counties",
     state: State::Is("ca"),
+    acres: &["acres_burned"],
+    out: &["extinguished_at"],
     kinds: Some(("incident_type", &["Wildfire", "Fire"])),
+    reach_km: 6.0,
 });
 
 /// CAL FIRE's lists of incidents in their three forms.

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Id, Records, Source, identify};
+use super::{Areas, Id, Join, Records, Source, identify};
 use crate::decode::items::Item;
 use crate::decode::named::{Named, number};
 use crate::decode::{Context, Format, Row, Rows, pacific, salvage, short};
@@ -43,6 +43,10 @@ pub(super) static SOURCE: Source = Source {
     }),
     service: Some(&SERVICE),
 };
+
+/// Most closures are road works: only what was not planned has to do with a fire beside the road.
+pub(super) static FIRE: Join =
+    Join::Areas(Areas { reach_km: 3.0, name: None, only: Some(("work_type", &["Emergency Work"])) });
 
 /// A district's file of lane closures.
 pub const FORMAT: Format = Format::new("caltrans-closures", rows);

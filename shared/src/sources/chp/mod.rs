@@ -13,7 +13,7 @@ use jiff::civil::{Date, DateTime, Time};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Id, Records, Source, identify};
+use super::{Areas, Id, Join, Records, Source, identify};
 use crate::decode::named;
 use crate::decode::pacific::{self, Doubt};
 use crate::decode::{Context, Format, Row, Rows, short};
@@ -37,6 +37,9 @@ pub(super) static SOURCE: Source = Source {
     }),
     service: Some(&SERVICE),
 };
+
+pub(super) static FIRE: Join =
+    Join::Areas(Areas { reach_km: 3.0, name: None, only: Some(("incident_type", &["FIRE-Report of Fire"])) });
 
 /// The file of all centres.
 pub const FORMAT: Format = Format::new("chp-incidents", rows);

@@ -13,7 +13,7 @@ pub use when::{TimeOfDay, moments};
 
 use std::time::Duration;
 
-use super::{Id, Records, Service, Services, Source};
+use super::{Id, Join, Records, Service, Services, Source};
 use crate::connect::politeness::Manners;
 use crate::decode::Format;
 use crate::decode::head::{Kind, Mark};
@@ -49,6 +49,9 @@ pub(super) static SOURCE: Source = Source {
     }),
     service: Some(&SERVICE),
 };
+
+/// A pixel of VIIRS is 0.4 to 0.8 km wide and one of MODIS 1 to 4.8, and a fire runs some kilometres before it is mapped again.
+pub(super) static FIRE: Join = Join::Points { reach_km: 3.0 };
 
 /// NASA FIRMS CSV or JSON of any product.
 pub const FORMAT: Format = Format::new("firms", rows::rows).known_by(&[

@@ -46,7 +46,10 @@ pub(super) static FIRE: Join = Join::Named(Names {
     name: "incident_name",
     counties: "county",
     state: State::Field("state"),
+    acres: &["incident_acres", "perimeter_acres"],
+    out: &["out_at"],
     kinds: None,
+    reach_km: 6.0,
 });
 
 /// WFIGS's features, whichever prefixes and times their year had.

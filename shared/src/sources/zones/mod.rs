@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Id, Records, Service, Services, Source, WrongField, identify};
+use super::{Areas, Id, Join, Records, Service, Services, Source, WrongField, identify};
 use crate::connect::arcgis::{self, Answer, Compared, Form, Layer, LayerRow, Query, Reads};
 use crate::decode::head::Mark;
 use crate::decode::named::Named;
@@ -87,6 +87,13 @@ impl Config {
         self.alerts.as_ref().map_or(Ok(()), Alerts::check)
     }
 }
+
+/// A zone is emptied before the fire is there; where nothing was ordered, it has to do with none.
+pub(super) static FIRE: Join = Join::Areas(Areas {
+    reach_km: 10.0,
+    name: None,
+    only: Some(("status", &["advisory", "warning", "order", "shelter_in_place", "lifted", "lifted_unconfirmed"])),
+});
 
 /// The layer's rows in either form.
 pub const FORMAT: Format = Format::new("evacuation-zones", |body, context| -> Result<Rows<'_>, Reject> {

@@ -293,7 +293,7 @@ fn commands_on_files_name_what_is_wrong_with_their_arguments() {
         (&["decode", "--source", "tweets"], &["--source tweets", "known are firms_"]),
         (
             &["decode", "--source", "firms_modis", "--format", "fax"],
-            &["--format", "'fax'", "auto, firms, sensor, alert"],
+            &["--format", "'fax'", "auto, firms, sensor, synoptic, airnow, alert"],
         ),
         (&["ingest", "--source", "firms_modis"], &["--out <DIR>|--kafka"]),
         (&["ingest", "--source", "firms_modis", "--out", "o", "--kafka", &nobody], &["--out", "--kafka"]),

@@ -39,5 +39,8 @@ pub mod aws;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
+#[cfg(feature = "tls")]
+pub mod tls;
+
 #[cfg(feature = "testing")]
 pub mod faults;

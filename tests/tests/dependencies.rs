@@ -75,7 +75,7 @@ fn the_library_alone_links_no_backend() {
 }
 
 /// Rooms and files of the library below `App`: the seams, what is known without them, and what a process remembers.
-const BELOW_APP: [&str; 44] = [
+const BELOW_APP: [&str; 45] = [
     "aws",
     "blobs",
     "breaker",
@@ -119,6 +119,7 @@ const BELOW_APP: [&str; 44] = [
     "sources",
     "store",
     "time",
+    "tls",
     "upstream",
 ];
 

@@ -1,15 +1,15 @@
 //! A connection to any MQTT broker, encrypted or not. What is done with its messages is elsewhere.
 
-mod tls;
-
 use std::path::Path;
 use std::time::Duration;
 
+use streammanager::tls::{Encryption, Named};
 use streammanager_mqtt_endpoint::client::Client;
 pub use streammanager_mqtt_endpoint::client::{Login, Message};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+const TLS: Named = Named { ca_file: "ca_file", encryption: "mqtts" };
 /// To an open and encrypted connection, and the broker's answer.
 const CONNECT: Duration = Duration::from_secs(20);
 
@@ -31,7 +31,7 @@ pub async fn dial(
         // Acknowledgements are small and waited for.
         let _ = socket.set_nodelay(true);
         let client = if encrypted {
-            Client::connect(tls::over(socket, bare, ca).await?, login).await
+            Client::connect(Encryption::new(ca, TLS)?.over(socket, bare).await?, login).await
         } else {
             Client::connect(socket, login).await
         };

@@ -4,8 +4,6 @@
 mod absent;
 #[cfg(feature = "kafka-tls")]
 mod scram;
-#[cfg(feature = "kafka-tls")]
-mod tls;
 
 #[cfg(all(test, feature = "kafka-tls"))]
 #[allow(clippy::unwrap_used)]
@@ -18,9 +16,20 @@ use tokio::net::TcpStream;
 use super::connection::{Connection, Transport};
 use crate::sink::kafka::settings::Security;
 #[cfg(not(feature = "kafka-tls"))]
-use absent::{Encryption, Login};
+use absent::{Encryption, Login, encryption};
 #[cfg(feature = "kafka-tls")]
-use {scram::Login, tls::Encryption};
+use {
+    crate::tls::{Encryption, Named},
+    scram::Login,
+};
+
+#[cfg(feature = "kafka-tls")]
+const NAMED: Named = Named { ca_file: "KAFKA_CA_FILE", encryption: "KAFKA_SECURITY" };
+
+#[cfg(feature = "kafka-tls")]
+fn encryption(ca: Option<&std::path::Path>) -> Result<Encryption, String> {
+    Encryption::new(ca, NAMED)
+}
 
 /// What happens on a new connection before it is of use.
 #[derive(Default)]
@@ -35,9 +44,9 @@ impl Handshake {
     pub(super) fn new(security: &Security) -> Result<Handshake, String> {
         Ok(match security {
             Security::Plaintext => Handshake::default(),
-            Security::Tls { ca } => Handshake { encryption: Some(Encryption::new(ca.as_deref())?), login: None },
+            Security::Tls { ca } => Handshake { encryption: Some(encryption(ca.as_deref())?), login: None },
             Security::ScramSha512 { user, password, tls } => Handshake {
-                encryption: tls.as_ref().map(|tls| Encryption::new(tls.ca.as_deref())).transpose()?,
+                encryption: tls.as_ref().map(|tls| encryption(tls.ca.as_deref())).transpose()?,
                 login: Some(Login::new(user, password)?),
             },
         })

@@ -25,7 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::scram::{Exchange, Hash, SHA512, verify};
-use super::{Handshake, tls};
+use super::{Handshake, NAMED};
 use crate::sink::kafka::bulk::connection::Connection;
 use crate::sink::kafka::settings::{Password, Security};
 
@@ -110,7 +110,7 @@ fn a_handshake_that_fails_is_told_in_words() {
         (io::Error::other(Error::AlertReceived(AlertDescription::HandshakeFailure)), "HandshakeFailure"),
         (io::ErrorKind::UnexpectedEof.into(), "KAFKA_SECURITY"),
     ] {
-        let problem = tls::told(&error);
+        let problem = NAMED.told(&error);
         assert!(problem.contains(part), "{problem}");
     }
 }
@@ -125,7 +125,7 @@ fn a_broker_with_the_certificate_of_an_authority_is_told_as_such() {
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider).build().unwrap();
     let host = ServerName::try_from("localhost").unwrap();
     let fault = verifier.verify_server_cert(&authority, &[], &host, &[], UnixTime::now()).unwrap_err();
-    let problem = tls::told(&io::Error::other(fault));
+    let problem = NAMED.told(&io::Error::other(fault));
     assert!(problem.contains("is an authority's own"), "{problem}");
 }
 

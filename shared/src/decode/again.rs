@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 /// How often each name was given again so far.
 #[derive(Default)]
-pub(super) struct Again(BTreeMap<String, u32>);
+pub(crate) struct Again(BTreeMap<String, u32>);
 
 impl Again {
     /// `name`, or one made of it that is not taken yet.
-    pub(super) fn free(&mut self, name: String, is_taken: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn free(&mut self, name: String, is_taken: impl Fn(&str) -> bool) -> String {
         if !is_taken(&name) {
             return name;
         }

@@ -2,7 +2,7 @@
 //! folder of `sources`. Pure functions over untrusted bytes: they never panic, never block, and a bad row costs that row
 //! alone [S8, S9, A6].
 
-mod again;
+pub(crate) mod again;
 pub(crate) mod alert;
 pub mod encoding;
 pub(crate) mod esri;

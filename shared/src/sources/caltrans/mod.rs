@@ -16,6 +16,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{Areas, Id, Join, Records, Source, identify};
+use crate::decode::again::Again;
+use crate::decode::head::Mark;
 use crate::decode::items::Item;
 use crate::decode::named::{Named, number};
 use crate::decode::{Context, Format, Row, Rows, pacific, salvage, short};
@@ -49,7 +51,8 @@ pub(super) static FIRE: Join =
     Join::Areas(Areas { reach_km: 3.0, name: None, only: Some(("work_type", &["Emergency Work"])) });
 
 /// A district's file of lane closures.
-pub const FORMAT: Format = Format::new("caltrans-closures", rows);
+pub const FORMAT: Format =
+    Format::new("caltrans-closures", rows).known_by(&[Mark::names("caltrans_closures", &["lcs", "closure", "index"])]);
 
 const LIST: &str = "data";
 const OWN: &str = "lcs";
@@ -185,7 +188,7 @@ fn closure(bytes: &Bytes, of_file: Option<u8>, context: Context<'_>) -> Row {
     let Some(Value::Object(row)) = values.remove(OWN) else {
         return Err(Reject::new(Reason::BadJson, format!("an item has no object under {OWN}")));
     };
-    flatten(row, &mut values);
+    flatten(row, &mut values, &mut Again::default());
     let mut named = Named::new(values, quality);
     let v = &mut named;
     let index = v.text("index", &["index"]).ok_or_else(|| {
@@ -249,15 +252,13 @@ fn closure(bytes: &Bytes, of_file: Option<u8>, context: Context<'_>) -> Row {
 }
 
 /// The members of objects within objects by their own names, of which none stands twice in a sound row.
-fn flatten(object: Map<String, Value>, flat: &mut Map<String, Value>) {
-    for (mut name, value) in object {
+fn flatten(object: Map<String, Value>, flat: &mut Map<String, Value>, again: &mut Again) {
+    for (name, value) in object {
         if let Value::Object(inner) = value {
-            flatten(inner, flat);
+            flatten(inner, flat, again);
             continue;
         }
-        while flat.contains_key(&name) {
-            name.push_str(" given again");
-        }
+        let name = again.free(name, |name| flat.contains_key(name));
         flat.insert(name, value);
     }
 }

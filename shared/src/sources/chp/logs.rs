@@ -101,7 +101,8 @@ impl Logs {
     /// `too_large`; `doctype`; `not_data` for what is no list of logs. None of them keeps a body that may have notes.
     pub(super) fn read(body: &Bytes) -> Result<Logs, Reject> {
         let refused = |reject: Reject| {
-            let notes = [&b"<Log"[..], b"Detail", b"details"].iter().any(|sign| memmem::find(body, sign).is_some());
+            let lower = body.to_ascii_lowercase();
+            let notes = [&b"<log"[..], b"detail"].iter().any(|sign| memmem::find(&lower, sign).is_some());
             Err(reject.with_raw(if notes { Bytes::new() } else { body.clone() }))
         };
         if body.len() > RESPONSE_BYTES {

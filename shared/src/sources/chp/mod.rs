@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Areas, Id, Join, Records, Source, identify};
+use crate::decode::head::Mark;
 use crate::decode::named;
 use crate::decode::pacific::{self, Doubt};
 use crate::decode::{Context, Format, Row, Rows, short};
@@ -42,7 +43,7 @@ pub(super) static FIRE: Join =
     Join::Areas(Areas { reach_km: 3.0, name: None, only: Some(("incident_type", &["FIRE-Report of Fire"])) });
 
 /// The file of all centres.
-pub const FORMAT: Format = Format::new("chp-incidents", rows);
+pub const FORMAT: Format = Format::new("chp-incidents", rows).known_by(&[Mark::text("chp_incidents", "<LogTime>")]);
 
 /// One incident as its dispatch centre logs it. `observed_at` is when it was logged. What dispatchers noted of it, which may name
 /// people, is left out but for the number of notes: a change of it makes a revision.

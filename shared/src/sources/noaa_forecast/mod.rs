@@ -25,6 +25,7 @@ pub const FORMAT: Format = Format::new("nws-forecast", rows).known_by(&[
     Mark::names("noaa_forecast", &["periods", "startTime"]),
     Mark::names("noaa_forecast", &["gridId", "gridX"]),
     Mark::names("noaa_forecast", &["stationIdentifier"]),
+    Mark::text("noaa_forecast", "<dwml"),
 ]);
 
 pub(super) static SOURCE: Source = Source {

@@ -111,7 +111,7 @@ pub(super) fn elements<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows
 /// The values under JSON's names, without those that say nothing or repeat the report.
 fn fields(values: Map<String, Value>) -> Fields {
     let named = values.into_iter().filter_map(|(name, value)| {
-        let plain = name.trim_end_matches(" given again");
+        let plain = name.split(" given again").next().unwrap_or_default();
         let text = value.as_str().unwrap_or_default().trim();
         if text.is_empty() || READ.contains(&plain) {
             return None;

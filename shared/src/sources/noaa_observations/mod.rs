@@ -28,7 +28,8 @@ pub(super) use poll::connector;
 pub const FORMAT: Format = Format::new("nws-observation", rows).known_by(&[
     Mark::names("noaa_observations", &["station", "timestamp", "unitCode"]),
     Mark::names("noaa_observations", &["rawOb"]),
-    Mark::looks("noaa_observations", |head| metar::begins(head.text)),
+    Mark::looks("noaa_observations", |head| metar::begins(head.text) || listed::header(head.text).is_some()),
+    Mark::text("noaa_observations", "<METAR"),
 ]);
 
 pub(super) static SOURCE: Source = Source {

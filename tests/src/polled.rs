@@ -130,7 +130,11 @@ impl PolledWorld {
         streams::status(&*self.app.store, &self.app.clock, &registered).await.unwrap()
     }
 
-    async fn queued(&self) -> Vec<Published> {
+    /// What waits in the queues, taken out of them, each record held against its topic's published schema.
+    ///
+    /// # Panics
+    /// When a record breaks its schema.
+    pub async fn queued(&self) -> Vec<Published> {
         let mut records = Vec::new();
         for tier in Tier::ALL {
             let queue = self.app.settings.queues.tier(tier);

@@ -11,27 +11,6 @@ use crate::record::Quality;
 
 const ATOM: &str = "http://www.w3.org/2005/Atom";
 
-/// Of an entry's elements those that stand in CAP's info element under the same name.
-const IN_INFO: [&str; 17] = [
-    "language",
-    "category",
-    "event",
-    "responseType",
-    "urgency",
-    "severity",
-    "certainty",
-    "audience",
-    "effective",
-    "onset",
-    "expires",
-    "senderName",
-    "headline",
-    "description",
-    "instruction",
-    "web",
-    "contact",
-];
-
 pub(super) fn is_entry(namespace: Option<&str>, name: &str) -> bool {
     name == "entry" && matches!(namespace, None | Some(ATOM))
 }
@@ -92,7 +71,7 @@ fn name_of(id: &str) -> String {
 
 fn info(entry: &Element) -> Element {
     let mut info = Element { name: "info".into(), ..Element::default() };
-    for name in IN_INFO {
+    for name in cap::texts_of_info() {
         info.children.extend(entry.values(name).map(|text| leaf(name, text)));
     }
     for (name, own) in [("headline", "title"), ("description", "summary")] {

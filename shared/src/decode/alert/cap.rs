@@ -50,6 +50,11 @@ const IN_INFO: Known = Known {
 const IN_RESOURCE: Known = Known { once: &["resourceDesc", "mimeType", "size", "uri", "digest"], many: &["derefUri"] };
 const IN_AREA: Known = Known { once: &["areaDesc", "altitude", "ceiling"], many: &["polygon", "circle", "geocode"] };
 
+/// An info element's texts: what stands in it once, and what may be given several times.
+pub(super) fn texts_of_info() -> impl Iterator<Item = &'static str> {
+    IN_INFO.once.iter().copied().chain(["category", "responseType"])
+}
+
 /// The elements of one level.
 struct Known {
     once: &'static [&'static str],

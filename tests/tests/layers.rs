@@ -436,7 +436,7 @@ async fn s13_over_http_an_answer_that_does_not_end_or_moves_is_a_failure_and_the
         let file = StreamsFile::parse(&streams).unwrap();
         let connector =
             file.streams[0].polled.connector(&file.streams[0].source_id, &world.app.settings.services).unwrap();
-        let walk = connector.walk(&streammanager::connect::Cursor::default(), world.now()).unwrap();
+        let walk = connector.walk(&streammanager::connect::Cursor::default(), world.now());
         let within = Duration::from_secs(5);
         match world.app.upstream.call(&walk.next(), within).await {
             Ok(response) => format!("status {}", response.status),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::feed::{Ask, Feed};
-use super::{Connector, Cursor, Fetched, SourceError};
+use super::{Connector, Cursor, Fetched, Single, SourceError, Walk, one};
 use crate::decode::{Context, Rows};
 use crate::error::Reject;
 use crate::limits::CLOCK_SKEW;
@@ -109,6 +109,21 @@ impl<C: Check> Connector for Checked<C> {
         self.feed.host()
     }
 
+    fn failed(&self, cursor: &Cursor) -> Cursor {
+        let kept = Kept::of(cursor);
+        Kept { feed: self.feed.failed(&kept.feed()).0, ..kept }.cursor()
+    }
+
+    fn walk<'a>(&'a self, cursor: &Cursor, _now: Timestamp) -> Box<dyn Walk + 'a> {
+        one(self, cursor)
+    }
+
+    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+        self.feed.rows(body, context)
+    }
+}
+
+impl<C: Check> Single for Checked<C> {
     fn next(&self, cursor: &Cursor) -> Request {
         self.feed.next(&Kept::of(cursor).feed())
     }
@@ -148,14 +163,5 @@ impl<C: Check> Connector for Checked<C> {
         kept.newest.retain(|path, _| self.feed.asks.iter().any(|ask| ask.path == *path));
         fetched.cursor = kept.cursor();
         Ok(fetched)
-    }
-
-    fn failed(&self, cursor: &Cursor) -> Cursor {
-        let kept = Kept::of(cursor);
-        Kept { feed: self.feed.failed(&kept.feed()).0, ..kept }.cursor()
-    }
-
-    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-        self.feed.rows(body, context)
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::politeness::{Validators, busy_until};
-use super::{Connector, Cursor, Fetched, SourceError};
+use super::{Connector, Cursor, Fetched, Single, SourceError, Walk, one};
 use crate::decode::{Context, Format, Rows, form, items, short};
 use crate::error::{Reason, Reject};
 use crate::limits::FEED_PAGES;
@@ -162,6 +162,20 @@ impl Connector for Feed {
         &self.base_url
     }
 
+    fn failed(&self, cursor: &Cursor) -> Cursor {
+        self.cursor(self.onward(self.place(cursor)).0)
+    }
+
+    fn walk<'a>(&'a self, cursor: &Cursor, _now: Timestamp) -> Box<dyn Walk + 'a> {
+        one(self, cursor)
+    }
+
+    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+        self.format.rows(body, context)
+    }
+}
+
+impl Single for Feed {
     fn next(&self, cursor: &Cursor) -> Request {
         let place = self.place(cursor);
         let ask = &self.asks[place.at];
@@ -208,14 +222,6 @@ impl Connector for Feed {
             }
             _ => Err(self.error(&place, &response, &words())),
         }
-    }
-
-    fn failed(&self, cursor: &Cursor) -> Cursor {
-        self.cursor(self.onward(self.place(cursor)).0)
-    }
-
-    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-        self.format.rows(body, context)
     }
 }
 

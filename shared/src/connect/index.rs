@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::feed::words;
 use super::politeness::{Validators, busy_until};
-use super::{Connector, Cursor, Fetched, SourceError};
+use super::{Connector, Cursor, Fetched, Single, SourceError, Walk, one};
 use crate::decode::alert::feed::{self, Entry};
 use crate::decode::{Context, Rows, form, short};
 use crate::error::Reject;
@@ -279,6 +279,30 @@ impl Connector for Index {
         host(&self.url)
     }
 
+    /// The document that failed counts as missed, and the next poll begins with the index.
+    fn failed(&self, cursor: &Cursor) -> Cursor {
+        let mut place = self.place(cursor);
+        if place.ahead.is_empty() {
+            return cursor.clone();
+        }
+        let asked = place.ahead.remove(0);
+        place.missed(asked.of.document);
+        place.ahead.clear();
+        Index::fetched(&place, None, None).cursor
+    }
+
+    fn walk<'a>(&'a self, cursor: &Cursor, _now: Timestamp) -> Box<dyn Walk + 'a> {
+        one(self, cursor)
+    }
+
+    /// A document that is no CAP at all costs itself alone; an index was judged before.
+    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+        Ok(feed::rows(body, context)
+            .unwrap_or_else(|reject| Box::new(std::iter::once(Err(reject.with_raw(body.clone()))))))
+    }
+}
+
+impl Single for Index {
     fn next(&self, cursor: &Cursor) -> Request {
         let place = self.place(cursor);
         let mut headers = vec![("accept".to_owned(), ACCEPT.to_owned())];
@@ -315,24 +339,6 @@ impl Connector for Index {
             401 | 403 | 407 | 451 => Err(SourceError::Refused(format!("access refused: {}", said()))),
             _ => Err(SourceError::Failed(said())),
         }
-    }
-
-    /// The document that failed counts as missed, and the next poll begins with the index.
-    fn failed(&self, cursor: &Cursor) -> Cursor {
-        let mut place = self.place(cursor);
-        if place.ahead.is_empty() {
-            return cursor.clone();
-        }
-        let asked = place.ahead.remove(0);
-        place.missed(asked.of.document);
-        place.ahead.clear();
-        Index::fetched(&place, None, None).cursor
-    }
-
-    /// A document that is no CAP at all costs itself alone; an index was judged before.
-    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-        Ok(feed::rows(body, context)
-            .unwrap_or_else(|reject| Box::new(std::iter::once(Err(reject.with_raw(body.clone()))))))
     }
 }
 

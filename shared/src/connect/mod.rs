@@ -65,7 +65,7 @@ pub enum Rest {
     },
 }
 
-/// One kind of source as a pure state machine: what to ask next, and what an answer means.
+/// One kind of source, as pure state machines.
 pub trait Connector: Send + Sync {
     /// The address that all its requests begin with: what it tells one stream to wait holds for all that ask there.
     fn host(&self) -> &str;
@@ -75,55 +75,51 @@ pub trait Connector: Send + Sync {
         None
     }
 
-    /// The next request.
-    fn next(&self, cursor: &Cursor) -> Request;
-
-    /// Judges the answer to the request that `next` made of this cursor.
-    fn absorb(&self, cursor: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError>;
-
     /// Where the next poll begins when the request of this cursor failed.
     fn failed(&self, cursor: &Cursor) -> Cursor {
         cursor.clone()
     }
 
-    /// The rows of a body that `absorb` took.
+    /// The rows of a body that was taken.
     ///
     /// # Errors
     /// When the body as a whole turns out to be no data.
     fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject>;
 
-    /// A poll whose answers are judged together; `None` where each is judged alone, by `absorb`.
-    fn walk<'a>(&'a self, _cursor: &Cursor, _now: Timestamp) -> Option<Box<dyn Walk + 'a>> {
-        None
-    }
+    /// What a poll asks from this cursor on, until it has something.
+    fn walk<'a>(&'a self, cursor: &Cursor, now: Timestamp) -> Box<dyn Walk + 'a>;
 }
 
-/// What a poll asks from this cursor on, until it has something.
-pub(crate) fn begin<'a>(connector: &'a dyn Connector, cursor: &Cursor, now: Timestamp) -> Box<dyn Walk + 'a> {
-    connector.walk(cursor, now).unwrap_or_else(|| Box::new(Single { connector, cursor: cursor.clone() }))
+/// What to ask next and what the answer means, where each answer is judged alone.
+pub trait Single: Send + Sync {
+    /// The next request.
+    fn next(&self, cursor: &Cursor) -> Request;
+
+    /// Judges the answer to the request that `next` made of this cursor.
+    fn absorb(&self, cursor: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError>;
 }
 
-/// One answer that is judged alone.
-struct Single<'a> {
-    connector: &'a dyn Connector,
+/// One request and its answer, as a walk.
+pub(crate) fn one<'a>(single: &'a dyn Single, cursor: &Cursor) -> Box<dyn Walk + 'a> {
+    Box::new(One { single, cursor: cursor.clone() })
+}
+
+struct One<'a> {
+    single: &'a dyn Single,
     cursor: Cursor,
 }
 
-impl Walk for Single<'_> {
+impl Walk for One<'_> {
     fn next(&self) -> Request {
-        self.connector.next(&self.cursor)
+        self.single.next(&self.cursor)
     }
 
     fn absorb(&mut self, response: Response, now: Timestamp) -> Result<Option<Fetched>, SourceError> {
-        self.connector.absorb(&self.cursor, response, now).map(Some)
-    }
-
-    fn cut(&mut self) -> Result<Option<Fetched>, SourceError> {
-        Ok(None)
+        self.single.absorb(&self.cursor, response, now).map(Some)
     }
 }
 
-/// One poll whose answers are judged together, as a pure state machine. It ends with what it fetched, or with the first error.
+/// Requests whose answers are judged together, as a pure state machine. It ends with what it fetched, or with the first error.
 pub trait Walk: Send {
     /// What is asked now.
     fn next(&self) -> Request;
@@ -132,5 +128,7 @@ pub trait Walk: Send {
     fn absorb(&mut self, response: Response, now: Timestamp) -> Result<Option<Fetched>, SourceError>;
 
     /// The poll's time is over: what came until now, with a cursor from which the next poll goes on. `None`: nothing can be used.
-    fn cut(&mut self) -> Result<Option<Fetched>, SourceError>;
+    fn cut(&mut self) -> Result<Option<Fetched>, SourceError> {
+        Ok(None)
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Connector, Cursor, Fetched, begin};
+use super::{Connector, Cursor, Fetched};
 use crate::decode::Context;
 use crate::error::Reason;
 use crate::limits::{PROBE_REQUESTS, SLOW_RESPONSE};
@@ -78,7 +78,7 @@ async fn look(
     clock: &Clock,
     found: &mut Found,
 ) -> Result<Option<Fetched>, String> {
-    let mut walk = begin(connector, cursor, clock.now());
+    let mut walk = connector.walk(cursor, clock.now());
     while found.requests < PROBE_REQUESTS {
         if let Some(apart) = apart.filter(|_| found.requests > 0) {
             tokio::time::sleep(apart).await;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::breaker::{BreakerState, Policy};
-use crate::connect::{self, Connector, Cursor, Fetched, Rest, SourceError, Walk};
+use crate::connect::{Connector, Cursor, Fetched, Rest, SourceError, Walk};
 use crate::decode::Context;
 use crate::error::BackendError;
 use crate::express::derived;
@@ -281,7 +281,7 @@ async fn step(
     seen: &mut Seen,
     round: &mut Round<'_>,
 ) -> Result<Fetched, End> {
-    let mut fetched = walked(app, host, connect::begin(connector, cursor, app.clock.now()), round.began).await?;
+    let mut fetched = walked(app, host, connector.walk(cursor, app.clock.now()), round.began).await?;
     let now = app.clock.now();
     round.answers += 1;
     round.refused += usize::from(fetched.problem.is_some() && fetched.body.is_none());

@@ -188,25 +188,11 @@ impl Walk for OneHour<'_> {
             _ => Err(keyed::refused(&response, "", now)),
         }
     }
-
-    fn cut(&mut self) -> Result<Option<Fetched>, SourceError> {
-        Ok(None)
-    }
 }
 
 impl Connector for AirnowFiles {
     fn host(&self) -> &str {
         &self.base_url
-    }
-
-    /// Never asked: every poll is a walk.
-    fn next(&self, cursor: &Cursor) -> Request {
-        let hour = AirnowFiles::place(cursor).next.unwrap_or(Timestamp::UNIX_EPOCH);
-        OneHour { files: self, place: Place::default(), hour, first: hour, last: hour }.next()
-    }
-
-    fn absorb(&self, _: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError> {
-        Err(keyed::refused(&response, "", now))
     }
 
     /// Behind the hour that failed.
@@ -222,10 +208,10 @@ impl Connector for AirnowFiles {
         rows.map_err(|reject| form::told(reject, body))
     }
 
-    fn walk<'a>(&'a self, cursor: &Cursor, now: Timestamp) -> Option<Box<dyn Walk + 'a>> {
+    fn walk<'a>(&'a self, cursor: &Cursor, now: Timestamp) -> Box<dyn Walk + 'a> {
         let ((first, last), place) = (self.window(now), AirnowFiles::place(cursor));
         let begin = if place.first_failed { (first + airnow::HOUR).min(last) } else { first };
         let hour = place.next.filter(|hour| (first..=last).contains(hour)).unwrap_or(begin);
-        Some(Box::new(OneHour { files: self, place, hour, first, last }))
+        Box::new(OneHour { files: self, place, hour, first, last })
     }
 }

@@ -132,27 +132,18 @@ impl Connector for Recent {
         &self.base_url
     }
 
-    fn next(&self, _: &Cursor) -> Request {
-        // Nobody asks: `walk` does, which knows the time.
-        self.request(Timestamp::UNIX_EPOCH)
-    }
-
-    fn absorb(&self, _: &Cursor, _: Response, _: Timestamp) -> Result<Fetched, SourceError> {
-        Err(SourceError::Failed("a poll of this list begins with its time".into()))
-    }
-
     fn rows<'a>(&'a self, body: &'a bytes::Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
         feed::rows(body, context)
     }
 
-    fn walk<'a>(&'a self, cursor: &Cursor, now: Timestamp) -> Option<Box<dyn Walk + 'a>> {
+    fn walk<'a>(&'a self, cursor: &Cursor, now: Timestamp) -> Box<dyn Walk + 'a> {
         let Place { polled } = serde_json::from_str(&cursor.0).unwrap_or_default();
         // A time that lies ahead was written before the clock was set back.
         let polled = polled.filter(|polled| *polled <= now);
         let oldest = now - WINDOW;
         let from = polled.map_or(oldest, |polled| oldest.max(polled - OVERLAP));
         let missed = polled.filter(|polled| *polled < oldest);
-        Some(Box::new(Ask { of: self, from, now, missed }))
+        Box::new(Ask { of: self, from, now, missed })
     }
 }
 
@@ -198,10 +189,6 @@ impl Walk for Ask<'_> {
             _ => Err(SourceError::Failed(said())),
         }
     }
-
-    fn cut(&mut self) -> Result<Option<Fetched>, SourceError> {
-        Ok(None)
-    }
 }
 
 #[cfg(test)]
@@ -212,7 +199,7 @@ mod tests {
     fn asked(cursor: &str, now: &str) -> (String, bool) {
         let recent =
             connector(Config::default(), SourceId::new("ipaws_alerts").unwrap(), &Services::default()).unwrap();
-        let mut walk = recent.walk(&Cursor(cursor.into()), now.parse().unwrap()).unwrap();
+        let mut walk = recent.walk(&Cursor(cursor.into()), now.parse().unwrap());
         let url = walk.next().url.reveal().to_owned();
         let body = bytes::Bytes::from_static(b"<ns1:alerts xmlns:ns1='urn:x'/>");
         let response = Response { status: 200, headers: Vec::new(), body, elapsed: Duration::ZERO };

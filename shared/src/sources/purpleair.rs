@@ -16,7 +16,7 @@ use super::config::{check_area, check_list};
 use super::{Service, Services, Source, WrongField, sensors};
 use crate::connect::keyed;
 use crate::connect::politeness::Manners;
-use crate::connect::{Connector, Cursor, Fetched, Rest, SourceError};
+use crate::connect::{Connector, Cursor, Fetched, Rest, Single, SourceError, Walk, one};
 use crate::decode::{Context, Format, Rows, items, short};
 use crate::error::Reject;
 use crate::record::SourceId;
@@ -179,6 +179,22 @@ impl Connector for Purpleair {
         (used + CALL > may).then_some(Rest::Until { until: tomorrow, because })
     }
 
+    /// A call that failed is paid for too.
+    fn failed(&self, cursor: &Cursor) -> Cursor {
+        let place = Place::of(cursor);
+        Place { points: place.points.saturating_add(CALL), ..place }.cursor()
+    }
+
+    fn walk<'a>(&'a self, cursor: &Cursor, _now: Timestamp) -> Box<dyn Walk + 'a> {
+        one(self, cursor)
+    }
+
+    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+        FORMAT.rows(body, context)
+    }
+}
+
+impl Single for Purpleair {
     fn next(&self, cursor: &Cursor) -> Request {
         let [west, south, east, north] = self.config.area;
         let (base, fields) = (&self.base_url, self.config.fields.join(","));
@@ -222,16 +238,6 @@ impl Connector for Purpleair {
         let since = stamp.filter(|stamp| *stamp <= now.as_second()).or(place.since);
         let place = Place { since, day: Some(today), points };
         Ok(Fetched { cursor: place.cursor(), more: false, problem, body: Some(response.body) })
-    }
-
-    /// A call that failed is paid for too.
-    fn failed(&self, cursor: &Cursor) -> Cursor {
-        let place = Place::of(cursor);
-        Place { points: place.points.saturating_add(CALL), ..place }.cursor()
-    }
-
-    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-        FORMAT.rows(body, context)
     }
 }
 

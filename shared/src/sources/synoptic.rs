@@ -13,7 +13,7 @@ use super::config::{check_area, check_list};
 use super::{Id, Records, Service, Services, Source, WrongField, sensors};
 use crate::connect::keyed;
 use crate::connect::politeness::Manners;
-use crate::connect::{Connector, Cursor, Fetched, Rest, SourceError};
+use crate::connect::{Connector, Cursor, Fetched, Rest, Single, SourceError, Walk, one};
 use crate::decode::sensor;
 use crate::decode::{Context, Format, Rows, items};
 use crate::error::Reject;
@@ -268,6 +268,16 @@ impl Connector for Synoptic {
         (Synoptic::read_to(cursor, start, end) >= end).then_some(Rest::Ended)
     }
 
+    fn walk<'a>(&'a self, cursor: &Cursor, _now: Timestamp) -> Box<dyn Walk + 'a> {
+        one(self, cursor)
+    }
+
+    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+        FORMAT.rows(body, context)
+    }
+}
+
+impl Single for Synoptic {
     fn next(&self, cursor: &Cursor) -> Request {
         let (service, time) = match self.config.what() {
             What::Latest { within } => ("latest", format!("within={within}")),
@@ -303,10 +313,6 @@ impl Connector for Synoptic {
             429 => Err(keyed::refused(&Response { status: 429, ..response }, &self.token, now)),
             _ => Err(SourceError::Failed(format!("status {}: {said}", response.status))),
         }
-    }
-
-    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-        FORMAT.rows(body, context)
     }
 }
 

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use streammanager::connect::{Connector, Cursor, SourceError};
+use streammanager::connect::{Connector, Cursor, Single, SourceError};
 use streammanager::dead;
 use streammanager::decode::Context;
 use streammanager::record::SourceId;

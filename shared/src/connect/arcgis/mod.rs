@@ -25,13 +25,13 @@ pub use query::{Form, Query};
 pub(crate) use query::{check_url, services_of};
 
 use super::politeness::Manners;
-use super::{Connector, Cursor, Fetched, SourceError, Walk};
+use super::{Connector, Cursor, Walk};
 use crate::decode::items::{Document, Item};
 use crate::decode::{Context, Row, Rows};
 use crate::error::Reject;
 use crate::record::Origin;
 use crate::time::Timestamp;
-use crate::upstream::{Request, Response, SecretUrl};
+use crate::upstream::{Request, SecretUrl};
 use walk::Steps;
 
 /// A host serves thousands of readers a minute out of its caches; layers are renewed every few minutes.
@@ -132,15 +132,6 @@ impl<R: Reads> Connector for Layer<R> {
         query::services_of(&self.url)
     }
 
-    fn next(&self, _cursor: &Cursor) -> Request {
-        // Nobody asks: `walk` does.
-        request(query::layer(&self.url, 0))
-    }
-
-    fn absorb(&self, _cursor: &Cursor, _response: Response, _now: Timestamp) -> Result<Fetched, SourceError> {
-        Err(SourceError::Failed("a layer's first answer has no rows".into()))
-    }
-
     fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
         let document = Document::read(body, &["features"])?;
         let Beside { names, stale, fresh_again, rows: said, gone } =
@@ -163,8 +154,8 @@ impl<R: Reads> Connector for Layer<R> {
         Ok(Box::new(present.chain(gone)))
     }
 
-    fn walk<'a>(&'a self, cursor: &Cursor, now: Timestamp) -> Option<Box<dyn Walk + 'a>> {
-        Some(Box::new(Steps::new(self, cursor, now)))
+    fn walk<'a>(&'a self, cursor: &Cursor, now: Timestamp) -> Box<dyn Walk + 'a> {
+        Box::new(Steps::new(self, cursor, now))
     }
 }
 

@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::*;
+use crate::connect::{Fetched, SourceError};
 use crate::faults::arcgis::{LayerDouble, LayerFault};
 use crate::limits::{LAYER_PAGES, LAYER_REREAD};
 use crate::record::{Data, Observation, SourceId};
 use crate::sources::identify;
 use crate::time::Rng;
+use crate::upstream::Response;
 
 /// The layer's rows as records of a source that knows them by their `N`.
 struct Plain;
@@ -90,7 +92,7 @@ impl World {
 
     /// A poll without anything that waits; what does not come within its time is a failure.
     fn poll(&self) -> Result<Fetched, SourceError> {
-        let mut walk = self.layer.walk(&self.cursor, self.now).unwrap();
+        let mut walk = self.layer.walk(&self.cursor, self.now);
         for asked in 0..LAYER_PAGES as usize + 4 {
             if self.time.is_some_and(|time| asked >= time) {
                 return walk.cut()?.ok_or_else(|| SourceError::Failed("nothing came in time".into()));
@@ -308,7 +310,7 @@ fn s13_a_layer_without_the_fields_or_with_too_many_rows_needs_a_person() {
     }
     let world = World::new(None);
     let layer = Layer { url: world.layer.url.clone(), query: Query::default(), reads: Wants };
-    let mut walk = layer.walk(&Cursor::default(), world.now).unwrap();
+    let mut walk = layer.walk(&Cursor::default(), world.now);
     let (_, response) = world.double.answer("/x/FeatureServer/0?f=json");
     let Err(SourceError::Refused(said)) = walk.absorb(response, world.now) else { panic!("it was taken") };
     assert_eq!(said, "config.text.name: the layer has no field NAME; it has OBJECTID, N, STATE");
@@ -419,9 +421,9 @@ fn a6_bytes_of_any_kind_are_no_answer() {
             body: Bytes::from(body.to_owned()),
             elapsed: Duration::ZERO,
         };
-        let mut walk = world.layer.walk(&Cursor("junk".into()), world.now).unwrap();
+        let mut walk = world.layer.walk(&Cursor("junk".into()), world.now);
         assert!(walk.absorb(response(body), world.now).is_err(), "{body:?} was taken for a layer");
-        let mut walk = world.layer.walk(&Cursor::default(), world.now).unwrap();
+        let mut walk = world.layer.walk(&Cursor::default(), world.now);
         let (_, document) = world.double.answer("/x/FeatureServer/0?f=json");
         assert_eq!(walk.absorb(document, world.now), Ok(None));
         assert!(walk.absorb(response(body), world.now).is_err(), "{body:?} was taken for a count");

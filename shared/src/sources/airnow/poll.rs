@@ -175,10 +175,6 @@ impl Walk for Asking<'_> {
     fn absorb(&mut self, response: Response, now: Timestamp) -> Result<Option<Fetched>, SourceError> {
         self.airnow.judge(&self.cursor, response, now).map(Some)
     }
-
-    fn cut(&mut self) -> Result<Option<Fetched>, SourceError> {
-        Ok(None)
-    }
 }
 
 impl Connector for Airnow {
@@ -186,21 +182,12 @@ impl Connector for Airnow {
         &self.base_url
     }
 
-    /// Never asked: every poll is a walk.
-    fn next(&self, _cursor: &Cursor) -> Request {
-        self.request(Timestamp::UNIX_EPOCH)
-    }
-
-    fn absorb(&self, cursor: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError> {
-        self.judge(cursor, response, now)
-    }
-
     fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
         rows::rows(body, context, None)
     }
 
-    fn walk<'a>(&'a self, cursor: &Cursor, now: Timestamp) -> Option<Box<dyn Walk + 'a>> {
-        Some(Box::new(Asking { airnow: self, cursor: cursor.clone(), request: self.request(now) }))
+    fn walk<'a>(&'a self, cursor: &Cursor, now: Timestamp) -> Box<dyn Walk + 'a> {
+        Box::new(Asking { airnow: self, cursor: cursor.clone(), request: self.request(now) })
     }
 }
 
@@ -220,13 +207,13 @@ mod tests {
     fn answer(status: u16, body: &str) -> Result<Fetched, SourceError> {
         let body = Bytes::from(body.to_owned());
         let response = Response { status, headers: Vec::new(), body, elapsed: Duration::ZERO };
-        connector().absorb(&Cursor::default(), response, noon())
+        connector().judge(&Cursor::default(), response, noon())
     }
 
     #[test]
     fn a6_the_last_hours_are_asked_for_and_the_key_is_not_shown() {
         let connector = connector();
-        let request = connector.walk(&Cursor::default(), noon()).unwrap().next();
+        let request = connector.walk(&Cursor::default(), noon()).next();
         let address = "https://example.test/aq/data/?startDate=2026-08-01T09&endDate=2026-08-01T12&parameters=PM25\
             &BBOX=-124.5,32.5,-114.1,42.1&dataType=B&format=application/json&verbose=1&includerawconcentrations=1&API_KEY=k3y-1";
         assert_eq!(request.url.reveal(), address);

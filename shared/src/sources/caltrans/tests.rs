@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::connect::{Connector, Cursor, Fetched, SourceError};
+use crate::connect::{Connector, Cursor, Fetched, Single, SourceError};
 use crate::record::{Draft, SourceId};
 use crate::sources::Services;
 use crate::upstream::Response;
@@ -236,7 +236,7 @@ fn s12_one_window_is_one_event_whatever_is_reported_of_it() {
 
 // ---- The poll ----
 
-fn polls(districts: &[u8]) -> impl Connector {
+fn polls(districts: &[u8]) -> impl Connector + Single {
     let config = Config { districts: districts.to_vec() };
     config.check().unwrap();
     connector(config, SourceId::new("caltrans_closures").unwrap(), &Services::default()).unwrap()
@@ -251,11 +251,11 @@ fn made(ago: i64) -> String {
     file(&[with(&[("/recordTimestamp/recordEpoch", json!((NOW - ago).to_string()))])])
 }
 
-fn is_conditional(connector: &impl Connector, cursor: &Cursor) -> bool {
+fn is_conditional(connector: &(impl Connector + Single), cursor: &Cursor) -> bool {
     connector.next(cursor).headers.iter().any(|(name, _)| name == "if-none-match")
 }
 
-fn absorbed(connector: &impl Connector, cursor: &Cursor, response: Response, after: i64) -> Fetched {
+fn absorbed(connector: &(impl Connector + Single), cursor: &Cursor, response: Response, after: i64) -> Fetched {
     let at = Timestamp::from_second(NOW + after).unwrap();
     connector.absorb(cursor, response, at).unwrap()
 }

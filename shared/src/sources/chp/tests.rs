@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::connect::{Connector, Cursor, Fetched};
+use crate::connect::{Connector, Cursor, Fetched, Single};
 use crate::record::{Draft, SourceId};
 use crate::sources::Services;
 use crate::upstream::Response;
@@ -242,7 +242,7 @@ fn absorbed(cursor: &Cursor, status: u16, body: &str, now: &str) -> Fetched {
     polls().absorb(cursor, response, now.parse().unwrap()).unwrap()
 }
 
-fn polls() -> impl Connector {
+fn polls() -> impl Connector + Single {
     connector(Config {}, SourceId::new("chp_incidents").unwrap(), &Services::default()).unwrap()
 }
 

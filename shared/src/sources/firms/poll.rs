@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows;
 use crate::connect::politeness::{Validators, retry_after};
-use crate::connect::{Connector, Cursor, Fetched, SourceError};
+use crate::connect::{Connector, Cursor, Fetched, Single, SourceError, Walk, one};
 use crate::decode::{Context, Rows, form};
 use crate::error::{Reason, Reject};
 use crate::record::SourceId;
@@ -96,6 +96,16 @@ impl Connector for Firms {
         &self.base_url
     }
 
+    fn walk<'a>(&'a self, cursor: &Cursor, _now: Timestamp) -> Box<dyn Walk + 'a> {
+        one(self, cursor)
+    }
+
+    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
+        rows::rows(body, context)
+    }
+}
+
+impl Single for Firms {
     fn next(&self, cursor: &Cursor) -> Request {
         let [west, south, east, north] = self.config.area;
         let (base, key, product, days) = (&self.base_url, &self.map_key, self.config.product.name(), self.config.days);
@@ -128,10 +138,6 @@ impl Connector for Firms {
                 form::told(Reject::new(Reason::NotData, format!("no detections but {text:?}")), &response.body);
             Err(SourceError::Failed(format!("status {}: {}", response.status, problem.detail)))
         }
-    }
-
-    fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-        rows::rows(body, context)
     }
 }
 

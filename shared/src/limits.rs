@@ -124,7 +124,9 @@ pub const FEED_PAGES: usize = 20;
 /// Entries of an index of alerts that are looked at, its first ones; a whole country has some hundred in force.
 pub const FEED_ENTRIES: usize = 1_000;
 /// Documents that one poll of such an index asks for: a host that renews all of its alerts at once is not overrun.
-pub const FEED_DOCUMENTS: usize = 20;
+pub const FEED_DOCUMENTS: usize = 40;
+/// Of more documents than that the newest, which are asked for first: what is ordered now does not wait for a backlog.
+pub const FEED_NEWEST: usize = 10;
 /// A poll of many addresses ends after this, and goes on at the stream's next one: an invocation has a minute, and one more
 /// request may take its turn and its answer.
 pub const ROUND: Duration = Duration::from_secs(30);

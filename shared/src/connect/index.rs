@@ -17,8 +17,8 @@ use super::politeness::{Validators, busy_until};
 use super::{Connector, Cursor, Fetched, Single, SourceError, Walk, one};
 use crate::decode::alert::feed::{self, Entry};
 use crate::decode::{Context, Rows, form, short};
-use crate::error::Reject;
-use crate::limits::{FEED_DOCUMENTS, FEED_ENTRIES};
+use crate::error::{Reason, Reject};
+use crate::limits::{FEED_DOCUMENTS, FEED_ENTRIES, FEED_NEWEST};
 use crate::record::{SourceId, hex};
 use crate::time::Timestamp;
 use crate::upstream::{Request, Response, SecretUrl};
@@ -134,8 +134,9 @@ impl Index {
         Ok(Index::fetched(&place, told, problem))
     }
 
-    /// Decides which documents this poll asks for: those never had go first, the oldest of them before the others; then those whose
-    /// entries say that they have changed, the longest known first. `true`: nothing is left for later polls.
+    /// Decides which documents this poll asks for: those never had go first, the oldest of them before the others, but for the newest
+    /// ones of a backlog; then those whose entries say that they have changed, the longest known first. `true`: nothing is left for
+    /// later polls.
     fn plan(&self, place: &mut Place, entries: &[Entry], now: Timestamp, problems: &mut Vec<String>) -> bool {
         let mut planned: Vec<(Option<usize>, Option<Timestamp>, Ahead)> = Vec::new();
         let (mut present, mut astray) = (BTreeSet::new(), Vec::new());
@@ -166,6 +167,13 @@ impl Index {
             let times = place.tries.get(&ahead.of.document).map_or(0, |tried| tried.times);
             (times, *known, *updated)
         });
+        let is_new = |(known, _, ahead): &(Option<usize>, Option<Timestamp>, Ahead)| {
+            known.is_none() && !place.tries.contains_key(&ahead.of.document)
+        };
+        let new = planned.iter().take_while(|one| is_new(one)).count();
+        if new > FEED_DOCUMENTS {
+            planned[..new].rotate_right(FEED_NEWEST);
+        }
         let more = planned.len().saturating_sub(FEED_DOCUMENTS);
         if more > 0 {
             problems.push(format!("{more} more documents are asked for at the next polls"));
@@ -208,7 +216,7 @@ impl Index {
     }
 
     /// A document was answered.
-    fn document(&self, mut place: Place, response: &Response) -> Result<Fetched, SourceError> {
+    fn document(&self, mut place: Place, response: &Response, now: Timestamp) -> Result<Fetched, SourceError> {
         let asked = place.ahead.remove(0);
         let body = &response.body;
         let said = |what: String| format!("{}: status {}: {what}", shown(&asked.url), response.status);
@@ -216,9 +224,24 @@ impl Index {
             200 if body.trim_ascii().is_empty() => "an empty body".to_owned(),
             200 if form::is_page(body) => words(body),
             200 => {
-                place.tries.remove(&asked.of.document);
-                place.know(asked.of);
-                return Ok(Index::fetched(&place, Some(body.clone()), None));
+                let context = Context { source: &self.source, received_at: now, topic: None, message: None };
+                let read = feed::rows(body, context).and_then(|mut rows| {
+                    rows.next().unwrap_or_else(|| Err(Reject::new(Reason::NotData, "there is no alert in it")))
+                });
+                match read {
+                    Ok(_) => {
+                        place.tries.remove(&asked.of.document);
+                        place.know(asked.of);
+                        return Ok(Index::fetched(&place, Some(body.clone()), None));
+                    }
+                    // It may have been asked for while it was written. What came is kept once.
+                    Err(reject) => {
+                        let problem = said(reject.to_string());
+                        let is_first = place.tries.get(&asked.of.document).is_none_or(|tried| tried.times == 0);
+                        place.missed(asked.of.document);
+                        return Ok(Index::fetched(&place, is_first.then(|| body.clone()), Some(problem)));
+                    }
+                }
             }
             300..=399 => "it has moved, and redirects are not followed".to_owned(),
             400..=499 => words(body),
@@ -323,7 +346,7 @@ impl Single for Index {
             return Err(SourceError::Busy { until, said });
         }
         if !place.ahead.is_empty() {
-            return self.document(place, &response);
+            return self.document(place, &response, now);
         }
         let said = || format!("status {}: {}", response.status, words(&response.body));
         match response.status {

@@ -34,7 +34,7 @@ pub enum LayerFault {
     Empty,
     /// A page with half of its rows, without a word that there are more.
     ShortPage,
-    /// An empty page that says that there are more.
+    /// The second page is empty and says that there are more.
     EmptyPage,
     /// The same page whatever was asked for.
     SamePage,
@@ -249,7 +249,7 @@ impl LayerState {
                 page.truncate(page.len().div_ceil(2));
                 exceeded = false;
             }
-            Some(LayerFault::EmptyPage) if offset > 0 => {
+            Some(LayerFault::EmptyPage) if (size..2 * size).contains(&offset) => {
                 page.clear();
                 exceeded = true;
             }

@@ -94,12 +94,12 @@ fn id_key(id: &str) -> String {
     format!("{ID}{}", hash(id))
 }
 
-/// Long texts of strangers make no long key.
 fn name_key(name: &str) -> String {
     format!("{NAME}{}", hash(name))
 }
 
-fn hash(text: &str) -> String {
+/// Long texts of strangers make no long key.
+pub(super) fn hash(text: &str) -> String {
     hex(&Sha256::digest(text)[..16])
 }
 

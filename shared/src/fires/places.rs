@@ -10,8 +10,8 @@ use h3o::{CellIndex, LatLng, Resolution};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use super::partition;
 use super::shape::{self, At, Bounds, Part};
+use super::{names, partition};
 use crate::error::BackendError;
 use crate::limits::{FIRE_PLACES, FIRE_POINTS, FIRE_TOLD_KEPT, FIRES_BURNING, STORE_CALLS_AT_ONCE};
 use crate::record::{Place, Position, TenantId};
@@ -36,8 +36,13 @@ const STEP_KM: f64 = 5.0;
 /// One fire.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Fire {
+    /// As the store's key, it is hashed: long texts of strangers make no long key.
+    #[serde(default)]
+    incident: String,
     began: Option<Timestamp>,
-    out: Option<Timestamp>,
+    /// When it was out, by each record that says so now: one that is corrected says it no more.
+    #[serde(default)]
+    outs: BTreeMap<String, Timestamp>,
     told: Option<Timestamp>,
     acres: f64,
     names: Vec<String>,
@@ -71,7 +76,11 @@ impl Fire {
     fn add(&mut self, sighting: &Sighting) {
         self.began = self.began.into_iter().chain(sighting.began).min();
         self.told = self.told.max(Some(sighting.told));
-        self.out = sighting.out.or(self.out);
+        match sighting.out {
+            Some(out) if self.outs.len() < FIRE_PLACES => drop(self.outs.insert(sighting.by.clone(), out)),
+            Some(_) => {}
+            None => drop(self.outs.remove(&sighting.by)),
+        }
         self.acres = if sighting.acres > 0.0 { sighting.acres } else { self.acres };
         if let Some(name) = &sighting.name
             && !self.names.contains(name)
@@ -91,7 +100,12 @@ impl Fire {
 
     /// What nobody tells of any more is over.
     fn is_over(&self, now: Timestamp) -> bool {
-        self.told.is_none_or(|told| is_over(self.out, told, now))
+        self.told.is_none_or(|told| is_over(self.out(), told, now))
+    }
+
+    /// By whoever says it last: some declare a fire out while others still work at it.
+    fn out(&self) -> Option<Timestamp> {
+        self.outs.values().max().copied()
     }
 }
 
@@ -140,7 +154,7 @@ async fn add(
     sightings: &[Sighting],
     now: Timestamp,
 ) -> Result<bool, BackendError> {
-    let key = Key::new(partition(tenant), format!("{PLACE}{incident}"));
+    let key = Key::new(partition(tenant), format!("{PLACE}{}", names::hash(incident)));
     loop {
         let item = store.get(&key).await?;
         if item.is_none() && sightings.iter().all(|sighting| is_over(sighting.out, sighting.told, now)) {
@@ -149,6 +163,7 @@ async fn add(
         let expect = item.as_ref().map_or(Expect::Absent, |item| Expect::Version(item.version));
         let mut fire = item.as_ref().map(read).unwrap_or_default();
         sightings.iter().for_each(|sighting| fire.add(sighting));
+        incident.clone_into(&mut fire.incident);
         let value = serde_json::to_vec(&fire).map_err(|e| BackendError::Fatal(format!("a fire's place: {e}")))?;
         match store.put_if(&key, value.into(), expect, Some(now + FIRE_TOLD_KEPT)).await {
             Ok(_) => return Ok(true),
@@ -211,11 +226,7 @@ impl Burning {
             tracing::warn!(%tenant, "more than {FIRES_BURNING} fires burn: detections are joined to these alone");
         }
         let now = clock.now();
-        let placed = items.iter().filter_map(|item| {
-            let incident = item.key.sort.strip_prefix(PLACE)?;
-            let fire = Some(read(item)).filter(|fire| !fire.is_over(now))?;
-            Placed::new(incident.into(), fire)
-        });
+        let placed = items.iter().filter_map(|item| Placed::new(Some(read(item)).filter(|fire| !fire.is_over(now))?));
         Ok(Burning::of(placed.collect(), reach_km))
     }
 
@@ -269,20 +280,20 @@ fn only<'a>(fires: impl Iterator<Item = &'a Placed>, search: &Search<'_>) -> Opt
 }
 
 impl Placed {
-    fn new(incident: Arc<str>, mut fire: Fire) -> Option<Placed> {
+    fn new(mut fire: Fire) -> Option<Placed> {
         let places = std::mem::take(&mut fire.places);
         let parts: Vec<_> =
             places.into_iter().flat_map(|place| place.parts).map(|part| (part.bounds(), part)).collect();
         let radius = (fire.acres * KM2_PER_ACRE / std::f64::consts::PI).sqrt();
         let radius_km = (!parts.iter().any(|(_, part)| part.is_ring())).then_some(RADII * radius);
         let bounds = parts.iter().map(|(bounds, _)| *bounds).reduce(Bounds::with)?;
-        Some(Placed { incident, fire, parts, bounds, radius_km })
+        Some(Placed { incident: fire.incident.as_str().into(), fire, parts, bounds, radius_km })
     }
 
     fn may_be(&self, search: &Search<'_>) -> bool {
         let fire = &self.fire;
         let burns = fire.began.is_none_or(|began| search.observed_at >= began - BEFORE)
-            && fire.out.is_none_or(|out| search.observed_at <= out + AFTER)
+            && fire.out().is_none_or(|out| search.observed_at <= out + AFTER)
             && fire.told.is_some_and(|told| search.observed_at <= told + QUIET);
         burns && search.name.is_none_or(|name| fire.names.iter().any(|other| other == name))
     }

@@ -204,6 +204,11 @@ async fn s12_what_has_no_name_has_the_fire_that_it_lies_in_or_the_only_one_near(
     out["properties"]["IncidentSize"] = 101.into();
     world.one("wfigs_incidents", json!([out])).await;
     assert_eq!(world.seen(39.15, -120.45, "2026-08-19 2100").await, None);
+    // It was not: whoever said so takes it back.
+    let mut burns = wfigs("AA", "CREEK", "Testland", BEGAN);
+    burns["properties"]["IncidentSize"] = 102.into();
+    world.one("wfigs_incidents", json!([burns])).await;
+    assert_eq!(world.seen(39.15, -120.45, "2026-08-19 2100").await.as_deref(), Some(AA));
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +242,7 @@ async fn s12_a_road_that_is_closed_in_an_emergency_beside_a_fire_has_its_value_a
     };
     let source = "caltrans_closures";
     for (work, latitude, value) in
-        [("Emergency Work", "39.11", Some(AA)), ("Emergency Work", "39.3", None), ("Paving", "39.11", None)]
+        [("Emergency", "39.11", Some(AA)), ("Emergency", "39.3", None), ("Paving", "39.11", None)]
     {
         let drafts = read(source, closure(work, latitude).to_string());
         assert_eq!(world.of(&stream(source, "test"), &drafts).await[0].as_deref(), value, "{work} {latitude}");

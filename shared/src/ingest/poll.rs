@@ -195,7 +195,14 @@ async fn fetch(
         Ok(()) if round.refused == round.answers => Ok(failed(state, now, round.problems())),
         Ok(()) => {
             succeeded(state, now);
-            state.missing = (!round.problems.is_empty()).then(|| round.problems());
+            let missing = (!round.problems.is_empty()).then(|| round.problems());
+            if let Some(missing) = &missing {
+                metrics::counter!("stream_polls_incomplete_total", "stream_id" => spec.id.to_string()).increment(1);
+                if state.missing.as_ref() != Some(missing) {
+                    tracing::warn!(stream = %spec.id, missing, "a poll went without a part of its source");
+                }
+            }
+            state.missing = missing;
             Ok(if round.bodies == 0 { PollOutcome::NotModified } else { PollOutcome::Polled(round.ledger) })
         }
         Err(End::Backend(e)) => Err(e),

@@ -42,7 +42,7 @@ use streammanager::schedule::seed::{self, Seeded};
 use streammanager::settings::Settings;
 use streammanager::sink::kafka::{ConsumerGroups, KafkaSettings, KafkaSink};
 use streammanager::sink::{Sink, TopicState};
-use streammanager::sources::{self as source_table, Polled};
+use streammanager::sources as source_table;
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
 use tokio::net::TcpListener;
@@ -166,10 +166,7 @@ impl System {
         .map_err(Failure::new)?;
         let mut streams_file = read_streams(args.streams.as_deref())?;
         if args.demo {
-            // The demo's own service is a double of FIRMS alone.
-            streams_file.streams.retain(|spec| matches!(spec.polled, Polled::Firms(_)));
-            // A newcomer sees a revision within seconds, not minutes.
-            streams_file.streams.iter_mut().for_each(|spec| spec.interval = demo::interval());
+            streams_file = demo::streams_of(streams_file)?;
         }
         let keys = service_keys(args.demo);
         // This host serves the schemas that its records name.

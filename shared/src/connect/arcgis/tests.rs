@@ -293,7 +293,7 @@ fn s13_what_is_no_whole_answer_is_refused_in_the_services_own_words() {
     assert!(says(LayerFault::Empty, 0).starts_with("ok: 0 rows"));
     assert!(says(LayerFault::Empty, 2).starts_with("failed: 1100 rows were counted and none came"));
     assert!(says(LayerFault::SamePage, 0).starts_with("failed: a page repeats rows"));
-    assert!(says(LayerFault::EmptyPage, 0).starts_with("failed: its pages do not end"));
+    assert_eq!(says(LayerFault::EmptyPage, 0), "ok: 600 rows", "what stands behind it is asked for all the same");
     assert!(says(LayerFault::ShortPage, 0).starts_with("ok: "), "its rows are real, and the next poll reads it again");
 }
 

@@ -56,8 +56,8 @@ pub(super) struct Steps<'a, R> {
     ask: Ask,
     counted: u64,
     pages: u64,
-    /// Rows of all pages, also those that came twice.
-    received: u64,
+    /// Rows that the pages until now stood for, also those that came twice or not at all.
+    passed: u64,
     /// The object ids still to be asked for, in their order, of a layer that gives no pages.
     asked_by_id: VecDeque<i64>,
     last_id: Option<i64>,
@@ -81,7 +81,7 @@ impl<'a, R: Reads> Steps<'a, R> {
             ask: Ask::Document,
             counted: 0,
             pages: 0,
-            received: 0,
+            passed: 0,
             asked_by_id: VecDeque::new(),
             last_id: None,
             ids: HashSet::new(),
@@ -150,7 +150,8 @@ impl<'a, R: Reads> Steps<'a, R> {
         // Its rows keep the whole page in memory.
         self.bytes += body.len();
         let (before, came) = (self.rows.len(), page.rows.len());
-        self.received += came as u64;
+        // Behind an empty page that says that there are more stand those of the next one.
+        self.passed += if came == 0 { document.page_size() } else { came as u64 };
         for (id, row) in &page.rows {
             self.last_id = self.last_id.max(*id);
             // A row that came already was moved to another page while pages were read.
@@ -176,7 +177,10 @@ impl<'a, R: Reads> Steps<'a, R> {
             return Ok(self.asked_by_id.is_empty());
         }
         let enough = self.rows.len() as u64 >= self.counted;
-        let last = !page.exceeded && (enough || came == 0);
+        let last = match came {
+            0 => !page.exceeded || self.passed >= self.counted,
+            _ => enough && !page.exceeded,
+        };
         if !last && self.pages >= LAYER_PAGES {
             return Err(SourceError::Failed(format!("its pages do not end: {} were read", self.pages)));
         }
@@ -267,7 +271,7 @@ impl<R: Reads> Walk for Steps<'_, R> {
                 let last = (document.page_size() as usize).min(self.asked_by_id.len()).saturating_sub(1);
                 let part = match (self.asked_by_id.front(), self.asked_by_id.get(last)) {
                     (Some(first), Some(last)) => Part::Between(*first, *last),
-                    _ => Part::Behind { above: self.kept.above, offset: self.received },
+                    _ => Part::Behind { above: self.kept.above, offset: self.passed },
                 };
                 query::page(url, query, document, part, self.began)
             }

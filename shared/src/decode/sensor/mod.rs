@@ -39,7 +39,7 @@ use fields::Fields;
 pub(crate) use mapping::TopicFilter;
 pub use mapping::{Mapping, Mappings, Meaning, ProfileName, SensorMapping, TOPICS, Whence};
 use measures::{Measures, number, shown};
-use names::reads_as;
+use names::{is_key, reads_as};
 pub use topic::{sensor_of, source_of};
 use units::System;
 
@@ -61,7 +61,8 @@ pub struct Reading {
     /// What it measured, in our units.
     #[serde(flatten)]
     pub measures: Measures,
-    /// The source's own object, every field as it came; integers beyond 2^53 as text, so that no reader rounds them.
+    /// The source's own object, every field as it came; integers beyond 2^53 as text, so that no reader rounds them. Of a key or
+    /// password that stands in it only the name is shown.
     pub reported: Map<String, Value>,
 }
 
@@ -318,10 +319,22 @@ fn row(message: Value, message_id: &str, context: Context<'_>, mapping: Option<&
             measured_at: stamp.own(),
             message_id: message_id.map(str::to_owned),
             measures,
-            reported: if let Value::Object(reported) = message { reported } else { Map::new() },
+            reported: if let Value::Object(reported) = message { without_keys(reported) } else { Map::new() },
         })?,
         rank: 0,
     })
+}
+
+/// The message as it came, but for what opens something: of that only the name is shown.
+fn without_keys(mut message: Map<String, Value>) -> Map<String, Value> {
+    for (name, value) in &mut message {
+        if is_key(name) {
+            *value = "***".into();
+        } else if let Value::Object(inner) = value {
+            *inner = without_keys(std::mem::take(inner));
+        }
+    }
+    message
 }
 
 /// Degrees of a reading, its own or those of an object that holds its place.
@@ -354,7 +367,13 @@ fn position(
     mapped: [Option<Value>; 2],
     quality: &mut Vec<Quality>,
 ) -> Result<Option<Position>, Reject> {
-    let [latitude, longitude] = if mapped.iter().any(Option::is_some) { mapped } else { degrees(reading) };
+    let [latitude, longitude] = match mapped {
+        [Some(latitude), Some(longitude)] => [Some(latitude), Some(longitude)],
+        [latitude, longitude] => {
+            let [own_latitude, own_longitude] = degrees(reading);
+            [latitude.or(own_latitude), longitude.or(own_longitude)]
+        }
+    };
     let read = |value: Option<Value>, reason: Reason| match value.as_ref().map(|value| (value, number(value))) {
         None => Ok(None),
         Some((_, Ok(read))) => Ok(read),

@@ -44,11 +44,18 @@ fn letters(name: &str) -> impl Iterator<Item = char> {
     })
 }
 
+/// Keys that gateways send along with what they measured, as they do to any server.
+const KEYS: [&str; 6] = ["apikey", "passkey", "password", "secret", "stationkey", "token"];
+
+/// Whether a field holds what opens something, and is nobody else's to read [A6].
+pub(super) fn is_key(name: &str) -> bool {
+    KEYS.iter().any(|key| reads_as(name, key))
+}
+
 /// What a device says of itself and of its message rather than of the air: understood, and kept with the source's object.
-const DESCRIPTIONS: [&str; 69] = [
+const DESCRIPTIONS: [&str; 68] = [
     "app",
     "apiversion",
-    "battery_ok",
     "batteryok",
     "channel",
     "class",

@@ -48,7 +48,7 @@ pub(super) static SOURCE: Source = Source {
 
 /// Most closures are road works: only what was not planned has to do with a fire beside the road.
 pub(super) static FIRE: Join =
-    Join::Areas(Areas { reach_km: 3.0, name: None, only: Some(("work_type", &["Emergency Work"])) });
+    Join::Areas(Areas { reach_km: 3.0, name: None, only: Some(("work_type", &["Emergency", "Emergency Work"])) });
 
 /// A district's file of lane closures.
 pub const FORMAT: Format =
@@ -109,7 +109,7 @@ pub struct Closure {
     pub facility: Option<String>,
     /// Such as `Full`, `Lane`, `One-Way Traffic`, `Alternating Lanes` or `Moving`.
     pub closure_type: Option<String>,
-    /// What is done, such as `Emergency Work`.
+    /// What is done, such as `Emergency`.
     pub work_type: Option<String>,
     /// Such as `Standard` or `Long Term`.
     pub duration: Option<String>,

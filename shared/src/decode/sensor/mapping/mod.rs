@@ -58,7 +58,8 @@ pub struct SensorMapping {
     /// Their name, or a dotted path to it, and what it is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, Meaning>,
-    /// Names, or paths, that are known and not published: `*` stands for any run of characters.
+    /// Names, or paths, that are known and mean no measure: `quality` does not name them, and they stay in `reported`. `*` stands
+    /// for any run of characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<String>,
 }
@@ -472,7 +473,7 @@ impl Taken<'_> {
         }
     }
 
-    /// Whether a field is known and not published.
+    /// Whether a field is known and means no measure.
     pub(super) fn ignores(&self, path: &str) -> bool {
         self.mapping.ignored.iter().any(|pattern| paths::fits(pattern, path))
     }

@@ -51,7 +51,7 @@ pub(super) struct ProfileLine {
 #[derive(Debug)]
 pub(super) struct Profile {
     pub(super) lines: &'static [ProfileLine],
-    /// Known and not published: patterns.
+    /// Known and no measures: patterns.
     pub(super) ignored: &'static [&'static str],
     /// Where the time of measurement stands, if no name may be trusted to be it; the first that is there counts.
     pub(super) times: &'static [&'static str],
@@ -125,7 +125,6 @@ static ECOWITT: Profile = Profile {
         "*batt*",
         "*rain_piezo",
         "PASSKEY",
-        "console_batt",
         "co2_24h",
         "eventrainin",
         "gain*_piezo",

@@ -84,6 +84,24 @@ fn s9_a_mapped_value_that_cannot_be_used_is_null_and_no_other_name_stands_in() {
 }
 
 #[test]
+fn s18_a_mapping_of_one_coordinate_leaves_the_other_to_its_name() {
+    let draft = one(
+        json!({"fields": {"y": {"field": "latitude"}}}),
+        r#"{"y": 39.76, "lon": -121.62, "temp_c": 20, "ts": 1795800000}"#,
+    );
+    assert_eq!(draft.position.map(|at| (at.latitude(), at.longitude())), Some((39.76, -121.62)));
+    assert_eq!(said(&draft), [""; 0]);
+}
+
+#[test]
+fn a6_what_opens_a_gateway_is_not_published() {
+    let body = r#"{"PASSKEY": "0123", "tempf": 60.8, "gateway": {"Station Key": {"of": "butte"}, "mode": 1}}"#;
+    let published = data(&one(json!({"profile": "ecowitt"}), body));
+    let shown = json!({"PASSKEY": "***", "tempf": 60.8, "gateway": {"Station Key": "***", "mode": 1}});
+    assert_eq!(published["reported"], shown);
+}
+
+#[test]
 fn s18_device_and_time_come_from_the_topic_or_the_message_is_refused() {
     let spec = json!({"device": {"level": 2}, "time": {"path": "at"}});
     let draft = one(spec.clone(), r#"{"temp_c": 20, "id": "x"}"#);

@@ -1,17 +1,13 @@
-//! `up --demo`: a local upstream that serves generated, labelled FIRMS responses with a revision, an error text and a slow
-//! reply; sensors over MQTT; alerts over HTTP beside a bulk import. Everything enters through the same doors as real data.
+//! `up --demo`: polled sources, which a local upstream answers for (`upstream.rs`); sensors over MQTT; alerts over HTTP beside a bulk
+//! import, and one that is derived of an evacuation zone. Everything enters through the same doors as real data.
+
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Path, State};
-use axum::routing::get;
-use jiff::tz::Offset;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::connector::{ApiKey, Registration};
@@ -20,11 +16,11 @@ use streammanager::dead;
 use streammanager::decode::Context;
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{Ledger, ingest};
-use streammanager::record::{ConnectorId, SourceId, Stream, StreamId, TenantId, WhenFull};
-use streammanager::schedule::file::Interval;
-use streammanager::schedule::streams;
-use streammanager::sources::firms;
-use streammanager::time::{Clock, Timestamp, rfc3339};
+use streammanager::record::{ConnectorId, SourceId, Stream, StreamId, TenantId, Topic, WhenFull};
+use streammanager::schedule::file::{Interval, StreamsFile};
+use streammanager::schedule::streams::{self, Registered};
+use streammanager::sources::{Polled, firms};
+use streammanager::time::{Clock, rfc3339};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,8 +30,10 @@ use super::lookout::say;
 use super::{Kafka, Options};
 use crate::exit::Failure;
 use crate::folder;
-use crate::host::{self, http_client};
+use crate::host::http_client;
 use crate::publisher::Publisher;
+
+pub(crate) use upstream::{MAP_KEY, serve as serve_upstream};
 
 /// Keeps made-up records and real ones apart: a demo sends alerts that ring sirens, and leaves a sender that may.
 ///
@@ -64,19 +62,32 @@ pub(crate) fn keep_apart(args: &Options) -> Result<(), Failure> {
     }
 }
 
-/// The key that the demo's upstream takes.
-pub(crate) const MAP_KEY: &str = "demo-key";
 /// Rows of the bulk import beside which alerts are sent.
 const IMPORT_ROWS: usize = 100_000;
 const ALERTS: usize = 5;
-/// Detections of one response.
-const DETECTIONS: usize = 60;
-const SLOW_REPLY: Duration = Duration::from_secs(3);
 const SENSOR_EVERY: Duration = Duration::from_secs(1);
+/// A newcomer sees what a second poll brings within seconds, not minutes.
+const POLLED_EVERY_S: u32 = 10;
+/// Beside those of the streams file that the upstream answers for.
+const ZONES: &str = "version: 1
+streams:
+  - id: evacuation-zones
+    source_id: evacuation_zones
+    connector: zones
+    tenant: cal-fire
+    interval: 60s
+    config: {alerts: {connector: demo-zones, source_id: life_safety_zone_demo}}
+";
 
-/// How often the demo's streams are polled.
-pub(crate) fn interval() -> Interval {
-    Interval::seconds(10)
+/// What of a streams file the demo polls, and how often.
+///
+/// # Errors
+/// When the demo's own stream is none.
+pub(crate) fn streams_of(mut file: StreamsFile) -> Result<StreamsFile, Failure> {
+    file.streams.retain(|spec| matches!(spec.polled, Polled::Firms(_) | Polled::Calfire(_)));
+    file.streams.extend(StreamsFile::parse(ZONES).map_err(Failure::new)?.streams);
+    file.streams.iter_mut().for_each(|spec| spec.interval = Interval::seconds(POLLED_EVERY_S));
+    Ok(file)
 }
 
 /// Where the demo sends.
@@ -105,6 +116,10 @@ pub(crate) fn start(targets: &Targets, quiet: bool) -> Story {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let teller = Teller { began: Instant::now(), quiet };
     let (app, http, mqtt) = (targets.app.clone(), targets.http, targets.mqtt);
+    tasks.spawn(guarded(stop.clone(), {
+        let app = app.clone();
+        async move { registered(&app, "demo-zones", "life_safety_zone_demo", "cal-fire").await.map(drop) }
+    }));
     tasks.spawn(guarded(stop.clone(), sensors(mqtt, app.clock.clone())));
     tasks.spawn(guarded(stop.clone(), {
         // Not cut off in the middle of a batch: what is accepted is counted.
@@ -139,81 +154,6 @@ impl Teller {
     }
 }
 
-// ---- The upstream ----
-
-struct Served {
-    clock: Clock,
-    calls: Mutex<BTreeMap<String, u32>>,
-}
-
-/// Serves FIRMS responses on a port of its own; gives its base URL.
-pub(crate) async fn serve_upstream(clock: Clock) -> Result<String, Failure> {
-    let served = Arc::new(Served { clock, calls: Mutex::default() });
-    let app = Router::new().route("/api/area/csv/{key}/{product}/{area}/{days}", get(area)).with_state(served);
-    Ok(format!("http://{}", host::serve("demo upstream", app).await?))
-}
-
-async fn area(
-    State(served): State<Arc<Served>>,
-    Path((key, product, _, _)): Path<(String, String, String, String)>,
-) -> String {
-    if key != MAP_KEY {
-        return "Invalid MAP_KEY.".into();
-    }
-    let call = {
-        let mut calls = served.calls.lock();
-        let call = calls.entry(product.clone()).or_default();
-        *call += 1;
-        *call
-    };
-    match (product.as_str(), call) {
-        // As the real service does: an error in words, with status 200.
-        ("VIIRS_NOAA21_NRT", 1) => return "Exceeding allowed transaction limit.".into(),
-        ("LANDSAT_NRT", 1) => tokio::time::sleep(SLOW_REPLY).await,
-        _ => {}
-    }
-    csv(&product, served.clock.now(), call)
-}
-
-/// One response: the window of the last two hours, growing with every call; the first row's FRP is revised at the second.
-fn csv(product: &str, now: Timestamp, call: u32) -> String {
-    let landsat = product == "LANDSAT_NRT";
-    let (brightness, other, satellite, confidence) = match product {
-        "MODIS_NRT" => ("brightness", "bright_t31", "Terra", "80"),
-        "VIIRS_NOAA20_NRT" => ("bright_ti4", "bright_ti5", "N20", "n"),
-        "VIIRS_NOAA21_NRT" => ("bright_ti4", "bright_ti5", "N21", "n"),
-        _ => ("bright_ti4", "bright_ti5", "N", "n"),
-    };
-    let mut text = if landsat {
-        "latitude,longitude,path,row,scan,track,acq_date,acq_time,satellite,confidence,daynight\n".to_owned()
-    } else {
-        format!(
-            "latitude,longitude,{brightness},scan,track,acq_date,acq_time,satellite,instrument,confidence,version,{other},frp,daynight\n"
-        )
-    };
-    // The window's start is fixed by the hour, so that the same rows come again.
-    let hour = now.as_second().div_euclid(3600) * 3600 - 3600;
-    for row in 0..DETECTIONS + call as usize {
-        let at = Timestamp::from_second(hour + (row as i64 % 50) * 60).unwrap_or(now);
-        let at = Offset::UTC.to_datetime(at);
-        let (date, time) = (at.date(), i16::from(at.hour()) * 100 + i16::from(at.minute()));
-        let latitude = 38.2 + (row % 10) as f64 * 0.031;
-        // The demo's one bad row: no such latitude.
-        let latitude = if product == "MODIS_NRT" && row == 7 { 95.0 } else { latitude };
-        let longitude = -120.9 - (row / 10) as f64 * 0.043;
-        let revised = if row == 0 && call >= 2 { 55.5 } else { 3.4 + row as f64 };
-        let _ = if landsat {
-            writeln!(text, "{latitude:.5},{longitude:.5},43,33,{row},{row},{date},{time},L8,H,D")
-        } else {
-            writeln!(
-                text,
-                "{latitude:.5},{longitude:.5},331.2,0.4,0.4,{date},{time},{satellite},DEMO,{confidence},2.0DEMO,290.1,{revised:.1},D"
-            )
-        };
-    }
-    text
-}
-
 // ---- The senders ----
 
 /// A sensor that reports over MQTT, one reading in flight.
@@ -239,7 +179,7 @@ async fn import_and_alerts(
     http: SocketAddr,
     teller: Teller,
 ) -> Result<(), String> {
-    let key = demo_key(app).await?;
+    let key = registered(app, "demo", "evacuation_alert_demo", "demo").await?;
     let client = http_client();
     for number in 1..=ALERTS {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -277,11 +217,11 @@ async fn import_and_alerts(
     Ok(())
 }
 
-/// Registers the demo's sender, or gives it a new key where it is known from an earlier run.
-async fn demo_key(app: &App) -> Result<ApiKey, String> {
-    let id = ConnectorId::new("demo").map_err(|e| e.to_string())?;
-    let source = SourceId::new("evacuation_alert_demo").map_err(|e| e.to_string())?;
-    let tenant = TenantId::new("demo").map_err(|e| e.to_string())?;
+/// Registers one of the demo's senders of alerts, or gives it a new key where it is known from an earlier run.
+async fn registered(app: &App, id: &str, source: &str, tenant: &str) -> Result<ApiKey, String> {
+    let id = ConnectorId::new(id).map_err(|e| e.to_string())?;
+    let source = SourceId::new(source).map_err(|e| e.to_string())?;
+    let tenant = TenantId::new(tenant).map_err(|e| e.to_string())?;
     let registration = Registration { id: id.clone(), tenant, sources: vec![source], critical: true, principal: None };
     match connectors::register(app, registration, "up --demo").await {
         Ok(key) => Ok(key),
@@ -329,9 +269,18 @@ fn archive() -> String {
 
 // ---- The teller ----
 
+/// What a stream's records are to people.
+fn rows_of(registered: &Registered) -> &'static str {
+    match registered.spec.polled {
+        Polled::Zones(_) => "evacuation zones",
+        Polled::Calfire(_) => "incident",
+        _ => "fire detections",
+    }
+}
+
 /// Tells of each kind of event once, when it first happens.
 async fn watch(app: &App, teller: Teller) -> Result<(), String> {
-    let (mut told, mut revised, mut rejected) = (BTreeMap::<String, String>::new(), false, false);
+    let (mut told, mut revised, mut derived, mut rejected) = (BTreeMap::<String, String>::new(), false, false, false);
     loop {
         tokio::time::sleep(Duration::from_millis(250)).await;
         for registered in streams::list(&*app.store).await.map_err(|e| e.to_string())? {
@@ -342,7 +291,7 @@ async fn watch(app: &App, teller: Teller) -> Result<(), String> {
                 (None, _) if told.get(status.stream_id.as_str()).is_some_and(|line| line.starts_with("polled")) => {
                     continue;
                 }
-                (None, n) => format!("polled: {n} fire detections accepted"),
+                (None, n) => format!("polled: {n} {} accepted", rows_of(&registered)),
             };
             if told.get(status.stream_id.as_str()) != Some(&line) {
                 teller.say(format_args!("{:<9} stream {}: {line}", status.current_priority, status.stream_id));
@@ -353,6 +302,13 @@ async fn watch(app: &App, teller: Teller) -> Result<(), String> {
         if totals.revisions > 0 && !revised {
             revised = true;
             teller.say("          a detection that was read again had changed: published again as revision 1");
+        }
+        let alerts = totals.delivered.get(Topic::CRITICAL_ALERTS.name()).copied().unwrap_or_default();
+        if alerts > ALERTS as u64 && !derived {
+            derived = true;
+            teller.say(
+                "CRITICAL  the list of evacuation zones has an order for Demo Canyon East: an alert was derived of it, for every agency",
+            );
         }
         if !rejected
             && let Some(letter) = dead::list(&*app.store, None, 1).await.map_err(|e| e.to_string())?.letters.first()

@@ -250,6 +250,9 @@ pub const LAYER_REREAD: Duration = Duration::from_secs(10 * 60);
 /// Bytes of what a layer's stream keeps of the rows for its next poll, of which a store's item holds more than twice as many.
 pub const LAYER_MEMORY_BYTES: usize = 160 * 1024;
 
+/// Shapes of the rows of one zone that are united in its record, which must stay well below [`RECORD_VALUE_BYTES`].
+pub const ZONE_SHAPES_BYTES: usize = 256 * 1024;
+
 /// Contents of one key that are known: a source that goes back to one of them says nothing new [S12].
 pub const CONTENTS_KNOWN: usize = 4;
 /// A turn of the seen-set that is not given back ends by then: its holder died. A judgement and its commit take milliseconds.

@@ -135,6 +135,11 @@ impl World {
     }
 
     fn zone(&self, n: i64, status: &str) {
+        self.row(n, &format!("US-CA-XZZ-E{n:03}"), "Testland", status);
+    }
+
+    /// One row of the list; each has a shape of its own.
+    fn row(&self, n: i64, zone: &str, county: &str, status: &str) {
         let (east, north) = (-120.0 + n as f64, 38.0);
         let ring = json!([[
             [east, north],
@@ -143,7 +148,7 @@ impl World {
             [east + 0.1, north],
             [east, north]
         ]]);
-        let attributes = json!({"ZONE_ID": format!("US-CA-XZZ-E{n:03}"), "COUNTY": "Testland", "STATUS": status,
+        let attributes = json!({"ZONE_ID": zone, "COUNTY": county, "STATUS": status,
             "PUBLIC_INFO": "Leave by Test Rd", "EditDate": 1_788_200_000_000_i64});
         self.double.put(n, attributes, json!({"rings": ring}));
         self.edited();
@@ -396,6 +401,79 @@ async fn q1_an_alert_that_nothing_takes_is_not_lost_and_holds_up_no_zone() {
     let expected = [one("Alert", "Evacuation Order", 1), one("Update", "Evacuation Warning", 1)];
     assert_eq!(alerts.iter().map(told).collect::<Vec<_>>(), expected, "the layer itself is not even there");
     assert_eq!(alerts[0].key, alerts[1].key);
+}
+
+/// Rows of one zone that order the same are one alert for all their shapes.
+#[tokio::test(start_paused = true)]
+async fn s14_equally_severe_rows_of_a_zone_are_warned_with_all_their_shapes() {
+    let world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    for (n, status) in [(1, "Evacuation Order"), (2, "Evacuation Warning"), (3, "EVACUATION ORDER")] {
+        world.row(n, "Z", "Testland", status);
+    }
+    assert_eq!(world.poll().await, [(json!("order"), 0)]);
+    let alert = value(&world.alerts()[0]);
+    assert_eq!(alert["geometry"]["type"], json!("MultiPolygon"));
+    let easts: Vec<f64> = alert["geometry"]["coordinates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|polygon| polygon[0][0][0].as_f64().unwrap())
+        .collect();
+    assert_eq!(BTreeSet::from_iter(easts.iter().map(|east| *east as i64)), [-119, -117].into());
+    // The same rows in another order say nothing new.
+    world.double.set(|layer| layer.rows.clear());
+    for (n, status) in [(3, "Evacuation Order"), (2, "Evacuation Warning"), (1, "EVACUATION ORDER")] {
+        world.row(n, "Z", "Testland", status);
+    }
+    world.poll().await;
+    assert_eq!(world.alerts().len(), 1);
+}
+
+/// A zone is its county's: another county's of the same id is another one, and another spelling of the county is not.
+#[tokio::test(start_paused = true)]
+async fn s14_counties_with_the_same_ids_have_zones_of_their_own() {
+    let world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    world.row(1, "001", "Butte", "Evacuation Order");
+    world.row(2, "009", "Lake", "Evacuation Warning");
+    assert_eq!(world.poll().await.len(), 2);
+    let first = world.alerts()[0].clone();
+    world.leaves(1);
+    world.row(3, "001", "Lake", "Evacuation Order");
+    assert_eq!(world.poll().await, [(json!("order"), 0)]);
+    world.edited();
+    assert_eq!(world.poll().await, [(json!("lifted_unconfirmed"), 1)], "Butte's has gone");
+    // The county of Butte, spelled anew: the same zone comes back, and is lifted.
+    world.row(1, "001", " BUTTE  County", "Evacuation Order");
+    assert_eq!(world.poll().await, [(json!("order"), 2)]);
+    world.row(1, "001", "County of Butte", "Normal");
+    assert_eq!(world.poll().await, [(json!("normal"), 3)]);
+    let all = world.alerts();
+    let last = all.last().unwrap();
+    assert_eq!((told(last).0.as_str(), &last.key), ("Cancel", &first.key), "its order is over");
+}
+
+/// Orders are the last that is forgotten of a list that is too long, and that anything is, is said.
+#[tokio::test(start_paused = true)]
+async fn q2_of_a_list_too_long_to_be_remembered_orders_are_not_forgotten() {
+    let world = World::new("{}").await;
+    world.zone(1, "Evacuation Order");
+    world.double.set(|layer| {
+        let (mut attributes, shape) = layer.rows[&1].clone();
+        attributes.insert("STATUS".into(), "Normal".into());
+        attributes.insert("EditDate".into(), 1_788_200_900_000_i64.into());
+        for n in 2..1_900 {
+            attributes.insert("ZONE_ID".into(), format!("{n:0120}").into());
+            layer.rows.insert(n, (attributes.clone(), shape.clone()));
+        }
+    });
+    assert_eq!(world.poll().await.len(), 1_899);
+    let said = world.state().await.missing.unwrap_or_default();
+    assert!(said.contains("zones are not kept"), "{said}");
+    world.leaves(1);
+    world.poll().await;
+    assert_eq!(world.poll().await, [(json!("lifted_unconfirmed"), 1)]);
 }
 
 /// The process dies behind every write of a life of zones in turn: each message comes all the same, and none under two names.

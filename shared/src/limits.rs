@@ -142,9 +142,9 @@ pub const ALERTS_KNOWN: usize = 5_000;
 pub const CONTENTS_OF_EVENT: usize = 4;
 /// Contents that are known under one name, by which a sender may send at several times, and drills.
 pub const CONTENTS_OF_NAME: usize = 32;
-/// The shape in an alert that is derived of another record: its thread is stored with two of them at the most, and an item of the
-/// store holds that.
-pub const DERIVED_SHAPE_BYTES: usize = 96 * 1024;
+/// The shape in an alert that is derived of another record: its thread is stored with three of them at the most (of the last message,
+/// of the one that waits, of what was told since), and an item of the store holds that.
+pub const DERIVED_SHAPE_BYTES: usize = 80 * 1024;
 /// Each text in such an alert.
 pub const DERIVED_TEXT_BYTES: usize = 4 * 1024;
 /// An alert waits so long for a message that it refers to [E4]: an asynchronous invocation beside it is long through.

@@ -79,7 +79,7 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
     // Whatever becomes of this poll.
     let waiting = match registered.spec.polled.alerts() {
         Some(alerts) => derived::resume(app, &tick.stream, alerts).await?,
-        None => None,
+        None => Vec::new(),
     };
     let mut state = streams::poll_state(&*app.store, &tick.stream).await?;
     let ahead = state.ahead_of(now);
@@ -125,7 +125,7 @@ async fn fetch(
     app: &App,
     registered: &Registered,
     state: &mut PollState,
-    waiting: Option<String>,
+    waiting: Vec<String>,
 ) -> Result<PollOutcome, BackendError> {
     let spec = &registered.spec;
     let connector = match spec.polled.connector(&spec.source_id, &app.settings.services) {
@@ -145,7 +145,7 @@ async fn fetch(
         answers: 0,
         bodies: 0,
         refused: 0,
-        problems: waiting.into_iter().collect(),
+        problems: waiting,
         alerts: spec.polled.alerts(),
     };
     let mut seen = Seen::of_tenant(&spec.tenant);

@@ -427,6 +427,37 @@ async fn q1_an_alert_that_nothing_takes_is_not_lost_and_holds_up_no_zone() {
     assert_eq!(alerts[0].key, alerts[1].key);
 }
 
+/// Whatever holds the zones' own records back, their orders ring.
+#[tokio::test(start_paused = true)]
+async fn p3_an_order_rings_while_no_record_of_its_tier_is_taken() {
+    let mut world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    let settings = world.app.settings.clone();
+    world.app.settings = world.full(&[Tier::High]);
+    world.zone(1, "Evacuation Order");
+    assert!(world.tick_now().await);
+    tokio::time::advance(Duration::from_secs(35)).await;
+    world.zone(2, "Shelter in Place");
+    assert!(world.tick().await);
+    let rung = || world.alerts().iter().map(told).collect::<Vec<_>>();
+    let expected = [one("Alert", "Evacuation Order", 1), one("Alert", "Shelter in Place", 2)];
+    assert_eq!(rung(), expected, "asked as often as ever");
+    assert!(world.state().await.last_error.is_some_and(|said| said.contains("HIGH queue is full")));
+    assert!(!world.state().await.is_throttled(world.app.clock.now()));
+    world.app.settings = settings;
+    assert_eq!(world.poll().await, [(json!("order"), 0), (json!("shelter_in_place"), 0)], "they only had to wait");
+    assert_eq!(world.alerts().iter().map(told).collect::<Vec<_>>(), expected);
+
+    let queue = world.app.settings.queues.tier(Tier::High);
+    let filler: Vec<Message> = (0..10).map(|_| Message::now(Body::Text("waits".into()))).collect();
+    for _ in 0..610 {
+        world.app.queue.send(queue, &filler).await.unwrap();
+    }
+    world.zone(3, "Evacuation Order");
+    assert!(world.tick().await);
+    assert_eq!(world.alerts().last().map(told), Some(one("Alert", "Evacuation Order", 3)));
+}
+
 /// What express can never take is not taken for told.
 #[tokio::test(start_paused = true)]
 async fn p3_an_alert_that_is_refused_is_told_anew() {

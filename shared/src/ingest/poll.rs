@@ -94,7 +94,9 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
     if state.not_before.is_some_and(|until| now < until) {
         return Ok(PollOutcome::Dropped("told to wait"));
     }
-    if let Ok(route) = route(&registered.spec.source_id, false)
+    // What may ring is read however long records wait: its alerts have a tier of their own [E3].
+    if registered.spec.polled.alerts().is_none()
+        && let Ok(route) = route(&registered.spec.source_id, false)
         && let Some(Pause { length, because }) = pressure::pause(app, route.tier, route.topic).await?
     {
         throttle(&mut state, now + length, &because);
@@ -208,7 +210,13 @@ async fn fetch(
         }
         Err(End::Full(why)) => {
             // What was accepted is known; the rest is read again. Our own trouble, so the source's breaker stays out of it.
-            throttle(state, now + FULL_WAIT, &why.to_string());
+            if round.alerts.is_some() {
+                let said: Vec<String> =
+                    [format!("{why}: its records wait, its alerts do not")].into_iter().chain(round.problems).collect();
+                state.last_error = Some(said.join("; "));
+            } else {
+                throttle(state, now + FULL_WAIT, &why.to_string());
+            }
             Ok(PollOutcome::Dropped("the queue is full"))
         }
         Err(End::Rests(Rest::Ended)) => Ok(PollOutcome::Dropped("completed")),
@@ -290,14 +298,16 @@ async fn step(
         round.bodies += 1;
         let context = Context { source: &stream.source, received_at: now, topic: None, message: None };
         let rows = connector.rows(&body, context).map_err(|reject| End::Failed(reject.to_string()))?;
-        ingest(app, stream, seen, &mut round.ledger, rows).await.map_err(|e| match e {
-            IngestError::Full(why) => End::Full(why),
-            IngestError::Backend(e) => End::Backend(e),
-        })?;
+        let taken = ingest(app, stream, seen, &mut round.ledger, rows).await;
+        // Records that are not taken come again; whom they tell to leave hears it now.
         if let Some(alerts) = round.alerts {
             let rows = connector.rows(&body, context).map_err(|reject| End::Failed(reject.to_string()))?;
             round.problems.extend(derived::derive(app, stream, alerts, rows).await.map_err(End::Backend)?);
         }
+        taken.map_err(|e| match e {
+            IngestError::Full(why) => End::Full(why),
+            IngestError::Backend(e) => End::Backend(e),
+        })?;
     }
     Ok(fetched)
 }

@@ -144,9 +144,9 @@ pub const ALERTS_KNOWN: usize = 5_000;
 pub const CONTENTS_OF_EVENT: usize = 4;
 /// Contents that are known under one name, by which a sender may send at several times, and drills.
 pub const CONTENTS_OF_NAME: usize = 32;
-/// The shape in an alert that is derived of another record: its thread is stored with two of them at the most, and an item of the
-/// store holds that.
-pub const DERIVED_SHAPE_BYTES: usize = 96 * 1024;
+/// The shape in an alert that is derived of another record: its thread is stored with three of them at the most (of the last message,
+/// of the one that waits, of what was told since), and an item of the store holds that.
+pub const DERIVED_SHAPE_BYTES: usize = 80 * 1024;
 /// Each text in such an alert.
 pub const DERIVED_TEXT_BYTES: usize = 4 * 1024;
 /// An alert waits so long for a message that it refers to [E4]: an asynchronous invocation beside it is long through.
@@ -251,6 +251,9 @@ pub const LAYER_PAGES: u64 = 100;
 pub const LAYER_REREAD: Duration = Duration::from_secs(10 * 60);
 /// Bytes of what a layer's stream keeps of the rows for its next poll, of which a store's item holds more than twice as many.
 pub const LAYER_MEMORY_BYTES: usize = 160 * 1024;
+
+/// Shapes of the rows of one zone that are united in its record, which must stay well below [`RECORD_VALUE_BYTES`].
+pub const ZONE_SHAPES_BYTES: usize = 256 * 1024;
 
 /// Contents of one key that are known: a source that goes back to one of them says nothing new [S12].
 pub const CONTENTS_KNOWN: usize = 4;

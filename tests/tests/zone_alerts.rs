@@ -15,18 +15,22 @@ use streammanager::app::{App, Seams};
 use streammanager::control::audit::{self, Action};
 use streammanager::control::connector::Registration;
 use streammanager::control::connectors;
+use streammanager::decode::Context;
 use streammanager::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options, QueueOptions};
 use streammanager::error::BackendError;
 use streammanager::faults::arcgis::{LayerDouble, LayerFault};
-use streammanager::faults::sink::FaultySink;
-use streammanager::queue::{Body, QueueRef, Settle};
-use streammanager::record::{ConnectorId, Envelope, Outgoing, SourceId, StreamId, TenantId, Tier};
+use streammanager::faults::sink::{Fault, FaultySink};
+use streammanager::ingest::dedup::Seen;
+use streammanager::ingest::{Ledger, ingest};
+use streammanager::queue::{Body, Message, QueueRef, Settle};
+use streammanager::record::{ConnectorId, Envelope, Outgoing, SourceId, Stream, StreamId, TenantId, Tier, WhenFull};
 use streammanager::schedule::file::StreamsFile;
 use streammanager::schedule::streams::{self, PollState};
 use streammanager::schedule::ticks::Tick;
 use streammanager::settings::Settings;
+use streammanager::sources;
 use streammanager::store::{Expect, Item, Key, PutError, Store, Version};
-use streammanager::time::{Clock, Rng, Timestamp};
+use streammanager::time::{Clock, Rng, Timestamp, WallClock};
 use streammanager_functions::realtime;
 use streammanager_tests::published;
 use tempfile::TempDir;
@@ -96,6 +100,7 @@ struct World {
     double: Arc<LayerDouble>,
     sink: Arc<FaultySink>,
     store: Arc<Dying>,
+    wall: WallClock,
     folder: TempDir,
 }
 
@@ -105,7 +110,7 @@ impl World {
         let fields = ["ZONE_ID", "COUNTY", "STATUS", "PUBLIC_INFO"].map(text);
         let double =
             LayerDouble::new(fields.into_iter().chain([("EditDate", "esriFieldTypeDate", Vec::new())]).collect());
-        let clock = Clock::simulated("2026-09-01T19:00:00Z".parse().unwrap());
+        let (clock, wall) = Clock::settable("2026-09-01T19:00:00Z".parse().unwrap());
         let full = QueueOptions { capacity: 0, ..QueueOptions::default() };
         let queues = [(QueueRef::new(FULL), full)].into();
         let options = Options { commits: Commits::Inline, queues, ..Options::new(clock.clone()) };
@@ -114,7 +119,7 @@ impl World {
         let (double, sink, folder) = (Arc::new(double), Arc::new(FaultySink::memory()), tempfile::tempdir().unwrap());
         let app = process(&double, &sink, &store, &folder, clock);
         streams::apply(&app, &StreamsFile::parse(&file(config)).unwrap(), false).await.unwrap();
-        World { app, double, sink, store, folder }
+        World { app, double, sink, store, wall, folder }
     }
 
     /// A process that remembers nothing takes the place of one that died.
@@ -135,6 +140,11 @@ impl World {
     }
 
     fn zone(&self, n: i64, status: &str) {
+        self.row(n, &format!("US-CA-XZZ-E{n:03}"), "Testland", status);
+    }
+
+    /// One row of the list; each has a shape of its own.
+    fn row(&self, n: i64, zone: &str, county: &str, status: &str) {
         let (east, north) = (-120.0 + n as f64, 38.0);
         let ring = json!([[
             [east, north],
@@ -143,7 +153,7 @@ impl World {
             [east + 0.1, north],
             [east, north]
         ]]);
-        let attributes = json!({"ZONE_ID": format!("US-CA-XZZ-E{n:03}"), "COUNTY": "Testland", "STATUS": status,
+        let attributes = json!({"ZONE_ID": zone, "COUNTY": county, "STATUS": status,
             "PUBLIC_INFO": "Leave by Test Rd", "EditDate": 1_788_200_000_000_i64});
         self.double.put(n, attributes, json!({"rings": ring}));
         self.edited();
@@ -161,11 +171,16 @@ impl World {
 
     /// A due poll, after which a minute passes; `false`: its tick comes back.
     async fn tick(&self) -> bool {
+        let is_done = self.tick_now().await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+        is_done
+    }
+
+    async fn tick_now(&self) -> bool {
         let tick = Tick { stream: StreamId::new("zones").unwrap(), due_at: self.app.clock.now() };
         let tick = serde_json::to_string(&tick).unwrap();
         let answer = realtime::handle(&self.app, json!({"Records": [{"messageId": "1", "body": tick}]})).await.unwrap();
         self.app.tries.ended().await;
-        tokio::time::advance(Duration::from_secs(60)).await;
         answer == json!({"batchItemFailures": []})
     }
 
@@ -195,6 +210,18 @@ impl World {
     /// Alerts that the broker has.
     fn alerts(&self) -> Vec<Outgoing> {
         self.sink.stored()
+    }
+
+    /// The settings with a full queue in the place of some.
+    fn full(&self, tiers: &[Tier]) -> Arc<Settings> {
+        let mut settings = (*self.app.settings).clone();
+        for tier in tiers {
+            match tier {
+                Tier::Critical => settings.queues.critical = QueueRef::new(FULL),
+                _ => settings.queues.high = QueueRef::new(FULL),
+            }
+        }
+        Arc::new(settings)
     }
 
     async fn state(&self) -> PollState {
@@ -307,9 +334,14 @@ async fn p3_an_order_becomes_an_alert_through_the_granted_connector_and_its_thre
             one("Update", "Evacuation Warning", 2),
             one("Cancel", "Evacuation Lifted", 2),
             one("Update", "Shelter in Place", 3),
+            one("Update", "Shelter in Place", 3),
             one("Cancel", "Evacuation Lifted", 3),
         ]
     );
+    let left = value(&alerts[3]);
+    assert_eq!(left["data"]["note"], json!("no longer listed, not confirmed lifted"));
+    assert_eq!(left["geometry"], value(&world.alerts()[1])["geometry"], "it is warned where it was");
+    assert_eq!(value(&alerts[4])["data"]["note"], Value::Null);
     let all = world.alerts();
     for zone in ["US-CA-XZZ-E002", "US-CA-XZZ-E003"] {
         let keys: BTreeSet<_> =
@@ -360,7 +392,6 @@ async fn a2_without_the_grant_zones_are_published_and_the_audit_says_once_that_n
     late.zone(2, "Evacuation Warning");
     late.poll().await;
     late.grant(SOURCE).await;
-    late.edited();
     late.poll().await;
     assert_eq!(late.alerts().iter().map(told).collect::<Vec<_>>(), [one("Alert", "Evacuation Order", 1)]);
     // Without the setting nothing is derived, and nothing is to be said.
@@ -378,9 +409,7 @@ async fn q1_an_alert_that_nothing_takes_is_not_lost_and_holds_up_no_zone() {
     world.grant(SOURCE).await;
     world.sink.outage(true);
     let settings = world.app.settings.clone();
-    let mut without_room = (*settings).clone();
-    without_room.queues.critical = QueueRef::new(FULL);
-    world.app.settings = Arc::new(without_room);
+    world.app.settings = world.full(&[Tier::Critical]);
     world.zone(1, "Evacuation Order");
     assert_eq!(world.poll().await, [(json!("order"), 0)], "the zone itself is accepted");
     assert!(world.state().await.missing.is_some_and(|said| said.contains("wait for the next poll")));
@@ -396,6 +425,231 @@ async fn q1_an_alert_that_nothing_takes_is_not_lost_and_holds_up_no_zone() {
     let expected = [one("Alert", "Evacuation Order", 1), one("Update", "Evacuation Warning", 1)];
     assert_eq!(alerts.iter().map(told).collect::<Vec<_>>(), expected, "the layer itself is not even there");
     assert_eq!(alerts[0].key, alerts[1].key);
+}
+
+/// Whatever holds the zones' own records back, their orders ring.
+#[tokio::test(start_paused = true)]
+async fn p3_an_order_rings_while_no_record_of_its_tier_is_taken() {
+    let mut world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    let settings = world.app.settings.clone();
+    world.app.settings = world.full(&[Tier::High]);
+    world.zone(1, "Evacuation Order");
+    assert!(world.tick_now().await);
+    tokio::time::advance(Duration::from_secs(35)).await;
+    world.zone(2, "Shelter in Place");
+    assert!(world.tick().await);
+    let rung = || world.alerts().iter().map(told).collect::<Vec<_>>();
+    let expected = [one("Alert", "Evacuation Order", 1), one("Alert", "Shelter in Place", 2)];
+    assert_eq!(rung(), expected, "asked as often as ever");
+    assert!(world.state().await.last_error.is_some_and(|said| said.contains("HIGH queue is full")));
+    assert!(!world.state().await.is_throttled(world.app.clock.now()));
+    world.app.settings = settings;
+    assert_eq!(world.poll().await, [(json!("order"), 0), (json!("shelter_in_place"), 0)], "they only had to wait");
+    assert_eq!(world.alerts().iter().map(told).collect::<Vec<_>>(), expected);
+
+    let queue = world.app.settings.queues.tier(Tier::High);
+    let filler: Vec<Message> = (0..10).map(|_| Message::now(Body::Text("waits".into()))).collect();
+    for _ in 0..610 {
+        world.app.queue.send(queue, &filler).await.unwrap();
+    }
+    world.zone(3, "Evacuation Order");
+    assert!(world.tick().await);
+    assert_eq!(world.alerts().last().map(told), Some(one("Alert", "Evacuation Order", 3)));
+}
+
+/// What express can never take is not taken for told.
+#[tokio::test(start_paused = true)]
+async fn p3_an_alert_that_is_refused_is_told_anew() {
+    let mut world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    world.sink.script([Fault::Refuse]);
+    world.zone(1, "Evacuation Order");
+    world.poll().await;
+    assert!(world.alerts().is_empty());
+    assert!(world.state().await.missing.is_some_and(|said| said.contains("dead letter")));
+    world.poll().await;
+    assert_eq!(world.alerts().iter().map(told).collect::<Vec<_>>(), [one("Alert", "Evacuation Order", 1)]);
+
+    // A message that waits lies in the future when the clock is set back.
+    let settings = world.app.settings.clone();
+    world.app.settings = world.full(&[Tier::Critical]);
+    world.sink.outage(true);
+    world.zone(2, "Evacuation Order");
+    world.poll().await;
+    world.wall.step(-3_600);
+    world.app.settings = settings;
+    world.sink.outage(false);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    world.poll().await;
+    let alerts = world.alerts();
+    assert_eq!(alerts[1..].iter().map(told).collect::<Vec<_>>(), [one("Alert", "Evacuation Order", 2)]);
+    let sent: Timestamp = value(&alerts[1])["data"]["sent"].as_str().unwrap().parse().unwrap();
+    assert!(sent <= world.app.clock.now());
+    for _ in 0..3 {
+        world.edited();
+        world.poll().await;
+    }
+    assert_eq!(world.alerts().len(), 2);
+}
+
+/// Rows of one zone that order the same are one alert for all their shapes.
+#[tokio::test(start_paused = true)]
+async fn s14_equally_severe_rows_of_a_zone_are_warned_with_all_their_shapes() {
+    let world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    for (n, status) in [(1, "Evacuation Order"), (2, "Evacuation Warning"), (3, "EVACUATION ORDER")] {
+        world.row(n, "Z", "Testland", status);
+    }
+    assert_eq!(world.poll().await, [(json!("order"), 0)]);
+    let alert = value(&world.alerts()[0]);
+    assert_eq!(alert["geometry"]["type"], json!("MultiPolygon"));
+    let easts: Vec<f64> = alert["geometry"]["coordinates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|polygon| polygon[0][0][0].as_f64().unwrap())
+        .collect();
+    assert_eq!(BTreeSet::from_iter(easts.iter().map(|east| *east as i64)), [-119, -117].into());
+    // The same rows in another order say nothing new.
+    world.double.set(|layer| layer.rows.clear());
+    for (n, status) in [(3, "Evacuation Order"), (2, "Evacuation Warning"), (1, "EVACUATION ORDER")] {
+        world.row(n, "Z", "Testland", status);
+    }
+    world.poll().await;
+    assert_eq!(world.alerts().len(), 1);
+}
+
+/// A zone is its county's: another county's of the same id is another one, and another spelling of the county is not.
+#[tokio::test(start_paused = true)]
+async fn s14_counties_with_the_same_ids_have_zones_of_their_own() {
+    let world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    world.row(1, "001", "Butte", "Evacuation Order");
+    world.row(2, "009", "Lake", "Evacuation Warning");
+    assert_eq!(world.poll().await.len(), 2);
+    let first = world.alerts()[0].clone();
+    world.leaves(1);
+    world.row(3, "001", "Lake", "Evacuation Order");
+    assert_eq!(world.poll().await, [(json!("order"), 0)]);
+    world.edited();
+    assert_eq!(world.poll().await, [(json!("lifted_unconfirmed"), 1)], "Butte's has gone");
+    // The county of Butte, spelled anew: the same zone comes back, and is lifted.
+    world.row(1, "001", " BUTTE  County", "Evacuation Order");
+    assert_eq!(world.poll().await, [(json!("order"), 2)]);
+    world.row(1, "001", "County of Butte", "Normal");
+    assert_eq!(world.poll().await, [(json!("normal"), 3)]);
+    let all = world.alerts();
+    let last = all.last().unwrap();
+    assert_eq!((told(last).0.as_str(), &last.key), ("Cancel", &first.key), "its order is over");
+}
+
+/// Orders are the last that is forgotten of a list that is too long, and that anything is, is said.
+#[tokio::test(start_paused = true)]
+async fn q2_of_a_list_too_long_to_be_remembered_orders_are_not_forgotten() {
+    let world = World::new("{}").await;
+    world.zone(1, "Evacuation Order");
+    world.double.set(|layer| {
+        let (mut attributes, shape) = layer.rows[&1].clone();
+        attributes.insert("STATUS".into(), "Normal".into());
+        attributes.insert("EditDate".into(), 1_788_200_900_000_i64.into());
+        for n in 2..1_900 {
+            attributes.insert("ZONE_ID".into(), format!("{n:0120}").into());
+            layer.rows.insert(n, (attributes.clone(), shape.clone()));
+        }
+    });
+    assert_eq!(world.poll().await.len(), 1_899);
+    let said = world.state().await.missing.unwrap_or_default();
+    assert!(said.contains("zones are not kept"), "{said}");
+    world.leaves(1);
+    world.poll().await;
+    assert_eq!(world.poll().await, [(json!("lifted_unconfirmed"), 1)]);
+}
+
+/// Of many orders the first is sent while the last is not even stored, and what waits goes by its urgency.
+#[tokio::test(start_paused = true)]
+async fn p7_no_order_waits_for_all_others_to_be_stored_and_the_urgent_go_first() {
+    const ORDERS: i64 = 24;
+    let partition = format!("express/derived/{SOURCE}");
+    let mut writes = 0;
+    let stored = loop {
+        let world = World::new(DERIVING).await;
+        world.grant(SOURCE).await;
+        (1..=ORDERS).for_each(|n| world.zone(n, "Evacuation Order"));
+        world.store.left.store(writes, Ordering::SeqCst);
+        world.tick().await;
+        if !world.alerts().is_empty() {
+            break world.store.inner.list(&partition, "", None, 100).await.unwrap().len();
+        }
+        writes += 1;
+    };
+    assert!(stored <= 8, "{stored} of {ORDERS} were stored before the first was sent");
+
+    let mut world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    (1..=8).for_each(|n| world.zone(n, "Evacuation Order"));
+    world.poll().await;
+    let settings = world.app.settings.clone();
+    world.app.settings = world.full(&[Tier::Critical]);
+    world.sink.outage(true);
+    for n in 1..=12 {
+        world.zone(n, if n <= 8 { "Evacuation Warning" } else { "Evacuation Order" });
+    }
+    world.poll().await;
+    world.app.settings = settings;
+    world.sink.outage(false);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    world.poll().await;
+    let events: Vec<String> = world.alerts()[8..].iter().map(|alert| told(alert).1).collect();
+    assert_eq!(events.len(), 12);
+    assert!(events[..4].iter().all(|event| event == "Evacuation Order"), "{events:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p3_two_messages_of_a_second_have_two_identifiers() {
+    let world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    world.zone(1, "Evacuation Order");
+    assert!(world.tick_now().await);
+    tokio::time::advance(Duration::from_millis(300)).await;
+    world.zone(1, "Evacuation Warning");
+    assert!(world.tick().await);
+    let identifiers: BTreeSet<String> =
+        world.alerts().iter().map(|alert| value(alert)["data"]["identifier"].to_string()).collect();
+    assert_eq!((world.alerts().len(), identifiers.len()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_an_alert_made_of_a_zone_names_the_zones_fire() {
+    let world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    let source = SourceId::new("wfigs_perimeters").unwrap();
+    let now = world.app.clock.now();
+    let fire = json!({"type": "FeatureCollection", "features": [{"geometry": {"type": "Polygon", "coordinates":
+        [[[-119.0, 38.0], [-118.95, 38.0], [-118.95, 38.05], [-119.0, 38.05], [-119.0, 38.0]]]}, "properties": {
+        "poly_SourceGlobalID": "{10000000-0000-4000-8000-0000000000AA}", "poly_IRWINID": "00000000-0000-4000-8000-0000000000aa",
+        "poly_DateCurrent": now.as_millisecond(), "attr_FireDiscoveryDateTime": now.as_millisecond() - 86_400_000}}]});
+    let body = Bytes::from(fire.to_string());
+    let stream = Stream {
+        id: StreamId::new("fires").unwrap(),
+        source: source.clone(),
+        tenant: TenantId::new("test").unwrap(),
+        granted: false,
+        when_full: WhenFull::Wait,
+    };
+    let context = Context { source: &source, received_at: now, topic: None, message: None };
+    let rows = sources::format_of(&source).unwrap().rows(&body, context).unwrap();
+    let mut seen = Seen::of_tenant(&stream.tenant);
+    ingest(&world.app, &stream, &mut seen, &mut Ledger::default(), rows).await.unwrap();
+    world.queued(Tier::High).await;
+    world.zone(1, "Evacuation Order");
+    world.zone(8, "Evacuation Order");
+    assert!(world.tick().await);
+    let zones: Vec<Value> = world.queued(Tier::High).await.iter().map(value).collect();
+    let alerts: Vec<Value> = world.alerts().iter().map(value).collect();
+    assert!(zones[0]["incident"].is_string());
+    assert_eq!(alerts[0]["incident"], zones[0]["incident"]);
+    assert_eq!((&zones[1]["incident"], &alerts[1]["incident"]), (&Value::Null, &Value::Null));
 }
 
 /// The process dies behind every write of a life of zones in turn: each message comes all the same, and none under two names.

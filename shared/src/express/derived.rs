@@ -1,36 +1,44 @@
 //! Alerts that are made of other records [P3]: each passes the express way as one that its connector sends, admission included.
 //!
-//! What is durable when: the records that they are made of come first, and depend on nothing here. Then each message's own bytes are
-//! stored with its zone's thread, and only then it is sent. The poll's cursor moves after all of them are stored; so a crash before
-//! makes the next poll read the same rows and find the same messages, and one after it leaves stored bytes, which every poll sends
-//! first, whatever its source answers. Sent again they are the same alert, which express knows. A thread's next message waits until
-//! the one before is accepted.
+//! What is durable when: the records that they are made of come first, unless their own queue takes none: an order does not wait for
+//! that. Then, zone by zone, a message's own bytes are stored with its zone's thread, and only then it is sent; who must act hears of
+//! it first, four zones at a time [P7]. The poll's cursor moves after all of them are stored; so a crash before makes the next poll
+//! read the same rows and find the same messages, and one after it leaves stored bytes, which every poll sends first, whatever its
+//! source answers. Sent again they are the same alert, which express knows. A thread's next message waits until the one before is
+//! accepted. One that may not be sent, or that express can never take, was not told: it is held, and every poll tries it anew.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream;
 
-use super::{Incoming, Verdict, Why, express};
+use super::{Incoming, Verdict, Why, express_of};
 use crate::app::App;
 use crate::control::audit::{self, Action};
 use crate::control::caller::{self, Caller};
 use crate::decode::Row;
 use crate::error::BackendError;
 use crate::ingest::validate;
-use crate::limits::SEEN_KEPT_LASTING;
-use crate::record::{Stream, StreamId};
-use crate::sources::zones::alert::{Alerts, Thread, Zone};
+use crate::limits::{CRITICAL_PARALLEL, SEEN_KEPT_LASTING};
+use crate::record::{Draft, Stream, StreamId};
+use crate::sources::zones::alert::{Alerts, Message, Thread, Zone};
 use crate::store::{self, Expect, Key};
 
-/// A thread as it is stored.
+/// A thread as it is stored, or is to be.
 struct Stored {
     thread: Thread,
     expect: Expect,
+    /// Its zone as people call it, where that is known.
+    called: Option<String>,
+    /// It is to be stored.
+    changed: bool,
 }
 
 impl Default for Stored {
     fn default() -> Stored {
-        Stored { thread: Thread::default(), expect: Expect::Absent }
+        Stored { thread: Thread::default(), expect: Expect::Absent, called: None, changed: false }
     }
 }
 
@@ -39,21 +47,17 @@ fn partition(alerts: &Alerts) -> String {
     format!("express/derived/{}", alerts.source_id)
 }
 
-/// Sends what an earlier poll stored and did not see accepted. What is said stands in the way of it.
+/// Sends what earlier polls stored and did not see accepted. What is said stands in the way of it.
 ///
 /// # Errors
 /// When the store is away.
-pub(crate) async fn resume(app: &App, stream: &StreamId, alerts: &Alerts) -> Result<Option<String>, BackendError> {
-    let threads = threads(app, alerts).await?;
-    let pending: Vec<String> =
-        threads.iter().filter(|(_, stored)| stored.thread.pending.is_some()).map(|(zone, _)| zone.clone()).collect();
-    if pending.is_empty() {
-        return Ok(None);
-    }
-    send(app, stream, alerts, threads, pending).await
+pub(crate) async fn resume(app: &App, stream: &StreamId, alerts: &Alerts) -> Result<Vec<String>, BackendError> {
+    let waiting =
+        threads(app, alerts).await?.into_iter().filter(|(_, stored)| stored.thread.turn().is_some()).collect();
+    tell(app, stream, alerts, waiting, true).await
 }
 
-/// Derives what these rows ask for; they are accepted.
+/// Derives what these rows ask for.
 ///
 /// # Errors
 /// When the store is away: the same rows are to be given again.
@@ -62,43 +66,35 @@ pub(crate) async fn derive(
     stream: &Stream,
     alerts: &Alerts,
     rows: impl Iterator<Item = Row>,
-) -> Result<Option<String>, BackendError> {
+) -> Result<Vec<String>, BackendError> {
     let now = app.clock.now();
     let valid = rows.filter_map(|row| row.and_then(|draft| validate::check(draft, now)).ok());
-    let mut zones: Vec<Zone> = valid.filter_map(|draft| Zone::of(&draft)).collect();
-    if zones.is_empty() {
-        return Ok(None);
+    let drafts: Vec<(Draft, Zone)> = valid.filter_map(|draft| Zone::of(&draft).map(|zone| (draft, zone))).collect();
+    if drafts.is_empty() {
+        return Ok(Vec::new());
     }
-    // Who must act hears of it first.
-    zones.sort_by_key(|zone| !zone.is_urgent());
     let mut threads = threads(app, alerts).await?;
-    let (mut due, mut granted) = (Vec::new(), None);
-    for zone in zones {
+    let after = |thread: &Thread, zone: &Zone| thread.after(zone, &alerts.connector, now);
+    // What is made of most rows of an answer is known: only of the others the fire is looked for.
+    let none = Thread::default();
+    let is_news = |zone: &Zone| {
+        let thread = threads.get(&zone.name()).map_or(&none, |stored| &stored.thread);
+        after(thread, zone) != *thread
+    };
+    let (drafts, zones): (Vec<Draft>, Vec<Zone>) = drafts.into_iter().filter(|(_, zone)| is_news(zone)).unzip();
+    let fires = app.fires.join(&*app.store, &app.clock, stream, drafts.iter()).await?;
+    let mut changed = Vec::new();
+    for (number, zone) in zones.into_iter().enumerate() {
+        let zone = zone.of_fire(fires.found(number));
         let stored = threads.entry(zone.name()).or_default();
-        let mut after = stored.thread.after(&zone, &alerts.connector, now);
-        if after == stored.thread {
-            continue;
+        let after = after(&stored.thread, &zone);
+        if after != stored.thread && !std::mem::replace(&mut stored.changed, true) {
+            changed.push(zone.name());
         }
-        if after.pending.is_some() && stored.thread.pending.is_none() {
-            let may = match granted {
-                Some(may) => may,
-                None => *granted.insert(may_send(&caller::by_name(app, &alerts.connector).await?, alerts)),
-            };
-            if may {
-                due.push(zone.name());
-            } else {
-                let (withheld, said_before) = after.withheld();
-                after = withheld;
-                if said_before {
-                    continue;
-                }
-                withhold(app, &stream.id, alerts, &zone.called()).await?;
-            }
-        }
-        stored.expect = keep(app, alerts, &zone.name(), &after, stored.expect).await?;
-        stored.thread = after;
+        (stored.thread, stored.called) = (after, Some(zone.called()));
     }
-    send(app, &stream.id, alerts, threads, due).await
+    let changed = changed.into_iter().filter_map(|zone| threads.remove_entry(&zone)).collect();
+    tell(app, &stream.id, alerts, changed, false).await
 }
 
 async fn threads(app: &App, alerts: &Alerts) -> Result<BTreeMap<String, Stored>, BackendError> {
@@ -109,7 +105,7 @@ async fn threads(app: &App, alerts: &Alerts) -> Result<BTreeMap<String, Stored>,
             tracing::error!(%problem, zone = item.key.sort, "the thread of a zone's alerts cannot be read and begins anew");
             Thread::default()
         });
-        (item.key.sort, Stored { thread, expect: Expect::Version(item.version) })
+        (item.key.sort, Stored { thread, expect: Expect::Version(item.version), ..Stored::default() })
     };
     Ok(items.into_iter().map(read).collect())
 }
@@ -120,66 +116,146 @@ fn may_send(caller: &Caller, alerts: &Alerts) -> bool {
         .is_some_and(|connector| connector.registration.critical && connector.may_publish(&alerts.source_id))
 }
 
-async fn withhold(app: &App, stream: &StreamId, alerts: &Alerts, zone: &str) -> Result<(), BackendError> {
-    let Alerts { connector, source_id } = alerts;
-    let detail =
-        format!("no alert was derived of {zone}: connector {connector} holds no critical grant for {source_id}");
-    tracing::warn!(%stream, detail);
-    audit::write_bounded(app, Action::Refused, stream.as_str(), stream.as_str(), source_id.as_str(), &detail).await
+/// What has come in the way of all of them.
+#[derive(Default)]
+struct Way {
+    /// Nothing takes alerts now: what is to be stored is, and nothing more is sent.
+    blocked: AtomicBool,
+    /// The store is away: all of them come again.
+    lost: AtomicBool,
 }
 
-async fn keep(app: &App, alerts: &Alerts, zone: &str, thread: &Thread, expect: Expect) -> Result<Expect, BackendError> {
-    let (key, what) = (Key::new(partition(alerts), zone), "the thread of a zone's alerts");
-    if thread.is_over() {
-        store::remove(&*app.store, &key).await?;
-        return Ok(Expect::Absent);
-    }
-    let value = serde_json::to_vec(thread).map_err(|e| BackendError::Fatal(format!("{what}: {e}")))?;
-    let expires = Some(app.clock.now() + SEEN_KEPT_LASTING);
-    let written = app.store.put_if(&key, value.into(), expect, expires).await;
-    written.map(Expect::Version).map_err(|e| match e {
-        // Another stream of the same zones: the tick comes again, and finds what that one wrote.
-        store::PutError::Conflict => BackendError::Retry(format!("{what} was changed meanwhile")),
-        e => e.unexpected(what),
-    })
+/// As whom the threads of one stream's zones are told, and how that goes.
+struct Telling<'a> {
+    app: &'a App,
+    stream: &'a StreamId,
+    alerts: &'a Alerts,
+    caller: Caller,
+    way: Way,
 }
 
-/// Sends the pending messages of these zones, one after the other.
-async fn send(
+/// Stores and sends what these threads have to say, the most urgent first.
+/// `again`: also what is held. What is said stands in the way of it.
+async fn tell(
     app: &App,
     stream: &StreamId,
     alerts: &Alerts,
-    mut threads: BTreeMap<String, Stored>,
-    due: Vec<String>,
-) -> Result<Option<String>, BackendError> {
-    if due.is_empty() {
-        return Ok(None);
+    mut threads: Vec<(String, Stored)>,
+    again: bool,
+) -> Result<Vec<String>, BackendError> {
+    if threads.is_empty() {
+        return Ok(Vec::new());
     }
-    let (caller, mut problem) = (caller::by_name(app, &alerts.connector).await?, None);
-    for zone in due {
-        let Some(Stored { mut thread, mut expect }) = threads.remove(&zone) else { continue };
-        while let Some(message) = &thread.pending {
-            let outcome =
-                if may_send(&caller, alerts) { sent(app, &caller, alerts, &message.body).await } else { Sent::Refused };
-            thread = match outcome {
-                Sent::Done => thread.sent(&alerts.connector, app.clock.now()),
+    let caller = caller::by_name(app, &alerts.connector).await?;
+    threads.sort_by(|(_, a), (_, b)| a.thread.turn().cmp(&b.thread.turn()));
+    let telling = Telling { app, stream, alerts, caller, way: Way::default() };
+    let told: Vec<Result<Option<String>, BackendError>> = stream::iter(threads)
+        .map(|(zone, stored)| telling.tell(zone, stored, again))
+        .buffer_unordered(CRITICAL_PARALLEL)
+        .collect()
+        .await;
+    told.into_iter().filter_map(Result::transpose).collect()
+}
+
+impl Telling<'_> {
+    async fn tell(&self, zone: String, stored: Stored, again: bool) -> Result<Option<String>, BackendError> {
+        if self.way.lost.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let told = self.tell_thread(&zone, stored, again).await;
+        self.way.lost.fetch_or(told.is_err(), Ordering::Relaxed);
+        told
+    }
+
+    async fn tell_thread(&self, zone: &str, stored: Stored, mut again: bool) -> Result<Option<String>, BackendError> {
+        let Stored { mut thread, mut expect, called, mut changed } = stored;
+        let called = called.unwrap_or_else(|| format!("zone {zone}"));
+        let (now, sender) = (|| self.app.clock.now(), &self.alerts.connector);
+        if !may_send(&self.caller, self.alerts) {
+            while thread.pending.is_some() {
+                self.withhold(&called).await?;
+                (thread, changed) = (thread.held(sender, now()), true);
+            }
+            if changed {
+                self.keep(zone, &thread, expect).await?;
+            }
+            return Ok(None);
+        }
+        expect = if changed { self.keep(zone, &thread, expect).await? } else { expect };
+        let mut problem = None;
+        while !self.way.blocked.load(Ordering::Relaxed) {
+            let Some(message) = &thread.pending else {
+                if !std::mem::take(&mut again) || thread.turn().is_none() {
+                    break;
+                }
+                thread = thread.again(now());
+                expect = self.keep(zone, &thread, expect).await?;
+                continue;
+            };
+            thread = match self.send(message).await {
+                Sent::Done => thread.sent(sender, now()),
                 Sent::Never(why) => {
-                    problem = Some(format!("an alert derived of zone {zone} is a dead letter: {why}"));
-                    thread.sent(&alerts.connector, app.clock.now())
+                    problem = Some(format!("an alert derived of {called} is a dead letter: {why}"));
+                    thread.held(sender, now())
                 }
                 Sent::Refused => {
-                    let (thread, said_before) = thread.withheld();
-                    if !said_before {
-                        withhold(app, stream, alerts, &format!("zone {zone}")).await?;
-                    }
-                    thread
+                    self.withhold(&called).await?;
+                    thread.held(sender, now())
                 }
-                Sent::NotNow(why) => return Ok(Some(format!("derived alerts wait for the next poll: {why}"))),
+                Sent::NotNow(why) => {
+                    let is_first = !self.way.blocked.swap(true, Ordering::Relaxed);
+                    return Ok(is_first.then(|| format!("derived alerts wait for the next poll: {why}")).or(problem));
+                }
             };
-            expect = keep(app, alerts, &zone, &thread, expect).await?;
+            expect = self.keep(zone, &thread, expect).await?;
+        }
+        Ok(problem)
+    }
+
+    async fn withhold(&self, called: &str) -> Result<(), BackendError> {
+        let (stream, Alerts { connector, source_id }) = (self.stream, self.alerts);
+        let detail =
+            format!("no alert was derived of {called}: connector {connector} holds no critical grant for {source_id}");
+        tracing::warn!(%stream, detail);
+        let (id, source) = (stream.as_str(), source_id.as_str());
+        audit::write_bounded(self.app, Action::Refused, id, id, source, &detail).await
+    }
+
+    async fn keep(&self, zone: &str, thread: &Thread, expect: Expect) -> Result<Expect, BackendError> {
+        let (key, what) = (Key::new(partition(self.alerts), zone), "the thread of a zone's alerts");
+        if thread.is_over() {
+            store::remove(&*self.app.store, &key).await?;
+            return Ok(Expect::Absent);
+        }
+        let value = serde_json::to_vec(thread).map_err(|e| BackendError::Fatal(format!("{what}: {e}")))?;
+        let expires = Some(self.app.clock.now() + SEEN_KEPT_LASTING);
+        let written = self.app.store.put_if(&key, value.into(), expect, expires).await;
+        written.map(Expect::Version).map_err(|e| match e {
+            // Another stream of the same zones: the tick comes again, and finds what that one wrote.
+            store::PutError::Conflict => BackendError::Retry(format!("{what} was changed meanwhile")),
+            e => e.unexpected(what),
+        })
+    }
+
+    async fn send(&self, message: &Message) -> Sent {
+        let incoming = Incoming {
+            caller: &self.caller,
+            source: Some(&self.alerts.source_id),
+            body: Bytes::copy_from_slice(message.body.as_bytes()),
+            received_at: self.app.clock.now(),
+            sender: None,
+            lineage: None,
+        };
+        match express_of(self.app, incoming, message.incident.as_deref().map(Into::into)).await {
+            Verdict::Taken { rejected, .. } => {
+                rejected.first().map_or(Sent::Done, |reject| Sent::Never(reject.to_string()))
+            }
+            Verdict::Refused(refusal) if refusal.why == Why::NotData => Sent::Never(refusal.reject.to_string()),
+            Verdict::Refused(_) => Sent::Refused,
+            Verdict::Full { why, .. } => Sent::NotNow(why.to_string()),
+            Verdict::Unavailable { problem, .. } => Sent::NotNow(problem.to_string()),
         }
     }
-    Ok(problem)
 }
 
 enum Sent {
@@ -188,24 +264,4 @@ enum Sent {
     /// The connector may not send it.
     Refused,
     NotNow(String),
-}
-
-async fn sent(app: &App, caller: &Caller, alerts: &Alerts, body: &str) -> Sent {
-    let incoming = Incoming {
-        caller,
-        source: Some(&alerts.source_id),
-        body: Bytes::copy_from_slice(body.as_bytes()),
-        received_at: app.clock.now(),
-        sender: None,
-        lineage: None,
-    };
-    match express(app, incoming).await {
-        Verdict::Taken { rejected, .. } => {
-            rejected.first().map_or(Sent::Done, |reject| Sent::Never(reject.to_string()))
-        }
-        Verdict::Refused(refusal) if refusal.why == Why::NotData => Sent::Never(refusal.reject.to_string()),
-        Verdict::Refused(_) => Sent::Refused,
-        Verdict::Full { why, .. } => Sent::NotNow(why.to_string()),
-        Verdict::Unavailable { problem, .. } => Sent::NotNow(problem.to_string()),
-    }
 }

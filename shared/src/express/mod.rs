@@ -23,7 +23,7 @@ use crate::error::{BackendError, Reason, Reject, Sender};
 use crate::ingest::{self, IngestError, NoRoom, pack, validate};
 use crate::limits::ALERT_BYTES;
 use crate::record::{
-    AlertFacts, ConnectorId, Draft, Lineage, Outgoing, Quality, ShapeTold, SourceId, Stream, StreamId, Tier,
+    AlertFacts, ConnectorId, Draft, Lineage, Outgoing, Quality, Record, ShapeTold, SourceId, Stream, StreamId, Tier,
     Traceparent, WhenFull,
 };
 use crate::time::Timestamp;
@@ -150,6 +150,11 @@ impl From<BackendError> for Unexamined {
 
 /// Takes one pushed body. What it leaves under way ends by itself: whoever ends the invocation waits for `app.tries` [E2].
 pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
+    express_of(app, incoming, None).await
+}
+
+/// The same of alerts that are made of a record which tells of this fire [S12].
+async fn express_of(app: &App, incoming: Incoming<'_>, incident: Option<Arc<str>>) -> Verdict {
     let Examined { connector, stream, rows } = match examine(app, &incoming).await {
         Ok(examined) => examined,
         Err(Unexamined::Refused(refusal)) => return Verdict::Refused(refusal),
@@ -159,7 +164,7 @@ pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
     let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
     for row in rows {
         let taken = match row {
-            Ok(draft) => take_alert(app, &stream, draft).await,
+            Ok(draft) => take_alert(app, &stream, draft, incident.as_ref()).await,
             Err(reject) => Ok(Err(reject.into())),
         };
         match taken {
@@ -269,6 +274,7 @@ async fn take_alert(
     app: &App,
     stream: &Stream,
     mut draft: Draft,
+    incident: Option<&Arc<str>>,
 ) -> Result<Result<Accepted, NotAccepted>, IngestError> {
     let Some(mut alert) = draft.alert.take() else {
         return Ok(Err(draft.refused(Reject::new(Reason::NotData, "it holds no alert")).into()));
@@ -296,7 +302,7 @@ async fn take_alert(
         let mut revised = draft.clone();
         revised.quality = warned(&draft.quality, before.as_ref(), alert.shape);
         let revision = before.map_or(0, |before| before.revision + 1);
-        let accepted = match publish(app, stream, revised, &alert, revision).await? {
+        let accepted = match publish(app, stream, revised, &alert, revision, incident).await? {
             Ok(accepted) => accepted,
             Err(not_accepted) => return Ok(Err(not_accepted)),
         };
@@ -363,11 +369,12 @@ async fn publish(
     mut draft: Draft,
     alert: &AlertFacts,
     revision: u32,
+    incident: Option<&Arc<str>>,
 ) -> Result<Result<Accepted, NotAccepted>, IngestError> {
     let now = app.clock.now();
     draft.alert = Some(Box::new(alert.clone()));
     let record = match ingest::enrich(draft, revision, stream, now) {
-        Ok(record) => record,
+        Ok(record) => Record { incident: incident.cloned(), ..record },
         Err(reject) => return Ok(Err(reject.into())),
     };
     let reply = |acknowledged_by, written| Accepted::new(&record, alert, acknowledged_by, written, now);

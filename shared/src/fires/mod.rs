@@ -57,7 +57,15 @@ impl Joined {
             Kind::Points(burning, reach_km) => {
                 burning.of_point(record.place.as_ref()?, record.draft.observed_at, *reach_km)
             }
-            Kind::Found(incidents) => incidents.get(number).cloned().flatten(),
+            Kind::Found(_) => self.found(number).cloned(),
+        }
+    }
+
+    /// The fire of a record that is joined by its names or its shape, by its number in the batch.
+    pub(crate) fn found(&self, number: usize) -> Option<&Arc<str>> {
+        match &self.0 {
+            Kind::Found(incidents) => incidents.get(number)?.as_ref(),
+            Kind::None | Kind::Points(..) => None,
         }
     }
 }

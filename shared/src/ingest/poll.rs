@@ -79,7 +79,7 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
     // Whatever becomes of this poll.
     let waiting = match registered.spec.polled.alerts() {
         Some(alerts) => derived::resume(app, &tick.stream, alerts).await?,
-        None => None,
+        None => Vec::new(),
     };
     let mut state = streams::poll_state(&*app.store, &tick.stream).await?;
     let ahead = state.ahead_of(now);
@@ -94,7 +94,9 @@ async fn leased(app: &App, tick: &Tick, registered: &Registered, now: Timestamp)
     if state.not_before.is_some_and(|until| now < until) {
         return Ok(PollOutcome::Dropped("told to wait"));
     }
-    if let Ok(route) = route(&registered.spec.source_id, false)
+    // What may ring is read however long records wait: its alerts have a tier of their own [E3].
+    if registered.spec.polled.alerts().is_none()
+        && let Ok(route) = route(&registered.spec.source_id, false)
         && let Some(Pause { length, because }) = pressure::pause(app, route.tier, route.topic).await?
     {
         throttle(&mut state, now + length, &because);
@@ -125,7 +127,7 @@ async fn fetch(
     app: &App,
     registered: &Registered,
     state: &mut PollState,
-    waiting: Option<String>,
+    waiting: Vec<String>,
 ) -> Result<PollOutcome, BackendError> {
     let spec = &registered.spec;
     let connector = match spec.polled.connector(&spec.source_id, &app.settings.services) {
@@ -145,7 +147,7 @@ async fn fetch(
         answers: 0,
         bodies: 0,
         refused: 0,
-        problems: waiting.into_iter().collect(),
+        problems: waiting,
         alerts: spec.polled.alerts(),
     };
     let mut seen = Seen::of_tenant(&spec.tenant);
@@ -215,7 +217,13 @@ async fn fetch(
         }
         Err(End::Full(why)) => {
             // What was accepted is known; the rest is read again. Our own trouble, so the source's breaker stays out of it.
-            throttle(state, now + FULL_WAIT, &why.to_string());
+            if round.alerts.is_some() {
+                let said: Vec<String> =
+                    [format!("{why}: its records wait, its alerts do not")].into_iter().chain(round.problems).collect();
+                state.last_error = Some(said.join("; "));
+            } else {
+                throttle(state, now + FULL_WAIT, &why.to_string());
+            }
             Ok(PollOutcome::Dropped("the queue is full"))
         }
         Err(End::Rests(Rest::Ended)) => Ok(PollOutcome::Dropped("completed")),
@@ -297,14 +305,16 @@ async fn step(
         round.bodies += 1;
         let context = Context { source: &stream.source, received_at: now, topic: None, message: None };
         let rows = connector.rows(&body, context).map_err(|reject| End::Failed(reject.to_string()))?;
-        ingest(app, stream, seen, &mut round.ledger, rows).await.map_err(|e| match e {
-            IngestError::Full(why) => End::Full(why),
-            IngestError::Backend(e) => End::Backend(e),
-        })?;
+        let taken = ingest(app, stream, seen, &mut round.ledger, rows).await;
+        // Records that are not taken come again; whom they tell to leave hears it now.
         if let Some(alerts) = round.alerts {
             let rows = connector.rows(&body, context).map_err(|reject| End::Failed(reject.to_string()))?;
             round.problems.extend(derived::derive(app, stream, alerts, rows).await.map_err(End::Backend)?);
         }
+        taken.map_err(|e| match e {
+            IngestError::Full(why) => End::Full(why),
+            IngestError::Backend(e) => End::Backend(e),
+        })?;
     }
     Ok(fetched)
 }

@@ -157,10 +157,15 @@ fn plain(name: &str) -> Option<String> {
     (!NO_NAMES.contains(&name.as_str())).then_some(name)
 }
 
-fn county(name: &str) -> Option<String> {
-    let name = name.trim().to_lowercase();
-    let name = name.strip_suffix(" county").unwrap_or(&name).trim().replace('/', " ");
-    (!name.is_empty()).then_some(name)
+/// A county however it is spelled: in lower case with single blanks, without the word; `None` for what is no name.
+pub(super) fn county(name: &str) -> Option<String> {
+    let name = name.to_lowercase().replace('/', " ");
+    let words: Vec<&str> = name.split_whitespace().collect();
+    let words = match &*words {
+        ["county", "of", name @ ..] | [name @ .., "county"] => name,
+        name => name,
+    };
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 #[cfg(test)]
@@ -178,7 +183,10 @@ mod tests {
         for none in ["", " ", "Unknown", "UNNAMED FIRE"] {
             assert_eq!(plain(none), None, "{none}");
         }
-        assert_eq!(county(" Fresno County").as_deref(), Some("fresno"));
+        for name in [" Fresno County", "FRESNO", "county of  Fresno"] {
+            assert_eq!(county(name).as_deref(), Some("fresno"), "{name}");
+        }
+        assert_eq!((county("San  Diego").as_deref(), county(" County ")), (Some("san diego"), None));
         assert_eq!(bare("{00AB}").as_deref(), Some("00ab"));
         assert_eq!(bare("{00000000-0000-0000-0000-000000000000}"), None, "the nil id");
     }

@@ -85,6 +85,8 @@ pub(crate) struct Compared {
     pub(crate) rows: Vec<Value>,
     /// What is said of rows that have gone.
     pub(crate) gone: Vec<Value>,
+    /// What the stream's status is to say.
+    pub(crate) problem: Option<String>,
 }
 
 /// One row, read.

@@ -197,7 +197,8 @@ impl<'a, R: Reads> Steps<'a, R> {
         let is_all = read == Read::All && kept.above.is_none();
         let whole = is_all && !rows.is_empty() && rows.len() as u64 == self.counted;
         let answer = Answer { rows: &rows, names: &document.names, whole };
-        let Compared { memory, again, rows: said, gone } = self.layer.reads.compare(kept.memory, &answer);
+        let Compared { memory, again, rows: said, gone, problem: compared } =
+            self.layer.reads.compare(kept.memory, &answer);
         let stale = self.is_stale(document.edited);
         let was_stale = kept.stale;
         let is_stale = stale.unwrap_or(was_stale);
@@ -236,6 +237,8 @@ impl<'a, R: Reads> Steps<'a, R> {
             Read::All if came as u64 != counted => Some(format!("{came} rows came of the {counted} that were counted")),
             Read::All => None,
         };
+        let said: Vec<String> = problem.into_iter().chain(compared).collect();
+        let problem = (!said.is_empty()).then(|| said.join("; "));
         Ok(Fetched { problem, ..fetched(Some(body.freeze()), Cursor(cursor)) })
     }
 }

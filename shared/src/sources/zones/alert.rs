@@ -4,8 +4,15 @@
 //! A thread is opened by what asks people to act at once: an order, or shelter in place. A warning or an advisory opens none: who
 //! leaves in good time is served by the zone's own record, and a siren that rings for each of them is not heard for the order. Once a
 //! thread is open, each other word for the zone, another shape of it and another text are an Update, down to the advisory; *normal*
-//! and *lifted*, which the list must say itself, are the Cancel that closes it. A guess (`lifted_unconfirmed`), a text that is not
-//! known and a training say nothing; a zone that left the list and comes back is told again, even in the same words.
+//! and *lifted*, which the list must say itself, are the Cancel that closes it. A text that is not known and a training say nothing. A
+//! zone that left the list (`lifted_unconfirmed`) is one Update, in the words and with the shape that were told last, whose note says
+//! that it is no longer listed and not confirmed lifted: that ends nothing. When it comes back it is told again, even in the same words.
+//!
+//! A message that may not be sent, or is refused for good, was not told: it is held, and told anew at each poll until it is taken or the
+//! zone says something else.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,6 +64,9 @@ pub(crate) struct Zone {
     status: Status,
     public_info: Option<String>,
     critical_info: Option<String>,
+    /// The fire that its record tells of.
+    #[serde(default)]
+    incident: Option<String>,
     /// Something of it is too long for an alert.
     #[serde(default)]
     is_cut: bool,
@@ -99,6 +109,11 @@ impl Zone {
         Some(Zone { event: Some(draft.event), shape: shape.filter(is_area), ..zone }.bounded())
     }
 
+    /// With the fire that its record tells of.
+    pub(crate) fn of_fire(self, incident: Option<&Arc<str>>) -> Zone {
+        Zone { incident: incident.map(|incident| incident.to_string()), ..self }
+    }
+
     /// As much of it as an alert says, and as is stored while one waits.
     fn bounded(mut self) -> Zone {
         let is_long = |shape: &Value| shape.to_string().len() > DERIVED_SHAPE_BYTES;
@@ -131,7 +146,7 @@ impl Zone {
     }
 
     /// People must act at once.
-    pub(crate) fn is_urgent(&self) -> bool {
+    fn is_urgent(&self) -> bool {
         means(self.status) == Means::Act
     }
 
@@ -145,23 +160,18 @@ impl Zone {
 
     /// A short text that is another one when what an alert says of it is.
     fn said(&self) -> String {
-        if means(self.status) == Means::Over {
-            return "over".to_owned();
+        match means(self.status) {
+            Means::Over => "over".to_owned(),
+            Means::Left => LEFT.to_owned(),
+            Means::Act | Means::Less | Means::Nothing => {
+                let said = json!([self.status, self.shape, self.public_info, self.critical_info]).to_string();
+                hex(&Sha256::digest(said)[..16])
+            }
         }
-        let said = json!([self.status, self.shape, self.public_info, self.critical_info]).to_string();
-        hex(&Sha256::digest(said)[..16])
     }
 
-    /// An identifier that no other message has: the zone in words, its event, and the second.
-    fn identifier(&self, now: Timestamp) -> String {
-        let words: String =
-            self.zone_id.chars().take(48).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let at: String = rfc3339(now)[..19].chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-        format!("{words}-{:.8}-{at}Z", self.name())
-    }
-
-    fn message(&self, sender: &ConnectorId, kind: &str, references: &[&str], now: Timestamp) -> Message {
-        let (identifier, sent) = (self.identifier(now), rfc3339(now));
+    /// Its message but for what tells one from another.
+    fn message(&self, sender: &ConnectorId, kind: &str, references: &[&str]) -> Draught {
         let (event, response, urgency, severity) = match self.status {
             Status::Order => ("Evacuation Order", "Evacuate", "Immediate", Some("Extreme")),
             Status::ShelterInPlace => ("Shelter in Place", "Shelter", "Immediate", Some("Extreme")),
@@ -176,7 +186,7 @@ impl Zone {
             area["polygon"] = shape.clone();
         }
         let mut alert = json!({
-            "id": identifier, "sender": sender, "sent": sent, "status": "Actual", "msgType": kind, "event": event,
+            "sender": sender, "status": "Actual", "msgType": kind, "event": event,
             "headline": format!("{event}: {called}"), "area": area, "references": references, "derived_from": self.name(),
             "language": "en-US", "category": "Safety", "responseType": response, "urgency": urgency, "certainty": "Observed",
             "senderName": "Made of California's list of evacuation zones",
@@ -195,12 +205,55 @@ impl Zone {
             alert["note"] =
                 "What of the zone is too long for an alert, its shape or a text, stands in its own record.".into();
         }
-        Message {
-            body: alert.to_string(),
-            reference: format!("{sender},{identifier},{sent}"),
+        Draught {
+            alert,
+            incident: self.incident.clone(),
             said: self.said(),
             cancels: kind == "Cancel",
+            urgent: self.is_urgent(),
         }
+    }
+}
+
+/// What the last message of a zone says that has left the list.
+const LEFT: &str = "left";
+const LEFT_NOTE: &str = "no longer listed, not confirmed lifted";
+
+/// A message without its identifier and time.
+struct Draught {
+    alert: Value,
+    incident: Option<String>,
+    said: String,
+    cancels: bool,
+    urgent: bool,
+}
+
+impl Draught {
+    /// As it is sent, under an identifier that no other message has: the zone in words, its event, and the millisecond.
+    fn at(mut self, now: Timestamp) -> Message {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let words: String = text(&self.alert["area"]["zones"][0])
+            .chars()
+            .take(48)
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        let (event, sender) = (text(&self.alert["derived_from"]), text(&self.alert["sender"]));
+        let before: Vec<String> = self.alert["references"].as_array().into_iter().flatten().map(text).collect();
+        let mut at = now;
+        let (identifier, sent) = loop {
+            let sent = rfc3339(at);
+            let digits: String = sent.chars().filter(char::is_ascii_alphanumeric).collect();
+            let identifier = format!("{words}-{event:.8}-{digits}");
+            if !before.iter().any(|reference| reference.split(',').nth(1) == Some(&identifier)) {
+                break (identifier, sent);
+            }
+            at += Duration::from_millis(1);
+        };
+        let reference = format!("{sender},{identifier},{sent}");
+        self.alert["id"] = identifier.into();
+        self.alert["sent"] = sent.into();
+        let Draught { alert, incident, said, cancels, urgent } = self;
+        Message { body: alert.to_string(), incident, reference, said, cancels, urgent }
     }
 }
 
@@ -208,10 +261,25 @@ impl Zone {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) body: String,
+    /// The fire that the zone's record tells of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) incident: Option<String>,
     /// As later messages refer to it.
     reference: String,
     said: String,
     cancels: bool,
+    /// People must act at once.
+    #[serde(default)]
+    urgent: bool,
+}
+
+impl Message {
+    /// The same words once more, as a message of its own. `None`: what is stored is no alert.
+    fn again(self, now: Timestamp) -> Option<Message> {
+        let alert = serde_json::from_str(&self.body).ok()?;
+        let Message { incident, said, cancels, urgent, .. } = self;
+        Some(Draught { alert, incident, said, cancels, urgent }.at(now))
+    }
 }
 
 /// An alert that is in force.
@@ -222,8 +290,17 @@ struct Open {
     last: String,
     /// What the last one said.
     said: String,
-    /// The zone has left the list since.
-    left: bool,
+    /// The last one itself; a thread that an earlier version stored has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told: Option<Told>,
+}
+
+/// What a message told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Told {
+    body: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incident: Option<String>,
 }
 
 /// Where a zone's thread stands; the default while there is none.
@@ -237,39 +314,41 @@ pub(crate) struct Thread {
     /// The zone as it was told last since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<Zone>,
-    /// What was not told for want of a grant.
+    /// What could not be told: it may not be sent, or was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    withheld: Option<String>,
+    held: Option<Message>,
 }
 
 impl Thread {
-    /// The thread as the zone's record asks for it, perhaps with a message to be sent. One that is pending goes before.
+    /// The thread as the zone's record asks for it, perhaps with a message to be sent. One that is pending goes before; one that is held
+    /// and says the same stays held.
     pub(crate) fn after(&self, zone: &Zone, sender: &ConnectorId, now: Timestamp) -> Thread {
         if self.pending.is_some() {
             let since = Some(zone.clone()).filter(|zone| means(zone.status) != Means::Nothing);
             return Thread { since: since.or_else(|| self.since.clone()), ..self.clone() };
         }
         let (means, said) = (means(zone.status), zone.said());
-        let to_send = |kind: &str, references: &[&str]| Thread {
-            pending: Some(zone.message(sender, kind, references, now)),
-            ..self.clone()
-        };
+        if means == Means::Nothing || self.held.as_ref().is_some_and(|held| held.said == said) {
+            return self.clone();
+        }
+        let to_send = |draught: Draught| Thread { pending: Some(draught.at(now)), held: None, ..self.clone() };
+        let nothing = Thread { held: None, ..self.clone() };
         match (&self.open, means) {
-            (_, Means::Nothing) => self.clone(),
-            (None, Means::Act) => to_send("Alert", &[]),
-            (None, Means::Less | Means::Over | Means::Left) => Thread { withheld: None, ..self.clone() },
-            (Some(open), Means::Left) => Thread { open: Some(Open { left: true, ..open.clone() }), ..self.clone() },
-            (Some(open), Means::Act | Means::Less) if open.said == said && !open.left => self.clone(),
-            (Some(open), Means::Act | Means::Less) => to_send("Update", &open.references()),
-            (Some(open), Means::Over) => to_send("Cancel", &open.references()),
+            (None, Means::Act) => to_send(zone.message(sender, "Alert", &[])),
+            (None, _) => nothing,
+            (Some(open), _) if open.said == said => nothing,
+            (Some(open), Means::Left) => open.left().map_or(nothing, to_send),
+            (Some(open), Means::Over) => to_send(zone.message(sender, "Cancel", &open.references())),
+            (Some(open), _) => to_send(zone.message(sender, "Update", &open.references())),
         }
     }
 
-    /// Its message is accepted, or can never be: perhaps there is a next one.
+    /// Its message is accepted: perhaps there is a next one.
     pub(crate) fn sent(self, sender: &ConnectorId, now: Timestamp) -> Thread {
         let Some(message) = self.pending else { return self };
         let first = self.open.map_or_else(|| message.reference.clone(), |open| open.first);
-        let open = Open { first, last: message.reference, said: message.said, left: false };
+        let told = Some(Told { body: message.body, incident: message.incident });
+        let open = Open { first, last: message.reference, said: message.said, told };
         let sent = Thread { open: Some(open).filter(|_| !message.cancels), ..Thread::default() };
         match self.since {
             Some(zone) => sent.after(&zone, sender, now),
@@ -277,11 +356,28 @@ impl Thread {
         }
     }
 
-    /// Its message may not be sent. `true`: that was said before.
-    pub(crate) fn withheld(self) -> (Thread, bool) {
-        let Some(message) = self.pending else { return (self, true) };
-        let before = self.withheld.as_deref() == Some(&*message.said);
-        (Thread { pending: None, since: None, withheld: Some(message.said), ..self }, before)
+    /// Its message may not be sent, or can never be taken: perhaps there is another one.
+    pub(crate) fn held(self, sender: &ConnectorId, now: Timestamp) -> Thread {
+        let held = Thread { open: self.open, pending: None, since: None, held: self.pending.or(self.held) };
+        match self.since {
+            Some(zone) => held.after(&zone, sender, now),
+            None => held,
+        }
+    }
+
+    /// With what was held as the message to be sent, anew.
+    pub(crate) fn again(self, now: Timestamp) -> Thread {
+        match self.pending {
+            Some(_) => self,
+            None => Thread { pending: self.held.and_then(|held| held.again(now)), held: None, ..self },
+        }
+    }
+
+    /// How soon what waits is to be sent, the smaller the sooner: who must act hears of it first, then who waits longest. `None`: nothing
+    /// waits.
+    pub(crate) fn turn(&self) -> Option<(bool, &str)> {
+        let message = self.pending.as_ref().or(self.held.as_ref())?;
+        Some((!message.urgent, message.reference.rsplit(',').next().unwrap_or_default()))
     }
 
     /// Nothing is to be remembered.
@@ -293,6 +389,20 @@ impl Thread {
 impl Open {
     fn references(&self) -> Vec<&str> {
         if self.first == self.last { vec![&self.first] } else { vec![&self.first, &self.last] }
+    }
+
+    /// What is said when the zone has left the list; `None` where it is not known what was told.
+    fn left(&self) -> Option<Draught> {
+        let Told { body, incident } = self.told.clone()?;
+        let mut alert: Value = serde_json::from_str(&body).ok()?;
+        let headline = format!("{} ({LEFT_NOTE})", alert["headline"].as_str().unwrap_or_default());
+        for (field, value) in
+            [("msgType", "Update"), ("certainty", "Unknown"), ("note", LEFT_NOTE), ("headline", &headline)]
+        {
+            alert[field] = value.into();
+        }
+        alert["references"] = json!(self.references());
+        Some(Draught { alert, incident, said: LEFT.to_owned(), cancels: false, urgent: false })
     }
 }
 
@@ -313,11 +423,12 @@ mod tests {
             status,
             public_info: Some(info.into()),
             critical_info: None,
+            incident: None,
             is_cut: false,
         }
     }
 
-    /// The kinds of messages that a zone's life gives, with what each refers to.
+    /// The kinds of messages that a zone's life gives, what each says, and to how many it refers.
     fn told(life: &[(Status, &str)]) -> Vec<(String, String, usize)> {
         let sender = ConnectorId::new("zones").unwrap();
         let (mut thread, mut told) = (Thread::default(), Vec::new());
@@ -329,9 +440,13 @@ mod tests {
                 let text = |field: &str| body[field].as_str().unwrap().to_owned();
                 assert_eq!(
                     body["id"].as_str(),
-                    Some(format!("US-CA-XZZ-E-001-07070707-{}Z", &text("sent").replace(['-', ':'], "")[..15]).as_str())
+                    Some(
+                        format!("US-CA-XZZ-E-001-07070707-{}Z", &text("sent").replace(['-', ':', '.'], "")[..18])
+                            .as_str()
+                    )
                 );
-                told.push((text("msgType"), text("event"), body["references"].as_array().unwrap().len()));
+                let left = if body["note"] == LEFT_NOTE { ", left" } else { "" };
+                told.push((text("msgType"), text("event") + left, body["references"].as_array().unwrap().len()));
             }
             thread = thread.sent(&sender, now);
         }
@@ -366,11 +481,15 @@ mod tests {
             (vec![(Order, ""), (Training, ""), (Unknown, ""), (Order, "")], vec![order()]),
             (
                 vec![(Order, ""), (LiftedUnconfirmed, ""), (LiftedUnconfirmed, ""), (Order, ""), (Order, "")],
-                vec![order(), message("Update", "Evacuation Order", 1)],
+                vec![order(), message("Update", "Evacuation Order, left", 1), message("Update", "Evacuation Order", 2)],
             ),
             (
                 vec![(Order, ""), (LiftedUnconfirmed, ""), (Lifted, "")],
-                vec![order(), message("Cancel", "Evacuation Lifted", 1)],
+                vec![
+                    order(),
+                    message("Update", "Evacuation Order, left", 1),
+                    message("Cancel", "Evacuation Lifted", 2),
+                ],
             ),
             (
                 vec![(ShelterInPlace, ""), (Order, "")],
@@ -415,19 +534,47 @@ mod tests {
         assert!(largest.shape.is_some());
         let waiting = Thread::default().after(&largest, &sender, Timestamp::UNIX_EPOCH);
         assert!(waiting.pending.as_ref().is_some_and(|message| message.body.len() < ALERT_BYTES));
+        let open = waiting.sent(&sender, Timestamp::UNIX_EPOCH);
+        let mut shorter = largest.clone();
+        shorter.shape = Some("y".repeat(DERIVED_SHAPE_BYTES - 2).into());
+        let waiting = open.after(&shorter, &sender, Timestamp::UNIX_EPOCH);
         let waiting = waiting.after(&largest, &sender, Timestamp::UNIX_EPOCH);
+        assert!(waiting.pending.is_some() && waiting.since.is_some() && waiting.open.is_some());
         assert!(serde_json::to_string(&waiting).unwrap().len() < VALUE_BYTES, "it can be stored");
     }
 
     #[test]
-    fn a2_what_is_withheld_is_said_once_and_told_when_it_may_be() {
+    fn a2_what_is_held_is_told_anew_until_the_zone_says_something_else() {
         let sender = ConnectorId::new("zones").unwrap();
-        let asks = |thread: &Thread, status| thread.after(&zone(status, ""), &sender, Timestamp::UNIX_EPOCH);
-        let (thread, before) = asks(&Thread::default(), Order).withheld();
-        assert!(!before && !thread.is_over());
-        let (thread, before) = asks(&thread, Order).withheld();
-        assert!(before);
-        assert!(asks(&thread, Warning).is_over(), "there is nothing to be told any more");
-        assert!(asks(&thread, Order).pending.is_some());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let asks = |thread: &Thread, status| thread.after(&zone(status, ""), &sender, at(1));
+        let held = asks(&Thread::default(), Order).held(&sender, at(1));
+        assert!(held.pending.is_none() && !held.is_over());
+        assert_eq!(asks(&held, Order), held, "it is held already");
+        assert!(asks(&held, Warning).is_over(), "there is nothing to be told any more");
+        assert_eq!(asks(&held, ShelterInPlace).held, None, "other words are tried by themselves");
+        let again = held.clone().again(at(60)).pending.unwrap();
+        let body: Value = serde_json::from_str(&again.body).unwrap();
+        assert_eq!((&body["sent"], &body["event"]), (&json!(rfc3339(at(60))), &json!("Evacuation Order")));
+        assert_ne!(again.reference, held.held.unwrap().reference);
+        let open = asks(&Thread::default(), Order).sent(&sender, at(1));
+        let held = asks(&open, Warning).held(&sender, at(1));
+        assert_eq!(asks(&held, Order), open, "what is in force holds again");
+    }
+
+    /// A thread as it was stored before messages said how urgent they are, and were held.
+    #[test]
+    fn p3_threads_of_earlier_versions_are_read() {
+        let open = json!({"first": "a,b,c", "last": "a,b,c", "said": "x", "left": true});
+        let pending = json!({"body": "{}", "reference": "a,b,c", "said": "x", "cancels": false});
+        let stored = json!({"open": open, "pending": pending, "withheld": "x"});
+        let thread: Thread = serde_json::from_value(stored).unwrap();
+        assert!(thread.open.is_some() && thread.pending.is_some());
+        let stored = json!({"open": open});
+        let thread: Thread = serde_json::from_value(stored).unwrap();
+        let sender = ConnectorId::new("zones").unwrap();
+        let after = |status| thread.after(&zone(status, ""), &sender, Timestamp::UNIX_EPOCH);
+        assert!(after(LiftedUnconfirmed).pending.is_none(), "what was told is not known");
+        assert!(after(Lifted).pending.is_some());
     }
 }

@@ -3,8 +3,11 @@
 //!
 //! A zone that an answer does not have is *missed*; in its second whole answer without it, it has *gone*, and is published so
 //! once. An answer that is empty or not whole misses nobody. One that has gone stays known, so that it is a change when it comes
-//! back, even with the same row as before.
+//! back, even with the same row as before. A county is one however it is spelled: the zone keeps the spelling under which it was
+//! first known, and with it its event.
 
+use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +18,8 @@ use crate::connect::arcgis::{Answer, Compared};
 use crate::decode::geometry;
 use crate::decode::items::Item;
 use crate::decode::named::Named;
-use crate::limits::LAYER_MEMORY_BYTES;
+use crate::limits::{LAYER_MEMORY_BYTES, ZONE_SHAPES_BYTES};
+use crate::sources::fires;
 
 /// A zone as it was in the last answer that had it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,15 +58,23 @@ const GONE: u8 = 2;
 #[serde(default)]
 pub(super) struct Said {
     pub(super) changes: u32,
+    /// The county as the zone's record has it.
+    pub(super) county: Option<String>,
     /// Rows of the answer that are of the same zone.
     pub(super) rows: usize,
+    /// Where rows of the same zone that say the same have shapes of their own: all shapes, this row's among them, as GeoJSON.
+    pub(super) shapes: Vec<String>,
+    /// Shapes for which there is no room.
+    pub(super) shapes_left_out: usize,
 }
 
+/// The county as [`fires::county`] has it, and the zone's id.
 type Key = (Option<String>, String);
 
 /// A row as far as the list is concerned.
 struct Row {
     key: Key,
+    county: Option<String>,
     status: Status,
     status_text: Option<String>,
     edited: Option<i64>,
@@ -70,9 +82,7 @@ struct Row {
 }
 
 pub(super) fn compare(kept: Value, answer: &Answer<'_>) -> Compared {
-    let kept: Vec<Known> = serde_json::from_value(kept).unwrap_or_default();
-    let mut known: BTreeMap<Key, Known> =
-        kept.into_iter().map(|zone| ((zone.county.clone(), zone.zone_id.clone()), zone)).collect();
+    let mut known = kept_by_zone(kept);
     let rows: Vec<Option<Row>> = answer.rows.iter().map(|bytes| read(bytes, answer)).collect();
     // Of several rows of one zone the most severe counts, the newest among those.
     let mut chosen: BTreeMap<&Key, (&Row, usize)> = BTreeMap::new();
@@ -83,16 +93,24 @@ pub(super) fn compare(kept: Value, answer: &Answer<'_>) -> Compared {
             *best = row;
         }
     }
-    let mut said = BTreeMap::new();
-    if answer.whole {
-        // A zone whose county is spelled anew is not one that left the list.
-        let of_old: BTreeSet<Key> = known.keys().cloned().collect();
-        let anew: BTreeSet<&str> = chosen.keys().filter(|key| !of_old.contains(key)).map(|(_, zone)| &**zone).collect();
-        known.retain(|key, _| chosen.contains_key(key) || !anew.contains(&*key.1));
+    let mut alike: BTreeMap<&Key, BTreeSet<String>> = BTreeMap::new();
+    for (row, bytes) in rows.iter().zip(answer.rows) {
+        let Some(row) = row else { continue };
+        let (best, count) = chosen[&row.key];
+        if count > 1
+            && row.status == best.status
+            && let Ok(item) = Item::read(bytes)
+            && !item.geometry.is_null()
+        {
+            alike.entry(&row.key).or_default().insert(item.geometry.to_string());
+        }
     }
+    let mut said = BTreeMap::new();
     for (key, (row, rows)) in &chosen {
         let zone = seen(known.remove(*key), row);
-        said.insert(*key, Said { changes: zone.changes, rows: *rows });
+        let (shapes, shapes_left_out) = united(alike.remove(*key).unwrap_or_default());
+        let county = zone.county.clone();
+        said.insert(*key, Said { changes: zone.changes, county, rows: *rows, shapes, shapes_left_out });
         known.insert((*key).clone(), zone);
     }
     let is_chosen = |row: &Row| chosen.get(&row.key).is_some_and(|(best, _)| std::ptr::eq(*best, row));
@@ -115,12 +133,54 @@ pub(super) fn compare(kept: Value, answer: &Answer<'_>) -> Compared {
         }
     }
     let again = known.values().any(|zone| (1..GONE).contains(&zone.missed));
-    Compared { memory: bounded(known), again, rows: told, gone }
+    let (memory, problem) = bounded(known);
+    Compared { memory, again, rows: told, gone, problem }
+}
+
+/// What was kept, by zone. Versions before this one kept a zone once for each spelling of its county: the last one seen counts.
+fn kept_by_zone(kept: Value) -> BTreeMap<Key, Known> {
+    let kept: Vec<Known> = serde_json::from_value(kept).unwrap_or_default();
+    let mut known: BTreeMap<Key, Known> = BTreeMap::new();
+    for zone in kept {
+        match known.entry(key(zone.county.as_deref(), &zone.zone_id)) {
+            Entry::Vacant(entry) => drop(entry.insert(zone)),
+            Entry::Occupied(mut entry) => {
+                let before = entry.get_mut();
+                let changes = before.changes.max(zone.changes);
+                if (zone.missed, Reverse(zone.edited)) < (before.missed, Reverse(before.edited)) {
+                    *before = zone;
+                }
+                before.changes = changes;
+            }
+        }
+    }
+    known
+}
+
+fn key(county: Option<&str>, zone_id: &str) -> Key {
+    (county.and_then(fires::county), zone_id.to_owned())
+}
+
+/// As many of these shapes as there is room for, and how many more there are; none where there is only one. They come in an order that
+/// is not that of the rows, which changes with every renewal of the list.
+fn united(shapes: BTreeSet<String>) -> (Vec<String>, usize) {
+    let (all, mut bytes) = (shapes.len(), 0);
+    if all < 2 {
+        return (Vec::new(), 0);
+    }
+    let has_room = |shape: &String| {
+        bytes += shape.len();
+        bytes <= ZONE_SHAPES_BYTES
+    };
+    let kept: Vec<String> = shapes.into_iter().take_while(has_room).collect();
+    let left_out = all - kept.len();
+    (kept, left_out)
 }
 
 /// The zone after an answer that has it.
 fn seen(before: Option<Known>, row: &Row) -> Known {
-    let (county, zone_id) = row.key.clone();
+    let zone_id = row.key.1.clone();
+    let county = before.as_ref().map_or_else(|| row.county.clone(), |zone| zone.county.clone());
     let changes = match &before {
         None => 0,
         Some(zone) => zone.changes + u32::from(zone.missed >= GONE || zone.status != row.status),
@@ -136,8 +196,10 @@ fn read(bytes: &[u8], answer: &Answer<'_>) -> Option<Row> {
     let at = geometry::read(&item.geometry, &mut Vec::new()).position;
     let mut v = Named::new(item.values, Vec::new());
     let status_text = v.text("status", &["STATUS"]);
+    let county = v.text("county", &["COUNTY"]);
     Some(Row {
-        key: (v.text("county", &["COUNTY"]), v.text("zone_id", &["ZONE_ID"])?),
+        key: key(county.as_deref(), &v.text("zone_id", &["ZONE_ID"])?),
+        county,
         status: Status::of(status_text.as_deref()),
         status_text: status_text.map(|text| text.chars().take(40).collect()),
         edited: v.time("edited_at", &["EditDate"]).map(|at| at.as_millisecond()),
@@ -145,17 +207,22 @@ fn read(bytes: &[u8], answer: &Answer<'_>) -> Option<Row> {
     })
 }
 
-/// As many of them as may be kept: those that have gone give way, the longest unchanged first. A zone that is not kept is published like
-/// any other; only that it left the list would not be noticed.
-fn bounded(known: BTreeMap<Key, Known>) -> Value {
+/// As many of them as may be kept, and what is to be said of the others. Those that have gone give way, then those of which nobody is
+/// told to do anything, the longest unchanged first. A zone that is not kept is published like any other; only that it left the list
+/// would not be noticed, nor that it says again what it said before.
+fn bounded(known: BTreeMap<Key, Known>) -> (Value, Option<String>) {
     let mut zones: Vec<Known> = known.into_values().collect();
-    zones.sort_by_key(|zone| (zone.missed >= GONE, std::cmp::Reverse(zone.edited)));
-    let mut bytes = 2;
+    zones.sort_by_key(|zone| (zone.missed >= GONE, zone.status.is_over(), Reverse(zone.edited)));
+    let (all, mut bytes) = (zones.len(), 2);
     zones.retain(|zone| {
         bytes += serde_json::to_string(zone).map_or(0, |text| text.len() + 1);
         bytes <= LAYER_MEMORY_BYTES
     });
-    serde_json::to_value(zones).unwrap_or_default()
+    let kept = zones.len();
+    let problem = (kept < all).then(|| {
+        format!("{} of {all} zones are not kept in memory: what becomes of them would not be noticed; narrow them by where or area", all - kept)
+    });
+    (serde_json::to_value(zones).unwrap_or_default(), problem)
 }
 
 #[cfg(test)]
@@ -240,6 +307,21 @@ mod tests {
             assert!(compared.gone.is_empty(), "{:?}", compared.gone);
             kept = compared.memory;
         }
+    }
+
+    #[test]
+    fn s14_what_earlier_versions_kept_of_a_zone_under_two_spellings_is_one_zone() {
+        let kept = json!([
+            {"c": "BUTTE", "z": "1", "s": "order", "n": 3, "m": 2},
+            {"c": "Butte", "z": "1", "s": "order", "n": 1},
+        ]);
+        let of = |county: &str, status: &str| -> Bytes {
+            json!({"attributes": {"ZONE_ID": "1", "COUNTY": county, "STATUS": status}}).to_string().into()
+        };
+        let compared = answer(kept, &[of("Butte County", "Evacuation Order")], true);
+        assert_eq!((&compared.rows[0]["county"], &compared.rows[0]["changes"]), (&json!("Butte"), &json!(3)));
+        let zones: Vec<Known> = serde_json::from_value(compared.memory).unwrap();
+        assert_eq!(zones.len(), 1);
     }
 
     #[test]

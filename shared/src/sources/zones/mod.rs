@@ -8,7 +8,7 @@ mod status;
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Areas, Id, Join, Records, Service, Services, Source, WrongField, identify};
 use crate::connect::arcgis::{self, Answer, Compared, Form, Layer, LayerRow, Query, Reads};
@@ -106,7 +106,7 @@ pub const FORMAT: Format = Format::new("evacuation-zones", |body, context| -> Re
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "EvacuationZone", deny_unknown_fields)]
 pub struct Zone {
-    /// The county as the list has it.
+    /// The county as the list had it when this stream first saw the zone: another spelling makes no other zone.
     pub county: Option<String>,
     /// The zone's id within its county, as its vendor writes it.
     pub zone_id: String,
@@ -179,8 +179,15 @@ pub(super) fn connector(config: Config, _source: SourceId, services: &Services) 
 
 fn zone(row: LayerRow<'_>, context: Context<'_>) -> Row {
     let LayerRow { item, origin, said, .. } = row;
+    let said: memory::Said = serde_json::from_value(said.clone()).unwrap_or_default();
     let mut quality = item.quality;
-    let shape = geometry::read(&item.geometry, &mut quality);
+    let shape = match &*said.shapes {
+        [] => geometry::read(&item.geometry, &mut quality),
+        several => {
+            let several: Vec<Value> = several.iter().filter_map(|shape| serde_json::from_str(shape).ok()).collect();
+            geometry::read(&json!({"type": "GeometryCollection", "geometries": several}), &mut quality)
+        }
+    };
     let mut v = Named::new(item.values, quality);
     let zone_id = v.text("zone_id", &["ZONE_ID"]).ok_or_else(|| {
         Reject::new(Reason::MissingField, "ZONE_ID is missing: nothing else tells a zone from another in its county")
@@ -190,15 +197,21 @@ fn zone(row: LayerRow<'_>, context: Context<'_>) -> Row {
     if status == Status::Unknown {
         v.note("status", "is not a status that is known here", status_text.as_deref().unwrap_or_default());
     }
-    let said: memory::Said = serde_json::from_value(said.clone()).unwrap_or_default();
     if said.rows > 1 {
-        let problem = format!("{} rows of the list are of this zone: the most severe one is published", said.rows);
+        let problem = format!(
+            "{} rows of the list are of this zone: the most severe one is published, with the shapes of those that say the same",
+            said.rows
+        );
         v.note("zone_id", &problem, &zone_id);
+    }
+    if said.shapes_left_out > 0 {
+        let problem = format!("{} shapes of further rows are left out: they are too long", said.shapes_left_out);
+        v.note("geometry", &problem, "");
     }
     let edited_at = v.time("edited_at", &["EditDate"]);
     let notes = v.text("notes", &["NOTES"]);
     let mut zone = Zone {
-        county: v.text("county", &["COUNTY"]),
+        county: v.text("county", &["COUNTY"]).map(|sent| said.county.unwrap_or(sent)),
         zone_id,
         zone_name: v.text("zone_name", &["ZONE_NAME"]),
         city: v.text("city", &["CITY"]),

@@ -208,6 +208,6 @@ async fn readable(
         (_, Err(e)) => (encoded.into(), format!("payload: {e}")),
     };
     tracing::error!(detail, "an alert that cannot be read is kept in the dead letters");
-    dead::bury_stray(app, raw, detail, sender).await?;
+    dead::bury_stray(app, raw, Reject::new(Reason::NotData, detail), sender).await?;
     Ok(None)
 }

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::Method;
 use serde_json::Value;
 use streammanager_host::publisher::Publisher;
@@ -147,13 +149,22 @@ struct Mosquitto {
 
 impl Mosquitto {
     fn start(folder: &Path, port: u16) -> Mosquitto {
-        let config = folder.join("mosquitto.conf");
-        let text = format!(
-            "listener {port} 127.0.0.1\ncafile {0}/ca.pem\ncertfile {0}/server.pem\nkeyfile {0}/server.key\nallow_anonymous false\n\
+        let options = format!(
+            "cafile {0}/ca.pem\ncertfile {0}/server.pem\nkeyfile {0}/server.key\nallow_anonymous false\n\
              password_file {0}/passwords\npersistence true\npersistence_location {0}/\nautosave_interval 1\n",
             folder.display()
         );
-        std::fs::write(&config, text).unwrap();
+        Mosquitto::with(folder, port, &options)
+    }
+
+    /// For anybody, and it forgets everything when it ends.
+    fn open(folder: &Path, port: u16) -> Mosquitto {
+        Mosquitto::with(folder, port, "allow_anonymous true\n")
+    }
+
+    fn with(folder: &Path, port: u16, options: &str) -> Mosquitto {
+        let config = folder.join("mosquitto.conf");
+        std::fs::write(&config, format!("listener {port} 127.0.0.1\n{options}")).unwrap();
         let mut command = Command::new("mosquitto");
         command.arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap();
@@ -261,4 +272,95 @@ async fn s18_mosquitto_with_tls_and_a_password_is_read_and_its_troubles_are_told
         .unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("mqtt     county connected since "), "{shown}");
+}
+
+/// At an open Mosquitto, with what `more` says of the payload.
+fn send(port: u16, topic: &str, more: &[&str]) {
+    let mut command = Command::new("mosquitto_pub");
+    command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-t", topic]).args(more);
+    assert!(command.status().unwrap().success());
+}
+
+async fn dead_letters(system: &System, want: usize) -> Vec<Value> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (_, listed) = system.control(Method::GET, "/dead-letters", None).await;
+        let letters = listed["dead_letters"].as_array().cloned().unwrap_or_default();
+        if letters.len() >= want || Instant::now() > deadline {
+            return letters;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn q1_one_message_that_cannot_be_taken_holds_nothing_else_up_and_what_is_left_is_counted() {
+    let there = |program: &str| Command::new(program).arg("--help").output().is_ok();
+    if !["mosquitto", "mosquitto_pub"].into_iter().all(there) {
+        return skip("an agency's Mosquitto", "mosquitto or its clients are not installed");
+    }
+    let (theirs, ours) = (tempdir().unwrap(), tempdir().unwrap());
+    let port = free_port();
+    let mosquitto = Mosquitto::open(theirs.path(), port);
+    for topic in ["tele/old/SENSOR", "tele/older/SENSOR"] {
+        send(port, topic, &["-r", "-m", &reading(0)]);
+    }
+    let streams = broker(
+        ours.path(),
+        &format!(
+            "{{id: butte, url: 'mqtt://127.0.0.1:{port}', topics: [{{filter: 'tele/+/SENSOR', kind: butte, device: 2}}]}}"
+        ),
+    );
+    let system = System::up(&Start { streams, ..Start::quiet(ours.path()) });
+    connected(&system).await;
+
+    let large = theirs.path().join("large");
+    std::fs::write(&large, vec![b'x'; 700_000]).unwrap();
+    send(port, "tele/camera/SENSOR", &["-f", large.to_str().unwrap()]);
+    send(port, "tele/w1/SENSOR", &["-m", &reading(1)]);
+    assert_eq!(events(&system, 1).len(), 1, "a message that is too large holds up what is behind it");
+    let letters = dead_letters(&system, 1).await;
+    let detail = letters[0]["detail"].as_str().unwrap_or_default();
+    assert_eq!(letters[0]["reason"], "too_large");
+    assert!(letters.len() == 1 && detail.starts_with("700000 bytes on a topic of 18: "), "{letters:?}");
+    assert!(detail.ends_with("; its end is not kept"), "{detail}");
+    assert_eq!(connection(&system).await["connected"], true);
+
+    drop(mosquitto);
+    until(&system, "it is not told that it is lost", |connection| connection["connected"] == false).await;
+    let _mosquitto = Mosquitto::open(theirs.path(), port);
+    connected(&system).await;
+    let metrics = system.page("/metrics").await.unwrap();
+    let counted = |line: &str| assert!(metrics.lines().any(|there| there == line), "{line}: {metrics}");
+    counted(r#"stream_mqtt_messages_left_total{broker="butte",because="retained, its age is not known"} 2"#);
+    counted(r#"stream_mqtt_sessions_lost_total{broker="butte"} 1"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e5_an_alert_without_a_grant_is_kept_and_the_next_one_with_a_grant_is_published() {
+    let (theirs, ours) = (tempdir().unwrap(), tempdir().unwrap());
+    let agency = System::up(&Start::quiet(theirs.path()));
+    let quiet = Start::quiet(ours.path());
+    let system = System::up(&quiet);
+    let key = system.sender("butte").await;
+    system.stop();
+    let topics = "[{filter: 'fire/+', alerts_as: evacuation_alert_other}, {filter: 'evac/+', alerts_as: evacuation_alert_butte}]";
+    let url = format!("mqtt://127.0.0.1:{}", agency.mqtt);
+    let streams = broker(
+        ours.path(),
+        &format!("{{id: butte, url: '{url}', connector: butte, key_setting: BUTTE_KEY, topics: {topics}}}"),
+    );
+    let system = System::up(&Start { streams, variables: vec![("BUTTE_KEY".to_owned(), key)], ..quiet });
+    connected(&system).await;
+    let mut publisher = Publisher::connect(("127.0.0.1", agency.mqtt), "county").unwrap();
+    publisher.publish("fire/zone-1", actual("E-1").as_bytes()).unwrap();
+    publisher.publish("evac/zone-2", actual("E-2").as_bytes()).unwrap();
+    let alert = system.messages("wildfire-critical-alerts", 1).remove(0);
+    assert_eq!(alert["value"]["source_id"], "evacuation_alert_butte");
+    let letters = dead_letters(&system, 1).await;
+    assert!(letters.len() == 1 && letters[0]["reason"] == "unauthorised_source", "{letters:?}");
+    let letter = format!("/dead-letters/{}", letters[0]["id"].as_str().unwrap());
+    let (_, shown) = system.control(Method::GET, &letter, None).await;
+    assert_eq!(shown["base64"], BASE64.encode(actual("E-1")), "its bytes are not kept: {shown}");
+    assert_eq!(connection(&system).await["connected"], true);
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use streammanager::control::connectors;
 use streammanager::dead::{self, DeadLetter, Outcome, Purge, Redrive, Redriven, Selection};
 use streammanager::decode::Context;
-use streammanager::error::Reason;
+use streammanager::error::{Reason, Reject};
 use streammanager::express::Verdict;
 use streammanager::faults::Fault;
 use streammanager::faults::sink::Fault as SinkFault;
@@ -373,7 +373,7 @@ async fn r4_purged_and_expired_letters_take_their_bytes_along_and_no_others() {
         sim.store_faults.script(std::iter::repeat_n(Fault::None, calls).chain(std::iter::repeat_n(Fault::Before, 30)));
         let body = Bytes::from(large("s4"));
         let sender = streammanager::error::Sender::default();
-        let _ = dead::bury_stray(&sim.app, body, "a test".into(), &sender).await;
+        let _ = dead::bury_stray(&sim.app, body, Reject::new(Reason::NotData, "a test"), &sender).await;
         sim.store_faults.quiet();
     }
     tokio::time::sleep(DEAD_LETTER_SWEPT_AFTER).await;

@@ -16,8 +16,11 @@ use super::Socket;
 const ANSWER: Duration = Duration::from_secs(20);
 /// A broker that takes nothing for so long is gone.
 const WRITE_STALL: Duration = Duration::from_secs(30);
-/// A whole packet; larger ones end the connection.
+/// What is kept of one packet. Of a larger message the rest is read and dropped: its broker would send it again for ever, and
+/// everything behind it would wait.
 const PACKET_BYTES: usize = 512 * 1024;
+/// The type of a message's packet.
+const PUBLISH: u8 = 3;
 /// Bytes of a broker's packets that wait to be taken apart.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -39,8 +42,10 @@ pub struct Login {
 pub struct Message {
     /// Well formed and without wildcards.
     pub topic: String,
-    /// Any bytes.
+    /// Any bytes; of a message that is too large only the first ones.
     pub payload: Bytes,
+    /// How long the payload was when it was sent.
+    pub sent_bytes: usize,
     /// What `Client::acknowledge` takes; `None` for QoS 0, which nobody acknowledges.
     pub packet_id: Option<u16>,
     /// The broker had kept it for new subscribers: its age is not known.
@@ -76,6 +81,8 @@ pub enum ClientError {
 pub struct Client {
     socket: Box<dyn Socket>,
     read: BytesMut,
+    /// A message that is too large, and how much of it is still to come and be dropped.
+    cut: Option<(Message, usize)>,
     /// Came while an answer was waited for.
     waiting: VecDeque<Message>,
     heard_at: Instant,
@@ -88,6 +95,15 @@ enum Packet {
     Suback { granted: Vec<bool> },
     Message(Message),
     Pong,
+}
+
+/// What stands at the front of the bytes that were read.
+enum Front {
+    /// Nothing that is complete.
+    Part,
+    Whole(Packet),
+    /// A message that is too large, and how much of it is still to come.
+    Cut(Message, usize),
 }
 
 impl Client {
@@ -103,6 +119,7 @@ impl Client {
         let mut client = Client {
             socket: Box::new(socket),
             read: BytesMut::with_capacity(READ_BYTES),
+            cut: None,
             waiting: VecDeque::new(),
             heard_at: Instant::now(),
             session_present: false,
@@ -198,8 +215,20 @@ impl Client {
 
     async fn packet(&mut self) -> Result<Packet, ClientError> {
         loop {
-            if let Some(packet) = take(&mut self.read)? {
-                return Ok(packet);
+            match &mut self.cut {
+                Some((_, left)) => {
+                    let dropped = self.read.len().min(*left);
+                    self.read.advance(dropped);
+                    *left -= dropped;
+                }
+                None => match take(&mut self.read)? {
+                    Front::Part => {}
+                    Front::Whole(packet) => return Ok(packet),
+                    Front::Cut(message, left) => self.cut = Some((message, left)),
+                },
+            }
+            if let Some((message, _)) = self.cut.take_if(|(_, left)| *left == 0) {
+                return Ok(Packet::Message(message));
             }
             self.read.reserve(READ_BYTES);
             match self.socket.read_buf(&mut self.read).await {
@@ -224,12 +253,12 @@ fn connect_packet(login: &Login) -> Result<v3_1_1::Connect, MqttError> {
     connect.build()
 }
 
-/// Takes the next packet off the front of `bytes`; `None` until it is complete.
-fn take(bytes: &mut BytesMut) -> Result<Option<Packet>, ClientError> {
-    let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
+/// Takes the next packet off the front of `bytes`.
+fn take(bytes: &mut BytesMut) -> Result<Front, ClientError> {
+    let Some((&first, rest)) = bytes.split_first() else { return Ok(Front::Part) };
     let (mut length, mut header) = (0_usize, 0);
     loop {
-        let Some(&byte) = rest.get(header) else { return Ok(None) };
+        let Some(&byte) = rest.get(header) else { return Ok(Front::Part) };
         length |= usize::from(byte & 0x7f) << (7 * header);
         header += 1;
         match (byte & 0x80 == 0, header) {
@@ -239,16 +268,21 @@ fn take(bytes: &mut BytesMut) -> Result<Option<Packet>, ClientError> {
         }
     }
     let whole = 1 + header + length;
-    if whole > PACKET_BYTES {
-        let detail = format!("a message of {whole} bytes is at the broker, and {PACKET_BYTES} at most are taken");
-        return Err(ClientError::Malformed(detail));
+    let kept = whole.min(PACKET_BYTES);
+    if kept < whole && first >> 4 != PUBLISH {
+        return Err(ClientError::Malformed(format!("a packet of {whole} bytes that is no message is at the broker")));
     }
-    if bytes.len() < whole {
-        return Ok(None);
+    if bytes.len() < kept {
+        return Ok(Front::Part);
     }
     bytes.advance(1 + header);
-    let body = bytes.split_to(length);
-    Ok(Some(packet(first, &body)?))
+    let body = bytes.split_to(kept - 1 - header);
+    if kept == whole {
+        return Ok(Front::Whole(packet(first, &body)?));
+    }
+    let mut message = publish(first & 0x0f, &body)?;
+    message.sent_bytes += whole - kept;
+    Ok(Front::Cut(message, whole - kept))
 }
 
 fn packet(first: u8, body: &[u8]) -> Result<Packet, ClientError> {
@@ -267,7 +301,7 @@ fn packet(first: u8, body: &[u8]) -> Result<Packet, ClientError> {
         }),
         (9, [_, _, codes @ ..]) => Ok(Packet::Suback { granted: codes.iter().map(|code| *code <= 2).collect() }),
         (13, []) => Ok(Packet::Pong),
-        (3, body) => publish(first & 0x0f, body).map(Packet::Message),
+        (PUBLISH, body) => publish(first & 0x0f, body).map(Packet::Message),
         (kind, _) => {
             Err(ClientError::Malformed(format!("the broker sent a packet of type {kind} that is not valid here")))
         }
@@ -297,7 +331,8 @@ fn publish(flags: u8, body: &[u8]) -> Result<Message, ClientError> {
         return Err(malformed("a message has the packet id 0"));
     }
     let payload = Bytes::copy_from_slice(body);
-    Ok(Message { topic, payload, packet_id, retained: flags & 1 == 1, dup: flags & 8 == 8 })
+    let sent_bytes = payload.len();
+    Ok(Message { topic, payload, sent_bytes, packet_id, retained: flags & 1 == 1, dup: flags & 8 == 8 })
 }
 
 fn malformed(words: &str) -> ClientError {

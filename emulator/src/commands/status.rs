@@ -94,6 +94,9 @@ fn action(status: &Value) -> String {
         format!(
             "do       the {tier} queue is nearly full: give the broker more room, or stop streams that feed this tier"
         )
+    } else if let Some(broker) = items(&status["mqtt"]).iter().find(|broker| broker["connected"] == false) {
+        let [id, problem] = ["id", "problem"].map(|field| cell(&broker[field]));
+        format!("do       look at the MQTT broker {id}, of which nothing comes: {problem}")
     } else {
         "do       nothing: all is well".to_owned()
     }
@@ -170,6 +173,11 @@ mod tests {
         let mut full = status("closed", 40.0);
         full["queues"]["HIGH"] = json!({ "visible": 8_001 });
         assert!(lines(&full).join("\n").contains("the HIGH queue is nearly full"));
+        let mut apart = status("closed", 40.0);
+        apart["mqtt"] =
+            json!([{ "id": "butte", "connected": false, "since": "2026-09-01T18:50:00.000Z", "problem": "no route" }]);
+        let shown = lines(&apart).join("\n");
+        assert!(shown.ends_with("look at the MQTT broker butte, of which nothing comes: no route"), "{shown}");
         assert!(lines(&status("closed", 721.0)).join("\n").contains("LOW may wait longer than 12 minutes"));
     }
 }

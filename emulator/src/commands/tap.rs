@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use streammanager::decode::sensor::{self, Mapping, Mappings, SensorMapping};
 use streammanager::decode::{Context, Format, Row};
-use streammanager::error::Reject;
+use streammanager::error::{Reason, Reject};
 use streammanager::ingest::validate;
 use streammanager::record::{Draft, SourceId};
 use streammanager::schedule::file::StreamsFile;
@@ -116,10 +116,17 @@ struct Seen<'a> {
 impl Seen<'_> {
     /// `file`: its brokers say under which topic a message of theirs is taken.
     fn of<'a>(message: &'a Message, file: Option<&StreamsFile>, mappings: &Mappings, at: Timestamp) -> Seen<'a> {
-        let Message { topic, payload, .. } = message;
+        let Message { topic, payload, sent_bytes, .. } = message;
         let mut subscriptions = file.iter().flat_map(|file| &file.mqtt).flat_map(|broker| &broker.topics);
         let taken_as = subscriptions.find_map(|subscription| subscription.taken_as(topic));
-        let rows = read(taken_as.as_deref().unwrap_or(topic), payload, mappings, at);
+        let rows = if payload.len() < *sent_bytes {
+            vec![Err(Reject::new(
+                Reason::TooLarge,
+                format!("{sent_bytes} bytes, the first {} are shown", payload.len()),
+            ))]
+        } else {
+            read(taken_as.as_deref().unwrap_or(topic), payload, mappings, at)
+        };
         Seen { topic, payload, at, rows }
     }
 
@@ -243,6 +250,7 @@ mod tests {
         let message = Message {
             topic: topic.into(),
             payload: Bytes::from(payload.to_owned()),
+            sent_bytes: payload.len(),
             packet_id: None,
             retained: false,
             dup: false,

@@ -67,7 +67,7 @@ async fn q1_accepted_data_becomes_dead_letters_however_many_there_are() {
     bury_unreadable(&app, "a damaged row".into(), "row 7 was damaged on the disk".into()).await.unwrap();
     bury_rejects(&app, &stream, rejects(&stream.source, 10..12)).await.unwrap();
     let sender = Sender { topic: "alerts/a/b".into(), ..Sender::default() };
-    bury_stray(&app, "pushed".into(), "no topic of ours".into(), &sender).await.unwrap();
+    bury_stray(&app, "pushed".into(), Reject::new(Reason::NotData, "no topic of ours"), &sender).await.unwrap();
     let report = patterns(&*app.store).await.unwrap();
     assert_eq!((report.letters, report.beyond), (4, 3), "{report:?}");
     let letters = list(&*app.store, None, 10).await.unwrap().letters;

@@ -72,9 +72,8 @@ pub async fn bury_unadmitted(
 
 /// Stores a pushed message that belongs to no stream, under the stream `stray`, with who pushed it; durable when it returns, up
 /// to what may be kept.
-pub async fn bury_stray(app: &App, raw: Bytes, detail: String, sender: &Sender) -> Result<(), BackendError> {
-    let reject = Reject::new(Reason::NotData, detail).sent_by(sender);
-    stray(app, Allowance::Pushed, raw, reject).await
+pub async fn bury_stray(app: &App, raw: Bytes, reject: Reject, sender: &Sender) -> Result<(), BackendError> {
+    stray(app, Allowance::Pushed, raw, reject.sent_by(sender)).await
 }
 
 /// Stores what lay in a queue of ours and cannot be read, such as a row that the disk damaged, under the stream `stray`: it

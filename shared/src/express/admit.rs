@@ -38,7 +38,7 @@ pub async fn refuse_topic(app: &App, caller: &Caller, sender: &Sender, body: Byt
         Some(id) => refuse_connector(app, id, &subject, &detail).await?,
         None => refuse_stranger(app, &caller.proof().to_string(), &subject, &detail).await?,
     }
-    dead::bury_stray(app, body, detail.clone(), sender).await?;
+    dead::bury_stray(app, body, Reject::new(Reason::NotData, detail.clone()), sender).await?;
     Ok(Refusal { why: Why::NotGranted, connector, reject: Reject::new(Reason::UnauthorisedSource, detail) })
 }
 

@@ -16,6 +16,8 @@ use crate::time::{self, Timestamp};
 const SOURCES_MAX: usize = 20;
 /// Subscriptions at one broker.
 const TOPICS_MAX: usize = 100;
+/// Brokers take no longer ones.
+const CLIENT_ID_BYTES: usize = 65_535;
 
 /// Another's broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -131,6 +133,11 @@ impl MqttSource {
                 );
             }
         }
+        // Without a name a broker keeps no session [MQTT-3.1.3-8].
+        if self.client_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > CLIENT_ID_BYTES || id.contains('\0')) {
+            let rule = format!("a client id has 1 to {CLIENT_ID_BYTES} bytes and no U+0000");
+            return Err(WrongField::new("client_id", rule));
+        }
         if self.topics.is_empty() || self.topics.len() > TOPICS_MAX {
             return Err(WrongField::new("topics", format!("{} topics: it takes 1 to {TOPICS_MAX}", self.topics.len())));
         }
@@ -143,6 +150,13 @@ impl MqttSource {
                 return Err(here(WrongField::new("filter", rule)));
             }
         }
+        let alerts = self.topics.iter().filter(|topic| topic.alerts_as.is_some()).count();
+        if !(alerts == 0 || alerts == self.topics.len()) {
+            return wrong(
+                "topics",
+                "some are readings and some alerts, which would wait behind the readings: give the alerts an entry of their own, with another id",
+            );
+        }
         Ok(())
     }
 }
@@ -150,6 +164,10 @@ impl MqttSource {
 impl Subscription {
     fn check(&self, has_connector: bool) -> Result<TopicFilter, WrongField> {
         let filter = TopicFilter::parse(&self.filter).map_err(|rule| WrongField::new("filter", rule))?;
+        if self.filter.starts_with("$share/") {
+            let rule = "a shared subscription's messages come to one of several readers, and this one must have them all: leave $share and the group out";
+            return Err(WrongField::new("filter", rule));
+        }
         match (&self.kind, self.device, &self.alerts_as) {
             (Some(kind), Some(device), None) => {
                 let source =
@@ -306,6 +324,15 @@ mod tests {
             let problem = refused(&[with]);
             assert!(problem.starts_with(says), "{problem}, not {says}");
         }
+        for client_id in ["", "a\0b"] {
+            let problem = refused(&[broker(json!({ "client_id": client_id }))]);
+            assert!(problem.starts_with("[0].client_id: a client id has 1 to 65535 bytes"), "{problem}");
+        }
+        let shared = refused(&[topic(json!({"filter": "$share/us/a/+", "kind": "x", "device": 4}))]);
+        assert!(shared.starts_with("[0].topics[0].filter: a shared subscription's messages"), "{shared}");
+        let both = json!([{"filter": "a/+", "kind": "x", "device": 2}, {"filter": "e/+", "alerts_as": "evacuation_alert_butte"}]);
+        let both = broker(json!({"connector": "butte", "key_setting": "BUTTE_KEY", "topics": both}));
+        assert!(refused(&[both]).starts_with("[0].topics: some are readings and some alerts"));
         let twice = json!([{"filter": "a/+", "kind": "x", "device": 2}, {"filter": "a/b", "kind": "y", "device": 2}]);
         assert!(refused(&[broker(json!({"topics": twice}))]).starts_with("[0].topics[1].filter: some topics fit"));
         let same = [broker(json!({})), broker(json!({"id": "other", "client_id": "streammanager-butte"}))];

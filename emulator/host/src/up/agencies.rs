@@ -9,13 +9,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use streammanager::app::App;
 use streammanager::dead;
-use streammanager::error::Sender;
+use streammanager::error::{Reason, Reject, Sender};
 use streammanager::express::admit;
 use streammanager::limits::READING_BYTES;
 use streammanager::record::StreamId;
@@ -62,7 +63,7 @@ pub(crate) async fn run(app: App, rules: Arc<Rules>, endpoint: Endpoint, stop: C
                     }
                     let ended = stop.child_token();
                     let (app, rules, endpoint) = (app.clone(), rules.clone(), endpoint.clone());
-                    let agency = Agency { app, rules, endpoint, source: source.clone() };
+                    let agency = Agency { app, rules, endpoint, source: source.clone(), told: Told::default() };
                     tasks.spawn(agency.run(ended.clone()));
                     running.insert(source.id.clone(), (source, ended));
                 }
@@ -85,6 +86,17 @@ struct Agency {
     /// Whose subscribers see what is taken.
     endpoint: Endpoint,
     source: MqttSource,
+    told: Told,
+}
+
+/// What is told once of a broker, and counted from then on.
+#[derive(Default)]
+struct Told {
+    retained: AtomicBool,
+    unsubscribed: AtomicBool,
+    unrouted: AtomicBool,
+    /// It was connected, so that the broker should have a session of ours.
+    connected: AtomicBool,
 }
 
 impl Agency {
@@ -125,6 +137,16 @@ impl Agency {
         let mut client = self.connected().await?;
         let filters: Vec<String> = self.source.topics.iter().map(|topic| topic.filter.clone()).collect();
         client.subscribe(&filters).await.map_err(|e| e.to_string())?;
+        let before = self.noted().await.is_some_and(|noted| noted.connected);
+        let before = self.told.connected.swap(true, Ordering::Relaxed) || before;
+        if before && !client.session_present {
+            let broker = self.source.id.to_string();
+            metrics::counter!("stream_mqtt_sessions_lost_total", "broker" => broker).increment(1);
+            tracing::warn!(
+                broker = %self.source.id,
+                "the broker kept no session since the last connection: what was published there in between did not come"
+            );
+        }
         self.note(true, None).await;
         match self.messages(&mut client, identity, stop).await {
             Ok(()) => {
@@ -206,26 +228,29 @@ impl Agency {
 
     /// Gives the packet to acknowledge once the message is stored, or is refused for good and kept.
     async fn take(&self, message: Message, identity: Option<Identity>) -> Result<Option<u16>, String> {
-        let Message { topic, payload, packet_id, retained, dup } = message;
+        let Message { topic, payload, sent_bytes, packet_id, retained, dup } = message;
         let fits =
             |subscription: &Subscription| Some((subscription.taken_as(&topic)?, subscription.alerts_as.is_some()));
         let Some((taken_as, is_alert)) = self.source.topics.iter().find_map(fits) else {
-            tracing::warn!(broker = %self.source.id, topic, "a message of an earlier subscription is left");
+            self.leave(&self.told.unsubscribed, "of an earlier subscription", &topic);
             return Ok(packet_id);
         };
         if retained && !is_alert {
             // It was sent live, too, and would look as if it was measured now.
-            tracing::debug!(broker = %self.source.id, topic, "a retained reading is left: its age is not known");
+            self.leave(&self.told.retained, "retained, its age is not known", &topic);
             return Ok(packet_id);
         }
-        if taken_as.len() > TOPIC_BYTES || (!is_alert && payload.len() > READING_BYTES) {
+        let is_cut = payload.len() < sent_bytes;
+        if taken_as.len() > TOPIC_BYTES || is_cut || (!is_alert && sent_bytes > READING_BYTES) {
+            let rest = if is_cut { "; its end is not kept" } else { "" };
             let detail = format!(
-                "{} bytes on a topic of {}: {READING_BYTES} and {TOPIC_BYTES} at most",
-                payload.len(),
+                "{sent_bytes} bytes on a topic of {}: {READING_BYTES} and {TOPIC_BYTES} at most{rest}",
                 topic.len()
             );
+            tracing::warn!(broker = %self.source.id, topic, detail, "a message is too large, and its bytes are kept");
             let sender = Sender { topic, client: Some(self.source.id.to_string()), ..Sender::default() };
-            let kept = dead::bury_stray(&self.app, payload, detail, &sender).await;
+            let reject = Reject::new(Reason::TooLarge, detail);
+            let kept = dead::bury_stray(&self.app, payload, reject, &sender).await;
             return kept.map(|()| packet_id).map_err(|problem| problem.to_string());
         }
         let publish = Publish {
@@ -241,7 +266,10 @@ impl Agency {
         loop {
             match self.rules.publish(publish.clone()).await {
                 Ok(Taken::Withheld) => return Ok(packet_id),
-                Ok(Taken::Stored | Taken::NoRule) => {
+                Ok(taken @ (Taken::Stored | Taken::NoRule)) => {
+                    if matches!(taken, Taken::NoRule) {
+                        self.leave(&self.told.unrouted, "taken by no rule of the template", &topic);
+                    }
                     self.endpoint.publish(&publish.topic, publish.payload).await;
                     return Ok(packet_id);
                 }
@@ -250,22 +278,39 @@ impl Agency {
                     tracing::warn!(broker = %self.source.id, topic, why, "a message was refused, and its bytes are kept");
                     return Ok(packet_id);
                 }
+                // Its sender lost the grant since the connection began. At the broker it would keep others' alerts back.
                 Err(Refused::NotAuthorized) => {
-                    let sender = publish.identity.as_ref().map_or("nobody", |name| &name.user);
-                    return Err(format!(
-                        "{sender} may not publish on {}: the message stays at the broker",
-                        publish.topic
-                    ));
+                    let topic = &publish.topic;
+                    tracing::warn!(broker = %self.source.id, topic, "a message may not be published here, and its bytes are kept");
+                    return Ok(packet_id);
                 }
             }
             pause = (pause * 2).min(OFFER.1);
         }
     }
 
+    /// Counts a message that is not taken; the first of its kind is said.
+    fn leave(&self, said: &AtomicBool, because: &'static str, topic: &str) {
+        let broker = self.source.id.to_string();
+        metrics::counter!("stream_mqtt_messages_left_total", "broker" => broker, "because" => because).increment(1);
+        if !said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                broker = %self.source.id,
+                topic,
+                because,
+                "a message is left (said once for each reason; stream_mqtt_messages_left_total counts them)"
+            );
+        }
+    }
+
+    async fn noted(&self) -> Option<Connection> {
+        let known = mqtt::connections(&*self.app.store).await.unwrap_or_default();
+        known.into_iter().find(|known| known.id == self.source.id)
+    }
+
     async fn note(&self, connected: bool, problem: Option<&str>) {
         let (id, since) = (self.source.id.clone(), self.app.clock.now());
-        let known = mqtt::connections(&*self.app.store).await.unwrap_or_default();
-        let before = known.into_iter().find(|known| known.id == id && known.connected == connected);
+        let before = self.noted().await.filter(|known| known.connected == connected);
         let since = before.map_or(since, |before| before.since);
         let connection = Connection { id, connected, since, problem: problem.map(str::to_owned) };
         if let Err(problem) = mqtt::note(&*self.app.store, &connection).await {

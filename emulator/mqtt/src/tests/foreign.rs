@@ -77,7 +77,7 @@ async fn a6_bytes_that_no_broker_sends_end_the_connection_with_words() {
         (&[0x30, 3, 0, 1, 0xff], "not UTF-8"),
         (&[0x30, 3, 0, 1, b'#'], "wrong topic"),
         (&[0x30, 0xff, 0xff, 0xff, 0xff], "more than four bytes"),
-        (&[0x30, 0xff, 0xff, 0xff, 0x7f], "524288 at most are taken"),
+        (&[0x90, 0xff, 0xff, 0xff, 0x7f], "a packet of 268435460 bytes that is no message"),
         (&[0x10, 0], "type 1 that is not valid here"),
         (&[0x20, 2, 0, 0, 0x30, 0], "a message is cut off"),
     ] {
@@ -90,4 +90,33 @@ async fn a6_bytes_that_no_broker_sends_end_the_connection_with_words() {
     }
     let (ours, _theirs) = tokio::io::duplex(1024);
     assert_eq!(Client::connect(ours, &login("c", true)).await.err(), Some(ClientError::Silent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn q1_a_message_that_is_too_large_is_cut_and_what_comes_behind_it_is_read() {
+    const CONNACK: &[u8] = &[0x20, 2, 0, 0];
+    const SENT: usize = 3 * 1024 * 1024;
+    let publish = |packet_id: u8, payload: usize| {
+        let mut body = vec![0, 1, b'a', 0, packet_id];
+        body.resize(body.len() + payload, b'x');
+        super::client::packet(0x32, &body)
+    };
+    let (ours, mut theirs) = tokio::io::duplex(16 * 1024);
+    let sent = [CONNACK, &publish(1, SENT), &publish(2, 10)].concat();
+    tokio::spawn(async move {
+        theirs.write_all(&sent).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let mut client = Client::connect(ours, &login("c", true)).await.unwrap();
+    // Whoever waits for it may turn to something else in between.
+    let large = loop {
+        match tokio::time::timeout(Duration::ZERO, client.next()).await {
+            Ok(message) => break message.unwrap(),
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!((large.topic.as_str(), large.packet_id, large.sent_bytes), ("a", Some(1), SENT));
+    assert!(large.payload.len() < 600_000 && large.payload.iter().all(|byte| *byte == b'x'));
+    let behind = client.next().await.unwrap();
+    assert_eq!((behind.packet_id, behind.payload.len(), behind.sent_bytes), (Some(2), 10, 10));
 }

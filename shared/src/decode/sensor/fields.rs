@@ -150,6 +150,8 @@ impl<'a> Fields<'a> {
         }
         match value {
             Value::Object(object) => self.object(plain, object, path, depth),
+            // A mapping took everything out of it.
+            Value::Array(list) if self.mapping.is_some() && list.iter().all(is_bare) => {}
             Value::Array(list) => {
                 let all = !list.is_empty()
                     && list
@@ -295,6 +297,10 @@ impl<'a> Fields<'a> {
         let problem = format!("{UNREAD}{}{more}", names.join(", "));
         quality.push(Quality { field: "reported".into(), problem, raw: None });
     }
+}
+
+fn is_bare(item: &Value) -> bool {
+    item.is_null() || item.as_object().is_some_and(Map::is_empty)
 }
 
 /// What tells which sensor, where and when; read elsewhere.

@@ -182,13 +182,17 @@ static NAMES: LazyLock<HashMap<&str, Vec<Meaning>>> = LazyLock::new(|| {
     names
 });
 
+static LONGEST_NAME: LazyLock<usize> = LazyLock::new(|| NAMES.keys().map(|name| name.len()).max().unwrap_or_default());
+
 /// The quantity that a name in compact form stands for.
 pub(super) fn named(compact: &str) -> Option<Named> {
     let alone = NAMES.get(compact).and_then(|meanings| meanings.iter().find(|meaning| meaning.bare));
     if let Some(&Meaning { field, rank, .. }) = alone {
         return Some(Named { field, rank, unit: None });
     }
-    compact.char_indices().skip(1).find_map(|(end, _)| {
+    // A device may send a name of a hundred kilobytes: beyond the longest that is known, nothing is looked up.
+    let mut ends = compact.char_indices().skip(1).map(|(end, _)| end).take_while(|end| *end <= *LONGEST_NAME);
+    ends.find_map(|end| {
         let (name, unit) = compact.split_at(end);
         NAMES.get(name)?.iter().find_map(|&Meaning { field, rank, .. }| {
             let unit = Unit::read(QUANTITIES[field].dimension, unit)?;

@@ -511,3 +511,13 @@ fn a6_mapped_messages_and_mappings_never_panic() {
     }
     assert!(taken > 100 && refused > 100 && sound > 100, "{taken} taken, {refused} refused, {sound} mappings");
 }
+
+#[test]
+fn s9_a_list_of_which_everything_is_mapped_is_understood() {
+    let spec = json!({"fields": {"pos.0": {"field": "latitude"}, "pos.1": {"field": "longitude"}, "air.0.t": {"field": "temperature_c"}}});
+    let body = |more: &str| format!(r#"{{"time": 1795800000, "pos": [39.5, -121{more}], "air": [{{"t": 20}}]}}"#);
+    let draft = one(spec.clone(), &body(""));
+    assert!(draft.position.is_some() && data(&draft)["temperature_c"] == 20.0);
+    assert_eq!(said(&draft), Vec::<String>::new());
+    assert_eq!(said(&one(spec, &body(", 250"))), ["reported: not understood, kept here alone: pos"]);
+}

@@ -94,13 +94,13 @@ async fn the_whole_story() {
     let planned = function("schedule").invoke(events::schedule()).await.unwrap();
     assert!(planned["ticks"].as_u64().unwrap() >= 3, "{planned}");
     for (queue, name, product) in
-        [("realtime-ticks", "realtime", "VIIRS_SNPP_NRT"), ("batch-ticks", "batch", "MODIS_NRT")]
+        [("RealtimeTicks", "realtime", "VIIRS_SNPP_NRT"), ("BatchTicks", "batch", "MODIS_NRT")]
     {
         let answer = stack.one_message(queue, function(name)).await.expect("a tick that is due");
         assert_eq!(answer, failures(&[]), "{}", function(name).log());
         assert_eq!(stack.firms.calls(product), 1, "{}", function(name).log());
     }
-    assert!(stack.waiting("high").await >= 2, "detections wait in their tier's queue");
+    assert!(stack.waiting("High").await >= 2, "detections wait in their tier's queue");
     let (_, listed) = http(function("control").invoke(events::signed("GET", "/streams", None)).await);
     let modes: BTreeMap<&str, (&str, u64)> = listed["streams"]
         .as_array()
@@ -144,7 +144,7 @@ async fn the_whole_story() {
     assert_eq!(texts(&alerts, "producer_id"), BTreeSet::from(["streammanager/0.1.0/dev"]));
     let announced = stack.values("wildfire-dead-letters").await;
     assert_eq!(texts(&announced, "reason"), BTreeSet::from(["bad_json"]));
-    for queue in ["critical", "high", "normal", "low"] {
+    for queue in ["Critical", "High", "Normal", "Low"] {
         assert_eq!(stack.waiting(queue).await, 0, "{queue}");
     }
 
@@ -184,7 +184,7 @@ async fn deliver_is_handed_over_by_lease_when_its_holder_is_terminated() {
     let stream = stack.start("stream").await;
     assert_eq!(stream.invoke(events::kinesis(&[("1", reading(1))])).await, failures(&[]));
     assert_eq!(standing_by.answer().await, Some(Ok(json!({ "outcome": "delivered" }))), "{}", second.log());
-    assert_eq!(stack.waiting("normal").await, 0, "{}", second.log());
+    assert_eq!(stack.waiting("Normal").await, 0, "{}", second.log());
     assert_eq!(stack.values("wildfire-iot-sensors").await.len(), 1, "{}", second.log());
 }
 
@@ -210,7 +210,7 @@ async fn only_what_failed_comes_back() {
     assert_eq!(stream.invoke(batch.clone()).await, failures(&["4960"]), "{}", stream.log());
     let stream = stack.start("stream").await;
     assert_eq!(stream.invoke(batch).await, failures(&[]), "{}", stream.log());
-    assert_eq!(stack.waiting("normal").await, 1, "the readings are packed into one envelope");
+    assert_eq!(stack.waiting("Normal").await, 1, "the readings are packed into one envelope");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,6 +270,41 @@ async fn e5_alerts_over_mqtt_are_confirmed_through_aws_iot() {
 
     let unknown = express.invoke(events::rule_output("other/topic", "cert-butte", "{}")).await.unwrap_err();
     assert_eq!(unknown["errorType"], "UnknownEvent", "{unknown}");
+}
+
+/// Stages share an account's MQTT broker: each takes what lies below its own name, and answers there.
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_a_stage_takes_and_confirms_alerts_below_its_own_name() {
+    let Some(stack) = Stack::create("a stage's MQTT topics").await else { return };
+    let control = stack.start("control").await;
+    register(&control).await;
+    let express = stack.start_with("express", &[("MQTT_PREFIX", "dev/")]).await;
+    let of = |topic: &str, id: &str| events::rule_output(topic, "cert-butte", &alert(id, "Test", "Alert", &[]));
+
+    let answer = express.invoke(of("dev/alerts/evacuation_alert_butte", "S1")).await.unwrap();
+    let event = answer["accepted"][0]["event_id"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    let published = stack.iot.published();
+    assert_eq!(published[0].topic, format!("dev/alerts/ack/{event}"), "{}", express.log());
+    let retried = events::on_failure(of("dev/alerts/evacuation_alert_butte", "S2")).to_string();
+    let unproved = events::rule_error("dev/alerts/evacuation_alert_butte", &alert("S3", "Test", "Alert", &[]));
+    let messages = [("m-1", retried), ("m-2", unproved.to_string())];
+    assert_eq!(express.invoke(events::sqs("express-retry", &messages)).await, failures(&[]), "{}", express.log());
+    assert_eq!(stack.iot.published().len(), 2, "{}", express.log());
+
+    for other in ["alerts/evacuation_alert_butte", "test/alerts/evacuation_alert_butte"] {
+        let refused = express.invoke(of(other, "S4")).await.unwrap_err();
+        assert_eq!(refused["errorType"], "UnknownEvent", "another stage's alert: {refused}");
+    }
+
+    let drills = stack.waiting("Normal").await;
+    let stream = stack.start_with("stream", &[("MQTT_PREFIX", "dev/")]).await;
+    let mut output = reading(1);
+    output["topic"] = json!("dev/sensors/purpleair/1/state");
+    assert_eq!(stream.invoke(events::kinesis(&[("1", output)])).await, failures(&[]), "{}", stream.log());
+    assert_eq!(stack.waiting("Normal").await, drills + 1, "{}", stream.log());
+    let (_, letters) = http(control.invoke(events::signed("GET", "/dead-letters", None)).await);
+    let reasons: Vec<&Value> = letters["dead_letters"].as_array().unwrap().iter().map(|l| &l["reason"]).collect();
+    assert_eq!(reasons, ["unauthorised_source"], "only the alert that nobody vouches for: {letters}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,10 +38,16 @@ const EVERY_MINUTE: &str = "      Events:
         EveryMinute:
           Type: ScheduleV2
           Properties:
+            Name: !Sub ${StackPrefix}-${Stage}-{NAME}
             ScheduleExpression: rate(1 minute)
             RetryPolicy:
               MaximumRetryAttempts: 0
               MaximumEventAgeInSeconds: 60";
+
+/// The template without the schedule of this function.
+fn without_schedule(text: &str, function: &str, name: &str) -> String {
+    changed_in(text, function, &EVERY_MINUTE.replace("{NAME}", name), "")
+}
 
 fn write(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("template.yaml");
@@ -100,7 +106,7 @@ async fn l2_without_the_poll_schedule_the_source_is_left_alone() {
     drop(system);
 
     let folder = tempdir().unwrap();
-    let (start, upstream) = polling(folder.path(), &changed_in(&deployed(), "ScheduleFunction", EVERY_MINUTE, ""));
+    let (start, upstream) = polling(folder.path(), &without_schedule(&deployed(), "ScheduleFunction", "schedule"));
     let system = System::up(&start);
     tokio::time::sleep(took * 3 + Duration::from_secs(3)).await;
     let (_, stream) = system.control(Method::GET, "/streams/snpp", None).await;
@@ -114,7 +120,7 @@ async fn l2_without_the_poll_schedule_the_source_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn l2_without_the_deliver_schedule_everything_stays_queued_and_the_ledger_says_so() {
     let folder = tempdir().unwrap();
-    let (mut start, upstream) = polling(folder.path(), &changed_in(&deployed(), "DeliverFunction", EVERY_MINUTE, ""));
+    let (mut start, upstream) = polling(folder.path(), &without_schedule(&deployed(), "DeliverFunction", "deliver"));
     let system = System::up(&start);
     publish_readings(&system);
     until("the poll", || !upstream.requests().is_empty());
@@ -158,8 +164,13 @@ async fn l2_a_queue_renamed_wherever_it_stands_works_under_its_new_name() {
     drop(system);
 
     // Another physical name is another queue. AWS keeps the old one with what is in it, and so does the data folder.
-    let (mut start, _upstream) = polling(folder.path(), &changed_in(&renamed, "DeliverFunction", EVERY_MINUTE, ""));
-    let other = replaced(&deployed(), "${Stage}-normal\n", "${Stage}-ordinary\n");
+    let (mut start, _upstream) = polling(folder.path(), &without_schedule(&renamed, "DeliverFunction", "deliver"));
+    let other = changed_in(
+        &deployed(),
+        "NormalQueue",
+        "    Properties:\n",
+        "    Properties:\n      QueueName: !Sub ${StackPrefix}-ordinary\n",
+    );
     let system = System::up(&start);
     publish_readings(&system);
     let waiting = async |system: &System| {
@@ -228,7 +239,7 @@ async fn l2_a_changed_topic_filter_changes_what_is_taken() {
         sources
     };
     let folder = tempdir().unwrap();
-    let narrower = replaced(&deployed(), "'sensors/+/+/state'", "'sensors/purpleair/+/state'");
+    let narrower = replaced(&deployed(), "'${MqttPrefix}sensors/+/+/state'", "'sensors/purpleair/+/state'");
     let system = System::up(&Start { template: write(folder.path(), &narrower), ..Start::quiet(folder.path()) });
     publish_readings(&system);
     assert_eq!(sources(&system, 1), ["iot_purpleair"], "the filter that the template no longer has is still in force");

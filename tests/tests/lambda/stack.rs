@@ -26,7 +26,7 @@ pub struct Stack {
     endpoint: String,
     aws: Aws,
     template: Template,
-    /// URLs by the names in the template.
+    /// URLs by the names that the template's queues have on a host.
     queues: BTreeMap<String, String>,
     /// What a stack's resources put into environments, by variable.
     resources: BTreeMap<&'static str, String>,
@@ -68,6 +68,7 @@ impl Stack {
         let template = template(&[
             ("StackPrefix", &prefix),
             ("TopicPrefix", &format!("{prefix}-")),
+            ("StageInTopics", "never"),
             ("KafkaBrokers", &kafka.address),
             ("KafkaSecurity", "plaintext"),
             ("FirmsBaseUrl", &firms_url),
@@ -80,7 +81,7 @@ impl Stack {
             ("FIRMS_MAP_KEY_SECRET", create_secret(&aws, &prefix).await),
             ("IOT_ENDPOINT", iot_url),
         ]);
-        let queues = create_queues(&aws, &template).await;
+        let queues = create_queues(&aws, &template, &prefix).await;
         Some(Stack { endpoint, aws, template, queues, resources, prefix, firms, iot, kafka, _embedded: embedded })
     }
 
@@ -114,7 +115,7 @@ impl Stack {
     }
 
     fn queue(&self, name: &str) -> &str {
-        &self.queues[&format!("{}-dev-{name}", self.prefix)]
+        &self.queues[&format!("streammanager-{name}Queue")]
     }
 
     /// What an event source mapping does with one message: receive, invoke, delete unless it failed. `None`: there is none.
@@ -166,14 +167,14 @@ impl Stack {
     }
 }
 
-async fn create_queues(aws: &Aws, template: &Template) -> BTreeMap<String, String> {
+async fn create_queues(aws: &Aws, template: &Template, prefix: &str) -> BTreeMap<String, String> {
     use QueueAttributeName as Name;
     let sqs = aws_sdk_sqs::Client::new(aws.config());
     let mut urls = BTreeMap::new();
     for queue in &template.queues {
         let created = sqs
             .create_queue()
-            .queue_name(&queue.name)
+            .queue_name(format!("{prefix}-{}", queue.logical_id))
             .attributes(Name::VisibilityTimeout, queue.visibility.as_secs().to_string())
             .attributes(Name::MessageRetentionPeriod, queue.retention.as_secs().to_string())
             .attributes(Name::DelaySeconds, queue.delay.as_secs().to_string());

@@ -148,6 +148,8 @@ impl System {
         let mut parameters = BTreeMap::from([
             ("KafkaBrokers".to_owned(), "127.0.0.1:9092".to_owned()),
             ("KafkaSecurity".to_owned(), "plaintext".to_owned()),
+            // This host's MQTT endpoint is its own, and of brokers that it shares it is told with --topic-prefix.
+            ("StageInTopics".to_owned(), "never".to_owned()),
         ]);
         if let Some(url) = upstream {
             let addresses = source_table::services().map(|service| service.address_parameter.to_owned());

@@ -37,9 +37,11 @@ pub struct Stack {
     _embedded: Option<(Embedded, TempDir)>,
 }
 
-/// The template with these parameters.
+/// The template with these parameters, for brokers of its own outside of a VPC.
 pub fn template(parameters: &[(&str, &str)]) -> Template {
-    let parameters = parameters.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let alone = [("StageInTopics", "never"), ("Network", "none")];
+    let parameters =
+        alone.iter().chain(parameters).map(|(name, value)| (name.to_string(), value.to_string())).collect();
     template::load(&workspace().join("infra/template.yaml"), &parameters).unwrap()
 }
 
@@ -68,7 +70,6 @@ impl Stack {
         let template = template(&[
             ("StackPrefix", &prefix),
             ("TopicPrefix", &format!("{prefix}-")),
-            ("StageInTopics", "never"),
             ("KafkaBrokers", &kafka.address),
             ("KafkaSecurity", "plaintext"),
             ("FirmsBaseUrl", &firms_url),

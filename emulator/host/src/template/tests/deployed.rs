@@ -21,7 +21,7 @@ fn parameters() -> BTreeMap<String, String> {
 }
 
 fn given(more: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let all = [("KafkaBrokers", "127.0.0.1:9092")].into_iter().chain(more.iter().copied());
+    let all = [("KafkaBrokers", "127.0.0.1:9092"), ("Network", "none")].into_iter().chain(more.iter().copied());
     all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
@@ -315,14 +315,7 @@ fn d1_stages_share_no_topic_no_rule_and_no_name() {
     assert_eq!(topics(&stage("dev", &[("TopicPrefix", "mine.")])), of("mine.", "dev/"));
 
     let text = std::fs::read_to_string(path()).unwrap();
-    let given = [
-        "FunctionName: !Sub",
-        "            Name: ",
-        "DashboardName: ",
-        "AlarmName: ",
-        "PolicyName: !",
-        "ClusterName: ",
-    ];
+    let given = ["FunctionName: !Sub", "            Name: ", "DashboardName: ", "AlarmName: ", "PolicyName: !"];
     for line in text.lines().filter(|line| given.iter().any(|name| line.contains(name))) {
         assert!(line.contains("${StackPrefix}-${Stage}"), "another stage has the same name: {line}");
     }
@@ -344,26 +337,69 @@ fn d1_what_is_retained_blocks_no_create_and_can_be_imported_by_itself() {
         head.unwrap_or_else(|| panic!("{resource}")).trim_end_matches(':').trim().to_owned()
     };
     let ids: BTreeSet<String> = retained.iter().map(|resource| id(resource)).collect();
+    let parameters = &text[text.find("\nParameters:\n").unwrap()..text.find("\nRules:\n").unwrap()];
+    let given = |name: &str| parameters.contains(&format!("\n  {name}:\n"));
     assert!(ids.len() >= 18, "{ids:?}");
     for resource in retained {
         for name in ["QueueName:", "TableName:", "BucketName:", "      Name:", "LogGroupName:"] {
             assert!(!resource.contains(name), "what an earlier stack left has this name already: {resource}");
         }
         for named in resource.split("!GetAtt ").skip(1).chain(resource.split("!Ref ").skip(1)) {
-            let named = named.split(['.', '\n', ',', ']']).next().unwrap_or_default();
-            assert!(
-                ids.contains(named) || named.starts_with("AWS::"),
-                "{} cannot be imported without {named}",
-                id(resource)
-            );
+            let named = named.split(['.', '\n', ',', ']', '}']).next().unwrap_or_default();
+            let stays = ids.contains(named) || given(named) || named.starts_with("AWS::");
+            assert!(stays, "{} cannot be imported without {named}", id(resource));
         }
     }
 }
 
+/// Given nothing, the stack makes brokers and their network; what is given of them has to go together.
 #[test]
-fn the_brokers_must_be_given() {
-    let error = load(&path(), &BTreeMap::new()).unwrap_err().to_string();
-    assert!(error.contains("template.yaml: Parameters.KafkaBrokers: has no default"), "{error}");
+fn d1_brokers_and_network_are_created_or_named_and_rules_check_which() {
+    let made = load(&path(), &BTreeMap::new()).unwrap();
+    let environment = &made.function("ExpressFunction").unwrap().environment;
+    assert_eq!(environment["KAFKA_BROKERS"], "streammanager-BrokerAddresses.Brokers");
+    let lines: Vec<_> = made.unsupported.iter().map(ToString::to_string).collect();
+    let network = lines.iter().find(|line| line.contains("network: ")).unwrap_or_else(|| panic!("{lines:#?}"));
+    assert!(network.contains("handlers use this host's network (1"), "{network}");
+    assert!(lines.iter().any(|line| line.contains("Brokers") && line.contains("AWS::MSK::Cluster is not run here")));
+    assert!(lines.iter().any(|line| line.contains("ControlFunction") && line.contains("VpcConfig")), "{lines:#?}");
+
+    let refusal = |given: &[(&str, &str)]| {
+        let given = given.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        load(&path(), &given).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let brokers = ("KafkaBrokers", "b-1.example.org:9094,b-2.example.org:9094");
+    let existing = [brokers, ("Network", "existing")];
+    let named = [("VpcId", "vpc-0a1b2c3d"), ("SubnetIds", "subnet-0a1b2c3d,subnet-1a1b2c3d")];
+    for (given, says) in [
+        (vec![brokers], "Rules.NewNetworkIsForNewBrokers: Brokers that exist already are not reached from a new VPC"),
+        (vec![("Network", "none")], "Rules.NewBrokersNeedANetwork: Without KafkaBrokers"),
+        (vec![("KafkaSecurity", "plaintext")], "Rules.NewBrokersNeedANetwork: The cluster that the stack creates"),
+        (existing.to_vec(), "Rules.ExistingNetworkIsNamed: Network=existing needs VpcId"),
+        ([&existing[..], &named[..1]].concat(), "Network=existing needs SubnetIds"),
+        ([&existing[..], &named].concat(), "Network=existing needs RouteTableIds, or VpcEndpoints=existing"),
+        ([&existing[..], &named, &[("VpcEndpoints", "existing")]].concat(), ""),
+        ([&existing[..], &named, &[("RouteTableIds", "rtb-1")]].concat(), ""),
+        (
+            vec![brokers, ("Network", "none"), ("Stage", "prod"), ("KafkaSecurity", "plaintext")],
+            "Rules.ProductionIsEncrypted: Stage prod speaks to no broker without TLS",
+        ),
+    ] {
+        let said = refusal(&given);
+        assert!(said.contains(says) && said.is_empty() == says.is_empty(), "{given:?}: {said:?}");
+    }
+}
+
+/// D1: where the brokers are, and nowhere else: a poller inside would need a way out.
+#[test]
+fn d1_only_what_speaks_to_kafka_is_in_the_vpc() {
+    let text = std::fs::read_to_string(path()).unwrap();
+    for function in deployed().functions {
+        let begin = text.find(&format!("\n  {}:\n", function.logical_id)).unwrap() + 1;
+        let section = text[begin..].split("\n\n").next().unwrap_or_default();
+        let inside = ["express", "deliver", "redrive", "control"].contains(&function.binary.as_str());
+        assert_eq!(section.contains("VpcConfig: !If\n        - InVpc\n"), inside, "{}", function.binary);
+    }
 }
 
 #[test]

@@ -143,6 +143,11 @@ where
     Ok((app(&aws, &environment).await?, own))
 }
 
+/// The function's own name, as its metrics name it.
+pub fn name() -> String {
+    std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()
+}
+
 /// `POST /runtime/init/error`: who invoked the function hears the cause, not only that it exited.
 async fn report(problem: &Error) {
     let diagnostic = Diagnostic { error_type: "InitError".into(), error_message: problem.to_string() };

@@ -157,6 +157,32 @@ async fn the_whole_story() {
     let by: Vec<&Value> = audit["audit"].as_array().unwrap().iter().map(|entry| &entry["actor"]).collect();
     assert!(by.contains(&&json!("operator arn:aws:iam::123456789012:user/operator at 203.0.113.7")), "{audit}");
 
+    // O3: what the template's alarms look at.
+    let (watched, counted) = (function("schedule").log(), function("redrive").log());
+    assert!(
+        watched.contains(r#""stream_circuit_breaker_state":0.0"#) && watched.contains(r#""stream_polls_overdue":0.0"#)
+    );
+    assert!(counted.contains(r#""stream_dlq_size":1.0"#) && counted.contains("CloudWatchMetrics"), "{counted}");
+    assert_eq!(function("express").invoke(json!({ "keep_warm": true })).await, Ok(json!({ "warm": true })));
+
+    // A6: each function writes below the keys that its policy names, the operator's alone below the others.
+    let template = std::fs::read_to_string(streammanager_tests::workspace().join("infra/template.yaml")).unwrap();
+    let policy = |id: &str| {
+        let begin = template.find(&format!("\n  {id}:\n")).unwrap();
+        let section = template[begin + 1..].split("\n\n").next().unwrap();
+        let keys = section.split("dynamodb:LeadingKeys:").skip(1).collect::<String>();
+        let words = keys.split(|c: char| c.is_whitespace() || "[],".contains(c)).filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let allowed: BTreeSet<String> = policy("StatePolicy").union(&policy("OperatorStatePolicy")).cloned().collect();
+    for partition in stack.partitions_of_state().await {
+        let matches = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(begin) => partition.starts_with(begin),
+            None => partition == *pattern,
+        };
+        assert!(allowed.iter().any(matches), "no policy lets a function write {partition}");
+    }
+
     for (name, function) in functions {
         let log = function.log();
         assert!(!log.contains(outside::MAP_KEY) && !log.contains(&key), "{name} logs a secret [A6]: {log}");

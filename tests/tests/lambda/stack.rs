@@ -1,7 +1,7 @@
 //! The template deployed on an AWS endpoint that is not ours: its queues, table, bucket and secret under names of their own,
 //! and each function with the environment that the template gives it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::{
@@ -153,6 +153,13 @@ impl Stack {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("the state table never held {partition} {sort}");
+    }
+
+    /// Every partition of the state table that holds anything.
+    pub async fn partitions_of_state(&self) -> BTreeSet<String> {
+        let client = aws_sdk_dynamodb::Client::new(self.aws.config());
+        let scanned = client.scan().table_name(&self.resources["STATE_TABLE"]).send().await.unwrap();
+        scanned.items().iter().map(|item| item["pk"].as_s().unwrap().clone()).collect()
     }
 
     /// The values of a topic, read by another client than the sink's; each is as published.

@@ -57,12 +57,12 @@ class Template:
         role = self.properties(f"{name}FunctionRole")
         documents = [policy["PolicyDocument"] for policy in role.get("Policies", [])]
         for policy in role.get("ManagedPolicyArns", []):
+            policy = policy["Fn::If"][1] if isinstance(policy, dict) and "Fn::If" in policy else policy
             if isinstance(policy, dict) and "Ref" in policy:
                 documents.append(self.properties(policy["Ref"]).get("PolicyDocument", {}))
-        for properties in self.of("AWS::IAM::ManagedPolicy").values():
-            if ref(f"{name}FunctionRole") in properties.get("Roles", []):
-                documents.append(properties["PolicyDocument"])
-        return [statement for document in documents for statement in listed(document.get("Statement"))]
+        statements = [statement for document in documents for statement in listed(document.get("Statement"))]
+        # One that a condition may leave out counts as it is when it is there.
+        return [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in statements]
 
     def allows(self, name, action, resource):
         """Whether a statement of the role allows the action on just this resource; what SAM itself attaches is not looked at."""
@@ -205,9 +205,23 @@ def secrets(t):
                         for s in t.statements(name))
             if reads != (name in POLLERS):
                 yield f"secrets: {name} {'may' if reads else 'may not'} read {secret}"
+        sends = name in ("Express", "Deliver")
+        if ("KAFKA_BROKERS" in environment) != sends or ("KAFKA_SECRET_ARN" in environment) != sends:
+            yield f"secrets: {name} speaks to the brokers, or may not"
         for variable, value in environment.items():
             if "secretsmanager" in text(value) or re.search(r"(KEY|TOKEN|PASSWORD)$", variable):
                 yield f"secrets: {variable} of {name} stands in its environment"
+    user = t.properties("KafkaUserPolicy")
+    may = all(action in text(user.get("PolicyDocument")) for action in ("secretsmanager:GetSecretValue", "kms:Decrypt"))
+    readers = {name for name in FUNCTIONS if "KafkaUserPolicy" in text(t.properties(f"{name}FunctionRole").get("ManagedPolicyArns"))}
+    if not may or readers != {"Express", "Deliver"}:
+        yield "secrets: who sends may not read the brokers' user, or others may"
+    # Environments that start while the stack is made.
+    for name in ("Express", "Deliver"):
+        if '"SecretsEndpoint"' not in text(t.function(name)):
+            yield f"secrets: {name} may start before it can read its secret"
+    if '"BrokersUserOfCluster"' not in text(t.properties("BrokerAddresses")):
+        yield "secrets: the brokers' addresses are told before their user can log in"
     for name, properties in t.of("AWS::SecretsManager::Secret").items():
         if "SecretString" in properties:
             yield f"secrets: the value of {name} stands in the template"
@@ -217,7 +231,7 @@ def state(t):
     for policy, resource in [*t.of("AWS::IAM::ManagedPolicy").items(), *t.of("AWS::IAM::Role").items()]:
         documents = [resource["PolicyDocument"]] if "PolicyDocument" in resource else \
             [each["PolicyDocument"] for each in resource.get("Policies", [])]
-        for statement in (s for document in documents for s in listed(document["Statement"])):
+        for statement in (s for document in documents for s in listed(document["Statement"]) if "Fn::If" not in s):
             writes = {a for a in listed(statement.get("Action")) if a in
                       ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:BatchWriteItem")}
             if not writes or statement["Effect"] != "Allow":

@@ -18,8 +18,8 @@ use stack::{REGION, Stack};
 use streammanager::limits::DELIVER_MARGIN;
 use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::lambda_runtime::{Answer, Function};
-use streammanager_tests::skip;
 use streammanager_tests::system::{Start, System};
+use streammanager_tests::{kafka, kafka_authorities, skip};
 
 const FUNCTIONS: [&str; 8] = ["schedule", "batch", "realtime", "stream", "express", "deliver", "redrive", "control"];
 
@@ -400,14 +400,17 @@ async fn a_bad_environment_is_named_and_ends_the_initialisation() {
         good.insert("AWS_REGION".into(), REGION.into());
         good.insert("AWS_ENDPOINT_URL".into(), format!("http://{nowhere}"));
         let queues = good.keys().filter(|name| name.ends_with("_QUEUE_URL")).map(String::as_str);
-        let needed: Vec<&str> = queues.chain(["STATE_TABLE", "BLOBS_BUCKET", "KAFKA_BROKERS", "AWS_REGION"]).collect();
-        assert_eq!(needed.len(), 12);
+        let mut needed: Vec<&str> = queues.chain(["STATE_TABLE", "BLOBS_BUCKET", "AWS_REGION"]).collect();
+        assert_eq!(needed.len(), 11);
+        let sends = ["express", "deliver"].contains(&function.binary.as_str());
+        if sends {
+            needed.push("KAFKA_BROKERS");
+        }
         let mut bad: Vec<(&str, Option<&str>)> = needed.iter().map(|name| (*name, None)).collect();
-        bad.extend([
-            ("KAFKA_SECURITY", Some("ssl")),
-            ("FIRMS_BASE_URL", Some("ftp://firms")),
-            ("STATE_TABLE", Some(" ")),
-        ]);
+        bad.extend([("FIRMS_BASE_URL", Some("ftp://firms")), ("STATE_TABLE", Some(" "))]);
+        if sends {
+            bad.push(("KAFKA_SECURITY", Some("ssl")));
+        }
         if function.binary == "express" {
             bad.push(("IOT_ENDPOINT", Some("ftp://iot")));
         }
@@ -430,5 +433,43 @@ async fn a_bad_environment_is_named_and_ends_the_initialisation() {
             judged += 1;
         }
     }
-    assert_eq!(judged, 8 * 15 + 1);
+    assert_eq!(judged, 8 * 13 + 2 * 2 + 1);
+}
+
+/// K1, A6: the user of the brokers comes out of Secrets Manager, and nowhere else does its password stand.
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_express_logs_in_with_the_user_of_a_secret() {
+    const WHAT: &str = "SCRAM with a user out of Secrets Manager";
+    let (Some(plain), Some(authorities)) = (kafka(), kafka_authorities()) else {
+        return skip(WHAT, "STREAMMANAGER_TEST_KAFKA or STREAMMANAGER_TEST_KAFKA_AUTHORITIES is not set");
+    };
+    let Some(stack) = Stack::create(WHAT).await else { return };
+    let port: u16 = plain.rsplit_once(':').unwrap().1.parse().unwrap();
+    let (guarded, ca) = (format!("localhost:{}", port + 4), authorities.join("ca.pem"));
+    let user = stack.secret("user", r#"{"username": "lookout", "password": "smoke-column"}"#).await;
+    let told = |secret| {
+        [
+            ("KAFKA_BROKERS", guarded.as_str()),
+            ("KAFKA_SECURITY", "scram"),
+            ("KAFKA_CA_FILE", ca.to_str().unwrap()),
+            ("KAFKA_SECRET_ARN", secret),
+        ]
+    };
+    let express = stack.start_with("express", &told(user.as_str())).await;
+    assert_eq!(express.invoke(json!({ "keep_warm": true })).await, Ok(json!({ "warm": true })), "{}", express.log());
+    assert!(!express.log().contains("smoke-column"), "{}", express.log());
+
+    let unreadable = stack.secret("plain", "smoke-column").await;
+    for (secret, says) in
+        [(unreadable.as_str(), "is not JSON with username and password"), ("nowhere", "cannot be read")]
+    {
+        let mut environment: BTreeMap<String, String> = stack.environment("express").into_iter().collect();
+        environment.extend(told(secret).map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let environment: Vec<_> = environment.into_iter().collect();
+        let Err(ended) = Function::start("express", &environment).await else { panic!("starts with {secret}") };
+        let (_, reported) = ended.reported.expect("POST /runtime/init/error");
+        let message = reported["errorMessage"].as_str().unwrap();
+        assert!(message.starts_with("KAFKA_SECRET_ARN: ") && message.contains(says), "{message}");
+        assert!(!message.contains("smoke-column") && !ended.log.contains("smoke-column"), "{message}");
+    }
 }

@@ -410,6 +410,24 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
         "    Properties:\n      SecretString: 0123456789abcdef\n",
         "secrets: the value of FirmsMapKey",
     ),
+    (
+        "DeliverFunction",
+        "          KAFKA_SECRET_ARN: !If [ScramBrokers, !If [NewBrokers, !Ref BrokersUser, !Ref KafkaSecretArn], !Ref AWS::NoValue]\n",
+        "",
+        "secrets: Deliver speaks to the brokers, or may not",
+    ),
+    (
+        "DeliverFunction",
+        "        - !If [ScramBrokers, !Ref KafkaUserPolicy, !Ref AWS::NoValue]\n",
+        "",
+        "secrets: who sends may not read the brokers' user",
+    ),
+    (
+        "ExpressFunction",
+        "!If [NewEndpoints, !Ref SecretsEndpoint, none]",
+        "none",
+        "secrets: Express may start before it can read its secret",
+    ),
     // What is crossed.
     ("", "HIGH_QUEUE_URL: !Ref HighQueue", "HIGH_QUEUE_URL: !Ref NormalQueue", "queue urls: HIGH_QUEUE_URL"),
     (

@@ -155,6 +155,13 @@ impl Stack {
         panic!("the state table never held {partition} {sort}");
     }
 
+    /// A secret of this text; gives its ARN.
+    pub async fn secret(&self, name: &str, text: &str) -> String {
+        let secrets = aws_sdk_secretsmanager::Client::new(self.aws.config());
+        let created = secrets.create_secret().name(format!("{}-{name}", self.prefix)).secret_string(text);
+        created.send().await.unwrap().arn.unwrap()
+    }
+
     /// Every partition of the state table that holds anything.
     pub async fn partitions_of_state(&self) -> BTreeSet<String> {
         let client = aws_sdk_dynamodb::Client::new(self.aws.config());

@@ -44,6 +44,9 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// What some functions alone are told.
+const OWN: [&str; 4] = ["IOT_ENDPOINT", "CONSUMER_GROUPS", "KAFKA_BROKERS", "KAFKA_SECURITY"];
+
 #[test]
 fn eight_functions_with_their_binaries_and_environments() {
     let template = deployed();
@@ -61,7 +64,11 @@ fn eight_functions_with_their_binaries_and_environments() {
         }
         assert_eq!(get("STATE_TABLE"), Some("streammanager-StateTable"));
         assert_eq!(get("BLOBS_BUCKET"), Some("streammanager-blobsbucket"));
-        assert_eq!(get("KAFKA_BROKERS"), Some("127.0.0.1:9092"));
+        // A6: whoever sends nothing has no brokers, and no secret of theirs.
+        let sends = ["express", "deliver"].contains(&function.binary.as_str());
+        assert_eq!(get("KAFKA_BROKERS"), sends.then_some("127.0.0.1:9092"));
+        assert_eq!(get("KAFKA_SECURITY"), sends.then_some("tls"));
+        assert_eq!(get("KAFKA_SECRET_ARN"), None, "TLS has no user");
         assert_eq!(get("TOPIC_PREFIX"), Some(""));
         for service in services() {
             assert_eq!(get(service.address_setting), Some(service.address));
@@ -80,13 +87,10 @@ fn eight_functions_with_their_binaries_and_environments() {
                 assert!(queue_name(value).and_then(|name| template.queue(name)).is_some(), "{name}={value}");
             }
         }
-        let own = function
-            .environment
-            .keys()
-            .filter(|name| secrets.contains(name) || ["IOT_ENDPOINT", "CONSUMER_GROUPS"].contains(&name.as_str()));
+        let own = function.environment.keys().filter(|name| secrets.contains(name) || OWN.contains(&name.as_str()));
         assert_eq!(
             function.environment.len() - own.count(),
-            17 + services().count(),
+            15 + services().count(),
             "{:?}",
             function.environment.keys()
         );
@@ -350,7 +354,8 @@ fn d1_what_is_retained_blocks_no_create_and_can_be_imported_by_itself() {
     assert!(ids.len() >= 18, "{ids:?}");
     for resource in retained {
         for name in ["QueueName:", "TableName:", "BucketName:", "      Name:", "LogGroupName:"] {
-            assert!(!resource.contains(name), "what an earlier stack left has this name already: {resource}");
+            let own = resource.contains("AWS::StackId");
+            assert!(!resource.contains(name) || own, "what an earlier stack left has this name already: {resource}");
         }
         for named in resource.split("!GetAtt ").skip(1).chain(resource.split("!Ref ").skip(1)) {
             let named = named.split(['.', '\n', ',', ']', '}']).next().unwrap_or_default();
@@ -358,6 +363,21 @@ fn d1_what_is_retained_blocks_no_create_and_can_be_imported_by_itself() {
             assert!(stays, "{} cannot be imported without {named}", id(resource));
         }
     }
+}
+
+#[test]
+fn k1_senders_are_told_the_secret_of_their_user() {
+    let secret = "arn:aws:secretsmanager:us-west-2:000000000000:secret:AmazonMSK_fire-AbCdEf";
+    let told = |template: &Template, function: &str| {
+        template.function(function).unwrap().environment.get("KAFKA_SECRET_ARN").cloned()
+    };
+    let template = load(&path(), &given(&[("KafkaSecurity", "scram"), ("KafkaSecretArn", secret)])).unwrap();
+    for function in ["ExpressFunction", "DeliverFunction"] {
+        assert_eq!(told(&template, function).as_deref(), Some(secret));
+    }
+    assert_eq!(told(&template, "BatchFunction"), None);
+    let made = load(&path(), &BTreeMap::from([("KafkaSecurity".to_owned(), "scram".to_owned())])).unwrap();
+    assert!(told(&made, "ExpressFunction").unwrap().contains(":secret:AmazonMSK_streammanager-dev-"));
 }
 
 /// Given nothing, the stack makes brokers and their network; what is given of them has to go together.
@@ -383,6 +403,10 @@ fn d1_brokers_and_network_are_created_or_named_and_rules_check_which() {
         (vec![brokers], "Rules.NewNetworkIsForNewBrokers: Brokers that exist already are not reached from a new VPC"),
         (vec![("Network", "none")], "Rules.NewBrokersNeedANetwork: Without KafkaBrokers"),
         (vec![("KafkaSecurity", "plaintext")], "Rules.NewBrokersNeedANetwork: The cluster that the stack creates"),
+        (
+            vec![brokers, ("Network", "none"), ("KafkaSecurity", "scram")],
+            "Rules.ScramNeedsItsUser: KafkaSecurity=scram needs KafkaSecretArn",
+        ),
         (existing.to_vec(), "Rules.ExistingNetworkIsNamed: Network=existing needs VpcId"),
         ([&existing[..], &named[..1]].concat(), "Network=existing needs SubnetIds"),
         ([&existing[..], &named].concat(), "Network=existing needs RouteTableIds, or VpcEndpoints=existing"),

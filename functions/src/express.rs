@@ -27,8 +27,13 @@ pub struct Answer {
     pub confirmations: Vec<Confirmation>,
 }
 
-/// One event of any of the three triggers.
+/// One event of any of the three triggers, or of the schedule that keeps its environments warm.
 pub async fn handle(app: &App, event: Value) -> Result<Answer, HandlerError> {
+    if event.get("keep_warm").is_some() {
+        // Over the very connection that an alert takes, which brokers close when it idles.
+        let warm = app.sink.answers().await;
+        return Ok(Answer { response: json!({ "warm": warm }), confirmations: Vec::new() });
+    }
     if event.get("requestContext").is_some() {
         let response = serde_json::to_value(over_http(app, serde_json::from_value(event)?).await)?;
         return Ok(Answer { response, confirmations: Vec::new() });
@@ -37,7 +42,9 @@ pub async fn handle(app: &App, event: Value) -> Result<Answer, HandlerError> {
         let (response, confirmations) = retried(app, serde_json::from_value(event)?).await;
         return Ok(Answer { response: serde_json::to_value(response)?, confirmations });
     }
-    let told = over_mqtt(app, serde_json::from_value(event)?).await?;
+    let mut message: RuleOutput = serde_json::from_value(event)?;
+    message.topic = own_topic(app, &message.topic)?;
+    let told = over_mqtt(app, message).await?;
     Ok(Answer {
         response: json!({ "accepted": told.accepted, "rejected": told.rejected }),
         confirmations: told.confirmations,
@@ -145,12 +152,7 @@ async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Told, HandlerError>
 async fn retried(app: &App, event: SqsEvent) -> (BatchResponse, Vec<Confirmation>) {
     let (mut response, mut confirmations) = (BatchResponse::default(), Vec::new());
     for message in event.records {
-        let taken = match serde_json::from_str(&message.body).ok().and_then(original) {
-            Some(Original::Alert(output)) => over_mqtt(app, output).await.map(|told| told.confirmations),
-            Some(Original::Unproved(error)) => unproved(app, error).await.map(|()| Vec::new()),
-            None => Err(HandlerError::UnknownEvent("a message of the express-retry queue holds no alert".into())),
-        };
-        match taken {
+        match taken_again(app, &message.body).await {
             Ok(told) => confirmations.extend(told),
             Err(problem) => {
                 tracing::warn!(%problem, message = message.message_id, "an alert is tried again later");
@@ -159,6 +161,29 @@ async fn retried(app: &App, event: SqsEvent) -> (BatchResponse, Vec<Confirmation
         }
     }
     (response, confirmations)
+}
+
+async fn taken_again(app: &App, body: &str) -> Result<Vec<Confirmation>, HandlerError> {
+    match serde_json::from_str(body).ok().and_then(original) {
+        Some(Original::Alert(output)) => {
+            let topic = own_topic(app, &output.topic)?;
+            Ok(over_mqtt(app, RuleOutput { topic, ..output }).await?.confirmations)
+        }
+        Some(Original::Unproved(error)) => {
+            let topic = own_topic(app, &error.topic)?;
+            unproved(app, RuleError { topic, ..error }).await?;
+            Ok(Vec::new())
+        }
+        None => Err(HandlerError::UnknownEvent("a message of the express-retry queue holds no alert".into())),
+    }
+}
+
+/// The topic as it is called within this stage. Only a wrong rule hands over another stage's, and it rings no siren here.
+fn own_topic(app: &App, topic: &str) -> Result<String, HandlerError> {
+    let prefix = &app.settings.mqtt_prefix;
+    let own = topic.strip_prefix(prefix.as_str());
+    own.map(str::to_owned)
+        .ok_or_else(|| HandlerError::UnknownEvent(format!("topic {topic:?} is not of this stage: it lacks {prefix:?}")))
 }
 
 /// What a message of the express-retry queue was before.

@@ -2,6 +2,7 @@
 //! logged and counted, and fails nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_iotdataplane::Client;
@@ -25,15 +26,18 @@ const QOS: i32 = 1;
 #[derive(Clone)]
 pub struct Confirmations {
     client: Client,
+    /// Begins every topic of this stage.
+    prefix: Arc<str>,
 }
 
 impl Confirmations {
     /// `IOT_ENDPOINT`: the account's data endpoint, as `aws iot describe-endpoint --endpoint-type iot:Data-ATS` prints it,
-    /// or a URL. Without it the SDK's own, the region's.
+    /// or a URL. Without it the SDK's own, the region's. `MQTT_PREFIX` begins every topic.
     pub fn connect(aws: &Aws, environment: &BTreeMap<String, String>) -> Result<Confirmations, BadSetting> {
         let mut config = Builder::from(aws.config());
         config.set_endpoint_url(variable(environment, "IOT_ENDPOINT").map(url).transpose()?);
-        Ok(Confirmations { client: Client::from_conf(config.build()) })
+        let prefix = variable(environment, "MQTT_PREFIX").unwrap_or_default().into();
+        Ok(Confirmations { client: Client::from_conf(config.build()), prefix })
     }
 
     /// Returns when each is published or given up.
@@ -53,7 +57,8 @@ impl Confirmations {
     }
 
     async fn publish_one(&self, confirmation: Confirmation) -> Result<(), String> {
-        let publish = self.client.publish().topic(confirmation.topic).qos(QOS).payload(Blob::new(confirmation.payload));
+        let topic = format!("{}{}", self.prefix, confirmation.topic);
+        let publish = self.client.publish().topic(topic).qos(QOS).payload(Blob::new(confirmation.payload));
         publish.send().await.map(drop).map_err(|e| chain(&e))
     }
 }

@@ -6,18 +6,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use lambda_runtime::layers::TracingLayer;
 use lambda_runtime::tower::ServiceExt;
 use lambda_runtime::tower::layer::layer_fn;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime, Service, service_fn};
+use serde::Deserialize;
 use serde_json::Value;
 use streammanager::app::{App, Seams};
 use streammanager::aws::{Aws, chain};
 use streammanager::error::BackendError;
 use streammanager::express::tries::Tries;
 use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
+use streammanager::record::Outgoing;
 use streammanager::settings::{BadSetting, Secret, Settings, variable};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
+use streammanager::sink::{Lane, Position, Sent, Sink, TopicReport};
 use streammanager::sources;
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
@@ -34,17 +38,26 @@ const REPORT: Duration = Duration::from_secs(1);
 
 type Environment = BTreeMap<String, String>;
 
-/// Serves invocations until Lambda ends the process.
+/// Whether a function speaks to the brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brokers {
+    /// It sends: its producers are connected during initialisation.
+    Spoken,
+    /// It never does, and has neither their address nor their secret.
+    Apart,
+}
+
+/// Serves invocations of a function that leaves the brokers to others, until Lambda ends the process.
 pub async fn run<H, F>(handler: H) -> ExitCode
 where
     H: Fn(App, Value, CancellationToken) -> F,
     F: Future<Output = Result<Value, HandlerError>>,
 {
-    run_with(|_, _| Ok(()), |app, (), event, stop| handler(app, event, stop)).await
+    run_with(Brokers::Apart, |_, _| Ok(()), |app, (), event, stop| handler(app, event, stop)).await
 }
 
 /// `build`: what this function needs besides the App, made during initialisation too.
-pub async fn run_with<T, B, H, F>(build: B, handler: H) -> ExitCode
+pub async fn run_with<T, B, H, F>(brokers: Brokers, build: B, handler: H) -> ExitCode
 where
     T: Clone,
     B: FnOnce(&Aws, &Environment) -> Result<T, BadSetting>,
@@ -55,7 +68,7 @@ where
     let filter = asked.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
     let lines = tracing_subscriber::fmt::layer().json().with_current_span(false);
     tracing_subscriber::registry().with(lines).with(filter).init();
-    let served = match initialise(std::env::vars().collect(), build).await {
+    let served = match initialise(std::env::vars().collect(), brokers, build).await {
         Ok((app, own)) => {
             let tries = app.tries.clone();
             serve(tries, |event, stop| handler(app.clone(), own.clone(), event, stop)).await
@@ -133,14 +146,19 @@ fn left(deadline: SystemTime) -> Duration {
     deadline.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-async fn initialise<T, B>(environment: Environment, build: B) -> Result<(App, T), Error>
+async fn initialise<T, B>(environment: Environment, brokers: Brokers, build: B) -> Result<(App, T), Error>
 where
     B: FnOnce(&Aws, &Environment) -> Result<T, BadSetting>,
 {
     let endpoint = environment.get("AWS_ENDPOINT_URL").map(String::as_str);
     let aws = Aws::connect(endpoint, needed(&environment, "AWS_REGION")?).await;
     let own = build(&aws, &environment)?;
-    Ok((app(&aws, &environment).await?, own))
+    Ok((app(&aws, &environment, brokers).await?, own))
+}
+
+/// The function's own name, as its metrics name it.
+pub fn name() -> String {
+    std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()
 }
 
 /// `POST /runtime/init/error`: who invoked the function hears the cause, not only that it exited.
@@ -164,10 +182,13 @@ fn needed<'a>(environment: &'a Environment, name: &str) -> Result<&'a str, BadSe
 }
 
 /// Parameters and addresses from the environment; the services' keys from Secrets Manager, never from the environment.
-async fn app(aws: &Aws, environment: &Environment) -> Result<App, Error> {
+async fn app(aws: &Aws, environment: &Environment, brokers: Brokers) -> Result<App, Error> {
     let mut settings = Settings::parse(environment)?;
     let (table, bucket) = (needed(environment, "STATE_TABLE")?, needed(environment, "BLOBS_BUCKET")?);
-    let kafka = KafkaSettings::parse(environment)?;
+    let sink: Arc<dyn Sink> = match brokers {
+        Brokers::Spoken => Arc::new(KafkaSink::connect(&kafka(aws, environment).await?)?),
+        Brokers::Apart => Arc::new(Apart),
+    };
     for key in sources::services().filter_map(|service| service.key_setting) {
         if let Some(secret) = variable(environment, &format!("{key}_SECRET")) {
             settings.services.set_key(key, service_key(aws, key, secret).await);
@@ -181,13 +202,59 @@ async fn app(aws: &Aws, environment: &Environment) -> Result<App, Error> {
             queue: Arc::new(aws.queue().bounded(QUEUE_CAPACITY)),
             store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
             blobs: Arc::new(aws.blobs(bucket)),
-            sink: Arc::new(KafkaSink::connect(&kafka)?),
+            sink,
             upstream: Arc::new(HttpUpstream::new()?),
         },
         clock,
         rng,
     ))
 }
+
+/// As the environment says, with the user and password of the secret that it names.
+async fn kafka(aws: &Aws, environment: &Environment) -> Result<KafkaSettings, Error> {
+    const SECRET: &str = "KAFKA_SECRET_ARN";
+    let Some(secret) = variable(environment, SECRET) else { return Ok(KafkaSettings::parse(environment)?) };
+    let bad = |rule: String| BadSetting { name: SECRET.into(), rule };
+    let secrets = aws_sdk_secretsmanager::Client::new(aws.config());
+    let value = secrets.get_secret_value().secret_id(secret).send().await;
+    let value = value.map_err(|e| bad(format!("cannot be read: {}", chain(&e))))?;
+    // What is wrong with it is told without any of it.
+    let user: User = serde_json::from_str(value.secret_string().unwrap_or_default())
+        .map_err(|_| bad("its secret is not JSON with username and password, as MSK wants it".into()))?;
+    let mut told = environment.clone();
+    told.extend([("KAFKA_USER".to_owned(), user.username), ("KAFKA_PASSWORD".to_owned(), user.password)]);
+    Ok(KafkaSettings::parse(&told)?)
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+    password: String,
+}
+
+/// The sink of a function that leaves sending to others.
+struct Apart;
+
+#[async_trait]
+impl Sink for Apart {
+    async fn send(&self, _lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
+        vec![Sent::Retry(APART.into()); records.len()]
+    }
+
+    async fn answers(&self) -> bool {
+        false
+    }
+
+    async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
+        Err(BackendError::Fatal(APART.into()))
+    }
+
+    async fn positions(&self) -> Result<Vec<Position>, BackendError> {
+        Ok(Vec::new())
+    }
+}
+
+const APART: &str = "this function leaves the brokers to others";
 
 /// Only polling needs it, and says so when it does: without it pushed readings go on.
 async fn service_key(aws: &Aws, key: &str, secret: &str) -> Secret {

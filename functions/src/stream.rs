@@ -91,10 +91,14 @@ async fn one_source(app: &App, seen: &mut Seen, source: &SourceId, rows: Vec<Row
 
 /// A record that does not hold a reading is still one rejected row of its source, with who sent it.
 fn decode(app: &App, mappings: &Mappings, record: &KinesisRecord) -> (SourceId, Vec<Row>) {
-    let output = match rule_output(record) {
+    let mut output = match rule_output(record) {
         Ok(output) => output,
         Err(reject) => return (unknown_source(), vec![Err(reject)]),
     };
+    // Within the stage its topics are called as everywhere.
+    if let Some(own) = output.topic.strip_prefix(&app.settings.mqtt_prefix) {
+        output.topic = own.to_owned();
+    }
     let sender = Sender {
         sensor: sensor::sensor_of(&output.topic).map(str::to_owned),
         // `shardId-000000000000:SEQUENCE`

@@ -78,16 +78,16 @@ impl Queues {
     /// The names on a host without a template: those of the built-in one, so that `up` delivers what `ingest` left queued in a
     /// data folder, and the reverse.
     pub fn local() -> Queues {
-        let local = |name| QueueRef::new(&format!("local:streammanager-dev-{name}"));
+        let local = |id| QueueRef::new(&format!("local:streammanager-{id}Queue"));
         Queues {
-            critical: local("critical"),
-            high: local("high"),
-            normal: local("normal"),
-            low: local("low"),
-            batch_ticks: local("batch-ticks"),
-            realtime_ticks: local("realtime-ticks"),
-            stream_ticks: local("stream-ticks"),
-            express_retry: local("express-retry"),
+            critical: local("Critical"),
+            high: local("High"),
+            normal: local("Normal"),
+            low: local("Low"),
+            batch_ticks: local("BatchTicks"),
+            realtime_ticks: local("RealtimeTicks"),
+            stream_ticks: local("StreamTicks"),
+            express_retry: local("ExpressRetry"),
         }
     }
 }
@@ -103,6 +103,8 @@ pub struct Settings {
     pub queues: Queues,
     /// Put before every topic's name [K2].
     pub topic_prefix: String,
+    /// Begins every MQTT topic of this stage, with its slash; empty for a stage that shares its MQTT broker with no other [D1].
+    pub mqtt_prefix: String,
     /// Where consumers find the schemas: with a schema's file name behind it, an absolute URI [K5].
     pub schemas_url: String,
     /// Addresses and keys of the polled services.
@@ -119,6 +121,7 @@ impl Settings {
             producer_id: producer_id("local"),
             queues: Queues::local(),
             topic_prefix: String::new(),
+            mqtt_prefix: String::new(),
             schemas_url: SCHEMAS.into(),
             services: Services::default(),
             announce_dead_letters: false,
@@ -152,6 +155,7 @@ impl Settings {
                 express_retry: queue("EXPRESS_RETRY_QUEUE_URL")?,
             },
             topic_prefix: get("TOPIC_PREFIX").unwrap_or_default().to_owned(),
+            mqtt_prefix: get("MQTT_PREFIX").unwrap_or_default().to_owned(),
             schemas_url,
             services: Services::parse(environment)?,
             announce_dead_letters: true,

@@ -18,8 +18,8 @@ use stack::{REGION, Stack};
 use streammanager::limits::DELIVER_MARGIN;
 use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::lambda_runtime::{Answer, Function};
-use streammanager_tests::skip;
 use streammanager_tests::system::{Start, System};
+use streammanager_tests::{kafka, kafka_authorities, skip};
 
 const FUNCTIONS: [&str; 8] = ["schedule", "batch", "realtime", "stream", "express", "deliver", "redrive", "control"];
 
@@ -94,13 +94,13 @@ async fn the_whole_story() {
     let planned = function("schedule").invoke(events::schedule()).await.unwrap();
     assert!(planned["ticks"].as_u64().unwrap() >= 3, "{planned}");
     for (queue, name, product) in
-        [("realtime-ticks", "realtime", "VIIRS_SNPP_NRT"), ("batch-ticks", "batch", "MODIS_NRT")]
+        [("RealtimeTicks", "realtime", "VIIRS_SNPP_NRT"), ("BatchTicks", "batch", "MODIS_NRT")]
     {
         let answer = stack.one_message(queue, function(name)).await.expect("a tick that is due");
         assert_eq!(answer, failures(&[]), "{}", function(name).log());
         assert_eq!(stack.firms.calls(product), 1, "{}", function(name).log());
     }
-    assert!(stack.waiting("high").await >= 2, "detections wait in their tier's queue");
+    assert!(stack.waiting("High").await >= 2, "detections wait in their tier's queue");
     let (_, listed) = http(function("control").invoke(events::signed("GET", "/streams", None)).await);
     let modes: BTreeMap<&str, (&str, u64)> = listed["streams"]
         .as_array()
@@ -144,7 +144,7 @@ async fn the_whole_story() {
     assert_eq!(texts(&alerts, "producer_id"), BTreeSet::from(["streammanager/0.1.0/dev"]));
     let announced = stack.values("wildfire-dead-letters").await;
     assert_eq!(texts(&announced, "reason"), BTreeSet::from(["bad_json"]));
-    for queue in ["critical", "high", "normal", "low"] {
+    for queue in ["Critical", "High", "Normal", "Low"] {
         assert_eq!(stack.waiting(queue).await, 0, "{queue}");
     }
 
@@ -156,6 +156,32 @@ async fn the_whole_story() {
     let (_, audit) = http(function("control").invoke(events::signed("GET", "/audit", None)).await);
     let by: Vec<&Value> = audit["audit"].as_array().unwrap().iter().map(|entry| &entry["actor"]).collect();
     assert!(by.contains(&&json!("operator arn:aws:iam::123456789012:user/operator at 203.0.113.7")), "{audit}");
+
+    // O3: what the template's alarms look at.
+    let (watched, counted) = (function("schedule").log(), function("redrive").log());
+    assert!(
+        watched.contains(r#""stream_circuit_breaker_state":0.0"#) && watched.contains(r#""stream_polls_overdue":0.0"#)
+    );
+    assert!(counted.contains(r#""stream_dlq_size":1.0"#) && counted.contains("CloudWatchMetrics"), "{counted}");
+    assert_eq!(function("express").invoke(json!({ "keep_warm": true })).await, Ok(json!({ "warm": true })));
+
+    // A6: each function writes below the keys that its policy names, the operator's alone below the others.
+    let template = std::fs::read_to_string(streammanager_tests::workspace().join("infra/template.yaml")).unwrap();
+    let policy = |id: &str| {
+        let begin = template.find(&format!("\n  {id}:\n")).unwrap();
+        let section = template[begin + 1..].split("\n\n").next().unwrap();
+        let keys = section.split("dynamodb:LeadingKeys:").skip(1).collect::<String>();
+        let words = keys.split(|c: char| c.is_whitespace() || "[],".contains(c)).filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let allowed: BTreeSet<String> = policy("StatePolicy").union(&policy("OperatorStatePolicy")).cloned().collect();
+    for partition in stack.partitions_of_state().await {
+        let matches = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(begin) => partition.starts_with(begin),
+            None => partition == *pattern,
+        };
+        assert!(allowed.iter().any(matches), "no policy lets a function write {partition}");
+    }
 
     for (name, function) in functions {
         let log = function.log();
@@ -184,7 +210,7 @@ async fn deliver_is_handed_over_by_lease_when_its_holder_is_terminated() {
     let stream = stack.start("stream").await;
     assert_eq!(stream.invoke(events::kinesis(&[("1", reading(1))])).await, failures(&[]));
     assert_eq!(standing_by.answer().await, Some(Ok(json!({ "outcome": "delivered" }))), "{}", second.log());
-    assert_eq!(stack.waiting("normal").await, 0, "{}", second.log());
+    assert_eq!(stack.waiting("Normal").await, 0, "{}", second.log());
     assert_eq!(stack.values("wildfire-iot-sensors").await.len(), 1, "{}", second.log());
 }
 
@@ -210,7 +236,7 @@ async fn only_what_failed_comes_back() {
     assert_eq!(stream.invoke(batch.clone()).await, failures(&["4960"]), "{}", stream.log());
     let stream = stack.start("stream").await;
     assert_eq!(stream.invoke(batch).await, failures(&[]), "{}", stream.log());
-    assert_eq!(stack.waiting("normal").await, 1, "the readings are packed into one envelope");
+    assert_eq!(stack.waiting("Normal").await, 1, "the readings are packed into one envelope");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,6 +296,41 @@ async fn e5_alerts_over_mqtt_are_confirmed_through_aws_iot() {
 
     let unknown = express.invoke(events::rule_output("other/topic", "cert-butte", "{}")).await.unwrap_err();
     assert_eq!(unknown["errorType"], "UnknownEvent", "{unknown}");
+}
+
+/// Stages share an account's MQTT broker: each takes what lies below its own name, and answers there.
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_a_stage_takes_and_confirms_alerts_below_its_own_name() {
+    let Some(stack) = Stack::create("a stage's MQTT topics").await else { return };
+    let control = stack.start("control").await;
+    register(&control).await;
+    let express = stack.start_with("express", &[("MQTT_PREFIX", "dev/")]).await;
+    let of = |topic: &str, id: &str| events::rule_output(topic, "cert-butte", &alert(id, "Test", "Alert", &[]));
+
+    let answer = express.invoke(of("dev/alerts/evacuation_alert_butte", "S1")).await.unwrap();
+    let event = answer["accepted"][0]["event_id"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    let published = stack.iot.published();
+    assert_eq!(published[0].topic, format!("dev/alerts/ack/{event}"), "{}", express.log());
+    let retried = events::on_failure(of("dev/alerts/evacuation_alert_butte", "S2")).to_string();
+    let unproved = events::rule_error("dev/alerts/evacuation_alert_butte", &alert("S3", "Test", "Alert", &[]));
+    let messages = [("m-1", retried), ("m-2", unproved.to_string())];
+    assert_eq!(express.invoke(events::sqs("express-retry", &messages)).await, failures(&[]), "{}", express.log());
+    assert_eq!(stack.iot.published().len(), 2, "{}", express.log());
+
+    for other in ["alerts/evacuation_alert_butte", "test/alerts/evacuation_alert_butte"] {
+        let refused = express.invoke(of(other, "S4")).await.unwrap_err();
+        assert_eq!(refused["errorType"], "UnknownEvent", "another stage's alert: {refused}");
+    }
+
+    let drills = stack.waiting("Normal").await;
+    let stream = stack.start_with("stream", &[("MQTT_PREFIX", "dev/")]).await;
+    let mut output = reading(1);
+    output["topic"] = json!("dev/sensors/purpleair/1/state");
+    assert_eq!(stream.invoke(events::kinesis(&[("1", output)])).await, failures(&[]), "{}", stream.log());
+    assert_eq!(stack.waiting("Normal").await, drills + 1, "{}", stream.log());
+    let (_, letters) = http(control.invoke(events::signed("GET", "/dead-letters", None)).await);
+    let reasons: Vec<&Value> = letters["dead_letters"].as_array().unwrap().iter().map(|l| &l["reason"]).collect();
+    assert_eq!(reasons, ["unauthorised_source"], "only the alert that nobody vouches for: {letters}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,14 +400,17 @@ async fn a_bad_environment_is_named_and_ends_the_initialisation() {
         good.insert("AWS_REGION".into(), REGION.into());
         good.insert("AWS_ENDPOINT_URL".into(), format!("http://{nowhere}"));
         let queues = good.keys().filter(|name| name.ends_with("_QUEUE_URL")).map(String::as_str);
-        let needed: Vec<&str> = queues.chain(["STATE_TABLE", "BLOBS_BUCKET", "KAFKA_BROKERS", "AWS_REGION"]).collect();
-        assert_eq!(needed.len(), 12);
+        let mut needed: Vec<&str> = queues.chain(["STATE_TABLE", "BLOBS_BUCKET", "AWS_REGION"]).collect();
+        assert_eq!(needed.len(), 11);
+        let sends = ["express", "deliver"].contains(&function.binary.as_str());
+        if sends {
+            needed.push("KAFKA_BROKERS");
+        }
         let mut bad: Vec<(&str, Option<&str>)> = needed.iter().map(|name| (*name, None)).collect();
-        bad.extend([
-            ("KAFKA_SECURITY", Some("ssl")),
-            ("FIRMS_BASE_URL", Some("ftp://firms")),
-            ("STATE_TABLE", Some(" ")),
-        ]);
+        bad.extend([("FIRMS_BASE_URL", Some("ftp://firms")), ("STATE_TABLE", Some(" "))]);
+        if sends {
+            bad.push(("KAFKA_SECURITY", Some("ssl")));
+        }
         if function.binary == "express" {
             bad.push(("IOT_ENDPOINT", Some("ftp://iot")));
         }
@@ -369,5 +433,43 @@ async fn a_bad_environment_is_named_and_ends_the_initialisation() {
             judged += 1;
         }
     }
-    assert_eq!(judged, 8 * 15 + 1);
+    assert_eq!(judged, 8 * 13 + 2 * 2 + 1);
+}
+
+/// K1, A6: the user of the brokers comes out of Secrets Manager, and nowhere else does its password stand.
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_express_logs_in_with_the_user_of_a_secret() {
+    const WHAT: &str = "SCRAM with a user out of Secrets Manager";
+    let (Some(plain), Some(authorities)) = (kafka(), kafka_authorities()) else {
+        return skip(WHAT, "STREAMMANAGER_TEST_KAFKA or STREAMMANAGER_TEST_KAFKA_AUTHORITIES is not set");
+    };
+    let Some(stack) = Stack::create(WHAT).await else { return };
+    let port: u16 = plain.rsplit_once(':').unwrap().1.parse().unwrap();
+    let (guarded, ca) = (format!("localhost:{}", port + 4), authorities.join("ca.pem"));
+    let user = stack.secret("user", r#"{"username": "lookout", "password": "smoke-column"}"#).await;
+    let told = |secret| {
+        [
+            ("KAFKA_BROKERS", guarded.as_str()),
+            ("KAFKA_SECURITY", "scram"),
+            ("KAFKA_CA_FILE", ca.to_str().unwrap()),
+            ("KAFKA_SECRET_ARN", secret),
+        ]
+    };
+    let express = stack.start_with("express", &told(user.as_str())).await;
+    assert_eq!(express.invoke(json!({ "keep_warm": true })).await, Ok(json!({ "warm": true })), "{}", express.log());
+    assert!(!express.log().contains("smoke-column"), "{}", express.log());
+
+    let unreadable = stack.secret("plain", "smoke-column").await;
+    for (secret, says) in
+        [(unreadable.as_str(), "is not JSON with username and password"), ("nowhere", "cannot be read")]
+    {
+        let mut environment: BTreeMap<String, String> = stack.environment("express").into_iter().collect();
+        environment.extend(told(secret).map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let environment: Vec<_> = environment.into_iter().collect();
+        let Err(ended) = Function::start("express", &environment).await else { panic!("starts with {secret}") };
+        let (_, reported) = ended.reported.expect("POST /runtime/init/error");
+        let message = reported["errorMessage"].as_str().unwrap();
+        assert!(message.starts_with("KAFKA_SECRET_ARN: ") && message.contains(says), "{message}");
+        assert!(!message.contains("smoke-column") && !ended.log.contains("smoke-column"), "{message}");
+    }
 }

@@ -108,7 +108,10 @@ fn s18_a_wrong_mapping_ends_the_start_with_its_place_and_rule() {
 #[test]
 fn s18_mappings_may_name_what_the_templates_rule_takes() {
     let template = std::fs::read_to_string(workspace().join("infra/template.yaml")).unwrap();
-    assert!(template.contains(&format!("FROM '{TOPICS}'")), "the rule of readings takes other topics than {TOPICS}");
+    assert!(
+        template.contains(&format!("FROM '${{MqttPrefix}}{TOPICS}'")),
+        "the rule of readings takes other topics than {TOPICS}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

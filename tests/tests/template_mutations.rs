@@ -1,7 +1,9 @@
 //! The template rules [L2]: in a copy of it a deleted schedule, a renamed queue and a changed topic filter each change what
-//! runs. Every change has its control: the same input with the template as it is deployed.
+//! runs. Every change has its control: the same input with the template as it is deployed. And what must never get into it
+//! is put into it fault by fault, and found before anything is deployed [D1].
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use streammanager_host::publisher::Publisher;
 use streammanager_tests::system::{Start, System};
 use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
-use streammanager_tests::{free_port, workspace};
+use streammanager_tests::{aws, free_port, skip, workspace};
 use tempfile::tempdir;
 
 const ROWS: usize = 60;
@@ -38,10 +40,16 @@ const EVERY_MINUTE: &str = "      Events:
         EveryMinute:
           Type: ScheduleV2
           Properties:
+            Name: !Sub ${StackPrefix}-${Stage}-{NAME}
             ScheduleExpression: rate(1 minute)
             RetryPolicy:
               MaximumRetryAttempts: 0
               MaximumEventAgeInSeconds: 60";
+
+/// The template without the schedule of this function.
+fn without_schedule(text: &str, function: &str, name: &str) -> String {
+    changed_in(text, function, &EVERY_MINUTE.replace("{NAME}", name), "")
+}
 
 fn write(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("template.yaml");
@@ -100,7 +108,7 @@ async fn l2_without_the_poll_schedule_the_source_is_left_alone() {
     drop(system);
 
     let folder = tempdir().unwrap();
-    let (start, upstream) = polling(folder.path(), &changed_in(&deployed(), "ScheduleFunction", EVERY_MINUTE, ""));
+    let (start, upstream) = polling(folder.path(), &without_schedule(&deployed(), "ScheduleFunction", "schedule"));
     let system = System::up(&start);
     tokio::time::sleep(took * 3 + Duration::from_secs(3)).await;
     let (_, stream) = system.control(Method::GET, "/streams/snpp", None).await;
@@ -114,7 +122,7 @@ async fn l2_without_the_poll_schedule_the_source_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn l2_without_the_deliver_schedule_everything_stays_queued_and_the_ledger_says_so() {
     let folder = tempdir().unwrap();
-    let (mut start, upstream) = polling(folder.path(), &changed_in(&deployed(), "DeliverFunction", EVERY_MINUTE, ""));
+    let (mut start, upstream) = polling(folder.path(), &without_schedule(&deployed(), "DeliverFunction", "deliver"));
     let system = System::up(&start);
     publish_readings(&system);
     until("the poll", || !upstream.requests().is_empty());
@@ -158,8 +166,13 @@ async fn l2_a_queue_renamed_wherever_it_stands_works_under_its_new_name() {
     drop(system);
 
     // Another physical name is another queue. AWS keeps the old one with what is in it, and so does the data folder.
-    let (mut start, _upstream) = polling(folder.path(), &changed_in(&renamed, "DeliverFunction", EVERY_MINUTE, ""));
-    let other = replaced(&deployed(), "${Stage}-normal\n", "${Stage}-ordinary\n");
+    let (mut start, _upstream) = polling(folder.path(), &without_schedule(&renamed, "DeliverFunction", "deliver"));
+    let other = changed_in(
+        &deployed(),
+        "NormalQueue",
+        "    Properties:\n",
+        "    Properties:\n      QueueName: !Sub ${StackPrefix}-ordinary\n",
+    );
     let system = System::up(&start);
     publish_readings(&system);
     let waiting = async |system: &System| {
@@ -228,7 +241,7 @@ async fn l2_a_changed_topic_filter_changes_what_is_taken() {
         sources
     };
     let folder = tempdir().unwrap();
-    let narrower = replaced(&deployed(), "'sensors/+/+/state'", "'sensors/purpleair/+/state'");
+    let narrower = replaced(&deployed(), "'${MqttPrefix}sensors/+/+/state'", "'sensors/purpleair/+/state'");
     let system = System::up(&Start { template: write(folder.path(), &narrower), ..Start::quiet(folder.path()) });
     publish_readings(&system);
     assert_eq!(sources(&system, 1), ["iot_purpleair"], "the filter that the template no longer has is still in force");
@@ -238,4 +251,453 @@ async fn l2_a_changed_topic_filter_changes_what_is_taken() {
     let control = System::up(&Start::quiet(folder.path()));
     publish_readings(&control);
     assert_eq!(sources(&control, 2), ["iot_purpleair", "iot_smoke"]);
+}
+
+/// What may go wrong in the template: where, from what, to what, and which check has to say so. No resource: the whole text.
+const FAULTS: &[(&str, &str, &str, &str)] = &[
+    // Who is let in.
+    (
+        "ControlFunction",
+        "Method: POST, Path: \"/connectors\"}",
+        "Method: POST, Path: \"/connectors\", Auth: {Authorizer: NONE}}",
+        "routes: post /connectors answers whoever asks",
+    ),
+    (
+        "ControlFunction",
+        "Method: PUT, Path: \"/streams\"}",
+        "Method: PUT, Path: \"/streams\", Auth: {Authorizer: NONE}}",
+        "routes: put /streams answers whoever asks",
+    ),
+    (
+        "ExpressFunction",
+        "            # A sender shows its connector's key; the function checks it.\n            Auth:\n              Authorizer: NONE\n",
+        "",
+        "routes: post /alerts wants a signature",
+    ),
+    ("Api", "        DefaultAuthorizer: AWS_IAM\n", "", "transform: "),
+    ("Api", "          ThrottlingRateLimit: 2000\n", "          ThrottlingRateLimit: 100\n", "throttling: "),
+    ("AlertsRulePermission", "      SourceAccount: !Ref AWS::AccountId\n", "", "iot: not the alerts rule alone"),
+    (
+        "AlertsRuleRole",
+        "aws:SourceAccount: !Ref AWS::AccountId",
+        "aws:PrincipalOrgID: o-1",
+        "iot: another account's rule",
+    ),
+    (
+        "SendersPolicy",
+        "{\"Effect\": \"Deny\", \"Action\": \"iot:Publish\"",
+        "{\"Effect\": \"Allow\", \"Action\": \"iot:Publish\"",
+        "iot policy: whoever has SendersPolicy",
+    ),
+    ("SendersPolicy", ", \"${Iot}:topic/${MqttPrefix}alerts/refused/*\"]", "]", "may publish alerts/refused"),
+    (
+        "SendersPolicy",
+        "}:topic/${MqttPrefix}alerts/refused/${!iot:Connection.Thing.ThingName}",
+        "}:topic/${MqttPrefix}alerts/refused/*",
+        "iot policy: SendersPolicy allows",
+    ),
+    ("SensorsPolicy", "client/${!iot:Connection.Thing.ThingName}", "client/*", "iot policy: SensorsPolicy allows"),
+    ("BlobsBucket", "RestrictPublicBuckets: true", "RestrictPublicBuckets: false", "encryption: the bucket"),
+    // What a function may not do and needs, or may do and should not.
+    (
+        "DeliverFunction",
+        "[sqs:ReceiveMessage, sqs:DeleteMessage,",
+        "[sqs:DeleteMessage,",
+        "permissions: Deliver may not sqs:ReceiveMessage",
+    ),
+    (
+        "DeliverFunction",
+        ", sqs:ChangeMessageVisibility]",
+        "]",
+        "permissions: Deliver may not sqs:ChangeMessageVisibility",
+    ),
+    (
+        "DeliverFunction",
+        "Action: [sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility]",
+        "Action: sqs:*",
+        "permissions: Deliver may sqs:*",
+    ),
+    (
+        "ExpressFunction",
+        "Action: iot:Publish",
+        "Action: iot:RetainPublish",
+        "permissions: express may not publish alerts/ack",
+    ),
+    (
+        "ScheduleFunction",
+        "!GetAtt StreamTicksQueue.Arn]",
+        "!GetAtt BatchTicksQueue.Arn]",
+        "permissions: Schedule may not sqs:SendMessage on StreamTicksQueue",
+    ),
+    (
+        "SensorsRuleRole",
+        "Action: kinesis:PutRecord",
+        "Action: kinesis:DescribeStream",
+        "iot: SensorsRuleRole may not kinesis:PutRecord",
+    ),
+    (
+        "AlertsRuleRole",
+        "Action: sqs:SendMessage",
+        "Action: sqs:GetQueueUrl",
+        "iot: AlertsRuleRole may not sqs:SendMessage",
+    ),
+    (
+        "TierSendPolicy",
+        "!GetAtt CriticalQueue.Arn, ",
+        "",
+        "permissions: Express may not sqs:SendMessage on CriticalQueue",
+    ),
+    (
+        "BatchFunction",
+        "NotResource: !GetAtt BatchTicksQueue.Arn",
+        "NotResource: !GetAtt RealtimeTicksQueue.Arn",
+        "permissions: Batch may read other queues",
+    ),
+    (
+        "BatchFunction",
+        "        - !Ref BlobsPolicy\n",
+        "        - !Ref BlobsPolicy\n        - !Ref BlobsDeletePolicy\n",
+        "permissions: Batch deletes stored bytes",
+    ),
+    ("RedriveFunction", "        - !Ref BlobsDeletePolicy\n", "", "permissions: Redrive may not delete stored bytes"),
+    (
+        "StatePolicy",
+        "                  - breaker\n",
+        "                  - \"*\"\n",
+        "leading keys: StatePolicy writes any item",
+    ),
+    (
+        "StatePolicy",
+        "                  - hosts\n",
+        "                  - connectors\n",
+        "leading keys: StatePolicy writes connectors",
+    ),
+    (
+        "StatePolicy",
+        "            Action: dynamodb:PutItem\n",
+        "            Action: [dynamodb:PutItem, dynamodb:DeleteItem]\n",
+        "leading keys: StatePolicy changes what is audited",
+    ),
+    (
+        "ExpressFunction",
+        "        - !Ref StatePolicy\n",
+        "        - !Ref StatePolicy\n        - !Ref OperatorStatePolicy\n",
+        "leading keys: Express decides",
+    ),
+    ("ControlFunction", "        - !Ref OperatorStatePolicy\n", "", "leading keys: Control may not do"),
+    // Secrets.
+    (
+        "BatchFunction",
+        "FIRMS_MAP_KEY_SECRET: !Ref FirmsMapKey",
+        "FIRMS_MAP_KEY: !Sub \"{{resolve:secretsmanager:${FirmsMapKey}}}\"",
+        "secrets: FIRMS_MAP_KEY of Batch stands in its environment",
+    ),
+    (
+        "RealtimeFunction",
+        "AIRNOW_API_KEY_SECRET: !Ref AirNowKey",
+        "AIRNOW_API_KEY_SECRET: !Ref PurpleAirKey",
+        "secrets: AIRNOW_API_KEY_SECRET of Realtime",
+    ),
+    (
+        "StreamFunction",
+        "        - AWSSecretsManagerGetSecretValuePolicy:\n            SecretArn: !Ref AirNowKey\n",
+        "",
+        "secrets: Stream may not read AirNowKey",
+    ),
+    (
+        "FirmsMapKey",
+        "    Properties:\n",
+        "    Properties:\n      SecretString: 0123456789abcdef\n",
+        "secrets: the value of FirmsMapKey",
+    ),
+    (
+        "DeliverFunction",
+        "          KAFKA_SECRET_ARN: !If [ScramBrokers, !If [NewBrokers, !Ref BrokersUser, !Ref KafkaSecretArn], !Ref AWS::NoValue]\n",
+        "",
+        "secrets: Deliver speaks to the brokers, or may not",
+    ),
+    (
+        "DeliverFunction",
+        "        - !If [ScramBrokers, !Ref KafkaUserPolicy, !Ref AWS::NoValue]\n",
+        "",
+        "secrets: who sends may not read the brokers' user",
+    ),
+    (
+        "ExpressFunction",
+        "!If [NewEndpoints, !Ref SecretsEndpoint, none]",
+        "none",
+        "secrets: Express may start before it can read its secret",
+    ),
+    // What is crossed.
+    ("", "HIGH_QUEUE_URL: !Ref HighQueue", "HIGH_QUEUE_URL: !Ref NormalQueue", "queue urls: HIGH_QUEUE_URL"),
+    (
+        "",
+        "REALTIME_TICKS_QUEUE_URL: !Ref RealtimeTicksQueue",
+        "REALTIME_TICKS_QUEUE_URL: !Ref BatchTicksQueue",
+        "queue urls: REALTIME_TICKS_QUEUE_URL",
+    ),
+    (
+        "",
+        "EXPRESS_RETRY_QUEUE_URL: !Ref ExpressRetryQueue",
+        "EXPRESS_RETRY_QUEUE_URL: !Ref SensorFailuresQueue",
+        "queue urls: EXPRESS_RETRY_QUEUE_URL",
+    ),
+    ("HighQueue", "!GetAtt HighDeadLetters.Arn", "!GetAtt LowDeadLetters.Arn", "redrive: HighQueue does not give up"),
+    (
+        "RealtimeFunction",
+        "            Queue: !GetAtt RealtimeTicksQueue.Arn",
+        "            Queue: !GetAtt BatchTicksQueue.Arn",
+        "sources: Realtime reads",
+    ),
+    (
+        "AlertsRule",
+        "FunctionArn: !Ref ExpressFunction.Alias",
+        "FunctionArn: !GetAtt ExpressFunction.Arn",
+        "iot: AlertsRule does not start ExpressFunctionAliaslive: $LATEST",
+    ),
+    (
+        "AlertsRulePermission",
+        "FunctionName: !Ref ExpressFunction.Alias",
+        "FunctionName: !Ref ExpressFunction",
+        "iot: the alerts rule may not start express",
+    ),
+    // What is lost, or comes again for ever.
+    ("BatchTicksQueue", "VisibilityTimeout: 1800", "VisibilityTimeout: 300", "visibility: BatchTicksQueue"),
+    ("ExpressRetryQueue", "VisibilityTimeout: 90", "VisibilityTimeout: 30", "visibility: ExpressRetryQueue"),
+    (
+        "RealtimeFunction",
+        "\n            FunctionResponseTypes: [ReportBatchItemFailures]",
+        "",
+        "partial failures: one failure of Realtime",
+    ),
+    (
+        "StreamFunction",
+        "BatchSize: 1000\n            FunctionResponseTypes: [ReportBatchItemFailures]\n",
+        "BatchSize: 1000\n",
+        "partial failures: one failure of Stream",
+    ),
+    ("StreamFunction", "MaximumRetryAttempts: -1", "MaximumRetryAttempts: 3", "stream: Stream loses readings"),
+    ("StreamFunction", "StartingPosition: TRIM_HORIZON", "StartingPosition: LATEST", "stream: Stream loses readings"),
+    ("BatchFunction", "            BatchSize: 1\n", "            BatchSize: 10\n", "batch size: one failing source"),
+    ("HighQueue", "maxReceiveCount: 1000", "maxReceiveCount: 3", "redrive: an outage counts"),
+    ("StreamTicksQueue", "maxReceiveCount: 5", "maxReceiveCount: 1", "redrive: StreamTicksQueue"),
+    (
+        "NormalDeadLetters",
+        "MessageRetentionPeriod: 1209600",
+        "MessageRetentionPeriod: 345600",
+        "retention: dead letters of NormalDeadLetters",
+    ),
+    (
+        "LowQueue",
+        "MessageRetentionPeriod: 1209600",
+        "MessageRetentionPeriod: 3600",
+        "retention: what is accepted is dropped from LowQueue",
+    ),
+    (
+        "ExpressFunction",
+        "            Destination: !GetAtt ExpressRetryQueue.Arn",
+        "            Destination: !GetAtt HighQueue.Arn",
+        "asynchronous: an alert that express failed on",
+    ),
+    (
+        "ExpressFunction",
+        "        MaximumRetryAttempts: 0\n        MaximumEventAgeInSeconds: 60\n        DestinationConfig:",
+        "        MaximumRetryAttempts: 2\n        MaximumEventAgeInSeconds: 60\n        DestinationConfig:",
+        "asynchronous: a late run of Express",
+    ),
+    ("SensorsRule", "RuleDisabled: false", "RuleDisabled: true", "iot: SensorsRule is disabled"),
+    ("AlertsRule", "principal() AS principal, ", "", "iot: AlertsRule does not hand on principal()"),
+    ("AlertsRule", "'${MqttPrefix}alerts/+'", "'${MqttPrefix}alerts/#'", "stages: AlertsRule takes other topics"),
+    ("StateTable", "AttributeName: expires\n", "AttributeName: ttl\n", "state: nothing expires"),
+    ("CriticalQueue", "DeletionPolicy: RetainExceptOnCreate", "DeletionPolicy: Delete", "retained: CriticalQueue"),
+    ("StateTable", "DeletionPolicy: RetainExceptOnCreate", "DeletionPolicy: Retain", "retained: StateTable"),
+    (
+        "HighQueue",
+        "    Properties:\n",
+        "    Properties:\n      QueueName: !Sub ${StackPrefix}-${Stage}-high\n",
+        "retained: HighQueue has a name",
+    ),
+    // When things run, and how many at a time.
+    ("RedriveFunction", "rate(1 hour)", "rate(1 houer)", "schedules: RedriveFunctionEveryHour has the impossible rate"),
+    (
+        "ScheduleFunction",
+        "rate(1 minute)",
+        "rate(1 minutes)",
+        "schedules: ScheduleFunctionEveryMinute has the impossible rate",
+    ),
+    ("DeliverFunction", "rate(1 minute)", "rate(1 hour)", "schedules: DeliverFunctionEveryMinute runs at"),
+    (
+        "ScheduleFunction",
+        "            RetryPolicy:\n              MaximumRetryAttempts: 0\n              MaximumEventAgeInSeconds: 60",
+        "            State: ENABLED",
+        "schedules: stale runs of ScheduleFunctionEveryMinute",
+    ),
+    ("ExpressFunction", "'{\"keep_warm\": true}'", "'{}'", "schedules: express takes what keeps it warm"),
+    (
+        "ExpressFunction",
+        "      ProvisionedConcurrencyConfig:\n        ProvisionedConcurrentExecutions: !Ref ExpressProvisionedConcurrency\n",
+        "",
+        "concurrency: express starts cold",
+    ),
+    (
+        "ExpressFunction",
+        "      ReservedConcurrentExecutions: !If [ReservesExpress, !Ref ExpressReservedConcurrency, !Ref AWS::NoValue]\n",
+        "",
+        "concurrency: pollers may starve Express",
+    ),
+    (
+        "RealtimeFunction",
+        "            ScalingConfig:\n              MaximumConcurrency: 10\n",
+        "",
+        "concurrency: Realtime may take every environment",
+    ),
+    ("DeliverFunction", "Timeout: 900", "Timeout: 60", "deliver: gaps between"),
+    // Stages.
+    (
+        "DeliverFunction",
+        "            Name: !Sub ${StackPrefix}-${Stage}-deliver\n",
+        "",
+        "stages: the schedule DeliverFunctionEveryMinute",
+    ),
+    (
+        "RedriveFunction",
+        "FunctionName: !Sub ${StackPrefix}-${Stage}-redrive",
+        "FunctionName: !Sub ${StackPrefix}-redrive",
+        "stages: the function Redrive",
+    ),
+    ("AlertsRule", "'${MqttPrefix}alerts/+'", "'alerts/+'", "stages: AlertsRule takes other topics"),
+    (
+        "SensorsPolicy",
+        "topic/${MqttPrefix}sensors/*",
+        "topic/sensors/*",
+        "iot policy: SensorsPolicy reaches another stage",
+    ),
+    (
+        "",
+        "TOPIC_PREFIX: !If [HasTopicPrefix, !Ref TopicPrefix, !If [StagedTopics, !Sub \"${Stage}-\", \"\"]]",
+        "TOPIC_PREFIX: !Ref TopicPrefix",
+        "stages: Express publishes into another stage's topics",
+    ),
+    // Network and encryption.
+    (
+        "RedriveFunction",
+        "      VpcConfig: !If\n        - InVpc\n        - SecurityGroupIds: [!Ref FunctionsSecurityGroup]\n          SubnetIds: !If [NewNetwork, [!Ref SubnetA, !Ref SubnetB, !Ref SubnetC], !Ref SubnetIds]\n        - !Ref AWS::NoValue\n",
+        "",
+        "network: Redrive is outside",
+    ),
+    ("SqsEndpoint", "${AWS::Region}.sqs", "${AWS::Region}.sns", "network: there is no interface endpoint of sqs"),
+    (
+        "S3Endpoint",
+        "VpcEndpointType: Gateway",
+        "VpcEndpointType: Interface",
+        "network: there is no gateway endpoint of s3",
+    ),
+    ("IotDataEndpoint", "PrivateDnsEnabled: false", "PrivateDnsEnabled: true", "network: the private name of iot.data"),
+    ("Brokers", "ClientBroker: TLS", "ClientBroker: TLS_PLAINTEXT", "encryption: brokers are spoken to without TLS"),
+    ("LowQueue", "      SqsManagedSseEnabled: true\n", "", "encryption: LowQueue is not encrypted"),
+    ("QueuesPolicy", "        - !Ref CriticalQueue\n", "", "encryption: CriticalQueue is spoken to without TLS"),
+    // Who is told.
+    ("SensorFailuresAlarm", "      AlarmActions: [!Ref AlarmsTopic]\n", "", "alarms: SensorFailuresAlarm tells nobody"),
+    (
+        "TicksDeadLettersAlarm",
+        "!GetAtt TicksDeadLetters.QueueName",
+        "!GetAtt HighDeadLetters.QueueName",
+        "alarms: nobody is told of TicksDeadLetters",
+    ),
+    ("CriticalQueueFullAlarm", "Threshold: 9000", "Threshold: 90000", "alarms: nobody is told of CriticalQueue"),
+    (
+        "BreakerOpenAlarm",
+        "EvaluationPeriods: 5",
+        "EvaluationPeriods: 60",
+        "alarms: nobody is told of stream_circuit_breaker_state",
+    ),
+    ("", "    Tracing: Active\n", "", "tracing: Express leaves no traces"),
+    ("ExpressFunction", "LogGroup: !Ref ExpressLogs", "LogGroup: !Ref BatchLogs", "logs: Express logs elsewhere"),
+    (
+        "ApiLogs",
+        "      RetentionInDays: !Ref LogRetentionDays",
+        "      LogGroupClass: STANDARD",
+        "logs: ApiLogs is kept for ever",
+    ),
+    // What SAM's transform and cfn-lint refuse themselves.
+    ("BatchFunction", "          Type: SQS\n", "          Type: SQQS\n", "transform: "),
+    ("CriticalQueue", "VisibilityTimeout: 30", "VisibilityTimout: 30", "cfn-lint: E3002"),
+    ("CriticalQueue", "MessageRetentionPeriod: 1209600", "MessageRetentionPeriod: 1209601", "retention: "),
+    ("", "    Runtime: provided.al2023\n", "    Runtime: provided.al2024\n", "cfn-lint: "),
+    ("StateTable", "KeyType: RANGE", "KeyType: RANGES", "cfn-lint: "),
+    ("SensorStream", "RetentionPeriodHours: 168", "RetentionPeriodHours: 9000", "cfn-lint: "),
+    (
+        "",
+        "MinValue: 2\n    Description: Express environments",
+        "MinValue: 2\n    Descripton: Express environments",
+        "cfn-lint: E2001",
+    ),
+];
+
+/// D1: the template is held to what fails only on AWS, too: every fault is found by the check that is there for it.
+#[test]
+fn d1_every_fault_that_is_put_into_the_template_is_found() {
+    let (folder, deployed) = (tempdir().unwrap(), deployed());
+    let name = |at: usize| format!("{at:03}.yaml");
+    for (at, (resource, from, to, _)) in FAULTS.iter().enumerate() {
+        let text = match *resource {
+            "" => {
+                assert_eq!(deployed.matches(from).count(), 1, "the template no longer holds {from:?} once");
+                deployed.replacen(from, to, 1)
+            }
+            resource => changed_in(&deployed, resource, from, to),
+        };
+        std::fs::write(folder.path().join(name(at)), text).unwrap();
+    }
+    std::fs::write(folder.path().join("as-deployed.yaml"), &deployed).unwrap();
+    let Some(checked) = lint_infra("faults put into the template", &["--each", folder.path().to_str().unwrap()]) else {
+        return;
+    };
+    let found: Value = serde_json::from_str(&checked).unwrap();
+    assert_eq!(found["as-deployed.yaml"], json!([]), "the template itself has findings");
+    let missed: Vec<String> = FAULTS
+        .iter()
+        .enumerate()
+        .filter(|(at, (.., wanted))| {
+            let said = found[&name(*at)].as_array().unwrap();
+            !said.iter().any(|finding| finding.as_str().unwrap().contains(wanted))
+        })
+        .map(|(at, (resource, from, to, wanted))| {
+            format!("{resource}: {from:?} → {to:?} wants {wanted:?}, found {}", found[&name(at)])
+        })
+        .collect();
+    assert!(missed.is_empty(), "{} of {} faults: {}", missed.len(), FAULTS.len(), missed.join("\n"));
+    assert!(FAULTS.len() >= 45);
+}
+
+/// What it prints. `None`: the test is skipped, its tools cannot be installed.
+fn lint_infra(what: &str, arguments: &[&str]) -> Option<String> {
+    let ended = Command::new(workspace().join("tests/lint-infra")).args(arguments).output().unwrap();
+    let error = String::from_utf8_lossy(&ended.stderr);
+    if !ended.status.success() && ["No matching distribution", "ensurepip"].iter().any(|cause| error.contains(cause)) {
+        skip(what, "cfn-lint and SAM's translator cannot be installed");
+        return None;
+    }
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(ended.status.success(), "{said}{error}");
+    Some(said)
+}
+
+/// D1: deployed as `sam deploy` does it, into CloudFormation that is not ours.
+#[test]
+fn d1_two_stages_are_deployed_and_a_deleted_one_is_created_again_or_taken_over() {
+    const WHAT: &str = "stages deployed on an AWS endpoint";
+    let Some(aws) = aws() else { return skip(WHAT, "STREAMMANAGER_TEST_AWS is not set") };
+    let Some(said) = lint_infra(WHAT, &["--deploy", &aws]) else { return };
+    for shown in [
+        "two stages stand beside each other",
+        "no resource of one has a name of the other's",
+        "deployed again, nothing changes",
+        "a new stack takes over what an earlier one left",
+        "what an earlier stack left is in no new one's way",
+        "endpoints stand in it",
+        "parameters that do not go together are refused",
+    ] {
+        assert!(said.contains(&format!("shown: {shown}")), "{said}");
+    }
 }

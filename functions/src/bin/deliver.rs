@@ -2,13 +2,18 @@
 
 use std::process::ExitCode;
 
-use streammanager_functions::{deliver, lambda};
+use streammanager_functions::deliver;
+use streammanager_functions::lambda::{Brokers, run_with};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    lambda::run(|app, event, stop| async move {
-        deliver::check_topics(&*app.sink).await;
-        deliver::handle(&app, event, stop).await
-    })
+    run_with(
+        Brokers::Spoken,
+        |_, _| Ok(()),
+        |app, (), event, stop| async move {
+            deliver::check_topics(&*app.sink).await;
+            deliver::handle(&app, event, stop).await
+        },
+    )
     .await
 }

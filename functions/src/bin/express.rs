@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use streammanager_functions::express;
 use streammanager_functions::iot::Confirmations;
-use streammanager_functions::{express, lambda};
+use streammanager_functions::lambda::{Brokers, run_with};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    lambda::run_with(Confirmations::connect, |app, confirmations, event, _| async move {
+    run_with(Brokers::Spoken, Confirmations::connect, |app, confirmations, event, _| async move {
         let answer = express::handle(&app, event).await?;
         confirmations.publish(answer.confirmations).await;
         Ok(answer.response)

@@ -1,7 +1,7 @@
 //! The template deployed on an AWS endpoint that is not ours: its queues, table, bucket and secret under names of their own,
 //! and each function with the environment that the template gives it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::{
@@ -26,7 +26,7 @@ pub struct Stack {
     endpoint: String,
     aws: Aws,
     template: Template,
-    /// URLs by the names in the template.
+    /// URLs by the names that the template's queues have on a host.
     queues: BTreeMap<String, String>,
     /// What a stack's resources put into environments, by variable.
     resources: BTreeMap<&'static str, String>,
@@ -37,9 +37,11 @@ pub struct Stack {
     _embedded: Option<(Embedded, TempDir)>,
 }
 
-/// The template with these parameters.
+/// The template with these parameters, for brokers of its own outside of a VPC.
 pub fn template(parameters: &[(&str, &str)]) -> Template {
-    let parameters = parameters.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let alone = [("StageInTopics", "never"), ("Network", "none")];
+    let parameters =
+        alone.iter().chain(parameters).map(|(name, value)| (name.to_string(), value.to_string())).collect();
     template::load(&workspace().join("infra/template.yaml"), &parameters).unwrap()
 }
 
@@ -80,7 +82,7 @@ impl Stack {
             ("FIRMS_MAP_KEY_SECRET", create_secret(&aws, &prefix).await),
             ("IOT_ENDPOINT", iot_url),
         ]);
-        let queues = create_queues(&aws, &template).await;
+        let queues = create_queues(&aws, &template, &prefix).await;
         Some(Stack { endpoint, aws, template, queues, resources, prefix, firms, iot, kafka, _embedded: embedded })
     }
 
@@ -114,7 +116,7 @@ impl Stack {
     }
 
     fn queue(&self, name: &str) -> &str {
-        &self.queues[&format!("{}-dev-{name}", self.prefix)]
+        &self.queues[&format!("streammanager-{name}Queue")]
     }
 
     /// What an event source mapping does with one message: receive, invoke, delete unless it failed. `None`: there is none.
@@ -153,6 +155,20 @@ impl Stack {
         panic!("the state table never held {partition} {sort}");
     }
 
+    /// A secret of this text; gives its ARN.
+    pub async fn secret(&self, name: &str, text: &str) -> String {
+        let secrets = aws_sdk_secretsmanager::Client::new(self.aws.config());
+        let created = secrets.create_secret().name(format!("{}-{name}", self.prefix)).secret_string(text);
+        created.send().await.unwrap().arn.unwrap()
+    }
+
+    /// Every partition of the state table that holds anything.
+    pub async fn partitions_of_state(&self) -> BTreeSet<String> {
+        let client = aws_sdk_dynamodb::Client::new(self.aws.config());
+        let scanned = client.scan().table_name(&self.resources["STATE_TABLE"]).send().await.unwrap();
+        scanned.items().iter().map(|item| item["pk"].as_s().unwrap().clone()).collect()
+    }
+
     /// The values of a topic, read by another client than the sink's; each is as published.
     pub async fn values(&self, topic: &str) -> Vec<Value> {
         let records = rd::read_all(&self.kafka, &format!("{}-{topic}", self.prefix)).await;
@@ -166,14 +182,14 @@ impl Stack {
     }
 }
 
-async fn create_queues(aws: &Aws, template: &Template) -> BTreeMap<String, String> {
+async fn create_queues(aws: &Aws, template: &Template, prefix: &str) -> BTreeMap<String, String> {
     use QueueAttributeName as Name;
     let sqs = aws_sdk_sqs::Client::new(aws.config());
     let mut urls = BTreeMap::new();
     for queue in &template.queues {
         let created = sqs
             .create_queue()
-            .queue_name(&queue.name)
+            .queue_name(format!("{prefix}-{}", queue.logical_id))
             .attributes(Name::VisibilityTimeout, queue.visibility.as_secs().to_string())
             .attributes(Name::MessageRetentionPeriod, queue.retention.as_secs().to_string())
             .attributes(Name::DelaySeconds, queue.delay.as_secs().to_string());

@@ -10,10 +10,28 @@ use super::scope::{Declared, Scope, kind};
 use super::values::scalar;
 use super::{conditions, globals};
 
+/// What CloudFormation, with SAM's transform, knows at a template's top.
+const SECTIONS: [&str; 11] = [
+    "AWSTemplateFormatVersion",
+    "Conditions",
+    "Description",
+    "Globals",
+    "Mappings",
+    "Metadata",
+    "Outputs",
+    "Parameters",
+    "Resources",
+    "Rules",
+    "Transform",
+];
+
 pub(super) fn open<'d>(
     template: &'d Map<String, Value>,
     overrides: &BTreeMap<String, String>,
 ) -> Result<Scope<'d>, Fault> {
+    if let Some(unknown) = template.keys().find(|name| !SECTIONS.contains(&name.as_str())) {
+        return Err(Fault::new(unknown, format!("no such section; there are {}", SECTIONS.join(", "))));
+    }
     let globals = section(template, "Globals")?;
     if let Some(globals) = globals {
         globals::check(globals)?;
@@ -26,6 +44,9 @@ pub(super) fn open<'d>(
         mappings: section(template, "Mappings")?,
         resources: BTreeMap::new(),
     };
+    if let Some(rules) = section(template, "Rules")? {
+        conditions::check_rules(&scope, rules)?;
+    }
     if let Some(conditions) = section(template, "Conditions")? {
         scope.conditions = conditions::settle(&scope, conditions)?;
     }

@@ -21,8 +21,11 @@ impl<'s> Properties<'s> {
         Properties { scope, at, raw }
     }
 
+    /// What is given; `AWS::NoValue` gives nothing.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.raw.keys().map(String::as_str)
+        let given =
+            |(name, raw): &(&String, &Value)| function_call(raw).is_none() || !matches!(self.value(name), Ok(None));
+        self.raw.iter().filter(given).map(|(name, _)| name.as_str())
     }
 
     pub(super) fn fault(&self, name: &str, rule: impl std::fmt::Display) -> Fault {

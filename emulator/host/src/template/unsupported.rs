@@ -42,6 +42,7 @@ pub(super) const FUNCTION: &Known = &[
     ("Runtime", Quiet),
     ("Tags", Quiet),
     ("Timeout", Quiet),
+    ("Tracing", Instead("no traces are taken; `streammanager trace` tells a record's way")),
     ("VpcConfig", Instead("handlers use this host's network")),
 ];
 pub(super) const SCHEDULE_EVENT: &Known = &[
@@ -139,7 +140,9 @@ pub(super) const BUCKET: &Known = &[
 ];
 pub(super) const HTTP_API: &Known = &[
     ("Auth", Instead("the control key stands for a request that IAM signed")),
+    ("AccessLogSettings", Security),
     ("DefaultRouteSettings", Instead("requests are not throttled")),
+    ("RouteSettings", Instead("requests are not throttled")),
     ("Description", Quiet),
     ("FailOnWarnings", Quiet),
     ("Name", Quiet),
@@ -149,8 +152,9 @@ pub(super) const HTTP_API: &Known = &[
 pub(super) const RULE: &Known = &[("RuleName", Quiet), ("Tags", Quiet), ("TopicRulePayload", Quiet)];
 
 /// Types that say who may do what, and how it is kept safe.
-const SECURITY_TYPES: [&str; 7] = [
+const SECURITY_TYPES: [&str; 8] = [
     "AWS::IAM::",
+    "AWS::IoT::Policy",
     "AWS::KMS::",
     "AWS::Lambda::Permission",
     "AWS::Logs::",
@@ -159,10 +163,18 @@ const SECURITY_TYPES: [&str; 7] = [
     "AWS::SQS::QueuePolicy",
 ];
 
+/// Types that one sentence stands for: the beginnings of their names, what they are, and what happens instead.
+const FAMILIES: [(&[&str], &str, &str); 2] = [
+    (&["AWS::CloudWatch::", "AWS::SNS::"], "alarms and dashboards", "nobody is paged; GET /metrics has the figures"),
+    (&["AWS::EC2::", "AWS::Route53::"], "network", "handlers use this host's network"),
+];
+
 #[derive(Default)]
 pub(super) struct Gathered {
     said: BTreeMap<(String, String), Vec<String>>,
     security: Vec<String>,
+    /// Resources of each of the families.
+    families: [usize; FAMILIES.len()],
 }
 
 impl Gathered {
@@ -194,10 +206,9 @@ impl Gathered {
         };
         let at_once = "a batch goes as soon as a message is there";
         match trigger {
-            Trigger::Queue { batch_size, window, max_concurrency, .. } => {
+            Trigger::Queue { batch_size, window, .. } => {
                 say(!window.is_zero(), "MaximumBatchingWindowInSeconds", at_once);
                 say(*batch_size > 10, "BatchSize", "a call gets 10 messages at most");
-                say(max_concurrency.is_some(), "ScalingConfig.MaximumConcurrency", "five calls run at a time");
             }
             Trigger::Stream { window, start, bisect, retries, max_record_age, parallel, on_failure, .. } => {
                 say(!window.is_zero(), "MaximumBatchingWindowInSeconds", at_once);
@@ -217,6 +228,10 @@ impl Gathered {
         let kind = resource.kind.as_str();
         if SECURITY_TYPES.iter().any(|security| kind.starts_with(security)) {
             self.security.push(id.to_owned());
+        } else if let Some(family) =
+            FAMILIES.iter().position(|(types, ..)| types.iter().any(|begin| kind.starts_with(begin)))
+        {
+            self.families[family] += 1;
         } else if kind == kind::SECRET {
             self.say(id, "", "there is no secret store here; the value comes from this host's environment");
         } else {
@@ -230,6 +245,10 @@ impl Gathered {
             .into_iter()
             .map(|((property, instead), resources)| Unsupported { resources, property, instead })
             .collect();
+        for ((_, what, instead), count) in FAMILIES.iter().zip(self.families).filter(|(_, count)| *count > 0) {
+            let instead = format!("{instead} ({count} resources)");
+            all.push(Unsupported { resources: Vec::new(), property: (*what).into(), instead });
+        }
         if !self.security.is_empty() {
             let count = self.security.len();
             all.push(Unsupported {

@@ -148,6 +148,10 @@ impl System {
         let mut parameters = BTreeMap::from([
             ("KafkaBrokers".to_owned(), "127.0.0.1:9092".to_owned()),
             ("KafkaSecurity".to_owned(), "plaintext".to_owned()),
+            // Handlers use this host's network.
+            ("Network".to_owned(), "none".to_owned()),
+            // This host's MQTT endpoint is its own, and of brokers that it shares it is told with --topic-prefix.
+            ("StageInTopics".to_owned(), "never".to_owned()),
         ]);
         if let Some(url) = upstream {
             let addresses = source_table::services().map(|service| service.address_parameter.to_owned());
@@ -441,7 +445,7 @@ impl Triggers<'_> {
                         });
                     }
                     Trigger::Schedule { .. } => {}
-                    Trigger::Queue { queue, batch_size, report_failures, .. } => {
+                    Trigger::Queue { queue, batch_size, report_failures, max_concurrency, .. } => {
                         let source = QueueSource {
                             functions: self.functions.clone(),
                             function: name.clone(),
@@ -449,6 +453,7 @@ impl Triggers<'_> {
                             backend: self.app.queue.clone(),
                             batch_size: *batch_size as usize,
                             report_failures: *report_failures,
+                            max_concurrency: *max_concurrency,
                         };
                         work.spawn(sources::run(source, work.clone(), self.work.clone()));
                     }

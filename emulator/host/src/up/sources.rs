@@ -16,8 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use super::functions::Functions;
 
-/// Invocations of one event source at a time; Lambda starts with five pollers.
-const CONCURRENT: usize = 5;
+/// Invocations of one event source at a time where the template says nothing; Lambda starts with five pollers.
+const CONCURRENT: u32 = 5;
 const RECEIVE_WAIT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Lambda retries an asynchronous invocation after one and then two minutes; nobody at a laptop waits that long.
@@ -33,10 +33,12 @@ pub(crate) struct QueueSource {
     pub(crate) batch_size: usize,
     /// The answer names the failed items; without it one failure brings back the whole batch.
     pub(crate) report_failures: bool,
+    /// Calls at a time.
+    pub(crate) max_concurrency: Option<u32>,
 }
 
 pub(crate) async fn run(source: QueueSource, tasks: TaskTracker, stop: CancellationToken) {
-    let running = Arc::new(Semaphore::new(CONCURRENT));
+    let running = Arc::new(Semaphore::new(source.max_concurrency.unwrap_or(CONCURRENT) as usize));
     // It is said once, however long it lasts.
     let mut away = false;
     loop {

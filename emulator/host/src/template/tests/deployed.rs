@@ -17,7 +17,12 @@ fn path() -> PathBuf {
 }
 
 fn parameters() -> BTreeMap<String, String> {
-    BTreeMap::from([("KafkaBrokers".to_owned(), "127.0.0.1:9092".to_owned())])
+    given(&[("StageInTopics", "never")])
+}
+
+fn given(more: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let all = [("KafkaBrokers", "127.0.0.1:9092"), ("Network", "none")].into_iter().chain(more.iter().copied());
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn deployed() -> Template {
@@ -39,6 +44,9 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// What some functions alone are told.
+const OWN: [&str; 4] = ["IOT_ENDPOINT", "CONSUMER_GROUPS", "KAFKA_BROKERS", "KAFKA_SECURITY"];
+
 #[test]
 fn eight_functions_with_their_binaries_and_environments() {
     let template = deployed();
@@ -48,15 +56,19 @@ fn eight_functions_with_their_binaries_and_environments() {
     assert_eq!(template.functions.len(), 8);
     for function in &template.functions {
         let get = |name: &str| function.environment.get(name).map(String::as_str);
-        assert_eq!(get("CRITICAL_QUEUE_URL"), Some("local:streammanager-dev-critical"));
-        assert_eq!(get("STREAM_TICKS_QUEUE_URL"), Some("local:streammanager-dev-stream-ticks"));
+        assert_eq!(get("CRITICAL_QUEUE_URL"), Some("local:streammanager-CriticalQueue"));
+        assert_eq!(get("STREAM_TICKS_QUEUE_URL"), Some("local:streammanager-StreamTicksQueue"));
         for tier in Tier::ALL {
             // `ingest` runs without the template, on the same queues of a data folder.
             assert_eq!(get(&format!("{}_QUEUE_URL", tier.name())), Some(Queues::local().tier(tier).as_str()));
         }
         assert_eq!(get("STATE_TABLE"), Some("streammanager-StateTable"));
         assert_eq!(get("BLOBS_BUCKET"), Some("streammanager-blobsbucket"));
-        assert_eq!(get("KAFKA_BROKERS"), Some("127.0.0.1:9092"));
+        // A6: whoever sends nothing has no brokers, and no secret of theirs.
+        let sends = ["express", "deliver"].contains(&function.binary.as_str());
+        assert_eq!(get("KAFKA_BROKERS"), sends.then_some("127.0.0.1:9092"));
+        assert_eq!(get("KAFKA_SECURITY"), sends.then_some("tls"));
+        assert_eq!(get("KAFKA_SECRET_ARN"), None, "TLS has no user");
         assert_eq!(get("TOPIC_PREFIX"), Some(""));
         for service in services() {
             assert_eq!(get(service.address_setting), Some(service.address));
@@ -75,13 +87,10 @@ fn eight_functions_with_their_binaries_and_environments() {
                 assert!(queue_name(value).and_then(|name| template.queue(name)).is_some(), "{name}={value}");
             }
         }
-        let own = function
-            .environment
-            .keys()
-            .filter(|name| secrets.contains(name) || ["IOT_ENDPOINT", "CONSUMER_GROUPS"].contains(&name.as_str()));
+        let own = function.environment.keys().filter(|name| secrets.contains(name) || OWN.contains(&name.as_str()));
         assert_eq!(
             function.environment.len() - own.count(),
-            16 + services().count(),
+            15 + services().count(),
             "{:?}",
             function.environment.keys()
         );
@@ -123,6 +132,13 @@ fn schedules_run_each_minute_or_hour_and_never_pile_up() {
         assert_eq!(triggers(&template, function), [expected]);
         assert_eq!(template.function(function).unwrap().retries, 0);
     }
+    let warm = Trigger::Schedule {
+        id: "KeepWarm".into(),
+        every: seconds(60),
+        input: Some(serde_json::json!({ "keep_warm": true })),
+        enabled: true,
+    };
+    assert!(triggers(&template, "ExpressFunction").contains(&warm));
     assert_eq!(template.function("DeliverFunction").unwrap().timeout, seconds(900));
 }
 
@@ -130,18 +146,19 @@ fn schedules_run_each_minute_or_hour_and_never_pile_up() {
 fn each_mode_reads_its_own_ticks_one_at_a_time() {
     let template = deployed();
     for (function, queue) in
-        [("BatchFunction", "batch-ticks"), ("RealtimeFunction", "realtime-ticks"), ("StreamFunction", "stream-ticks")]
+        [("BatchFunction", "BatchTicks"), ("RealtimeFunction", "RealtimeTicks"), ("StreamFunction", "StreamTicks")]
     {
         let queues: Vec<_> = triggers(&template, function)
             .iter()
             .filter_map(|trigger| match trigger {
-                Trigger::Queue { queue, batch_size, report_failures, .. } => {
+                Trigger::Queue { queue, batch_size, report_failures, max_concurrency, .. } => {
+                    assert!(max_concurrency.is_some_and(|most| most <= 20), "{function} may take every environment");
                     Some((queue, *batch_size, *report_failures))
                 }
                 _ => None,
             })
             .collect();
-        assert_eq!(queues, [(&format!("streammanager-dev-{queue}"), 1, true)]);
+        assert_eq!(queues, [(&format!("streammanager-{queue}Queue"), 1, true)]);
     }
 }
 
@@ -158,7 +175,7 @@ fn the_sensor_stream_feeds_stream_and_blocks_rather_than_loses() {
         retries: None,
         max_record_age: None,
         parallel: 1,
-        on_failure: Some("streammanager-dev-sensor-failures".into()),
+        on_failure: Some("streammanager-SensorFailuresQueue".into()),
     };
     assert!(triggers(&template, "StreamFunction").contains(&expected));
     let [stream] = template.streams.as_slice() else { panic!("{:?}", template.streams) };
@@ -169,7 +186,7 @@ fn the_sensor_stream_feeds_stream_and_blocks_rather_than_loses() {
 fn express_is_started_by_http_and_by_its_retry_queue() {
     let template = deployed();
     let express = template.function("ExpressFunction").unwrap();
-    let retry = "streammanager-dev-express-retry";
+    let retry = "streammanager-ExpressRetryQueue";
     assert!(express.triggers.contains(&Trigger::Http {
         method: "POST".into(),
         path: "/alerts".into(),
@@ -198,13 +215,13 @@ fn a5_the_template_and_the_control_api_have_the_same_routes_with_the_same_auth()
 fn queues_keep_what_is_accepted_and_every_dead_letter_queue_keeps_14_days() {
     let template = deployed();
     assert_eq!(template.queues.len(), 15);
-    for tier in ["critical", "high", "normal", "low"] {
-        let queue = template.queue(&format!("streammanager-dev-{tier}")).unwrap();
+    for tier in ["Critical", "High", "Normal", "Low"] {
+        let queue = template.queue(&format!("streammanager-{tier}Queue")).unwrap();
         assert_eq!(queue.retention, seconds(14 * 86_400));
         assert_eq!(queue.visibility, seconds(30));
-        assert_eq!(queue.url(), format!("local:streammanager-dev-{tier}"));
+        assert_eq!(queue.url(), format!("local:streammanager-{tier}Queue"));
         let dead = queue.dead_letter.as_ref().unwrap();
-        assert_eq!((dead.queue.as_str(), dead.max_receives), (&*format!("{}-dead-letters", queue.name), 1000));
+        assert_eq!((dead.queue.as_str(), dead.max_receives), (&*format!("streammanager-{tier}DeadLetters"), 1000));
     }
     for queue in &template.queues {
         if let Some(dead) = &queue.dead_letter {
@@ -246,11 +263,8 @@ fn sensors_go_to_the_stream_and_alerts_to_express() {
     let stream = "streammanager-SensorStream".into();
     assert_eq!(sensors.actions, [Action::Kinesis { stream, partition_key: Some(key) }]);
     assert_eq!(alerts.actions, [Action::Lambda { function: "ExpressFunction".into() }]);
-    let to = |name: &str| Some(Action::Queue { queue: format!("streammanager-dev-{name}"), base64: false });
-    assert_eq!(
-        (sensors.error_action.clone(), alerts.error_action.clone()),
-        (to("sensor-failures"), to("express-retry"))
-    );
+    let to = |name: &str| Some(Action::Queue { queue: format!("streammanager-{name}Queue"), base64: false });
+    assert_eq!((sensors.error_action.clone(), alerts.error_action.clone()), (to("SensorFailures"), to("ExpressRetry")));
 
     let message = Message { topic: "alerts/x", payload: b"{", principal: "p", client: "c", now_ms: 5 };
     let event = alerts.select.evaluate(&message).unwrap().unwrap();
@@ -264,7 +278,7 @@ fn sensors_go_to_the_stream_and_alerts_to_express() {
 fn what_is_not_honoured_is_named_in_a_few_lines() {
     let template = deployed();
     let lines: Vec<_> = template.unsupported.iter().map(ToString::to_string).collect();
-    assert!(lines.len() <= 14, "{lines:#?}");
+    assert!(lines.len() <= 15, "{lines:#?}");
     let said = |words: &[&str]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
     assert!(said(&["ExpressFunction", "ProvisionedConcurrencyConfig", "never start cold"]), "{lines:#?}");
     assert!(said(&["Key", "no secret store"]), "{lines:#?}");
@@ -282,24 +296,148 @@ fn what_is_not_honoured_is_named_in_a_few_lines() {
 #[test]
 fn parameters_stand_over_defaults() {
     let mut parameters = parameters();
-    parameters.insert("Stage".into(), "prod".into());
+    parameters.insert("Stage".into(), "other".into());
     parameters.insert("FirmsBaseUrl".into(), "http://127.0.0.1:9".into());
     let template = load(&path(), &parameters).unwrap();
-    assert!(template.queue("streammanager-prod-high").is_some());
     let environment = &template.function("BatchFunction").unwrap().environment;
     assert_eq!(environment["FIRMS_BASE_URL"], "http://127.0.0.1:9");
-    assert_eq!(environment["STAGE"], "prod");
+    assert_eq!(environment["STAGE"], "other");
+}
+
+/// Nothing that two stages of an account or of a cluster share a service in has one name in both.
+#[test]
+fn d1_stages_share_no_topic_no_rule_and_no_name() {
+    let stage = |name: &str, more: &[(&str, &str)]| {
+        let all: Vec<_> = [("Stage", name)].into_iter().chain(more.iter().copied()).collect();
+        load(&path(), &given(&all)).unwrap()
+    };
+    let topics = |template: &Template| {
+        let environment = &template.function("ExpressFunction").unwrap().environment;
+        let filters = template.rules.iter().map(|rule| rule.filter.clone()).collect::<Vec<_>>();
+        (environment["TOPIC_PREFIX"].clone(), environment["MQTT_PREFIX"].clone(), filters)
+    };
+    let of = |kafka: &str, mqtt: &str| {
+        (kafka.to_owned(), mqtt.to_owned(), vec![format!("{mqtt}alerts/+"), format!("{mqtt}sensors/+/+/state")])
+    };
+    assert_eq!(topics(&stage("prod", &[])), of("", ""));
+    assert_eq!(topics(&stage("dev", &[])), of("dev-", "dev/"));
+    assert_eq!(topics(&stage("test", &[])), of("test-", "test/"));
+    assert_eq!(topics(&stage("prod", &[("StageInTopics", "always")])), of("prod-", "prod/"));
+    assert_eq!(topics(&stage("dev", &[("StageInTopics", "never")])), of("", ""));
+    assert_eq!(topics(&stage("dev", &[("TopicPrefix", "mine.")])), of("mine.", "dev/"));
+
+    let text = std::fs::read_to_string(path()).unwrap();
+    let given = ["FunctionName: !Sub", "            Name: ", "DashboardName: ", "AlarmName: ", "PolicyName: !"];
+    for line in text.lines().filter(|line| given.iter().any(|name| line.contains(name))) {
+        assert!(line.contains("${StackPrefix}-${Stage}"), "another stage has the same name: {line}");
+    }
 }
 
 #[test]
-fn the_brokers_must_be_given() {
-    let error = load(&path(), &BTreeMap::new()).unwrap_err().to_string();
-    assert!(error.contains("template.yaml: Parameters.KafkaBrokers: has no default"), "{error}");
+fn d1_what_is_retained_blocks_no_create_and_can_be_imported_by_itself() {
+    let text = std::fs::read_to_string(path()).unwrap();
+    let resources = &text[text.find("\nResources:\n").unwrap()..text.find("\nOutputs:\n").unwrap()];
+    let retained: Vec<&str> =
+        resources.split("\n\n").filter(|resource| resource.contains("DeletionPolicy: RetainExceptOnCreate")).collect();
+    assert!(
+        !resources.contains("DeletionPolicy: Retain\n"),
+        "a create that fails leaves it behind, and the next one fails"
+    );
+    let id = |resource: &str| {
+        let head =
+            resource.lines().find(|line| line.starts_with("  ") && line.ends_with(':') && !line.starts_with("   "));
+        head.unwrap_or_else(|| panic!("{resource}")).trim_end_matches(':').trim().to_owned()
+    };
+    let ids: BTreeSet<String> = retained.iter().map(|resource| id(resource)).collect();
+    let parameters = &text[text.find("\nParameters:\n").unwrap()..text.find("\nRules:\n").unwrap()];
+    let given = |name: &str| parameters.contains(&format!("\n  {name}:\n"));
+    assert!(ids.len() >= 18, "{ids:?}");
+    for resource in retained {
+        for name in ["QueueName:", "TableName:", "BucketName:", "      Name:", "LogGroupName:"] {
+            let own = resource.contains("AWS::StackId");
+            assert!(!resource.contains(name) || own, "what an earlier stack left has this name already: {resource}");
+        }
+        for named in resource.split("!GetAtt ").skip(1).chain(resource.split("!Ref ").skip(1)) {
+            let named = named.split(['.', '\n', ',', ']', '}']).next().unwrap_or_default();
+            let stays = ids.contains(named) || given(named) || named.starts_with("AWS::");
+            assert!(stays, "{} cannot be imported without {named}", id(resource));
+        }
+    }
+}
+
+#[test]
+fn k1_senders_are_told_the_secret_of_their_user() {
+    let secret = "arn:aws:secretsmanager:us-west-2:000000000000:secret:AmazonMSK_fire-AbCdEf";
+    let told = |template: &Template, function: &str| {
+        template.function(function).unwrap().environment.get("KAFKA_SECRET_ARN").cloned()
+    };
+    let template = load(&path(), &given(&[("KafkaSecurity", "scram"), ("KafkaSecretArn", secret)])).unwrap();
+    for function in ["ExpressFunction", "DeliverFunction"] {
+        assert_eq!(told(&template, function).as_deref(), Some(secret));
+    }
+    assert_eq!(told(&template, "BatchFunction"), None);
+    let made = load(&path(), &BTreeMap::from([("KafkaSecurity".to_owned(), "scram".to_owned())])).unwrap();
+    assert!(told(&made, "ExpressFunction").unwrap().contains(":secret:AmazonMSK_streammanager-dev-"));
+}
+
+/// Given nothing, the stack makes brokers and their network; what is given of them has to go together.
+#[test]
+fn d1_brokers_and_network_are_created_or_named_and_rules_check_which() {
+    let made = load(&path(), &BTreeMap::new()).unwrap();
+    let environment = &made.function("ExpressFunction").unwrap().environment;
+    assert_eq!(environment["KAFKA_BROKERS"], "streammanager-BrokerAddresses.Brokers");
+    let lines: Vec<_> = made.unsupported.iter().map(ToString::to_string).collect();
+    let network = lines.iter().find(|line| line.contains("network: ")).unwrap_or_else(|| panic!("{lines:#?}"));
+    assert!(network.contains("handlers use this host's network (1"), "{network}");
+    assert!(lines.iter().any(|line| line.contains("Brokers") && line.contains("AWS::MSK::Cluster is not run here")));
+    assert!(lines.iter().any(|line| line.contains("ControlFunction") && line.contains("VpcConfig")), "{lines:#?}");
+
+    let refusal = |given: &[(&str, &str)]| {
+        let given = given.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        load(&path(), &given).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let brokers = ("KafkaBrokers", "b-1.example.org:9094,b-2.example.org:9094");
+    let existing = [brokers, ("Network", "existing")];
+    let named = [("VpcId", "vpc-0a1b2c3d"), ("SubnetIds", "subnet-0a1b2c3d,subnet-1a1b2c3d")];
+    for (given, says) in [
+        (vec![brokers], "Rules.NewNetworkIsForNewBrokers: Brokers that exist already are not reached from a new VPC"),
+        (vec![("Network", "none")], "Rules.NewBrokersNeedANetwork: Without KafkaBrokers"),
+        (vec![("KafkaSecurity", "plaintext")], "Rules.NewBrokersNeedANetwork: The cluster that the stack creates"),
+        (
+            vec![brokers, ("Network", "none"), ("KafkaSecurity", "scram")],
+            "Rules.ScramNeedsItsUser: KafkaSecurity=scram needs KafkaSecretArn",
+        ),
+        (existing.to_vec(), "Rules.ExistingNetworkIsNamed: Network=existing needs VpcId"),
+        ([&existing[..], &named[..1]].concat(), "Network=existing needs SubnetIds"),
+        ([&existing[..], &named].concat(), "Network=existing needs RouteTableIds, or VpcEndpoints=existing"),
+        ([&existing[..], &named, &[("VpcEndpoints", "existing")]].concat(), ""),
+        ([&existing[..], &named, &[("RouteTableIds", "rtb-1")]].concat(), ""),
+        (
+            vec![brokers, ("Network", "none"), ("Stage", "prod"), ("KafkaSecurity", "plaintext")],
+            "Rules.ProductionIsEncrypted: Stage prod speaks to no broker without TLS",
+        ),
+    ] {
+        let said = refusal(&given);
+        assert!(said.contains(says) && said.is_empty() == says.is_empty(), "{given:?}: {said:?}");
+    }
+}
+
+/// D1: where the brokers are, and nowhere else: a poller inside would need a way out.
+#[test]
+fn d1_only_what_speaks_to_kafka_is_in_the_vpc() {
+    let text = std::fs::read_to_string(path()).unwrap();
+    for function in deployed().functions {
+        let begin = text.find(&format!("\n  {}:\n", function.logical_id)).unwrap() + 1;
+        let section = text[begin..].split("\n\n").next().unwrap_or_default();
+        let inside = ["express", "deliver", "redrive", "control"].contains(&function.binary.as_str());
+        assert_eq!(section.contains("VpcConfig: !If\n        - InVpc\n"), inside, "{}", function.binary);
+    }
 }
 
 #[test]
 fn a_deleted_schedule_is_gone() {
     let hourly = "        EveryHour:\n          Type: ScheduleV2\n          Properties:\n            \
+                  Name: !Sub ${StackPrefix}-${Stage}-redrive\n            \
                   ScheduleExpression: rate(1 hour)\n            RetryPolicy:\n              \
                   MaximumRetryAttempts: 2\n              MaximumEventAgeInSeconds: 600\n";
     let template = changed(hourly, "").unwrap();
@@ -309,13 +447,12 @@ fn a_deleted_schedule_is_gone() {
 
 #[test]
 fn a_renamed_queue_is_renamed_for_all_who_use_it() {
-    let template = changed("-realtime-ticks\n", "-other\n").unwrap();
-    assert!(template.queue("streammanager-dev-realtime-ticks").is_none());
-    let queue = template.queue("streammanager-dev-other").unwrap();
+    let head = "  RealtimeTicksQueue:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Delete\n    UpdateReplacePolicy: Delete\n    Properties:\n";
+    let template = changed(head, &format!("{head}      QueueName: other\n")).unwrap();
+    assert!(template.queue("streammanager-RealtimeTicksQueue").is_none());
+    let queue = template.queue("other").unwrap();
     assert_eq!(template.function("ScheduleFunction").unwrap().environment["REALTIME_TICKS_QUEUE_URL"], queue.url());
-    assert!(
-        matches!(triggers(&template, "RealtimeFunction"), [Trigger::Queue { queue, .. }] if queue == "streammanager-dev-other")
-    );
+    assert!(matches!(triggers(&template, "RealtimeFunction"), [Trigger::Queue { queue, .. }] if queue == "other"));
 }
 
 #[test]
@@ -326,7 +463,7 @@ fn a_renamed_queue_s_old_logical_id_is_an_error_wherever_it_is_still_used() {
 
 #[test]
 fn a_changed_topic_filter_and_a_disabled_schedule_are_read() {
-    let template = changed("FROM 'sensors/+/+/state'", "FROM 'telemetry/#'").unwrap();
+    let template = changed("FROM '${MqttPrefix}sensors/+/+/state'", "FROM 'telemetry/#'").unwrap();
     assert!(template.rules.iter().any(|rule| rule.filter == "telemetry/#"));
     assert!(!template.rules.iter().any(|rule| rule.filter.starts_with("sensors")));
     let template = changed("rate(1 hour)", "rate(2 hours)\n            State: DISABLED").unwrap();

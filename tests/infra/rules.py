@@ -1,0 +1,487 @@
+"""This project's own rules for the transformed template: what the transform and cfn-lint take, and what fails on AWS all the
+same, or lets in somebody who should stay outside. Each rule gives its findings as texts."""
+import json
+import re
+
+FOURTEEN_DAYS = 1209600
+TIERS = ["Critical", "High", "Normal", "Low"]
+POLLERS = ["Batch", "Realtime", "Stream"]
+AT_KAFKA = ["Express", "Deliver", "Redrive", "Control"]
+FUNCTIONS = ["Schedule", *POLLERS, *AT_KAFKA]
+OPEN_ROUTES = {"post /alerts", "get /schemas/{name}"}
+QUEUE_VARIABLES = {f"{tier.upper()}_QUEUE_URL": f"{tier}Queue" for tier in TIERS} | {
+    "BATCH_TICKS_QUEUE_URL": "BatchTicksQueue",
+    "REALTIME_TICKS_QUEUE_URL": "RealtimeTicksQueue",
+    "STREAM_TICKS_QUEUE_URL": "StreamTicksQueue",
+    "EXPRESS_RETRY_QUEUE_URL": "ExpressRetryQueue",
+}
+SECRETS = {"FIRMS_MAP_KEY_SECRET": "FirmsMapKey", "SYNOPTIC_TOKEN_SECRET": "SynopticToken",
+           "PURPLEAIR_API_KEY_SECRET": "PurpleAirKey", "AIRNOW_API_KEY_SECRET": "AirNowKey"}
+NO_VALUE = {"Ref": "AWS::NoValue"}
+
+
+def arn(resource):
+    return {"Fn::GetAtt": [resource, "Arn"]}
+
+
+def ref(resource):
+    return {"Ref": resource}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def text(value):
+    return json.dumps(value, sort_keys=True)
+
+
+class Template:
+    def __init__(self, template):
+        self.resources = template["Resources"]
+
+    def of(self, kind):
+        return {name: r.get("Properties", {}) for name, r in self.resources.items() if r["Type"] == kind}
+
+    def properties(self, name):
+        return self.resources.get(name, {}).get("Properties", {})
+
+    def function(self, name):
+        return self.properties(f"{name}Function")
+
+    def environment(self, name):
+        return self.function(name).get("Environment", {}).get("Variables", {})
+
+    def statements(self, name):
+        """All that a function's role is allowed and denied, policies that it shares with others too."""
+        role = self.properties(f"{name}FunctionRole")
+        documents = [policy["PolicyDocument"] for policy in role.get("Policies", [])]
+        for policy in role.get("ManagedPolicyArns", []):
+            policy = policy["Fn::If"][1] if isinstance(policy, dict) and "Fn::If" in policy else policy
+            if isinstance(policy, dict) and "Ref" in policy:
+                documents.append(self.properties(policy["Ref"]).get("PolicyDocument", {}))
+        statements = [statement for document in documents for statement in listed(document.get("Statement"))]
+        # One that a condition may leave out counts as it is when it is there.
+        return [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in statements]
+
+    def allows(self, name, action, resource):
+        """Whether a statement of the role allows the action on just this resource; what SAM itself attaches is not looked at."""
+        return any(
+            statement["Effect"] == "Allow" and action in listed(statement.get("Action"))
+            and text(resource) in [text(each) for each in listed(statement.get("Resource"))]
+            for statement in self.statements(name)
+        )
+
+    def mappings(self, name):
+        owners = [f"{name}Function"]
+        for properties in self.of("AWS::Lambda::EventSourceMapping").values():
+            target = text(properties.get("FunctionName"))
+            if any(f'"{owner}"' in target or f'"{owner}Aliaslive"' in target for owner in owners):
+                yield properties
+
+
+def routes(t):
+    found = {}
+    for properties in t.of("AWS::ApiGatewayV2::Api").values():
+        for path, methods in properties.get("Body", {}).get("paths", {}).items():
+            for method, operation in methods.items():
+                found[f"{method} {path}"] = operation
+    for route, operation in found.items():
+        signed = any("AWS_IAM" in way for way in operation.get("security", []))
+        if not signed and route not in OPEN_ROUTES:
+            yield f"routes: {route} answers whoever asks, without a signature"
+        if signed and route in OPEN_ROUTES:
+            yield f"routes: {route} wants a signature that its callers do not have"
+    for route in OPEN_ROUTES - found.keys():
+        yield f"routes: there is no {route}"
+
+
+def throttling(t):
+    for name, properties in t.of("AWS::ApiGatewayV2::Stage").items():
+        usual, alerts = properties.get("DefaultRouteSettings", {}), properties.get("RouteSettings", {}).get("POST /alerts", {})
+        for limit in ("ThrottlingBurstLimit", "ThrottlingRateLimit"):
+            if limit not in usual:
+                yield f"throttling: {name} has no {limit}"
+            elif alerts.get(limit, 0) < 10 * usual[limit]:
+                yield f"throttling: one sender's alerts take {limit} away from all others at {name}"
+        if not properties.get("AccessLogSettings", {}).get("DestinationArn"):
+            yield f"access log: {name} has none"
+
+
+def queue_urls(t):
+    for name in FUNCTIONS:
+        environment = t.environment(name)
+        for variable, queue in QUEUE_VARIABLES.items():
+            if environment.get(variable) != ref(queue):
+                yield f"queue urls: {variable} of {name} is not {queue}"
+
+
+def sources(t):
+    for name in FUNCTIONS:
+        for mapping in t.mappings(name):
+            if mapping.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+                yield f"partial failures: one failure of {name} brings back its whole batch"
+            source = mapping["EventSourceArn"]["Fn::GetAtt"][0]
+            kind = t.resources[source]["Type"]
+            if kind == "AWS::SQS::Queue":
+                visibility, timeout = t.properties(source).get("VisibilityTimeout", 30), t.function(name).get("Timeout", 3)
+                if visibility < 6 * timeout:
+                    yield f"visibility: {source} hides a message {visibility} s, {name} may take {timeout} s: six times as long is due"
+                denied = [s.get("NotResource") for s in t.statements(name)
+                          if s["Effect"] == "Deny" and "sqs:ReceiveMessage" in listed(s.get("Action"))]
+                if denied != [arn(source)]:
+                    yield f"permissions: {name} may read other queues than {source}, or not its own"
+                if mapping.get("BatchSize") != 1:
+                    yield f"batch size: one failing source holds up the others in a batch of {name}"
+                if name in POLLERS and not 2 <= mapping.get("ScalingConfig", {}).get("MaximumConcurrency", 0) <= 20:
+                    yield f"concurrency: {name} may take every environment of the account"
+                policy = t.properties(source).get("RedrivePolicy", {})
+                if policy.get("maxReceiveCount", 0) < 5:
+                    yield f"redrive: {source} gives a message up after {policy.get('maxReceiveCount')} receives, throttled ones too"
+            else:
+                lost = [mapping.get("MaximumRetryAttempts") != -1, mapping.get("StartingPosition") != "TRIM_HORIZON",
+                        mapping.get("MaximumRecordAgeInSeconds", -1) != -1, not mapping.get("BisectBatchOnFunctionError"),
+                        not mapping.get("DestinationConfig", {}).get("OnFailure")]
+                if any(lost):
+                    yield f"stream: {name} loses readings of {source} that it could not take"
+    for name, queues in {"Batch": ["BatchTicksQueue"], "Realtime": ["RealtimeTicksQueue"],
+                         "Stream": ["StreamTicksQueue", "SensorStream"], "Express": ["ExpressRetryQueue"]}.items():
+        read = sorted(mapping["EventSourceArn"]["Fn::GetAtt"][0] for mapping in t.mappings(name))
+        if read != sorted(queues):
+            yield f"sources: {name} reads {read}"
+    for mapping in t.mappings("Express"):
+        if "Aliaslive" not in text(mapping["FunctionName"]):
+            yield "$LATEST: the retry queue starts express past its warm alias"
+
+
+def permissions(t):
+    needed = {
+        "Schedule": [("sqs:SendMessage", f"{mode}TicksQueue") for mode in POLLERS],
+        "Deliver": [(action, f"{tier}Queue") for tier in TIERS
+                    for action in ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:SendMessage")],
+        "Express": [(action, f"{tier}Queue") for tier in TIERS for action in ("sqs:SendMessage", "sqs:GetQueueAttributes")],
+        "Control": [("sqs:SendMessage", f"{tier}Queue") for tier in TIERS],
+    } | {name: [("sqs:SendMessage", f"{tier}Queue") for tier in TIERS] for name in POLLERS}
+    for name, wanted in needed.items():
+        for action, resource in wanted:
+            if not t.allows(name, action, arn(resource)):
+                yield f"permissions: {name} may not {action} on {resource}"
+    for name in FUNCTIONS:
+        reads = {"dynamodb:GetItem", "dynamodb:Query"}
+        if not all(t.allows(name, action, arn("StateTable")) for action in reads):
+            yield f"permissions: {name} may not read the state table"
+        may_delete = any("s3:DeleteObject" in listed(s.get("Action")) and s["Effect"] == "Allow" for s in t.statements(name))
+        if may_delete != (name in ("Redrive", "Control")):
+            yield f"permissions: {name} {'deletes' if may_delete else 'may not delete'} stored bytes"
+        sends = any("sqs:SendMessage" in listed(s.get("Action")) for s in t.statements(name))
+        if name == "Redrive" and sends:
+            yield "permissions: redrive sends"
+    for name in ("Batch", "Realtime", "Stream", "Express", "Deliver", "Control"):
+        if not any("s3:PutObject" in listed(s.get("Action")) for s in t.statements(name)):
+            yield f"permissions: {name} may not write stored bytes"
+    published = [text(s["Resource"]) for s in t.statements("Express") if "iot:Publish" in listed(s.get("Action"))]
+    for topic in ("alerts/ack/*", "alerts/refused/*"):
+        if not any("${MqttPrefix}" + topic in resource for resource in published):
+            yield f"permissions: express may not publish {topic}"
+    for name in FUNCTIONS:
+        for statement in t.statements(name):
+            if statement["Effect"] != "Allow":
+                continue
+            for action in listed(statement.get("Action")):
+                if action == "*" or action.endswith(":*"):
+                    yield f"permissions: {name} may {action}"
+            if "*" in listed(statement.get("Resource")):
+                yield f"permissions: {name} may {statement.get('Action')} everywhere"
+
+
+def secrets(t):
+    for name in FUNCTIONS:
+        environment = t.environment(name)
+        for variable, secret in SECRETS.items():
+            told = environment.get(variable)
+            if (told == ref(secret)) != (name in POLLERS) or (told is not None and told != ref(secret)):
+                yield f"secrets: {variable} of {name} is not as it should be"
+            reads = any("secretsmanager:GetSecretValue" in listed(s.get("Action")) and f'"{secret}"' in text(s.get("Resource"))
+                        for s in t.statements(name))
+            if reads != (name in POLLERS):
+                yield f"secrets: {name} {'may' if reads else 'may not'} read {secret}"
+        sends = name in ("Express", "Deliver")
+        if ("KAFKA_BROKERS" in environment) != sends or ("KAFKA_SECRET_ARN" in environment) != sends:
+            yield f"secrets: {name} speaks to the brokers, or may not"
+        for variable, value in environment.items():
+            if "secretsmanager" in text(value) or re.search(r"(KEY|TOKEN|PASSWORD)$", variable):
+                yield f"secrets: {variable} of {name} stands in its environment"
+    user = t.properties("KafkaUserPolicy")
+    may = all(action in text(user.get("PolicyDocument")) for action in ("secretsmanager:GetSecretValue", "kms:Decrypt"))
+    readers = {name for name in FUNCTIONS if "KafkaUserPolicy" in text(t.properties(f"{name}FunctionRole").get("ManagedPolicyArns"))}
+    if not may or readers != {"Express", "Deliver"}:
+        yield "secrets: who sends may not read the brokers' user, or others may"
+    # Environments that start while the stack is made.
+    for name in ("Express", "Deliver"):
+        if '"SecretsEndpoint"' not in text(t.function(name)):
+            yield f"secrets: {name} may start before it can read its secret"
+    if '"BrokersUserOfCluster"' not in text(t.properties("BrokerAddresses")):
+        yield "secrets: the brokers' addresses are told before their user can log in"
+    for name, properties in t.of("AWS::SecretsManager::Secret").items():
+        if "SecretString" in properties:
+            yield f"secrets: the value of {name} stands in the template"
+
+
+def state(t):
+    for policy, resource in [*t.of("AWS::IAM::ManagedPolicy").items(), *t.of("AWS::IAM::Role").items()]:
+        documents = [resource["PolicyDocument"]] if "PolicyDocument" in resource else \
+            [each["PolicyDocument"] for each in resource.get("Policies", [])]
+        for statement in (s for document in documents for s in listed(document["Statement"]) if "Fn::If" not in s):
+            writes = {a for a in listed(statement.get("Action")) if a in
+                      ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:BatchWriteItem")}
+            if not writes or statement["Effect"] != "Allow":
+                continue
+            keys = [key for condition in statement.get("Condition", {}).values()
+                    for key in listed(condition.get("dynamodb:LeadingKeys"))]
+            if not keys or "*" in keys:
+                yield f"leading keys: {policy} writes any item of the state table"
+            if policy != "OperatorStatePolicy" and {"connectors", "streams"} & set(keys):
+                yield f"leading keys: {policy} writes connectors or streams"
+            if any(key.startswith("audit") for key in keys) and writes != {"dynamodb:PutItem"}:
+                yield f"leading keys: {policy} changes what is audited"
+    for name in FUNCTIONS:
+        operators = ref("OperatorStatePolicy") in t.properties(f"{name}FunctionRole").get("ManagedPolicyArns", [])
+        if operators != (name == "Control"):
+            yield f"leading keys: {name} {'decides what is' if operators else 'may not do what is'} the operator's"
+
+
+def rules_of_iot(t):
+    for name, prefix, kind, target in (("SensorsRule", "sensors/+/+/state", "Kinesis", "SensorStream"),
+                                       ("AlertsRule", "alerts/+", "Lambda", "ExpressFunctionAliaslive")):
+        payload = t.properties(name).get("TopicRulePayload", {})
+        sql = text(payload.get("Sql"))
+        if "FROM '${MqttPrefix}" + prefix + "'" not in sql or "StagedTopics" not in sql:
+            yield f"stages: {name} takes other topics than its stage's {prefix}"
+        if "encode(*, 'base64')" not in sql or payload.get("AwsIotSqlVersion") != "2016-03-23":
+            yield f"iot: {name} does not take any bytes"
+        for column in ("topic() AS topic", "principal() AS principal", "timestamp() AS received_at"):
+            if column not in sql:
+                yield f"iot: {name} does not hand on {column}"
+        if payload.get("RuleDisabled"):
+            yield f"iot: {name} is disabled"
+        actions = text(payload.get("Actions"))
+        if f'"{kind}"' not in actions or f'"{target}"' not in actions:
+            yield f"iot: {name} does not start {target}" + (": $LATEST" if kind == "Lambda" else "")
+        if "Sqs" not in payload.get("ErrorAction", {}):
+            yield f"iot: what {name} cannot hand over is gone"
+    for name, wanted in (("SensorsRuleRole", [("kinesis:PutRecord", "SensorStream"), ("sqs:SendMessage", "SensorFailuresQueue")]),
+                         ("AlertsRuleRole", [("sqs:SendMessage", "ExpressRetryQueue")])):
+        role = t.properties(name)
+        statements = [s for p in role.get("Policies", []) for s in p["PolicyDocument"]["Statement"]]
+        for action, resource in wanted:
+            if not any(action in listed(s["Action"]) and arn(resource) in listed(s["Resource"]) for s in statements):
+                yield f"iot: {name} may not {action} on {resource}"
+        if "aws:SourceAccount" not in text(role.get("AssumeRolePolicyDocument")):
+            yield f"iot: another account's rule may use {name}"
+    permission = t.properties("AlertsRulePermission")
+    if permission.get("FunctionName") != ref("ExpressFunctionAliaslive"):
+        yield "iot: the alerts rule may not start express"
+    if permission.get("Principal") != "iot.amazonaws.com" or permission.get("SourceArn") != arn("AlertsRule") \
+            or "SourceAccount" not in permission:
+        yield "iot: not the alerts rule alone may start express"
+    for name, properties in t.of("AWS::IoT::Policy").items():
+        document = text(properties["PolicyDocument"])
+        statements = json.loads(properties["PolicyDocument"]["Fn::Sub"][0])["Statement"]
+        allowed = [r for s in statements if s["Effect"] == "Allow" for r in listed(s["Resource"])]
+        denied = [r for s in statements if s["Effect"] == "Deny" and s["Action"] == "iot:Publish" for r in listed(s["Resource"])]
+        alerts = any(r.endswith("topic/${MqttPrefix}alerts/*") for s in statements
+                     if s["Effect"] == "Allow" and s["Action"] == "iot:Publish" for r in listed(s["Resource"]))
+        for topic in ("alerts/ack/*", "alerts/refused/*"):
+            if alerts and not any(r.endswith("${MqttPrefix}" + topic) for r in denied):
+                yield f"iot policy: whoever has {name} may publish {topic}"
+        for resource in allowed:
+            if resource == "*" or resource.endswith("refused/*") or resource.endswith(":client/*"):
+                yield f"iot policy: {name} allows {resource}"
+            if "topic" in resource and "${MqttPrefix}" not in resource:
+                yield f"iot policy: {name} reaches another stage's topics"
+        if "StagedTopics" not in document:
+            yield f"iot policy: {name} reaches another stage's topics"
+
+
+def schedules(t):
+    expected = {"ScheduleFunction": "rate(1 minute)", "DeliverFunction": "rate(1 minute)", "RedriveFunction": "rate(1 hour)",
+                "ExpressFunction": "rate(1 minute)"}
+    seen = set()
+    for name, properties in t.of("AWS::Scheduler::Schedule").items():
+        owner = next((owner for owner in expected if name.startswith(owner)), name)
+        seen.add(owner)
+        rate = re.fullmatch(r"rate\(([1-9][0-9]*) (minutes?|hours?|days?)\)", str(properties.get("ScheduleExpression")))
+        if not rate or (rate[1] == "1") == rate[2].endswith("s"):
+            yield f"schedules: {name} has the impossible rate {properties.get('ScheduleExpression')}"
+        elif properties["ScheduleExpression"] != expected.get(owner):
+            yield f"schedules: {name} runs at {properties['ScheduleExpression']}"
+        if properties.get("State") == "DISABLED":
+            yield f"schedules: {name} is disabled"
+        if "${Stage}" not in text(properties.get("Name")) or "${StackPrefix}" not in text(properties.get("Name")):
+            yield f"stages: the schedule {name} has one name in all stages"
+        retry = properties.get("Target", {}).get("RetryPolicy", {})
+        if retry.get("MaximumRetryAttempts", 185) > 2 or retry.get("MaximumEventAgeInSeconds", 86400) > 600:
+            yield f"schedules: stale runs of {name} pile up"
+        if owner == "ExpressFunction":
+            if properties["Target"]["Arn"] != ref("ExpressFunctionAliaslive"):
+                yield "$LATEST: what keeps express warm warms another than the alias"
+            if json.loads(properties["Target"].get("Input", "{}")) != {"keep_warm": True}:
+                yield "schedules: express takes what keeps it warm for an alert"
+    for owner in expected.keys() - seen:
+        yield f"schedules: nothing starts {owner}"
+    for owner in seen - expected.keys():
+        yield f"schedules: {owner} has a schedule"
+
+
+def asynchronous(t):
+    configs = t.of("AWS::Lambda::EventInvokeConfig")
+    for name in ("Schedule", "Express", "Deliver", "Redrive"):
+        config = next((c for c in configs.values() if c.get("FunctionName") == ref(f"{name}Function")), {})
+        if config.get("MaximumRetryAttempts") != 0 or config.get("MaximumEventAgeInSeconds", 21600) > 600:
+            yield f"asynchronous: a late run of {name} comes again"
+        if name == "Express":
+            if config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination") != arn("ExpressRetryQueue"):
+                yield "asynchronous: an alert that express failed on is gone"
+            if config.get("Qualifier") not in ("live", {"Fn::GetAtt": ["ExpressFunctionAliaslive", "Qualifier"]}) \
+                    and "live" not in text(config.get("Qualifier")):
+                yield "$LATEST: what the alias fails on has no destination"
+    alias = t.properties("ExpressFunctionAliaslive")
+    if not alias.get("ProvisionedConcurrencyConfig"):
+        yield "concurrency: express starts cold"
+    for name in ("Express", "Deliver"):
+        if "ReservedConcurrentExecutions" not in t.function(name):
+            yield f"concurrency: pollers may starve {name}"
+    if t.function("Deliver").get("Timeout") != 900:
+        yield "deliver: gaps between two runs are longer than its minute"
+
+
+def storage(t):
+    for name, properties in t.of("AWS::SQS::Queue").items():
+        resource = t.resources[name]
+        if properties.get("SqsManagedSseEnabled") is not True:
+            yield f"encryption: {name} is not encrypted at rest"
+        if "QueueName" in properties:
+            yield f"retained: {name} has a name that the next stack cannot have"
+        if "RedrivePolicy" not in properties and properties.get("MessageRetentionPeriod") != FOURTEEN_DAYS:
+            yield f"retention: dead letters of {name} are dropped before 14 days"
+        if "Ticks" not in name and resource.get("DeletionPolicy") != "RetainExceptOnCreate":
+            yield f"retained: {name} goes with its stack, or blocks the next create"
+        if "Ticks" not in name and properties.get("MessageRetentionPeriod") != FOURTEEN_DAYS:
+            yield f"retention: what is accepted is dropped from {name} before 14 days"
+        target = properties.get("RedrivePolicy", {}).get("deadLetterTargetArn")
+        own = {"BatchTicksQueue": "TicksDeadLetters", "RealtimeTicksQueue": "TicksDeadLetters", "StreamTicksQueue": "TicksDeadLetters"}
+        if name.endswith("Queue") and name != "SensorFailuresQueue":
+            if target != arn(own.get(name, name.removesuffix("Queue") + "DeadLetters")):
+                yield f"redrive: {name} does not give up to its own dead letters"
+    for name in TIERS:
+        policy = t.properties(f"{name}Queue").get("RedrivePolicy", {})
+        if policy.get("maxReceiveCount") != 1000:
+            yield f"redrive: an outage counts as receives of {name}, and good envelopes go to the dead letters"
+    covered = text(t.properties("QueuesPolicy").get("Queues"))
+    for name in t.of("AWS::SQS::Queue"):
+        if f'"{name}"' not in covered:
+            yield f"encryption: {name} is spoken to without TLS"
+    for kind, name in (("AWS::DynamoDB::Table", "StateTable"), ("AWS::S3::Bucket", "BlobsBucket"), ("AWS::Kinesis::Stream", "SensorStream"),
+                       *(("AWS::SecretsManager::Secret", secret) for secret in SECRETS.values())):
+        resource = t.resources.get(name, {})
+        if resource.get("DeletionPolicy") != "RetainExceptOnCreate" or resource.get("UpdateReplacePolicy") != "Retain":
+            yield f"retained: {name} goes with its stack, or blocks the next create"
+        if any(key in resource.get("Properties", {}) for key in ("TableName", "BucketName", "Name")):
+            yield f"retained: {name} has a name that the next stack cannot have"
+    table = t.properties("StateTable")
+    if not table.get("SSESpecification", {}).get("SSEEnabled") or \
+            not table.get("PointInTimeRecoverySpecification", {}).get("PointInTimeRecoveryEnabled"):
+        yield "encryption: the state table is not encrypted, or not backed up"
+    if table.get("TimeToLiveSpecification") != {"AttributeName": "expires", "Enabled": True}:
+        yield "state: nothing expires"
+    bucket = t.properties("BlobsBucket")
+    if "BucketEncryption" not in bucket or set(bucket.get("PublicAccessBlockConfiguration", {}).values()) != {True}:
+        yield "encryption: the bucket is not encrypted, or public"
+    if "aws:SecureTransport" not in text(t.properties("BlobsBucketPolicy")):
+        yield "encryption: the bucket is spoken to without TLS"
+    if "StreamEncryption" not in t.properties("SensorStream"):
+        yield "encryption: the sensor stream is not encrypted"
+
+
+def network(t):
+    for name in FUNCTIONS:
+        inside = "VpcConfig" in t.function(name) and t.function(name)["VpcConfig"] != NO_VALUE
+        if inside != (name in AT_KAFKA):
+            yield f"network: {name} is {'inside' if inside else 'outside'} the VPC"
+    services = {"sqs": "Interface", "secretsmanager": "Interface", "iot.data": "Interface", "dynamodb": "Gateway", "s3": "Gateway"}
+    found = {p["ServiceName"]["Fn::Sub"].removeprefix("com.amazonaws.${AWS::Region}."): p
+             for p in t.of("AWS::EC2::VPCEndpoint").values()}
+    for service, kind in services.items():
+        endpoint = found.get(service, {})
+        if endpoint.get("VpcEndpointType") != kind:
+            yield f"network: there is no {kind.lower()} endpoint of {service}"
+        elif kind == "Interface" and endpoint.get("PrivateDnsEnabled") != (service != "iot.data"):
+            yield f"network: the private name of {service} is wrong"
+    if t.properties("IotName").get("HostedZoneId") != ref("IotZone"):
+        yield "network: IoT's data endpoint has no name in the VPC"
+    for name, properties in t.of("AWS::EC2::SecurityGroup").items():
+        if any("CidrIp" in rule for rule in properties.get("SecurityGroupIngress", [])):
+            yield f"network: {name} lets in addresses instead of the functions"
+    brokers = t.properties("Brokers")
+    if brokers.get("EncryptionInfo", {}).get("EncryptionInTransit") != {"ClientBroker": "TLS", "InCluster": True}:
+        yield "encryption: brokers are spoken to without TLS"
+
+
+def observed(t):
+    watched = {}
+    for name, properties in t.of("AWS::CloudWatch::Alarm").items():
+        if ref("AlarmsTopic") not in properties.get("AlarmActions", []):
+            yield f"alarms: {name} tells nobody"
+        if properties.get("ComparisonOperator") != "GreaterThanThreshold":
+            yield f"alarms: {name} compares with {properties.get('ComparisonOperator')}"
+        if "${StackPrefix}-${Stage}" not in text(properties.get("AlarmName")):
+            yield f"stages: the alarm {name} has one name in all stages"
+        for dimension in properties.get("Dimensions", []):
+            if dimension["Name"] == "QueueName":
+                watched.setdefault(dimension["Value"]["Fn::GetAtt"][0], []).append(properties)
+    for name in t.of("AWS::SQS::Queue"):
+        of_tier = name.removesuffix("Queue") in TIERS
+        if of_tier or name.endswith("DeadLetters") or name == "SensorFailuresQueue":
+            alarm = (watched.get(name) or [{}])[0]
+            want = (9000, 2) if of_tier else (0, 1)
+            if (alarm.get("Threshold"), alarm.get("EvaluationPeriods")) != want:
+                yield f"alarms: nobody is told of {name}"
+    for metric, threshold, time in (("stream_circuit_breaker_state", 0, 300), ("stream_dlq_size", 100, None), ("stream_polls_overdue", 0, None)):
+        alarm = next((p for p in t.of("AWS::CloudWatch::Alarm").values() if p.get("MetricName") == metric), {})
+        if alarm.get("Threshold") != threshold or (time and alarm.get("Period", 0) * alarm.get("EvaluationPeriods", 0) != time):
+            yield f"alarms: nobody is told of {metric}"
+    if not t.of("AWS::CloudWatch::Dashboard"):
+        yield "alarms: there is no dashboard"
+    for name, properties in t.of("AWS::CloudWatch::Dashboard").items():
+        json.loads(re.sub(r"\$\{[^}]*\}", "x", properties["DashboardBody"]["Fn::Sub"]))
+        if "${Stage}" not in text(properties.get("DashboardName")):
+            yield f"stages: the dashboard {name} has one name in all stages"
+    for name in FUNCTIONS:
+        if t.function(name).get("TracingConfig") != {"Mode": "Active"}:
+            yield f"tracing: {name} leaves no traces"
+        if t.function(name).get("LoggingConfig", {}).get("LogGroup") != ref(f"{name}Logs"):
+            yield f"logs: {name} logs elsewhere"
+        if "${Stage}" not in text(t.function(name).get("FunctionName")):
+            yield f"stages: the function {name} has one name in all stages"
+        topics = t.environment(name).get("TOPIC_PREFIX"), t.environment(name).get("MQTT_PREFIX")
+        if any("StagedTopics" not in text(prefix) for prefix in topics):
+            yield f"stages: {name} publishes into another stage's topics"
+    for name, properties in t.of("AWS::Logs::LogGroup").items():
+        if "RetentionInDays" not in properties:
+            yield f"logs: {name} is kept for ever"
+        if "LogGroupName" in properties:
+            yield f"retained: {name} has a name that the next stack cannot have"
+
+
+def findings(template):
+    t = Template(template)
+    rules = (routes, throttling, queue_urls, sources, permissions, secrets, state, rules_of_iot, schedules, asynchronous,
+             storage, network, observed)
+    found = []
+    for rule in rules:
+        try:
+            found += rule(t)
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError) as problem:
+            # What a rule cannot read is not as it should be.
+            found.append(f"{rule.__name__}: cannot be read: {problem!r}")
+    return found

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::Method;
 use serde_json::Value;
+use streammanager::time::{Clock, rfc3339};
 use streammanager_host::publisher::Publisher;
 use streammanager_tests::bodies::actual;
 use streammanager_tests::system::{Start, System};
@@ -363,4 +364,40 @@ async fn e5_an_alert_without_a_grant_is_kept_and_the_next_one_with_a_grant_is_pu
     let (_, shown) = system.control(Method::GET, &letter, None).await;
     assert_eq!(shown["base64"], BASE64.encode(actual("E-1")), "its bytes are not kept: {shown}");
     assert_eq!(connection(&system).await["connected"], true);
+}
+
+/// A broker gives what it retained to everybody who subscribes, however old it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn e4_a_retained_alert_of_weeks_ago_does_not_ring_again_and_is_kept() {
+    let there = |program: &str| Command::new(program).arg("--help").output().is_ok();
+    if !["mosquitto", "mosquitto_pub"].into_iter().all(there) {
+        return skip("an agency's Mosquitto", "mosquitto or its clients are not installed");
+    }
+    let (theirs, ours) = (tempdir().unwrap(), tempdir().unwrap());
+    let port = free_port();
+    let _mosquitto = Mosquitto::open(theirs.path(), port);
+    let old = actual("E-1");
+    let sent = serde_json::from_str::<Value>(&old).unwrap()["sent"].as_str().unwrap().to_owned();
+    let of_now = actual("E-2").replace(&sent, &rfc3339(Clock::system().now()));
+    send(port, "evac/zone-1", &["-r", "-m", &old]);
+    send(port, "evac/zone-2", &["-r", "-m", &of_now]);
+    let quiet = Start::quiet(ours.path());
+    let system = System::up(&quiet);
+    let key = system.sender("butte").await;
+    system.stop();
+    let streams = broker(
+        ours.path(),
+        &format!(
+            "{{id: butte, url: 'mqtt://127.0.0.1:{port}', connector: butte, key_setting: BUTTE_KEY, \
+             topics: [{{filter: 'evac/+', alerts_as: evacuation_alert_butte}}]}}"
+        ),
+    );
+    let system = System::up(&Start { streams, variables: vec![("BUTTE_KEY".to_owned(), key)], ..quiet });
+    let letters = dead_letters(&system, 1).await;
+    assert!(letters.len() == 1 && letters[0]["reason"] == "bad_time", "{letters:?}");
+    let letter = format!("/dead-letters/{}", letters[0]["id"].as_str().unwrap());
+    let (_, shown) = system.control(Method::GET, &letter, None).await;
+    assert_eq!(shown["base64"], BASE64.encode(&old), "its bytes are not kept: {shown}");
+    let alerts = system.messages("wildfire-critical-alerts", 1);
+    assert!(alerts.len() == 1 && alerts[0]["value"].to_string().contains("E-2"), "{alerts:?}");
 }

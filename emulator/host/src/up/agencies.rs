@@ -12,15 +12,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use streammanager::app::App;
 use streammanager::dead;
+use streammanager::decode::{Context, Format};
 use streammanager::error::{Reason, Reject, Sender};
 use streammanager::express::admit;
-use streammanager::limits::READING_BYTES;
+use streammanager::limits::{READING_BYTES, THREAD_KEPT};
 use streammanager::record::StreamId;
 use streammanager::schedule::mqtt::{self, Connection, MqttSource, Subscription};
+use streammanager::time::{Timestamp, rfc3339};
 use streammanager_mqtt_endpoint::client::{Client, ClientError};
 use streammanager_mqtt_endpoint::{Endpoint, Gate, Identity, Publish, Refused, Taken};
 use tokio::time::{Instant, sleep, timeout};
@@ -77,6 +80,17 @@ pub(crate) async fn run(app: App, rules: Arc<Rules>, endpoint: Endpoint, stop: C
     }
     tasks.close();
     tasks.wait().await;
+}
+
+/// As whom a broker's message is published: its topic there is named for whoever looks for it.
+fn client_of(broker: &StreamId, topic: &str) -> String {
+    format!("{broker}:{topic}")
+}
+
+/// What MQTT clients' alerts are kept in order by, under one principal: what one connection to a broker brings has one lane, whatever
+/// its topics [E4].
+pub(crate) fn lane_of(client: &str) -> &str {
+    client.split_once(':').map_or(client, |(broker, _)| broker)
 }
 
 /// One broker.
@@ -232,8 +246,13 @@ impl Agency {
         let fits =
             |subscription: &Subscription| Some((subscription.taken_as(&topic)?, subscription.alerts_as.is_some()));
         let Some((taken_as, is_alert)) = self.source.topics.iter().find_map(fits) else {
+            // It was never ours to read, or is on its way since before the filters were narrowed: nobody else has it.
+            let detail = "no filter takes its topic: it is of an earlier subscription, which the broker still serves";
             self.leave(&self.told.unsubscribed, "of an earlier subscription", &topic);
-            return Ok(packet_id);
+            return self
+                .keep(topic, payload, Reject::new(Reason::UnauthorisedSource, detail))
+                .await
+                .map(|()| packet_id);
         };
         if retained && !is_alert {
             // It was sent live, too, and would look as if it was measured now.
@@ -248,15 +267,21 @@ impl Agency {
                 topic.len()
             );
             tracing::warn!(broker = %self.source.id, topic, detail, "a message is too large, and its bytes are kept");
-            let sender = Sender { topic, client: Some(self.source.id.to_string()), ..Sender::default() };
-            let reject = Reject::new(Reason::TooLarge, detail);
-            let kept = dead::bury_stray(&self.app, payload, reject, &sender).await;
-            return kept.map(|()| packet_id).map_err(|problem| problem.to_string());
+            return self.keep(topic, payload, Reject::new(Reason::TooLarge, detail)).await.map(|()| packet_id);
+        }
+        if retained && let Some(sent) = self.is_of_the_past(&payload) {
+            let detail = format!(
+                "the broker retained it and gives it out again: it was sent at {}, and what is older than {} days may have rung before",
+                rfc3339(sent),
+                THREAD_KEPT.as_secs() / 86_400
+            );
+            tracing::warn!(broker = %self.source.id, topic, detail, "a retained alert is not published, and its bytes are kept");
+            return self.keep(topic, payload, Reject::new(Reason::BadTime, detail)).await.map(|()| packet_id);
         }
         let publish = Publish {
             topic: taken_as,
             payload,
-            client_id: format!("{}:{topic}", self.source.id),
+            client_id: client_of(&self.source.id, &topic),
             identity: identity.filter(|_| is_alert),
             qos: 1,
             retain: false,
@@ -287,6 +312,23 @@ impl Agency {
             }
             pause = (pause * 2).min(OFFER.1);
         }
+    }
+
+    /// When the newest alert in it was sent, if all of them are older than what repeats are known by: it would ring again at every
+    /// connection [E4].
+    fn is_of_the_past(&self, payload: &Bytes) -> Option<Timestamp> {
+        let source = self.source.topics.iter().find_map(|subscription| subscription.alerts_as.as_ref())?;
+        let now = self.app.clock.now();
+        let context = Context { source, received_at: now, topic: None, message: None };
+        let rows = Format::ALERT.rows(payload, context).ok()?;
+        let newest = rows.flatten().filter_map(|draft| Some(draft.alert.as_ref()?.sent)).max()?;
+        (newest < now - THREAD_KEPT).then_some(newest)
+    }
+
+    /// Among the dead letters: nobody else has it once it is acknowledged [Q1].
+    async fn keep(&self, topic: String, payload: Bytes, reject: Reject) -> Result<(), String> {
+        let sender = Sender { topic, client: Some(self.source.id.to_string()), ..Sender::default() };
+        dead::bury_stray(&self.app, payload, reject, &sender).await.map_err(|problem| problem.to_string())
     }
 
     /// Counts a message that is not taken; the first of its kind is said.

@@ -24,6 +24,7 @@ use streammanager_functions::confirm::Confirmation;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::agencies::lane_of;
 use super::floor::Floor;
 use super::kinesis::KinesisStream;
 use super::readers::Readers;
@@ -263,11 +264,10 @@ impl Gate for Rules {
         let topic = publish.topic.as_str();
         let named = publish.identity.is_some();
         // The place in the lane is taken before anything is awaited: that is the order in which the publishes came.
-        let mut turn = publish
-            .identity
-            .as_ref()
-            .filter(|_| topic.starts_with(NAMED_ONLY))
-            .map(|name| self.alerts.lock().take((name.principal.to_string(), publish.client_id.clone())));
+        let mut turn =
+            publish.identity.as_ref().filter(|_| topic.starts_with(NAMED_ONLY)).map(|name| {
+                self.alerts.lock().take((name.principal.to_string(), lane_of(&publish.client_id).to_owned()))
+            });
         if OURS.iter().any(|ours| topic.starts_with(ours)) || (!named && topic.starts_with(NAMED_ONLY)) {
             let actor = format!("MQTT client {:.100}", publish.client_id);
             let detail = "a publish without a name, or on a topic that is not a client's";

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::agencies::lane_of;
 use super::functions::Functions;
 
 /// Invocations of one event source at a time where the template says nothing; Lambda starts with five pollers.
@@ -182,7 +183,7 @@ impl AsyncInvocations {
     /// event.
     async fn turn(&self, turns: &mut Turns<(String, String)>, event: &Value) -> Option<Turn> {
         let output: RuleOutput = serde_json::from_value(event.clone()).ok()?;
-        let lane = (output.principal.clone()?, output.client.clone()?);
+        let lane = (output.principal.clone()?, lane_of(output.client.as_deref()?).to_owned());
         let alerts = output.topic.strip_prefix("alerts/").and_then(|id| SourceId::new(id).ok());
         match (self.functions.app_of(&self.function), alerts, output.payload()) {
             (Some(app), Some(source), Ok(body)) => Some(turns.take_alerts(app, lane, &source, &body).await),

@@ -473,12 +473,11 @@ fn s17_synoptics_own_checks_and_heights_and_local_times_are_told_reading_by_read
     assert!(published["fuel_moisture_percent"].is_null() && published.get("fuel_moisture_percent").is_some());
 }
 
+/// By the square of its length it would take hours.
 #[test]
-fn a6_a_name_of_a_hundred_kilobytes_is_told_of_and_costs_no_more_than_its_length() {
-    let name = "t".repeat(120_000);
-    let began = std::time::Instant::now();
+fn a6_a_name_of_two_megabytes_is_told_of_and_costs_no_more_than_its_length() {
+    let name = "t".repeat(2_000_000);
     let draft = one(&format!(r#"{{"time": 1755151620, "temp_c": 20, "{name}": 1}}"#)).unwrap();
-    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(data(&draft)["temperature_c"], 20.0);
     assert!(said(&draft).iter().any(|told| told.starts_with("reported: not understood, kept here alone: ttt")));
 }

@@ -78,16 +78,16 @@ impl Queues {
     /// The names on a host without a template: those of the built-in one, so that `up` delivers what `ingest` left queued in a
     /// data folder, and the reverse.
     pub fn local() -> Queues {
-        let local = |id| QueueRef::new(&format!("local:streammanager-{id}Queue"));
+        let local = |name| QueueRef::new(&format!("local:streammanager-dev-{name}"));
         Queues {
-            critical: local("Critical"),
-            high: local("High"),
-            normal: local("Normal"),
-            low: local("Low"),
-            batch_ticks: local("BatchTicks"),
-            realtime_ticks: local("RealtimeTicks"),
-            stream_ticks: local("StreamTicks"),
-            express_retry: local("ExpressRetry"),
+            critical: local("critical"),
+            high: local("high"),
+            normal: local("normal"),
+            low: local("low"),
+            batch_ticks: local("batch-ticks"),
+            realtime_ticks: local("realtime-ticks"),
+            stream_ticks: local("stream-ticks"),
+            express_retry: local("express-retry"),
         }
     }
 }

@@ -13,6 +13,7 @@ use streammanager::schedule::file::StreamsFile;
 use streammanager::schedule::streams::{self, PollState, Status};
 use streammanager::schedule::ticks::Tick;
 use streammanager::settings::Settings;
+use streammanager::sink::Sink;
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager::upstream::Upstream;
 use streammanager_functions::{batch, realtime};
@@ -56,6 +57,17 @@ pub struct PolledWorld {
 
 impl PolledWorld {
     pub async fn new(streams_file: &str, start: &str, settings: Settings, upstream: Arc<dyn Upstream>) -> PolledWorld {
+        PolledWorld::into(Arc::new(FaultySink::memory()), streams_file, start, settings, upstream).await
+    }
+
+    /// The same before this sink, for those who deliver what is queued.
+    pub async fn into(
+        sink: Arc<dyn Sink>,
+        streams_file: &str,
+        start: &str,
+        settings: Settings,
+        upstream: Arc<dyn Upstream>,
+    ) -> PolledWorld {
         let clock = Clock::simulated(start.parse().unwrap());
         let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
         let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap());
@@ -66,7 +78,7 @@ impl PolledWorld {
                 queue: embedded.clone(),
                 store: embedded.clone(),
                 blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap()),
-                sink: Arc::new(FaultySink::memory()),
+                sink,
                 upstream,
             },
             clock,

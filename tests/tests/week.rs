@@ -9,15 +9,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde_json::json;
-use streammanager::queue::{Body, Settle};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Message};
+use serde_json::{Value, json};
+use streammanager::app::App;
+use streammanager::faults::sink::FaultySink;
+use streammanager::queue::{Body, Delivery, QueueRef, Settle};
 use streammanager::schedule::streams;
 use streammanager::schedule::ticks::Tick;
+use streammanager::sink::Sink;
+use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sources::ConnectorKind;
 use streammanager::time::Timestamp;
-use streammanager_functions::{realtime, schedule};
+use streammanager_functions::{deliver, realtime, schedule};
 use streammanager_tests::polled::PolledWorld;
-use streammanager_tests::stations;
+use streammanager_tests::{kafka, published, skip, stations};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 #[path = "week/services.rs"]
 mod services;
@@ -36,57 +45,82 @@ struct Run {
     failures: u64,
 }
 
+/// Streams of all sources, which are polled as they fall due.
+struct Polling {
+    world: PolledWorld,
+    polls: Arc<Mutex<Polls>>,
+    ticking: Vec<JoinHandle<()>>,
+}
+
+impl Polling {
+    async fn of(sources: &[Source], sky: Arc<Sky>, sink: Arc<dyn Sink>) -> Polling {
+        let mut file = "version: 1\nstreams:\n".to_owned();
+        for source in sources {
+            let Source { connector, id, interval, config, .. } = source;
+            let stream = connector.to_string().replace('_', "-");
+            file += &format!(
+                "  - {{id: {stream}, source_id: {id}, connector: {connector}, tenant: t, interval: {interval}s, config: {config}}}\n"
+            );
+        }
+        let world = PolledWorld::into(sink, &file, START, stations::settings("k3y"), sky).await;
+        let polls: Arc<Mutex<Polls>> = Arc::default();
+        let queues = &world.app.settings.queues;
+        let ticking = [&queues.realtime_ticks, &queues.stream_ticks, &queues.batch_ticks].map(|queue| {
+            let (app, queue, polls) = (world.app.clone(), queue.clone(), polls.clone());
+            tokio::spawn(async move {
+                loop {
+                    let received = app.queue.receive(&queue, 10, Duration::from_secs(20)).await.unwrap();
+                    for delivery in received {
+                        tokio::spawn(work(app.clone(), queue.clone(), polls.clone(), delivery));
+                    }
+                }
+            })
+        });
+        Polling { ticking: ticking.into(), world, polls }
+    }
+
+    /// Plans what falls due in the next minute, and lets it pass.
+    async fn minute(&self) {
+        schedule::handle(&self.world.app, json!({})).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+
+    fn is_before(&self, second: i64) -> bool {
+        self.world.app.clock.now().as_second() < second
+    }
+
+    fn end(&self) {
+        self.ticking.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn work(app: App, queue: QueueRef, polls: Arc<Mutex<Polls>>, delivery: Delivery) {
+    let Body::Text(body) = &delivery.body else { panic!("a tick is text") };
+    let tick: Tick = serde_json::from_str(body).unwrap();
+    let began = app.clock.now();
+    let event = json!({"Records": [{"messageId": "m", "body": body}]});
+    let answer = realtime::handle(&app, event).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    let (late, took) = (
+        began.as_millisecond() - tick.due_at.as_millisecond(),
+        app.clock.now().as_millisecond() - began.as_millisecond(),
+    );
+    polls.lock().entry(tick.stream.to_string()).or_default().push((late, took));
+    app.queue.settle(&queue, &[(delivery.receipt, Settle::Forget)]).await.unwrap();
+}
+
 /// # Panics
 /// When a record is published twice, breaks its schema, or is of nothing that its source told.
 async fn run(days: f64, weather: Weather) -> Run {
     let (sources, sky) = (sources(), Arc::new(Sky::new(weather)));
-    let name = |source: &Source| format!("{}", source.connector).replace('_', "-");
-    let mut file = "version: 1\nstreams:\n".to_owned();
-    for source in &sources {
-        let Source { connector, id, interval, config, .. } = source;
-        let stream = name(source);
-        file += &format!(
-            "  - {{id: {stream}, source_id: {id}, connector: {connector}, tenant: t, interval: {interval}s, config: {config}}}\n"
-        );
-    }
-    let world = PolledWorld::new(&file, START, stations::settings("k3y"), sky.clone()).await;
-    let app = &world.app;
-
-    let polls: Arc<Mutex<Polls>> = Arc::default();
-    let queues = &app.settings.queues;
-    let ticking = [&queues.realtime_ticks, &queues.stream_ticks, &queues.batch_ticks].map(|queue| {
-        let (app, queue, polls) = (app.clone(), queue.clone(), polls.clone());
-        tokio::spawn(async move {
-            loop {
-                let received = app.queue.receive(&queue, 10, Duration::from_secs(20)).await.unwrap();
-                for delivery in received {
-                    let (app, queue, polls) = (app.clone(), queue.clone(), polls.clone());
-                    tokio::spawn(async move {
-                        let Body::Text(body) = &delivery.body else { panic!("a tick is text") };
-                        let tick: Tick = serde_json::from_str(body).unwrap();
-                        let began = app.clock.now();
-                        let event = json!({"Records": [{"messageId": "m", "body": body}]});
-                        let answer = realtime::handle(&app, event).await.unwrap();
-                        assert_eq!(answer, json!({"batchItemFailures": []}));
-                        let (late, took) = (
-                            began.as_millisecond() - tick.due_at.as_millisecond(),
-                            app.clock.now().as_millisecond() - began.as_millisecond(),
-                        );
-                        polls.lock().entry(tick.stream.to_string()).or_default().push((late, took));
-                        app.queue.settle(&queue, &[(delivery.receipt, Settle::Forget)]).await.unwrap();
-                    });
-                }
-            }
-        })
-    });
-
+    let polling = Polling::of(&sources, sky.clone(), Arc::new(FaultySink::memory())).await;
+    let app = &polling.world.app;
     let mut published: BTreeMap<String, BTreeSet<Told>> = BTreeMap::new();
     let (mut ids, mut versions) = (HashSet::new(), HashSet::new());
     let until = start() + (days * 86_400.0) as i64;
-    while app.clock.now().as_second() < until {
-        schedule::handle(app, json!({})).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        for record in world.queued().await {
+    while polling.is_before(until) {
+        polling.minute().await;
+        for record in polling.world.queued().await {
             let (source, told_as) = (record.value["source_id"].as_str().unwrap().to_owned(), record.identity());
             assert!(ids.insert(told_as.clone()), "{source}: {told_as:?} twice");
             let of = sources.iter().find(|of| of.id == source).unwrap();
@@ -97,7 +131,7 @@ async fn run(days: f64, weather: Weather) -> Run {
             }
         }
     }
-    ticking.iter().for_each(tokio::task::JoinHandle::abort);
+    polling.end();
     let mut failures = 0;
     for registered in streams::list(&*app.store).await.unwrap() {
         let spec = registered.spec;
@@ -108,8 +142,77 @@ async fn run(days: f64, weather: Weather) -> Run {
         failures += u64::from(state.breaker.failures());
     }
     let (asked, faults) = (std::mem::take(&mut *sky.asked.lock()), std::mem::take(&mut *sky.met.lock()));
-    let polls = std::mem::take(&mut *polls.lock());
+    let polls = std::mem::take(&mut *polling.polls.lock());
     Run { published, asked, polls, faults, failures }
+}
+
+/// Every source's day on the virtual clock, and what was queued of it in real Kafka, where each record fits its topic's schema.
+#[tokio::test(start_paused = true)]
+async fn k2_a_day_of_every_source_is_in_kafka_and_fits_its_schemas() {
+    let Some(brokers) = kafka() else {
+        return skip("a day of every source in Kafka", "STREAMMANAGER_TEST_KAFKA is not set");
+    };
+    let prefix = format!("day-{}-", std::process::id());
+    let sink = Arc::new(KafkaSink::connect(&KafkaSettings::plaintext(&brokers, &prefix).unwrap()).unwrap());
+    let (sources, sky) = (sources(), Arc::new(Sky::new(Box::new(|_, _| None))));
+    let polling = Polling::of(&sources, sky, sink).await;
+    let until = start() + 86_400;
+    while polling.is_before(until) {
+        polling.minute().await;
+    }
+    polling.end();
+
+    // Kafka knows real time alone.
+    tokio::time::resume();
+    let app = &polling.world.app;
+    let stop = CancellationToken::new();
+    let delivering = tokio::spawn({
+        let (app, stop) = (app.clone(), stop.clone());
+        async move { deliver::handle(&app, json!({}), stop).await.unwrap() }
+    });
+    let ended = Instant::now() + Duration::from_secs(120);
+    while app.tally.totals().delivered_in_all() < app.tally.totals().accepted && Instant::now() < ended {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stop.cancel();
+    delivering.await.unwrap();
+
+    let totals = app.tally.totals();
+    let mut published: BTreeMap<String, BTreeSet<Told>> = BTreeMap::new();
+    let mut identities = HashSet::new();
+    for (topic, delivered) in &totals.delivered {
+        let values = everything(&brokers, &format!("{prefix}{topic}"), *delivered);
+        assert_eq!(values.len() as u64, *delivered, "{topic}");
+        for value in values {
+            published::assert_valid(topic, &value);
+            assert!(identities.insert((value["event_id"].to_string(), value["revision"].to_string())), "{value} twice");
+            let source = sources.iter().find(|of| value["source_id"] == of.id).unwrap();
+            published.entry(source.id.to_owned()).or_default().extend((source.told)(&value));
+        }
+    }
+    assert_eq!(identities.len() as u64, totals.accepted, "accepted and in Kafka");
+    for source in &sources {
+        let there = published.get(source.id).map_or(0, BTreeSet::len);
+        let lost: Vec<Told> =
+            (source.wanted)(until).difference(published.get(source.id).unwrap_or(&BTreeSet::new())).copied().collect();
+        println!("{:<20} {there:>6} in Kafka", source.connector.to_string());
+        assert!(there > 0 && lost.is_empty(), "{}: lost {lost:?}", source.connector);
+    }
+}
+
+/// So many records of a topic as JSON, or what there is of them after half a minute.
+fn everything(brokers: &str, topic: &str, count: u64) -> Vec<Value> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("group.id", topic).set("auto.offset.reset", "earliest");
+    let consumer: BaseConsumer = config.create().unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let (mut values, ended) = (Vec::new(), Instant::now() + Duration::from_secs(30));
+    while (values.len() as u64) < count && Instant::now() < ended {
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) {
+            values.push(serde_json::from_slice(message.payload().unwrap()).unwrap());
+        }
+    }
+    values
 }
 
 fn days() -> f64 {

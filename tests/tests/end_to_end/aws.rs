@@ -17,6 +17,7 @@ use tempfile::tempdir;
 use super::{edited, has_mosquitto, publish, reading, the_whole_path};
 
 const TOPIC_PREFIX: &str = "  TopicPrefix:\n    Type: String\n    Default: ";
+const STACK_PREFIX: &str = "  StackPrefix:\n    Type: String\n    Default: ";
 const RETAINED: &str = "    DeletionPolicy: RetainExceptOnCreate\n    UpdateReplacePolicy: Retain\n    Properties:\n";
 /// Of deliver's last permission and its schedule; no other function has both.
 const DELIVERS: &str = "!GetAtt LowQueue.Arn]\n      Events:\n        EveryMinute:\n          Type: ScheduleV2\n          Properties:\n            Name: !Sub ${StackPrefix}-${Stage}-deliver\n";
@@ -27,11 +28,12 @@ fn own_name() -> String {
     format!("e2e-{}-{}", std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The template under `name`, every queue too, with further edits.
+/// The template under `name`, with further edits.
 fn template(folder: &Path, name: &str, more: &[(&str, &str)]) -> PathBuf {
     let owned = |head: String, line: String| (head.clone(), head + &line);
     let edits = [
         (format!("{TOPIC_PREFIX}\"\""), format!("{TOPIC_PREFIX}{name}-")),
+        (format!("{STACK_PREFIX}streammanager"), format!("{STACK_PREFIX}{name}")),
         owned(
             format!("  StateTable:\n    Type: AWS::DynamoDB::Table\n{RETAINED}"),
             format!("      TableName: {name}\n"),
@@ -39,25 +41,7 @@ fn template(folder: &Path, name: &str, more: &[(&str, &str)]) -> PathBuf {
         owned(format!("  BlobsBucket:\n    Type: AWS::S3::Bucket\n{RETAINED}"), format!("      BucketName: {name}\n")),
     ];
     let edits = edits.iter().map(|(from, to)| (from.as_str(), to.as_str())).chain(more.iter().copied());
-    let path = edited(folder, &edits.collect::<Vec<_>>());
-    let (mut text, mut queue) = (String::new(), None);
-    let deployed = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<&str> = deployed.lines().collect();
-    for (at, line) in lines.iter().enumerate() {
-        text += line;
-        text.push('\n');
-        match line.trim() {
-            "Type: AWS::SQS::Queue" => queue = Some(lines[at - 1].trim().trim_end_matches(':')),
-            "Properties:" => {
-                if let Some(id) = queue.take() {
-                    text += &format!("      QueueName: {name}-{id}\n");
-                }
-            }
-            _ => {}
-        }
-    }
-    std::fs::write(&path, text).unwrap();
-    path
+    edited(folder, &edits.collect::<Vec<_>>())
 }
 
 #[tokio::test(flavor = "multi_thread")]

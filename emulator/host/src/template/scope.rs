@@ -126,11 +126,27 @@ impl<'d> Scope<'d> {
             Some(Value::String(name)) if !name.is_empty() => Ok(name),
             Some(_) => Err(Fault::new(at, "must be a string that is not empty")),
             None => Ok(match resource.kind.as_str() {
+                kind::QUEUE => self.queue_name(id),
                 kind::BUCKET => format!("{STACK}-{}", id.to_lowercase()),
                 kind::RULE => format!("{STACK}_{id}"),
                 _ => format!("{STACK}-{id}"),
             }),
         }
+    }
+
+    /// Of a queue that asks for none: each stage's own, and the same ever after, for a data folder and an endpoint of `--aws` keep
+    /// what waits under it.
+    fn queue_name(&self, id: &str) -> String {
+        let of = |parameter: &str| self.parameters.get(parameter).and_then(Value::as_str);
+        let (Some(prefix), Some(stage)) = (of("StackPrefix"), of("Stage")) else { return format!("{STACK}-{id}") };
+        let mut name = format!("{prefix}-{stage}");
+        for letter in id.strip_suffix("Queue").unwrap_or(id).chars() {
+            if letter.is_ascii_uppercase() {
+                name.push('-');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        name
     }
 
     /// Ends with the name, whatever the service.

@@ -4,7 +4,7 @@
 #[cfg(feature = "aws")]
 mod aws;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use streammanager::store::Store;
 use streammanager::time::{Clock, Rng, Timestamp};
 
 use super::ledger::Queued;
+use super::sources::INVOCATIONS;
 use crate::exit::Failure;
 use crate::folder;
 use crate::template::Template;
@@ -75,6 +76,13 @@ impl Backends {
             }
             other => Err(Failure::new(format!("--aws {other}: write embedded, or an endpoint's URL"))),
         }
+    }
+
+    /// Messages in this folder's queues that no function of the template takes, such as those of another stage: they wait on.
+    pub(crate) fn astray(&self, template: &Template) -> BTreeMap<String, u64> {
+        let known: BTreeSet<String> = template.queues.iter().map(|queue| queue.url()).collect();
+        let depths = self.folder.depths().into_iter().map(|(queue, depth)| (queue.as_str().to_owned(), depth.total()));
+        depths.filter(|(queue, _)| !known.contains(queue) && !queue.starts_with(INVOCATIONS)).collect()
     }
 
     /// What waits in the tiers' queues.

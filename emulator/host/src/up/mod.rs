@@ -330,6 +330,7 @@ impl System {
                 "kafka_answers": matches!(heard, Heard::Answers(_)),
                 "state": self.backends.place, "differs": self.backends.differs, "streams": streams,
                 "streams_differ": self.streams.difference(), "topics": topics, "queued_at_start": self.queued_at_start,
+                "astray": self.backends.astray(&self.template),
                 "not_honoured": self.template.unsupported.iter().map(ToString::to_string).collect::<Vec<_>>(),
             });
             return say(&json!({ "started": started }).to_string());
@@ -365,6 +366,11 @@ impl System {
             Queued::Records(n) => say(&format!("  {n} records of an earlier run wait in the queues and go on now")),
             queued => say(&format!("  {queued} of earlier runs wait in the queues and go on now")),
         }
+        for (queue, messages) in self.backends.astray(&self.template) {
+            say(&format!(
+                "  {queue} holds {messages} messages and is no queue of this template: they wait until it has it, or `streammanager buffer replay` sends them"
+            ));
+        }
         if demo {
             // The story comes first; who runs it for real is told line by line.
             let unsupported = self.template.unsupported.len();
@@ -399,6 +405,7 @@ impl System {
             queued,
             totals,
             unread_readings: self.readiness.kinesis.iter().map(KinesisStream::unread).sum(),
+            astray: self.backends.astray(&self.template).values().sum(),
             drained,
         };
         ledger.print(json);

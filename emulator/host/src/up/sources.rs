@@ -21,6 +21,8 @@ use super::functions::Functions;
 const CONCURRENT: u32 = 5;
 const RECEIVE_WAIT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
+/// What the names of the queues begin with that hold asynchronous invocations.
+pub(crate) const INVOCATIONS: &str = "local:async-";
 /// Lambda retries an asynchronous invocation after one and then two minutes; nobody at a laptop waits that long.
 const ASYNC_RETRY_WAIT: Duration = Duration::from_secs(1);
 
@@ -147,7 +149,7 @@ pub(crate) struct AsyncInvocations {
 
 impl AsyncInvocations {
     pub(crate) fn queue(function: &str) -> QueueRef {
-        QueueRef::new(&format!("local:async-{}", function.to_lowercase()))
+        QueueRef::new(&format!("{INVOCATIONS}{}", function.to_lowercase()))
     }
 
     pub(crate) async fn run(self, tasks: TaskTracker, stop: CancellationToken) {

@@ -86,6 +86,11 @@ impl Queues {
         }
     }
 
+    /// Of all queues of the folder, also those that nobody has asked for since it was opened.
+    fn depths(&self) -> Vec<(QueueRef, Depth)> {
+        self.used().iter().map(|(name, queue)| (name.clone(), queue.index().depth())).collect()
+    }
+
     /// Messages of a queue that somebody holds.
     pub(super) fn in_flight(&self, name: &str) -> u64 {
         self.get(&QueueRef::new(name)).index().depth().in_flight
@@ -245,6 +250,13 @@ impl Queue for Embedded {
 }
 
 impl Embedded {
+    /// What each queue holds that has anything, whoever made it.
+    pub fn depths(&self) -> Vec<(QueueRef, Depth)> {
+        let mut depths = self.shared().queues().depths();
+        depths.retain(|(_, depth)| depth.total() > 0);
+        depths
+    }
+
     /// Shows the body of every message of a queue, in work or not, without receiving it.
     pub fn each_body(&self, of: &QueueRef, mut visit: impl FnMut(&[u8])) -> Result<(), BackendError> {
         let seen = self.shared().database().read(|tx| {

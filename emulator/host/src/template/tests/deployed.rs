@@ -56,8 +56,8 @@ fn eight_functions_with_their_binaries_and_environments() {
     assert_eq!(template.functions.len(), 8);
     for function in &template.functions {
         let get = |name: &str| function.environment.get(name).map(String::as_str);
-        assert_eq!(get("CRITICAL_QUEUE_URL"), Some("local:streammanager-CriticalQueue"));
-        assert_eq!(get("STREAM_TICKS_QUEUE_URL"), Some("local:streammanager-StreamTicksQueue"));
+        assert_eq!(get("CRITICAL_QUEUE_URL"), Some("local:streammanager-dev-critical"));
+        assert_eq!(get("STREAM_TICKS_QUEUE_URL"), Some("local:streammanager-dev-stream-ticks"));
         for tier in Tier::ALL {
             // `ingest` runs without the template, on the same queues of a data folder.
             assert_eq!(get(&format!("{}_QUEUE_URL", tier.name())), Some(Queues::local().tier(tier).as_str()));
@@ -146,7 +146,7 @@ fn schedules_run_each_minute_or_hour_and_never_pile_up() {
 fn each_mode_reads_its_own_ticks_one_at_a_time() {
     let template = deployed();
     for (function, queue) in
-        [("BatchFunction", "BatchTicks"), ("RealtimeFunction", "RealtimeTicks"), ("StreamFunction", "StreamTicks")]
+        [("BatchFunction", "batch-ticks"), ("RealtimeFunction", "realtime-ticks"), ("StreamFunction", "stream-ticks")]
     {
         let queues: Vec<_> = triggers(&template, function)
             .iter()
@@ -158,7 +158,7 @@ fn each_mode_reads_its_own_ticks_one_at_a_time() {
                 _ => None,
             })
             .collect();
-        assert_eq!(queues, [(&format!("streammanager-{queue}Queue"), 1, true)]);
+        assert_eq!(queues, [(&format!("streammanager-dev-{queue}"), 1, true)]);
     }
 }
 
@@ -175,7 +175,7 @@ fn the_sensor_stream_feeds_stream_and_blocks_rather_than_loses() {
         retries: None,
         max_record_age: None,
         parallel: 1,
-        on_failure: Some("streammanager-SensorFailuresQueue".into()),
+        on_failure: Some("streammanager-dev-sensor-failures".into()),
     };
     assert!(triggers(&template, "StreamFunction").contains(&expected));
     let [stream] = template.streams.as_slice() else { panic!("{:?}", template.streams) };
@@ -186,7 +186,7 @@ fn the_sensor_stream_feeds_stream_and_blocks_rather_than_loses() {
 fn express_is_started_by_http_and_by_its_retry_queue() {
     let template = deployed();
     let express = template.function("ExpressFunction").unwrap();
-    let retry = "streammanager-ExpressRetryQueue";
+    let retry = "streammanager-dev-express-retry";
     assert!(express.triggers.contains(&Trigger::Http {
         method: "POST".into(),
         path: "/alerts".into(),
@@ -215,13 +215,16 @@ fn a5_the_template_and_the_control_api_have_the_same_routes_with_the_same_auth()
 fn queues_keep_what_is_accepted_and_every_dead_letter_queue_keeps_14_days() {
     let template = deployed();
     assert_eq!(template.queues.len(), 15);
-    for tier in ["Critical", "High", "Normal", "Low"] {
-        let queue = template.queue(&format!("streammanager-{tier}Queue")).unwrap();
+    for tier in ["critical", "high", "normal", "low"] {
+        let queue = template.queue(&format!("streammanager-dev-{tier}")).unwrap();
         assert_eq!(queue.retention, seconds(14 * 86_400));
         assert_eq!(queue.visibility, seconds(30));
-        assert_eq!(queue.url(), format!("local:streammanager-{tier}Queue"));
+        assert_eq!(queue.url(), format!("local:streammanager-dev-{tier}"));
         let dead = queue.dead_letter.as_ref().unwrap();
-        assert_eq!((dead.queue.as_str(), dead.max_receives), (&*format!("streammanager-{tier}DeadLetters"), 1000));
+        assert_eq!(
+            (dead.queue.as_str(), dead.max_receives),
+            (&*format!("streammanager-dev-{tier}-dead-letters"), 1000)
+        );
     }
     for queue in &template.queues {
         if let Some(dead) = &queue.dead_letter {
@@ -263,8 +266,11 @@ fn sensors_go_to_the_stream_and_alerts_to_express() {
     let stream = "streammanager-SensorStream".into();
     assert_eq!(sensors.actions, [Action::Kinesis { stream, partition_key: Some(key) }]);
     assert_eq!(alerts.actions, [Action::Lambda { function: "ExpressFunction".into() }]);
-    let to = |name: &str| Some(Action::Queue { queue: format!("streammanager-{name}Queue"), base64: false });
-    assert_eq!((sensors.error_action.clone(), alerts.error_action.clone()), (to("SensorFailures"), to("ExpressRetry")));
+    let to = |name: &str| Some(Action::Queue { queue: format!("streammanager-dev-{name}"), base64: false });
+    assert_eq!(
+        (sensors.error_action.clone(), alerts.error_action.clone()),
+        (to("sensor-failures"), to("express-retry"))
+    );
 
     let message = Message { topic: "alerts/x", payload: b"{", principal: "p", client: "c", now_ms: 5 };
     let event = alerts.select.evaluate(&message).unwrap().unwrap();
@@ -449,7 +455,7 @@ fn a_deleted_schedule_is_gone() {
 fn a_renamed_queue_is_renamed_for_all_who_use_it() {
     let head = "  RealtimeTicksQueue:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Delete\n    UpdateReplacePolicy: Delete\n    Properties:\n";
     let template = changed(head, &format!("{head}      QueueName: other\n")).unwrap();
-    assert!(template.queue("streammanager-RealtimeTicksQueue").is_none());
+    assert!(template.queue("streammanager-dev-realtime-ticks").is_none());
     let queue = template.queue("other").unwrap();
     assert_eq!(template.function("ScheduleFunction").unwrap().environment["REALTIME_TICKS_QUEUE_URL"], queue.url());
     assert!(matches!(triggers(&template, "RealtimeFunction"), [Trigger::Queue { queue, .. }] if queue == "other"));

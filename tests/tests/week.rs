@@ -22,8 +22,8 @@ use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sources::ConnectorKind;
 use streammanager::time::Timestamp;
 use streammanager_functions::{deliver, realtime, schedule};
-use streammanager_tests::polled::PolledWorld;
-use streammanager_tests::{kafka, published, skip, stations};
+use streammanager_tests::polled::{PolledWorld, Published};
+use streammanager_tests::{kafka, published, skip, stations, workspace};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -144,6 +144,36 @@ async fn run(days: f64, weather: Weather) -> Run {
     let (asked, faults) = (std::mem::take(&mut *sky.asked.lock()), std::mem::take(&mut *sky.met.lock()));
     let polls = std::mem::take(&mut *polling.polls.lock());
     Run { published, asked, polls, faults, failures }
+}
+
+/// The first record that each polled source's double brings, in its published form.
+#[tokio::test(start_paused = true)]
+async fn the_documents_show_a_record_of_every_polled_source() {
+    let (sources, sky) = (sources(), Arc::new(Sky::new(Box::new(|_, _| None))));
+    let polling = Polling::of(&sources, sky, Arc::new(FaultySink::memory())).await;
+    let mut first: BTreeMap<String, Published> = BTreeMap::new();
+    while first.len() < sources.iter().map(|source| source.id).collect::<BTreeSet<_>>().len() {
+        assert!(polling.is_before(start() + 6 * 3_600), "there is none but of {:?}", first.keys());
+        polling.minute().await;
+        for record in polling.world.queued().await {
+            let source = record.value["source_id"].as_str().unwrap().to_owned();
+            first.entry(source).or_insert(record);
+        }
+    }
+    polling.end();
+    let mut page = "# A record of every polled source\n\nAs it is published, from the doubles of the tests. Made by `UPDATE_SCHEMAS=1 cargo test \
+        --workspace --test week`; the fields are explained in [the schemas](../infra/schemas).\n"
+        .to_owned();
+    for (source, Published { topic, key, value, .. }) in first {
+        let value = serde_json::to_string_pretty(&value).unwrap();
+        page += &format!("\n## {source}\n\n`{topic}`, key `{key}`\n\n```json\n{value}\n```\n");
+    }
+    let path = workspace().join("docs/examples.md");
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(checked_in == page, "docs/examples.md differs: UPDATE_SCHEMAS=1 cargo test --workspace --test week");
 }
 
 /// Every source's day on the virtual clock, and what was queued of it in real Kafka, where each record fits its topic's schema.

@@ -372,7 +372,8 @@ pub fn readable_ids() -> String {
 /// The table as a page of the documents.
 pub fn listing() -> String {
     let mut page = String::from(
-        "# Sources\n\nMade from `shared/src/sources` by `UPDATE_SCHEMAS=1 cargo test --workspace --test schemas`.\n\n\
+        "# Sources\n\nMade from `shared/src/sources` by `UPDATE_SCHEMAS=1 cargo test --workspace --test schemas`. \
+         What records look like: [examples.md](examples.md).\n\n\
          | source id | what | tier | topic | format | polled from |\n|---|---|---|---|---|---|\n",
     );
     for (source, id) in ids() {

@@ -473,3 +473,26 @@ async fn k1_express_logs_in_with_the_user_of_a_secret() {
         assert!(!message.contains("smoke-column") && !ended.log.contains("smoke-column"), "{message}");
     }
 }
+
+/// K1: the image of a function may bring no certificate authorities.
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_every_function_starts_with_tls_where_its_host_has_no_authorities() {
+    let nowhere = format!("127.0.0.1:{}", streammanager_tests::free_port());
+    let template = stack::template(&[("KafkaBrokers", &nowhere), ("KafkaSecurity", "tls")]);
+    for function in &template.functions {
+        let mut environment = function.environment.clone();
+        let aws = format!("http://{nowhere}");
+        for (name, value) in [
+            ("AWS_REGION", REGION),
+            ("AWS_ENDPOINT_URL", &aws),
+            ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+            ("SSL_CERT_DIR", "/nowhere"),
+        ] {
+            environment.insert(name.into(), value.into());
+        }
+        let environment: Vec<_> = environment.into_iter().collect();
+        let started = Function::start(&function.binary, &environment).await;
+        let started = started.unwrap_or_else(|ended| panic!("{} does not start: {ended:#?}", function.binary));
+        assert!(started.log().contains("those of Mozilla, which are built in"), "{}", started.log());
+    }
+}

@@ -4,6 +4,7 @@
 mod dynamo;
 mod provision;
 mod s3;
+mod signing;
 mod sqs;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::time::{Clock, Rng};
 pub use dynamo::DynamoStore;
 pub use provision::{QueueShape, TableShape};
 pub use s3::S3Blobs;
+pub use signing::Signer;
 pub use sqs::SqsQueue;
 
 /// Within a region a connection takes milliseconds.

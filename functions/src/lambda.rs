@@ -1,28 +1,26 @@
 //! What every Lambda binary does around its handler: the App from the environment with the AWS and Kafka adapters, built
 //! during initialisation, and one stop signal an invocation, before Lambda's own end.
 
+mod brokers;
+mod secrets;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use lambda_runtime::layers::TracingLayer;
 use lambda_runtime::tower::ServiceExt;
 use lambda_runtime::tower::layer::layer_fn;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime, Service, service_fn};
-use serde::Deserialize;
 use serde_json::Value;
 use streammanager::app::{App, Seams};
-use streammanager::aws::{Aws, chain};
+use streammanager::aws::Aws;
 use streammanager::error::BackendError;
 use streammanager::express::tries::Tries;
 use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
-use streammanager::record::Outgoing;
-use streammanager::settings::{BadSetting, Secret, Settings, variable};
-use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
-use streammanager::sink::{Lane, Position, Sent, Sink, TopicReport};
-use streammanager::sources;
+use streammanager::settings::{BadSetting, Settings, variable};
+use streammanager::sink::Sink;
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +30,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::HandlerError;
+use secrets::{Secrets, ServiceKeys};
 
 /// Telling Lambda why the initialisation failed is worth this long.
 const REPORT: Duration = Duration::from_secs(1);
@@ -69,9 +68,13 @@ where
     let lines = tracing_subscriber::fmt::layer().json().with_current_span(false);
     tracing_subscriber::registry().with(lines).with(filter).init();
     let served = match initialise(std::env::vars().collect(), brokers, build).await {
-        Ok((app, own)) => {
-            let tries = app.tries.clone();
-            serve(tries, |event, stop| handler(app.clone(), own.clone(), event, stop)).await
+        Ok((app, keys, own)) => {
+            let (tries, keys, handler) = (app.tries.clone(), &keys, &handler);
+            serve(tries, |event, stop| {
+                let (app, own) = (app.clone(), own.clone());
+                async move { handler(keys.given(app).await, own, event, stop).await }
+            })
+            .await
         }
         Err(problem) => {
             report(&problem).await;
@@ -146,14 +149,15 @@ fn left(deadline: SystemTime) -> Duration {
     deadline.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-async fn initialise<T, B>(environment: Environment, brokers: Brokers, build: B) -> Result<(App, T), Error>
+async fn initialise<T, B>(environment: Environment, brokers: Brokers, build: B) -> Result<(App, ServiceKeys, T), Error>
 where
     B: FnOnce(&Aws, &Environment) -> Result<T, BadSetting>,
 {
     let endpoint = environment.get("AWS_ENDPOINT_URL").map(String::as_str);
     let aws = Aws::connect(endpoint, needed(&environment, "AWS_REGION")?).await;
     let own = build(&aws, &environment)?;
-    Ok((app(&aws, &environment, brokers).await?, own))
+    let (app, keys) = app(&aws, &environment, brokers).await?;
+    Ok((app, keys, own))
 }
 
 /// The function's own name, as its metrics name it.
@@ -181,23 +185,20 @@ fn needed<'a>(environment: &'a Environment, name: &str) -> Result<&'a str, BadSe
     variable(environment, name).ok_or_else(|| BadSetting { name: name.into(), rule: "is not set".into() })
 }
 
-/// Parameters and addresses from the environment; the services' keys from Secrets Manager, never from the environment.
-async fn app(aws: &Aws, environment: &Environment, brokers: Brokers) -> Result<App, Error> {
-    let mut settings = Settings::parse(environment)?;
+/// Parameters and addresses from the environment; keys and passwords from Secrets Manager, never from the environment.
+async fn app(aws: &Aws, environment: &Environment, brokers: Brokers) -> Result<(App, ServiceKeys), Error> {
+    let settings = Settings::parse(environment)?;
     let (table, bucket) = (needed(environment, "STATE_TABLE")?, needed(environment, "BLOBS_BUCKET")?);
+    let secrets = Secrets::of(aws);
     let sink: Arc<dyn Sink> = match brokers {
-        Brokers::Spoken => Arc::new(KafkaSink::connect(&kafka(aws, environment).await?)?),
-        Brokers::Apart => Arc::new(Apart),
+        Brokers::Spoken => brokers::sink(&secrets, environment).await?,
+        Brokers::Apart => Arc::new(brokers::Apart),
     };
-    for key in sources::services().filter_map(|service| service.key_setting) {
-        if let Some(secret) = variable(environment, &format!("{key}_SECRET")) {
-            settings.services.set_key(key, service_key(aws, key, secret).await);
-        }
-    }
+    let keys = ServiceKeys::read(secrets, environment, settings).await;
     let clock = Clock::system();
     let rng = Rng::from_os()?;
-    Ok(App::new(
-        settings,
+    let app = App::new(
+        keys.settings().await,
         Seams {
             queue: Arc::new(aws.queue().bounded(QUEUE_CAPACITY)),
             store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
@@ -207,63 +208,6 @@ async fn app(aws: &Aws, environment: &Environment, brokers: Brokers) -> Result<A
         },
         clock,
         rng,
-    ))
-}
-
-/// As the environment says, with the user and password of the secret that it names.
-async fn kafka(aws: &Aws, environment: &Environment) -> Result<KafkaSettings, Error> {
-    const SECRET: &str = "KAFKA_SECRET_ARN";
-    let Some(secret) = variable(environment, SECRET) else { return Ok(KafkaSettings::parse(environment)?) };
-    let bad = |rule: String| BadSetting { name: SECRET.into(), rule };
-    let secrets = aws_sdk_secretsmanager::Client::new(aws.config());
-    let value = secrets.get_secret_value().secret_id(secret).send().await;
-    let value = value.map_err(|e| bad(format!("cannot be read: {}", chain(&e))))?;
-    // What is wrong with it is told without any of it.
-    let user: User = serde_json::from_str(value.secret_string().unwrap_or_default())
-        .map_err(|_| bad("its secret is not JSON with username and password, as MSK wants it".into()))?;
-    let mut told = environment.clone();
-    told.extend([("KAFKA_USER".to_owned(), user.username), ("KAFKA_PASSWORD".to_owned(), user.password)]);
-    Ok(KafkaSettings::parse(&told)?)
-}
-
-#[derive(Deserialize)]
-struct User {
-    username: String,
-    password: String,
-}
-
-/// The sink of a function that leaves sending to others.
-struct Apart;
-
-#[async_trait]
-impl Sink for Apart {
-    async fn send(&self, _lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
-        vec![Sent::Retry(APART.into()); records.len()]
-    }
-
-    async fn answers(&self) -> bool {
-        false
-    }
-
-    async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
-        Err(BackendError::Fatal(APART.into()))
-    }
-
-    async fn positions(&self) -> Result<Vec<Position>, BackendError> {
-        Ok(Vec::new())
-    }
-}
-
-const APART: &str = "this function leaves the brokers to others";
-
-/// Only polling needs it, and says so when it does: without it pushed readings go on.
-async fn service_key(aws: &Aws, key: &str, secret: &str) -> Secret {
-    let secrets = aws_sdk_secretsmanager::Client::new(aws.config());
-    match secrets.get_secret_value().secret_id(secret).send().await {
-        Ok(value) => value.secret_string().map(str::trim).map(Secret::new).unwrap_or_default(),
-        Err(e) => {
-            tracing::warn!(error = chain(&e), key, "the secret that holds a service's key cannot be read");
-            Secret::default()
-        }
-    }
+    );
+    Ok((app, keys))
 }

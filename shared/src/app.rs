@@ -18,6 +18,7 @@ use crate::schedule::lease::Leases;
 use crate::schedule::mappings::KnownMappings;
 use crate::settings::Settings;
 use crate::sink::Sink;
+use crate::sources::KeyDoubt;
 use crate::store::Store;
 use crate::time::{Clock, Rng};
 use crate::upstream::Upstream;
@@ -70,6 +71,8 @@ pub struct App {
     pub leases: Arc<Leases>,
     /// The mappings of one's own sensors, as this process knows them [S18].
     pub mappings: Arc<KnownMappings>,
+    /// Whether a service has refused its key [A6].
+    pub key_doubt: Arc<KeyDoubt>,
     /// Tries of alerts at the broker that are under way in this process.
     pub tries: Arc<Tries>,
     /// Which tiers take new records, as this process knows it [P6].
@@ -100,6 +103,7 @@ impl App {
             fires: Arc::default(),
             leases: Arc::default(),
             mappings: Arc::default(),
+            key_doubt: Arc::default(),
             tries: Arc::default(),
             room: Arc::default(),
             provenance: Arc::new(Nowhere),

@@ -39,6 +39,8 @@ pub mod aws;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
+#[cfg(feature = "authorities")]
+pub mod authorities;
 #[cfg(feature = "tls")]
 pub mod tls;
 

@@ -8,10 +8,11 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::authorities;
 
 /// The settings that messages name.
 #[derive(Debug, Clone, Copy)]
@@ -29,24 +30,21 @@ pub struct Encryption {
 }
 
 impl Encryption {
-    /// Trusts the authorities in the PEM file `ca`; without one those of this host.
+    /// Trusts the authorities in the PEM file `ca`; without one those of [`authorities`].
     ///
     /// # Errors
-    /// When there are none; names the setting.
+    /// When the file has none; names the setting.
     pub fn new(ca: Option<&Path>, named: Named) -> Result<Encryption, String> {
         let setting = named.ca_file;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|e| format!("TLS: {e}"))?;
-        let builder = match ca {
-            Some(file) => {
-                let trusted = authorities(file).map_err(|e| format!("{setting}: {}: {e}", file.display()))?;
-                builder.with_root_certificates(trusted)
-            }
-            None => builder.with_platform_verifier().map_err(|e| {
-                format!("{setting} is not set, and the certificate authorities of this host cannot be used: {e}")
-            })?,
-        };
+        let mut trusted = RootCertStore::empty();
+        match ca {
+            Some(file) => trusted = in_file(file).map_err(|e| format!("{setting}: {}: {e}", file.display()))?,
+            None => drop(trusted.add_parsable_certificates(authorities::authorities().iter().cloned())),
+        }
+        let builder = builder.with_root_certificates(trusted);
         Ok(Encryption { connector: Arc::new(builder.with_no_client_auth()).into(), named })
     }
 
@@ -63,7 +61,7 @@ impl Encryption {
     }
 }
 
-fn authorities(file: &Path) -> Result<RootCertStore, String> {
+fn in_file(file: &Path) -> Result<RootCertStore, String> {
     let pem = std::fs::read(file).map_err(|e| match e.kind() {
         ErrorKind::NotFound => "there is no such file".to_owned(),
         ErrorKind::PermissionDenied => "this process may not read it".to_owned(),

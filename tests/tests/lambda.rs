@@ -473,3 +473,102 @@ async fn k1_express_logs_in_with_the_user_of_a_secret() {
         assert!(!message.contains("smoke-column") && !ended.log.contains("smoke-column"), "{message}");
     }
 }
+
+/// K1: the image of a function may bring no certificate authorities.
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_every_function_starts_with_tls_where_its_host_has_no_authorities() {
+    let nowhere = format!("127.0.0.1:{}", streammanager_tests::free_port());
+    let template = stack::template(&[("KafkaBrokers", &nowhere), ("KafkaSecurity", "tls")]);
+    for function in &template.functions {
+        let mut environment = function.environment.clone();
+        let aws = format!("http://{nowhere}");
+        for (name, value) in [
+            ("AWS_REGION", REGION),
+            ("AWS_ENDPOINT_URL", &aws),
+            ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+            ("SSL_CERT_DIR", "/nowhere"),
+        ] {
+            environment.insert(name.into(), value.into());
+        }
+        let environment: Vec<_> = environment.into_iter().collect();
+        let started = Function::start(&function.binary, &environment).await;
+        let started = started.unwrap_or_else(|ended| panic!("{} does not start: {ended:#?}", function.binary));
+        assert!(started.log().contains("those of Mozilla, which are built in"), "{}", started.log());
+    }
+}
+
+/// K1, A6: both lanes trust whom the host trusts, and who runs takes up a user that was rotated.
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_a_rotated_user_of_the_brokers_is_taken_up_by_functions_that_run() {
+    const WHAT: &str = "SCRAM with a user that is rotated";
+    let (Some(plain), Some(authorities)) = (kafka(), kafka_authorities()) else {
+        return skip(WHAT, "STREAMMANAGER_TEST_KAFKA or STREAMMANAGER_TEST_KAFKA_AUTHORITIES is not set");
+    };
+    let Some(stack) = Stack::create(WHAT).await else { return };
+    let port: u16 = plain.rsplit_once(':').unwrap().1.parse().unwrap();
+    let (guarded, ca) = (format!("localhost:{}", port + 4), authorities.join("ca.pem"));
+    let user = stack.secret("user", r#"{"username": "lookout", "password": "smoke-screen"}"#).await;
+    let told = [
+        ("KAFKA_BROKERS", guarded.as_str()),
+        ("KAFKA_SECURITY", "scram"),
+        ("KAFKA_SECRET_ARN", user.as_str()),
+        ("SSL_CERT_FILE", ca.to_str().unwrap()),
+    ];
+    deliver(&stack.start("deliver").await, Duration::from_secs(1)).await.unwrap();
+    let key = register(&stack.start("control").await).await;
+    let (express, delivers) = (stack.start_with("express", &told).await, stack.start_with("deliver", &told).await);
+    let send = async |id: &str| {
+        let (status, answer) =
+            http(express.invoke(events::http("POST", "/alerts", Some(&key), Some(&actual(id)))).await);
+        assert!(status < 300, "{answer}");
+        answer["accepted"][0]["acknowledged_by"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(send("A0").await, "queue", "nobody is let in with this password: {}", express.log());
+
+    stack.rotate(&user, r#"{"username": "lookout", "password": "smoke-column"}"#).await;
+    let mut sent = 1;
+    while send(&format!("A{sent}")).await != "broker" {
+        assert!(sent < 40, "the rotated password is not taken up: {}", express.log());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        sent += 1;
+    }
+    let readings = events::kinesis(&[("1", reading(1))]);
+    assert_eq!(stack.start("stream").await.invoke(readings).await, failures(&[]));
+    let delivered = deliver(&delivers, Duration::from_secs(30)).await;
+    assert_eq!(delivered, Ok(json!({ "outcome": "delivered" })), "{}", delivers.log());
+    assert_eq!(stack.values("wildfire-iot-sensors").await.len(), 1, "{}", delivers.log());
+    let alerts = stack.values("wildfire-critical-alerts").await;
+    assert_eq!(texts(&alerts, "event_id").len(), sent + 1, "{}", delivers.log());
+    for function in [&express, &delivers] {
+        assert!(!function.log().contains("smoke-"), "{}", function.log());
+    }
+}
+
+/// A6: the key of a service is read again after the service has refused it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a6_a_rotated_key_of_a_service_is_taken_up_by_a_function_that_runs() {
+    let Some(stack) = Stack::create("the rotated key of a service").await else { return };
+    stack.rotate(stack.map_key_secret(), "a-key-of-last-year").await;
+    let (control, realtime) = (stack.start("control").await, stack.start("realtime").await);
+    let streams = json!({ "version": 1, "streams": [{
+        "id": "viirs", "source_id": "firms_viirs_snpp", "connector": "firms", "tenant": "test", "interval": "30s",
+        "config": { "product": "VIIRS_SNPP_NRT", "area": [-124.5, 32.5, -114.1, 42.1], "days": 1 },
+    }]});
+    let (status, diff) = http(control.invoke(events::signed("PUT", "/streams", Some(&streams.to_string()))).await);
+    assert_eq!(status, 200, "{diff}");
+    let poll = async || {
+        let tick = json!({ "stream": "viirs", "due_at": jiff::Timestamp::now().to_string() }).to_string();
+        assert_eq!(realtime.invoke(events::sqs("ticks", &[("m-1", tick)])).await, failures(&[]), "{}", realtime.log());
+        let (_, listed) = http(control.invoke(events::signed("GET", "/streams", None)).await);
+        listed["streams"][0]["last_error"].clone()
+    };
+    let error = poll().await;
+    assert!(error.as_str().unwrap().contains("check the FIRMS map key"), "{error}");
+    assert_eq!(stack.firms.calls("VIIRS_SNPP_NRT"), 0);
+
+    stack.rotate(stack.map_key_secret(), outside::MAP_KEY).await;
+    // Read again, but not in a row.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(poll().await, Value::Null, "{}", realtime.log());
+    assert_eq!(stack.firms.calls("VIIRS_SNPP_NRT"), 1, "{}", realtime.log());
+}

@@ -14,6 +14,8 @@ use streammanager::settings::Settings;
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
 use streammanager::sink::{FileSink, Sink};
 use streammanager::time::{Clock, Rng};
+#[cfg(feature = "up")]
+use streammanager::upstream::http;
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
 
 use crate::exit::Failure;
@@ -111,9 +113,7 @@ pub async fn serve(name: &'static str, app: axum::Router) -> Result<std::net::So
 /// An HTTP client of this host.
 #[cfg(feature = "up")]
 pub fn http_client() -> reqwest::Client {
-    // Either provider serves; one may be there already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::new()
+    http::client(reqwest::Client::builder()).expect("nothing is set that could be wrong")
 }
 
 /// The sink of `--out` or `--kafka`.

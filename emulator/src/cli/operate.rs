@@ -134,9 +134,14 @@ pub(crate) struct TopArgs {
 // No doc comment: clap would show it as the description of the command. How a running system is reached.
 #[derive(Debug, Args)]
 pub(crate) struct EndpointArgs {
-    /// HTTP address of the running system; without it the one that this user started last, else http://127.0.0.1:8080.
+    /// HTTP address of the running system; without it the one that this user started last, else http://127.0.0.1:8080. That of
+    /// a stack on AWS is its output ApiUrl.
     #[arg(long, env = "STREAMMANAGER_ENDPOINT", value_name = "URL", value_parser = url)]
     endpoint: Option<String>,
+    /// The system is a stack in this region of AWS, and requests are signed as AWS_PROFILE says; known by itself where the
+    /// address is one of execute-api.
+    #[arg(long, env = "STREAMMANAGER_AWS_REGION", value_name = "REGION")]
+    aws_region: Option<String>,
     /// Data folder of `up`, whose control.key is the operators' key; without it that of the running system, else data.
     #[arg(long, env = "STREAMMANAGER_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -153,6 +158,11 @@ impl EndpointArgs {
         endpoint(self.endpoint.as_deref())
     }
 
+    /// The region of AWS whose signatures the system wants; `None`: it wants the control key.
+    pub(crate) fn aws_region(&self) -> Option<String> {
+        self.aws_region.clone().or_else(|| region_of(&self.url()).map(str::to_owned))
+    }
+
     pub(crate) fn control_key_file(&self) -> PathBuf {
         self.control_key_file.clone().unwrap_or_else(|| self.data().join("control.key"))
     }
@@ -163,6 +173,14 @@ impl EndpointArgs {
         let noted = running::last().filter(|noted| noted.endpoint == self.url()).map(|noted| noted.data);
         self.data.clone().or(noted).unwrap_or_else(|| "data".into())
     }
+}
+
+/// The region that the address of an API of API Gateway names: `https://ID.execute-api.REGION.amazonaws.com`.
+fn region_of(url: &str) -> Option<&str> {
+    let host = url.strip_prefix("https://")?.split(['/', ':']).next()?;
+    let (_, rest) = host.split_once(".execute-api.")?;
+    let (region, domain) = rest.split_once('.')?;
+    domain.starts_with("amazonaws.com").then_some(region)
 }
 
 /// The address that a flag names, else that of the system which this user started last.
@@ -252,6 +270,9 @@ pub(crate) enum ConnectorsCommand {
         /// The critical grant: critical source ids need it.
         #[arg(long)]
         critical: bool,
+        /// What names it on an MQTT connection: on AWS IoT the id of its certificate; its own id if not set.
+        #[arg(long, value_name = "ID")]
+        principal: Option<String>,
         /// New file for the key, readable by its owner only; without it the key goes to standard output.
         #[arg(long, value_name = "FILE")]
         key_file: Option<PathBuf>,

@@ -32,7 +32,8 @@ impl Traced {
         };
         let mut url = Url::parse("http://host/trace").expect("a constant URL is one");
         url.query_pairs_mut().append_pair(name, &value);
-        format!("/trace?{}", url.query().unwrap_or_default())
+        // A signature takes a plus for itself, not for a blank.
+        format!("/trace?{}", url.query().unwrap_or_default().replace('+', "%20"))
     }
 }
 

@@ -13,7 +13,8 @@ use streammanager::schedule::file::Interval;
 use streammanager_host::exit::{Exit, Failure};
 
 use crate::cli::{ChosenArgs, DeadLettersCommand, EndpointArgs};
-use crate::commands::operate::{call, cell, items, one_line, show, text};
+use crate::commands::api::call;
+use crate::commands::operate::{cell, items, one_line, show, text};
 use crate::commands::{print, say, says_yes};
 
 /// Letters in one answer.

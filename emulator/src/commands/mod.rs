@@ -1,6 +1,8 @@
 //! One file a command.
 
 #[cfg(feature = "up")]
+mod api;
+#[cfg(feature = "up")]
 pub(crate) mod bench;
 #[cfg(feature = "up")]
 pub(crate) mod buffer;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use streammanager::record::StreamId;
 use streammanager::schedule::file::StreamsFile;
@@ -12,6 +12,7 @@ use streammanager_host::folder;
 use streammanager_host::host::http_client;
 
 use crate::cli::{self, AlertsCommand, AuditCommand, ConnectorsCommand, EndpointArgs, StreamsCommand};
+use crate::commands::api::{call, refused, send};
 use crate::commands::{check, print};
 use crate::files;
 
@@ -96,8 +97,10 @@ async fn start_or_stop(endpoint: &EndpointArgs, id: &StreamId, action: &str) -> 
 
 pub(crate) async fn connectors(command: ConnectorsCommand) -> Result<Exit, Failure> {
     match command {
-        ConnectorsCommand::Register { id, tenant, sources, critical, key_file, endpoint } => {
-            let registration = json!({ "id": id, "tenant": tenant, "sources": sources, "critical": critical });
+        ConnectorsCommand::Register { id, tenant, sources, critical, principal, key_file, endpoint } => {
+            let registration = json!({
+                "id": id, "tenant": tenant, "sources": sources, "critical": critical, "principal": principal,
+            });
             new_key(&endpoint, key_file, "/connectors", Some(&registration)).await
         }
         ConnectorsCommand::Rotate { id, key_file, endpoint } => {
@@ -243,52 +246,6 @@ pub(crate) async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
-}
-
-/// One request of the control API.
-pub(super) async fn call(
-    endpoint: &EndpointArgs,
-    method: Method,
-    path: &str,
-    body: Option<&Value>,
-) -> Result<Value, Failure> {
-    let key_file = endpoint.control_key_file();
-    let key = files::key(&key_file, "--control-key-file, or its folder with --data")?;
-    let address = endpoint.url();
-    let url = format!("{address}{path}");
-    let mut request = http_client().request(method, url).bearer_auth(key);
-    if let Some(body) = body {
-        request = request.json(body);
-    }
-    let (status, answer) = send(request, &address).await?;
-    match status {
-        StatusCode::UNAUTHORIZED => Err(Failure::new(format!(
-            "{address} does not take the key in {}: name the system with --endpoint, and its data folder with --data",
-            key_file.display()
-        ))),
-        _ if status.is_success() => Ok(answer),
-        _ => Err(refused(status, &answer)),
-    }
-}
-
-async fn send(request: RequestBuilder, endpoint: &str) -> Result<(StatusCode, Value), Failure> {
-    let response = request.send().await.map_err(|_| {
-        Failure::new(format!(
-            "nothing answers at {endpoint}: start the system with `streammanager up`, or name it with --endpoint"
-        ))
-    })?;
-    let status = response.status();
-    let answer = response.json().await.map_err(|e| Failure::new(format!("{endpoint}: status {status}: {e}")))?;
-    Ok((status, answer))
-}
-
-fn refused(status: StatusCode, answer: &Value) -> Failure {
-    Failure::new(format!(
-        "refused with status {}: {}: {}",
-        status.as_u16(),
-        text(&answer["error"]),
-        text(&answer["detail"])
-    ))
 }
 
 pub(super) fn show(

@@ -6,7 +6,8 @@ use streammanager::record::Tier;
 use streammanager::time::Timestamp;
 use streammanager_host::exit::{Exit, Failure};
 
-use super::operate::{call, cell, items, one_line, show, table};
+use super::api::call;
+use super::operate::{cell, items, one_line, show, table};
 use crate::cli::EndpointArgs;
 
 /// A delivery on duty reports every few seconds.

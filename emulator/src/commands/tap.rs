@@ -17,8 +17,9 @@ use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::foreign::{self, Login, Message};
 use streammanager_host::running;
 
+use super::api::call;
 use super::decode::mappings_file;
-use super::operate::{call, one_line};
+use super::operate::one_line;
 use super::say;
 use crate::cli::TapArgs;
 use crate::files;

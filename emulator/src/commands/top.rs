@@ -9,7 +9,8 @@ use streammanager::time::Timestamp;
 use streammanager_host::exit::{Exit, Failure};
 use tokio::time::sleep;
 
-use super::operate::{call, harmless, streams_table};
+use super::api::call;
+use super::operate::{harmless, streams_table};
 use super::{print, status};
 use crate::cli::TopArgs;
 

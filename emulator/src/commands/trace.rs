@@ -5,7 +5,8 @@ use serde_json::Value;
 use streammanager::time::Timestamp;
 use streammanager_host::exit::{Exit, Failure};
 
-use super::operate::{call, cell, items, one_line, show, table, text};
+use super::api::call;
+use super::operate::{cell, items, one_line, show, table, text};
 use super::status::seconds;
 use crate::cli::TraceArgs;
 

@@ -4,6 +4,7 @@
 mod dynamo;
 mod provision;
 mod s3;
+mod signing;
 mod sqs;
 
 use std::time::Duration;
@@ -14,13 +15,16 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 
+use crate::authorities;
 use crate::error::BackendError;
 use crate::time::{Clock, Rng};
 pub use dynamo::DynamoStore;
 pub use provision::{QueueShape, TableShape};
 pub use s3::S3Blobs;
+pub use signing::Signer;
 pub use sqs::SqsQueue;
 
 /// Within a region a connection takes milliseconds.
@@ -45,7 +49,7 @@ impl Aws {
     /// real credentials go over it.
     pub async fn connect(endpoint: Option<&str>, region: &str) -> Aws {
         let client =
-            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+            Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(trusting()).build_https();
         let retries = RetryConfig::standard()
             .with_max_attempts(TRIES)
             .with_initial_backoff(BACKOFF)
@@ -84,6 +88,11 @@ impl Aws {
     pub fn blobs(&self, bucket: &str) -> S3Blobs {
         S3Blobs::new(s3::client(&self.config, self.endpoint), bucket)
     }
+}
+
+fn trusting() -> TlsContext {
+    let store = TrustStore::empty().with_pem_certificate(authorities::pem());
+    TlsContext::builder().with_trust_store(store).build().expect("authorities that were read before")
 }
 
 /// What a failed call of `service` on `resource` means: what may pass by itself is to be tried again, the rest is wrong

@@ -18,6 +18,7 @@ use crate::ingest::pressure::{self, Pause};
 use crate::ingest::{IngestError, Ledger, NoRoom, ingest};
 use crate::limits::{ROUND, STORED_AHEAD};
 use crate::record::{Stream, WhenFull};
+use crate::schedule::file::StreamSpec;
 use crate::schedule::streams::{self, PollState, Registered};
 use crate::schedule::ticks::{Tick, latest_start};
 use crate::sources::route;
@@ -132,7 +133,10 @@ async fn fetch(
     let spec = &registered.spec;
     let connector = match spec.polled.connector(&spec.source_id, &app.settings.services) {
         Ok(connector) => connector,
-        Err(problem) => return Ok(failed(state, app.clock.now(), problem)),
+        Err(problem) => {
+            doubt_key(app, spec);
+            return Ok(failed(state, app.clock.now(), problem));
+        }
     };
     let stream = Stream {
         id: spec.id.clone(),
@@ -170,7 +174,7 @@ async fn fetch(
                 }
             }
             Err(end) => {
-                if matches!(end, End::Failed(_) | End::Busy { .. }) {
+                if matches!(end, End::Failed(_) | End::Refused(_) | End::Busy { .. }) {
                     state.cursor = connector.failed(&cursor).0;
                 }
                 break Err(end);
@@ -209,6 +213,10 @@ async fn fetch(
         }
         Err(End::Backend(e)) => Err(e),
         Err(End::Failed(problem)) => Ok(failed(state, now, problem)),
+        Err(End::Refused(problem)) => {
+            doubt_key(app, spec);
+            Ok(failed(state, now, problem))
+        }
         Err(End::Busy { until, said }) => {
             host.leave_alone(app, until).await?;
             let outcome = failed(state, now, format!("{said}; it is asked again at {}", rfc3339(until)));
@@ -270,6 +278,7 @@ impl Round<'_> {
 /// Why a poll ends early.
 enum End {
     Failed(String),
+    Refused(String),
     Busy { until: Timestamp, said: String },
     Wait(Option<Timestamp>),
     Rests(Rest),
@@ -281,7 +290,8 @@ impl From<SourceError> for End {
     fn from(e: SourceError) -> End {
         match e {
             SourceError::Busy { until, said } => End::Busy { until, said },
-            SourceError::Failed(said) | SourceError::Refused(said) => End::Failed(said),
+            SourceError::Failed(said) => End::Failed(said),
+            SourceError::Refused(said) => End::Refused(said),
         }
     }
 }
@@ -335,6 +345,13 @@ async fn walked(app: &App, host: Host<'_>, mut walk: Box<dyn Walk + '_>, began: 
         }
     }
     walk.cut()?.ok_or_else(|| End::Failed(format!("its answers did not end within {} s", ROUND.as_secs())))
+}
+
+/// Who asks with a key and is refused may hold one that was rotated since it was read.
+fn doubt_key(app: &App, spec: &StreamSpec) {
+    if spec.polled.service().key_setting.is_some() {
+        app.key_doubt.raise();
+    }
 }
 
 /// Our own trouble makes the source wait.

@@ -48,7 +48,7 @@ pub(crate) use fires::Told;
 pub use fires::{Areas, Join, Names, State};
 pub use identity::identify;
 pub use route::{DRILL, Route, is_critical, route};
-pub use service::{Service, Services};
+pub use service::{KeyDoubt, Service, Services};
 
 /// What one provider's ids share.
 pub struct Source {

@@ -2,6 +2,7 @@
 //! environment. A key is never shown.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::services;
 use crate::connect::politeness::Manners;
@@ -29,6 +30,22 @@ pub struct Service {
 pub struct Services {
     addresses: BTreeMap<&'static str, String>,
     keys: BTreeMap<&'static str, Secret>,
+}
+
+/// Whether a service has refused its key, or there was none for it, since somebody last looked: keys are rotated.
+#[derive(Debug, Default)]
+pub struct KeyDoubt(AtomicBool);
+
+impl KeyDoubt {
+    /// A key is not what its service wants.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether one was not; for whoever reads the keys again.
+    pub fn settle(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
 }
 
 impl Services {

@@ -5,17 +5,32 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::BytesMut;
 use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, ClientBuilder};
 use tokio::time::Instant;
 
 use super::{Request, Response, Unreachable, Upstream};
+use crate::authorities::authorities;
 use crate::error::BackendError;
 use crate::limits::RESPONSE_BYTES;
 
 const USER_AGENT: &str = concat!("StreamManager/", env!("CARGO_PKG_VERSION"), " (wildfire data ingestion)");
 
+/// A client that trusts whom this process trusts.
+///
+/// # Errors
+/// `Fatal`: settings that contradict one another.
+pub fn client(settings: ClientBuilder) -> Result<Client, BackendError> {
+    let failed = |e| BackendError::Fatal(format!("HTTP client: {e}"));
+    // Another part of the process may have chosen a provider before: either serves.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let trusted = authorities().iter().map(|authority| Certificate::from_der(authority));
+    let trusted = trusted.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    settings.tls_certs_only(trusted).build().map_err(failed)
+}
+
 /// Sources over HTTPS.
 pub struct HttpUpstream {
-    client: reqwest::Client,
+    client: Client,
     largest: usize,
 }
 
@@ -27,14 +42,8 @@ impl HttpUpstream {
 
     /// Responses larger than `largest` bytes, unpacked, are refused.
     pub fn with_largest(largest: usize) -> Result<HttpUpstream, BackendError> {
-        // Another part of the process may have chosen a provider before: either serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            // A redirect could carry the key in the path to another host.
-            .redirect(Policy::none())
-            .build()
-            .map_err(|e| BackendError::Fatal(format!("HTTP client: {e}")))?;
+        // A redirect could carry the key in the path to another host.
+        let client = client(Client::builder().user_agent(USER_AGENT).redirect(Policy::none()))?;
         Ok(HttpUpstream { client, largest })
     }
 

@@ -162,6 +162,17 @@ impl Stack {
         created.send().await.unwrap().arn.unwrap()
     }
 
+    /// The secret has this text from now on.
+    pub async fn rotate(&self, secret: &str, text: &str) {
+        let secrets = aws_sdk_secretsmanager::Client::new(self.aws.config());
+        secrets.put_secret_value().secret_id(secret).secret_string(text).send().await.unwrap();
+    }
+
+    /// The ARN of the secret with the FIRMS map key.
+    pub fn map_key_secret(&self) -> &str {
+        &self.resources["FIRMS_MAP_KEY_SECRET"]
+    }
+
     /// Every partition of the state table that holds anything.
     pub async fn partitions_of_state(&self) -> BTreeSet<String> {
         let client = aws_sdk_dynamodb::Client::new(self.aws.config());

@@ -14,7 +14,8 @@ use streammanager::time::Clock;
 use streammanager_host::buffer::{Inspection, ReadBy, inspect};
 use streammanager_host::exit::{Exit, Failure};
 
-use super::operate::{call, harmless};
+use super::api::call;
+use super::operate::harmless;
 use super::{print, say, says_yes};
 use crate::cli::{BufferCommand, EndpointArgs, FolderArgs};
 

@@ -453,3 +453,15 @@ async fn a_lease_from_the_future_ends_by_the_monotonic_clock() {
         assert!(world.lease("one", "third").await.is_none());
     }
 }
+
+/// A6: whoever reads the keys reads them again after a service has refused one, and not for any other trouble.
+#[tokio::test(start_paused = true)]
+async fn a6_a_refused_key_is_told_as_such() {
+    let answers = vec![says(400, &[], "Invalid MAP_KEY.".to_owned()), says(503, &[], "down".to_owned())];
+    let polled = PolledStream::new("45s", answers).await;
+    assert!(!polled.app.key_doubt.settle());
+    for in_doubt in [true, false] {
+        assert!(matches!(polled.poll().await, PollOutcome::Failed(_)));
+        assert_eq!(polled.app.key_doubt.settle(), in_doubt);
+    }
+}

@@ -74,6 +74,20 @@ impl KafkaSink {
         })
     }
 
+    /// Returns when a broker has not taken the user or its password.
+    pub async fn login_refused(&self) {
+        tokio::select! {
+            () = self.critical.login_refused() => {}
+            () = self.bulk.login_refused() => {}
+        }
+    }
+
+    /// What was refused until now counts no more.
+    pub fn forget_refusal(&self) {
+        self.critical.forget_refusal();
+        self.bulk.forget_refusal();
+    }
+
     /// Makes the topics that are missing, in the background: what was written to them is tried again anyway.
     fn mend_topics(&self) {
         {

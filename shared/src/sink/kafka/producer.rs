@@ -21,7 +21,7 @@ use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::util::Timeout;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::error::Reason;
@@ -45,6 +45,8 @@ pub(super) struct Producer {
     topic_prefix: String,
     try_time: Duration,
     current: Mutex<Arc<Client>>,
+    /// Whether a broker has not taken the user.
+    refused: Arc<watch::Sender<bool>>,
 }
 
 /// What became of a call's records, one outcome each.
@@ -57,8 +59,18 @@ pub(super) struct Answer {
 impl Producer {
     /// `try_time`: what a call has before its records are given up; `config` gives each of them at least as much.
     pub(super) fn new(config: ClientConfig, topic_prefix: &str, try_time: Duration) -> Result<Producer, String> {
-        let current = Mutex::new(Arc::new(Client::new(&config)?));
-        Ok(Producer { config, topic_prefix: topic_prefix.into(), try_time, current })
+        let refused = Arc::new(watch::Sender::new(false));
+        let current = Mutex::new(Arc::new(Client::new(&config, &refused)?));
+        Ok(Producer { config, topic_prefix: topic_prefix.into(), try_time, current, refused })
+    }
+
+    pub(super) async fn login_refused(&self) {
+        // The sender lives as long as this.
+        let _ = self.refused.subscribe().wait_for(|refused| *refused).await;
+    }
+
+    pub(super) fn forget_refusal(&self) {
+        self.refused.send_replace(false);
     }
 
     pub(super) async fn send(&self, records: &[Outgoing]) -> Answer {
@@ -146,7 +158,7 @@ impl Producer {
             current.retire();
         }
         if current.retired.load(Ordering::Acquire) {
-            *current = Arc::new(Client::new(&self.config)?);
+            *current = Arc::new(Client::new(&self.config, &self.refused)?);
         }
         Ok(current.clone())
     }
@@ -223,8 +235,9 @@ struct Client {
 }
 
 impl Client {
-    fn new(config: &ClientConfig) -> Result<Client, String> {
-        let producer = ThreadedProducer::from_config_and_context(config, Reports::default()).map_err(|e| match e {
+    fn new(config: &ClientConfig, refused: &Arc<watch::Sender<bool>>) -> Result<Client, String> {
+        let reports = Reports { problem: Mutex::default(), refused: refused.clone() };
+        let producer = ThreadedProducer::from_config_and_context(config, reports).map_err(|e| match e {
             // The text of this error holds the value, which may be a secret.
             KafkaError::ClientConfig(_, rule, name, _) => format!("Kafka client setting {name}: {rule}"),
             other => format!("no Kafka client: {other}"),
@@ -379,9 +392,9 @@ struct Ticket {
 }
 
 /// Delivery reports, and librdkafka's log as events of ours.
-#[derive(Default)]
 struct Reports {
     problem: Mutex<Option<String>>,
+    refused: Arc<watch::Sender<bool>>,
 }
 
 impl Reports {
@@ -422,6 +435,9 @@ impl ClientContext for Reports {
         // Follows the broker's own problem and says less.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             return;
+        }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) {
+            self.refused.send_replace(true);
         }
         *self.problem.lock() = Some(text.to_owned());
     }

@@ -34,7 +34,7 @@ pub enum Security {
     Plaintext,
     /// TLS without a password.
     Tls {
-        /// A PEM file; without one the host's own certificate authorities.
+        /// A PEM file; without one those of `crate::authorities`.
         ca: Option<PathBuf>,
     },
     /// SASL/SCRAM-SHA-512, over TLS or, inside a trusted network, without.
@@ -51,7 +51,7 @@ pub enum Security {
 /// Whom a TLS connection trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// A PEM file; without one the host's own certificate authorities.
+    /// A PEM file; without one those of `crate::authorities`.
     pub ca: Option<PathBuf>,
 }
 
@@ -168,11 +168,14 @@ impl KafkaSettings {
             Security::ScramSha512 { tls: Some(tls), .. } => ("sasl_ssl", Some(&tls.ca)),
         };
         config.set("security.protocol", protocol);
-        if let Some(ca) = tls {
-            // Without a file of its own the client looks in every place where systems keep their authorities: OpenSSL's
-            // built-in place is this build's, which no Lambda environment has.
-            let location = ca.as_ref().map_or("probe".into(), |file| file.to_string_lossy());
-            config.set("ssl.ca.location", location);
+        match tls {
+            None => {}
+            Some(Some(file)) => drop(config.set("ssl.ca.location", file.to_string_lossy())),
+            // Told, not looked for: OpenSSL's own place is this build's, which no other host has.
+            #[cfg(feature = "kafka-tls")]
+            Some(None) => drop(config.set("ssl.ca.pem", crate::authorities::pem())),
+            #[cfg(not(feature = "kafka-tls"))]
+            Some(None) => {}
         }
         if let Security::ScramSha512 { user, password, .. } = &self.security {
             config.set("sasl.mechanism", "SCRAM-SHA-512").set("sasl.username", user).set("sasl.password", &password.0);
@@ -271,11 +274,15 @@ mod tests {
         assert_eq!(supported(&Security::Plaintext, "plaintext", false), Ok(()));
     }
 
+    /// Whatever this host has: both lanes of a build trust the same, and librdkafka can read it.
     #[cfg(feature = "kafka-tls")]
     #[test]
-    fn tls_without_a_file_looks_for_the_authorities_of_the_host() {
+    fn tls_without_a_file_trusts_what_the_process_trusts_and_looks_nowhere_else() {
         let tls = [("KAFKA_BROKERS", "a:1"), ("KAFKA_SECURITY", "tls")];
-        assert_eq!(parse(&tls).unwrap().client().get("ssl.ca.location"), Some("probe"));
-        assert_eq!(parse(&tls[..1]).unwrap().client().get("ssl.ca.location"), None);
+        let config = parse(&tls).unwrap().client();
+        assert_eq!(config.get("ssl.ca.pem"), Some(&*crate::authorities::pem()));
+        assert_eq!(config.get("ssl.ca.location"), None);
+        config.create::<rdkafka::producer::BaseProducer>().unwrap();
+        assert_eq!(parse(&tls[..1]).unwrap().client().get("ssl.ca.pem"), None);
     }
 }

@@ -132,6 +132,15 @@ impl BulkProducer {
         Answer { outcomes, topic_is_missing }
     }
 
+    /// Returns when a broker has not taken the user.
+    pub(super) async fn login_refused(&self) {
+        self.guide.handshake.login_refused().await;
+    }
+
+    pub(super) fn forget_refusal(&self) {
+        self.guide.handshake.forget_refusal();
+    }
+
     /// The dispatcher in use; a new one when there is none, or its runtime has ended.
     fn dispatcher(&self) -> Dispatcher {
         let mut kept = self.dispatcher.lock();

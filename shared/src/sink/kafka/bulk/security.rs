@@ -61,6 +61,20 @@ impl Handshake {
         }
     }
 
+    /// Returns when a broker has not taken the user; never without a login.
+    pub(super) async fn login_refused(&self) {
+        match &self.login {
+            Some(login) => login.refused().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn forget_refusal(&self) {
+        if let Some(login) = &self.login {
+            login.forget_refusal();
+        }
+    }
+
     /// How long the broker lets us stay; `None`: as long as we like.
     ///
     /// # Errors

@@ -29,6 +29,14 @@ impl Login {
         Err(ABSENT.into())
     }
 
+    pub(super) async fn refused(&self) {
+        match *self {}
+    }
+
+    pub(super) fn forget_refusal(&self) {
+        match *self {}
+    }
+
     pub(super) async fn at(&self, _connection: &Connection) -> Result<Option<Duration>, String> {
         match *self {}
     }

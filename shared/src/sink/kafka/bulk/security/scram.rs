@@ -13,6 +13,7 @@ use kafka_protocol::messages::{SaslAuthenticateRequest, SaslAuthenticateResponse
 use kafka_protocol::protocol::{StrBytes, VersionRange};
 use ring::{digest, hmac, pbkdf2};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use crate::sink::kafka::bulk::connection::{Ask, Connection};
 use crate::sink::kafka::bulk::shape::{Part, Shape};
@@ -39,13 +40,25 @@ pub(super) struct Login {
     user: String,
     password: Password,
     rng: Rng,
+    /// Whether a broker has not taken the user.
+    refused: watch::Sender<bool>,
 }
 
 impl Login {
     /// # Errors
     /// When the operating system has no randomness.
     pub(super) fn new(user: &str, password: &Password) -> Result<Login, String> {
-        Ok(Login { user: user.to_owned(), password: password.clone(), rng: Rng::from_os()? })
+        let refused = watch::Sender::new(false);
+        Ok(Login { user: user.to_owned(), password: password.clone(), rng: Rng::from_os()?, refused })
+    }
+
+    pub(super) async fn refused(&self) {
+        // The sender lives as long as this.
+        let _ = self.refused.subscribe().wait_for(|refused| *refused).await;
+    }
+
+    pub(super) fn forget_refusal(&self) {
+        self.refused.send_replace(false);
     }
 
     /// How long the session lasts; `None`: as long as the connection.
@@ -79,6 +92,7 @@ impl Login {
         let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from(words));
         let answer = connection.ask(&request).await?;
         let Some(error) = ResponseError::try_from_code(answer.error_code) else { return Ok(answer) };
+        self.refused.send_replace(true);
         let reason = answer.error_message.map_or_else(|| error.to_string(), |message| message.to_string());
         Err(format!("the broker does not let the user {:?} in (KAFKA_USER, KAFKA_PASSWORD): {reason}", self.user))
     }

@@ -1,0 +1,75 @@
+//! Requests to an API of one's own on AWS, signed with Signature Version 4.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_config::SdkConfig;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_sqs::config::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4::SigningParams;
+
+use super::{Aws, chain};
+use crate::time::Timestamp;
+
+/// API Gateway's name in a signature.
+const SERVICE: &str = "execute-api";
+
+/// Who signs, for one region.
+pub struct Signer {
+    credentials: Credentials,
+    region: String,
+}
+
+impl Signer {
+    pub(super) async fn new(config: &SdkConfig, region: &str) -> Result<Signer, String> {
+        let provider = config.credentials_provider().ok_or("there is nothing that provides AWS credentials")?;
+        let credentials = provider.provide_credentials().await.map_err(|e| chain(&e))?;
+        Ok(Signer { credentials, region: region.to_owned() })
+    }
+
+    /// Names whose signature it is; no secret.
+    pub fn access_key_id(&self) -> &str {
+        self.credentials.access_key_id()
+    }
+
+    /// The region that a signature is good for.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The headers that make `request` a signed one; beside them it has the header `host` that its URL says.
+    ///
+    /// # Errors
+    /// A URL that is none.
+    pub fn headers(
+        &self,
+        method: &str,
+        url: &str,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Vec<(&'static str, String)>, String> {
+        let identity = self.credentials.clone().into();
+        let params = SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name(SERVICE)
+            .time(UNIX_EPOCH + Duration::from_nanos(now.as_nanosecond().try_into().unwrap_or_default()))
+            .settings(SigningSettings::default())
+            .build()
+            .map_err(|e| chain(&e))?;
+        let request = SignableRequest::new(method, url, std::iter::empty(), SignableBody::Bytes(body));
+        let signed = request.and_then(|request| sign(request, &params.into())).map_err(|e| chain(&e))?;
+        let (headers, _) = signed.into_parts().0.into_parts();
+        Ok(headers.iter().map(|header| (header.name(), header.value().to_owned())).collect())
+    }
+}
+
+impl Aws {
+    /// Signs as the credentials say that the SDK finds: those of the environment, of the profile that `AWS_PROFILE` names.
+    ///
+    /// # Errors
+    /// When it finds none, in its own words.
+    pub async fn signer(&self, region: &str) -> Result<Signer, String> {
+        Signer::new(&self.config, region).await
+    }
+}

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use lambda_runtime::layers::TracingLayer;
 use lambda_runtime::tower::ServiceExt;
 use lambda_runtime::tower::layer::layer_fn;
@@ -18,10 +17,9 @@ use streammanager::aws::{Aws, chain};
 use streammanager::error::BackendError;
 use streammanager::express::tries::Tries;
 use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
-use streammanager::record::Outgoing;
 use streammanager::settings::{BadSetting, Secret, Settings, variable};
 use streammanager::sink::kafka::{KafkaSettings, KafkaSink};
-use streammanager::sink::{Lane, Position, Sent, Sink, TopicReport};
+use streammanager::sink::{Apart, Sink};
 use streammanager::sources;
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
@@ -231,30 +229,6 @@ struct User {
     username: String,
     password: String,
 }
-
-/// The sink of a function that leaves sending to others.
-struct Apart;
-
-#[async_trait]
-impl Sink for Apart {
-    async fn send(&self, _lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
-        vec![Sent::Retry(APART.into()); records.len()]
-    }
-
-    async fn answers(&self) -> bool {
-        false
-    }
-
-    async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
-        Err(BackendError::Fatal(APART.into()))
-    }
-
-    async fn positions(&self) -> Result<Vec<Position>, BackendError> {
-        Ok(Vec::new())
-    }
-}
-
-const APART: &str = "this function leaves the brokers to others";
 
 /// Only polling needs it, and says so when it does: without it pushed readings go on.
 async fn service_key(aws: &Aws, key: &str, secret: &str) -> Secret {

@@ -133,8 +133,9 @@ def sources(t):
                     yield f"permissions: {name} may read other queues than {source}, or not its own"
                 if mapping.get("BatchSize") != 1:
                     yield f"batch size: one failing source holds up the others in a batch of {name}"
-                if name in POLLERS and not 2 <= mapping.get("ScalingConfig", {}).get("MaximumConcurrency", 0) <= 20:
-                    yield f"concurrency: {name} may take every environment of the account"
+                most = 5 if name == "Express" else 20
+                if not 2 <= mapping.get("ScalingConfig", {}).get("MaximumConcurrency", 0) <= most:
+                    yield f"concurrency: {source} may take every environment of {name if name == 'Express' else 'the account'}"
                 policy = t.properties(source).get("RedrivePolicy", {})
                 if policy.get("maxReceiveCount", 0) < 5:
                     yield f"redrive: {source} gives a message up after {policy.get('maxReceiveCount')} receives, throttled ones too"
@@ -428,8 +429,10 @@ def network(t):
 
 
 def observed(t):
-    watched = {}
+    watched, seen = {}, {}
     for name, properties in t.of("AWS::CloudWatch::Alarm").items():
+        figure = properties.get("MetricName"), text([d["Value"] for d in properties.get("Dimensions", [])])
+        seen[figure] = (properties.get("Threshold"), properties.get("Period", 0) * properties.get("EvaluationPeriods", 0))
         if ref("AlarmsTopic") not in properties.get("AlarmActions", []):
             yield f"alarms: {name} tells nobody"
         if properties.get("ComparisonOperator") != "GreaterThanThreshold":
@@ -437,7 +440,7 @@ def observed(t):
         if "${StackPrefix}-${Stage}" not in text(properties.get("AlarmName")):
             yield f"stages: the alarm {name} has one name in all stages"
         for dimension in properties.get("Dimensions", []):
-            if dimension["Name"] == "QueueName":
+            if dimension["Name"] == "QueueName" and properties["MetricName"] == "ApproximateNumberOfMessagesVisible":
                 watched.setdefault(dimension["Value"]["Fn::GetAtt"][0], []).append(properties)
     for name in t.of("AWS::SQS::Queue"):
         of_tier = name.removesuffix("Queue") in TIERS
@@ -450,6 +453,13 @@ def observed(t):
         alarm = next((p for p in t.of("AWS::CloudWatch::Alarm").values() if p.get("MetricName") == metric), {})
         if alarm.get("Threshold") != threshold or (time and alarm.get("Period", 0) * alarm.get("EvaluationPeriods", 0) != time):
             yield f"alarms: nobody is told of {metric}"
+    # An alert that waits is told within minutes, whatever holds it up.
+    for metric, value, threshold in (("ApproximateAgeOfOldestMessage", {"Fn::GetAtt": ["CriticalQueue", "QueueName"]}, 60),
+                                     ("ApproximateAgeOfOldestMessage", {"Fn::GetAtt": ["ExpressRetryQueue", "QueueName"]}, 60),
+                                     ("Errors", ref("ExpressFunction"), 0), ("Throttles", ref("ExpressFunction"), 0),
+                                     ("Errors", ref("DeliverFunction"), 0), ("5xx", ref("Api"), 0)):
+        if seen.get((metric, text([value]))) != (threshold, 60):
+            yield f"alarms: nobody is told of {metric} of {next(iter(listed(next(iter(value.values())))))}"
     if not t.of("AWS::CloudWatch::Dashboard"):
         yield "alarms: there is no dashboard"
     for name, properties in t.of("AWS::CloudWatch::Dashboard").items():

@@ -549,7 +549,13 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
         "RealtimeFunction",
         "            ScalingConfig:\n              MaximumConcurrency: 10\n",
         "",
-        "concurrency: Realtime may take every environment",
+        "concurrency: RealtimeTicksQueue may take every environment",
+    ),
+    (
+        "ExpressFunction",
+        "            # The rest of express is for alerts that come in now.\n            ScalingConfig:\n              MaximumConcurrency: 5\n",
+        "",
+        "concurrency: ExpressRetryQueue may take every environment of Express",
     ),
     ("DeliverFunction", "Timeout: 900", "Timeout: 60", "deliver: gaps between"),
     // Stages.
@@ -611,6 +617,27 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
         "EvaluationPeriods: 60",
         "alarms: nobody is told of stream_circuit_breaker_state",
     ),
+    (
+        "CriticalQueueLateAlarm",
+        "Threshold: 60",
+        "Threshold: 3600",
+        "alarms: nobody is told of ApproximateAgeOfOldestMessage of CriticalQueue",
+    ),
+    (
+        "ExpressRetryLateAlarm",
+        "ApproximateAgeOfOldestMessage",
+        "ApproximateNumberOfMessagesDelayed",
+        "alarms: nobody is told of ApproximateAgeOfOldestMessage of ExpressRetryQueue",
+    ),
+    (
+        "ExpressErrorsAlarm",
+        "MetricName: Errors",
+        "MetricName: Invocations",
+        "alarms: nobody is told of Errors of Express",
+    ),
+    ("ExpressThrottlesAlarm", "!Ref ExpressFunction", "!Ref BatchFunction", "nobody is told of Throttles of Express"),
+    ("DeliverErrorsAlarm", "EvaluationPeriods: 1", "EvaluationPeriods: 60", "nobody is told of Errors of Deliver"),
+    ("ApiErrorsAlarm", "MetricName: 5xx", "MetricName: 4xx", "alarms: nobody is told of 5xx of Api"),
     ("", "    Tracing: Active\n", "", "tracing: Express leaves no traces"),
     ("ExpressFunction", "LogGroup: !Ref ExpressLogs", "LogGroup: !Ref BatchLogs", "logs: Express logs elsewhere"),
     (

@@ -418,10 +418,24 @@ def network(t):
             yield f"network: there is no {kind.lower()} endpoint of {service}"
         elif kind == "Interface" and endpoint.get("PrivateDnsEnabled") != (service != "iot.data"):
             yield f"network: the private name of {service} is wrong"
+        elif kind == "Interface" and endpoint.get("SecurityGroupIds") != [ref("EndpointsSecurityGroup")]:
+            yield f"network: the endpoint of {service} answers other callers than the rest"
     if t.properties("IotName").get("HostedZoneId") != ref("IotZone"):
         yield "network: IoT's data endpoint has no name in the VPC"
+    let_in = t.properties("EndpointsSecurityGroup").get("SecurityGroupIngress", [])
+    if any((rule.get("FromPort"), rule.get("ToPort")) != (443, 443) for rule in let_in):
+        yield "network: the endpoints are not let into at 443"
+    # Private names are those of the whole VPC.
+    callers = [rule.get("SourceSecurityGroupId", rule.get("CidrIp")) for rule in let_in]
+    if callers != [ref("FunctionsSecurityGroup"), {"Fn::If": ["NewNetwork", ref("VpcCidr"), ref("ExistingVpcCidr")]}]:
+        yield "network: the endpoints do not answer the VPC that finds them"
+    conditions = {name: t.resources.get(name, {}).get("Condition") for name in
+                  ("SqsEndpoint", "SecretsEndpoint", "IotDataEndpoint", "IotZone", "IotName", "DynamoDbEndpoint", "S3Endpoint")}
+    for name, condition in conditions.items():
+        if condition != {"IotDataEndpoint": "NewIotEndpoint", "IotZone": "NewIotEndpoint", "IotName": "NewIotEndpoint"}.get(name, f"New{name}"):
+            yield f"network: {name} has no switch of its own"
     for name, properties in t.of("AWS::EC2::SecurityGroup").items():
-        if any("CidrIp" in rule for rule in properties.get("SecurityGroupIngress", [])):
+        if name != "EndpointsSecurityGroup" and any("CidrIp" in rule for rule in properties.get("SecurityGroupIngress", [])):
             yield f"network: {name} lets in addresses instead of the functions"
     brokers = t.properties("Brokers")
     if brokers.get("EncryptionInfo", {}).get("EncryptionInTransit") != {"ClientBroker": "TLS", "InCluster": True}:

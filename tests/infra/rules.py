@@ -39,6 +39,8 @@ def text(value):
 class Template:
     def __init__(self, template):
         self.resources = template["Resources"]
+        self.parameters = template.get("Parameters", {})
+        self.rules = template.get("Rules", {})
 
     def of(self, kind):
         return {name: r.get("Properties", {}) for name, r in self.resources.items() if r["Type"] == kind}
@@ -157,12 +159,12 @@ def sources(t):
 
 def permissions(t):
     needed = {
-        "Schedule": [("sqs:SendMessage", f"{mode}TicksQueue") for mode in POLLERS],
+        "Schedule": [(action, f"{mode}TicksQueue") for mode in POLLERS for action in ("sqs:SendMessage", "sqs:GetQueueAttributes")],
         "Deliver": [(action, f"{tier}Queue") for tier in TIERS
                     for action in ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:SendMessage")],
         "Express": [(action, f"{tier}Queue") for tier in TIERS for action in ("sqs:SendMessage", "sqs:GetQueueAttributes")],
-        "Control": [("sqs:SendMessage", f"{tier}Queue") for tier in TIERS],
-    } | {name: [("sqs:SendMessage", f"{tier}Queue") for tier in TIERS] for name in POLLERS}
+    } | {name: [(action, f"{tier}Queue") for tier in TIERS for action in ("sqs:SendMessage", "sqs:GetQueueAttributes")]
+         for name in ("Control", *POLLERS)}
     for name, wanted in needed.items():
         for action, resource in wanted:
             if not t.allows(name, action, arn(resource)):
@@ -180,6 +182,17 @@ def permissions(t):
     for name in ("Batch", "Realtime", "Stream", "Express", "Deliver", "Control"):
         if not any("s3:PutObject" in listed(s.get("Action")) for s in t.statements(name)):
             yield f"permissions: {name} may not write stored bytes"
+        # What is missing would be "access denied".
+        if not t.allows(name, "s3:ListBucket", arn("BlobsBucket")) or not t.allows(name, "s3:GetObject", {"Fn::Sub": "${BlobsBucket.Arn}/*"}):
+            yield f"permissions: {name} may not see which stored bytes there are"
+    elsewhere = [s.get("NotResource") for s in t.statements("Stream")
+                 if s["Effect"] == "Deny" and {"kinesis:GetRecords", "kinesis:GetShardIterator"} <= set(listed(s.get("Action")))]
+    if elsewhere != [arn("SensorStream")]:
+        yield "permissions: Stream may read other streams than SensorStream"
+    deletes = [s.get("Condition", {}).get("ForAllValues:StringEquals", {}).get("dynamodb:LeadingKeys")
+               for s in t.statements("Redrive") if "dynamodb:DeleteItem" in listed(s.get("Action"))]
+    if deletes != [["dead-letter-blobs"]]:
+        yield "permissions: redrive deletes more than the notes of stored bytes"
     published = [text(s["Resource"]) for s in t.statements("Express") if "iot:Publish" in listed(s.get("Action"))]
     for topic in ("alerts/ack/*", "alerts/refused/*"):
         if not any("${MqttPrefix}" + topic in resource for resource in published):
@@ -349,6 +362,11 @@ def asynchronous(t):
     alias = t.properties("ExpressFunctionAliaslive")
     if not alias.get("ProvisionedConcurrencyConfig"):
         yield "concurrency: express starts cold"
+    warm, reserved = (t.parameters[f"Express{kind}Concurrency"] for kind in ("Provisioned", "Reserved"))
+    if 0 < reserved["Default"] < warm["Default"] or warm.get("MinValue") != 2 or \
+            {"Fn::Not": [{"Fn::Equals": [ref("ExpressReservedConcurrency"), 1]}]} not in \
+            [each["Assert"] for rule in t.rules.values() for each in rule["Assertions"]]:
+        yield "concurrency: express may have fewer environments than are to be kept warm"
     for name in ("Express", "Deliver"):
         if "ReservedConcurrentExecutions" not in t.function(name):
             yield f"concurrency: pollers may starve {name}"
@@ -420,7 +438,8 @@ def network(t):
             yield f"network: the private name of {service} is wrong"
         elif kind == "Interface" and endpoint.get("SecurityGroupIds") != [ref("EndpointsSecurityGroup")]:
             yield f"network: the endpoint of {service} answers other callers than the rest"
-    if t.properties("IotName").get("HostedZoneId") != ref("IotZone"):
+    name = t.properties("IotName")
+    if name.get("HostedZoneId") != ref("IotZone") or name.get("Type") != "A" or "IotDataEndpoint" not in text(name.get("AliasTarget")):
         yield "network: IoT's data endpoint has no name in the VPC"
     let_in = t.properties("EndpointsSecurityGroup").get("SecurityGroupIngress", [])
     if any((rule.get("FromPort"), rule.get("ToPort")) != (443, 443) for rule in let_in):
@@ -429,6 +448,14 @@ def network(t):
     callers = [rule.get("SourceSecurityGroupId", rule.get("CidrIp")) for rule in let_in]
     if callers != [ref("FunctionsSecurityGroup"), {"Fn::If": ["NewNetwork", ref("VpcCidr"), ref("ExistingVpcCidr")]}]:
         yield "network: the endpoints do not answer the VPC that finds them"
+    ways_out = [(rule.get("FromPort"), rule.get("ToPort")) for rule in t.properties("FunctionsSecurityGroup").get("SecurityGroupEgress", [])]
+    if (443, 443) not in ways_out:
+        yield "network: the functions do not reach AWS"
+    if not any(begin <= 9092 and 9098 <= end for begin, end in ways_out):
+        yield "network: the functions do not reach the brokers"
+    entrance = t.properties("BrokersIngress")
+    if (entrance.get("FromPort"), entrance.get("ToPort"), entrance.get("SourceSecurityGroupId")) != (9092, 9098, ref("FunctionsSecurityGroup")):
+        yield "network: the brokers let others in than the functions, or not at Kafka's ports"
     conditions = {name: t.resources.get(name, {}).get("Condition") for name in
                   ("SqsEndpoint", "SecretsEndpoint", "IotDataEndpoint", "IotZone", "IotName", "DynamoDbEndpoint", "S3Endpoint")}
     for name, condition in conditions.items():
@@ -440,6 +467,23 @@ def network(t):
     brokers = t.properties("Brokers")
     if brokers.get("EncryptionInfo", {}).get("EncryptionInTransit") != {"ClientBroker": "TLS", "InCluster": True}:
         yield "encryption: brokers are spoken to without TLS"
+
+
+def users_of_brokers(t):
+    """SASL/SCRAM, and nobody without it."""
+    scram = lambda yes, no: {"Fn::If": ["ScramBrokers", yes, no]}
+    ways = t.properties("Brokers").get("ClientAuthentication", {})
+    if ways.get("Unauthenticated", {}).get("Enabled") != scram(False, True):
+        yield "brokers: whoever reaches them needs no user"
+    if ways.get("Sasl", {}).get("Scram", {}).get("Enabled") != scram(True, False):
+        yield "brokers: they know no user"
+    user = t.properties("BrokersUser")
+    if not user.get("Name", {}).get("Fn::Sub", [""])[0].startswith("AmazonMSK_"):
+        yield "brokers: MSK refuses a user whose secret's name does not begin with AmazonMSK_"
+    if user.get("KmsKeyId") != ref("BrokersKey"):
+        yield "brokers: MSK refuses a user whose secret has AWS's key"
+    if t.properties("BrokerAddresses").get("Answer") != scram("BootstrapBrokerStringSaslScram", "BootstrapBrokerStringTls"):
+        yield "brokers: the functions are told the addresses of another way in"
 
 
 def observed(t):
@@ -460,13 +504,20 @@ def observed(t):
         of_tier = name.removesuffix("Queue") in TIERS
         if of_tier or name.endswith("DeadLetters") or name == "SensorFailuresQueue":
             alarm = (watched.get(name) or [{}])[0]
-            want = (9000, 2) if of_tier else (0, 1)
-            if (alarm.get("Threshold"), alarm.get("EvaluationPeriods")) != want:
+            want = (9000, 60, 2) if of_tier else (0, 60, 1)
+            if (alarm.get("Threshold"), alarm.get("Period"), alarm.get("EvaluationPeriods")) != want:
                 yield f"alarms: nobody is told of {name}"
-    for metric, threshold, time in (("stream_circuit_breaker_state", 0, 300), ("stream_dlq_size", 100, None), ("stream_polls_overdue", 0, None)):
+    for metric, threshold, time, teller in (("stream_circuit_breaker_state", 0, 300, "Schedule"), ("stream_dlq_size", 100, 3600, "Redrive"),
+                                            ("stream_polls_overdue", 0, 180, "Schedule")):
         alarm = next((p for p in t.of("AWS::CloudWatch::Alarm").values() if p.get("MetricName") == metric), {})
-        if alarm.get("Threshold") != threshold or (time and alarm.get("Period", 0) * alarm.get("EvaluationPeriods", 0) != time):
+        if alarm.get("Threshold") != threshold or alarm.get("Period", 0) * alarm.get("EvaluationPeriods", 0) != time:
             yield f"alarms: nobody is told of {metric}"
+        if alarm.get("Dimensions") != [{"Name": "function", "Value": ref(f"{teller}Function")}]:
+            yield f"alarms: nobody tells {metric} where it is looked for"
+        if alarm.get("TreatMissingData") != "breaching":
+            yield f"alarms: nobody is told when {metric} is no longer looked at"
+    if "${StackPrefix}-${Stage}" not in text(t.properties("AlarmsTopic").get("DisplayName")):
+        yield "stages: the alarms of all stages look alike"
     # An alert that waits is told within minutes, whatever holds it up.
     for metric, value, threshold in (("ApproximateAgeOfOldestMessage", {"Fn::GetAtt": ["CriticalQueue", "QueueName"]}, 60),
                                      ("ApproximateAgeOfOldestMessage", {"Fn::GetAtt": ["ExpressRetryQueue", "QueueName"]}, 60),
@@ -500,7 +551,7 @@ def observed(t):
 def findings(template):
     t = Template(template)
     rules = (routes, throttling, queue_urls, sources, permissions, secrets, state, rules_of_iot, schedules, asynchronous,
-             storage, network, observed)
+             storage, network, users_of_brokers, observed)
     found = []
     for rule in rules:
         try:

@@ -6,8 +6,9 @@ import re
 FOURTEEN_DAYS = 1209600
 TIERS = ["Critical", "High", "Normal", "Low"]
 POLLERS = ["Batch", "Realtime", "Stream"]
-AT_KAFKA = ["Express", "Deliver", "Redrive", "Control"]
-FUNCTIONS = ["Schedule", *POLLERS, *AT_KAFKA]
+# Where the brokers are. Only the first two speak to them; the others ask nobody outside AWS, and have no way there.
+IN_VPC = ["Express", "Deliver", "Redrive", "Control"]
+FUNCTIONS = ["Schedule", *POLLERS, *IN_VPC]
 OPEN_ROUTES = {"post /alerts", "get /schemas/{name}"}
 QUEUE_VARIABLES = {f"{tier.upper()}_QUEUE_URL": f"{tier}Queue" for tier in TIERS} | {
     "BATCH_TICKS_QUEUE_URL": "BatchTicksQueue",
@@ -105,7 +106,7 @@ def throttling(t):
             if limit not in usual:
                 yield f"throttling: {name} has no {limit}"
             elif alerts.get(limit, 0) < 10 * usual[limit]:
-                yield f"throttling: one sender's alerts take {limit} away from all others at {name}"
+                yield f"throttling: all senders of alerts together have no larger {limit} than an operator at {name}"
         if not properties.get("AccessLogSettings", {}).get("DestinationArn"):
             yield f"access log: {name} has none"
 
@@ -299,6 +300,8 @@ def rules_of_iot(t):
             or "SourceAccount" not in permission:
         yield "iot: not the alerts rule alone may start express"
     for name, properties in t.of("AWS::IoT::Policy").items():
+        if "PolicyName" in properties:
+            yield f"retained: {name} stays while a certificate has it, and has a name that the next stack cannot have"
         document = text(properties["PolicyDocument"])
         statements = json.loads(properties["PolicyDocument"]["Fn::Sub"][0])["Statement"]
         allowed = [r for s in statements if s["Effect"] == "Allow" for r in listed(s["Resource"])]
@@ -425,7 +428,7 @@ def storage(t):
 def network(t):
     for name in FUNCTIONS:
         inside = "VpcConfig" in t.function(name) and t.function(name)["VpcConfig"] != NO_VALUE
-        if inside != (name in AT_KAFKA):
+        if inside != (name in IN_VPC):
             yield f"network: {name} is {'inside' if inside else 'outside'} the VPC"
     services = {"sqs": "Interface", "secretsmanager": "Interface", "iot.data": "Interface", "dynamodb": "Gateway", "s3": "Gateway"}
     found = {p["ServiceName"]["Fn::Sub"].removeprefix("com.amazonaws.${AWS::Region}."): p
@@ -467,6 +470,14 @@ def network(t):
     brokers = t.properties("Brokers")
     if brokers.get("EncryptionInfo", {}).get("EncryptionInTransit") != {"ClientBroker": "TLS", "InCluster": True}:
         yield "encryption: brokers are spoken to without TLS"
+
+
+def sizes(t):
+    """What a parameter takes can be made of it."""
+    for parameter, taken, refused in (("BrokerInstanceType", "kafka.m7g.large", "express.m7g.large"), ("VpcCidr", "10.0.0.0/22", "10.0.0.0/23")):
+        pattern = t.parameters[parameter]["AllowedPattern"]
+        if not re.fullmatch(pattern, taken) or re.fullmatch(pattern, refused):
+            yield f"sizes: {parameter} takes {refused}, or does not take {taken}"
 
 
 def users_of_brokers(t):
@@ -541,6 +552,9 @@ def observed(t):
         topics = t.environment(name).get("TOPIC_PREFIX"), t.environment(name).get("MQTT_PREFIX")
         if any("StagedTopics" not in text(prefix) for prefix in topics):
             yield f"stages: {name} publishes into another stage's topics"
+    for name, properties in t.of("AWS::Lambda::Function").items():
+        if properties.get("LoggingConfig", {}).get("LogGroup", {}).get("Ref") not in t.of("AWS::Logs::LogGroup"):
+            yield f"logs: those of {name} are kept for ever"
     for name, properties in t.of("AWS::Logs::LogGroup").items():
         if "RetentionInDays" not in properties:
             yield f"logs: {name} is kept for ever"
@@ -551,7 +565,7 @@ def observed(t):
 def findings(template):
     t = Template(template)
     rules = (routes, throttling, queue_urls, sources, permissions, secrets, state, rules_of_iot, schedules, asynchronous,
-             storage, network, users_of_brokers, observed)
+             storage, network, sizes, users_of_brokers, observed)
     found = []
     for rule in rules:
         try:

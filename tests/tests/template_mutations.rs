@@ -541,6 +541,12 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
         "    Properties:\n      QueueName: !Sub ${StackPrefix}-${Stage}-high\n",
         "retained: HighQueue has a name",
     ),
+    (
+        "SendersPolicy",
+        "    Properties:\n",
+        "    Properties:\n      PolicyName: !Sub ${StackPrefix}-${Stage}-senders\n",
+        "retained: SendersPolicy",
+    ),
     // When things run, and how many at a time.
     ("RedriveFunction", "rate(1 hour)", "rate(1 houer)", "schedules: RedriveFunctionEveryHour has the impossible rate"),
     (
@@ -699,6 +705,8 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
         "brokers: the functions are told the addresses of another way in",
     ),
     ("Brokers", "ClientBroker: TLS", "ClientBroker: TLS_PLAINTEXT", "encryption: brokers are spoken to without TLS"),
+    ("", "\"kafka\\\\.[a-z0-9.]+\"", "\"(express|kafka)\\\\.[a-z0-9.]+\"", "sizes: BrokerInstanceType takes express"),
+    ("", "/(1[6-9]|2[0-2])\"", "/(1[6-9]|2[0-4])\"", "sizes: VpcCidr takes 10.0.0.0/23"),
     ("LowQueue", "      SqsManagedSseEnabled: true\n", "", "encryption: LowQueue is not encrypted"),
     ("QueuesPolicy", "        - !Ref CriticalQueue\n", "", "encryption: CriticalQueue is spoken to without TLS"),
     // Who is told.
@@ -757,6 +765,12 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
         "alarms: nobody is told of stream_polls_overdue",
     ),
     ("DeadLettersAlarm", "!Ref RedriveFunction", "!Ref DeliverFunction", "alarms: nobody tells stream_dlq_size"),
+    (
+        "BrokerAddressesFunction",
+        "      LoggingConfig:\n        LogGroup: !Ref BrokerAddressesLogs\n",
+        "",
+        "logs: those of BrokerAddressesFunction",
+    ),
     ("", "    Tracing: Active\n", "", "tracing: Express leaves no traces"),
     ("ExpressFunction", "LogGroup: !Ref ExpressLogs", "LogGroup: !Ref BatchLogs", "logs: Express logs elsewhere"),
     (

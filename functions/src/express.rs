@@ -27,9 +27,12 @@ pub struct Answer {
     pub confirmations: Vec<Confirmation>,
 }
 
+/// The schedule's call that keeps its environments warm.
+const KEEP_WARM: &str = "keep_warm";
+
 /// One event of any of the three triggers, or of the schedule that keeps its environments warm.
 pub async fn handle(app: &App, event: Value) -> Result<Answer, HandlerError> {
-    if event.get("keep_warm").is_some() {
+    if event.get(KEEP_WARM).is_some() {
         // Over the very connection that an alert takes, which brokers close when it idles.
         let warm = app.sink.answers().await;
         return Ok(Answer { response: json!({ "warm": warm }), confirmations: Vec::new() });
@@ -174,6 +177,8 @@ async fn taken_again(app: &App, body: &str) -> Result<Vec<Confirmation>, Handler
             unproved(app, RuleError { topic, ..error }).await?;
             Ok(Vec::new())
         }
+        // The next one comes within the minute.
+        Some(Original::KeepWarm) => Ok(Vec::new()),
         None => Err(HandlerError::UnknownEvent("a message of the express-retry queue holds no alert".into())),
     }
 }
@@ -191,13 +196,19 @@ enum Original {
     /// The rule's output, in the wrapping of the function's on-failure destination.
     Alert(RuleOutput),
     Unproved(RuleError),
+    /// No alert at all.
+    KeepWarm,
 }
 
 fn original(body: Value) -> Option<Original> {
     if body.get("base64OriginalPayload").is_some() {
         return serde_json::from_value(body).ok().map(Original::Unproved);
     }
-    serde_json::from_value(body.get("requestPayload")?.clone()).ok().map(Original::Alert)
+    let payload = body.get("requestPayload")?;
+    if payload.get(KEEP_WARM).is_some() {
+        return Some(Original::KeepWarm);
+    }
+    serde_json::from_value(payload.clone()).ok().map(Original::Alert)
 }
 
 /// AWS's message of a rule's error action names no principal, and a client's id proves nothing: nobody may ring the siren

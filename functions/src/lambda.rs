@@ -20,7 +20,7 @@ use streammanager::error::BackendError;
 use streammanager::express::tries::Tries;
 use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
 use streammanager::settings::{BadSetting, Settings, variable};
-use streammanager::sink::Sink;
+use streammanager::sink::{Apart, Sink};
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
 use tokio_util::sync::CancellationToken;
@@ -192,7 +192,7 @@ async fn app(aws: &Aws, environment: &Environment, brokers: Brokers) -> Result<(
     let secrets = Secrets::of(aws);
     let sink: Arc<dyn Sink> = match brokers {
         Brokers::Spoken => brokers::sink(&secrets, environment).await?,
-        Brokers::Apart => Arc::new(brokers::Apart),
+        Brokers::Apart => Arc::new(Apart),
     };
     let keys = ServiceKeys::read(secrets, environment, settings).await;
     let clock = Clock::system();

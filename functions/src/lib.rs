@@ -16,7 +16,6 @@ pub mod events;
 pub mod iot;
 #[cfg(feature = "lambda")]
 pub mod lambda;
-#[cfg(feature = "lambda")]
 pub mod watch;
 
 use streammanager::error::BackendError;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use streammanager::app::App;
-use streammanager::breaker::{BreakerState, shared};
+use streammanager::breaker::shared;
 use streammanager::error::BackendError;
 use streammanager::schedule::streams;
 use streammanager::time::Timestamp;
@@ -22,22 +22,19 @@ pub type Figures = Vec<(&'static str, f64)>;
 /// Looked at each minute, by the function that runs each minute.
 pub async fn look(app: &App) -> Result<Figures, BackendError> {
     let lanes = shared::known(&app.breakers, &*app.store, &app.clock).await?;
-    let away = lanes.iter().any(|lane| lane.state != BreakerState::Closed);
+    let brokers = lanes.iter().map(|lane| lane.state.figure()).fold(0.0, f64::max);
     let (now, mut overdue) = (app.clock.now(), 0_u32);
     for registered in streams::list(&*app.store).await?.iter().filter(|registered| registered.started) {
         let state = streams::poll_state(&*app.store, &registered.spec.id).await?;
         let patience = PATIENCE.max(2 * registered.spec.interval.get());
-        overdue += u32::from(state.completed_at.is_none() && is_overdue(&state, now, patience));
+        overdue += u32::from(state.completed_at.is_none() && is_overdue(registered.since, &state, now, patience));
     }
-    Ok(vec![("stream_circuit_breaker_state", f64::from(u8::from(away))), ("stream_polls_overdue", overdue.into())])
+    Ok(vec![("stream_circuit_breaker_state", brokers), ("stream_polls_overdue", overdue.into())])
 }
 
-/// One that was never polled has just been registered, or its tick is among the dead letters, which has an alarm of its own.
-fn is_overdue(state: &streams::PollState, now: Timestamp, patience: Duration) -> bool {
-    match state.last_success {
-        Some(good) => now.duration_since(good).unsigned_abs() > patience && now > good,
-        None => state.last_poll.is_some(),
-    }
+/// Waited for since it was started, not since its last poll: one that dies under way leaves no word of itself.
+fn is_overdue(since: Timestamp, state: &streams::PollState, now: Timestamp, patience: Duration) -> bool {
+    now > state.last_success.map_or(since, |good| good.max(since)) + patience
 }
 
 /// Tells them of this function.
@@ -72,16 +69,17 @@ mod tests {
 
     #[test]
     fn o3_a_stream_is_overdue_after_the_patience_that_it_has() {
-        let polled = |last_success| streams::PollState { last_poll: Some(at(0)), last_success, ..Default::default() };
-        for (state, overdue) in [
-            (streams::PollState::default(), false),
-            (polled(None), true),
-            (polled(Some(at(1_000))), false),
-            (polled(Some(at(399))), true),
-            (polled(Some(at(400))), false),
-            (polled(Some(at(9_000))), false),
+        for (since, last_success, overdue) in [
+            (400, None, false),
+            (399, None, true),
+            (0, Some(400), false),
+            (0, Some(399), true),
+            (400, Some(0), false),
+            (0, Some(9_000), false),
         ] {
-            assert_eq!(is_overdue(&state, at(1_000), Duration::from_secs(600)), overdue, "{state:?}");
+            let state = streams::PollState { last_success: last_success.map(at), ..Default::default() };
+            let found = is_overdue(at(since), &state, at(1_000), Duration::from_secs(600));
+            assert_eq!(found, overdue, "started at {since}, good at {last_success:?}");
         }
     }
 

@@ -149,7 +149,8 @@ def in_a_vpc(account, template):
     subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.9.{n}.0/24")["Subnet"]["SubnetId"] for n in range(2)]
     routes = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
     account.change(name, "CREATE", {"StackPrefix": account.own, "Stage": "prod", "KafkaBrokers": "b-1.example.org:9094",
-                                    "Network": "existing", "VpcId": vpc, "SubnetIds": ",".join(subnets), "RouteTableIds": routes}, unnamed)
+                                    "Network": "existing", "VpcId": vpc, "SubnetIds": ",".join(subnets), "RouteTableIds": routes,
+                                    "ExistingVpcCidr": "10.9.0.0/22"}, unnamed)
     services = {each["ServiceName"].removeprefix(f"com.amazonaws.{check.REGION}.")
                 for each in ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]}
     shown("endpoints stand in it", services == {"sqs", "secretsmanager", "iot.data", "dynamodb", "s3"})

@@ -6,8 +6,9 @@ import re
 FOURTEEN_DAYS = 1209600
 TIERS = ["Critical", "High", "Normal", "Low"]
 POLLERS = ["Batch", "Realtime", "Stream"]
-AT_KAFKA = ["Express", "Deliver", "Redrive", "Control"]
-FUNCTIONS = ["Schedule", *POLLERS, *AT_KAFKA]
+# Where the brokers are. Only the first two speak to them; the others ask nobody outside AWS, and have no way there.
+IN_VPC = ["Express", "Deliver", "Redrive", "Control"]
+FUNCTIONS = ["Schedule", *POLLERS, *IN_VPC]
 OPEN_ROUTES = {"post /alerts", "get /schemas/{name}"}
 QUEUE_VARIABLES = {f"{tier.upper()}_QUEUE_URL": f"{tier}Queue" for tier in TIERS} | {
     "BATCH_TICKS_QUEUE_URL": "BatchTicksQueue",
@@ -39,6 +40,8 @@ def text(value):
 class Template:
     def __init__(self, template):
         self.resources = template["Resources"]
+        self.parameters = template.get("Parameters", {})
+        self.rules = template.get("Rules", {})
 
     def of(self, kind):
         return {name: r.get("Properties", {}) for name, r in self.resources.items() if r["Type"] == kind}
@@ -103,7 +106,7 @@ def throttling(t):
             if limit not in usual:
                 yield f"throttling: {name} has no {limit}"
             elif alerts.get(limit, 0) < 10 * usual[limit]:
-                yield f"throttling: one sender's alerts take {limit} away from all others at {name}"
+                yield f"throttling: all senders of alerts together have no larger {limit} than an operator at {name}"
         if not properties.get("AccessLogSettings", {}).get("DestinationArn"):
             yield f"access log: {name} has none"
 
@@ -133,8 +136,9 @@ def sources(t):
                     yield f"permissions: {name} may read other queues than {source}, or not its own"
                 if mapping.get("BatchSize") != 1:
                     yield f"batch size: one failing source holds up the others in a batch of {name}"
-                if name in POLLERS and not 2 <= mapping.get("ScalingConfig", {}).get("MaximumConcurrency", 0) <= 20:
-                    yield f"concurrency: {name} may take every environment of the account"
+                most = 5 if name == "Express" else 20
+                if not 2 <= mapping.get("ScalingConfig", {}).get("MaximumConcurrency", 0) <= most:
+                    yield f"concurrency: {source} may take every environment of {name if name == 'Express' else 'the account'}"
                 policy = t.properties(source).get("RedrivePolicy", {})
                 if policy.get("maxReceiveCount", 0) < 5:
                     yield f"redrive: {source} gives a message up after {policy.get('maxReceiveCount')} receives, throttled ones too"
@@ -156,12 +160,12 @@ def sources(t):
 
 def permissions(t):
     needed = {
-        "Schedule": [("sqs:SendMessage", f"{mode}TicksQueue") for mode in POLLERS],
+        "Schedule": [(action, f"{mode}TicksQueue") for mode in POLLERS for action in ("sqs:SendMessage", "sqs:GetQueueAttributes")],
         "Deliver": [(action, f"{tier}Queue") for tier in TIERS
                     for action in ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:SendMessage")],
         "Express": [(action, f"{tier}Queue") for tier in TIERS for action in ("sqs:SendMessage", "sqs:GetQueueAttributes")],
-        "Control": [("sqs:SendMessage", f"{tier}Queue") for tier in TIERS],
-    } | {name: [("sqs:SendMessage", f"{tier}Queue") for tier in TIERS] for name in POLLERS}
+    } | {name: [(action, f"{tier}Queue") for tier in TIERS for action in ("sqs:SendMessage", "sqs:GetQueueAttributes")]
+         for name in ("Control", *POLLERS)}
     for name, wanted in needed.items():
         for action, resource in wanted:
             if not t.allows(name, action, arn(resource)):
@@ -179,6 +183,17 @@ def permissions(t):
     for name in ("Batch", "Realtime", "Stream", "Express", "Deliver", "Control"):
         if not any("s3:PutObject" in listed(s.get("Action")) for s in t.statements(name)):
             yield f"permissions: {name} may not write stored bytes"
+        # What is missing would be "access denied".
+        if not t.allows(name, "s3:ListBucket", arn("BlobsBucket")) or not t.allows(name, "s3:GetObject", {"Fn::Sub": "${BlobsBucket.Arn}/*"}):
+            yield f"permissions: {name} may not see which stored bytes there are"
+    elsewhere = [s.get("NotResource") for s in t.statements("Stream")
+                 if s["Effect"] == "Deny" and {"kinesis:GetRecords", "kinesis:GetShardIterator"} <= set(listed(s.get("Action")))]
+    if elsewhere != [arn("SensorStream")]:
+        yield "permissions: Stream may read other streams than SensorStream"
+    deletes = [s.get("Condition", {}).get("ForAllValues:StringEquals", {}).get("dynamodb:LeadingKeys")
+               for s in t.statements("Redrive") if "dynamodb:DeleteItem" in listed(s.get("Action"))]
+    if deletes != [["dead-letter-blobs"]]:
+        yield "permissions: redrive deletes more than the notes of stored bytes"
     published = [text(s["Resource"]) for s in t.statements("Express") if "iot:Publish" in listed(s.get("Action"))]
     for topic in ("alerts/ack/*", "alerts/refused/*"):
         if not any("${MqttPrefix}" + topic in resource for resource in published):
@@ -285,6 +300,8 @@ def rules_of_iot(t):
             or "SourceAccount" not in permission:
         yield "iot: not the alerts rule alone may start express"
     for name, properties in t.of("AWS::IoT::Policy").items():
+        if "PolicyName" in properties:
+            yield f"retained: {name} stays while a certificate has it, and has a name that the next stack cannot have"
         document = text(properties["PolicyDocument"])
         statements = json.loads(properties["PolicyDocument"]["Fn::Sub"][0])["Statement"]
         allowed = [r for s in statements if s["Effect"] == "Allow" for r in listed(s["Resource"])]
@@ -348,6 +365,11 @@ def asynchronous(t):
     alias = t.properties("ExpressFunctionAliaslive")
     if not alias.get("ProvisionedConcurrencyConfig"):
         yield "concurrency: express starts cold"
+    warm, reserved = (t.parameters[f"Express{kind}Concurrency"] for kind in ("Provisioned", "Reserved"))
+    if 0 < reserved["Default"] < warm["Default"] or warm.get("MinValue") != 2 or \
+            {"Fn::Not": [{"Fn::Equals": [ref("ExpressReservedConcurrency"), 1]}]} not in \
+            [each["Assert"] for rule in t.rules.values() for each in rule["Assertions"]]:
+        yield "concurrency: express may have fewer environments than are to be kept warm"
     for name in ("Express", "Deliver"):
         if "ReservedConcurrentExecutions" not in t.function(name):
             yield f"concurrency: pollers may starve {name}"
@@ -406,7 +428,7 @@ def storage(t):
 def network(t):
     for name in FUNCTIONS:
         inside = "VpcConfig" in t.function(name) and t.function(name)["VpcConfig"] != NO_VALUE
-        if inside != (name in AT_KAFKA):
+        if inside != (name in IN_VPC):
             yield f"network: {name} is {'inside' if inside else 'outside'} the VPC"
     services = {"sqs": "Interface", "secretsmanager": "Interface", "iot.data": "Interface", "dynamodb": "Gateway", "s3": "Gateway"}
     found = {p["ServiceName"]["Fn::Sub"].removeprefix("com.amazonaws.${AWS::Region}."): p
@@ -417,19 +439,69 @@ def network(t):
             yield f"network: there is no {kind.lower()} endpoint of {service}"
         elif kind == "Interface" and endpoint.get("PrivateDnsEnabled") != (service != "iot.data"):
             yield f"network: the private name of {service} is wrong"
-    if t.properties("IotName").get("HostedZoneId") != ref("IotZone"):
+        elif kind == "Interface" and endpoint.get("SecurityGroupIds") != [ref("EndpointsSecurityGroup")]:
+            yield f"network: the endpoint of {service} answers other callers than the rest"
+    name = t.properties("IotName")
+    if name.get("HostedZoneId") != ref("IotZone") or name.get("Type") != "A" or "IotDataEndpoint" not in text(name.get("AliasTarget")):
         yield "network: IoT's data endpoint has no name in the VPC"
+    let_in = t.properties("EndpointsSecurityGroup").get("SecurityGroupIngress", [])
+    if any((rule.get("FromPort"), rule.get("ToPort")) != (443, 443) for rule in let_in):
+        yield "network: the endpoints are not let into at 443"
+    # Private names are those of the whole VPC.
+    callers = [rule.get("SourceSecurityGroupId", rule.get("CidrIp")) for rule in let_in]
+    if callers != [ref("FunctionsSecurityGroup"), {"Fn::If": ["NewNetwork", ref("VpcCidr"), ref("ExistingVpcCidr")]}]:
+        yield "network: the endpoints do not answer the VPC that finds them"
+    ways_out = [(rule.get("FromPort"), rule.get("ToPort")) for rule in t.properties("FunctionsSecurityGroup").get("SecurityGroupEgress", [])]
+    if (443, 443) not in ways_out:
+        yield "network: the functions do not reach AWS"
+    if not any(begin <= 9092 and 9098 <= end for begin, end in ways_out):
+        yield "network: the functions do not reach the brokers"
+    entrance = t.properties("BrokersIngress")
+    if (entrance.get("FromPort"), entrance.get("ToPort"), entrance.get("SourceSecurityGroupId")) != (9092, 9098, ref("FunctionsSecurityGroup")):
+        yield "network: the brokers let others in than the functions, or not at Kafka's ports"
+    conditions = {name: t.resources.get(name, {}).get("Condition") for name in
+                  ("SqsEndpoint", "SecretsEndpoint", "IotDataEndpoint", "IotZone", "IotName", "DynamoDbEndpoint", "S3Endpoint")}
+    for name, condition in conditions.items():
+        if condition != {"IotDataEndpoint": "NewIotEndpoint", "IotZone": "NewIotEndpoint", "IotName": "NewIotEndpoint"}.get(name, f"New{name}"):
+            yield f"network: {name} has no switch of its own"
     for name, properties in t.of("AWS::EC2::SecurityGroup").items():
-        if any("CidrIp" in rule for rule in properties.get("SecurityGroupIngress", [])):
+        if name != "EndpointsSecurityGroup" and any("CidrIp" in rule for rule in properties.get("SecurityGroupIngress", [])):
             yield f"network: {name} lets in addresses instead of the functions"
     brokers = t.properties("Brokers")
     if brokers.get("EncryptionInfo", {}).get("EncryptionInTransit") != {"ClientBroker": "TLS", "InCluster": True}:
         yield "encryption: brokers are spoken to without TLS"
 
 
+def sizes(t):
+    """What a parameter takes can be made of it."""
+    for parameter, taken, refused in (("BrokerInstanceType", "kafka.m7g.large", "express.m7g.large"), ("VpcCidr", "10.0.0.0/22", "10.0.0.0/23")):
+        pattern = t.parameters[parameter]["AllowedPattern"]
+        if not re.fullmatch(pattern, taken) or re.fullmatch(pattern, refused):
+            yield f"sizes: {parameter} takes {refused}, or does not take {taken}"
+
+
+def users_of_brokers(t):
+    """SASL/SCRAM, and nobody without it."""
+    scram = lambda yes, no: {"Fn::If": ["ScramBrokers", yes, no]}
+    ways = t.properties("Brokers").get("ClientAuthentication", {})
+    if ways.get("Unauthenticated", {}).get("Enabled") != scram(False, True):
+        yield "brokers: whoever reaches them needs no user"
+    if ways.get("Sasl", {}).get("Scram", {}).get("Enabled") != scram(True, False):
+        yield "brokers: they know no user"
+    user = t.properties("BrokersUser")
+    if not user.get("Name", {}).get("Fn::Sub", [""])[0].startswith("AmazonMSK_"):
+        yield "brokers: MSK refuses a user whose secret's name does not begin with AmazonMSK_"
+    if user.get("KmsKeyId") != ref("BrokersKey"):
+        yield "brokers: MSK refuses a user whose secret has AWS's key"
+    if t.properties("BrokerAddresses").get("Answer") != scram("BootstrapBrokerStringSaslScram", "BootstrapBrokerStringTls"):
+        yield "brokers: the functions are told the addresses of another way in"
+
+
 def observed(t):
-    watched = {}
+    watched, seen = {}, {}
     for name, properties in t.of("AWS::CloudWatch::Alarm").items():
+        figure = properties.get("MetricName"), text([d["Value"] for d in properties.get("Dimensions", [])])
+        seen[figure] = (properties.get("Threshold"), properties.get("Period", 0) * properties.get("EvaluationPeriods", 0))
         if ref("AlarmsTopic") not in properties.get("AlarmActions", []):
             yield f"alarms: {name} tells nobody"
         if properties.get("ComparisonOperator") != "GreaterThanThreshold":
@@ -437,19 +509,33 @@ def observed(t):
         if "${StackPrefix}-${Stage}" not in text(properties.get("AlarmName")):
             yield f"stages: the alarm {name} has one name in all stages"
         for dimension in properties.get("Dimensions", []):
-            if dimension["Name"] == "QueueName":
+            if dimension["Name"] == "QueueName" and properties["MetricName"] == "ApproximateNumberOfMessagesVisible":
                 watched.setdefault(dimension["Value"]["Fn::GetAtt"][0], []).append(properties)
     for name in t.of("AWS::SQS::Queue"):
         of_tier = name.removesuffix("Queue") in TIERS
         if of_tier or name.endswith("DeadLetters") or name == "SensorFailuresQueue":
             alarm = (watched.get(name) or [{}])[0]
-            want = (9000, 2) if of_tier else (0, 1)
-            if (alarm.get("Threshold"), alarm.get("EvaluationPeriods")) != want:
+            want = (9000, 60, 2) if of_tier else (0, 60, 1)
+            if (alarm.get("Threshold"), alarm.get("Period"), alarm.get("EvaluationPeriods")) != want:
                 yield f"alarms: nobody is told of {name}"
-    for metric, threshold, time in (("stream_circuit_breaker_state", 0, 300), ("stream_dlq_size", 100, None), ("stream_polls_overdue", 0, None)):
+    for metric, threshold, time, teller in (("stream_circuit_breaker_state", 0, 300, "Schedule"), ("stream_dlq_size", 100, 3600, "Redrive"),
+                                            ("stream_polls_overdue", 0, 180, "Schedule")):
         alarm = next((p for p in t.of("AWS::CloudWatch::Alarm").values() if p.get("MetricName") == metric), {})
-        if alarm.get("Threshold") != threshold or (time and alarm.get("Period", 0) * alarm.get("EvaluationPeriods", 0) != time):
+        if alarm.get("Threshold") != threshold or alarm.get("Period", 0) * alarm.get("EvaluationPeriods", 0) != time:
             yield f"alarms: nobody is told of {metric}"
+        if alarm.get("Dimensions") != [{"Name": "function", "Value": ref(f"{teller}Function")}]:
+            yield f"alarms: nobody tells {metric} where it is looked for"
+        if alarm.get("TreatMissingData") != "breaching":
+            yield f"alarms: nobody is told when {metric} is no longer looked at"
+    if "${StackPrefix}-${Stage}" not in text(t.properties("AlarmsTopic").get("DisplayName")):
+        yield "stages: the alarms of all stages look alike"
+    # An alert that waits is told within minutes, whatever holds it up.
+    for metric, value, threshold in (("ApproximateAgeOfOldestMessage", {"Fn::GetAtt": ["CriticalQueue", "QueueName"]}, 60),
+                                     ("ApproximateAgeOfOldestMessage", {"Fn::GetAtt": ["ExpressRetryQueue", "QueueName"]}, 60),
+                                     ("Errors", ref("ExpressFunction"), 0), ("Throttles", ref("ExpressFunction"), 0),
+                                     ("Errors", ref("DeliverFunction"), 0), ("5xx", ref("Api"), 0)):
+        if seen.get((metric, text([value]))) != (threshold, 60):
+            yield f"alarms: nobody is told of {metric} of {next(iter(listed(next(iter(value.values())))))}"
     if not t.of("AWS::CloudWatch::Dashboard"):
         yield "alarms: there is no dashboard"
     for name, properties in t.of("AWS::CloudWatch::Dashboard").items():
@@ -466,6 +552,9 @@ def observed(t):
         topics = t.environment(name).get("TOPIC_PREFIX"), t.environment(name).get("MQTT_PREFIX")
         if any("StagedTopics" not in text(prefix) for prefix in topics):
             yield f"stages: {name} publishes into another stage's topics"
+    for name, properties in t.of("AWS::Lambda::Function").items():
+        if properties.get("LoggingConfig", {}).get("LogGroup", {}).get("Ref") not in t.of("AWS::Logs::LogGroup"):
+            yield f"logs: those of {name} are kept for ever"
     for name, properties in t.of("AWS::Logs::LogGroup").items():
         if "RetentionInDays" not in properties:
             yield f"logs: {name} is kept for ever"
@@ -476,7 +565,7 @@ def observed(t):
 def findings(template):
     t = Template(template)
     rules = (routes, throttling, queue_urls, sources, permissions, secrets, state, rules_of_iot, schedules, asynchronous,
-             storage, network, observed)
+             storage, network, sizes, users_of_brokers, observed)
     found = []
     for rule in rules:
         try:

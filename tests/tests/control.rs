@@ -9,9 +9,12 @@ use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::control::{caller, connectors};
 use streammanager::limits::CONNECTOR_FRESH;
-use streammanager::record::ConnectorId;
-use streammanager_functions::control;
+use streammanager::record::{ConnectorId, StreamId};
+use streammanager::schedule::file::StreamsFile;
+use streammanager::schedule::streams;
+use streammanager_functions::{control, watch};
 use streammanager_tests::simulated::Simulated;
+use streammanager_tests::upstream::FIRMS_STREAM;
 
 /// An event of this route, signed or not.
 fn event(route: &str, id: &str, signed_by: Option<&str>, body: &Value) -> Value {
@@ -86,4 +89,30 @@ async fn m4_who_is_known_does_not_depend_on_how_the_clock_is_set() {
         tokio::time::advance(Duration::from_secs(3_600)).await;
         assert_ne!(known().await, Some(true), "nobody is known for ever without the store");
     }
+}
+
+/// O3: a stream is watched from its registration on, also one whose every poll dies before it is known to have begun.
+#[tokio::test(start_paused = true)]
+async fn o3_a_stream_that_never_had_a_good_poll_is_overdue_ten_minutes_after_it_was_started() {
+    let sim = Simulated::new(7);
+    streams::apply(&sim.app, &StreamsFile::parse(FIRMS_STREAM).unwrap(), false).await.unwrap();
+    let overdue = async || {
+        watch::look(&sim.app).await.unwrap().iter().find(|(name, _)| *name == "stream_polls_overdue").unwrap().1
+    };
+    let minutes = |n: u64| tokio::time::advance(Duration::from_secs(60 * n));
+    minutes(10).await;
+    assert_eq!(overdue().await, 0.0);
+    minutes(1).await;
+    assert_eq!(overdue().await, 1.0);
+
+    let id = StreamId::new("snpp").unwrap();
+    streams::set_started(&sim.app, &id, false, "a test").await.unwrap();
+    minutes(60).await;
+    assert_eq!(overdue().await, 0.0, "nobody waits for a stream that is stopped");
+    streams::set_started(&sim.app, &id, true, "a test").await.unwrap();
+    minutes(10).await;
+    assert_eq!(overdue().await, 0.0, "it has its time again");
+    streams::set_started(&sim.app, &id, true, "a test").await.unwrap();
+    minutes(1).await;
+    assert_eq!(overdue().await, 1.0, "starting what runs already changes nothing");
 }

@@ -561,6 +561,18 @@ async fn e5_an_unreadable_alert_over_mqtt_is_a_dead_letter_and_not_tried_again()
     assert_eq!(raw, ["[]", "no base64!", "{}"]);
 }
 
+/// E2: the call that keeps express warm failed. It is no alert: nobody is told of one, and it does not come again.
+#[tokio::test(start_paused = true)]
+async fn e2_a_failed_call_that_keeps_warm_is_gone_from_the_retry_queue() {
+    let sim = Simulated::new(15);
+    let failed =
+        json!({ "requestContext": { "condition": "RetriesExhausted" }, "requestPayload": { "keep_warm": true } });
+    let retried = json!({ "Records": [{ "messageId": "m", "body": failed.to_string() }] });
+    let answer = streammanager_functions::express::handle(&sim.app, retried).await.unwrap();
+    assert_eq!(answer.response, json!({ "batchItemFailures": [] }));
+    assert!(answer.confirmations.is_empty() && dead::list(&*sim.app.store, None, 1).await.unwrap().letters.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a6_an_oversized_body_is_refused_before_anything_reads_it() {
     let sim = Simulated::new(11);

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use streammanager::app::{App, Seams};
+use streammanager::breaker::BreakerState;
 use streammanager::control::audit::{self, Action};
 use streammanager::control::connector::Registration;
 use streammanager::control::connectors;
@@ -28,6 +29,7 @@ use streammanager::schedule::file::StreamsFile;
 use streammanager::schedule::streams::{self, PollState};
 use streammanager::schedule::ticks::Tick;
 use streammanager::settings::Settings;
+use streammanager::sink::{Apart, Lane};
 use streammanager::sources;
 use streammanager::store::{Expect, Item, Key, PutError, Store, Version};
 use streammanager::time::{Clock, Rng, Timestamp, WallClock};
@@ -738,4 +740,19 @@ fn a_zone_streams_alerts_are_checked_with_their_field_and_rule() {
         "{where: \"COUNTY = 'Butte'\", simplify: 0.001, format: json, area: [-122, 38, -121, 40]}",
     ))
     .unwrap();
+}
+
+/// R2: pollers on AWS leave the brokers to others. Their alerts go into the queue, and they tell nobody that the brokers are away.
+#[tokio::test(start_paused = true)]
+async fn r2_a_poller_without_brokers_queues_its_alerts_and_opens_no_breaker() {
+    let mut world = World::new(DERIVING).await;
+    world.app.sink = Arc::new(Apart);
+    world.grant(SOURCE).await;
+    for n in 1..=3 {
+        world.zone(n, "Evacuation Order");
+    }
+    assert!(world.tick().await);
+    assert_eq!(world.queued(Tier::Critical).await.len(), 3);
+    assert_eq!(world.app.breakers.lane(Lane::Critical).state(), BreakerState::Closed);
+    assert_eq!(world.app.store.get(&Key::new("breaker", "sink")).await.unwrap(), None);
 }

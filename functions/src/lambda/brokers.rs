@@ -130,27 +130,3 @@ impl Sink for Renewed {
         self.current().positions().await
     }
 }
-
-/// The sink of a function that leaves sending to others.
-pub(super) struct Apart;
-
-#[async_trait]
-impl Sink for Apart {
-    async fn send(&self, _lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
-        vec![Sent::Retry(APART.into()); records.len()]
-    }
-
-    async fn answers(&self) -> bool {
-        false
-    }
-
-    async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
-        Err(BackendError::Fatal(APART.into()))
-    }
-
-    async fn positions(&self) -> Result<Vec<Position>, BackendError> {
-        Ok(Vec::new())
-    }
-}
-
-const APART: &str = "this function leaves the brokers to others";

@@ -6,7 +6,7 @@
 //! the queue's copy void, so that the alert is published once; given up, the copy is what delivers. The copy stays delayed
 //! in the queue until the try must have ended. While the breaker is open, or too many tries are under way, the queue takes
 //! the record at once. A message whose thread has another one in the queue goes to the queue too, where the thread keeps its
-//! order: a Cancel never overtakes its Alert [E4].
+//! order: a Cancel never overtakes its Alert [E4]. So does every alert of a process that leaves the brokers to others.
 //!
 //! All of this runs in a task of its own: a sender that hangs up ends nothing half-way.
 
@@ -46,7 +46,7 @@ pub(super) async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result
     let (tell, heard) = oneshot::channel();
     let (own, stream, envelope) = (app.clone(), stream.clone(), envelope(app, stream, &record)?);
     app.tries.spawn(async move {
-        let sender = Sender {
+        let mut sender = Sender {
             app: &own,
             stream: &stream,
             envelope: &envelope,
@@ -54,6 +54,9 @@ pub(super) async fn send(app: &App, stream: &Stream, record: Outgoing) -> Result
             began: own.clock.now(),
             tell: Some(tell),
         };
+        if !own.sink.sends() {
+            return sender.queued().await;
+        }
         hedged(sender).await;
         // What this try has shown is told before an invocation ends.
         shared::exchange(&own.breakers, &*own.store, &own.clock).await;
@@ -88,6 +91,12 @@ impl Sender<'_> {
         let _ = tell.send(outcome);
     }
 
+    /// The queue alone has it, and may deliver it at once.
+    async fn queued(&mut self) {
+        let queued = queue(self.app, self.envelope, &self.record.key, Duration::ZERO).await;
+        self.hears(queued.map(|()| Durable::Queue));
+    }
+
     /// The broker alone delivers it.
     fn delivered(&self, outcome: &Sent) {
         let (app, record) = (self.app, self.record);
@@ -105,7 +114,7 @@ async fn hedged(mut sender: Sender<'_>) {
     let thread_waits = waits.is_ok_and(|waits| waits.unwrap_or(false));
     let under_way = if thread_waits { None } else { app.tries.begin(envelope.id) };
     if under_way.is_none() || !app.breakers.lane(Lane::Critical).admit() {
-        return sender.hears(queue(app, envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
+        return sender.queued().await;
     }
     let broker = attempt(app, record);
     tokio::pin!(broker);
@@ -141,9 +150,7 @@ async fn hedged(mut sender: Sender<'_>) {
             sender.delivered(&outcome);
         }
         Sent::Refused(reason, detail) => sender.hears(Ok(Durable::Refused(reason, detail))),
-        Sent::Retry(_) => {
-            sender.hears(queue(app, envelope, &record.key, Duration::ZERO).await.map(|()| Durable::Queue));
-        }
+        Sent::Retry(_) => sender.queued().await,
     }
 }
 

@@ -27,6 +27,9 @@ pub struct Registered {
     pub spec: StreamSpec,
     /// Whether it is polled.
     pub started: bool,
+    /// Since when that has been so: from then on its polls are waited for [O3].
+    #[serde(default)]
+    pub since: Timestamp,
 }
 
 /// What polling knows of a stream between polls; written only under the stream's lease.
@@ -171,11 +174,11 @@ pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, B
         match existing.iter().find(|registered| registered.spec.id == spec.id) {
             Some(registered) if registered.spec == *spec => diff.unchanged.push(spec.id.clone()),
             Some(registered) => {
-                put(&*app.store, &Registered { spec: spec.clone(), started: registered.started }).await?;
+                put(&*app.store, &Registered { spec: spec.clone(), ..registered.clone() }).await?;
                 diff.changed.push(spec.id.clone());
             }
             None => {
-                put(&*app.store, &Registered { spec: spec.clone(), started: true }).await?;
+                put(&*app.store, &Registered { spec: spec.clone(), started: true, since: app.clock.now() }).await?;
                 audit::write(app, Action::StreamStarted, "streams apply", spec.id.as_str(), "").await?;
                 diff.added.push(spec.id.clone());
             }
@@ -220,7 +223,8 @@ pub(crate) async fn is_registered(store: &dyn Store, id: &StreamId) -> Result<bo
 /// `false`: there is no such stream.
 pub async fn set_started(app: &App, id: &StreamId, started: bool, by: &str) -> Result<bool, BackendError> {
     let Some(registered) = get(&*app.store, id).await? else { return Ok(false) };
-    put(&*app.store, &Registered { started, ..registered }).await?;
+    let since = if registered.started == started { registered.since } else { app.clock.now() };
+    put(&*app.store, &Registered { started, since, ..registered }).await?;
     let action = if started { Action::StreamStarted } else { Action::StreamStopped };
     audit::write(app, action, by, id.as_str(), "").await?;
     Ok(true)

@@ -1,5 +1,6 @@
 //! The sink seam: where records finally go, with an outcome for each [K1].
 
+mod apart;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod file;
@@ -13,6 +14,7 @@ use crate::error::{BackendError, Reason};
 use crate::limits::RECORD_VALUE_BYTES;
 pub use crate::record::envelope::{Sent, Written};
 use crate::record::{Outgoing, Tier, Topic};
+pub use apart::Apart;
 pub use file::FileSink;
 
 /// A sink keeps its lanes apart, so that bulk never stands before an alert.
@@ -90,6 +92,11 @@ pub struct Position {
 /// Where records finally go; one outcome a record.
 #[async_trait]
 pub trait Sink: Send + Sync {
+    /// Whether this process sends at all. One that leaves that to others learns nothing of the sink, and has nothing to tell of it.
+    fn sends(&self) -> bool {
+        true
+    }
+
     /// One outcome a record, in order. A record that is not acknowledged within a try's time ([`TRY`](crate::limits::TRY))
     /// is given up: it is `Retry`, and may have been written all the same. When the call returns, nothing of it is in flight.
     /// A call that is dropped ends by itself within the same time, and costs others that share the sink nothing.

@@ -154,11 +154,7 @@ impl Readiness {
             }
         }
         for (lane, name) in [(Lane::Critical, "critical"), (Lane::Bulk, "bulk")] {
-            let state = match self.app.breakers.lane(lane).state() {
-                BreakerState::Closed => 0.0,
-                BreakerState::Open => 1.0,
-                BreakerState::HalfOpen => 2.0,
-            };
+            let state = self.app.breakers.lane(lane).state().figure();
             metrics::gauge!("stream_circuit_breaker_state", "lane" => name).set(state);
         }
         let connected = matches!(self.brokers.heard(), Heard::Answers(_));

@@ -405,6 +405,9 @@ fn d1_brokers_and_network_are_created_or_named_and_rules_check_which() {
     let brokers = ("KafkaBrokers", "b-1.example.org:9094,b-2.example.org:9094");
     let existing = [brokers, ("Network", "existing")];
     let named = [("VpcId", "vpc-0a1b2c3d"), ("SubnetIds", "subnet-0a1b2c3d,subnet-1a1b2c3d")];
+    let routes = [("RouteTableIds", "rtb-1")];
+    let interfaces = [("EndpointOfSqs", "existing"), ("EndpointOfSecrets", "existing"), ("EndpointOfIot", "existing")];
+    let gateways = [("EndpointOfDynamoDb", "existing"), ("EndpointOfS3", "existing")];
     for (given, says) in [
         (vec![brokers], "Rules.NewNetworkIsForNewBrokers: Brokers that exist already are not reached from a new VPC"),
         (vec![("Network", "none")], "Rules.NewBrokersNeedANetwork: Without KafkaBrokers"),
@@ -415,9 +418,14 @@ fn d1_brokers_and_network_are_created_or_named_and_rules_check_which() {
         ),
         (existing.to_vec(), "Rules.ExistingNetworkIsNamed: Network=existing needs VpcId"),
         ([&existing[..], &named[..1]].concat(), "Network=existing needs SubnetIds"),
-        ([&existing[..], &named].concat(), "Network=existing needs RouteTableIds, or VpcEndpoints=existing"),
-        ([&existing[..], &named, &[("VpcEndpoints", "existing")]].concat(), ""),
-        ([&existing[..], &named, &[("RouteTableIds", "rtb-1")]].concat(), ""),
+        ([&existing[..], &named].concat(), "Network=existing needs RouteTableIds, or EndpointOfDynamoDb=existing"),
+        (
+            [&existing[..], &named, &routes].concat(),
+            "Network=existing needs ExistingVpcCidr, or existing endpoints of SQS",
+        ),
+        ([&existing[..], &named, &routes, &[("ExistingVpcCidr", "10.9.0.0/16")]].concat(), ""),
+        ([&existing[..], &named, &routes, &interfaces].concat(), ""),
+        ([&existing[..], &named, &interfaces, &gateways].concat(), ""),
         (
             vec![brokers, ("Network", "none"), ("Stage", "prod"), ("KafkaSecurity", "plaintext")],
             "Rules.ProductionIsEncrypted: Stage prod speaks to no broker without TLS",
@@ -428,9 +436,9 @@ fn d1_brokers_and_network_are_created_or_named_and_rules_check_which() {
     }
 }
 
-/// D1: where the brokers are, and nowhere else: a poller inside would need a way out.
+/// D1: what speaks to Kafka, and what asks nobody outside AWS: a poller inside would need a way out.
 #[test]
-fn d1_only_what_speaks_to_kafka_is_in_the_vpc() {
+fn d1_pollers_and_their_schedule_stay_outside_of_the_vpc() {
     let text = std::fs::read_to_string(path()).unwrap();
     for function in deployed().functions {
         let begin = text.find(&format!("\n  {}:\n", function.logical_id)).unwrap() + 1;

@@ -115,8 +115,11 @@ impl Stack {
         Function::start(binary, &environment).await.unwrap_or_else(|e| panic!("{binary} did not start: {e:#?}"))
     }
 
+    /// `name` without the `Queue` at the end of its logical id.
     fn queue(&self, name: &str) -> &str {
-        &self.queues[&format!("streammanager-{name}Queue")]
+        let is_meant = |id: &str| id.strip_suffix("Queue") == Some(name);
+        let queue = self.template.queues.iter().find(|queue| is_meant(&queue.logical_id)).unwrap();
+        &self.queues[&queue.name]
     }
 
     /// What an event source mapping does with one message: receive, invoke, delete unless it failed. `None`: there is none.

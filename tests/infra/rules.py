@@ -18,6 +18,16 @@ QUEUE_VARIABLES = {f"{tier.upper()}_QUEUE_URL": f"{tier}Queue" for tier in TIERS
 }
 SECRETS = {"FIRMS_MAP_KEY_SECRET": "FirmsMapKey", "SYNOPTIC_TOKEN_SECRET": "SynopticToken",
            "PURPLEAIR_API_KEY_SECRET": "PurpleAirKey", "AIRNOW_API_KEY_SECRET": "AirNowKey"}
+LETTERS = {"dead-letters", "dead-letter-blobs", "dead-letter-counts"}
+INGESTED = {"audit/*", "express/*", "fires/*", "leases", "seen-turns", "seen/*"} | LETTERS
+# Which partitions of the state table a function writes; redrive is held to less than that.
+WRITES = {
+    "Schedule": {"stream-plans"},
+    **{name: INGESTED | {"hosts", "seen-shard/*", "stream-polls"} for name in POLLERS},
+    "Express": {"audit/*", "breaker", "express/*"} | LETTERS,
+    "Deliver": {"breaker", "deliver", "express/*", "leases", "reports"} | LETTERS,
+    "Control": INGESTED | {"connectors", "mqtt-sources", "sensor-mappings", "stream-seed", "streams"},
+}
 NO_VALUE = {"Ref": "AWS::NoValue"}
 
 
@@ -42,6 +52,7 @@ class Template:
         self.resources = template["Resources"]
         self.parameters = template.get("Parameters", {})
         self.rules = template.get("Rules", {})
+        self.outputs = template.get("Outputs", {})
 
     def of(self, kind):
         return {name: r.get("Properties", {}) for name, r in self.resources.items() if r["Type"] == kind}
@@ -255,14 +266,17 @@ def state(t):
                     for key in listed(condition.get("dynamodb:LeadingKeys"))]
             if not keys or "*" in keys:
                 yield f"leading keys: {policy} writes any item of the state table"
-            if policy != "OperatorStatePolicy" and {"connectors", "streams"} & set(keys):
-                yield f"leading keys: {policy} writes connectors or streams"
             if any(key.startswith("audit") for key in keys) and writes != {"dynamodb:PutItem"}:
                 yield f"leading keys: {policy} changes what is audited"
-    for name in FUNCTIONS:
-        operators = ref("OperatorStatePolicy") in t.properties(f"{name}FunctionRole").get("ManagedPolicyArns", [])
-        if operators != (name == "Control"):
-            yield f"leading keys: {name} {'decides what is' if operators else 'may not do what is'} the operator's"
+    for name, wanted in WRITES.items():
+        allowed = [s for s in t.statements(name) if s["Effect"] == "Allow" and s.get("Resource") == arn("StateTable")]
+        for action, keys in (("dynamodb:PutItem", wanted), ("dynamodb:DeleteItem", wanted - {"audit/*"})):
+            may = {key for s in allowed if action in listed(s.get("Action"))
+                   for key in listed(s.get("Condition", {}).get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys"))}
+            for key in sorted(keys - may):
+                yield f"leading keys: {name} may not {action} below {key}"
+            for key in sorted(may - keys):
+                yield f"leading keys: {name} may {action} below {key}"
 
 
 def rules_of_iot(t):
@@ -480,6 +494,17 @@ def sizes(t):
             yield f"sizes: {parameter} takes {refused}, or does not take {taken}"
 
 
+def outputs(t):
+    """What a new stack has to be told of the one before, and what others have to let in."""
+    network = ("VpcId", "SubnetIds", "FunctionsSecurityGroupId", "EndpointsSecurityGroupId", "BrokersSecurityGroupId")
+    brokers = ("KafkaBrokers", "KafkaSecretArn", "KafkaSecretKeyArn")
+    kept = [f"{name}Url" for name in (*(f"{tier}Queue" for tier in TIERS), "ExpressRetryQueue", "SensorFailuresQueue")]
+    for name in (*network, *brokers, *kept, "StateTableName", "BlobsBucketName", "SensorStreamName", "SendersPolicyName", "SensorsPolicyName",
+                 *(f"{secret}Arn" for secret in SECRETS.values())):
+        if name not in t.outputs:
+            yield f"outputs: nobody is told {name}"
+
+
 def users_of_brokers(t):
     """SASL/SCRAM, and nobody without it."""
     scram = lambda yes, no: {"Fn::If": ["ScramBrokers", yes, no]}
@@ -565,7 +590,7 @@ def observed(t):
 def findings(template):
     t = Template(template)
     rules = (routes, throttling, queue_urls, sources, permissions, secrets, state, rules_of_iot, schedules, asynchronous,
-             storage, network, sizes, users_of_brokers, observed)
+             storage, network, sizes, outputs, users_of_brokers, observed)
     found = []
     for rule in rules:
         try:

@@ -62,6 +62,44 @@ fn texts<'v>(values: &'v [Value], field: &str) -> BTreeSet<&'v str> {
     values.iter().map(|value| value[field].as_str().unwrap()).collect()
 }
 
+/// The keys below which the template lets a function write.
+fn policies(function: &str) -> BTreeSet<String> {
+    let template = std::fs::read_to_string(streammanager_tests::workspace().join("infra/template.yaml")).unwrap();
+    let section = |id: &str| {
+        let begin = template.find(&format!("\n  {id}:\n")).unwrap();
+        template[begin + 1..].split("\n\n").next().unwrap().to_owned()
+    };
+    let own = section(&format!("{}{}Function", function[..1].to_uppercase(), &function[1..]));
+    let shared =
+        own.lines().filter_map(|line| line.trim().strip_prefix("- !Ref ")).filter(|id| id.ends_with("StatePolicy"));
+    let sections: Vec<String> = shared.map(section).chain([own.clone()]).collect();
+    let named = sections.iter().flat_map(|section| section.split("dynamodb:LeadingKeys:").skip(1)).flat_map(|named| {
+        let (line, below) = named.split_once('\n').unwrap_or((named, ""));
+        let listed = line.trim().trim_matches(['[', ']']).split(", ").filter(|key| !key.is_empty());
+        listed.chain(below.lines().map_while(|line| line.strip_prefix("                  - ")))
+    });
+    named.map(str::to_owned).collect()
+}
+
+/// Below which partitions each function has written.
+#[derive(Default)]
+struct Writes {
+    before: BTreeMap<(String, String), String>,
+    of: BTreeMap<&'static str, BTreeSet<String>>,
+}
+
+impl Writes {
+    /// All that has changed since the last look is this function's.
+    async fn are(&mut self, function: &'static str, stack: &Stack) {
+        let now = stack.state().await;
+        let changed = now.iter().filter(|(key, item)| self.before.get(*key) != Some(*item)).map(|(key, _)| key);
+        let gone = self.before.keys().filter(|key| !now.contains_key(*key));
+        let partitions = changed.chain(gone).map(|(partition, _)| partition.clone());
+        self.of.entry(function).or_default().extend(partitions);
+        self.before = now;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_story() {
     let Some(stack) = Stack::create("the Lambda binaries' story").await else { return };
@@ -70,10 +108,12 @@ async fn the_whole_story() {
         functions.insert(name, stack.start(name).await);
     }
     let function = |name: &str| &functions[name];
+    let mut writes = Writes::default();
 
     // Before any record: deliver makes the topics [K2].
     assert_eq!(deliver(function("deliver"), Duration::from_secs(1)).await, Ok(json!({ "outcome": "delivered" })));
     assert_eq!(stack.partitions("wildfire-nasa-firms").await, 12);
+    writes.are("deliver", &stack).await;
 
     let key = register(function("control")).await;
     let stream = |id: &str, source: &str, interval: &str, product: &str| {
@@ -89,16 +129,19 @@ async fn the_whole_story() {
     let apply = events::signed("PUT", "/streams?prune=true", Some(&streams.to_string()));
     let (status, diff) = http(function("control").invoke(apply).await);
     assert_eq!((status, &diff["added"]), (200, &json!(["viirs", "modis"])), "{diff}");
+    writes.are("control", &stack).await;
 
     // M1, M4: one tick now and more to come for the minute's stream, one for the two hours' stream.
     let planned = function("schedule").invoke(events::schedule()).await.unwrap();
     assert!(planned["ticks"].as_u64().unwrap() >= 3, "{planned}");
+    writes.are("schedule", &stack).await;
     for (queue, name, product) in
         [("RealtimeTicks", "realtime", "VIIRS_SNPP_NRT"), ("BatchTicks", "batch", "MODIS_NRT")]
     {
         let answer = stack.one_message(queue, function(name)).await.expect("a tick that is due");
         assert_eq!(answer, failures(&[]), "{}", function(name).log());
         assert_eq!(stack.firms.calls(product), 1, "{}", function(name).log());
+        writes.are(name, &stack).await;
     }
     assert!(stack.waiting("High").await >= 2, "detections wait in their tier's queue");
     let (_, listed) = http(function("control").invoke(events::signed("GET", "/streams", None)).await);
@@ -115,6 +158,7 @@ async fn the_whole_story() {
     let cut = events::rule_output("sensors/purpleair/3/state", "", "{\"cut");
     let batch = events::kinesis(&[("4959", reading(1)), ("4960", cut), ("4961", reading(2))]);
     assert_eq!(function("stream").invoke(batch).await, failures(&[]), "content never fails a batch [Q1]");
+    writes.are("stream", &stack).await;
 
     let (status, answer) =
         http(function("express").invoke(events::http("POST", "/alerts", Some(&key), Some(&actual("A1")))).await);
@@ -130,7 +174,10 @@ async fn the_whole_story() {
     assert_eq!(published.len(), 1, "{}", function("express").log());
     assert_eq!(published[0].topic, format!("alerts/ack/{event}"));
 
+    writes.are("express", &stack).await;
+
     assert_eq!(deliver(function("deliver"), Duration::from_secs(8)).await, Ok(json!({ "outcome": "delivered" })));
+    writes.are("deliver", &stack).await;
     let detections = stack.values("wildfire-nasa-firms").await;
     assert_eq!(detections.len(), 5, "three VIIRS and two MODIS rows: {}", function("deliver").log());
     assert_eq!(
@@ -151,6 +198,7 @@ async fn the_whole_story() {
     let report = function("redrive").invoke(events::schedule()).await.unwrap();
     assert_eq!(report["letters"], 1, "{report}");
     assert_eq!(report["patterns"][0]["reason"], "bad_json", "{report}");
+    writes.are("redrive", &stack).await;
     let (_, letters) = http(function("control").invoke(events::signed("GET", "/dead-letters", None)).await);
     assert_eq!(letters["dead_letters"][0]["source"], "iot_purpleair", "{letters}");
     let (_, audit) = http(function("control").invoke(events::signed("GET", "/audit", None)).await);
@@ -165,22 +213,16 @@ async fn the_whole_story() {
     assert!(counted.contains(r#""stream_dlq_size":1.0"#) && counted.contains("CloudWatchMetrics"), "{counted}");
     assert_eq!(function("express").invoke(json!({ "keep_warm": true })).await, Ok(json!({ "warm": true })));
 
-    // A6: each function writes below the keys that its policy names, the operator's alone below the others.
-    let template = std::fs::read_to_string(streammanager_tests::workspace().join("infra/template.yaml")).unwrap();
-    let policy = |id: &str| {
-        let begin = template.find(&format!("\n  {id}:\n")).unwrap();
-        let section = template[begin + 1..].split("\n\n").next().unwrap();
-        let keys = section.split("dynamodb:LeadingKeys:").skip(1).collect::<String>();
-        let words = keys.split(|c: char| c.is_whitespace() || "[],".contains(c)).filter(|word| !word.is_empty());
-        words.map(str::to_owned).collect::<BTreeSet<String>>()
-    };
-    let allowed: BTreeSet<String> = policy("StatePolicy").union(&policy("OperatorStatePolicy")).cloned().collect();
-    for partition in stack.partitions_of_state().await {
-        let matches = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(begin) => partition.starts_with(begin),
-            None => partition == *pattern,
-        };
-        assert!(allowed.iter().any(matches), "no policy lets a function write {partition}");
+    // A6: each function writes below the keys that its own policies name.
+    for (name, partitions) in writes.of {
+        let policies = policies(name);
+        for partition in &partitions {
+            let matches = |pattern: &String| match pattern.strip_suffix('*') {
+                Some(begin) => partition.starts_with(begin),
+                None => partition == pattern,
+            };
+            assert!(policies.iter().any(matches), "no policy lets {name} write {partition}: {policies:?}");
+        }
     }
 
     for (name, function) in functions {

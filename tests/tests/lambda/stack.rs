@@ -1,7 +1,7 @@
 //! The template deployed on an AWS endpoint that is not ours: its queues, table, bucket and secret under names of their own,
 //! and each function with the environment that the template gives it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::{
@@ -176,11 +176,17 @@ impl Stack {
         &self.resources["FIRMS_MAP_KEY_SECRET"]
     }
 
-    /// Every partition of the state table that holds anything.
-    pub async fn partitions_of_state(&self) -> BTreeSet<String> {
+    /// Each item of the state table, by its keys.
+    pub async fn state(&self) -> BTreeMap<(String, String), String> {
         let client = aws_sdk_dynamodb::Client::new(self.aws.config());
-        let scanned = client.scan().table_name(&self.resources["STATE_TABLE"]).send().await.unwrap();
-        scanned.items().iter().map(|item| item["pk"].as_s().unwrap().clone()).collect()
+        let scanned =
+            client.scan().table_name(&self.resources["STATE_TABLE"]).consistent_read(true).send().await.unwrap();
+        let text = |item: &HashMap<String, AttributeValue>, name: &str| item[name].as_s().unwrap().clone();
+        let entry = |item: &HashMap<String, AttributeValue>| {
+            let sorted: BTreeMap<_, _> = item.iter().collect();
+            ((text(item, "pk"), text(item, "sk")), format!("{sorted:?}"))
+        };
+        scanned.items().iter().map(entry).collect()
     }
 
     /// The values of a topic, read by another client than the sink's; each is as published.

@@ -140,10 +140,12 @@ impl System {
         let (broker, broker_tasks) = (CancellationToken::new(), TaskTracker::new());
         let clock = Clock::system();
         // The parameters decide nothing that opening the folder needs: queues have the same names with any broker.
-        let upstream = match (&args.upstream, args.demo) {
-            (Some(url), _) => Some(url.clone()),
-            (None, true) => Some(demo::serve_upstream(clock.clone()).await?),
-            (None, false) => None,
+        let services: Vec<(String, String)> = match (&args.upstream, args.demo) {
+            (Some(url), _) => {
+                source_table::services().map(|service| (service.address_parameter.to_owned(), url.clone())).collect()
+            }
+            (None, true) => demo::serve_upstream(clock.clone()).await?,
+            (None, false) => Vec::new(),
         };
         let mut parameters = BTreeMap::from([
             ("KafkaBrokers".to_owned(), "127.0.0.1:9092".to_owned()),
@@ -153,10 +155,7 @@ impl System {
             // This host's MQTT endpoint is its own, and of brokers that it shares it is told with --topic-prefix.
             ("StageInTopics".to_owned(), "never".to_owned()),
         ]);
-        if let Some(url) = upstream {
-            let addresses = source_table::services().map(|service| service.address_parameter.to_owned());
-            parameters.extend(addresses.map(|parameter| (parameter, url.clone())));
-        }
+        parameters.extend(services);
         if let Some(prefix) = &args.topic_prefix {
             parameters.insert("TopicPrefix".to_owned(), prefix.clone());
         }

@@ -49,8 +49,11 @@ impl Served {
     }
 }
 
-/// Answers on a port of its own; gives its base URL.
-pub(crate) async fn serve(clock: Clock) -> Result<String, Failure> {
+/// The parameters of the template that say where the services answer which it stands for.
+const STANDS_FOR: [&str; 3] = ["FirmsBaseUrl", "CalFireBaseUrl", "CalOesBaseUrl"];
+
+/// Answers on a port for each service, as each has a host of its own, which is asked in turns; gives their addresses by parameter.
+pub(crate) async fn serve(clock: Clock) -> Result<Vec<(String, String)>, Failure> {
     let served = Arc::new(Served { began: clock.now(), clock, calls: Mutex::default() });
     let app = Router::new()
         .route("/api/area/csv/{key}/{product}/{area}/{days}", get(area))
@@ -58,7 +61,12 @@ pub(crate) async fn serve(clock: Clock) -> Result<String, Failure> {
         .route("/CA_EVACUATIONS_CalOESHosted_view/FeatureServer/0", get(layer))
         .route("/CA_EVACUATIONS_CalOESHosted_view/FeatureServer/0/query", get(zones))
         .with_state(served);
-    Ok(format!("http://{}", host::serve("demo upstream", app).await?))
+    let mut addresses = Vec::new();
+    for parameter in STANDS_FOR {
+        let address = host::serve("demo upstream", app.clone()).await?;
+        addresses.push((parameter.to_owned(), format!("http://{address}")));
+    }
+    Ok(addresses)
 }
 
 async fn area(
@@ -70,8 +78,8 @@ async fn area(
     }
     let call = served.call(&product);
     match (product.as_str(), call) {
-        // As the real service does: an error in words, with status 200.
-        ("VIIRS_NOAA21_NRT", 1) => return "Exceeding allowed transaction limit.".into(),
+        // As the real service does: an error in words, with status 200. It is none of the quota, for which all streams would wait.
+        ("VIIRS_NOAA21_NRT", 1) => return "The server is busy, please try again.".into(),
         ("LANDSAT_NRT", 1) => tokio::time::sleep(SLOW_REPLY).await,
         _ => {}
     }

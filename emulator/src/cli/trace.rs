@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(event.path(), format!("/trace?event={id}"));
         let alert = traced("oes@butte.example,BUTTE  1&2").unwrap();
         assert_eq!(alert, Traced::Alert("oes@butte.example,BUTTE 1&2".into()));
-        assert_eq!(alert.path(), "/trace?alert=oes%40butte.example%2CBUTTE+1%262");
+        assert_eq!(alert.path(), "/trace?alert=oes%40butte.example%2CBUTTE%201%262");
         assert!(traced("BUTTE-1").is_err());
     }
 }

@@ -41,7 +41,11 @@ impl<'a> Table<'a> {
     /// `not_data` for a body without a line, and for one whose first line cannot be a header. A large one costs nothing: its rows are
     /// read one by one.
     pub(crate) fn read(body: &'a Bytes) -> Result<Table<'a>, Reject> {
-        let start = body.len() - encoding::without_mark(body).len();
+        Table::read_from(body, body.len() - encoding::without_mark(body).len())
+    }
+
+    /// The same of a body whose table begins there.
+    pub(crate) fn read_from(body: &'a Bytes, start: usize) -> Result<Table<'a>, Reject> {
         let mut table = Table {
             body,
             columns: Vec::new(),

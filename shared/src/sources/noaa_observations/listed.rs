@@ -70,8 +70,7 @@ pub(super) fn header(body: &[u8]) -> Option<usize> {
 
 /// A table whose header line begins there.
 pub(super) fn table<'a>(body: &'a Bytes, header: usize, context: Context<'a>) -> Result<Rows<'a>, Reject> {
-    let table = body.slice(header..);
-    let rows = Table::read(&table)?.map(|row| {
+    let rows = Table::read_from(body, header)?.map(move |row| {
         let TableRow { row, origin, values, quality } = row?;
         let (raw, header) = (origin.raw.clone(), origin.header.clone());
         let mut fields = fields(values);
@@ -79,8 +78,7 @@ pub(super) fn table<'a>(body: &'a Bytes, header: usize, context: Context<'a>) ->
         let read = aviation::report(fields, origin, context);
         read.map_err(|reject| Reject { header, ..reject.at_row(row).with_raw(raw) })
     });
-    let rows: Vec<Row> = rows.collect();
-    Ok(Box::new(rows.into_iter()))
+    Ok(Box::new(rows))
 }
 
 /// Whether XML may be the service's, or a report of it, as a dead letter has it.

@@ -45,9 +45,7 @@ pub async fn handle(app: &App, event: Value) -> Result<Answer, HandlerError> {
         let (response, confirmations) = retried(app, serde_json::from_value(event)?).await;
         return Ok(Answer { response: serde_json::to_value(response)?, confirmations });
     }
-    let mut message: RuleOutput = serde_json::from_value(event)?;
-    message.topic = own_topic(app, &message.topic)?;
-    let told = over_mqtt(app, message).await?;
+    let told = over_mqtt(app, serde_json::from_value(event)?).await?;
     Ok(Answer {
         response: json!({ "accepted": told.accepted, "rejected": told.rejected }),
         confirmations: told.confirmations,
@@ -123,6 +121,7 @@ pub fn unavailable(accepted: &[Accepted], problem: &BackendError) -> HttpRespons
 
 /// An `Err` makes AWS try again and then hand the event to the express-retry queue.
 async fn over_mqtt(app: &App, message: RuleOutput) -> Result<Told, HandlerError> {
+    let message = RuleOutput { topic: own_topic(app, &message.topic)?, ..message };
     let (payload, sender) = (message.payload(), message.sender());
     let Some((source, body)) = readable(app, &sender, payload, message.payload).await? else {
         return Ok(Told::default());
@@ -168,10 +167,7 @@ async fn retried(app: &App, event: SqsEvent) -> (BatchResponse, Vec<Confirmation
 
 async fn taken_again(app: &App, body: &str) -> Result<Vec<Confirmation>, HandlerError> {
     match serde_json::from_str(body).ok().and_then(original) {
-        Some(Original::Alert(output)) => {
-            let topic = own_topic(app, &output.topic)?;
-            Ok(over_mqtt(app, RuleOutput { topic, ..output }).await?.confirmations)
-        }
+        Some(Original::Alert(output)) => Ok(over_mqtt(app, output).await?.confirmations),
         Some(Original::Unproved(error)) => {
             let topic = own_topic(app, &error.topic)?;
             unproved(app, RuleError { topic, ..error }).await?;

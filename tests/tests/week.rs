@@ -13,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message};
 use serde_json::{Value, json};
 use streammanager::app::App;
+use streammanager::dead;
 use streammanager::faults::sink::FaultySink;
 use streammanager::queue::{Body, Delivery, QueueRef, Settle};
 use streammanager::schedule::streams;
@@ -139,7 +140,10 @@ async fn run(days: f64, weather: Weather) -> Run {
         // A table that was cut off ends with half a row; anything else that was is refused as a whole.
         let is_table = matches!(spec.polled.kind(), ConnectorKind::Firms | ConnectorKind::AirnowFiles);
         let halves = if is_table { 10 * days.ceil() as u64 } else { 0 };
-        assert!(state.records_failed <= halves, "{}: {} rows were rejected", spec.id, state.records_failed);
+        if state.records_failed > halves {
+            let letters = dead::list(&*app.store, Some(&spec.id), 10).await.unwrap().letters;
+            panic!("{}: {} rows were rejected: {letters:#?}", spec.id, state.records_failed);
+        }
         failures += u64::from(state.breaker.failures());
     }
     let (asked, faults) = (std::mem::take(&mut *sky.asked.lock()), std::mem::take(&mut *sky.met.lock()));

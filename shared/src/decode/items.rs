@@ -208,6 +208,11 @@ pub(crate) fn problem(body: &Bytes) -> Option<Reject> {
     is_problem.then(|| Reject::new(Reason::NotData, said(&head).unwrap_or_default()))
 }
 
+/// What an object says of an error, in which a reader found nothing of its own; `None` when it says none.
+pub(crate) fn complaint(body: &Bytes) -> Option<Reject> {
+    said(&members(body).ok()?).map(|said| Reject::new(Reason::NotData, said))
+}
+
 fn bad(e: serde_json::Error) -> Reject {
     Reject::new(Reason::BadJson, e.to_string())
 }

@@ -102,6 +102,11 @@ impl AlertMessage {
         self.id.is_none() && self.unknown.contains_key("identifier")
     }
 
+    /// Nothing of it says whose alert it is, or which: a service's error, if it tells of one.
+    pub(super) fn is_nameless(&self) -> bool {
+        [&self.sender, &self.id, &self.sent, &self.msg_type].into_iter().all(Option::is_none)
+    }
+
     /// A GeoJSON feature, as NWS gives a single alert.
     pub(super) fn is_feature(&self) -> bool {
         self.sender.is_none() && self.unknown.contains_key("properties")

@@ -164,7 +164,7 @@ const MESSAGE_TYPES: [&str; 5] = ["Alert", "Update", "Cancel", "Ack", "Error"];
 /// The alerts of a body: one as our JSON or as CAP's, every CAP alert of an XML text, or NWS's features.
 ///
 /// # Errors
-/// `not_data` for neither JSON nor XML with alerts, else what makes the whole text unreadable.
+/// `not_data` for neither JSON nor XML with alerts, or for a service's error, else what makes the whole text unreadable.
 pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {
     let refused = |reject: Reject| reject.with_raw(body.clone());
     let unmarked = encoding::without_mark(body);
@@ -185,6 +185,8 @@ pub(super) fn rows<'a>(body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>
                 nws::row(body, context)
             } else if message.is_cap() {
                 cap_json::row(body, context)
+            } else if let Some(complaint) = message.is_nameless().then(|| items::complaint(body)).flatten() {
+                return Err(refused(complaint));
             } else {
                 message::row(message, context)
             }))

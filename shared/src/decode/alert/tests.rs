@@ -152,6 +152,26 @@ fn a_misspelt_field_is_reported_and_a_wrong_type_refused() {
     }
 }
 
+/// S10: a service that answers with its error under the status 200 has told no alert, and none of what it told before has ended.
+#[test]
+fn s10_an_error_of_a_service_is_no_alert() {
+    for error in [
+        r#"{"error": {"code": 500, "message": "Unexpected Problem"}}"#,
+        r#"{"message": "Endpoint request timed out"}"#,
+        r#"{"title": "Unexpected Problem", "status": 500, "detail": "as it says"}"#,
+    ] {
+        let reject = rows(error).unwrap_err();
+        assert_eq!(reject.reason, Reason::NotData, "{reject}");
+        assert!(
+            ["Unexpected Problem", "timed out", "as it says"].iter().any(|said| reject.detail.contains(said)),
+            "{reject}"
+        );
+    }
+    // Whoever names a part of an alert hears which part is missing.
+    let half = rows(r#"{"sender": "oes@butte.example", "message": "evacuate"}"#).unwrap().remove(0).unwrap_err();
+    assert_eq!(half.reason, Reason::MissingField);
+}
+
 /// S9: an evacuation order is not lost for a field that it can do without.
 #[test]
 fn s9_an_unreadable_optional_field_is_null_with_a_reason_and_the_alert_stands() {

@@ -43,10 +43,9 @@ pub(super) static SOURCE: Source = Source {
     service: Some(&SERVICE),
 };
 
-/// What the service still has.
+/// What the service still has, and each poll asks for: an alert may be listed some time after it was sent, clocks differ, and a list
+/// that has stood still looks like one in which nothing is new.
 const WINDOW: Duration = Duration::from_secs(30 * 60);
-/// An alert may be listed some time after it was sent, and clocks differ.
-const OVERLAP: Duration = Duration::from_secs(10 * 60);
 
 /// A stream's `config`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -140,10 +139,8 @@ impl Connector for Recent {
         let Place { polled } = serde_json::from_str(&cursor.0).unwrap_or_default();
         // A time that lies ahead was written before the clock was set back.
         let polled = polled.filter(|polled| *polled <= now);
-        let oldest = now - WINDOW;
-        let from = polled.map_or(oldest, |polled| oldest.max(polled - OVERLAP));
-        let missed = polled.filter(|polled| *polled < oldest);
-        Box::new(Ask { of: self, from, now, missed })
+        let from = now - WINDOW;
+        Box::new(Ask { of: self, from, now, missed: polled.filter(|polled| *polled < from) })
     }
 }
 
@@ -209,18 +206,19 @@ mod tests {
     }
 
     #[test]
-    fn s17_the_time_in_the_address_advances_with_an_overlap_and_within_the_window() {
+    fn s17_each_poll_asks_for_all_that_the_service_has_and_knows_what_it_has_no_more() {
         let base = "https://apps.fema.gov/IPAWSOPEN_EAS_SERVICE/rest/public/recent";
         let polled = |at: &str| format!("{{\"polled\": \"{at}\"}}");
-        for (cursor, now, from, is_missing) in [
-            (String::new(), "2026-08-01T20:00:00Z", "2026-08-01T19:30:00Z", false),
-            (polled("2026-08-01T19:58:00Z"), "2026-08-01T20:00:00Z", "2026-08-01T19:48:00Z", false),
-            (polled("2026-08-01T19:31:00Z"), "2026-08-01T20:00:00Z", "2026-08-01T19:30:00Z", false),
-            (polled("2026-08-01T19:00:00Z"), "2026-08-01T20:00:00Z", "2026-08-01T19:30:00Z", true),
-            (polled("2026-08-01T23:00:00Z"), "2026-08-01T20:00:00Z", "2026-08-01T19:30:00Z", false),
-            ("nonsense".into(), "2026-08-01T20:00:00Z", "2026-08-01T19:30:00Z", false),
+        let now = "2026-08-01T20:00:00Z";
+        for (cursor, is_missing) in [
+            (String::new(), false),
+            (polled("2026-08-01T19:58:00Z"), false),
+            (polled("2026-08-01T19:31:00Z"), false),
+            (polled("2026-08-01T19:00:00Z"), true),
+            (polled("2026-08-01T23:00:00Z"), false),
+            ("nonsense".into(), false),
         ] {
-            assert_eq!(asked(&cursor, now), (format!("{base}/{from}"), is_missing), "{cursor}");
+            assert_eq!(asked(&cursor, now), (format!("{base}/2026-08-01T19:30:00Z"), is_missing), "{cursor}");
         }
     }
 }

@@ -311,7 +311,7 @@ fn polite(asked: &[(String, Timestamp, Timestamp)]) {
     println!("{:<75} {:>9} {:>14} {:>8}", "host", "requests", "most a minute", "allowed");
     for (host, mut requests) in by_host {
         requests.sort();
-        let service = streammanager::sources::services().find(|service| service.address == host);
+        let service = streammanager::sources::services().find(|service| service.address.starts_with(host));
         let manners = service.map(|service| &service.manners);
         let allowed = manners.map_or(60, |manners| manners.a_minute as usize);
         let most = (0..requests.len())

@@ -1,6 +1,7 @@
 //! AWS's own event JSON, as far as the handlers read it. Bodies stay text and are parsed per record, so that one bad body
 //! never fails its batch.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine;
@@ -48,18 +49,42 @@ pub struct KinesisRecord {
     pub event_id: String,
     /// The record as it was put.
     pub kinesis: KinesisData,
+    /// `aws:kinesis`.
+    #[serde(default)]
+    pub event_source: Cow<'static, str>,
+    /// `1.0`.
+    #[serde(default)]
+    pub event_version: Cow<'static, str>,
+    /// `aws:kinesis:record`.
+    #[serde(default)]
+    pub event_name: Cow<'static, str>,
+    /// The role in whose name the stream is read.
+    #[serde(default)]
+    pub invoke_identity_arn: String,
+    /// Where the stream is.
+    #[serde(default)]
+    pub aws_region: Cow<'static, str>,
+    /// The stream.
+    #[serde(rename = "eventSourceARN", default)]
+    pub event_source_arn: String,
 }
 
 /// What was put into the stream, and where it stands there.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KinesisData {
+    /// `1.0`.
+    #[serde(default)]
+    pub kinesis_schema_version: Cow<'static, str>,
     /// Records with the same key keep their order.
     pub partition_key: String,
     /// Its place in the shard; what the reply names when it is to come back.
     pub sequence_number: String,
     /// Base64.
     pub data: String,
+    /// When the stream took it, in seconds since 1970.
+    #[serde(default)]
+    pub approximate_arrival_timestamp: f64,
 }
 
 /// Which records of a batch are to come back; everything else is done.

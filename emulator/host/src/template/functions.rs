@@ -51,6 +51,7 @@ pub(super) fn function(
     }
     let mut function = Function {
         logical_id: id.into(),
+        arn: scope.arn(id)?,
         binary: binary.into(),
         environment: environment(scope, id, properties, gathered)?,
         timeout: properties.seconds("Timeout", 1..=900)?.unwrap_or(TIMEOUT),

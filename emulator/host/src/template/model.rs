@@ -50,6 +50,8 @@ pub fn queue_name(url: &str) -> Option<&str> {
 pub struct Function {
     /// Its name in the template.
     pub logical_id: String,
+    /// By its own name.
+    pub arn: String,
     /// The cargo binary, which names the handler.
     pub binary: String,
     /// Its variables, with references resolved.
@@ -191,6 +193,8 @@ pub struct Stream {
     pub name: String,
     /// None: on demand.
     pub shards: Option<u32>,
+    /// By its own name.
+    pub arn: String,
     /// Older records are dropped.
     pub retention: Duration,
 }

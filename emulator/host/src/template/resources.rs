@@ -58,7 +58,8 @@ pub(super) fn stream(scope: &Scope<'_>, id: &str, properties: &Properties<'_>) -
         (_, shards) => Some(properties.required("ShardCount", shards)?),
     };
     let hours = properties.count("RetentionPeriodHours", 24..=8760)?.unwrap_or(24);
-    Ok(Stream { logical_id: id.into(), name: scope.name_of(id)?, shards, retention: hours * HOUR })
+    let (name, arn) = (scope.name_of(id)?, scope.arn(id)?);
+    Ok(Stream { logical_id: id.into(), name, shards, arn, retention: hours * HOUR })
 }
 
 pub(super) fn table(scope: &Scope<'_>, id: &str, properties: &Properties<'_>) -> Result<Table, Fault> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use streammanager::app::App;
 use streammanager::limits::DELIVER_MARGIN;
 use streammanager::settings::Settings;
-use streammanager_functions::events::{BatchResponse, KinesisEvent};
+use streammanager_functions::events::KinesisEvent;
 use streammanager_functions::{HandlerError, batch, control, deliver, express, realtime, redrive, schedule, stream};
 use tokio_util::sync::CancellationToken;
 
@@ -148,15 +148,15 @@ impl Functions {
         &self,
         logical_id: &str,
         event: KinesisEvent,
-    ) -> Result<BatchResponse, Invocation> {
+    ) -> Result<Value, Invocation> {
         match self.by_id.get(logical_id) {
             Some(function) if matches!(function.code, Code::Stream) => {
-                in_time(function, async { Ok(stream::readings(&function.app, event).await) }).await
+                let answer = async { Ok(serde_json::to_value(stream::readings(&function.app, event).await)?) };
+                in_time(function, answer).await
             }
             _ => {
                 let event = serde_json::to_value(event).map_err(HandlerError::from)?;
-                let answer = self.invoke(logical_id, event).await?;
-                Ok(serde_json::from_value(answer).map_err(HandlerError::from)?)
+                self.invoke(logical_id, event).await
             }
         }
     }

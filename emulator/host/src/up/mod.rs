@@ -7,9 +7,11 @@ mod brokers;
 mod changes;
 mod connections;
 mod demo;
+mod failures;
 mod floor;
 mod functions;
 mod http;
+mod invoke;
 mod kinesis;
 mod ledger;
 mod limits;
@@ -22,6 +24,7 @@ mod routes;
 mod rules;
 mod schedules;
 mod sources;
+mod triggers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,10 +37,8 @@ use serde_json::json;
 use streammanager::app::{App, Seams};
 use streammanager::embedded::FolderProvenance;
 use streammanager::express::known::Recent;
-use streammanager::queue::QueueRef;
 use streammanager::record::hex;
 use streammanager::schedule::file::StreamsFile;
-use streammanager::schedule::lease;
 use streammanager::schedule::seed::{self, Seeded};
 use streammanager::settings::Settings;
 use streammanager::sink::kafka::{ConsumerGroups, KafkaSettings, KafkaSink};
@@ -55,7 +56,7 @@ use crate::exit::{Exit, Failure};
 use crate::folder;
 use crate::host;
 use crate::running::{self, Running};
-use crate::template::{self, Template, Trigger};
+use crate::template::{self, Template};
 use backends::Backends;
 use brokers::{Brokers, Heard};
 use floor::Floor;
@@ -68,11 +69,10 @@ pub use options::{Kafka, Options};
 use readers::Readers;
 use readiness::Readiness;
 use reports::Reports;
-use routes::{Route, Routes};
 use rules::Rules;
-use sources::{AsyncInvocations, QueueSource};
 use streammanager_kafka_endpoint::Broker;
 use streammanager_mqtt_endpoint::Endpoint;
+use triggers::Triggers;
 
 /// What is still queued when the system is told to stop may take this long; the rest waits durably for the next start.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -217,7 +217,7 @@ impl System {
         for stream in &template.streams {
             let folder = &backends.folder;
             let stores = Stores { store: Arc::new(folder.clone()), intake: Arc::new(folder.intake()) };
-            kinesis.insert(stream.name.clone(), KinesisStream::open(&stream.name, stream.shards, stores).await?);
+            kinesis.insert(stream.name.clone(), KinesisStream::open(&stream.name, stream.shards, stores, &world.clock).await?);
         }
         let (notices, told) = mpsc::channel(rules::NOTICES);
         let readers = Readers { alerts_open_to_all: args.mqtt_open_alerts };
@@ -251,7 +251,7 @@ impl System {
             work: &work,
         };
         work_tasks.spawn(brokers.clone().watch(work.clone()));
-        let routes = triggers.start(&template, &intake_tasks, &work_tasks)?;
+        let routes = triggers.start(&template, &intake_tasks, &work_tasks).await?;
 
         let streams_of_kinesis = kinesis.into_values().collect();
         let readiness = Readiness::new(app.clone(), backends.folder.clone(), brokers.clone(), streams_of_kinesis);
@@ -419,77 +419,6 @@ const LATENCY_BUCKETS: &[f64] =
 /// Seconds; from a send's milliseconds to an archive's age.
 const STAGE_BUCKETS: &[f64] = &[0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0];
 
-/// Starts what the template's triggers say.
-struct Triggers<'a> {
-    functions: &'a Functions,
-    app: &'a App,
-    backends: &'a Backends,
-    kinesis: &'a BTreeMap<String, KinesisStream>,
-    intake: &'a CancellationToken,
-    work: &'a CancellationToken,
-}
-
-impl Triggers<'_> {
-    fn start(&self, template: &Template, intake: &TaskTracker, work: &TaskTracker) -> Result<Routes, Failure> {
-        let mut routes = Vec::new();
-        for function in &template.functions {
-            let name = function.logical_id.clone();
-            for trigger in &function.triggers {
-                match trigger {
-                    Trigger::Schedule { every, input, enabled, .. } if *enabled => {
-                        // Delivery outlives the intake: it drains.
-                        let delivers = function.binary == "deliver";
-                        let (tasks, stop) = if delivers { (work, self.work) } else { (intake, self.intake) };
-                        let (functions, tracker, stop) = (self.functions.clone(), tasks.clone(), stop.clone());
-                        let schedule = schedules::run(functions, name.clone(), *every, input.clone(), tracker, stop);
-                        let outlives = (delivers && self.backends.shared).then(|| self.app.clone());
-                        tasks.spawn(async move {
-                            if let Some(app) = outlives {
-                                outlive_leases(&app).await;
-                            }
-                            schedule.await;
-                        });
-                    }
-                    Trigger::Schedule { .. } => {}
-                    Trigger::Queue { queue, batch_size, report_failures, max_concurrency, .. } => {
-                        let source = QueueSource {
-                            functions: self.functions.clone(),
-                            function: name.clone(),
-                            queue: QueueRef::new(&format!("local:{queue}")),
-                            backend: self.app.queue.clone(),
-                            batch_size: *batch_size as usize,
-                            report_failures: *report_failures,
-                            max_concurrency: *max_concurrency,
-                        };
-                        work.spawn(sources::run(source, work.clone(), self.work.clone()));
-                    }
-                    Trigger::Stream { stream, batch_size, .. } => {
-                        let stream = self.kinesis.get(stream).ok_or_else(|| {
-                            Failure::new(format!(
-                                "template: {name} reads the stream {stream}, which is not in the template"
-                            ))
-                        })?;
-                        stream.start(self.functions, &name, *batch_size as usize, work, self.work);
-                    }
-                    Trigger::Http { method, path, auth } => {
-                        let (method, path) = (method.clone(), path.clone());
-                        routes.push(Route { method, path, auth: *auth, function: name.clone() });
-                    }
-                }
-            }
-            let invocations = AsyncInvocations {
-                functions: self.functions.clone(),
-                function: name.clone(),
-                backend: self.app.queue.clone(),
-                retries: function.retries,
-                on_failure: function.on_failure.as_ref().map(|queue| QueueRef::new(&format!("local:{queue}"))),
-            };
-            work.spawn(invocations.run(work.clone(), self.work.clone()));
-        }
-        Routes::new(routes)
-    }
-}
-
 /// `flag` names another address.
 async fn listen(address: &str, flag: &str) -> Result<TcpListener, Failure> {
     let listening = TcpListener::bind(address).await;
@@ -528,13 +457,6 @@ fn keyless(file: &StreamsFile, keys: &BTreeMap<&'static str, String>) -> BTreeMa
         *keyless.entry(setting).or_default() += 1;
     }
     keyless
-}
-
-/// An earlier process of this host may have died with both leases of delivery, and who then comes first would leave at once.
-async fn outlive_leases(app: &App) {
-    if let Err(problem) = lease::outlive(&*app.store, &app.clock).await {
-        tracing::warn!(%problem, "the leases of an earlier process cannot be read");
-    }
 }
 
 /// Gives the brokers' addresses.

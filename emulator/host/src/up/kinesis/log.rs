@@ -14,12 +14,15 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use streammanager::error::BackendError;
 use streammanager::store::{self, Expect, Item, Key, PutError, Store};
+use streammanager::time::Clock;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Stores;
-use super::block::{self, Block, Record};
+use super::block::{self, Arrival, Block, Record};
+use crate::template::StartAt;
 use crate::up::limits::{BLOCK_BYTES, SHARD_BYTES, SHARD_OPENED};
 
 /// A block that the store did not take is offered again after this; publishers who have left meanwhile are forgotten.
@@ -40,6 +43,7 @@ struct Shared {
     partition: String,
     checkpoint: Key,
     store: Arc<dyn Store>,
+    clock: Clock,
     state: Mutex<State>,
     /// For the writer: a record is offered, or there is room.
     offered: Notify,
@@ -52,6 +56,8 @@ struct State {
     next: u64,
     /// The checkpoint: the number of the last record that is done with.
     read: u64,
+    /// No reader has begun here: there is no checkpoint.
+    is_new: bool,
     unread: Blocks,
     offered: VecDeque<Offered>,
     /// Records of the block that is being written.
@@ -94,13 +100,14 @@ struct Stored {
     /// The number of its last record.
     last: u64,
     bytes: usize,
+    arrival: Arrival,
 }
 
 impl Blocks {
-    fn insert(&mut self, first: u64, last: u64, value_bytes: usize) {
+    fn insert(&mut self, first: u64, last: u64, value_bytes: usize, arrival: Arrival) {
         let bytes = value_bytes + BLOCK_COST;
         self.bytes += bytes;
-        self.by_first.insert(first, Stored { last, bytes });
+        self.by_first.insert(first, Stored { last, bytes, arrival });
     }
 
     fn remove(&mut self, first: u64) {
@@ -118,13 +125,14 @@ impl Blocks {
     }
 
     /// The oldest blocks, until they hold `records` after `read` or fill an event of `bytes`.
-    fn oldest(&self, read: u64, records: usize, bytes: usize) -> Vec<u64> {
+    fn oldest(&self, read: u64, records: usize, bytes: usize) -> Vec<(u64, Arrival)> {
         let (mut counted, mut filled, mut firsts) = (0, 0, Vec::new());
-        for (first, stored) in &self.by_first {
+        let holds_next = self.by_first.range(..=read + 1).next_back().map_or(0, |(first, _)| *first);
+        for (first, stored) in self.by_first.range(holds_next..).filter(|(_, stored)| stored.last > read) {
             let more = stored.last - read.max(first - 1);
             counted += more;
             filled += stored.bytes / 3 * 4 + more as usize * EVENT_RECORD_BYTES;
-            firsts.push(*first);
+            firsts.push((*first, stored.arrival));
             if counted >= records as u64 || filled >= bytes {
                 break;
             }
@@ -142,14 +150,14 @@ impl Log {
     ///
     /// # Errors
     /// When the store cannot be read, or holds something else under the shard's name.
-    pub(super) async fn open(stream: &str, shard: &str, stores: Stores) -> Result<Log, BackendError> {
+    pub(super) async fn open(stream: &str, shard: &str, stores: Stores, clock: Clock) -> Result<Log, BackendError> {
         let Stores { store, intake } = stores;
         let partition = format!("kinesis/{stream}/{shard}");
         let checkpoint = Key::new(format!("kinesis/{stream}"), format!("checkpoint/{shard}"));
-        let read = match store.get(&checkpoint).await? {
-            Some(item) => String::from_utf8_lossy(&item.value).parse().unwrap_or(0),
-            None => 0,
-        };
+        let passed = store.get(&checkpoint).await?;
+        let is_new = passed.is_none();
+        let read = passed.map_or(0, |item| String::from_utf8_lossy(&item.value).parse().unwrap_or(0));
+        let (opened_at, since) = (clock.now(), Instant::now());
         let (mut unread, mut end, mut after) = (Blocks::default(), read, None);
         loop {
             let items = store.list(&partition, "", after.as_deref(), SHARD_OPENED).await?;
@@ -157,11 +165,12 @@ impl Log {
             after = Some(item.key.sort.clone());
             for item in items {
                 let first = number_of(&item);
-                let records = block::records(first, item.value.clone())
+                let arrival = Arrival { at: block::stored_at(&item.value).unwrap_or(opened_at), since };
+                let records = block::records(first, item.value.clone(), arrival)
                     .ok_or_else(|| BackendError::Fatal(format!("{partition}/{} is not a block", item.key.sort)))?;
                 let last = first + records.len() as u64 - 1;
                 if last > read {
-                    unread.insert(first, last, item.value.len());
+                    unread.insert(first, last, item.value.len(), arrival);
                     end = last;
                 } else {
                     // A kill came before its deletion.
@@ -169,9 +178,9 @@ impl Log {
                 }
             }
         }
-        let state = State { next: end + 1, read, unread, offered: VecDeque::new(), writing: 0, is_full: false };
+        let state = State { next: end + 1, read, is_new, unread, offered: VecDeque::new(), writing: 0, is_full: false };
         let (state, offered, arrived) = (Mutex::new(state), Notify::new(), Notify::new());
-        let shared = Arc::new(Shared { partition, checkpoint, store, state, offered, arrived });
+        let shared = Arc::new(Shared { partition, checkpoint, store, clock, state, offered, arrived });
         let ended = CancellationToken::new();
         let (writer, ends) = (shared.clone(), ended.clone());
         tokio::spawn(async move { ends.run_until_cancelled(writer.write_blocks(&*intake)).await });
@@ -198,32 +207,58 @@ impl Log {
         self.shared.arrived.notified()
     }
 
-    /// The records after the checkpoint. As on AWS there are `most` of them, or they end before an event that would be larger
-    /// than `bytes`, whichever comes first.
-    pub(super) async fn next(&self, most: usize, bytes: usize) -> Result<Vec<Record>, BackendError> {
-        let (read, firsts) = {
+    /// Where a reader begins that has no checkpoint yet; once it has begun, its checkpoint decides. Gives how many records it
+    /// passes over.
+    pub(super) async fn begin(&self, start: StartAt) -> Result<u64, BackendError> {
+        let (before, unread) = {
             let state = self.shared.state.lock();
-            (state.read, state.unread.oldest(state.read, most, bytes))
+            if !state.is_new {
+                return Ok(0);
+            }
+            let is_before = |stored: &Stored| match start {
+                StartAt::Oldest => false,
+                StartAt::Latest => true,
+                StartAt::Time(seconds) => (stored.arrival.at.as_millisecond() as f64) < seconds * 1_000.0,
+            };
+            let skipped = state.unread.by_first.values().take_while(|stored| is_before(stored)).last();
+            let before = skipped.map_or(state.read, |stored| stored.last);
+            (before, state.unread.records_after(state.read))
         };
-        let Some(first) = firsts.first() else { return Ok(Vec::new()) };
+        self.moved(before).await?;
+        let mut passed = self.popped(before);
+        self.delete(&mut passed).await;
+        let state = self.shared.state.lock();
+        Ok(unread - state.unread.records_after(state.read))
+    }
+
+    /// The number of the last record that is done with.
+    pub(super) fn read(&self) -> u64 {
+        self.shared.state.lock().read
+    }
+
+    /// The records after that with the number `read`. As on AWS there are `most` of them, or they end before an event that would
+    /// be larger than `bytes`, whichever comes first.
+    pub(super) async fn next(&self, read: u64, most: usize, bytes: usize) -> Result<Vec<Record>, BackendError> {
+        let firsts = self.shared.state.lock().unread.oldest(read, most, bytes);
+        let Some((first, _)) = firsts.first() else { return Ok(Vec::new()) };
         let before = sort_key(first - 1);
         let items = self.shared.store.list(&self.shared.partition, "", Some(&before), firsts.len()).await?;
         // The block that is being written may be there as well, and is nobody's yet.
         let mut found: BTreeMap<u64, Bytes> = items.into_iter().map(|item| (number_of(&item), item.value)).collect();
         let (mut taken, mut filled) = (Vec::new(), 0);
-        for first in firsts {
+        for (first, arrival) in firsts {
             let value = match found.remove(&first) {
                 Some(value) => Some(value),
                 None => self.shared.store.get(&self.shared.key(first)).await?.map(|item| item.value),
             };
-            let Some(records) = value.and_then(|value| block::records(first, value)) else {
+            let Some(records) = value.and_then(|value| block::records(first, value, arrival)) else {
                 // The store has set its bytes aside.
                 tracing::error!(shard = self.shared.partition, first, "a damaged block of records is passed over");
                 self.shared.state.lock().unread.remove(first);
                 continue;
             };
             for record in records.into_iter().filter(|record| record.number > read) {
-                filled += record.data.len().div_ceil(3) * 4 + record.key.len() + EVENT_RECORD_BYTES;
+                filled += event_bytes(&record);
                 if taken.len() == most || (filled > bytes && !taken.is_empty()) {
                     return Ok(taken);
                 }
@@ -235,16 +270,25 @@ impl Log {
 
     /// Moves the checkpoint to `done`; gives the blocks that it has passed now, which are still stored.
     pub(super) async fn pass(&self, done: u64) -> Result<Vec<u64>, BackendError> {
-        if done <= self.shared.state.lock().read {
+        if done <= self.read() {
             return Ok(Vec::new());
         }
+        self.moved(done).await?;
+        Ok(self.popped(done))
+    }
+
+    async fn moved(&self, done: u64) -> Result<(), BackendError> {
         let moved = self.shared.store.put_if(&self.shared.checkpoint, done.to_string().into(), Expect::Any, None).await;
         moved.map_err(|e| e.unexpected("a Kinesis checkpoint"))?;
+        Ok(())
+    }
+
+    fn popped(&self, done: u64) -> Vec<u64> {
         let mut state = self.shared.state.lock();
-        state.read = done;
+        (state.read, state.is_new) = (done, false);
         let passed = std::iter::from_fn(|| state.unread.pop_passed(done)).collect();
         self.shared.offered.notify_one();
-        Ok(passed)
+        passed
     }
 
     /// What cannot be deleted now stays in `passed` for the next time, or is deleted when the shard is opened again.
@@ -274,13 +318,14 @@ impl Shared {
                 let _ = tokio::time::timeout(WRITE_AGAIN, offered).await;
                 continue;
             };
-            let (records, value) = (block.records(), block.into_value());
+            let arrival = Arrival { at: self.clock.now(), since: Instant::now() };
+            let (records, value) = (block.records(), block.into_value(arrival.at));
             let outcome = self.write(intake, &self.key(first), &value).await;
             {
                 let mut state = self.state.lock();
                 state.writing = 0;
                 if outcome.is_ok() {
-                    state.unread.insert(first, first + records - 1, value.len());
+                    state.unread.insert(first, first + records - 1, value.len(), arrival);
                 }
             }
             self.arrived.notify_one();
@@ -333,6 +378,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// What the record takes of an event, about.
+pub(super) fn event_bytes(record: &Record) -> usize {
+    record.data.len().div_ceil(3) * 4 + record.key.len() + EVENT_RECORD_BYTES
 }
 
 fn sort_key(number: u64) -> String {

@@ -1,19 +1,25 @@
 //! A Kinesis stream on this host: as many shards as the template says, a record's shard chosen by its partition key as
 //! Kinesis does it, so that one sensor's readings keep their order while the shards are read side by side.
 
+mod batches;
 mod block;
 mod log;
+mod mapping;
 mod shard;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use md5::{Digest, Md5};
 use streammanager::error::BackendError;
 use streammanager::store::Store;
+use streammanager::time::Clock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::functions::Functions;
+pub(crate) use batches::Plan;
+pub(crate) use mapping::Mapping;
+use mapping::Reader;
 use shard::Shard;
 
 /// What AWS gives a new stream on demand.
@@ -23,6 +29,7 @@ const SHARDS_ON_DEMAND: u32 = 4;
 #[derive(Clone)]
 pub(crate) struct KinesisStream {
     shards: Arc<[Shard]>,
+    given_up: Arc<AtomicU64>,
 }
 
 /// Where records are kept; cheap to clone.
@@ -45,18 +52,23 @@ impl KinesisStream {
     ///
     /// # Errors
     /// `Fatal` when the data folder holds unread records of more shards than the template has now.
-    pub(crate) async fn open(name: &str, shards: Option<u32>, stores: Stores) -> Result<KinesisStream, BackendError> {
+    pub(crate) async fn open(
+        name: &str,
+        shards: Option<u32>,
+        stores: Stores,
+        clock: &Clock,
+    ) -> Result<KinesisStream, BackendError> {
         let mut opened = Vec::new();
         for number in 0..shards.unwrap_or(SHARDS_ON_DEMAND) as usize {
-            opened.push(Shard::open(name, number, stores.clone()).await?);
+            opened.push(Shard::open(name, number, stores.clone(), clock.clone()).await?);
         }
-        if Shard::open(name, opened.len(), stores).await?.unread() > 0 {
+        if Shard::open(name, opened.len(), stores, clock.clone()).await?.unread() > 0 {
             return Err(BackendError::Fatal(format!(
                 "the stream {name} holds unread records of more than {} shards: start once with as many as before",
                 opened.len()
             )));
         }
-        Ok(KinesisStream { shards: opened.into() })
+        Ok(KinesisStream { shards: opened.into(), given_up: Arc::default() })
     }
 
     /// Durable when it returns. Kinesis refuses what is beyond a shard's share; here it waits for room, in its order, and its
@@ -70,19 +82,33 @@ impl KinesisStream {
         self.shards.iter().map(Shard::unread).sum()
     }
 
-    /// The event source: every shard by itself, its batches in order.
-    pub(crate) fn start(
+    /// Records that the mapping gave up since the start, as the template has it.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// The event source: every shard by itself. To be called before anything is put: a new mapping begins with what is there
+    /// now, or behind it.
+    ///
+    /// # Errors
+    /// When the store cannot say or keep where it begins.
+    pub(crate) async fn start(
         &self,
-        functions: &Functions,
-        function: &str,
-        batch_size: usize,
+        mapping: Mapping,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) {
+    ) -> Result<(), BackendError> {
+        let mapping = Arc::new(mapping);
         for shard in self.shards.iter() {
-            let (functions, stop) = (functions.clone(), stop.clone());
-            tasks.spawn(shard.clone().run(functions, function.to_owned(), batch_size, stop));
+            let skipped = shard.log.begin(mapping.start).await?;
+            if skipped > 0 {
+                let function = &mapping.function;
+                tracing::warn!(skipped, function, "a new mapping begins behind records that nobody reads any more");
+            }
+            let reader = Reader::new(shard.clone(), mapping.clone(), self.given_up.clone());
+            tasks.spawn(reader.run(stop.clone()));
         }
+        Ok(())
     }
 }
 
@@ -97,8 +123,6 @@ fn shard_of(partition_key: &str, shards: usize) -> usize {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
-    use streammanager::time::Clock;
-
     use super::*;
 
     fn store() -> Arc<dyn Store> {
@@ -116,15 +140,15 @@ mod tests {
     #[tokio::test]
     async fn shards_that_still_hold_records_are_not_given_up() {
         let store = store();
-        let stream = KinesisStream::open("s", None, Stores::both(store.clone())).await.unwrap();
+        let stream = KinesisStream::open("s", None, Stores::both(store.clone()), &Clock::system()).await.unwrap();
         for key in ["a", "b", "c", "e"] {
             stream.put(key.into(), b"1".into()).await.unwrap();
         }
         assert_eq!(stream.unread(), 4);
         assert!(matches!(
-            KinesisStream::open("s", Some(2), Stores::both(store.clone())).await,
+            KinesisStream::open("s", Some(2), Stores::both(store.clone()), &Clock::system()).await,
             Err(BackendError::Fatal(_))
         ));
-        assert_eq!(KinesisStream::open("s", Some(4), Stores::both(store)).await.unwrap().unread(), 4);
+        assert_eq!(KinesisStream::open("s", Some(4), Stores::both(store), &Clock::system()).await.unwrap().unread(), 4);
     }
 }

@@ -1,37 +1,34 @@
-//! One shard of a Kinesis stream on this host, and the function's event source that reads it: batches in order, the checkpoint
-//! after each. What the checkpoint has passed is deleted: the event source is the only reader here.
+//! One shard of a Kinesis stream on this host: its records, and what an event says of them. What the checkpoint has passed is
+//! deleted: the event source is the only reader here.
 
-use std::time::Duration;
+use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use streammanager::error::BackendError;
-use streammanager_functions::events::{BatchResponse, KinesisData, KinesisEvent, KinesisRecord};
-use tokio_util::sync::CancellationToken;
+use streammanager::time::Clock;
+use streammanager_functions::events::{KinesisData, KinesisEvent, KinesisRecord};
 
 use super::Stores;
 use super::block::Record;
 use super::log::Log;
-use crate::up::functions::Functions;
-use crate::up::limits::KINESIS_EVENT_BYTES;
+use crate::template::{ACCOUNT, REGION};
 
 /// Shards that a template can ask for.
 const SHARDS_MOST: u64 = 10_000;
-/// A failed batch is tried again after this.
-const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Shard {
     /// Its place among the stream's shards.
     nth: usize,
-    log: Log,
+    pub(super) log: Log,
 }
 
 impl Shard {
     /// Continues where an earlier run stopped.
-    pub(super) async fn open(stream: &str, nth: usize, stores: Stores) -> Result<Shard, BackendError> {
-        let log = Log::open(stream, &id(nth), stores).await?;
+    pub(super) async fn open(stream: &str, nth: usize, stores: Stores, clock: Clock) -> Result<Shard, BackendError> {
+        let log = Log::open(stream, &id(nth), stores, clock).await?;
         Ok(Shard { nth, log })
     }
 
@@ -45,67 +42,45 @@ impl Shard {
         self.log.unread()
     }
 
-    /// The event source.
-    pub(super) async fn run(self, functions: Functions, function: String, batch_size: usize, stop: CancellationToken) {
-        let mut passed = Vec::new();
-        loop {
-            let arrived = self.log.arrived();
-            match self.one_batch(&functions, &function, batch_size, &mut passed).await {
-                Ok(true) => {}
-                Ok(false) => tokio::select! { biased;
-                    () = stop.cancelled() => return,
-                    () = arrived => {}
-                    () = tokio::time::sleep(RETRY_WAIT) => {}
-                },
-                Err(problem) => {
-                    tracing::warn!(problem, function, "a Kinesis batch is tried again");
-                    tokio::time::sleep(RETRY_WAIT).await;
-                }
-            }
-            if stop.is_cancelled() {
-                return;
-            }
-        }
+    /// As Kinesis calls it.
+    pub(super) fn id(&self) -> String {
+        id(self.nth)
     }
 
-    /// `false`: nothing to read. `passed`: blocks that the checkpoint has passed and that are still stored; they are deleted
-    /// beside the function's work, so that no batch waits for it.
-    async fn one_batch(
-        &self,
-        functions: &Functions,
-        function: &str,
-        batch_size: usize,
-        passed: &mut Vec<u64>,
-    ) -> Result<bool, String> {
-        let records = self.log.next(batch_size, KINESIS_EVENT_BYTES).await.map_err(|e| e.to_string())?;
-        let Some(last) = records.last().map(|record| record.number) else {
-            self.log.delete(passed).await;
-            return Ok(false);
-        };
-        let invoked = functions.invoke_with_records(function, self.event(&records));
-        let (response, ()) = tokio::join!(invoked, self.log.delete(passed));
-        let response = response.map_err(|e| e.to_string())?;
-        let (done, failed) = outcome(last, &response);
-        passed.extend(self.log.pass(done).await.map_err(|e| e.to_string())?);
-        match failed {
-            None => Ok(true),
-            Some(from) => Err(format!("records from {from} on failed")),
-        }
-    }
-
-    fn event(&self, records: &[Record]) -> KinesisEvent {
-        let shard = id(self.nth);
+    /// What a function is given.
+    pub(super) fn event(&self, records: &[Record], stream_arn: &str) -> KinesisEvent {
+        let (shard, role) = (self.id(), format!("arn:aws:iam::{ACCOUNT}:role/local"));
         let record = |record: &Record| {
-            // No two records of a stream have one number, as in Kinesis.
-            let sequence_number = (record.number * SHARDS_MOST + self.nth as u64).to_string();
             let kinesis = KinesisData {
+                kinesis_schema_version: Cow::Borrowed("1.0"),
                 partition_key: String::from_utf8_lossy(&record.key).into_owned(),
+                sequence_number: self.sequence_number(record.number),
                 data: BASE64.encode(&record.data),
-                sequence_number,
+                approximate_arrival_timestamp: record.arrival.at.as_millisecond() as f64 / 1_000.0,
             };
-            KinesisRecord { event_id: format!("{shard}:{}", kinesis.sequence_number), kinesis }
+            KinesisRecord {
+                event_source: Cow::Borrowed("aws:kinesis"),
+                event_version: Cow::Borrowed("1.0"),
+                event_id: format!("{shard}:{}", kinesis.sequence_number),
+                event_name: Cow::Borrowed("aws:kinesis:record"),
+                invoke_identity_arn: role.clone(),
+                aws_region: Cow::Borrowed(REGION),
+                event_source_arn: stream_arn.to_owned(),
+                kinesis,
+            }
         };
         KinesisEvent { records: records.iter().map(record).collect() }
+    }
+
+    /// No two records of a stream have one, as in Kinesis.
+    pub(super) fn sequence_number(&self, number: u64) -> String {
+        (number * SHARDS_MOST + self.nth as u64).to_string()
+    }
+
+    /// The number in this shard of the record with this sequence number; `None` for another shard's.
+    pub(super) fn number(&self, sequence_number: &str) -> Option<u64> {
+        let sequence: u64 = sequence_number.parse().ok()?;
+        (sequence % SHARDS_MOST == self.nth as u64).then_some(sequence / SHARDS_MOST)
     }
 }
 
@@ -113,68 +88,87 @@ fn id(nth: usize) -> String {
     format!("shardId-{nth:012}")
 }
 
-/// Up to which record a batch that ends with `last` is done, and the first one that failed.
-fn outcome(last: u64, response: &BatchResponse) -> (u64, Option<u64>) {
-    let failed = response.batch_item_failures.iter().filter_map(|item| own(&item.item_identifier)).min();
-    (failed.map_or(last, |failed| failed.saturating_sub(1)), failed)
-}
-
-/// A record's number in its shard.
-fn own(sequence_number: &str) -> Option<u64> {
-    sequence_number.parse::<u64>().ok().map(|number| number / SHARDS_MOST)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::Arc;
 
+    use serde_json::{Value, json};
     use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
     use streammanager::store::Store;
-    use streammanager::time::Clock;
+    use streammanager::time::Timestamp;
 
     use super::*;
+    use crate::up::limits::KINESIS_EVENT_BYTES;
+
+    const ARN: &str = "arn:aws:kinesis:us-west-2:000000000000:stream/s";
+
+    fn store() -> Arc<dyn Store> {
+        let options = Options { commits: Commits::Inline, ..Options::new(Clock::system()) };
+        Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap())
+    }
+
+    async fn open(nth: usize, store: &Arc<dyn Store>) -> Shard {
+        Shard::open("s", nth, Stores::both(store.clone()), Clock::system()).await.unwrap()
+    }
 
     #[tokio::test]
     async fn what_was_read_and_not_passed_before_a_kill_comes_again_under_the_same_numbers() {
-        let options = Options { commits: Commits::Inline, ..Options::new(Clock::system()) };
-        let store: Arc<dyn Store> = Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap());
-        let shard = Shard::open("s", 1, Stores::both(store.clone())).await.unwrap();
+        let store = store();
+        let shard = open(1, &store).await;
         for data in ["1", "2", "3"] {
             shard.put("a".into(), data.into()).await.unwrap();
         }
-        let ids = async |shard: &Shard| {
-            let event = shard.event(&shard.log.next(100, KINESIS_EVENT_BYTES).await.unwrap());
-            event.records.into_iter().map(|record| record.event_id).collect::<Vec<_>>()
+        let events = async |shard: &Shard| {
+            let records = shard.log.next(0, 100, KINESIS_EVENT_BYTES).await.unwrap();
+            serde_json::to_value(shard.event(&records, ARN)).unwrap()
         };
-        let before = ids(&shard).await;
-        assert_eq!(before, [10_001, 20_001, 30_001].map(|number| format!("shardId-000000000001:{number}")));
-        let shard = Shard::open("s", 1, Stores::both(store)).await.unwrap();
-        assert_eq!(ids(&shard).await, before);
-        assert_eq!(own("20001"), Some(2));
+        let before = events(&shard).await;
+        let ids = |event: &Value| -> Vec<String> {
+            let records = event["Records"].as_array().unwrap().iter();
+            records.map(|record| record["eventID"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(ids(&before), [10_001, 20_001, 30_001].map(|number| format!("shardId-000000000001:{number}")));
+        let shard = open(1, &store).await;
+        // Their times of arrival too.
+        assert_eq!(events(&shard).await, before);
+        assert_eq!((shard.number("20001"), shard.number("20002"), shard.number("x")), (Some(2), None, None));
     }
 
-    #[test]
-    fn q1_a_batch_is_done_up_to_its_first_failed_record() {
-        let mut response = BatchResponse::default();
-        assert_eq!(outcome(9, &response), (9, None));
-        for failed in ["70001", "50001", "80001"] {
-            response.fail(failed.to_owned());
-        }
-        assert_eq!(outcome(9, &response), (4, Some(5)));
+    #[tokio::test(start_paused = true)]
+    async fn l5_a_record_of_an_event_has_all_that_aws_sends() {
+        let clock = Clock::simulated(Timestamp::from_millisecond(1_545_084_650_987).unwrap());
+        let shard = Shard::open("s", 6, Stores::both(store()), clock).await.unwrap();
+        shard.put("1".into(), "Hello, this is a test.".into()).await.unwrap();
+        let records = shard.log.next(0, 1, KINESIS_EVENT_BYTES).await.unwrap();
+        let expected = json!({ "Records": [{
+            "kinesis": {
+                "kinesisSchemaVersion": "1.0",
+                "partitionKey": "1",
+                "sequenceNumber": "10006",
+                "data": "SGVsbG8sIHRoaXMgaXMgYSB0ZXN0Lg==",
+                "approximateArrivalTimestamp": 1_545_084_650.987,
+            },
+            "eventSource": "aws:kinesis",
+            "eventVersion": "1.0",
+            "eventID": "shardId-000000000006:10006",
+            "eventName": "aws:kinesis:record",
+            "invokeIdentityArn": "arn:aws:iam::000000000000:role/local",
+            "awsRegion": "us-west-2",
+            "eventSourceARN": ARN,
+        }]});
+        assert_eq!(serde_json::to_value(shard.event(&records, ARN)).unwrap(), expected);
     }
 
     #[tokio::test]
     async fn l5_an_event_is_not_larger_than_lambda_takes() {
-        let options = Options { commits: Commits::Inline, ..Options::new(Clock::system()) };
-        let store: Arc<dyn Store> = Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap());
-        let shard = Shard::open("s", 0, Stores::both(store)).await.unwrap();
+        let shard = open(0, &store()).await;
         for _ in 0..20 {
             shard.put("a".into(), vec![b'x'; 300 * 1024]).await.unwrap();
         }
-        let records = shard.log.next(1_000, KINESIS_EVENT_BYTES).await.unwrap();
+        let records = shard.log.next(0, 1_000, KINESIS_EVENT_BYTES).await.unwrap();
         assert_eq!(records.len(), 15);
-        let event = serde_json::to_string(&shard.event(&records)).unwrap();
+        let event = serde_json::to_string(&shard.event(&records, ARN)).unwrap();
         assert!(event.len() <= KINESIS_EVENT_BYTES && event.len() > KINESIS_EVENT_BYTES / 10 * 9, "{}", event.len());
     }
 }

@@ -1,6 +1,5 @@
 use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
 use streammanager::faults::{Fault, Faults, Faulty};
-use streammanager::time::Clock;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -15,7 +14,7 @@ fn store() -> (Arc<dyn Store>, Faults) {
 }
 
 async fn open(store: &Arc<dyn Store>) -> Log {
-    Log::open("s", SHARD, Stores::both(store.clone())).await.unwrap()
+    Log::open("s", SHARD, Stores::both(store.clone()), Clock::system()).await.unwrap()
 }
 
 async fn put(log: &Log, data: &str) {
@@ -30,7 +29,7 @@ fn publish(log: &Log, data: &str) -> JoinHandle<Result<(), BackendError>> {
 
 /// What a reader gets of the next `most` records: numbers and data.
 async fn next(log: &Log, most: usize) -> Vec<(u64, String)> {
-    let records = log.next(most, PLENTY).await.unwrap();
+    let records = log.next(log.read(), most, PLENTY).await.unwrap();
     records.iter().map(|record| (record.number, String::from_utf8_lossy(&record.data).into_owned())).collect()
 }
 
@@ -108,7 +107,7 @@ async fn q2_a_full_shard_makes_publishers_wait_until_its_reader_has_caught_up() 
         assert!(taken * BLOCK_BYTES <= SHARD_BYTES, "more than the shard may hold");
     };
     assert!(taken * BLOCK_BYTES >= SHARD_BYTES / 10 * 9, "{taken} blocks fill the shard");
-    let first = log.next(1, PLENTY).await.unwrap();
+    let first = log.next(0, 1, PLENTY).await.unwrap();
     let mut passed = log.pass(first[0].number).await.unwrap();
     log.delete(&mut passed).await;
     assert!(passed.is_empty());
@@ -128,7 +127,7 @@ async fn l5_a_batch_ends_with_its_size_or_before_an_event_that_would_be_too_larg
     }
     let (mut expected, mut sizes) = (1, Vec::new());
     while log.unread() > 0 {
-        let records = log.next(220, 6 * 1024 * 1024).await.unwrap();
+        let records = log.next(log.read(), 220, 6 * 1024 * 1024).await.unwrap();
         // Nothing is passed over, and the order is kept.
         let numbers: Vec<u64> = records.iter().map(|record| record.number).collect();
         assert_eq!(numbers, (expected..expected + records.len() as u64).collect::<Vec<_>>());

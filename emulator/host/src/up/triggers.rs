@@ -1,0 +1,143 @@
+//! What the template's triggers start: schedules, event sources, asynchronous invocations, and the routes of the HTTP API.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use streammanager::app::App;
+use streammanager::queue::QueueRef;
+use streammanager::schedule::lease;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::backends::Backends;
+use super::functions::Functions;
+use super::kinesis::{KinesisStream, Mapping, Plan};
+use super::limits::KINESIS_EVENT_BYTES;
+use super::routes::{Route, Routes};
+use super::schedules;
+use super::sources::{self, AsyncInvocations, QueueSource};
+use crate::exit::Failure;
+use crate::template::{Template, Trigger};
+
+/// Starts what the template's triggers say.
+pub(super) struct Triggers<'a> {
+    pub(super) functions: &'a Functions,
+    pub(super) app: &'a App,
+    pub(super) backends: &'a Backends,
+    pub(super) kinesis: &'a BTreeMap<String, KinesisStream>,
+    pub(super) intake: &'a CancellationToken,
+    pub(super) work: &'a CancellationToken,
+}
+
+impl Triggers<'_> {
+    pub(super) async fn start(
+        &self,
+        template: &Template,
+        intake: &TaskTracker,
+        work: &TaskTracker,
+    ) -> Result<Routes, Failure> {
+        let mut routes = Vec::new();
+        for function in &template.functions {
+            let name = function.logical_id.clone();
+            for trigger in &function.triggers {
+                match trigger {
+                    Trigger::Schedule { every, input, enabled, .. } if *enabled => {
+                        // Delivery outlives the intake: it drains.
+                        let delivers = function.binary == "deliver";
+                        let (tasks, stop) = if delivers { (work, self.work) } else { (intake, self.intake) };
+                        let (functions, tracker, stop) = (self.functions.clone(), tasks.clone(), stop.clone());
+                        let schedule = schedules::run(functions, name.clone(), *every, input.clone(), tracker, stop);
+                        let outlives = (delivers && self.backends.shared).then(|| self.app.clone());
+                        tasks.spawn(async move {
+                            if let Some(app) = outlives {
+                                outlive_leases(&app).await;
+                            }
+                            schedule.await;
+                        });
+                    }
+                    Trigger::Schedule { .. } => {}
+                    Trigger::Queue { queue, batch_size, report_failures, max_concurrency, .. } => {
+                        let source = QueueSource {
+                            functions: self.functions.clone(),
+                            function: name.clone(),
+                            queue: local(queue),
+                            backend: self.app.queue.clone(),
+                            batch_size: *batch_size as usize,
+                            report_failures: *report_failures,
+                            max_concurrency: *max_concurrency,
+                        };
+                        work.spawn(sources::run(source, work.clone(), self.work.clone()));
+                    }
+                    Trigger::Stream {
+                        stream,
+                        batch_size,
+                        window,
+                        start,
+                        report_failures,
+                        bisect,
+                        retries,
+                        max_record_age,
+                        parallel,
+                        on_failure,
+                    } => {
+                        let declared = template.streams.iter().find(|declared| declared.name == *stream);
+                        let (Some(stream), Some(declared)) = (self.kinesis.get(stream), declared) else {
+                            return Err(Failure::new(format!(
+                                "template: {name} reads the stream {stream}, which is not in the template"
+                            )));
+                        };
+                        let plan = Plan {
+                            batch_size: *batch_size as usize,
+                            bytes: KINESIS_EVENT_BYTES,
+                            window: *window,
+                            bisect: *bisect,
+                            retries: *retries,
+                            max_age: *max_record_age,
+                            retention: declared.retention,
+                            parallel: *parallel as usize,
+                        };
+                        let mapping = Mapping {
+                            functions: Arc::new(self.functions.clone()),
+                            function: name.clone(),
+                            function_arn: function.arn.clone(),
+                            stream_arn: declared.arn.clone(),
+                            plan,
+                            start: *start,
+                            report_failures: *report_failures,
+                            on_failure: on_failure.as_deref().map(local),
+                            queue: self.app.queue.clone(),
+                            clock: self.app.clock.clone(),
+                            rng: self.app.rng.clone(),
+                        };
+                        stream.start(mapping, work, self.work).await?;
+                    }
+                    Trigger::Http { method, path, auth } => {
+                        let (method, path) = (method.clone(), path.clone());
+                        routes.push(Route { method, path, auth: *auth, function: name.clone() });
+                    }
+                }
+            }
+            let invocations = AsyncInvocations {
+                functions: self.functions.clone(),
+                function: name.clone(),
+                backend: self.app.queue.clone(),
+                retries: function.retries,
+                on_failure: function.on_failure.as_deref().map(local),
+            };
+            work.spawn(invocations.run(work.clone(), self.work.clone()));
+        }
+        Routes::new(routes)
+    }
+}
+
+/// A queue of the template by its name.
+fn local(name: &str) -> QueueRef {
+    QueueRef::new(&format!("local:{name}"))
+}
+
+/// An earlier process of this host may have died with both leases of delivery, and who then comes first would leave at once.
+async fn outlive_leases(app: &App) {
+    if let Err(problem) = lease::outlive(&*app.store, &app.clock).await {
+        tracing::warn!(%problem, "the leases of an earlier process cannot be read");
+    }
+}

@@ -37,17 +37,10 @@ pub(super) fn function(
         retries = config.count("MaximumRetryAttempts", 0..=2)?;
         max_event_age = config.seconds("MaximumEventAgeInSeconds", 60..=21_600)?;
         on_failure = failure_queue(scope, config)?;
-        let mut say = |asked: bool, property: &str, instead: &str| {
-            if asked {
-                gathered.say(id, &format!("EventInvokeConfig.{property}"), instead);
-            }
-        };
-        say(max_event_age.is_some(), "MaximumEventAgeInSeconds", "an event of any age is tried again");
-        say(
-            retries.is_some_and(|retries| retries > 0),
-            "MaximumRetryAttempts",
-            "a retry comes after 1 s, not after minutes",
-        );
+        if retries.is_some_and(|retries| retries > 0) {
+            let instead = "Lambda's waits of one and two minutes are a sixtieth as long";
+            gathered.say(id, "EventInvokeConfig.MaximumRetryAttempts", instead);
+        }
     }
     let mut function = Function {
         logical_id: id.into(),
@@ -152,7 +145,20 @@ impl Event<'_> {
         let input = input.map_err(|error| at.fault("Input", format!("is not JSON: {error}")))?;
         let state = at.text("State")?;
         let enabled = at.flag("Enabled")?.unwrap_or(true) && state.as_deref() != Some("DISABLED");
-        Ok(Some(Trigger::Schedule { id: self.name.into(), every, input, enabled }))
+        Ok(Some(Trigger::Schedule { id: self.name.into(), every, flexible: self.flexible()?, input, enabled }))
+    }
+
+    fn flexible(&self) -> Result<Duration, Fault> {
+        let Some(window) = self.settings.inner("FlexibleTimeWindow")? else { return Ok(Duration::ZERO) };
+        match window.required("Mode", window.text("Mode")?)?.as_str() {
+            "OFF" => Ok(Duration::ZERO),
+            "FLEXIBLE" => {
+                let minutes = window.count("MaximumWindowInMinutes", 1..=1440)?;
+                let minutes = window.required("MaximumWindowInMinutes", minutes)?;
+                Ok(Duration::from_secs(u64::from(minutes) * 60))
+            }
+            other => Err(window.fault("Mode", format!("must be OFF or FLEXIBLE, not {other:?}"))),
+        }
     }
 
     fn queue(&self, timeout: Duration, gathered: &mut Gathered) -> Result<Option<Trigger>, Fault> {
@@ -172,7 +178,6 @@ impl Event<'_> {
         };
         let report_failures = self.reports_failures()?;
         let trigger = Trigger::Queue { queue, batch_size, window, report_failures, max_concurrency };
-        gathered.trigger(self.id, |property| self.path(property), &trigger);
         Ok(self.enabled()?.then_some(trigger))
     }
 
@@ -219,6 +224,14 @@ impl Event<'_> {
         // -1 stands for no limit in both.
         let unlimited = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
         let age = unlimited(at.number("MaximumRecordAgeInSeconds", -1..=604_800)?);
+        if let Some(seconds) = age.filter(|seconds| *seconds < 60) {
+            return Err(at.fault("MaximumRecordAgeInSeconds", format!("must be -1 or 60 to 604800, not {seconds}")));
+        }
+        let on_failure = failure_queue(self.scope, at)?;
+        if on_failure.is_some() {
+            let instead = "a report names records that the stream has no longer: its one reader has passed them";
+            gathered.say(self.id, &self.path("DestinationConfig.OnFailure"), instead);
+        }
         let trigger = Trigger::Stream {
             stream,
             batch_size: at.count("BatchSize", 1..=10_000)?.unwrap_or(100),
@@ -229,9 +242,8 @@ impl Event<'_> {
             retries: unlimited(at.number("MaximumRetryAttempts", -1..=10_000)?),
             max_record_age: age.map(|seconds| Duration::from_secs(seconds.into())),
             parallel: at.count("ParallelizationFactor", 1..=10)?.unwrap_or(1),
-            on_failure: failure_queue(self.scope, at)?,
+            on_failure,
         };
-        gathered.trigger(self.id, |property| self.path(property), &trigger);
         Ok(self.enabled()?.then_some(trigger))
     }
 
@@ -256,7 +268,9 @@ impl Event<'_> {
                 return Ok(None);
             }
         };
-        Ok(Some(Trigger::Http { method, path, auth }))
+        let millis = at.count("TimeoutInMillis", 50..=30_000)?.unwrap_or(30_000);
+        let timeout = Duration::from_millis(millis.into());
+        Ok(Some(Trigger::Http { method, path, auth, timeout }))
     }
 
     /// The event's own authorizer, else its API's default.

@@ -125,6 +125,7 @@ fn read(document: &Map<String, Value>, parameters: &BTreeMap<String, String>) ->
     }
     one_name_each(&template)?;
     one_function_a_route(&template)?;
+    one_reader_a_stream(&template)?;
     template.unsupported = gathered.finish();
     Ok(template)
 }
@@ -151,6 +152,25 @@ fn one_function_a_route(template: &Template) -> Result<(), Fault> {
             {
                 let at = format!("Resources.{}.Properties.Events", function.logical_id);
                 return Err(Fault::new(at, format!("{method} {path} already starts {other}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the reader of a stream has passed is deleted here: a second one would miss it.
+fn one_reader_a_stream(template: &Template) -> Result<(), Fault> {
+    let mut seen = BTreeMap::new();
+    for function in &template.functions {
+        for trigger in &function.triggers {
+            if let Trigger::Stream { stream, .. } = trigger
+                && let Some(other) = seen.insert(stream, &function.logical_id)
+            {
+                let at = format!("Resources.{}.Properties.Events", function.logical_id);
+                return Err(Fault::new(
+                    at,
+                    format!("{stream} is read by {other} already, and has one reader on this host"),
+                ));
             }
         }
     }

@@ -77,6 +77,8 @@ pub enum Trigger {
         id: String,
         /// The time between two calls.
         every: Duration,
+        /// A call comes up to this much later; zero: off.
+        flexible: Duration,
         /// The event; none: AWS's own event of a schedule.
         input: Option<Value>,
         /// Whether it runs.
@@ -126,6 +128,8 @@ pub enum Trigger {
         path: String,
         /// Whom the route answers.
         auth: Auth,
+        /// What a request waits for its function.
+        timeout: Duration,
     },
 }
 

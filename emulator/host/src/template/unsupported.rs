@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{StartAt, Trigger, Unsupported};
+use super::model::Unsupported;
 use super::properties::Properties;
 use super::scope::{Declared, kind};
 
@@ -48,7 +48,9 @@ pub(super) const FUNCTION: &Known = &[
 pub(super) const SCHEDULE_EVENT: &Known = &[
     ("Description", Quiet),
     ("Enabled", Quiet),
-    ("FlexibleTimeWindow", Instead("fires without a flexible window")),
+    // What cannot be handed over to Lambda: inside one process nothing.
+    ("DeadLetterConfig", Quiet),
+    ("FlexibleTimeWindow", Quiet),
     ("Input", Quiet),
     ("Name", Quiet),
     // It retries the hand-over to Lambda, which cannot fail inside one process.
@@ -89,7 +91,7 @@ pub(super) const HTTP_EVENT: &Known = &[
     ("Method", Quiet),
     ("Path", Quiet),
     ("PayloadFormatVersion", Instead("requests have format version 2.0")),
-    ("TimeoutInMillis", Instead("a request may take as long as its function")),
+    ("TimeoutInMillis", Quiet),
 ];
 pub(super) const QUEUE: &Known = &[
     ("DelaySeconds", Quiet),
@@ -107,7 +109,7 @@ pub(super) const QUEUE: &Known = &[
 ];
 pub(super) const STREAM: &Known = &[
     ("Name", Quiet),
-    ("RetentionPeriodHours", Instead("records are kept until they are read")),
+    ("RetentionPeriodHours", Quiet),
     ("ShardCount", Quiet),
     ("StreamEncryption", Security),
     ("StreamModeDetails", Quiet),
@@ -194,32 +196,6 @@ impl Gathered {
                 Security => self.security.push(format!("{id}.{prefix}{name}")),
                 Instead(instead) => self.say(id, &format!("{prefix}{name}"), instead),
             }
-        }
-    }
-
-    /// What a trigger asks for and `up` does otherwise, field by field [L5]. `path` leads to a property of the trigger.
-    pub(super) fn trigger(&mut self, id: &str, path: impl Fn(&str) -> String, trigger: &Trigger) {
-        let mut say = |asked: bool, property: &str, instead: &str| {
-            if asked {
-                self.say(id, &path(property), instead);
-            }
-        };
-        let at_once = "a batch goes as soon as a message is there";
-        match trigger {
-            Trigger::Queue { batch_size, window, .. } => {
-                say(!window.is_zero(), "MaximumBatchingWindowInSeconds", at_once);
-                say(*batch_size > 10, "BatchSize", "a call gets 10 messages at most");
-            }
-            Trigger::Stream { window, start, bisect, retries, max_record_age, parallel, on_failure, .. } => {
-                say(!window.is_zero(), "MaximumBatchingWindowInSeconds", at_once);
-                say(*start != StartAt::Oldest, "StartingPosition", "reading begins with the oldest record");
-                say(*bisect, "BisectBatchOnFunctionError", "a failed batch is tried again whole");
-                say(retries.is_some(), "MaximumRetryAttempts", "a failed batch is tried until it succeeds");
-                say(max_record_age.is_some(), "MaximumRecordAgeInSeconds", "records of any age are tried");
-                say(*parallel > 1, "ParallelizationFactor", "one batch of a shard is in work at a time");
-                say(on_failure.is_some(), "DestinationConfig.OnFailure", "no batch is ever given up");
-            }
-            Trigger::Schedule { .. } | Trigger::Http { .. } => {}
         }
     }
 

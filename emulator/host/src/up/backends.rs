@@ -18,8 +18,8 @@ use streammanager::settings::Settings;
 use streammanager::store::Store;
 use streammanager::time::{Clock, Rng, Timestamp};
 
+use super::asynchronous::INVOCATIONS;
 use super::ledger::Queued;
-use super::sources::INVOCATIONS;
 use crate::exit::Failure;
 use crate::folder;
 use crate::template::Template;

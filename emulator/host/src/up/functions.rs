@@ -144,11 +144,7 @@ impl Functions {
 
     /// As `invoke`, with the records of a stream. They are many and their event is large, so that the handler which reads them
     /// gets them as they are; for any other they become the JSON that AWS sends.
-    pub(crate) async fn invoke_with_records(
-        &self,
-        logical_id: &str,
-        event: KinesisEvent,
-    ) -> Result<Value, Invocation> {
+    pub(crate) async fn invoke_with_records(&self, logical_id: &str, event: KinesisEvent) -> Result<Value, Invocation> {
         match self.by_id.get(logical_id) {
             Some(function) if matches!(function.code, Code::Stream) => {
                 let answer = async { Ok(serde_json::to_value(stream::readings(&function.app, event).await)?) };

@@ -1,8 +1,8 @@
 //! The HTTP API of the template (payload format 2.0), and beside it what operators of any process expect: `/metrics`,
 //! `/health/live`, `/health/ready`, and `/buffer`, the data folder of this host.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+mod gateway;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,13 +12,11 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::{Value, json};
 use streammanager::embedded::Embedded;
 use streammanager::error::Reason;
 use streammanager::limits::ALERT_BYTES;
+use streammanager::time::{Clock, Rng};
 use streammanager_functions::events::HttpResponse;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
@@ -27,15 +25,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{self, Client};
-use super::functions::{Functions, Invocation};
+use super::failures::request_id;
+use super::functions::Functions;
 use super::limits::{HTTP_AT_WORK, HTTP_BODY_TIME, HTTP_OTHERS_AT_WORK, HTTP_WAITING};
 use super::readiness::Readiness;
-use super::routes::{Found, Route, Routes};
+use super::routes::Routes;
 use crate::buffer::inspect_open;
-use crate::template::{ACCOUNT, Auth};
-
-/// The holder of the control key, in AWS's words.
-const CONTROL_KEY_HOLDER: &str = "arn:aws:iam::000000000000:user/control-key";
+use crate::template::Auth;
+use gateway::{Incoming, query_parameters};
 
 pub(crate) struct Api {
     pub(crate) routes: Routes,
@@ -50,6 +47,8 @@ pub(crate) struct Api {
     /// Handlers at work, also for clients that have gone.
     pub(crate) handlers: TaskTracker,
     pub(crate) rooms: Rooms,
+    pub(crate) clock: Clock,
+    pub(crate) rng: Rng,
 }
 
 /// Places for requests at work. A handler keeps its place when its client has gone: hanging up makes no room for more work.
@@ -152,21 +151,26 @@ async fn api_call(
         }
         Err(e) => return answer(HttpResponse::error(400, "bad_body", e)),
     };
-    let (route, parameters) = match api.routes.find(method.as_str(), uri.path()) {
-        Found::Route(route, parameters) => (route, parameters),
-        Found::OtherMethod => {
-            return answer(HttpResponse::error(405, "method_not_allowed", format!("{method} {}", uri.path())));
-        }
-        Found::Nothing => {
-            let detail = format!("the template has no route for {}", uri.path());
-            return answer(HttpResponse::error(404, "not_found", detail));
-        }
+    // An HTTP API knows a route by its method and path together.
+    let Some((route, parameters)) = api.routes.find(method.as_str(), uri.path()) else {
+        return gateway::own(StatusCode::NOT_FOUND);
     };
     if route.auth == Auth::Signed && !api.holds_control_key(&headers) {
         return unauthorised();
     }
     let Some(at_work) = api.rooms.place(route.path == "/alerts") else { return busy() };
-    let event = event(&method, &uri, &headers, &body, &parameters, client.from, route);
+    let incoming = Incoming {
+        method: &method,
+        uri: &uri,
+        headers: &headers,
+        body: &body,
+        parameters: &parameters,
+        from: client.from,
+        route,
+        request_id: request_id(&api.rng),
+        now: api.clock.now(),
+    };
+    let event = incoming.event();
     // In a task of its own: a client that hangs up must not end a handler half-way, as it does not on AWS.
     let (functions, function) = (api.functions.clone(), route.function.clone());
     let invoked = api.handlers.spawn(async move {
@@ -175,18 +179,21 @@ async fn api_call(
     });
     // At work it is not the connection that is waited for.
     client.place.step_out();
-    let invoked = invoked.await;
+    let invoked = tokio::time::timeout(route.timeout, invoked).await;
     client.place.step_in();
-    let Ok(invoked) = invoked else { return answer(HttpResponse::error(500, "failed", "the function panicked")) };
     match invoked {
-        Ok(value) => match serde_json::from_value::<HttpResponse>(value) {
-            Ok(response) => answer(response),
-            Err(e) => answer(HttpResponse::error(502, "bad_answer", e)),
-        },
-        Err(problem @ Invocation::TimedOut(_)) => answer(HttpResponse::error(503, "timed_out", problem)),
-        Err(problem) => {
+        Ok(Ok(Ok(value))) => gateway::answer(&value),
+        Ok(Ok(Err(problem))) => {
             tracing::error!(%problem, function = route.function, "a request failed");
-            answer(HttpResponse::error(500, "failed", problem))
+            gateway::own(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+        Ok(Err(problem)) => {
+            tracing::error!(%problem, function = route.function, "a request's function panicked");
+            gateway::own(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+        Err(_) => {
+            tracing::error!(function = route.function, timeout = ?route.timeout, "a request waited too long for its function");
+            gateway::own(StatusCode::SERVICE_UNAVAILABLE)
         }
     }
 }
@@ -199,71 +206,6 @@ impl Api {
     }
 }
 
-fn event(
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: &Bytes,
-    parameters: &BTreeMap<String, String>,
-    from: SocketAddr,
-    route: &Route,
-) -> Value {
-    let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers: BTreeMap<String, String> =
-        headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
-    let query = uri.query().unwrap_or_default();
-    let (body, encoded) = match std::str::from_utf8(body) {
-        Ok(text) => (text.to_owned(), false),
-        Err(_) => (BASE64.encode(body), true),
-    };
-    let mut event = json!({
-        "version": "2.0",
-        "routeKey": format!("{} {}", route.method, route.path),
-        "rawPath": uri.path(),
-        "rawQueryString": query,
-        "headers": headers,
-        "queryStringParameters": query_parameters(query),
-        "pathParameters": parameters,
-        "requestContext": { "http": { "method": method.as_str(), "path": uri.path(), "sourceIp": from.ip().to_string() } },
-        "body": body,
-        "isBase64Encoded": encoded,
-    });
-    if route.auth == Auth::Signed {
-        event["requestContext"]["authorizer"] =
-            json!({ "iam": { "accountId": ACCOUNT, "userArn": CONTROL_KEY_HOLDER } });
-    }
-    event
-}
-
-/// As API Gateway gives them: decoded, those of one name joined by commas [L5].
-fn query_parameters(query: &str) -> BTreeMap<String, String> {
-    let mut parameters = BTreeMap::<String, String>::new();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let joined = parameters.entry(name.into_owned());
-        joined.and_modify(|before| *before = format!("{before},{value}")).or_insert_with(|| value.into_owned());
-    }
-    parameters
-}
-
 fn answer(response: HttpResponse) -> Response {
-    let status = StatusCode::from_u16(response.status_code).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut answer = (status, response.body).into_response();
-    for (name, value) in &response.headers {
-        if let (Ok(name), Ok(value)) = (header::HeaderName::try_from(name), header::HeaderValue::try_from(value)) {
-            answer.headers_mut().insert(name, value);
-        }
-    }
-    answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn l5_parameters_come_decoded_and_those_of_one_name_joined() {
-        let got = query_parameters("alert=oes%40butte.example%2CZONE+1&max=2&id=a&id=b&empty=&bare");
-        let want = [("alert", "oes@butte.example,ZONE 1"), ("bare", ""), ("empty", ""), ("id", "a,b"), ("max", "2")];
-        assert_eq!(got, want.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-    }
+    gateway::answer(&serde_json::to_value(response).unwrap_or_default())
 }

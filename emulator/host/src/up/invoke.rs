@@ -6,6 +6,9 @@ use streammanager_functions::events::KinesisEvent;
 
 use super::functions::{Functions, Invocation};
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 /// The functions, as event sources see them.
 #[async_trait]
 pub(crate) trait Invoke: Send + Sync {

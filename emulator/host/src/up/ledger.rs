@@ -59,6 +59,8 @@ pub(crate) struct Ledger {
     pub(crate) queued: Queued,
     pub(crate) totals: Totals,
     pub(crate) unread_readings: u64,
+    /// Records of streams that expired, or were given up as the template has it.
+    pub(crate) given_up: u64,
     /// Messages in queues of the folder that the template does not have.
     pub(crate) astray: u64,
     /// Everything was delivered before the end.
@@ -84,9 +86,10 @@ impl Ledger {
 
     pub(crate) fn exit(&self) -> Exit {
         let empty = matches!(self.queued, Queued::Records(0)) && self.unread_readings == 0 && self.astray == 0;
+        let all = empty && self.given_up == 0;
         match self.verdict() {
             Verdict::NotBalanced => Exit::Failed,
-            Verdict::Balanced | Verdict::Open if empty => Exit::Done,
+            Verdict::Balanced | Verdict::Open if all => Exit::Done,
             Verdict::Balanced | Verdict::Open => Exit::Partly,
         }
     }
@@ -102,7 +105,7 @@ impl Ledger {
             let ledger = json!({
                 "queued_at_start": self.queued_at_start, "accepted": totals.accepted, "announced": totals.announced,
                 "delivered": totals.delivered, "dead_lettered": totals.dead_lettered, "redelivered": totals.redelivered,
-                "queued": self.queued, "unread_readings": self.unread_readings, "astray": self.astray, "drained": self.drained,
+                "queued": self.queued, "unread_readings": self.unread_readings, "given_up": self.given_up, "astray": self.astray, "drained": self.drained,
                 "balanced": balanced, "latency_ms": totals.latency_ms,
             });
             say(&json!({ "ledger": ledger }).to_string());
@@ -125,6 +128,12 @@ impl Ledger {
         if self.unread_readings > 0 {
             say(&format!("{} readings wait in the stream for the next start", self.unread_readings));
         }
+        if self.given_up > 0 {
+            say(&format!(
+                "{} readings never left the stream: they expired, were too old or were tried too often, as the template has it",
+                self.given_up
+            ));
+        }
         if self.astray > 0 {
             say(&format!("{} messages wait in queues that this template does not have", self.astray));
         }
@@ -144,7 +153,15 @@ mod tests {
     fn ledger(start: Queued, accepted: u64, delivered: u64, end: Queued) -> Ledger {
         let delivered = [("topic".to_owned(), delivered)].into();
         let totals = Totals { accepted, delivered, ..Totals::default() };
-        Ledger { queued_at_start: start, queued: end, totals, unread_readings: 0, astray: 0, drained: true }
+        Ledger {
+            queued_at_start: start,
+            queued: end,
+            totals,
+            unread_readings: 0,
+            given_up: 0,
+            astray: 0,
+            drained: true,
+        }
     }
 
     fn verdict(start: Queued, accepted: u64, delivered: u64, end: Queued) -> Verdict {
@@ -168,6 +185,8 @@ mod tests {
         assert_eq!(ledger(none, 0, 0, none).exit(), Exit::Done);
         let unread = Ledger { unread_readings: 1, ..ledger(none, 0, 0, none) };
         assert_eq!(unread.exit(), Exit::Partly);
+        let given_up = Ledger { given_up: 1, ..ledger(none, 0, 0, none) };
+        assert_eq!(given_up.exit(), Exit::Partly);
         let astray = Ledger { astray: 1, ..ledger(none, 0, 0, none) };
         assert_eq!(astray.exit(), Exit::Partly);
     }

@@ -18,9 +18,12 @@ pub(crate) const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
 pub(crate) const HTTP_ANSWER_TIME: Duration = Duration::from_secs(10);
 /// For the answers under way when the system stops.
 pub(crate) const HTTP_LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// What a function is given of a shard at once, as JSON: Lambda's own bound of an invocation. The largest readings fill it with
-/// some thirty.
-pub(crate) const KINESIS_EVENT_BYTES: usize = 6 * 1024 * 1024;
+/// What a function is given at once of a shard or a queue, as JSON: Lambda's own bound of an invocation. The largest readings
+/// fill it with some thirty. An asynchronous one is bounded by what a queue takes, which is Lambda's bound as well: 1 MiB.
+pub(crate) const EVENT_BYTES: usize = 6 * 1024 * 1024;
+/// Messages of a queue that failed, whose first receive is remembered: beyond it the oldest ones seem to be received first when
+/// they come again.
+pub(crate) const FIRST_RECEIVES: usize = 10_000;
 /// Records of a shard that are written as one item: the store takes 380 KiB, and one record has 180 KiB at most. Some hundred
 /// readings share it when many come at once.
 pub(crate) const BLOCK_BYTES: usize = 190 * 1024;

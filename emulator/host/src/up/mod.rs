@@ -2,6 +2,7 @@
 //! template does not say does not run.
 
 mod agencies;
+mod asynchronous;
 mod backends;
 mod brokers;
 mod changes;
@@ -10,6 +11,7 @@ mod demo;
 mod failures;
 mod floor;
 mod functions;
+mod gathering;
 mod http;
 mod invoke;
 mod kinesis;
@@ -217,7 +219,10 @@ impl System {
         for stream in &template.streams {
             let folder = &backends.folder;
             let stores = Stores { store: Arc::new(folder.clone()), intake: Arc::new(folder.intake()) };
-            kinesis.insert(stream.name.clone(), KinesisStream::open(&stream.name, stream.shards, stores, &world.clock).await?);
+            kinesis.insert(
+                stream.name.clone(),
+                KinesisStream::open(&stream.name, stream.shards, stores, &world.clock).await?,
+            );
         }
         let (notices, told) = mpsc::channel(rules::NOTICES);
         let readers = Readers { alerts_open_to_all: args.mqtt_open_alerts };
@@ -268,6 +273,8 @@ impl System {
             control_key,
             handlers: TaskTracker::new(),
             rooms: Rooms::default(),
+            clock: app.clock.clone(),
+            rng: app.rng.clone(),
         };
         let stop = intake.clone();
         intake_tasks.spawn(http::serve(api, http, stop));
@@ -404,6 +411,7 @@ impl System {
             queued,
             totals,
             unread_readings: self.readiness.kinesis.iter().map(KinesisStream::unread).sum(),
+            given_up: self.readiness.kinesis.iter().map(KinesisStream::given_up).sum(),
             astray: self.backends.astray(&self.template).values().sum(),
             drained,
         };

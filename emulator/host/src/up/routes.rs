@@ -1,6 +1,7 @@
 //! The HTTP API's routes, as the template says them: which function a request starts, and whom the route answers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::exit::Failure;
 use crate::template::Auth;
@@ -13,17 +14,10 @@ pub(crate) struct Route {
     /// Such as `/streams/{id}`.
     pub(crate) path: String,
     pub(crate) auth: Auth,
+    /// What a request waits for its function.
+    pub(crate) timeout: Duration,
     /// The function's logical id.
     pub(crate) function: String,
-}
-
-/// What a request's method and path lead to.
-#[derive(Debug)]
-pub(crate) enum Found<'r> {
-    Route(&'r Route, BTreeMap<String, String>),
-    /// The path is known, but not with this method.
-    OtherMethod,
-    Nothing,
 }
 
 /// All routes, matched by the router that axum is built on.
@@ -45,18 +39,17 @@ impl Routes {
         Ok(Routes(router))
     }
 
-    pub(crate) fn find(&self, method: &str, path: &str) -> Found<'_> {
-        let Ok(matched) = self.0.at(path) else { return Found::Nothing };
+    /// What a request's method and path lead to, with the parameters in its path.
+    pub(crate) fn find(&self, method: &str, path: &str) -> Option<(&Route, BTreeMap<String, String>)> {
+        let matched = self.0.at(path).ok()?;
         // The router takes `/streams//start` for a stream without a name.
         if matched.params.iter().any(|(_, value)| value.is_empty()) {
-            return Found::Nothing;
+            return None;
         }
         let route = matched.value.iter().find(|route| route.method == method);
-        let Some(route) = route.or_else(|| matched.value.iter().find(|route| route.method == "ANY")) else {
-            return Found::OtherMethod;
-        };
+        let route = route.or_else(|| matched.value.iter().find(|route| route.method == "ANY"))?;
         let values = matched.params.iter().map(|(_, value)| value.to_owned());
-        Found::Route(route, parameters(&route.path).map(str::to_owned).zip(values).collect())
+        Some((route, parameters(&route.path).map(str::to_owned).zip(values).collect()))
     }
 }
 
@@ -81,13 +74,14 @@ mod tests {
     use super::*;
 
     fn route(method: &str, path: &str, function: &str) -> Route {
-        Route { method: method.into(), path: path.into(), auth: Auth::Open, function: function.into() }
+        let timeout = Duration::from_secs(30);
+        Route { method: method.into(), path: path.into(), auth: Auth::Open, timeout, function: function.into() }
     }
 
     fn found(routes: &Routes, method: &str, path: &str) -> String {
         match routes.find(method, path) {
-            Found::Route(route, parameters) => format!("{} {parameters:?}", route.function),
-            other => format!("{other:?}"),
+            Some((route, parameters)) => format!("{} {parameters:?}", route.function),
+            None => "nothing".into(),
         }
     }
 
@@ -106,9 +100,9 @@ mod tests {
         assert_eq!(found(&routes, "POST", "/streams/modis/start"), r#"start {"name": "modis"}"#);
         assert_eq!(found(&routes, "PUT", "/files/a/b"), r#"files {"path": "a/b"}"#);
         assert_eq!(found(&routes, "POST", "/alerts"), "alerts {}");
-        assert_eq!(found(&routes, "GET", "/alerts"), "OtherMethod");
+        assert_eq!(found(&routes, "GET", "/alerts"), "nothing", "another method's route is none");
         for other in ["/streams", "/streams//start", "/streams/modis/stop", "/streams/modis/start/x", "/alerts/", "/"] {
-            assert_eq!(found(&routes, "POST", other), "Nothing", "{other}");
+            assert_eq!(found(&routes, "POST", other), "nothing", "{other}");
         }
     }
 

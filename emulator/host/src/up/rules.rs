@@ -25,10 +25,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::agencies::lane_of;
+use super::asynchronous::AsyncInvocations;
 use super::floor::Floor;
 use super::kinesis::KinesisStream;
 use super::readers::Readers;
-use super::sources::AsyncInvocations;
 use crate::exit::Failure;
 use crate::template::iot_sql;
 use crate::template::{Action, TopicRule};

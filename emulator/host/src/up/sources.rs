@@ -1,230 +1,222 @@
-//! SQS event sources and asynchronous invocations: receive, invoke with the event JSON that AWS sends, forget what succeeded.
-//! What failed stays hidden until its visibility ends, and goes to its queue's dead letters after its receives.
+//! SQS event sources: receive, gather a batch, invoke with the event JSON that AWS sends, forget what succeeded. What failed
+//! stays hidden until its visibility ends, and goes to its queue's dead letters after its receives.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use md5::{Digest, Md5};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use streammanager::express::turns::{Turn, Turns};
-use streammanager::queue::{Body, Delivery, Message, Queue, QueueRef, Settle};
-use streammanager::record::SourceId;
-use streammanager_functions::events::{BatchResponse, RuleOutput};
+use streammanager::queue::{Body, Delivery, Queue, QueueRef, Settle};
+use streammanager::record::hex;
+use streammanager::time::{Clock, Timestamp};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::agencies::lane_of;
-use super::functions::Functions;
+use super::gathering::Gathering;
+use super::invoke::{Invoke, Reported, reported};
+use super::limits::{EVENT_BYTES, FIRST_RECEIVES};
+use crate::template::{ACCOUNT, REGION};
 
 /// Invocations of one event source at a time where the template says nothing; Lambda starts with five pollers.
 const CONCURRENT: u32 = 5;
-const RECEIVE_WAIT: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_secs(1);
-/// What the names of the queues begin with that hold asynchronous invocations.
-pub(crate) const INVOCATIONS: &str = "local:async-";
-/// Lambda retries an asynchronous invocation after one and then two minutes; nobody at a laptop waits that long.
-const ASYNC_RETRY_WAIT: Duration = Duration::from_secs(1);
+/// Messages of one receive, as SQS has it.
+const RECEIVED: usize = 10;
+pub(crate) const RECEIVE_WAIT: Duration = Duration::from_secs(1);
+/// A queue that is away is asked again after this.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// One event source mapping.
 #[derive(Clone)]
 pub(crate) struct QueueSource {
-    pub(crate) functions: Functions,
+    pub(crate) functions: Arc<dyn Invoke>,
     pub(crate) function: String,
     pub(crate) queue: QueueRef,
     pub(crate) backend: Arc<dyn Queue>,
     pub(crate) batch_size: usize,
+    /// Up to this long to fill a batch.
+    pub(crate) window: Duration,
     /// The answer names the failed items; without it one failure brings back the whole batch.
     pub(crate) report_failures: bool,
     /// Calls at a time.
     pub(crate) max_concurrency: Option<u32>,
+    pub(crate) clock: Clock,
+    pub(crate) first_receives: FirstReceives,
+}
+
+/// When this process received messages first that it has to receive again.
+#[derive(Clone, Default)]
+pub(crate) struct FirstReceives(Arc<Mutex<BTreeMap<String, Timestamp>>>);
+
+impl FirstReceives {
+    fn of(&self, id: &str, now: Timestamp) -> Timestamp {
+        self.0.lock().get(id).copied().unwrap_or(now)
+    }
+
+    fn done(&self, id: &str) {
+        self.0.lock().remove(id);
+    }
+
+    fn comes_again(&self, id: &str, received: Timestamp) {
+        let mut times = self.0.lock();
+        times.entry(id.to_owned()).or_insert(received);
+        if times.len() > FIRST_RECEIVES {
+            times.pop_first();
+        }
+    }
 }
 
 pub(crate) async fn run(source: QueueSource, tasks: TaskTracker, stop: CancellationToken) {
     let running = Arc::new(Semaphore::new(source.max_concurrency.unwrap_or(CONCURRENT) as usize));
+    let mut gathering = Gathering::new(source.batch_size, EVENT_BYTES, source.window);
     // It is said once, however long it lasts.
     let mut away = false;
-    loop {
+    'batches: loop {
         let permit = tokio::select! { biased;
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             permit = running.clone().acquire_owned() => permit,
         };
-        let Ok(permit) = permit else { return };
-        let received = tokio::select! { biased;
-            () = stop.cancelled() => return,
-            received = source.backend.receive(&source.queue, source.batch_size.min(10), RECEIVE_WAIT) => received,
-        };
-        let was_away = std::mem::replace(&mut away, received.is_err());
-        match received {
-            Ok(deliveries) if deliveries.is_empty() => {}
-            Ok(deliveries) => {
-                let source = source.clone();
-                tasks.spawn(async move {
-                    source.invoke(deliveries).await;
-                    drop(permit);
-                });
+        let Ok(permit) = permit else { break };
+        let batch = loop {
+            let now = Instant::now();
+            if let Some(batch) = gathering.batch(now) {
+                break batch;
             }
-            Err(problem) => {
-                if !was_away {
-                    tracing::warn!(%problem, queue = %source.queue, "an event source cannot reach its queue");
+            let wait = gathering.ends().map_or(RECEIVE_WAIT, |ends| RECEIVE_WAIT.min(ends.duration_since(now)));
+            let received = tokio::select! { biased;
+                () = stop.cancelled() => break 'batches,
+                received = source.backend.receive(&source.queue, gathering.room().min(RECEIVED), wait) => received,
+            };
+            let was_away = std::mem::replace(&mut away, received.is_err());
+            match received {
+                Ok(deliveries) => gathering.add(deliveries, Instant::now()),
+                Err(problem) => {
+                    if !was_away {
+                        tracing::warn!(%problem, queue = %source.queue, "an event source cannot reach its queue");
+                    }
+                    tokio::time::sleep(PAUSE).await;
                 }
-                tokio::time::sleep(PAUSE).await;
             }
-        }
+        };
+        let source = source.clone();
+        tasks.spawn(async move {
+            source.invoke(batch).await;
+            drop(permit);
+        });
     }
+    source.release(gathering.rest()).await;
 }
 
 impl QueueSource {
     async fn invoke(&self, deliveries: Vec<Delivery>) {
-        let failed: BTreeSet<String> = match self
-            .functions
-            .invoke(&self.function, sqs_event(&self.queue, &deliveries))
-            .await
-        {
-            Ok(answer) if self.report_failures => match serde_json::from_value::<BatchResponse>(answer) {
-                Ok(response) => response.batch_item_failures.into_iter().map(|item| item.item_identifier).collect(),
-                Err(e) => {
-                    tracing::error!(%e, function = self.function, "the answer names no failed items: the whole batch comes back");
-                    return;
-                }
-            },
-            Ok(_) => BTreeSet::new(),
-            Err(problem) => {
-                tracing::warn!(%problem, function = self.function, queue = %self.queue, "a batch comes back");
-                return;
+        let now = self.clock.now();
+        let event = self.event(&deliveries, now);
+        let failed = self.failed(&deliveries, self.functions.invoke(&self.function, event).await);
+        let (mut done, mut again) = (Vec::new(), 0);
+        for delivery in deliveries {
+            if failed.as_ref().is_none_or(|failed| failed.contains(&delivery.id)) {
+                self.first_receives.comes_again(&delivery.id, now);
+                again += 1;
+            } else {
+                self.first_receives.done(&delivery.id);
+                done.push((delivery.receipt, Settle::Forget));
             }
-        };
-        let done: Vec<_> = deliveries
-            .into_iter()
-            .filter(|delivery| !failed.contains(&delivery.id))
-            .map(|delivery| (delivery.receipt, Settle::Forget))
-            .collect();
+        }
+        if again > 0 {
+            tracing::debug!(again, function = self.function, queue = %self.queue, "messages come again");
+        }
+        if done.is_empty() {
+            return;
+        }
         if let Err(problem) = self.backend.settle(&self.queue, &done).await {
             tracing::warn!(%problem, queue = %self.queue, "done messages will come again");
         }
     }
-}
 
-fn text(body: &Body) -> String {
-    match body {
-        Body::Text(text) => text.clone(),
-        Body::Binary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    /// Which messages failed; `None`: all of them.
+    fn failed(
+        &self,
+        deliveries: &[Delivery],
+        answer: Result<Value, super::functions::Invocation>,
+    ) -> Option<BTreeSet<String>> {
+        let function = &self.function;
+        let answer = match answer {
+            Ok(_) if !self.report_failures => return Some(BTreeSet::new()),
+            Ok(answer) => answer,
+            Err(problem) => {
+                tracing::warn!(%problem, function, queue = %self.queue, "a batch comes back");
+                return None;
+            }
+        };
+        match reported(&answer) {
+            Reported::Done => Some(BTreeSet::new()),
+            Reported::Failed(ids) => {
+                let known = |id: &&str| deliveries.iter().any(|delivery| delivery.id == **id);
+                if let Some(unknown) = ids.iter().find(|id| !known(id)) {
+                    tracing::error!(
+                        unknown,
+                        function,
+                        "the answer names a message of another batch: the whole batch comes back"
+                    );
+                    return None;
+                }
+                Some(ids.into_iter().map(str::to_owned).collect())
+            }
+            Reported::Malformed(problem) => {
+                tracing::error!(problem, function, "the answer names no failed items: the whole batch comes back");
+                None
+            }
+        }
     }
-}
 
-fn sqs_event(queue: &QueueRef, deliveries: &[Delivery]) -> Value {
-    let name = queue.as_str().trim_start_matches("local:");
-    let records: Vec<Value> = deliveries
-        .iter()
-        .map(|delivery| {
+    fn event(&self, deliveries: &[Delivery], now: Timestamp) -> Value {
+        let name = self.queue.as_str().trim_start_matches("local:");
+        let record = |delivery: &Delivery| {
+            let (body, first) = (text(&delivery.body), self.first_receives.of(&delivery.id, now));
             json!({
                 "messageId": delivery.id,
                 "receiptHandle": delivery.receipt.0,
-                "body": text(&delivery.body),
+                "md5OfBody": hex(&Md5::digest(&body)),
+                "body": body,
                 "attributes": {
                     "ApproximateReceiveCount": delivery.receives.to_string(),
                     "SentTimestamp": delivery.sent_at.as_millisecond().to_string(),
+                    "SenderId": ACCOUNT,
+                    "ApproximateFirstReceiveTimestamp": first.as_millisecond().to_string(),
                 },
                 "messageAttributes": {},
                 "eventSource": "aws:sqs",
-                "eventSourceARN": format!("arn:aws:sqs:us-west-2:000000000000:{name}"),
-                "awsRegion": "us-west-2",
+                "eventSourceARN": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"),
+                "awsRegion": REGION,
             })
-        })
-        .collect();
-    json!({ "Records": records })
-}
-
-/// Asynchronous invocations of one function: durable before they are acknowledged, tried `retries` times more, then given
-/// to the function's on-failure destination. AWS keeps no order among them. Here what one MQTT client published is taken in
-/// the order in which it was published, so far as threads need it.
-#[derive(Clone)]
-pub(crate) struct AsyncInvocations {
-    pub(crate) functions: Functions,
-    pub(crate) function: String,
-    pub(crate) backend: Arc<dyn Queue>,
-    pub(crate) retries: u8,
-    pub(crate) on_failure: Option<QueueRef>,
-}
-
-impl AsyncInvocations {
-    pub(crate) fn queue(function: &str) -> QueueRef {
-        QueueRef::new(&format!("{INVOCATIONS}{}", function.to_lowercase()))
+        };
+        json!({ "Records": deliveries.iter().map(record).collect::<Vec<_>>() })
     }
 
-    pub(crate) async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
-        let queue = AsyncInvocations::queue(&self.function);
-        let mut turns = Turns::default();
-        let mut away = false;
-        loop {
-            let received = tokio::select! { biased;
-                () = stop.cancelled() => return,
-                received = self.backend.receive(&queue, 10, RECEIVE_WAIT) => received,
-            };
-            let was_away = std::mem::replace(&mut away, received.is_err());
-            let deliveries = match received {
-                Ok(deliveries) => deliveries,
-                Err(problem) => {
-                    if !was_away {
-                        tracing::warn!(%problem, function = self.function, "asynchronous invocations wait for their queue");
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
-            };
-            for delivery in deliveries {
-                let (this, queue) = (self.clone(), queue.clone());
-                let event: Value = serde_json::from_str(&text(&delivery.body)).unwrap_or(Value::Null);
-                let turn = self.turn(&mut turns, &event).await;
-                tasks.spawn(async move { this.invoke(delivery, event, turn, &queue).await });
-            }
-        }
-    }
-
-    /// The place of a topic rule's event among those of its MQTT client, by principal and client id; `None` for any other
-    /// event.
-    async fn turn(&self, turns: &mut Turns<(String, String)>, event: &Value) -> Option<Turn> {
-        let output: RuleOutput = serde_json::from_value(event.clone()).ok()?;
-        let lane = (output.principal.clone()?, lane_of(output.client.as_deref()?).to_owned());
-        let alerts = output.topic.strip_prefix("alerts/").and_then(|id| SourceId::new(id).ok());
-        match (self.functions.app_of(&self.function), alerts, output.payload()) {
-            (Some(app), Some(source), Ok(body)) => Some(turns.take_alerts(app, lane, &source, &body).await),
-            _ => Some(turns.take(lane)),
-        }
-    }
-
-    async fn invoke(&self, delivery: Delivery, event: Value, mut turn: Option<Turn>, queue: &QueueRef) {
-        if let Some(turn) = &mut turn {
-            turn.comes().await;
-        }
-        for attempt in 0..=self.retries {
-            if attempt > 0 {
-                tokio::time::sleep(ASYNC_RETRY_WAIT).await;
-            }
-            match self.functions.invoke(&self.function, event.clone()).await {
-                Ok(_) => return self.forget(queue, delivery).await,
-                Err(problem) => {
-                    tracing::warn!(%problem, function = self.function, attempt, "an asynchronous invocation failed")
-                }
-            }
-        }
-        if let Some(destination) = &self.on_failure {
-            let body = json!({ "version": "1.0", "requestPayload": event, "requestContext": { "condition": "RetriesExhausted" } });
-            let sent = self.backend.send(destination, &[Message::now(Body::Text(body.to_string()))]).await;
-            if !matches!(sent.as_deref(), Ok([Ok(())])) {
-                tracing::error!(
-                    function = self.function,
-                    "the on-failure destination did not take the event: it comes back"
-                );
-                return;
-            }
-        }
-        self.forget(queue, delivery).await;
-    }
-
-    async fn forget(&self, queue: &QueueRef, delivery: Delivery) {
-        if let Err(problem) = self.backend.settle(queue, &[(delivery.receipt, Settle::Forget)]).await {
-            tracing::warn!(%problem, "a done invocation will run again");
+    /// What was gathered when the system stops is there for the next start.
+    async fn release(&self, deliveries: Vec<Delivery>) {
+        let settled: Vec<_> = deliveries.into_iter().map(|delivery| (delivery.receipt, Settle::Release)).collect();
+        if !settled.is_empty()
+            && let Err(problem) = self.backend.settle(&self.queue, &settled).await
+        {
+            tracing::warn!(%problem, queue = %self.queue, "gathered messages stay hidden for a while");
         }
     }
 }
+
+/// As SQS carries it.
+pub(crate) fn text(body: &Body) -> String {
+    match body {
+        Body::Text(text) => text.clone(),
+        Body::Binary(bytes) => BASE64.encode(bytes),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What the template's triggers start: schedules, event sources, asynchronous invocations, and the routes of the HTTP API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use streammanager::app::App;
@@ -9,15 +9,16 @@ use streammanager::schedule::lease;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::asynchronous::{AsyncInvocations, Asynchronous};
 use super::backends::Backends;
 use super::functions::Functions;
 use super::kinesis::{KinesisStream, Mapping, Plan};
-use super::limits::KINESIS_EVENT_BYTES;
+use super::limits::EVENT_BYTES;
 use super::routes::{Route, Routes};
 use super::schedules;
-use super::sources::{self, AsyncInvocations, QueueSource};
+use super::sources::{self, FirstReceives, QueueSource};
 use crate::exit::Failure;
-use crate::template::{Template, Trigger};
+use crate::template::{ACCOUNT, Function, REGION, Template, Trigger};
 
 /// Starts what the template's triggers say.
 pub(super) struct Triggers<'a> {
@@ -36,17 +37,24 @@ impl Triggers<'_> {
         intake: &TaskTracker,
         work: &TaskTracker,
     ) -> Result<Routes, Failure> {
-        let mut routes = Vec::new();
+        let (mut routes, mut read) = (Vec::new(), BTreeSet::new());
         for function in &template.functions {
             let name = function.logical_id.clone();
+            let how = self.asynchronous(function);
             for trigger in &function.triggers {
                 match trigger {
-                    Trigger::Schedule { every, input, enabled, .. } if *enabled => {
+                    Trigger::Schedule { id, every, flexible, input, enabled } if *enabled => {
                         // Delivery outlives the intake: it drains.
                         let delivers = function.binary == "deliver";
                         let (tasks, stop) = if delivers { (work, self.work) } else { (intake, self.intake) };
-                        let (functions, tracker, stop) = (self.functions.clone(), tasks.clone(), stop.clone());
-                        let schedule = schedules::run(functions, name.clone(), *every, input.clone(), tracker, stop);
+                        let fired = schedules::Schedule {
+                            how: how.clone(),
+                            arn: format!("arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/{name}-{id}"),
+                            every: *every,
+                            flexible: *flexible,
+                            input: input.clone(),
+                        };
+                        let schedule = fired.run(tasks.clone(), stop.clone());
                         let outlives = (delivers && self.backends.shared).then(|| self.app.clone());
                         tasks.spawn(async move {
                             if let Some(app) = outlives {
@@ -56,15 +64,18 @@ impl Triggers<'_> {
                         });
                     }
                     Trigger::Schedule { .. } => {}
-                    Trigger::Queue { queue, batch_size, report_failures, max_concurrency, .. } => {
+                    Trigger::Queue { queue, batch_size, window, report_failures, max_concurrency } => {
                         let source = QueueSource {
-                            functions: self.functions.clone(),
+                            functions: Arc::new(self.functions.clone()),
                             function: name.clone(),
                             queue: local(queue),
                             backend: self.app.queue.clone(),
                             batch_size: *batch_size as usize,
                             report_failures: *report_failures,
+                            window: *window,
                             max_concurrency: *max_concurrency,
+                            clock: self.app.clock.clone(),
+                            first_receives: FirstReceives::default(),
                         };
                         work.spawn(sources::run(source, work.clone(), self.work.clone()));
                     }
@@ -80,6 +91,7 @@ impl Triggers<'_> {
                         parallel,
                         on_failure,
                     } => {
+                        read.insert(stream.clone());
                         let declared = template.streams.iter().find(|declared| declared.name == *stream);
                         let (Some(stream), Some(declared)) = (self.kinesis.get(stream), declared) else {
                             return Err(Failure::new(format!(
@@ -88,7 +100,7 @@ impl Triggers<'_> {
                         };
                         let plan = Plan {
                             batch_size: *batch_size as usize,
-                            bytes: KINESIS_EVENT_BYTES,
+                            bytes: EVENT_BYTES,
                             window: *window,
                             bisect: *bisect,
                             retries: *retries,
@@ -111,22 +123,36 @@ impl Triggers<'_> {
                         };
                         stream.start(mapping, work, self.work).await?;
                     }
-                    Trigger::Http { method, path, auth } => {
+                    Trigger::Http { method, path, auth, timeout } => {
                         let (method, path) = (method.clone(), path.clone());
-                        routes.push(Route { method, path, auth: *auth, function: name.clone() });
+                        routes.push(Route { method, path, auth: *auth, timeout: *timeout, function: name.clone() });
                     }
                 }
             }
-            let invocations = AsyncInvocations {
-                functions: self.functions.clone(),
-                function: name.clone(),
-                backend: self.app.queue.clone(),
-                retries: function.retries,
-                on_failure: function.on_failure.as_deref().map(local),
-            };
+            let invocations = AsyncInvocations { how, app: self.functions.app_of(&name).cloned() };
             work.spawn(invocations.run(work.clone(), self.work.clone()));
         }
+        for stream in template.streams.iter().filter(|stream| !read.contains(&stream.name)) {
+            if let Some(kept) = self.kinesis.get(&stream.name) {
+                kept.expire(stream.retention, work, self.work);
+            }
+        }
         Routes::new(routes)
+    }
+
+    fn asynchronous(&self, function: &Function) -> Asynchronous {
+        Asynchronous {
+            functions: Arc::new(self.functions.clone()),
+            function: function.logical_id.clone(),
+            function_arn: function.arn.clone(),
+            timeout: function.timeout,
+            backend: self.app.queue.clone(),
+            retries: function.retries,
+            max_age: function.max_event_age,
+            on_failure: function.on_failure.as_deref().map(local),
+            clock: self.app.clock.clone(),
+            rng: self.app.rng.clone(),
+        }
     }
 }
 

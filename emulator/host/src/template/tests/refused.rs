@@ -249,34 +249,59 @@ fn an_unknown_property_or_type_is_named_not_dropped_in_silence() {
     assert!(lines.contains(&"R: S3 action: does nothing".to_owned()), "{lines:?}");
 }
 
+/// A function of one queue and one stream.
+fn reading(events: &str) -> String {
+    with_resources(&format!(
+        "  Q: {{Type: AWS::SQS::Queue, Properties: {{VisibilityTimeout: 60}}}}\n  \
+         K: {{Type: AWS::Kinesis::Stream, Properties: {{ShardCount: 1, RetentionPeriodHours: 48}}}}\n  \
+         G:\n    Type: AWS::Serverless::Function\n    Metadata: {{BuildProperties: {{Binary: stream}}}}\n    Properties:\n      \
+         Timeout: 10\n      EventInvokeConfig: {{MaximumRetryAttempts: 1, MaximumEventAgeInSeconds: 60}}\n      \
+         Events:\n{events}"
+    ))
+}
+
 #[test]
-fn l5_what_a_trigger_asks_for_and_does_not_get_is_named_field_by_field() {
-    let text = with_resources(
-        "  Q: {Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: 60}}\n  \
-         K: {Type: AWS::Kinesis::Stream, Properties: {ShardCount: 1, RetentionPeriodHours: 48}}\n  \
-         G:\n    Type: AWS::Serverless::Function\n    Metadata: {BuildProperties: {Binary: stream}}\n    Properties:\n      \
-         Timeout: 10\n      EventInvokeConfig: {MaximumRetryAttempts: 1, MaximumEventAgeInSeconds: 60}\n      Events:\n        \
-         FromQueue: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn, BatchSize: 100, MaximumBatchingWindowInSeconds: 5, \
+fn l5_what_a_trigger_asks_for_is_done_and_what_is_done_otherwise_is_named() {
+    let text = reading(
+        "        FromQueue: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn, BatchSize: 100, MaximumBatchingWindowInSeconds: 5, \
          ScalingConfig: {MaximumConcurrency: 2}}}\n        \
          FromStream: {Type: Kinesis, Properties: {Stream: !GetAtt K.Arn, StartingPosition: LATEST, \
          MaximumBatchingWindowInSeconds: 5, BisectBatchOnFunctionError: true, MaximumRetryAttempts: 3, \
-         MaximumRecordAgeInSeconds: 60, ParallelizationFactor: 2}}\n",
+         DestinationConfig: {OnFailure: {Destination: !GetAtt Q.Arn}}, TumblingWindowInSeconds: 5, \
+         MaximumRecordAgeInSeconds: 60, ParallelizationFactor: 2}}\n        \
+         Hourly: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 hour), \
+         FlexibleTimeWindow: {Mode: FLEXIBLE, MaximumWindowInMinutes: 15}}}\n",
     );
     let lines: Vec<_> = read(&text).unsupported.iter().map(ToString::to_string).collect();
-    for field in [
-        "G: Events.FromQueue.BatchSize",
-        "G: Events.FromQueue.MaximumBatchingWindowInSeconds",
-        "G: Events.FromStream.StartingPosition",
-        "G: Events.FromStream.MaximumBatchingWindowInSeconds",
-        "G: Events.FromStream.BisectBatchOnFunctionError",
-        "G: Events.FromStream.MaximumRetryAttempts",
-        "G: Events.FromStream.MaximumRecordAgeInSeconds",
-        "G: Events.FromStream.ParallelizationFactor",
+    let fields = [
         "G: EventInvokeConfig.MaximumRetryAttempts",
-        "G: EventInvokeConfig.MaximumEventAgeInSeconds",
-        "K: RetentionPeriodHours",
-    ] {
-        let named = lines.iter().filter(|line| line.starts_with(&format!("{field}: "))).count();
-        assert_eq!(named, 1, "{field} in {lines:#?}");
+        "G: Events.FromStream.DestinationConfig.OnFailure",
+        "G: Events.FromStream.TumblingWindowInSeconds",
+    ];
+    assert_eq!(lines.len(), fields.len(), "{lines:#?}");
+    for (field, line) in fields.iter().zip(&lines) {
+        assert!(line.starts_with(&format!("{field}: ")), "{field} in {lines:#?}");
     }
+}
+
+#[test]
+fn l5_a_stream_has_one_reader_and_a_flexible_window_its_minutes() {
+    let stream = "Type: Kinesis, Properties: {Stream: !GetAtt K.Arn, StartingPosition: LATEST}";
+    refused(&reading(&format!("        A: {{{stream}}}\n        B: {{{stream}}}\n")), "has one reader on this host");
+    let young = "StartingPosition: LATEST, MaximumRecordAgeInSeconds: 59";
+    refused(
+        &reading(&format!("        A: {{{}}}\n", stream.replace("StartingPosition: LATEST", young))),
+        "must be -1 or 60",
+    );
+    let hourly = |window: &str| {
+        let properties = format!("ScheduleExpression: rate(1 hour), FlexibleTimeWindow: {{{window}}}");
+        reading(&format!("        H: {{Type: ScheduleV2, Properties: {{{properties}}}}}\n"))
+    };
+    let at = "Events.H.Properties.FlexibleTimeWindow";
+    refused(&hourly("Mode: FLEXIBLE"), &format!("{at}.MaximumWindowInMinutes"));
+    refused(
+        &hourly("Mode: FLEXIBLE, MaximumWindowInMinutes: 1441"),
+        &format!("{at}.MaximumWindowInMinutes: must be 1 to 1440"),
+    );
+    refused(&hourly("Mode: SOMETIMES"), &format!("{at}.Mode: must be OFF or FLEXIBLE"));
 }

@@ -291,6 +291,22 @@ impl Log {
         passed
     }
 
+    /// Passes over what is here for longer than `retention`; gives how many records that were.
+    pub(super) async fn expire(&self, retention: Duration) -> Result<u64, BackendError> {
+        let (now, read) = (Instant::now(), self.read());
+        let expired = {
+            let state = self.shared.state.lock();
+            let stored = state.unread.by_first.values();
+            stored.take_while(|stored| stored.arrival.waited(now) >= retention).last().map(|stored| stored.last)
+        };
+        let Some(expired) = expired else { return Ok(0) };
+        let mut passed = self.pass(expired).await?;
+        self.delete(&mut passed).await;
+        let records = expired - read;
+        tracing::error!(shard = self.shared.partition, records, "records that nobody read have expired");
+        Ok(records)
+    }
+
     /// What cannot be deleted now stays in `passed` for the next time, or is deleted when the shard is opened again.
     pub(super) async fn delete(&self, passed: &mut Vec<u64>) {
         let keys: Vec<Key> = passed.iter().map(|first| self.shared.key(*first)).collect();

@@ -2,7 +2,7 @@
 //! checkpoint, and reports what is given up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batches::{Batches, Next, Outcome, Piece, Plan, Why};
+use super::count_given_up;
 use super::shard::Shard;
 use crate::template::StartAt;
 use crate::up::failures::{self, Failed, LastCall, SEND_AGAIN};
@@ -190,13 +191,12 @@ impl Reader {
             }
             Ended::GivenUp(lane, why, true) => {
                 let records = self.batches.piece(lane).records.len() as u64;
-                self.given_up.fetch_add(records, Ordering::Relaxed);
                 let because = match why {
                     Why::RetriesExhausted => "retries",
                     Why::TooOld => "age",
                     Why::Expired => "retention",
                 };
-                metrics::counter!("stream_records_given_up_total", "because" => because).increment(records);
+                count_given_up(&self.given_up, records, because);
                 self.batches.given_up(lane);
             }
             Ended::GivenUp(lane, _, false) => self.batches.give_up_later(lane, now + SEND_AGAIN),

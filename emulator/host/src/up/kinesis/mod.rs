@@ -9,6 +9,7 @@ mod shard;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use md5::{Digest, Md5};
 use streammanager::error::BackendError;
@@ -22,6 +23,8 @@ pub(crate) use mapping::Mapping;
 use mapping::Reader;
 use shard::Shard;
 
+/// A stream that nobody reads is looked through for what has expired this often.
+const EXPIRES: Duration = Duration::from_secs(60);
 /// What AWS gives a new stream on demand.
 const SHARDS_ON_DEMAND: u32 = 4;
 
@@ -110,6 +113,28 @@ impl KinesisStream {
         }
         Ok(())
     }
+
+    /// A stream that nobody reads: its records expire.
+    pub(crate) fn expire(&self, retention: Duration, tasks: &TaskTracker, stop: &CancellationToken) {
+        for shard in self.shards.iter().cloned() {
+            let (given_up, stop) = (self.given_up.clone(), stop.clone());
+            tasks.spawn(async move {
+                while stop.run_until_cancelled(tokio::time::sleep(EXPIRES)).await.is_some() {
+                    match shard.log.expire(retention).await {
+                        Ok(0) => {}
+                        Ok(records) => count_given_up(&given_up, records, "retention"),
+                        Err(problem) => tracing::warn!(%problem, shard = shard.id(), "what expired is still kept"),
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Said by whoever gives them up, and counted here: nothing goes in silence [Q1].
+fn count_given_up(given_up: &AtomicU64, records: u64, because: &'static str) {
+    given_up.fetch_add(records, Ordering::Relaxed);
+    metrics::counter!("stream_records_given_up_total", "because" => because).increment(records);
 }
 
 /// Kinesis splits the 128 bits of a key's MD5 evenly among the shards of a new stream.
@@ -122,8 +147,8 @@ fn shard_of(partition_key: &str, shards: usize) -> usize {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
     use super::*;
+    use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
 
     fn store() -> Arc<dyn Store> {
         let options = Options { commits: Commits::Inline, ..Options::new(Clock::system()) };

@@ -193,3 +193,37 @@ async fn q1_a_damaged_block_costs_its_own_records_alone() {
     put(&log, "4").await;
     assert_eq!(next(&log, 10).await, numbered(4, &["4"]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn q1_what_nobody_reads_expires_by_the_time_that_it_was_here_and_is_counted() {
+    let (store, _) = store();
+    let log = open(&store).await;
+    put(&log, "1").await;
+    let day = Duration::from_secs(24 * 3600);
+    tokio::time::sleep(day / 2).await;
+    put(&log, "2").await;
+    // While the host is off nobody could have read it.
+    let log = open(&store).await;
+    tokio::time::sleep(day / 2).await;
+    assert_eq!(log.expire(day).await.unwrap(), 0);
+    put(&log, "3").await;
+    tokio::time::sleep(day / 2).await;
+    assert_eq!((log.expire(day).await.unwrap(), log.unread(), blocks(&store).await), (2, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_an_earlier_version_stored_are_read_as_if_they_had_come_at_the_start() {
+    let (store, _) = store();
+    let mut undated = Vec::new();
+    for lengths in [1_u32, 3] {
+        undated.extend(lengths.to_le_bytes());
+    }
+    undated.extend(b"aold");
+    let key = Key::new(format!("kinesis/s/{SHARD}"), sort_key(1));
+    store.put_if(&key, undated.into(), Expect::Any, None).await.unwrap();
+    let before = Clock::system().now();
+    let log = open(&store).await;
+    let records = log.next(0, 10, PLENTY).await.unwrap();
+    assert_eq!((records[0].number, &records[0].data[..]), (1, &b"old"[..]));
+    assert!(records[0].arrival.at >= before);
+}

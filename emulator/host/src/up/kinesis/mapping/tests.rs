@@ -1,41 +1,17 @@
-use std::collections::VecDeque;
-
-use async_trait::async_trait;
-use parking_lot::Mutex;
 use serde_json::json;
 use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
 use streammanager::queue::Body;
 use streammanager::store::Store;
 use streammanager::time::Timestamp;
-use streammanager_functions::events::KinesisEvent;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::up::invoke::testing::Scripted;
 use crate::up::kinesis::{KinesisStream, Stores};
-
-/// A function that answers as it is told, and then `{}`.
-#[derive(Default)]
-struct Function {
-    answers: Mutex<VecDeque<Result<Value, ()>>>,
-    events: Mutex<Vec<Value>>,
-}
-
-#[async_trait]
-impl Invoke for Function {
-    async fn invoke(&self, _: &str, event: Value) -> Result<Value, Invocation> {
-        self.events.lock().push(event);
-        let answer = self.answers.lock().pop_front().unwrap_or_else(|| Ok(json!({})));
-        answer.map_err(|()| Invocation::TimedOut(Duration::from_secs(3)))
-    }
-
-    async fn invoke_with_records(&self, function: &str, event: KinesisEvent) -> Result<Value, Invocation> {
-        self.invoke(function, serde_json::to_value(event).unwrap()).await
-    }
-}
 
 /// A stream of one shard with its reader.
 struct World {
-    function: Arc<Function>,
+    function: Arc<Scripted>,
     folder: Embedded,
     stream: KinesisStream,
     stop: CancellationToken,
@@ -95,10 +71,6 @@ impl World {
         self.stream.start(mapping, &self.tasks, &self.stop).await.unwrap();
     }
 
-    fn answers(&self, answers: impl IntoIterator<Item = Result<Value, ()>>) {
-        self.function.answers.lock().extend(answers);
-    }
-
     async fn put(&self, data: &[&str]) {
         for data in data {
             self.stream.put("a".into(), data.as_bytes().to_vec()).await.unwrap();
@@ -120,7 +92,7 @@ impl World {
             String::from_utf8(base64::engine::general_purpose::STANDARD.decode(data).unwrap()).unwrap()
         };
         let call = |event: &Value| event["Records"].as_array().unwrap().iter().map(data).collect::<String>();
-        self.function.events.lock().iter().map(call).collect()
+        self.function.events().iter().map(call).collect()
     }
 
     async fn reports(&self) -> Vec<Value> {
@@ -146,7 +118,7 @@ fn failed(number: u64) -> Result<Value, ()> {
 #[tokio::test(start_paused = true)]
 async fn l5_a_batch_that_is_given_up_is_reported_as_lambda_documents_it() {
     let world = World::new().await;
-    world.answers([Err(()), Err(())]);
+    world.function.answers([Err(()), Err(())]);
     world.put(&["1", "2"]).await;
     world.start(Plan { retries: Some(1), ..plan() }, false, StartAt::Oldest).await;
     world.done().await;
@@ -186,7 +158,7 @@ async fn l5_a_batch_that_is_given_up_is_reported_as_lambda_documents_it() {
 async fn l5_an_answer_that_names_records_counts_only_where_the_mapping_says_so() {
     for (report_failures, calls) in [(false, vec!["123"]), (true, vec!["123", "23"])] {
         let world = World::new().await;
-        world.answers([failed(2)]);
+        world.function.answers([failed(2)]);
         world.put(&["1", "2", "3"]).await;
         world.start(plan(), report_failures, StartAt::Oldest).await;
         world.done().await;
@@ -200,7 +172,7 @@ async fn l5_an_answer_that_cannot_be_read_fails_the_whole_batch() {
     let world = World::new().await;
     let named = |id: Value| Ok(json!({ "batchItemFailures": [{ "itemIdentifier": id }] }));
     // Another batch's record, no record, another shard's.
-    world.answers([failed(9), named(json!("")), named(json!(null)), named(json!("20001")), Ok(json!("x"))]);
+    world.function.answers([failed(9), named(json!("")), named(json!(null)), named(json!("20001")), Ok(json!("x"))]);
     world.put(&["1", "2", "3"]).await;
     world.start(plan(), true, StartAt::Oldest).await;
     world.done().await;
@@ -238,7 +210,7 @@ async fn q1_a_kill_repeats_what_the_slowest_lane_had_not_done() {
     let folder = folder(&clock);
     let world = World::open(&folder, &clock).await;
     // Calls come in the order of the lanes: which one fails does not matter.
-    world.answers(std::iter::repeat_n(Err(()), 1));
+    world.function.answers(std::iter::repeat_n(Err(()), 1));
     for key in ["a", "b", "c", "d", "e", "f"] {
         world.stream.put(key.into(), key.as_bytes().to_vec()).await.unwrap();
     }

@@ -385,3 +385,19 @@ async fn a2_ingest_is_no_back_door_to_critical_ids() {
     assert_eq!(published.lines().count(), 1);
     assert!(published.contains("\"I1\"") && published.contains(own), "{published}");
 }
+
+/// L3: what the Lambda binaries need is named before anything is started.
+#[test]
+fn l3_a_start_by_processes_names_what_it_lacks() {
+    let folder = tempdir().unwrap();
+    let up = |start: &Start, more: &[&str], code| {
+        let mut command = start.command(free_port(), free_port());
+        ends(command.args(["--runtime", "process"]).args(more), code)
+    };
+    let embedded = Start::quiet(folder.path());
+    names(&up(&embedded, &[], 2), &["--runtime process needs --aws URL and --kafka HOST:PORT"]);
+    let brokers = Start { kafka: "127.0.0.1:9".into(), ..embedded };
+    let says = up(&brokers, &[], 2);
+    names(&says, &["needs --aws URL: "]);
+    assert!(!brokers.data.exists(), "nothing was made");
+}

@@ -5,6 +5,8 @@
 mod aws;
 #[path = "end_to_end/mqtt_alerts.rs"]
 mod mqtt_alerts;
+#[path = "end_to_end/processes.rs"]
+mod processes;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use stack::{REGION, Stack};
 use streammanager::limits::DELIVER_MARGIN;
 use streammanager_tests::bodies::{actual, alert};
+use streammanager_tests::kafka_clients::target::{Embedded, folder};
 use streammanager_tests::lambda_runtime::{Answer, Function};
 use streammanager_tests::system::{Start, System};
 use streammanager_tests::{kafka, kafka_authorities, skip};
@@ -228,7 +229,7 @@ async fn the_whole_story() {
     for (name, function) in functions {
         let log = function.log();
         assert!(!log.contains(outside::MAP_KEY) && !log.contains(&key), "{name} logs a secret [A6]: {log}");
-        let status = function.terminate();
+        let status = function.terminate().await;
         assert!(!status.success(), "{name} ends on SIGTERM: {status}");
     }
 }
@@ -245,7 +246,7 @@ async fn deliver_is_handed_over_by_lease_when_its_holder_is_terminated() {
     stack.wait_for_item("leases", "deliver/standby").await;
     assert_eq!(third.invoke(events::schedule()).await, Ok(json!({ "outcome": "surplus" })), "{}", third.log());
 
-    first.terminate();
+    first.terminate().await;
     assert_eq!(running.answer().await, None, "a terminated function answers nothing");
     // Its long polls may still take a message, which then comes back only when its visibility ends [Q5].
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -442,14 +443,15 @@ async fn a_bad_environment_is_named_and_ends_the_initialisation() {
         good.insert("AWS_REGION".into(), REGION.into());
         good.insert("AWS_ENDPOINT_URL".into(), format!("http://{nowhere}"));
         let queues = good.keys().filter(|name| name.ends_with("_QUEUE_URL")).map(String::as_str);
-        let mut needed: Vec<&str> = queues.chain(["STATE_TABLE", "BLOBS_BUCKET", "AWS_REGION"]).collect();
-        assert_eq!(needed.len(), 11);
+        let mut needed: Vec<&str> = queues.chain(["STATE_TABLE", "BLOBS_BUCKET"]).collect();
+        assert_eq!(needed.len(), 10);
         let sends = ["express", "deliver"].contains(&function.binary.as_str());
         if sends {
             needed.push("KAFKA_BROKERS");
         }
         let mut bad: Vec<(&str, Option<&str>)> = needed.iter().map(|name| (*name, None)).collect();
-        bad.extend([("FIRMS_BASE_URL", Some("ftp://firms")), ("STATE_TABLE", Some(" "))]);
+        // Lambda itself sets the region.
+        bad.extend([("FIRMS_BASE_URL", Some("ftp://firms")), ("STATE_TABLE", Some(" ")), ("AWS_REGION", Some(""))]);
         if sends {
             bad.push(("KAFKA_SECURITY", Some("ssl")));
         }
@@ -613,4 +615,43 @@ async fn a6_a_rotated_key_of_a_service_is_taken_up_by_a_function_that_runs() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(poll().await, Value::Null, "{}", realtime.log());
     assert_eq!(stack.firms.calls("VIIRS_SNPP_NRT"), 1, "{}", realtime.log());
+}
+
+/// Between invocations Lambda gives no time, and meanwhile whoever was connected hangs up: the AWS endpoint for idleness, the
+/// brokers because they were restarted.
+#[tokio::test(flavor = "multi_thread")]
+async fn l3_a_function_that_was_frozen_goes_on_without_the_connections_that_it_had() {
+    let Some(stack) = Stack::create("a frozen function").await else { return };
+    let brokers_folder = folder();
+    let brokers = Embedded::start(brokers_folder.path()).await;
+    let told = [("KAFKA_BROKERS", brokers.target.address.clone())];
+    let told = told.each_ref().map(|(name, value)| (*name, value.as_str()));
+    deliver(&stack.start_with("deliver", &told).await, Duration::from_secs(1)).await.unwrap();
+    let key = register(&stack.start("control").await).await;
+    let express = stack.start_with("express", &told).await;
+    let send = async |id: &str| {
+        let (status, answer) =
+            http(express.invoke(events::http("POST", "/alerts", Some(&key), Some(&actual(id)))).await);
+        assert_eq!(status, 200, "{answer}: {}", express.log());
+        answer["accepted"][0]["acknowledged_by"].as_str().unwrap().to_owned()
+    };
+    let by_broker = async |begin: &str| {
+        for number in 0..40 {
+            if send(&format!("{begin}{number}")).await == "broker" {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        panic!("the brokers are not reached: {}", express.log());
+    };
+    by_broker("A").await;
+    express.environment().idle().await;
+    express.environment().freeze();
+    let brokers = brokers.restart(brokers_folder.path()).await;
+    // The AWS endpoint closes what is idle for five seconds.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    express.environment().thaw();
+    by_broker("B").await;
+    assert!(!express.environment().has_ended());
+    drop(brokers);
 }

@@ -13,6 +13,8 @@ pub mod publisher;
 #[cfg(feature = "up")]
 pub mod running;
 #[cfg(feature = "up")]
+pub mod runtime;
+#[cfg(feature = "up")]
 pub mod template;
 #[cfg(feature = "up")]
 pub mod up;

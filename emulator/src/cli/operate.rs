@@ -1,17 +1,17 @@
 //! Arguments of the commands that run or operate a whole system. How a running one is reached are the same flags and
 //! variables everywhere; a connector's grants are named by flags alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Url;
 use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
 use streammanager::schedule::file::Interval;
 use streammanager::time::Timestamp;
 use streammanager_host::running;
-use streammanager_host::up::{Kafka, Options};
+use streammanager_host::up::{Kafka, Options, Runtime};
 
 use super::values::{brokers, is_address, kafka};
 
@@ -44,6 +44,14 @@ pub(crate) struct UpArgs {
     /// Queues, state and stored bytes: embedded, or the URL of an AWS endpoint (SQS, DynamoDB, S3).
     #[arg(long, env = "STREAMMANAGER_AWS", value_name = "URL", default_value = "embedded", value_parser = backends)]
     pub aws: String,
+    /// What runs the functions: their handlers in this process, or their Lambda binaries as processes of their own over the
+    /// Lambda Runtime API; that needs --aws URL and --kafka HOST:PORT.
+    #[arg(long, env = "STREAMMANAGER_RUNTIME", value_name = "RUNTIME", value_enum, default_value = "in-process")]
+    pub runtime: RuntimeArg,
+    /// Folder of the Lambda binaries for --runtime process, as DIR/express or DIR/express/bootstrap; without it that of this
+    /// program.
+    #[arg(long, env = "STREAMMANAGER_FUNCTIONS", value_name = "DIR", default_value_os_t = beside_this(), hide_default_value = true)]
+    pub functions: PathBuf,
     /// Base URL of the FIRMS service, instead of the template's.
     #[arg(long, env = "STREAMMANAGER_UPSTREAM", value_name = "URL", value_parser = url)]
     pub upstream: Option<String>,
@@ -62,6 +70,19 @@ pub(crate) struct UpArgs {
     pub json: bool,
 }
 
+// No doc comments: the flag says what they are.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RuntimeArg {
+    InProcess,
+    Process,
+}
+
+/// Where cargo puts the functions, too.
+fn beside_this() -> PathBuf {
+    let folder = std::env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned));
+    folder.unwrap_or_default()
+}
+
 impl From<UpArgs> for Options {
     fn from(args: UpArgs) -> Options {
         let UpArgs {
@@ -74,12 +95,18 @@ impl From<UpArgs> for Options {
             mqtt_open_alerts,
             kafka,
             aws,
+            runtime,
+            functions,
             upstream,
             topic_prefix,
             consumer_groups,
             duration,
             json,
         } = args;
+        let runtime = match runtime {
+            RuntimeArg::InProcess => Runtime::InProcess,
+            RuntimeArg::Process => Runtime::Process { functions },
+        };
         Options {
             demo,
             template,
@@ -90,6 +117,7 @@ impl From<UpArgs> for Options {
             mqtt_open_alerts,
             kafka,
             aws,
+            runtime,
             upstream,
             topic_prefix,
             consumer_groups,

@@ -23,13 +23,13 @@ const RETAINED: &str = "    DeletionPolicy: RetainExceptOnCreate\n    UpdateRepl
 const DELIVERS: &str = "!GetAtt LowQueue.Arn]\n      Events:\n        EveryMinute:\n          Type: ScheduleV2\n          Properties:\n            Name: !Sub ${StackPrefix}-${Stage}-deliver\n";
 
 /// Other tests and runs use the same endpoint: queues, table, bucket and topics have a name of their own.
-fn own_name() -> String {
+pub fn own_name() -> String {
     static USED: AtomicU32 = AtomicU32::new(0);
     format!("e2e-{}-{}", std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The template under `name`, with further edits.
-fn template(folder: &Path, name: &str, more: &[(&str, &str)]) -> PathBuf {
+pub fn template(folder: &Path, name: &str, more: &[(&str, &str)]) -> PathBuf {
     let owned = |head: String, line: String| (head.clone(), head + &line);
     let edits = [
         (format!("{TOPIC_PREFIX}\"\""), format!("{TOPIC_PREFIX}{name}-")),

@@ -14,6 +14,7 @@ use super::scope::{Declared, Scope, kind};
 use super::unsupported::{self as known, Gathered};
 
 /// Lambda's own limits and defaults.
+const MEMORY: u32 = 128;
 const TIMEOUT: Duration = Duration::from_secs(3);
 const EVENT_AGE: Duration = Duration::from_secs(6 * 3600);
 const RETRIES: u32 = 2;
@@ -42,12 +43,20 @@ pub(super) fn function(
             gathered.say(id, "EventInvokeConfig.MaximumRetryAttempts", instead);
         }
     }
+    let provisioned = match properties.inner("ProvisionedConcurrencyConfig")? {
+        Some(config) => config.count("ProvisionedConcurrentExecutions", 1..=1_000_000)?,
+        None => None,
+    };
     let mut function = Function {
         logical_id: id.into(),
         arn: scope.arn(id)?,
+        name: scope.name_of(id)?,
         binary: binary.into(),
         environment: environment(scope, id, properties, gathered)?,
         timeout: properties.seconds("Timeout", 1..=900)?.unwrap_or(TIMEOUT),
+        memory: properties.count("MemorySize", 128..=10_240)?.unwrap_or(MEMORY),
+        reserved: properties.count("ReservedConcurrentExecutions", 0..=1_000_000)?,
+        provisioned: provisioned.unwrap_or_default(),
         triggers: Vec::new(),
         on_failure,
         retries: retries.unwrap_or(RETRIES) as u8,

@@ -52,12 +52,20 @@ pub struct Function {
     pub logical_id: String,
     /// By its own name.
     pub arn: String,
+    /// Its own name at Lambda.
+    pub name: String,
     /// The cargo binary, which names the handler.
     pub binary: String,
     /// Its variables, with references resolved.
     pub environment: BTreeMap<String, String>,
     /// A call that takes longer is ended.
     pub timeout: Duration,
+    /// MiB that a process of it may use.
+    pub memory: u32,
+    /// Calls at a time that it has for itself, and at most.
+    pub reserved: Option<u32>,
+    /// Processes that are ready before a call needs them.
+    pub provisioned: u32,
     /// What calls it.
     pub triggers: Vec<Trigger>,
     /// Queue that gets an asynchronous invocation which failed for good.

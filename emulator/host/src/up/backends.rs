@@ -40,6 +40,19 @@ pub(crate) struct Backends {
     pub(crate) differs: Vec<String>,
     /// Others may work on the same queues and state.
     pub(crate) shared: bool,
+    /// The endpoint of `--aws`.
+    pub(crate) aws: Option<OnAws>,
+}
+
+/// Where processes of their own find what the template declares.
+#[derive(Debug, Clone)]
+pub struct OnAws {
+    /// The endpoint.
+    pub url: String,
+    /// What it takes for its region.
+    pub region: String,
+    /// URLs by local name.
+    pub queues: BTreeMap<QueueRef, QueueRef>,
 }
 
 impl Backends {
@@ -65,6 +78,7 @@ impl Backends {
                 place: format!("{} on this host", data.display()),
                 differs: Vec::new(),
                 shared: false,
+                aws: None,
             }),
             url if url.starts_with("http://") || url.starts_with("https://") => {
                 #[cfg(feature = "aws")]

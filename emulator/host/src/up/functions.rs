@@ -1,10 +1,11 @@
-//! The template's functions on this host: the handlers that AWS runs, each with the App that its own environment describes.
+//! The template's functions on this host: the handlers that AWS runs, each with the App that its own environment describes;
+//! or, with `--runtime process`, the binaries that AWS runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::limits::DELIVER_MARGIN;
 use streammanager::settings::Settings;
@@ -13,6 +14,7 @@ use streammanager_functions::{HandlerError, batch, control, deliver, express, re
 use tokio_util::sync::CancellationToken;
 
 use super::floor::Floor;
+use super::processes::{Pool, Uninvoked};
 use super::reports::Reports;
 use crate::exit::Failure;
 use crate::template;
@@ -23,6 +25,8 @@ pub(crate) struct Function {
     app: App,
     code: Code,
     timeout: Duration,
+    /// What runs it; without them its handler runs here.
+    processes: Option<Pool>,
 }
 
 #[derive(Clone, Copy)]
@@ -58,16 +62,19 @@ pub(crate) enum Invocation {
     Failed(#[from] HandlerError),
     #[error("the function ran longer than its time-out of {0:?}")]
     TimedOut(Duration),
+    #[error(transparent)]
+    Uninvoked(#[from] Uninvoked),
 }
 
 impl Functions {
-    /// `world` lends its backends; the settings are each function's own.
+    /// `world` lends its backends; the settings are each function's own. `processes` by logical id: none, or all.
     pub(crate) fn build(
         template: &template::Template,
         world: &App,
         mqtt: Endpoint,
         floor: Floor,
         stop: CancellationToken,
+        mut processes: BTreeMap<String, Pool>,
     ) -> Result<Functions, Failure> {
         let mut by_id = BTreeMap::new();
         for function in &template.functions {
@@ -90,8 +97,9 @@ impl Functions {
             let settings = Settings::parse(&function.environment)
                 .map_err(|e| Failure::new(format!("template: function {}: environment {e}", function.logical_id)))?;
             let app = App { settings: Arc::new(settings), ..world.clone() };
-            let function = (function.logical_id.clone(), Arc::new(Function { app, code, timeout: function.timeout }));
-            by_id.extend([function]);
+            let (id, timeout) = (function.logical_id.clone(), function.timeout);
+            let processes = processes.remove(&id);
+            by_id.insert(id, Arc::new(Function { app, code, timeout, processes }));
         }
         Ok(Functions { by_id: Arc::new(by_id), mqtt, floor, stop, reports: Reports::default() })
     }
@@ -106,9 +114,31 @@ impl Functions {
         self.by_id.get(logical_id).map(|function| &function.app)
     }
 
+    /// Ends the processes, if there are any.
+    pub(crate) async fn end(&self) {
+        let pools = self.by_id.values().filter_map(|function| function.processes.as_ref());
+        futures::future::join_all(pools.map(Pool::end)).await;
+    }
+
     /// Runs the handler to its end, bounded by the function's time-out.
     pub(crate) async fn invoke(&self, logical_id: &str, event: Value) -> Result<Value, Invocation> {
         let function = self.by_id.get(logical_id).ok_or_else(|| Invocation::Unknown(logical_id.to_owned()))?;
+        let answer = match &function.processes {
+            Some(processes) => match processes.invoke(&event).await {
+                // Delivery goes on until the system stops: that is its end, and no failure.
+                Err(Uninvoked::Stopped) if matches!(function.code, Code::Deliver) => json!({ "outcome": "delivered" }),
+                answer => answer?,
+            },
+            None => self.handle(function, event).await?,
+        };
+        if matches!(function.code, Code::Redrive) {
+            self.reports.made(&answer);
+        }
+        Ok(answer)
+    }
+
+    /// In this process.
+    async fn handle(&self, function: &Function, event: Value) -> Result<Value, Invocation> {
         let app = &function.app;
         let answer = async {
             match function.code {
@@ -135,7 +165,7 @@ impl Functions {
                     let _ends = ends_after(&stop, function.timeout.saturating_sub(DELIVER_MARGIN));
                     deliver::handle(app, event, stop.clone()).await
                 }
-                Code::Redrive => redrive::handle(app, event).await.inspect(|report| self.reports.made(report)),
+                Code::Redrive => redrive::handle(app, event).await,
                 Code::Control => control::handle(app, event).await,
             }
         };
@@ -146,7 +176,7 @@ impl Functions {
     /// gets them as they are; for any other they become the JSON that AWS sends.
     pub(crate) async fn invoke_with_records(&self, logical_id: &str, event: KinesisEvent) -> Result<Value, Invocation> {
         match self.by_id.get(logical_id) {
-            Some(function) if matches!(function.code, Code::Stream) => {
+            Some(function) if matches!(function.code, Code::Stream) && function.processes.is_none() => {
                 let answer = async { Ok(serde_json::to_value(stream::readings(&function.app, event).await)?) };
                 in_time(function, answer).await
             }

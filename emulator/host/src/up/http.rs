@@ -26,8 +26,9 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::{self, Client};
 use super::failures::request_id;
-use super::functions::Functions;
+use super::functions::{Functions, Invocation};
 use super::limits::{HTTP_AT_WORK, HTTP_BODY_TIME, HTTP_OTHERS_AT_WORK, HTTP_WAITING};
+use super::processes::Uninvoked;
 use super::readiness::Readiness;
 use super::routes::Routes;
 use crate::buffer::inspect_open;
@@ -183,6 +184,10 @@ async fn api_call(
     client.place.step_in();
     match invoked {
         Ok(Ok(Ok(value))) => gateway::answer(&value),
+        Ok(Ok(Err(problem @ Invocation::Uninvoked(Uninvoked::Throttled(_))))) => {
+            tracing::warn!(%problem, function = route.function, "a request was throttled");
+            gateway::own(StatusCode::SERVICE_UNAVAILABLE)
+        }
         Ok(Ok(Err(problem))) => {
             tracing::error!(%problem, function = route.function, "a request failed");
             gateway::own(StatusCode::INTERNAL_SERVER_ERROR)

@@ -34,3 +34,9 @@ pub(crate) const SHARD_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) const SHARD_OPENED: usize = 16;
 /// When a connection cannot be accepted, mostly for want of descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Environments of a function that reserves none, with `--runtime process`: the number that an account has at first.
+pub(crate) const UNRESERVED_ENVIRONMENTS: u32 = 10;
+/// An idle environment is given up after so long, when another one becomes idle; Lambda does it after minutes, too.
+pub(crate) const ENVIRONMENT_KEPT: Duration = Duration::from_secs(600);
+/// For one that is made ready before any event needs it; Lambda gives it minutes.
+pub(crate) const PROVISIONED_INIT: Duration = Duration::from_secs(60);

@@ -19,6 +19,7 @@ mod ledger;
 mod limits;
 mod lookout;
 mod options;
+mod processes;
 mod readers;
 mod readiness;
 mod reports;
@@ -60,6 +61,7 @@ use crate::host;
 use crate::running::{self, Running};
 use crate::template::{self, Template};
 use backends::Backends;
+pub use backends::OnAws;
 use brokers::{Brokers, Heard};
 use floor::Floor;
 use functions::Functions;
@@ -67,7 +69,8 @@ use http::{Api, Rooms};
 use kinesis::{KinesisStream, Stores};
 use ledger::{Ledger, Queued};
 use lookout::{Lookout, say};
-pub use options::{Kafka, Options};
+pub use options::{Kafka, Options, Runtime};
+pub use processes::{Surroundings, described};
 use readers::Readers;
 use readiness::Readiness;
 use reports::Reports;
@@ -87,6 +90,7 @@ const DESCRIPTORS: u64 = 65_536;
 pub async fn run(args: Options) -> Result<Exit, Failure> {
     let json = args.json;
     demo::keep_apart(&args)?;
+    processes::check(&args)?;
     // Clients' connections and the topics' files; as many as the system lets us have.
     let _ = rlimit::increase_nofile_limit(DESCRIPTORS);
     let system = System::start(&args).await?;
@@ -113,6 +117,8 @@ struct System {
     backends: Backends,
     queued_at_start: Queued,
     template: Template,
+    functions: Functions,
+    runtime: Runtime,
     readiness: Readiness,
     reports: Reports,
     http: SocketAddr,
@@ -181,6 +187,9 @@ impl System {
             function.environment.extend(keys.iter().map(|(setting, key)| ((*setting).to_owned(), key.clone())));
         }
         let keyless = keyless(&streams_file, &keys);
+        if matches!(args.runtime, Runtime::Process { .. }) {
+            processes::strike_honoured(&mut template);
+        }
 
         let rng = Rng::from_os().map_err(Failure::new)?;
         let backends = Backends::open(&args.aws, &args.data, &template, &clock, &rng).await?;
@@ -230,7 +239,8 @@ impl System {
         let rules =
             Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), readers, floor.clone(), notices)?);
         let endpoint = Endpoint::new(rules.clone());
-        let functions = Functions::build(&template, &world, endpoint.clone(), floor, work.clone())?;
+        let processes = processes::start(args, &template, &backends, &endpoint, &world.rng, &work).await?;
+        let functions = Functions::build(&template, &world, endpoint.clone(), floor, work.clone(), processes)?;
         let operator = template.functions.iter().find(|f| f.binary == "control").or(template.functions.first());
         let app = operator
             .and_then(|function| functions.app_of(&function.logical_id).cloned())
@@ -265,7 +275,7 @@ impl System {
         let reports = functions.reports();
         let api = Api {
             routes,
-            functions,
+            functions: functions.clone(),
             metrics,
             readiness: readiness.clone(),
             data: args.data.clone(),
@@ -286,6 +296,8 @@ impl System {
             backends,
             queued_at_start,
             template,
+            functions,
+            runtime: args.runtime.clone(),
             readiness,
             reports,
             http: http_at,
@@ -335,6 +347,7 @@ impl System {
                 "http": self.http.to_string(), "mqtt": self.mqtt.to_string(), "kafka": self.kafka,
                 "kafka_answers": matches!(heard, Heard::Answers(_)),
                 "state": self.backends.place, "differs": self.backends.differs, "streams": streams,
+                "runtime": match self.runtime { Runtime::InProcess => "in-process", Runtime::Process { .. } => "process" },
                 "streams_differ": self.streams.difference(), "topics": topics, "queued_at_start": self.queued_at_start,
                 "astray": self.backends.astray(&self.template),
                 "not_honoured": self.template.unsupported.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -352,6 +365,9 @@ impl System {
             )),
         }
         say(&format!("  State  {}", self.backends.place));
+        if let Runtime::Process { functions } = &self.runtime {
+            say(&format!("  Functions run as processes of {}, over the Lambda Runtime API", functions.display()));
+        }
         for differs in &self.backends.differs {
             say(&format!("  {differs}: used as it is"));
         }
@@ -400,6 +416,7 @@ impl System {
         self.work.cancel();
         self.work_tasks.close();
         let _ = tokio::time::timeout(WORK_ENDS, self.work_tasks.wait()).await;
+        self.functions.end().await;
         // A try that the queue has overtaken may still change what is delivered and what is queued.
         let _ = tokio::time::timeout(WORK_ENDS, self.app.tries.ended()).await;
         let (queued, totals) = (self.backends.queued(&self.app.settings).await?, self.app.tally.totals());
@@ -410,6 +427,7 @@ impl System {
             queued_at_start: self.queued_at_start,
             queued,
             totals,
+            counted: self.runtime == Runtime::InProcess,
             unread_readings: self.readiness.kinesis.iter().map(KinesisStream::unread).sum(),
             given_up: self.readiness.kinesis.iter().map(KinesisStream::given_up).sum(),
             astray: self.backends.astray(&self.template).values().sum(),

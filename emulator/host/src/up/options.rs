@@ -12,6 +12,18 @@ pub enum Kafka {
     Brokers(String),
 }
 
+/// What runs the template's functions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Runtime {
+    /// Their handlers, in this process.
+    InProcess,
+    /// Their binaries, over the Lambda Runtime API.
+    Process {
+        /// Where the binaries are.
+        functions: PathBuf,
+    },
+}
+
 /// How the system of this host is to run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -33,6 +45,8 @@ pub struct Options {
     pub kafka: Kafka,
     /// `embedded`, or the URL of an AWS endpoint for queues, state and stored bytes.
     pub aws: String,
+    /// What runs the functions.
+    pub runtime: Runtime,
     /// Base URL of the FIRMS service, instead of the template's.
     pub upstream: Option<String>,
     /// Begins every topic's name, instead of the template's.

@@ -12,7 +12,7 @@ use streammanager::limits::QUEUE_CAPACITY;
 use streammanager::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, Remains, SendError, Settle};
 use streammanager::time::{Clock, Rng};
 
-use super::Backends;
+use super::{Backends, OnAws};
 use crate::exit::Failure;
 use crate::template::{self, Template};
 
@@ -31,12 +31,17 @@ pub(super) async fn open(
     let (table, bucket) = (named(template, "STATE_TABLE")?, named(template, "BLOBS_BUCKET")?);
     Ok(Backends {
         place: format!("{url} in {region}: {} queues, table {table}, bucket {bucket}", urls.len()),
-        queue: Arc::new(ByName { urls, sqs: aws.queue().bounded(QUEUE_CAPACITY), folder: folder.clone() }),
+        queue: Arc::new(ByName {
+            urls: urls.clone(),
+            sqs: aws.queue().bounded(QUEUE_CAPACITY),
+            folder: folder.clone(),
+        }),
         store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
         blobs: Arc::new(aws.blobs(bucket)),
         folder,
         differs,
         shared: true,
+        aws: Some(OnAws { url: url.to_owned(), region, queues: urls }),
     })
 }
 

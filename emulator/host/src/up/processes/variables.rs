@@ -1,0 +1,97 @@
+//! What a function's process finds in its environment: the template's variables, with what their resources are called at the
+//! endpoint of `--aws`, and where this host lets it reach the brokers and the MQTT clients.
+
+use std::collections::BTreeMap;
+
+use streammanager::queue::QueueRef;
+use streammanager::sources;
+
+use crate::template::Function;
+use crate::up::backends::OnAws;
+
+/// What the template does not say of a function's environment.
+#[derive(Debug)]
+pub struct Surroundings<'t> {
+    /// Where the declared resources are.
+    pub aws: &'t OnAws,
+    /// HOST:PORT with commas between.
+    pub brokers: &'t str,
+    /// `IOT_ENDPOINT`.
+    pub confirmations: &'t str,
+    /// The variables of the process that starts it: a few are passed on.
+    pub host: &'t BTreeMap<String, String>,
+}
+
+/// How the brokers are spoken to: of those functions alone that speak to them.
+const BROKERS: [&str; 4] = ["KAFKA_SECURITY", "KAFKA_CA_FILE", "KAFKA_USER", "KAFKA_PASSWORD"];
+/// Credentials, which AWS puts there as well, and whom encrypted connections trust.
+const OF_THE_HOST: [&str; 5] =
+    ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+pub(super) fn of(function: &Function, told: &Surroundings<'_>) -> BTreeMap<String, String> {
+    let mut variables = function.environment.clone();
+    for value in variables.values_mut() {
+        if let Some(url) = told.aws.queues.get(&QueueRef::new(value)) {
+            *value = url.as_str().to_owned();
+        }
+    }
+    // There is no secret store here: the keys themselves come from this host's environment.
+    for key in sources::services().filter_map(|service| service.key_setting) {
+        variables.remove(&format!("{key}_SECRET"));
+    }
+    let mut set = |name: &str, value: &str| variables.insert(name.to_owned(), value.to_owned());
+    set("AWS_ENDPOINT_URL", &told.aws.url);
+    let speaks = function.environment.contains_key("KAFKA_BROKERS");
+    if speaks {
+        set("KAFKA_BROKERS", told.brokers);
+    }
+    if function.environment.contains_key("IOT_ENDPOINT") {
+        set("IOT_ENDPOINT", told.confirmations);
+    }
+    let brokers = BROKERS.iter().filter(|_| speaks);
+    for name in brokers.chain(&OF_THE_HOST) {
+        if let Some(value) = told.host.get(*name) {
+            set(name, value);
+        }
+    }
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::template;
+
+    #[test]
+    fn l3_a_process_gets_the_templates_variables_with_the_endpoints_names_and_nothing_of_the_hosts() {
+        let alone = [("KafkaBrokers", "127.0.0.1:9092"), ("KafkaSecurity", "plaintext"), ("Network", "none")];
+        let alone = alone.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let template = template::built_in(&BTreeMap::from(alone)).unwrap();
+        let queues = template
+            .queues
+            .iter()
+            .map(|queue| (QueueRef::new(&queue.url()), QueueRef::new(&format!("http://aws.test/1/{}", queue.name))));
+        let aws = OnAws { url: "http://aws.test".into(), region: "us-west-2".into(), queues: queues.collect() };
+        let host = [("KAFKA_SECURITY", "scram"), ("KAFKA_PASSWORD", "p"), ("HOME", "/root"), ("SSL_CERT_FILE", "/ca")];
+        let host = host.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let told = Surroundings { aws: &aws, brokers: "broker:1", confirmations: "http://iot.test/s", host: &host };
+        for function in &template.functions {
+            let variables = of(function, &told);
+            let left = variables.values().find(|value| value.starts_with("local:"));
+            assert_eq!(left, None, "{}: a queue without its URL", function.binary);
+            assert_eq!(variables["CRITICAL_QUEUE_URL"], "http://aws.test/1/streammanager-dev-critical");
+            assert!(!variables.contains_key("FIRMS_MAP_KEY_SECRET") && !variables.contains_key("HOME"));
+            assert_eq!(variables["SSL_CERT_FILE"], "/ca");
+            let speaks = ["express", "deliver"].contains(&function.binary.as_str());
+            let wanted = speaks.then_some(("broker:1", "scram", "p"));
+            let got = variables.get("KAFKA_BROKERS").map(|brokers| {
+                (brokers.as_str(), variables["KAFKA_SECURITY"].as_str(), variables["KAFKA_PASSWORD"].as_str())
+            });
+            assert_eq!(got, wanted, "{}", function.binary);
+            let confirms = variables.get("IOT_ENDPOINT").map(String::as_str);
+            assert_eq!(confirms, (function.binary == "express").then_some("http://iot.test/s"));
+        }
+    }
+}

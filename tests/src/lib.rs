@@ -95,6 +95,11 @@ pub fn franz_go() -> Option<PathBuf> {
     set("STREAMMANAGER_TEST_FRANZ_GO").map(PathBuf::from)
 }
 
+/// AWS's own runtime interface emulator, the program that stands for Lambda inside of the SAM CLI.
+pub fn rie() -> Option<PathBuf> {
+    set("STREAMMANAGER_TEST_RIE").map(PathBuf::from)
+}
+
 /// An AWS endpoint that is not ours (ministack, LocalStack), as a URL. Any credentials will do.
 pub fn aws() -> Option<String> {
     set("STREAMMANAGER_TEST_AWS")

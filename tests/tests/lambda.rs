@@ -5,6 +5,8 @@
 mod events;
 #[path = "lambda/outside.rs"]
 mod outside;
+#[path = "lambda/rie.rs"]
+mod rie;
 #[path = "lambda/stack.rs"]
 mod stack;
 

@@ -5,6 +5,7 @@ pub(crate) mod express;
 pub(crate) mod figures;
 pub(crate) mod generate;
 pub(crate) mod joins;
+pub(crate) mod lambda;
 pub(crate) mod naive;
 pub(crate) mod plain;
 pub(crate) mod poll;

@@ -22,7 +22,7 @@ use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::kafka_clients::target::{Embedded, folder};
 use streammanager_tests::lambda_runtime::{Answer, Function};
 use streammanager_tests::system::{Start, System};
-use streammanager_tests::{kafka, kafka_authorities, skip};
+use streammanager_tests::{binary, kafka, kafka_authorities, skip};
 
 const FUNCTIONS: [&str; 8] = ["schedule", "batch", "realtime", "stream", "express", "deliver", "redrive", "control"];
 
@@ -656,4 +656,32 @@ async fn l3_a_function_that_was_frozen_goes_on_without_the_connections_that_it_h
     by_broker("B").await;
     assert!(!express.environment().has_ended());
     drop(brokers);
+}
+
+/// F7, on binaries that are not optimised: that each figure is there, not that it meets its goal.
+#[test]
+fn f7_every_lambda_binary_is_measured() {
+    let measured = Command::new(binary()).args(["bench", "lambda", "--starts", "1", "--json"]).output();
+    let measured = measured.unwrap();
+    let said = String::from_utf8_lossy(&measured.stdout).into_owned();
+    let said: Value = serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {said} {measured:?}"));
+    for name in FUNCTIONS {
+        for figure in ["size_mb", "init_ms", "resident_mb"] {
+            assert!(
+                said["lambda"][name][figure].as_f64().is_some_and(|figure| figure > 1.0),
+                "{name} {figure}: {said}"
+            );
+        }
+    }
+    assert_eq!(said["goals"], json!({ "size_mb": 15.0, "init_ms": 50.0, "resident_mb": 64.0 }));
+    assert_eq!(measured.status.code(), Some(if said["met"] == true { 0 } else { 1 }));
+    let nowhere = tempfile::tempdir().unwrap();
+    let mut missing = Command::new(binary());
+    missing.args(["bench", "lambda", "--functions"]).arg(nowhere.path());
+    let missing = missing.output().unwrap();
+    let says = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(
+        missing.status.code() == Some(1) && says.contains("neither batch nor batch/bootstrap; build the"),
+        "{says}"
+    );
 }

@@ -465,6 +465,19 @@ pub(crate) enum BenchCommand {
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
     },
+    /// The Lambda binaries: size, time to the first request for an event, resident memory after one, each beside its goal.
+    #[command(after_help = "Example:\n  streammanager bench lambda --functions target/lambda")]
+    Lambda {
+        /// Folder of the binaries, as DIR/express or DIR/express/bootstrap; without it that of this program.
+        #[arg(long, env = "STREAMMANAGER_FUNCTIONS", value_name = "DIR", default_value_os_t = beside_this(), hide_default_value = true)]
+        functions: PathBuf,
+        /// Starts of each binary; the medians are shown.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        starts: usize,
+        /// One JSON line.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
     /// FIRMS rows from bytes to typed values with their times, on one thread, against a bare pass of the csv crate and against pandas.
     #[command(after_help = "Example:\n  streammanager bench decode --python venv/bin/python")]
     Decode {

@@ -38,6 +38,7 @@ pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
         BenchCommand::Trace { records, json } => trace(records, json).await,
         BenchCommand::Joins { seed, rows, json } => joins(seed, rows, json).await,
         BenchCommand::Decide { records, json } => decide(records, json),
+        BenchCommand::Lambda { functions, starts, json } => lambda(&functions, starts.max(1), json).await,
         BenchCommand::Decode { rows, runs, python, json } => decode(rows, runs.max(1), &python, json),
         BenchCommand::All { kafka, json } => {
             decide(10_000_000, json)?;
@@ -280,6 +281,23 @@ fn decode(rows: usize, runs: usize, python: &Path, as_json: bool) -> Result<Exit
     }
     println!("{rows} rows, the medians of {runs} turns; {}", found.versions());
     Ok(Exit::Done)
+}
+
+/// [F7]: the Lambda binaries beside their goals.
+async fn lambda(functions: &Path, starts: usize, as_json: bool) -> Result<Exit, Failure> {
+    let (measured, goals) = (bench::lambda::lambda(functions, starts).await?, bench::lambda::GOALS);
+    let met = measured.values().all(|measured| measured.meets(&goals));
+    if as_json {
+        println!("{}", json!({ "lambda": measured, "goals": goals, "starts": starts, "met": met }));
+    } else {
+        println!("{:<10} {:>8} {:>16} {:>14}", "", "size MB", "initialised ms", "resident MB");
+        for (name, m) in &measured {
+            println!("{name:<10} {:>8.1} {:>16.1} {:>14.1}", m.size_mb, m.init_ms, m.resident_mb);
+        }
+        println!("{:<10} {:>8} {:>16} {:>14}", "at most", goals.size_mb, goals.init_ms, goals.resident_mb);
+        println!("the medians of {starts} starts, each to the first request for an event; memory after one invocation");
+    }
+    Ok(if met { Exit::Done } else { Exit::Failed })
 }
 
 /// [F11]: route, breaker and the scheduler's choice for every record, one by one.

@@ -5,6 +5,7 @@ pub mod arcgis;
 pub mod bodies;
 pub mod chaos;
 pub mod disk;
+pub mod endpoints;
 pub mod feeds;
 pub mod fleet;
 pub mod generated;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use endpoints::Endpoint;
 
 /// Says that a whole test did not run, and why. `tests/run` counts these lines, and with `--strict` fails on them.
 /// Use as `return skip("kafka conformance", "STREAMMANAGER_TEST_KAFKA is not set")`.
@@ -100,9 +102,9 @@ pub fn rie() -> Option<PathBuf> {
     set("STREAMMANAGER_TEST_RIE").map(PathBuf::from)
 }
 
-/// An AWS endpoint that is not ours (ministack, LocalStack), as a URL. Any credentials will do.
+/// The AWS endpoint of tests that need only one, as a URL. Any credentials will do.
 pub fn aws() -> Option<String> {
-    set("STREAMMANAGER_TEST_AWS")
+    Endpoint::Ministack.url()
 }
 
 /// The built `streammanager`: `STREAMMANAGER_BIN`, else the one beside this test's own binary.

@@ -1,6 +1,6 @@
-//! The laws of `Queue`, `Store` and `Blobs` on SQS, DynamoDB and S3 as an AWS endpoint serves them, every law as a test on
-//! a queue, table or bucket of its own; the embedded implementations run theirs inside the library. What only the AWS
-//! adapters promise stands in `conformance/errors.rs`.
+//! The laws of `Queue`, `Store` and `Blobs` on SQS, DynamoDB and S3 as AWS endpoints serve them, every law as a test on
+//! a queue, table or bucket of its own on each; the embedded implementations run theirs inside the library. What only the AWS
+//! adapters promise stands in `conformance/errors.rs`. Where an endpoint differs from AWS is told in `tests/src/endpoints.rs`.
 
 #[path = "conformance/errors.rs"]
 mod errors;
@@ -19,12 +19,14 @@ use streammanager::faults::{Fault, Faults, Faulty, Shares};
 use streammanager::queue::{Body, Message, Queue, SendError, Settle};
 use streammanager::store::{Expect, Key, Store};
 use streammanager::time::Rng;
+use streammanager_tests::endpoints::{self, Endpoint};
 use worlds::{Buckets, Queues, Tables, connect, name, shape};
 
 macro_rules! every_law {
     ($seam:ident on $open:path: $($law:ident),* $(,)?) => {
         mod $seam {
             use streammanager::$seam::conformance::LAWS;
+            use streammanager_tests::endpoints::Endpoint;
 
             #[test]
             fn no_law_is_left_out() {
@@ -32,13 +34,26 @@ macro_rules! every_law {
                 assert_eq!(names, [$(stringify!($law)),*]);
             }
 
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $law() {
-                if let Some(world) = $open(stringify!($law)).await {
-                    let (_, law) = LAWS.iter().find(|(name, _)| *name == stringify!($law)).unwrap();
-                    world.keep(*law).await;
+            async fn keep(at: Endpoint, name: &str) {
+                if let Some(world) = $open(at, name).await {
+                    let (_, law) = LAWS.iter().find(|(other, _)| *other == name).unwrap();
+                    at.keeps(stringify!($seam), name, world.keep(*law)).await;
                 }
-            })*
+            }
+
+            mod ministack {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $law() {
+                    super::keep(super::Endpoint::Ministack, stringify!($law)).await;
+                })*
+            }
+
+            mod localstack {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $law() {
+                    super::keep(super::Endpoint::LocalStack, stringify!($law)).await;
+                })*
+            }
         }
     };
 }
@@ -64,11 +79,11 @@ every_law!(blobs on super::Buckets::new: absent_is_none, what_is_put_is_got_by_i
 /// A caller that tries again until it is told `Ok` loses nothing through SQS and DynamoDB that fail half the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn trying_again_loses_nothing_through_faulty_aws() {
-    let Some(aws) = connect("trying again on AWS").await else { return };
+    let Some(aws) = connect(Endpoint::Ministack, "trying again on AWS").await else { return };
     let queue_name = name("faulty");
     let (at, _) =
         aws.make_queue(&QueueShape { visibility: Duration::from_secs(1), ..shape(&queue_name) }).await.unwrap();
-    let tables = Tables::new("faulty").await.unwrap();
+    let tables = Tables::new(Endpoint::Ministack, "faulty").await.unwrap();
     let faults = Faults::none();
     faults.script([Fault::Part, Fault::After, Fault::Late(Duration::from_millis(300)), Fault::Before]);
     faults.seed(Rng::seeded(1), Shares { before: 40, after: 40, part: 40 });
@@ -109,7 +124,7 @@ async fn trying_again_loses_nothing_through_faulty_aws() {
 /// Q2 as far as SQS's counts go: what goes beyond is refused, and room is taken again.
 #[tokio::test(flavor = "multi_thread")]
 async fn q2_a_bounded_queue_on_sqs_is_full() {
-    let Some(aws) = connect("capacity on SQS").await else { return };
+    let Some(aws) = connect(Endpoint::Ministack, "capacity on SQS").await else { return };
     let name = name("bounded");
     let (at, _) = aws.make_queue(&shape(&name)).await.unwrap();
     let queue = aws.queue().bounded(5);
@@ -127,7 +142,7 @@ async fn q2_a_bounded_queue_on_sqs_is_full() {
 /// What is declared is made once; what is there already is used as it is, and what differs is said.
 #[tokio::test(flavor = "multi_thread")]
 async fn making_again_changes_nothing() {
-    let Some(aws) = connect("making queues, tables and buckets").await else { return };
+    let Some(aws) = connect(Endpoint::Ministack, "making queues, tables and buckets").await else { return };
     let (own, dead) = (name("again"), name("again-dead"));
     let (dead, _) = aws.make_queue(&shape(&dead)).await.unwrap();
     let wanted = QueueShape { dead_letters: Some((&dead, 7)), ..shape(&own) };
@@ -150,5 +165,22 @@ async fn making_again_changes_nothing() {
     match aws.make_table(&TableShape { sort_key: None, ..shape }).await {
         Err(BackendError::Fatal(text)) => assert!(text.contains(&table) && text.contains("other keys"), "{text}"),
         other => panic!("{other:?}"),
+    }
+}
+
+/// A law that the table names is one of the seam's.
+#[test]
+fn the_table_of_differences_names_laws() {
+    let laws = |seam| -> Vec<&str> {
+        match seam {
+            "queue" => streammanager::queue::conformance::LAWS.iter().map(|(name, _)| *name).collect(),
+            "store" => streammanager::store::conformance::LAWS.iter().map(|(name, _)| *name).collect(),
+            "blobs" => streammanager::blobs::conformance::LAWS.iter().map(|(name, _)| *name).collect(),
+            _ => Vec::new(),
+        }
+    };
+    for difference in endpoints::DIFFERENCES {
+        let known = difference.law.is_none_or(|law| laws(difference.seam).contains(&law));
+        assert!(known && ["queue", "store", "blobs", "sink"].contains(&difference.seam), "{}", difference.what);
     }
 }

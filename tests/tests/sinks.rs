@@ -1,14 +1,20 @@
-//! The laws of `Sink` on every implementation: memory with faults, files, and real Apache Kafka, also over TLS and with a
-//! password, whose broker the outage laws kill and start again. What only one implementation promises stands at the end.
+//! The laws of `Sink` on every implementation: memory with faults, files, Kinesis as AWS endpoints serve it, and real Apache
+//! Kafka, also over TLS and with a password, whose broker the outage laws kill and start again. What only one implementation
+//! promises stands at the end, and of Kinesis in `sinks/kinesis_faults.rs`.
 
 #[path = "sinks/guarded.rs"]
 mod guarded;
+#[path = "sinks/kinesis.rs"]
+mod kinesis;
+#[path = "sinks/kinesis_faults.rs"]
+mod kinesis_faults;
 #[path = "sinks/worlds.rs"]
 mod worlds;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 
+use kinesis::{FarKinesis, KinesisWorld};
 use streammanager::error::{BackendError, Reason};
 use streammanager::record::Topic;
 use streammanager::sink::conformance::{self, TestSink, assert_acked, record};
@@ -39,11 +45,15 @@ macro_rules! every_law {
 
 every_law!(memory on super::Memory::new);
 every_law!(file on super::Files::new);
+every_law!(kinesis_ministack on super::KinesisWorld::on_ministack);
+laws!(kinesis_localstack on super::KinesisWorld::on_localstack: a_refused_record_is_refused_alone, an_empty_send_is_nothing,
+    check_reports_every_topic, acked_records_outlive_the_sink);
 every_law!(kafka on super::KafkaWorld::shared);
 every_law!(kafka_tls on super::KafkaWorld::over_tls);
 every_law!(kafka_scram on super::KafkaWorld::over_scram_and_tls);
 laws!(memory_away on super::Memory::new: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
 laws!(file_away on super::Files::new: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
+laws!(kinesis_away on super::FarKinesis::on_ministack: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
 laws!(kafka_away on super::OwnKafka::start: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! The connection to AWS, or to an endpoint that speaks like it: configuration of the SDK's clients and what its errors
-//! mean for the caller. The seams that they fill are here too: `sqs`, `dynamo`, `s3`.
+//! mean for the caller. The seams that they fill are here too: `sqs`, `dynamo`, `s3`, `kinesis`.
 
 mod dynamo;
+mod kinesis;
 mod provision;
 mod s3;
 mod signing;
@@ -12,8 +13,8 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_sqs::config::Credentials;
 use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::config::{Credentials, SharedHttpClient};
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
@@ -22,6 +23,7 @@ use crate::authorities;
 use crate::error::BackendError;
 use crate::time::{Clock, Rng};
 pub use dynamo::DynamoStore;
+pub use kinesis::KinesisSink;
 pub use provision::{QueueShape, TableShape};
 pub use s3::S3Blobs;
 pub use signing::Signer;
@@ -48,15 +50,13 @@ impl Aws {
     /// Credentials come from where the SDK looks for them, except for an `http://` endpoint: that is a stand-in, and no
     /// real credentials go over it.
     pub async fn connect(endpoint: Option<&str>, region: &str) -> Aws {
-        let client =
-            Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(trusting()).build_https();
         let retries = RetryConfig::standard()
             .with_max_attempts(TRIES)
             .with_initial_backoff(BACKOFF)
             .with_max_backoff(BACKOFF_MAX);
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(TRY).build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(client)
+            .http_client(http_client())
             .region(Region::new(region.to_owned()))
             .retry_config(retries)
             .timeout_config(timeouts);
@@ -88,6 +88,11 @@ impl Aws {
     pub fn blobs(&self, bucket: &str) -> S3Blobs {
         S3Blobs::new(s3::client(&self.config, self.endpoint), bucket)
     }
+}
+
+/// With connections of its own.
+fn http_client() -> SharedHttpClient {
+    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(trusting()).build_https()
 }
 
 fn trusting() -> TlsContext {

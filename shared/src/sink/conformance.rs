@@ -39,6 +39,11 @@ pub trait TestSink: Send + Sync {
 
     /// Everything there, in order within a key.
     async fn read(&self) -> Vec<Stored>;
+
+    /// Whether the sink can say where a record lies, as partition and offset.
+    fn tells_where(&self) -> bool {
+        true
+    }
 }
 
 /// A world whose place can be away: a broker stopped, a disk that refuses.
@@ -124,6 +129,7 @@ pub async fn an_acknowledgement_says_where_its_record_lies(world: &dyn TestSink)
         for (record, outcome) in batches.iter().flatten().zip(outcomes.concat()) {
             let found: Vec<_> = stored.iter().filter(|stored| stored.value == record.value[..]).collect();
             match outcome {
+                Sent::Acked(None) if !world.tells_where() => assert_eq!(found.len(), 1),
                 Sent::Acked(Some(written)) => {
                     assert_eq!(found.iter().map(|stored| stored.written).collect::<Vec<_>>(), [written]);
                     let key = (record.topic, written.partition, written.offset);
@@ -208,8 +214,8 @@ pub async fn a_refused_record_is_refused_alone(world: &dyn TestSink) {
 pub async fn the_largest_record_is_taken(world: &dyn TestSink) {
     let sink = world.open().await;
     let mut sent = record("largest", 0);
-    let filler = (0..RECORD_VALUE_BYTES).map(|n| b'a' + (n * n % 23) as u8);
-    sent.value = filler.collect::<Vec<u8>>().into();
+    let filler = (2..RECORD_VALUE_BYTES).map(|n| char::from(b'a' + (n * n % 23) as u8));
+    sent.value = format!("{:?}", filler.collect::<String>()).into();
     assert_acked(&sink.send(Lane::Critical, std::slice::from_ref(&sent)).await);
     assert_eq!(copies(world, &[sent]).await, [1]);
 }

@@ -6,6 +6,8 @@ pub mod conformance;
 mod file;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(any(feature = "kafka", feature = "aws"))]
+mod mending;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,8 @@ pub use crate::record::envelope::{Sent, Written};
 use crate::record::{Outgoing, Tier, Topic};
 pub use apart::Apart;
 pub use file::FileSink;
+#[cfg(any(feature = "kafka", feature = "aws"))]
+pub(crate) use mending::Mending;
 
 /// A sink keeps its lanes apart, so that bulk never stands before an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use streammanager::error::BackendError;
 use streammanager::queue::{Body, Message, Queue, QueueRef, Receipt, SendError, Settle};
 use streammanager::store::{Expect, Key, PutError, Store};
 use streammanager::time::{Clock, Rng};
+use streammanager_tests::endpoints::Endpoint;
 
 use super::stub::{Answer, Stub};
 use super::worlds::{REGION, Tables, connect, name};
@@ -59,7 +60,7 @@ fn all_fatal(failures: Vec<(&str, BackendError)>, names: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_queue_table_or_bucket_is_fatal_and_named() {
-    let Some(aws) = connect("unknown queues, tables and buckets").await else { return };
+    let Some(aws) = connect(Endpoint::Ministack, "unknown queues, tables and buckets").await else { return };
     let unknown = name("unknown");
     let endpoint = streammanager_tests::aws().unwrap();
     let queue = QueueRef::new(&format!("{endpoint}/000000000000/{unknown}"));
@@ -162,7 +163,7 @@ async fn a_receipt_that_sqs_could_not_settle_now_is_tried_again() {
 /// The SDK tries again by itself, and then meets what it wrote.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_answer_was_lost_is_no_conflict() {
-    let Some(tables) = Tables::new("lost-answers").await else { return };
+    let Some(tables) = Tables::new(Endpoint::Ministack, "lost-answers").await else { return };
     let store = |stub: &Stub| stub.aws.store(tables.table(), Clock::system(), Rng::from_os().unwrap());
     let key = Key::new("p", "k");
     let stub = Stub::answering(&[Answer::Lost, Answer::Real]).await;

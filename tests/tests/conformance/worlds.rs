@@ -12,19 +12,13 @@ use streammanager::blobs;
 use streammanager::queue::{self, Queue, QueueRef};
 use streammanager::store::{self, Store};
 use streammanager::time::{Clock, Rng};
-use streammanager_tests::skip;
+use streammanager_tests::endpoints::Endpoint;
 
 pub const REGION: &str = "us-west-2";
 
-/// `None`, and said so: there is no endpoint.
-pub async fn connect(what: &str) -> Option<Aws> {
-    match streammanager_tests::aws() {
-        Some(endpoint) => Some(Aws::connect(Some(&endpoint), REGION).await),
-        None => {
-            skip(what, "STREAMMANAGER_TEST_AWS is not set");
-            None
-        }
-    }
+/// `None`, and said so: the endpoint does not run.
+pub async fn connect(at: Endpoint, what: &str) -> Option<Aws> {
+    Some(Aws::connect(Some(&at.url_for(what)?), REGION).await)
 }
 
 /// A name for `law` that is used once, short and plain enough for queues, tables and buckets.
@@ -53,8 +47,8 @@ pub struct Queues {
 }
 
 impl Queues {
-    pub async fn new(law: &str) -> Option<Queues> {
-        let aws = connect(&format!("{law} on SQS")).await?;
+    pub async fn new(at: Endpoint, law: &str) -> Option<Queues> {
+        let aws = connect(at, &format!("{law} on SQS")).await?;
         let specs = queue::conformance::specs();
         let spec = specs.iter().find(|spec| spec.name == law).unwrap();
         let mut refs = BTreeMap::new();
@@ -66,8 +60,8 @@ impl Queues {
         }
         let own = name(law);
         let dead_letters = redrive.as_ref().map(|(at, receives)| (at, *receives));
-        let (at, _) = aws.make_queue(&QueueShape { dead_letters, ..shape(&own) }).await.unwrap();
-        refs.insert(spec.name, at);
+        let (own, _) = aws.make_queue(&QueueShape { dead_letters, ..shape(&own) }).await.unwrap();
+        refs.insert(spec.name, own);
         Some(Queues { aws, refs })
     }
 
@@ -102,8 +96,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub async fn new(law: &str) -> Option<Tables> {
-        let aws = connect(&format!("{law} on DynamoDB")).await?;
+    pub async fn new(at: Endpoint, law: &str) -> Option<Tables> {
+        let aws = connect(at, &format!("{law} on DynamoDB")).await?;
         let table = name(law);
         let shape = TableShape { name: &table, partition_key: "pk", sort_key: Some("sk"), expires: Some("expires") };
         aws.make_table(&shape).await.unwrap();
@@ -140,8 +134,8 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    pub async fn new(law: &str) -> Option<Buckets> {
-        let aws = connect(&format!("{law} on S3")).await?;
+    pub async fn new(at: Endpoint, law: &str) -> Option<Buckets> {
+        let aws = connect(at, &format!("{law} on S3")).await?;
         let bucket = name(law);
         aws.make_bucket(&bucket).await.unwrap();
         Some(Buckets { blobs: aws.blobs(&bucket), salt: bucket })

@@ -1,4 +1,4 @@
-//! The same system with queues, state and stored bytes on an AWS endpoint that is not ours, and what a kill leaves there.
+//! The same system with queues, state and stored bytes on each AWS endpoint that is not ours, and what a kill leaves there [L4].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,38 @@ use streammanager::aws::Aws;
 use streammanager::store::{Key, Store};
 use streammanager::time::{Clock, Rng};
 use streammanager_tests::bodies::alert;
+use streammanager_tests::endpoints::Endpoint;
 use streammanager_tests::system::{Start, System};
-use streammanager_tests::{aws, kafka, skip};
+use streammanager_tests::{kafka, skip};
 use tempfile::tempdir;
 
 use super::{edited, has_mosquitto, publish, reading, the_whole_path};
+
+macro_rules! on_every_endpoint {
+    ($($test:ident),* $(,)?) => {
+        mod ministack {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Endpoint::Ministack).await;
+            })*
+        }
+
+        mod localstack {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Endpoint::LocalStack).await;
+            })*
+        }
+    };
+}
+
+on_every_endpoint!(
+    the_whole_path_with_state_on_aws,
+    the_whole_path_with_state_on_aws_and_real_kafka,
+    d3_a_second_host_stands_by_and_takes_over,
+    q1_kill_9_with_state_on_aws_loses_nothing_acknowledged,
+    q1_kill_9_with_state_on_aws_and_real_kafka_loses_nothing_acknowledged,
+);
 
 const TOPIC_PREFIX: &str = "  TopicPrefix:\n    Type: String\n    Default: ";
 const STACK_PREFIX: &str = "  StackPrefix:\n    Type: String\n    Default: ";
@@ -44,22 +71,24 @@ pub fn template(folder: &Path, name: &str, more: &[(&str, &str)]) -> PathBuf {
     edited(folder, &edits.collect::<Vec<_>>())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_whole_path_with_state_on_aws() {
-    let Some(aws) = aws() else { return skip("end to end on AWS", "STREAMMANAGER_TEST_AWS is not set") };
+/// Where it is, and real Kafka; `None`, and said so, where one of them does not run.
+fn with_kafka(at: Endpoint, what: &str) -> Option<(String, String)> {
+    let (aws, kafka) = (at.url_for(what)?, kafka());
+    if kafka.is_none() {
+        skip(&format!("{what} on {at:?}"), "STREAMMANAGER_TEST_KAFKA is not set");
+    }
+    Some((aws, kafka?))
+}
+
+async fn the_whole_path_with_state_on_aws(at: Endpoint) {
+    let Some(aws) = at.url_for("end to end") else { return };
     let (folder, name) = (tempdir().unwrap(), own_name());
     let template = template(folder.path(), &name, &[]);
     the_whole_path(Start { aws, template, ..Start::quiet(folder.path()) }, &format!("{name}-")).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_whole_path_with_state_on_aws_and_real_kafka() {
-    let (Some(aws), Some(kafka)) = (aws(), kafka()) else {
-        return skip(
-            "end to end on AWS and real Kafka",
-            "STREAMMANAGER_TEST_AWS or STREAMMANAGER_TEST_KAFKA is not set",
-        );
-    };
+async fn the_whole_path_with_state_on_aws_and_real_kafka(at: Endpoint) {
+    let Some((aws, kafka)) = with_kafka(at, "end to end with real Kafka") else { return };
     let (folder, name) = (tempdir().unwrap(), own_name());
     let template = template(folder.path(), &name, &[]);
     the_whole_path(Start { aws, kafka, template, ..Start::quiet(folder.path()) }, &format!("{name}-")).await;
@@ -67,9 +96,8 @@ async fn the_whole_path_with_state_on_aws_and_real_kafka() {
 
 /// Two hosts on one state: the second one's start takes no lease from the first, which is alive, and its end does not stop
 /// delivery.
-#[tokio::test(flavor = "multi_thread")]
-async fn d3_a_second_host_stands_by_and_takes_over() {
-    let Some(aws) = aws() else { return skip("two hosts on AWS", "STREAMMANAGER_TEST_AWS is not set") };
+async fn d3_a_second_host_stands_by_and_takes_over(at: Endpoint) {
+    let Some(aws) = at.url_for("two hosts") else { return };
     let (folder, name) = (tempdir().unwrap(), own_name());
     let template = template(folder.path(), &name, &[("VisibilityTimeout: 30\n", "VisibilityTimeout: 4\n")]);
     let [first, second] = ["first", "second"].map(|host| Start {
@@ -114,20 +142,26 @@ async fn send(system: &System, key: &str, run: &str, count: usize, acknowledged:
     }
 }
 
+async fn q1_kill_9_with_state_on_aws_loses_nothing_acknowledged(at: Endpoint) {
+    let Some(aws) = at.url_for("kill -9") else { return };
+    let folder = tempdir().unwrap();
+    kill_9_loses_nothing_acknowledged(folder.path(), Start { aws, ..Start::quiet(folder.path()) }).await;
+}
+
+async fn q1_kill_9_with_state_on_aws_and_real_kafka_loses_nothing_acknowledged(at: Endpoint) {
+    let Some((aws, kafka)) = with_kafka(at, "kill -9 with real Kafka") else { return };
+    let folder = tempdir().unwrap();
+    kill_9_loses_nothing_acknowledged(folder.path(), Start { aws, kafka, ..Start::quiet(folder.path()) }).await;
+}
+
 /// The first run does not deliver, the second is killed while it does, the third finds what both left behind.
-#[tokio::test(flavor = "multi_thread")]
-async fn q1_kill_9_with_state_on_aws_loses_nothing_acknowledged() {
-    let Some(aws) = aws() else { return skip("kill -9 with state on AWS", "STREAMMANAGER_TEST_AWS is not set") };
-    let (folder, name) = (tempdir().unwrap(), own_name());
+async fn kill_9_loses_nothing_acknowledged(folder: &Path, start: Start) {
+    let name = own_name();
     let topic = |topic: &str| format!("{name}-{topic}");
     // What a killed process had received comes back after seconds, not half a minute.
     let visibility = ("VisibilityTimeout: 30\n", "VisibilityTimeout: 4\n");
     let idle = format!("{DELIVERS}            State: DISABLED\n");
-    let start = Start {
-        aws,
-        template: template(folder.path(), &name, &[visibility, (DELIVERS, &idle)]),
-        ..Start::quiet(folder.path())
-    };
+    let start = Start { template: template(folder, &name, &[visibility, (DELIVERS, &idle)]), ..start };
     let system = System::up(&start);
     assert!(system.started["started"]["state"].as_str().unwrap().contains(&name), "{}", system.started);
     let key = system.sender("butte").await;
@@ -137,7 +171,7 @@ async fn q1_kill_9_with_state_on_aws_loses_nothing_acknowledged() {
     let readings = has_mosquitto() && publish(&system, "sensors/purpleair/7/state", &reading(7, 1_780_000_000));
     system.kill();
 
-    let start = Start { template: template(folder.path(), &name, &[visibility]), ..start };
+    let start = Start { template: template(folder, &name, &[visibility]), ..start };
     let system = System::up(&start);
     let waiting = system.started["started"]["queued_at_start"]["messages"].as_u64();
     assert!(waiting >= Some(5), "the drills wait in the queue: {}", system.started);

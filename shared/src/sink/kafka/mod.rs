@@ -13,17 +13,14 @@ mod topics;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::error::BackendError;
 use crate::limits::ASK_FOR_RETURN;
 use crate::record::Outgoing;
 use crate::record::Topic;
-use crate::sink::{Lane, Position, Sent, Sink, TopicReport, TopicState};
+use crate::sink::{Lane, Mending, Position, Sent, Sink, TopicReport};
 use bulk::BulkProducer;
 pub use groups::ConsumerGroups;
 use groups::Groups;
@@ -32,26 +29,15 @@ use question::Question;
 pub use settings::{KafkaSettings, Password, Security, Tls};
 use topics::Topics;
 
-/// Topics that are missing are made again at most this often: the cluster needs a moment to tell its brokers.
-const MEND_EVERY: Duration = Duration::from_secs(1);
-
 /// Both lanes, each with its own producer.
 pub struct KafkaSink {
     critical: Arc<Producer>,
     bulk: BulkProducer,
-    mending: Arc<Mutex<Mending>>,
+    mending: Mending,
     /// Whether the cluster answers at all.
     presence: Question<()>,
     topics: Arc<Topics>,
     groups: Groups,
-}
-
-/// When topics that are missing are made again, and what stood in the way the last time.
-struct Mending {
-    /// The next may start at this time; `None` while one is under way.
-    from: Option<Instant>,
-    /// Said once, until it is another one.
-    problem: Option<String>,
 }
 
 impl KafkaSink {
@@ -70,7 +56,7 @@ impl KafkaSink {
             critical,
             bulk,
             presence: Question::new(),
-            mending: Arc::new(Mutex::new(Mending { from: Some(Instant::now()), problem: None })),
+            mending: Mending::default(),
         })
     }
 
@@ -87,36 +73,6 @@ impl KafkaSink {
         self.critical.forget_refusal();
         self.bulk.forget_refusal();
     }
-
-    /// Makes the topics that are missing, in the background: what was written to them is tried again anyway.
-    fn mend_topics(&self) {
-        {
-            let mut mending = self.mending.lock();
-            if mending.from.is_none_or(|from| Instant::now() < from) {
-                return;
-            }
-            mending.from = None;
-        }
-        let (topics, mending) = (self.topics.clone(), self.mending.clone());
-        tokio::spawn(async move {
-            let checked = topics.check().await;
-            let mut mending = mending.lock();
-            mending.from = Some(Instant::now() + MEND_EVERY);
-            let problem = match checked {
-                Ok(reports) => {
-                    for report in reports.iter().filter(|report| report.state == TopicState::Created) {
-                        tracing::warn!(topic = report.topic, "a topic was missing and was made again");
-                    }
-                    None
-                }
-                Err(problem) => Some(problem.to_string()),
-            };
-            if let Some(problem) = problem.as_ref().filter(|problem| mending.problem.as_ref() != Some(*problem)) {
-                tracing::warn!(problem, "a topic is missing and could not be made");
-            }
-            mending.problem = problem;
-        });
-    }
 }
 
 #[async_trait]
@@ -127,7 +83,8 @@ impl Sink for KafkaSink {
             Lane::Bulk => self.bulk.send(records).await,
         };
         if answer.topic_is_missing {
-            self.mend_topics();
+            let topics = self.topics.clone();
+            self.mending.begin(async move { topics.check().await });
         }
         answer.outcomes
     }

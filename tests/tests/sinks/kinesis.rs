@@ -1,0 +1,198 @@
+//! Streams of Kinesis, as an AWS endpoint serves them, read by its own client; and an endpoint that fails as it is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::types::ShardIteratorType;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use streammanager::aws::{Aws, KinesisSink};
+use streammanager::record::Topic;
+use streammanager::sink::conformance::{Breakable, Stored, TestSink};
+use streammanager::sink::{Sink, Written};
+use streammanager_tests::chaos::relay::Relay;
+use streammanager_tests::endpoints::Endpoint;
+use streammanager_tests::free_port;
+
+const REGION: &str = "us-west-2";
+
+/// Kinesis under a prefix.
+pub struct KinesisWorld {
+    aws: Aws,
+    /// Where it is read.
+    reader: Client,
+    prefix: String,
+    try_time: Duration,
+}
+
+/// A record of a stream, as it is read there.
+#[derive(Debug)]
+pub struct Found {
+    pub partition_key: String,
+    pub event: String,
+}
+
+impl Found {
+    /// The published JSON, byte for byte.
+    fn data(&self) -> &str {
+        #[derive(Deserialize)]
+        struct Event<'a> {
+            #[serde(borrow)]
+            data: &'a RawValue,
+        }
+        serde_json::from_str::<Event<'_>>(&self.event).unwrap().data.get()
+    }
+
+    /// The attributes of the event, its data left out.
+    pub fn attributes(&self) -> BTreeMap<String, String> {
+        let event: BTreeMap<String, Value> = serde_json::from_str(&self.event).unwrap();
+        let texts = event.into_iter().filter(|(name, _)| name != "data");
+        texts.map(|(name, value)| (name, value.as_str().unwrap().to_owned())).collect()
+    }
+}
+
+impl KinesisWorld {
+    pub async fn on_ministack() -> Option<KinesisWorld> {
+        KinesisWorld::fresh(Endpoint::Ministack, "laws").await
+    }
+
+    pub async fn on_localstack() -> Option<KinesisWorld> {
+        KinesisWorld::fresh(Endpoint::LocalStack, "laws").await
+    }
+
+    /// One prefix a name, so that the laws share their streams; with time to spare for each record.
+    pub async fn fresh(at: Endpoint, name: &str) -> Option<KinesisWorld> {
+        let url = at.url_for("a test of Sink on Kinesis")?;
+        Some(KinesisWorld::through(&url, &url, name).await)
+    }
+
+    async fn through(url: &str, read_at: &str, name: &str) -> KinesisWorld {
+        KinesisWorld {
+            aws: Aws::connect(Some(url), REGION).await,
+            reader: Client::new(Aws::connect(Some(read_at), REGION).await.config()),
+            prefix: format!("sinks-{}-{name}-", std::process::id()),
+            try_time: Duration::from_secs(20),
+        }
+    }
+
+    pub fn connect(&self) -> KinesisSink {
+        self.aws.sink(&self.prefix).unwrap().trying_for(self.try_time)
+    }
+
+    pub fn named(&self, topic: Topic) -> String {
+        format!("{}{}", self.prefix, topic.name())
+    }
+
+    pub async fn delete(&self, topic: Topic) {
+        self.reader.delete_stream().stream_name(self.named(topic)).send().await.unwrap();
+    }
+
+    /// How long records are kept, for each stream that is there.
+    pub async fn retention_hours(&self) -> BTreeMap<Topic, i32> {
+        let mut found = BTreeMap::new();
+        for topic in Topic::ALL {
+            let asked = self.reader.describe_stream_summary().stream_name(self.named(*topic)).send().await;
+            if let Some(summary) = asked.ok().and_then(|answer| answer.stream_description_summary) {
+                found.insert(*topic, summary.retention_period_hours);
+            }
+        }
+        found
+    }
+
+    /// Everything in `topic`'s shards, in order, by the shard's number.
+    pub async fn read_topic(&self, topic: Topic) -> Vec<(i32, Found)> {
+        let name = self.named(topic);
+        let mut all = Vec::new();
+        for shard in self.reader.list_shards().stream_name(&name).send().await.unwrap().shards() {
+            let number = shard.shard_id().rsplit('-').next().unwrap().parse().unwrap();
+            let begin = self.reader.get_shard_iterator().stream_name(&name).shard_id(shard.shard_id());
+            let begin = begin.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap();
+            let mut next = begin.shard_iterator;
+            while let Some(at) = next {
+                let read = self.reader.get_records().shard_iterator(at).send().await.unwrap();
+                all.extend(read.records.iter().map(|record| {
+                    let event = String::from_utf8(record.data.as_ref().to_vec()).unwrap();
+                    (number, Found { partition_key: record.partition_key.clone(), event })
+                }));
+                next = read.next_shard_iterator.filter(|_| !read.records.is_empty());
+            }
+        }
+        all
+    }
+}
+
+#[async_trait]
+impl TestSink for KinesisWorld {
+    async fn open(&self) -> Arc<dyn Sink> {
+        let sink = self.connect();
+        sink.check().await.unwrap();
+        Arc::new(sink)
+    }
+
+    async fn read(&self) -> Vec<Stored> {
+        let mut all = Vec::new();
+        for topic in [Topic::NASA_FIRMS, Topic::WEATHER] {
+            let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
+            for (partition, found) in self.read_topic(topic).await {
+                let end = ends.entry(partition).or_default();
+                *end += 1;
+                all.push(Stored {
+                    topic: topic.name().into(),
+                    value: found.data().as_bytes().to_vec(),
+                    key: Some(found.attributes()["partitionkey"].clone()),
+                    headers: None,
+                    timestamp_ms: None,
+                    written: Written { partition, offset: *end - 1 },
+                });
+            }
+        }
+        all
+    }
+
+    fn tells_where(&self) -> bool {
+        false
+    }
+}
+
+/// Kinesis behind a line that can be cut.
+pub struct FarKinesis {
+    world: KinesisWorld,
+    line: Relay,
+}
+
+impl FarKinesis {
+    pub async fn on_ministack() -> Option<FarKinesis> {
+        let url = Endpoint::Ministack.url_for("a law of Sink on a Kinesis that fails")?;
+        let line = Relay::start(free_port(), url.rsplit_once(':').unwrap().1.parse().unwrap());
+        let near = format!("http://127.0.0.1:{}", line.port);
+        let mut world = KinesisWorld::through(&near, &url, &format!("far-{}", line.port)).await;
+        world.try_time = streammanager::limits::TRY;
+        Some(FarKinesis { world, line })
+    }
+}
+
+#[async_trait]
+impl TestSink for FarKinesis {
+    async fn open(&self) -> Arc<dyn Sink> {
+        self.world.open().await
+    }
+
+    async fn read(&self) -> Vec<Stored> {
+        self.world.read().await
+    }
+
+    fn tells_where(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl Breakable for FarKinesis {
+    async fn outage(&self, out: bool) {
+        if out { self.line.cut() } else { self.line.mend() }
+    }
+}

@@ -10,6 +10,7 @@ pub mod feeds;
 pub mod fleet;
 pub mod generated;
 pub mod kafka_clients;
+pub mod kinesis;
 pub mod lambda_runtime;
 pub mod pages;
 pub mod polled;

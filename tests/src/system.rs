@@ -18,6 +18,8 @@ pub struct Start {
     pub streams: PathBuf,
     /// Brokers that run already, or the embedded endpoint on a port that stays the same over restarts.
     pub kafka: String,
+    /// Instead of Kafka: the URL of a Kinesis endpoint.
+    pub kinesis: Option<String>,
     /// `embedded`, or the URL of an AWS endpoint.
     pub aws: String,
     pub upstream: Option<String>,
@@ -38,6 +40,7 @@ impl Start {
             template: workspace().join("infra/template.yaml"),
             streams,
             kafka: format!("embedded:{}", free_port()),
+            kinesis: None,
             aws: "embedded".into(),
             upstream: None,
             consumer_groups: None,
@@ -51,7 +54,11 @@ impl Start {
         command.arg("up").arg("--json").arg("--data").arg(&self.data);
         command.arg("--template").arg(&self.template).arg("--streams").arg(&self.streams);
         command.arg("--http").arg(format!("127.0.0.1:{http}")).arg("--mqtt").arg(format!("127.0.0.1:{mqtt}"));
-        command.arg("--kafka").arg(&self.kafka).arg("--aws").arg(&self.aws);
+        match &self.kinesis {
+            Some(url) => command.arg("--kinesis").arg(url),
+            None => command.arg("--kafka").arg(&self.kafka),
+        };
+        command.arg("--aws").arg(&self.aws);
         if let Some(url) = &self.upstream {
             command.arg("--upstream").arg(url).env("FIRMS_MAP_KEY", "test-key");
         }
@@ -94,7 +101,7 @@ impl System {
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| say.send(line)));
         let first = output.recv().expect("`up` ended before it started");
         let started: Value = serde_json::from_str(&first).unwrap();
-        let kafka = started["started"]["kafka"].as_str().unwrap().to_owned();
+        let kafka = started["started"]["kafka"].as_str().unwrap_or_default().to_owned();
         let control_key = start.data.join("control.key");
         System { child, http, mqtt, kafka, started, output, control_key }
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use streammanager::app::{App, Seams};
+#[cfg(feature = "aws")]
+use streammanager::aws::Aws;
 use streammanager::embedded::{Commits, Embedded, FileBlobs, FolderProvenance, Options};
 use streammanager::error::BackendError;
 use streammanager::record::Tier;
@@ -94,6 +96,25 @@ pub fn kafka_settings(brokers: &str, topic_prefix: &str) -> Result<KafkaSettings
 #[cfg(feature = "up")]
 pub fn kafka_sink(brokers: &str, topic_prefix: &str) -> Result<Arc<dyn Sink>, Failure> {
     Ok(Arc::new(KafkaSink::connect(&kafka_settings(brokers, topic_prefix)?)?))
+}
+
+/// The sink on Kinesis at `url`, its streams prefixed.
+#[cfg(feature = "aws")]
+pub(crate) async fn kinesis_sink(url: &str, topic_prefix: &str) -> Result<Arc<dyn Sink>, Failure> {
+    let aws = Aws::connect(Some(url), &region()).await;
+    Ok(Arc::new(aws.sink(topic_prefix).map_err(Failure::new)?))
+}
+
+/// This build has no client of Kinesis.
+#[cfg(all(feature = "up", not(feature = "aws")))]
+pub(crate) async fn kinesis_sink(url: &str, _: &str) -> Result<Arc<dyn Sink>, Failure> {
+    Err(Failure::new(format!("--kinesis {url}: this build has no AWS clients; build with --features aws")))
+}
+
+/// Where AWS is asked, unless `AWS_REGION` says otherwise: where the template says that the stack is.
+#[cfg(feature = "aws")]
+pub(crate) fn region() -> String {
+    std::env::var("AWS_REGION").unwrap_or_else(|_| crate::template::REGION.to_owned())
 }
 
 /// Serves `app` on a free port of this host until the process ends; `name` is said when it ends before.

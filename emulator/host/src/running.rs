@@ -13,8 +13,9 @@ pub struct Running {
     pub endpoint: String,
     /// Data folder, absolute.
     pub data: PathBuf,
-    /// Kafka brokers, HOST:PORT with commas between.
-    pub kafka: String,
+    /// Kafka brokers, HOST:PORT with commas between; none where the sink is another one.
+    #[serde(default)]
+    pub kafka: Option<String>,
     /// The MQTT endpoint, HOST:PORT; none in what an older version noted.
     #[serde(default)]
     pub mqtt: Option<String>,
@@ -81,7 +82,7 @@ mod tests {
         let system = |port: u16| Running {
             endpoint: format!("http://127.0.0.1:{port}"),
             data: "/srv/data".into(),
-            kafka: "127.0.0.1:9092".into(),
+            kafka: Some("127.0.0.1:9092".into()),
             mqtt: Some("127.0.0.1:1883".into()),
         };
         let first = write(file.clone(), system(1)).unwrap();

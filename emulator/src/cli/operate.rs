@@ -11,7 +11,7 @@ use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
 use streammanager::schedule::file::Interval;
 use streammanager::time::Timestamp;
 use streammanager_host::running;
-use streammanager_host::up::{Kafka, Options, Runtime};
+use streammanager_host::up::{Destination, Options, Runtime};
 
 use super::values::{brokers, is_address, kafka};
 
@@ -40,7 +40,11 @@ pub(crate) struct UpArgs {
     pub mqtt_open_alerts: bool,
     /// Kafka: embedded, embedded:PORT, or brokers as HOST:PORT with commas between.
     #[arg(long, env = "STREAMMANAGER_KAFKA", value_name = "BROKERS", default_value = "embedded", value_parser = kafka)]
-    pub kafka: Kafka,
+    pub kafka: Destination,
+    /// Kinesis instead of Kafka, one stream a topic: its URL, such as https://kinesis.us-west-2.amazonaws.com; the region is
+    /// AWS_REGION.
+    #[arg(long, env = "STREAMMANAGER_KINESIS", value_name = "URL", value_parser = url, conflicts_with = "kafka")]
+    pub kinesis: Option<String>,
     /// Queues, state and stored bytes: embedded, or the URL of an AWS endpoint (SQS, DynamoDB, S3).
     #[arg(long, env = "STREAMMANAGER_AWS", value_name = "URL", default_value = "embedded", value_parser = backends)]
     pub aws: String,
@@ -94,6 +98,7 @@ impl From<UpArgs> for Options {
             mqtt,
             mqtt_open_alerts,
             kafka,
+            kinesis,
             aws,
             runtime,
             functions,
@@ -115,7 +120,7 @@ impl From<UpArgs> for Options {
             http,
             mqtt,
             mqtt_open_alerts,
-            kafka,
+            destination: kinesis.map_or(kafka, Destination::Kinesis),
             aws,
             runtime,
             upstream,
@@ -392,7 +397,7 @@ pub(crate) struct BrokerArgs {
 
 impl BrokerArgs {
     pub(crate) fn brokers(&self) -> String {
-        let noted = || running::last().map(|noted| noted.kafka);
+        let noted = || running::last().and_then(|noted| noted.kafka);
         self.kafka.clone().or_else(noted).unwrap_or_else(|| "127.0.0.1:9092".into())
     }
 }

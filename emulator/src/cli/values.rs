@@ -26,11 +26,11 @@ pub(super) fn brokers(text: &str) -> Result<String, &'static str> {
 
 /// The Kafka that `up` writes to.
 #[cfg(feature = "up")]
-pub(super) fn kafka(text: &str) -> Result<streammanager_host::up::Kafka, &'static str> {
-    use streammanager_host::up::Kafka;
+pub(super) fn kafka(text: &str) -> Result<streammanager_host::up::Destination, &'static str> {
+    use streammanager_host::up::Destination;
     match embedded_port(text) {
-        Some(port) => port.map(Kafka::Embedded),
-        None => brokers(text).map(Kafka::Brokers),
+        Some(port) => port.map(Destination::Embedded),
+        None => brokers(text).map(Destination::Brokers),
     }
 }
 

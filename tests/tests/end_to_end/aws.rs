@@ -12,7 +12,7 @@ use streammanager::time::{Clock, Rng};
 use streammanager_tests::bodies::alert;
 use streammanager_tests::endpoints::Endpoint;
 use streammanager_tests::system::{Start, System};
-use streammanager_tests::{kafka, skip};
+use streammanager_tests::{kafka, kinesis, skip};
 use tempfile::tempdir;
 
 use super::{edited, has_mosquitto, publish, reading, the_whole_path};
@@ -39,6 +39,7 @@ on_every_endpoint!(
     the_whole_path_with_state_on_aws,
     the_whole_path_with_state_on_aws_and_real_kafka,
     d3_a_second_host_stands_by_and_takes_over,
+    k1_alerts_and_readings_reach_kinesis,
     q1_kill_9_with_state_on_aws_loses_nothing_acknowledged,
     q1_kill_9_with_state_on_aws_and_real_kafka_loses_nothing_acknowledged,
 );
@@ -204,4 +205,32 @@ async fn kill_9_loses_nothing_acknowledged(folder: &Path, start: Start) {
         (0, &if waited { Value::Null } else { json!(true) }, &json!(0)),
         "{ledger}"
     );
+}
+
+/// The same system with another sink: nothing but a flag differs.
+async fn k1_alerts_and_readings_reach_kinesis(at: Endpoint) {
+    let Some(url) = at.url_for("up --kinesis") else { return };
+    let (folder, name) = (tempdir().unwrap(), own_name());
+    let template = template(folder.path(), &name, &[]);
+    let system = System::up(&Start { kinesis: Some(url.clone()), template, ..Start::quiet(folder.path()) });
+    assert_eq!(system.started["started"]["kafka"], Value::Null, "{}", system.started);
+    let key = system.sender("butte").await;
+    for (id, status, kind, references) in
+        [("A1", "Actual", "Alert", &[][..]), ("A2", "Actual", "Cancel", &["A1"]), ("D1", "Test", "Alert", &[])]
+    {
+        let (code, answer) = system.alert(&key, alert(id, status, kind, references)).await.unwrap();
+        assert_eq!(code, 200, "{answer}");
+    }
+    let is_published = has_mosquitto() && publish(&system, "sensors/purpleair/7/state", &reading(7, 1_780_000_000));
+    let (code, ledger) = system.stop();
+    assert_eq!((code, &ledger["ledger"]["balanced"]), (0, &json!(true)), "{ledger}");
+    let reader = aws_sdk_kinesis::Client::new(Aws::connect(Some(&url), "us-west-2").await.config());
+    let read = async |topic: &str| {
+        let found = kinesis::read(&reader, &format!("{name}-{topic}")).await;
+        found.into_iter().map(|(_, found)| serde_json::from_str::<Value>(found.data()).unwrap()).collect::<Vec<_>>()
+    };
+    let kinds = |alerts: &[Value]| alerts.iter().map(|alert| alert["data"]["msgType"].clone()).collect::<Vec<_>>();
+    assert_eq!(kinds(&read("wildfire-critical-alerts").await), ["Alert", "Cancel"], "the order of a thread");
+    assert_eq!(read("wildfire-alert-drills").await.len(), 1);
+    assert_eq!(read("wildfire-iot-sensors").await.len(), usize::from(is_published));
 }

@@ -4,7 +4,7 @@
 use streammanager::embedded::Embedded;
 use streammanager::error::BackendError;
 
-use super::Kafka;
+use super::Destination;
 
 /// Whether new alerts may be taken in.
 #[derive(Clone)]
@@ -12,10 +12,10 @@ pub(crate) struct Floor(Option<Embedded>);
 
 impl Floor {
     /// `folder`: on the disk that the built-in endpoint writes to.
-    pub(crate) fn of(kafka: &Kafka, folder: &Embedded) -> Floor {
-        match kafka {
-            Kafka::Embedded(_) => Floor(Some(folder.clone())),
-            Kafka::Brokers(_) => Floor(None),
+    pub(crate) fn of(destination: &Destination, folder: &Embedded) -> Floor {
+        match destination {
+            Destination::Embedded(_) => Floor(Some(folder.clone())),
+            Destination::Brokers(_) | Destination::Kinesis(_) => Floor(None),
         }
     }
 

@@ -69,7 +69,7 @@ use http::{Api, Rooms};
 use kinesis::{KinesisStream, Stores};
 use ledger::{Ledger, Queued};
 use lookout::{Lookout, say};
-pub use options::{Kafka, Options, Runtime};
+pub use options::{Destination, Options, Runtime};
 pub use processes::{Surroundings, described};
 use readers::Readers;
 use readiness::Readiness;
@@ -123,7 +123,9 @@ struct System {
     reports: Reports,
     http: SocketAddr,
     mqtt: SocketAddr,
-    kafka: String,
+    destination: Destination,
+    /// Of Kafka, HOST:PORT with commas between.
+    kafka: Option<String>,
     brokers: Brokers,
     /// The streams file, and what became of it.
     streams_file: Option<PathBuf>,
@@ -196,16 +198,24 @@ impl System {
         if args.demo {
             folder::mark_demo(&args.data)?;
         }
-        let kafka = start_kafka(&args.kafka, &args.data, &broker, &broker_tasks).await?;
         let prefix =
             template.functions.first().and_then(|f| f.environment.get("TOPIC_PREFIX").cloned()).unwrap_or_default();
         let groups = template.functions.iter().find_map(|f| f.environment.get("CONSUMER_GROUPS"));
-        let groups = ConsumerGroups::parse(groups.map(String::as_str).unwrap_or_default()).map_err(Failure::new)?;
-        let settings = match &args.kafka {
-            Kafka::Embedded(_) => KafkaSettings::plaintext(&kafka, &prefix).map_err(Failure::new)?,
-            Kafka::Brokers(_) => host::kafka_settings(&kafka, &prefix)?,
+        let groups = groups.map(String::as_str).unwrap_or_default();
+        let kafka = start_kafka(&args.destination, &args.data, &broker, &broker_tasks).await?;
+        let sink: Arc<dyn Sink> = match (&args.destination, &kafka) {
+            (Destination::Embedded(_), Some(at)) => {
+                kafka_sink(KafkaSettings::plaintext(at, &prefix).map_err(Failure::new)?, groups)?
+            }
+            (Destination::Brokers(at), _) => kafka_sink(host::kafka_settings(at, &prefix)?, groups)?,
+            (Destination::Kinesis(_), _) if !groups.is_empty() => {
+                return Err(Failure::new(
+                    "--consumer-groups: Kinesis keeps no positions of its consumers; leave it out",
+                ));
+            }
+            (Destination::Kinesis(url), _) => host::kinesis_sink(url, &prefix).await?,
+            (Destination::Embedded(_), None) => return Err(Failure::new("the Kafka endpoint did not start")),
         };
-        let sink: Arc<dyn Sink> = Arc::new(KafkaSink::connect(&KafkaSettings { groups, ..settings })?);
         let brokers = Brokers::of(sink.clone());
 
         let recent = if backends.shared { Recent::default() } else { Recent::alone() };
@@ -235,7 +245,7 @@ impl System {
         }
         let (notices, told) = mpsc::channel(rules::NOTICES);
         let readers = Readers { alerts_open_to_all: args.mqtt_open_alerts };
-        let floor = Floor::of(&args.kafka, &backends.folder);
+        let floor = Floor::of(&args.destination, &backends.folder);
         let rules =
             Arc::new(Rules::new(world.clone(), &template.rules, kinesis.clone(), readers, floor.clone(), notices)?);
         let endpoint = Endpoint::new(rules.clone());
@@ -302,6 +312,7 @@ impl System {
             reports,
             http: http_at,
             mqtt: mqtt_at,
+            destination: args.destination.clone(),
             kafka,
             brokers,
             streams_file: args.streams.clone(),
@@ -345,6 +356,7 @@ impl System {
         if as_json {
             let started = json!({
                 "http": self.http.to_string(), "mqtt": self.mqtt.to_string(), "kafka": self.kafka,
+                "kinesis": if let Destination::Kinesis(url) = &self.destination { Some(url) } else { None },
                 "kafka_answers": matches!(heard, Heard::Answers(_)),
                 "state": self.backends.place, "differs": self.backends.differs, "streams": streams,
                 "runtime": match self.runtime { Runtime::InProcess => "in-process", Runtime::Process { .. } => "process" },
@@ -357,11 +369,16 @@ impl System {
         say(&format!("StreamManager is up: {} functions, {streams} streams", self.template.functions.len()));
         say(&format!("  HTTP   http://{}   POST /alerts, GET /status, /metrics, /health/ready", self.http));
         say(&format!("  MQTT   {}   sensors/{{kind}}/{{id}}/state, alerts/{{source_id}}", self.mqtt));
+        let sink = match &self.destination {
+            Destination::Kinesis(url) => format!("Kinesis {url}"),
+            Destination::Embedded(_) | Destination::Brokers(_) => {
+                format!("Kafka  {}", self.kafka.as_deref().unwrap_or_default())
+            }
+        };
         match &heard {
-            Heard::Answers(topics) => say(&format!("  Kafka  {}   {} topics", self.kafka, topics.len())),
+            Heard::Answers(topics) => say(&format!("  {sink}   {} topics", topics.len())),
             Heard::NothingYet | Heard::Away(_) => say(&format!(
-                "  Kafka  {}   does not answer: what comes is taken in and queued, and goes out when it does",
-                self.kafka
+                "  {sink}   does not answer: what comes is taken in and queued, and goes out when it does"
             )),
         }
         say(&format!("  State  {}", self.backends.place));
@@ -404,7 +421,9 @@ impl System {
                 say(&format!("  not honoured here: {unsupported}"));
             }
         }
-        say("Watch: streammanager topics tail wildfire-nasa-firms --from-beginning");
+        if self.kafka.is_some() {
+            say("Watch: streammanager topics tail wildfire-nasa-firms --from-beginning");
+        }
     }
 
     async fn stop(self, json: bool) -> Result<Exit, Failure> {
@@ -487,14 +506,15 @@ fn keyless(file: &StreamsFile, keys: &BTreeMap<&'static str, String>) -> BTreeMa
 
 /// Gives the brokers' addresses.
 async fn start_kafka(
-    kafka: &Kafka,
+    destination: &Destination,
     data: &Path,
     stop: &CancellationToken,
     tasks: &TaskTracker,
-) -> Result<String, Failure> {
-    let port = match kafka {
-        Kafka::Embedded(port) => port,
-        Kafka::Brokers(brokers) => return Ok(brokers.clone()),
+) -> Result<Option<String>, Failure> {
+    let port = match destination {
+        Destination::Embedded(port) => port,
+        Destination::Brokers(brokers) => return Ok(Some(brokers.clone())),
+        Destination::Kinesis(_) => return Ok(None),
     };
     let listener = listen(&format!("127.0.0.1:{port}"), "--kafka embedded:PORT").await?;
     let at = listener.local_addr().map_err(Failure::new)?;
@@ -505,7 +525,12 @@ async fn start_kafka(
             tracing::error!(%e, "the Kafka endpoint ended");
         }
     });
-    Ok(at.to_string())
+    Ok(Some(at.to_string()))
+}
+
+fn kafka_sink(settings: KafkaSettings, groups: &str) -> Result<Arc<dyn Sink>, Failure> {
+    let groups = ConsumerGroups::parse(groups).map_err(Failure::new)?;
+    Ok(Arc::new(KafkaSink::connect(&KafkaSettings { groups, ..settings })?))
 }
 
 /// The operators' key of this data folder, made at the first start and readable by its owner only.

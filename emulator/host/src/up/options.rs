@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Which Kafka the system writes to.
+/// What the system writes to [K1].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kafka {
-    /// The endpoint built into `up`, on this port of 127.0.0.1.
+pub enum Destination {
+    /// The Kafka endpoint built into `up`, on this port of 127.0.0.1.
     Embedded(u16),
-    /// Brokers that run already: HOST:PORT with commas between.
+    /// Kafka's brokers that run already: HOST:PORT with commas between.
     Brokers(String),
+    /// Kinesis, or who speaks like it: its URL.
+    Kinesis(String),
 }
 
 /// What runs the template's functions.
@@ -41,8 +43,8 @@ pub struct Options {
     pub mqtt: String,
     /// Alerts and their confirmations may be read over MQTT without a name.
     pub mqtt_open_alerts: bool,
-    /// Which Kafka the system writes to.
-    pub kafka: Kafka,
+    /// What the system writes to.
+    pub destination: Destination,
     /// `embedded`, or the URL of an AWS endpoint for queues, state and stored bytes.
     pub aws: String,
     /// What runs the functions.

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use parking_lot::Mutex;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};

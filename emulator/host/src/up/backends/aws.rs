@@ -14,7 +14,8 @@ use streammanager::time::{Clock, Rng};
 
 use super::{Backends, OnAws};
 use crate::exit::Failure;
-use crate::template::{self, Template};
+use crate::host::region;
+use crate::template::Template;
 
 pub(super) async fn open(
     url: &str,
@@ -24,7 +25,7 @@ pub(super) async fn open(
     rng: &Rng,
 ) -> Result<Backends, Failure> {
     let away = |e| Failure::new(format!("--aws {url} cannot be used: {e}"));
-    let region = std::env::var("AWS_REGION").unwrap_or_else(|_| template::REGION.to_owned());
+    let region = region();
     let aws = Aws::connect(Some(url), &region).await;
     let (urls, differs) = make_queues(&aws, template).await.map_err(away)?;
     make_tables_and_buckets(&aws, template).await.map_err(away)?;

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::lookout::say;
-use super::{Kafka, Options};
+use super::{Destination, Options};
 use crate::exit::Failure;
 use crate::folder;
 use crate::host::http_client;
@@ -43,9 +43,9 @@ pub(crate) fn keep_apart(args: &Options) -> Result<(), Failure> {
     if !args.demo {
         return folder::refuse_demo(&args.data);
     }
-    if matches!(args.kafka, Kafka::Brokers(_)) || args.aws != "embedded" {
+    if !matches!(args.destination, Destination::Embedded(_)) || args.aws != "embedded" {
         return Err(Failure::new(
-            "--demo sends made-up evacuation alerts: it runs with the embedded Kafka endpoint and embedded state alone; leave --kafka HOST:PORT and --aws out",
+            "--demo sends made-up evacuation alerts: it runs with the embedded Kafka endpoint and embedded state alone; leave --kafka HOST:PORT, --kinesis and --aws out",
         ));
     }
     let empty = match std::fs::read_dir(&args.data) {

@@ -15,7 +15,7 @@ use streammanager_mqtt_endpoint::Endpoint;
 use tokio_util::sync::CancellationToken;
 
 use super::backends::Backends;
-use super::options::{Kafka, Options, Runtime};
+use super::options::{Destination, Options, Runtime};
 use crate::exit::Failure;
 use crate::runtime::Function;
 use crate::template::{ACCOUNT, Template};
@@ -31,7 +31,7 @@ pub(crate) fn check(args: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     let aws = (args.aws == "embedded").then_some("--aws URL");
-    let kafka = matches!(args.kafka, Kafka::Embedded(_)).then_some("--kafka HOST:PORT");
+    let kafka = (!matches!(args.destination, Destination::Brokers(_))).then_some("--kafka HOST:PORT");
     let missing: Vec<&str> = aws.into_iter().chain(kafka).collect();
     if missing.is_empty() {
         return Ok(());
@@ -51,8 +51,8 @@ pub(crate) async fn start(
     rng: &Rng,
     work: &CancellationToken,
 ) -> Result<BTreeMap<String, Pool>, Failure> {
-    let (Runtime::Process { functions: folder }, Kafka::Brokers(brokers), Some(aws)) =
-        (&args.runtime, &args.kafka, &backends.aws)
+    let (Runtime::Process { functions: folder }, Destination::Brokers(brokers), Some(aws)) =
+        (&args.runtime, &args.destination, &backends.aws)
     else {
         return Ok(BTreeMap::new());
     };

@@ -109,6 +109,10 @@ pub(crate) enum Command {
     #[cfg(feature = "up")]
     #[command(after_help = "Example:\n  streammanager simulate --days 1 --seed 7")]
     Simulate(SimulateArgs),
+    /// What the deployment costs in a year on AWS, by service: messages and calls counted in simulated time, times list prices.
+    #[cfg(feature = "up")]
+    #[command(after_help = "Example:\n  streammanager cost --parameter ExpressProvisionedConcurrency=3")]
+    Cost(CostArgs),
     /// Measures, each figure beside its baseline.
     #[cfg(feature = "up")]
     #[command(subcommand, after_help = "Example:\n  streammanager bench all --kafka 127.0.0.1:9092")]

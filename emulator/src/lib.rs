@@ -5,6 +5,8 @@
 mod bench;
 mod cli;
 mod commands;
+#[cfg(feature = "up")]
+mod cost;
 mod files;
 mod map;
 
@@ -59,6 +61,8 @@ async fn command(cli: Cli) -> Result<Exit, Failure> {
         Command::Topics(command) => commands::topics::run(command).await,
         #[cfg(feature = "up")]
         Command::Simulate(args) => commands::simulate::run(args).await,
+        #[cfg(feature = "up")]
+        Command::Cost(args) => commands::cost::run(args).await,
         Command::Decode(args) => commands::decode::run(args),
     }
 }
@@ -71,7 +75,7 @@ fn log(command: &Command) {
     // A simulated week has thousands of faults, and each is warned of.
     let usual = match command {
         #[cfg(feature = "up")]
-        Command::Simulate(_) => "off",
+        Command::Simulate(_) | Command::Cost(_) => "off",
         _ => LOGGED,
     };
     let usual = || usual.parse::<Targets>().unwrap_or_default();

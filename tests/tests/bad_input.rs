@@ -125,13 +125,14 @@ async fn refused_alerts_say_why_and_nothing_else_is_lost() {
     assert_eq!((code, &ledger["ledger"]["balanced"]), (0, &json!(true)), "{ledger}");
 }
 
+fn reading(at: u64) -> Vec<u8> {
+    json!({ "sensor_index": 7, "latitude": 40.7, "longitude": -122.9, "last_seen": at, "humidity": 42 })
+        .to_string()
+        .into_bytes()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_readings_are_kept_apart_and_an_oversized_packet_ends_its_connection_alone() {
-    let reading = |at: u64| {
-        json!({ "sensor_index": 7, "latitude": 40.7, "longitude": -122.9, "last_seen": at, "humidity": 42 })
-            .to_string()
-            .into_bytes()
-    };
     let folder = tempdir().unwrap();
     let system = System::up(&Start::quiet(folder.path()));
     let topic = "sensors/purpleair/7/state";
@@ -168,6 +169,9 @@ async fn a2_an_alert_over_mqtt_from_nobody_gets_no_puback_and_no_confirmation_ca
         "alerts/evacuation_alert_butte",
         "alerts/ack/28830e2136098655941b7e0102782b71",
         "$aws/rules/AlertsRule/alerts/x",
+        "$aws/rules/streammanager_AlertsRule/alerts/x",
+        "$aws/rules/streammanager_SensorsRule/alerts/x",
+        "$aws/rules/streammanager_SensorsRule/sensors/smoke",
     ] {
         let mut nobody = Publisher::connect(("127.0.0.1", system.mqtt), "nobody").unwrap();
         nobody.publish(topic, actual("N").as_bytes()).expect_err(topic);
@@ -178,8 +182,24 @@ async fn a2_an_alert_over_mqtt_from_nobody_gets_no_puback_and_no_confirmation_ca
         .expect("readings need no name");
     let (_, audit) = system.control(Method::GET, "/audit", None).await;
     let refused = audit["audit"].as_array().unwrap().iter().filter(|entry| entry["action"] == "refused").count();
-    assert_eq!(refused, 3, "{audit}");
+    assert_eq!(refused, 6, "{audit}");
     assert_eq!(system.stop().1["ledger"]["delivered"].get("wildfire-critical-alerts"), None);
+}
+
+/// AWS IoT's Basic Ingest: what goes straight to a rule is known by its topic, and costs no message.
+#[tokio::test(flavor = "multi_thread")]
+async fn l5_a_reading_that_goes_straight_to_its_rule_is_a_reading_of_its_topic() {
+    let folder = tempdir().unwrap();
+    let system = System::up(&Start::quiet(folder.path()));
+    let mut sensor = Publisher::connect(("127.0.0.1", system.mqtt), "ridge").unwrap();
+    let topic = "sensors/purpleair/7/state";
+    sensor.publish(topic, &reading(1_780_000_000)).unwrap();
+    sensor.publish(&format!("$aws/rules/streammanager_SensorsRule/{topic}"), &reading(1_780_000_060)).unwrap();
+    let readings = system.messages("wildfire-iot-sensors", 2);
+    let by_key: BTreeSet<&str> = readings.iter().map(|message| message["key"].as_str().unwrap()).collect();
+    let seen: BTreeSet<&str> = readings.iter().map(|m| m["value"]["observed_at"].as_str().unwrap()).collect();
+    assert_eq!((by_key.len(), seen.len()), (1, 2), "{readings:?}");
+    assert_eq!(system.stop().0, 0);
 }
 
 /// As on AWS a handler runs to its end, whoever still listens: what it accepted is counted and delivered.

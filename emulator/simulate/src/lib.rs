@@ -10,6 +10,7 @@ mod report;
 mod seams;
 mod soak;
 mod traffic;
+pub mod usage;
 mod weather;
 mod world;
 

@@ -52,7 +52,7 @@ pub(crate) fn median(mut runs: Vec<Figures>) -> Figures {
 }
 
 /// User and system time of this process so far, ended threads included.
-fn cpu_time() -> Result<Duration, String> {
+pub(crate) fn cpu_time() -> Result<Duration, String> {
     /// Ticks of `/proc/self/stat` in a second: fixed by Linux for programs, whatever the kernel counts in.
     const TICKS: u64 = 100;
     let text = fs::read_to_string("/proc/self/stat").map_err(|e| format!("/proc/self/stat: {e}"))?;

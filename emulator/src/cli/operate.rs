@@ -584,3 +584,24 @@ pub(crate) struct SimulateArgs {
     #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct CostArgs {
+    /// The template whose deployment is paid for, instead of the one in this program (infra/template.yaml).
+    #[arg(long, value_name = "FILE")]
+    pub template: Option<PathBuf>,
+    /// A parameter of the template, instead of its default; again for each.
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = named_value)]
+    pub parameters: Vec<(String, String)>,
+    /// Simulated hours of the reference load that are counted.
+    #[arg(long, default_value_t = 4.0)]
+    pub hours: f64,
+    /// One JSON object.
+    #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+fn named_value(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    pair.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "it must be NAME=VALUE".to_owned())
+}

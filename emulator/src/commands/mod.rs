@@ -9,6 +9,8 @@ pub(crate) mod buffer;
 #[cfg(feature = "up")]
 mod check;
 #[cfg(feature = "up")]
+pub(crate) mod cost;
+#[cfg(feature = "up")]
 pub(crate) mod dead_letters;
 pub(crate) mod decode;
 pub(crate) mod ingest;

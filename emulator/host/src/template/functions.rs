@@ -57,6 +57,7 @@ pub(super) fn function(
         memory: properties.count("MemorySize", 128..=10_240)?.unwrap_or(MEMORY),
         reserved: properties.count("ReservedConcurrentExecutions", 0..=1_000_000)?,
         provisioned: provisioned.unwrap_or_default(),
+        traced: properties.text("Tracing")?.as_deref() == Some("Active"),
         triggers: Vec::new(),
         on_failure,
         retries: retries.unwrap_or(RETRIES) as u8,

@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 
 pub use self::error::TemplateError;
 pub use self::model::{
-    Action, Auth, Bucket, DeadLetter, Function, Queue, StartAt, Stream, Table, Template, TopicRule, Trigger,
+    Action, Auth, Bucket, DeadLetter, Function, Queue, Standing, StartAt, Stream, Table, Template, TopicRule, Trigger,
     Unsupported, queue_name,
 };
 pub use self::scope::{ACCOUNT, REGION, STACK};
@@ -84,10 +84,12 @@ fn read(document: &Map<String, Value>, parameters: &BTreeMap<String, String>) ->
         buckets: Vec::new(),
         rules: Vec::new(),
         unsupported: Vec::new(),
+        standing: Standing::default(),
     };
     for (id, declared) in scope.resources.iter().filter(|(_, declared)| declared.exists) {
         let at = format!("Resources.{id}.Properties");
         let properties = Properties::new(&scope, at, declared.properties.clone());
+        resources::stands(&declared.kind, &properties, &mut template.standing)?;
         let known = match declared.kind.as_str() {
             kind::FUNCTION => {
                 let (function, rules) = functions::function(&scope, id, declared, &properties, &mut gathered)?;

@@ -26,6 +26,25 @@ pub struct Template {
     pub rules: Vec<TopicRule>,
     /// What is said and not honoured here, to be shown at start [L2].
     pub unsupported: Vec<Unsupported>,
+    /// What is paid for by the month.
+    pub standing: Standing,
+}
+
+/// Resources that cost something whether they are used or not, beside brokers [F10].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// CloudWatch's alarms.
+    pub alarms: u32,
+    /// CloudWatch's dashboards.
+    pub dashboards: u32,
+    /// Secrets.
+    pub secrets: u32,
+    /// Keys of KMS.
+    pub keys: u32,
+    /// Zones of names.
+    pub hosted_zones: u32,
+    /// Interface endpoints, each counted in each of its availability zones.
+    pub endpoint_zones: u32,
 }
 
 impl Template {
@@ -66,6 +85,8 @@ pub struct Function {
     pub reserved: Option<u32>,
     /// Processes that are ready before a call needs them.
     pub provisioned: u32,
+    /// X-Ray takes a share of its calls.
+    pub traced: bool,
     /// What calls it.
     pub triggers: Vec<Trigger>,
     /// Queue that gets an asynchronous invocation which failed for good.

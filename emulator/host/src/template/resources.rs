@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::Fault;
-use super::model::{Bucket, DeadLetter, Queue, Stream, Table};
+use super::model::{Bucket, DeadLetter, Queue, Standing, Stream, Table};
 use super::properties::Properties;
 use super::scope::{Scope, kind};
 
@@ -82,4 +82,23 @@ pub(super) fn table(scope: &Scope<'_>, id: &str, properties: &Properties<'_>) ->
 
 pub(super) fn bucket(scope: &Scope<'_>, id: &str) -> Result<Bucket, Fault> {
     Ok(Bucket { logical_id: id.into(), name: scope.name_of(id)? })
+}
+
+/// Counts a resource that is paid for by the month.
+pub(super) fn stands(kind: &str, properties: &Properties<'_>, standing: &mut Standing) -> Result<(), Fault> {
+    let counted = match kind {
+        "AWS::CloudWatch::Alarm" => &mut standing.alarms,
+        "AWS::CloudWatch::Dashboard" => &mut standing.dashboards,
+        kind::SECRET => &mut standing.secrets,
+        "AWS::KMS::Key" => &mut standing.keys,
+        "AWS::Route53::HostedZone" => &mut standing.hosted_zones,
+        // Gateways cost nothing.
+        "AWS::EC2::VPCEndpoint" if properties.text("VpcEndpointType")?.as_deref() == Some("Interface") => {
+            standing.endpoint_zones += properties.list("SubnetIds")?.len() as u32;
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
+    *counted += 1;
+    Ok(())
 }

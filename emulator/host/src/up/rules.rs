@@ -39,6 +39,9 @@ use streammanager_mqtt_endpoint::{Endpoint, Filter, Gate, Identity, Publish, Ref
 const NAMED_ONLY: &str = "alerts/";
 /// Nobody else confirms or refuses an alert [E5], and nothing here listens to AWS's own topics.
 const OURS: [&str; 3] = ["alerts/ack/", "alerts/refused/", "$"];
+/// Begins a publish straight to the rule that is named next, past the broker (AWS IoT's Basic Ingest): nobody else gets it. The
+/// template's policies allow it to sensors, for the rule that takes their topics.
+const STRAIGHT: &str = "$aws/rules/";
 /// Refusals that wait to be published. Beyond them a sender has the PUBACK's reason alone.
 pub(crate) const NOTICES: usize = 256;
 
@@ -200,6 +203,27 @@ impl Rules {
         }
     }
 
+    /// The rule that a publish goes straight to, and the topic that the rule is to know it by.
+    fn straight<'a>(&self, topic: &'a str) -> Option<(&TopicRule, &'a str)> {
+        let (name, topic) = topic.strip_prefix(STRAIGHT)?.split_once('/')?;
+        let takes = |(filter, rule): &&(Filter, TopicRule)| rule.name == name && filter.matches(topic);
+        let (_, rule) = self.rules.iter().find(takes).filter(|_| !topic.starts_with(NAMED_ONLY))?;
+        Some((rule, topic))
+    }
+
+    /// # Errors
+    /// Whatever keeps the publish from being durable: its sender keeps it, and sends it again.
+    async fn applied(&self, rule: &TopicRule, message: &iot_sql::Message<'_>) -> Result<(), Refused> {
+        match self.start_actions(rule, message).await {
+            Ok(()) => Ok(()),
+            Err(NotStarted::Busy) => Err(Refused::Busy),
+            Err(NotStarted::Failed(problem)) => {
+                tracing::error!(topic = message.topic, problem, "a publish was not taken");
+                Err(Refused::Busy)
+            }
+        }
+    }
+
     async fn start_actions(&self, rule: &TopicRule, message: &iot_sql::Message<'_>) -> Result<(), NotStarted> {
         let output = match rule.select.evaluate(message) {
             Ok(Some(output)) => output,
@@ -268,7 +292,9 @@ impl Gate for Rules {
             publish.identity.as_ref().filter(|_| topic.starts_with(NAMED_ONLY)).map(|name| {
                 self.alerts.lock().take((name.principal.to_string(), lane_of(&publish.client_id).to_owned()))
             });
-        if OURS.iter().any(|ours| topic.starts_with(ours)) || (!named && topic.starts_with(NAMED_ONLY)) {
+        let straight = self.straight(topic);
+        let is_ours = straight.is_none() && OURS.iter().any(|ours| topic.starts_with(ours));
+        if is_ours || (!named && topic.starts_with(NAMED_ONLY)) {
             let actor = format!("MQTT client {:.100}", publish.client_id);
             let detail = "a publish without a name, or on a topic that is not a client's";
             return match admit::refuse_stranger(&self.app, &actor, &format!("{topic:.100}"), detail).await {
@@ -284,24 +310,21 @@ impl Gate for Rules {
         let now_ms = self.app.clock.now().as_millisecond().unsigned_abs();
         let payload: &Bytes = &publish.payload;
         let message = iot_sql::Message {
-            topic: &publish.topic,
+            topic: straight.map_or(&publish.topic, |(_, topic)| topic),
             payload,
             principal: publish.identity.as_ref().map_or("", |identity| &identity.principal),
             client: &publish.client_id,
             now_ms,
         };
+        if let Some((rule, _)) = straight {
+            self.applied(rule, &message).await?;
+            return Ok(Taken::Withheld);
+        }
         let mut taken = Taken::NoRule;
         for (filter, rule) in &self.rules {
             if filter.matches(&publish.topic) {
                 taken = Taken::Stored;
-                match self.start_actions(rule, &message).await {
-                    Ok(()) => {}
-                    Err(NotStarted::Busy) => return Err(Refused::Busy),
-                    Err(NotStarted::Failed(problem)) => {
-                        tracing::error!(topic = publish.topic, problem, "a publish was not taken");
-                        return Err(Refused::Busy);
-                    }
-                }
+                self.applied(rule, &message).await?;
             }
         }
         Ok(if all_sound { taken } else { Taken::Withheld })

@@ -1,0 +1,229 @@
+//! What a load uses of AWS [F10]: the handlers in simulated time, invoked as the template has it, over seams that count what is
+//! billed. Nothing fails here; what faults cost is a share of this.
+
+mod brought;
+mod meter;
+mod system;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use system::System;
+
+/// What is counted, in the unit in which AWS bills it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Billed {
+    /// Acknowledged by Kafka: what the rest is for. It is not billed here.
+    Records,
+    /// Requests to SQS, one for each 64 KiB of a request's messages.
+    SqsRequests,
+    /// DynamoDB's write units of 1 KiB.
+    DynamoWrites,
+    /// DynamoDB's units of 4 KiB, read consistently.
+    DynamoReads,
+    /// Objects written to S3.
+    S3Puts,
+    /// Objects read from S3.
+    S3Gets,
+    /// Bytes written to S3.
+    S3Bytes,
+    /// Records put into Kinesis, each of at most 1 KiB.
+    KinesisRecords,
+    /// Messages of at most 5 KiB to AWS IoT, each of which triggers one rule with one action.
+    IotMessages,
+    /// Of these, those that came by their topic, not straight to the rule.
+    IotTopicMessages,
+    /// Calls by EventBridge Scheduler.
+    Scheduled,
+    /// Requests to the HTTP API.
+    HttpRequests,
+}
+
+/// What is brought, at an even rate.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Load {
+    /// Streams of FIRMS, polled every minute.
+    pub firms_streams: u32,
+    /// Rows in each answer, and how many of them were not in the last one.
+    pub firms_rows: u32,
+    /// Of these, new ones.
+    pub firms_new_rows: u32,
+    /// Weather stations, polled every five minutes.
+    pub stations: u32,
+    /// Sensors that are connected, one shard of the stream after the other.
+    pub devices: u32,
+    /// Their messages together.
+    pub readings_per_minute: u32,
+    /// They publish straight to the rule (Basic Ingest), not by their topics.
+    pub basic_ingest: bool,
+    /// Alerts over HTTPS.
+    pub alerts_per_week: u32,
+    /// Rows of archives.
+    pub archive_rows_per_day: u32,
+}
+
+impl Load {
+    /// The load that every figure of the requirements means which says so. What is new in an answer of FIRMS is assumed: one row in
+    /// ten, as if each satellite passed all day.
+    pub const REFERENCE: Load = Load {
+        firms_streams: 6,
+        firms_rows: 500,
+        firms_new_rows: 50,
+        stations: 60,
+        devices: 2_494,
+        readings_per_minute: 2_494,
+        basic_ingest: true,
+        alerts_per_week: 241,
+        archive_rows_per_day: 10_847,
+    };
+    /// The same with 10,000 events a second, nearly all of them readings of the same sensors.
+    pub const PEAK: Load = Load { readings_per_minute: 597_000, ..Load::REFERENCE };
+}
+
+/// What the template says of how functions are invoked.
+#[derive(Debug, Clone, Copy)]
+pub struct Invoked {
+    /// Shards of the sensors' stream.
+    pub shards: u32,
+    /// Records that a call of `stream` takes at most.
+    pub stream_batch: usize,
+    /// How long such a batch may fill.
+    pub stream_window: Duration,
+    /// Calls of `deliver` at a time.
+    pub deliver_at_once: u32,
+    /// How long a call of `deliver` may run.
+    pub deliver_timeout: Duration,
+}
+
+/// Calls of one function.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Calls {
+    /// How many began.
+    pub calls: u64,
+    /// How long they ran together, each rounded up to a millisecond, without the time that they computed.
+    pub billed_ms: u64,
+}
+
+/// What was used in `lasts`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Usage {
+    /// The simulated time, in seconds.
+    pub seconds: f64,
+    /// By what is billed.
+    pub counts: BTreeMap<Billed, u64>,
+    /// By the function's binary.
+    pub calls: BTreeMap<&'static str, Calls>,
+    /// What lies in the state table at the end.
+    pub stored_bytes: u64,
+    /// Metrics that functions tell CloudWatch of, each of one function.
+    pub metrics: usize,
+}
+
+impl Usage {
+    fn since(mut self, before: &Usage) -> Usage {
+        for (what, count) in &mut self.counts {
+            *count -= before.counts.get(what).copied().unwrap_or_default();
+        }
+        for (function, calls) in &mut self.calls {
+            let before = before.calls.get(function).copied().unwrap_or_default();
+            calls.calls -= before.calls;
+            calls.billed_ms -= before.billed_ms;
+        }
+        self.seconds -= before.seconds;
+        self
+    }
+}
+
+/// Runs the load for `warm_up`, until everything is as it will stay, and then counts for `lasts`; both between the first full rounds
+/// of `deliver`. `measured` is told when counting begins.
+///
+/// # Errors
+/// When no runtime can be had, or the load was not accepted: why.
+pub fn measure(
+    load: Load,
+    invoked: Invoked,
+    warm_up: Duration,
+    lasts: Duration,
+    measured: impl FnOnce(),
+) -> Result<Usage, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.map_err(|e| format!("no runtime: {e}"))?.block_on(async {
+        let began = Instant::now();
+        let system = System::start(load, invoked).await?;
+        sleep(warm_up).await;
+        let before = system.usage(began);
+        measured();
+        sleep(lasts).await;
+        system.failed()?;
+        Ok(system.usage(began).since(&before))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const INVOKED: Invoked = Invoked {
+        shards: 2,
+        stream_batch: 1_000,
+        stream_window: Duration::ZERO,
+        deliver_at_once: 3,
+        deliver_timeout: Duration::from_secs(900),
+    };
+    const LITTLE: Load = Load {
+        firms_streams: 1,
+        firms_rows: 20,
+        firms_new_rows: 5,
+        stations: 2,
+        devices: 60,
+        readings_per_minute: 600,
+        basic_ingest: true,
+        alerts_per_week: 7 * 24 * 60,
+        archive_rows_per_day: 0,
+    };
+
+    fn ten_minutes(load: Load) -> Usage {
+        measure(load, INVOKED, Duration::from_secs(300), Duration::from_secs(600), || ()).unwrap()
+    }
+
+    #[test]
+    fn f10_what_a_load_uses_is_counted() {
+        let usage = ten_minutes(LITTLE);
+        let count = |what| usage.counts.get(&what).copied().unwrap_or_default();
+        // Ten minutes, give or take what is under way at their ends.
+        let about = |what: Billed, expected: u64| {
+            let counted = count(what);
+            assert!(counted.abs_diff(expected) * 50 <= expected.max(50), "{what:?}: {counted}, not {expected}");
+        };
+        about(Billed::Records, 6_000 + 50 + 10);
+        about(Billed::IotMessages, 6_000);
+        about(Billed::KinesisRecords, 6_000);
+        about(Billed::HttpRequests, 10);
+        // schedule, deliver and keep-warm.
+        about(Billed::Scheduled, 30);
+        assert_eq!(count(Billed::IotTopicMessages), 0);
+        // Each shard once a second; FIRMS each minute and stations each five.
+        assert!(usage.calls["stream"].calls.abs_diff(1_200) < 30, "{usage:?}");
+        assert!(usage.calls["realtime"].calls.abs_diff(12) <= 1, "{usage:?}");
+        // One at work all the time, and one that stands by.
+        let delivering = usage.calls["deliver"].billed_ms as f64 / 600_000.0;
+        assert!((1.0..3.0).contains(&delivering), "{usage:?}");
+        // The long polls of four queues with five pollers each, deliver's four, and what is sent.
+        assert!(count(Billed::SqsRequests) > 4 * 5 * 30 && count(Billed::DynamoWrites) > 1_200, "{usage:?}");
+    }
+
+    #[test]
+    fn f10_twice_the_readings_are_billed_once_more_and_nothing_else_is() {
+        let (one, two) =
+            (ten_minutes(LITTLE), ten_minutes(Load { readings_per_minute: 1_200, basic_ingest: false, ..LITTLE }));
+        assert_eq!(two.counts[&Billed::IotMessages], 2 * one.counts[&Billed::IotMessages]);
+        assert_eq!(two.counts[&Billed::IotTopicMessages], two.counts[&Billed::IotMessages]);
+        assert_eq!(two.calls["stream"].calls, one.calls["stream"].calls);
+        assert!(two.counts[&Billed::DynamoWrites] < 2 * one.counts[&Billed::DynamoWrites]);
+    }
+}

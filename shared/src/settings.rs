@@ -99,6 +99,8 @@ pub struct Settings {
     pub stage: String,
     /// Who wrote a record: `streammanager/{version}/{stage}` [K5].
     pub producer_id: String,
+    /// Which version of its function this process runs; on a host there are none [D2].
+    pub version: Option<String>,
     /// Where ticks, envelopes and alerts wait.
     pub queues: Queues,
     /// Put before every topic's name [K2].
@@ -119,6 +121,7 @@ impl Settings {
         Settings {
             stage: "local".into(),
             producer_id: producer_id("local"),
+            version: None,
             queues: Queues::local(),
             topic_prefix: String::new(),
             mqtt_prefix: String::new(),
@@ -144,6 +147,7 @@ impl Settings {
         Ok(Settings {
             producer_id: producer_id(&stage),
             stage,
+            version: get("AWS_LAMBDA_FUNCTION_VERSION").map(str::to_owned),
             queues: Queues {
                 critical: queue("CRITICAL_QUEUE_URL")?,
                 high: queue("HIGH_QUEUE_URL")?,

@@ -3,19 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use streammanager::app::{App, Seams};
 use streammanager::breaker::BreakerState;
 use streammanager::dead;
+use streammanager::deliver::duty::{self, Outcome};
 use streammanager::deliver::report;
 use streammanager::express::Verdict;
 use streammanager::faults::sink::{Fault as SinkFault, Shares};
 use streammanager::faults::{self, Fault};
-use streammanager::limits::{BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, HAND_ENVELOPES};
+use streammanager::limits::{BULK_IN_FLIGHT_ENVELOPES, BULK_IN_FLIGHT_RECORDS, HAND_ENVELOPES, LEASE, TRY};
 use streammanager::queue::Settle;
 use streammanager::record::{EventId, Outgoing, Tier};
+use streammanager::settings::Settings;
 use streammanager::sink::Lane;
 use streammanager::time::Rng;
 use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::simulated::{Simulated, send_alert};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 const HIGH: &str = "firms_test";
 const NORMAL: &str = "iot_test";
@@ -613,6 +619,75 @@ async fn k6_a_crash_repeats_no_more_than_what_was_in_flight_and_says_so() {
     assert_eq!(distinct(&stored), distinct(&accepted), "nothing is lost");
     let repeated = stored.len() - accepted.len();
     assert!(repeated <= BULK_IN_FLIGHT_RECORDS, "{repeated} records stand twice");
+}
+
+/// An invocation of deliver that runs this version of the function, in a process of its own over what `sim` shares.
+fn invoked(sim: &Simulated, version: &str) -> (JoinHandle<Outcome>, CancellationToken) {
+    let App { queue, sink, store, blobs, upstream, clock, rng, .. } = sim.app.clone();
+    let settings = Settings { version: Some(version.to_owned()), ..(*sim.app.settings).clone() };
+    let app = App::new(settings, Seams { queue, store, blobs, sink, upstream }, clock, rng);
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    (tokio::spawn(async move { duty::run(&app, &stopped).await.unwrap() }), stop)
+}
+
+/// D2: the version that was deployed last has the duty within seconds, up and back, while a backlog is delivered: nothing is lost
+/// or comes twice, and deliveries never pause for as long as a lease. The same version again changes nothing.
+#[tokio::test(start_paused = true)]
+async fn d2_another_version_takes_the_duty_over_and_back_without_a_gap_a_loss_or_a_repeat() {
+    let sim = Simulated::new(22);
+    let mut accepted = Vec::new();
+    for n in 0..500 {
+        accepted.extend(sim.ingest(HIGH, n * 50..(n + 1) * 50).await);
+    }
+    sim.sink.delay(TRY / 2);
+    let moment = || tokio::time::sleep(Duration::from_millis(2_500));
+    let within = |invocation: JoinHandle<Outcome>| async {
+        tokio::time::timeout(LEASE * 2, invocation).await.expect("it goes on").unwrap()
+    };
+    let pauses = tokio::spawn({
+        let sink = sim.sink.clone();
+        let all = accepted.len();
+        async move {
+            let (mut longest, mut since, mut stored) = (Duration::ZERO, Instant::now(), 0);
+            while stored < all {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let now = sink.stored().len();
+                if now > stored {
+                    (stored, since) = (now, Instant::now());
+                }
+                longest = longest.max(since.elapsed());
+            }
+            longest
+        }
+    });
+
+    let (old, _) = invoked(&sim, "7");
+    moment().await;
+    let (standing_by, _) = invoked(&sim, "7");
+    moment().await;
+    let (another, _) = invoked(&sim, "7");
+    assert_eq!(within(another).await, Outcome::Surplus);
+    assert!(!old.is_finished() && !standing_by.is_finished(), "the same version is in nobody's way");
+
+    let (new, _) = invoked(&sim, "8");
+    assert_eq!(within(standing_by).await, Outcome::Surplus);
+    assert_eq!(within(old).await, Outcome::HandedOver);
+    moment().await;
+    assert!(!new.is_finished());
+
+    // Turned back: the number is lower, the start later.
+    let (back, stop) = invoked(&sim, "7");
+    assert_eq!(within(new).await, Outcome::HandedOver);
+    assert!(!pauses.is_finished(), "there was something to deliver all the time");
+    sim.drained(Duration::from_secs(300)).await;
+    stop.cancel();
+    assert_eq!(within(back).await, Outcome::Delivered);
+
+    let stored = events(&sim);
+    assert_eq!((stored.len(), distinct(&stored)), (accepted.len(), distinct(&accepted)));
+    let longest = pauses.await.unwrap();
+    assert!(longest < LEASE, "nothing was delivered for {longest:?}");
 }
 
 /// Q1 and E4, by seed: a sink that loses acknowledgements and goes away, a queue and a store that fail before and after the

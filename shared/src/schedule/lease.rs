@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::error::BackendError;
 use crate::limits::LEASE;
-use crate::store::{self, Expect, Key, LEASES, PutError, Store, Version};
+use crate::store::{self, Expect, Item, Key, LEASES, PutError, Store, Version};
 use crate::time::Clock;
 
 /// Held until `release`, or until `ttl` after the last renewal.
@@ -29,7 +29,7 @@ pub struct Lease {
 pub struct Leases(Mutex<BTreeMap<Key, (Version, Instant)>>);
 
 impl Leases {
-    /// `None`: somebody else holds it. `owner` is for people.
+    /// `None`: somebody else holds it. `owner` is for people, and for who asks whether its holder makes way.
     pub async fn acquire(
         &self,
         store: &dyn Store,
@@ -38,10 +38,23 @@ impl Leases {
         owner: &str,
         ttl: Duration,
     ) -> Result<Option<Lease>, BackendError> {
+        self.acquire_from(store, clock, name, owner, ttl, |_| false).await
+    }
+
+    /// Also from a holder that makes way, as its owner says: it finds its next renewal refused.
+    pub async fn acquire_from(
+        &self,
+        store: &dyn Store,
+        clock: &Clock,
+        name: &str,
+        owner: &str,
+        ttl: Duration,
+        makes_way: impl Fn(&str) -> bool,
+    ) -> Result<Option<Lease>, BackendError> {
         let key = Key::new(LEASES, name);
         let taken = match put(store, clock, &key, owner, ttl, Expect::Absent).await {
             Err(PutError::Conflict) => match store.get(&key).await? {
-                Some(held) if self.unchanged(&key, held.version) >= ttl => {
+                Some(held) if self.unchanged(&key, held.version) >= ttl || makes_way(&owner_of(&held)) => {
                     put(store, clock, &key, owner, ttl, Expect::Version(held.version)).await
                 }
                 _ => return Ok(None),
@@ -95,6 +108,16 @@ impl Lease {
             Err(e) => Err(e.unexpected("lease")),
         }
     }
+}
+
+/// Whose the lease is now.
+pub async fn owner(store: &dyn Store, clock: &Clock, name: &str) -> Result<Option<String>, BackendError> {
+    let held = store.get(&Key::new(LEASES, name)).await?;
+    Ok(held.filter(|held| held.expires > Some(clock.now())).map(|held| owner_of(&held)))
+}
+
+fn owner_of(held: &Item) -> String {
+    String::from_utf8_lossy(&held.value).into_owned()
 }
 
 /// For a host that shares its state and may have died before: returns when every lease held now has ended, or was renewed

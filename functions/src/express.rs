@@ -14,6 +14,7 @@ use streammanager::time::Timestamp;
 use crate::HandlerError;
 use crate::confirm::Confirmation;
 use crate::events::{BatchResponse, HttpRequest, HttpResponse, RuleError, RuleOutput, SqsEvent};
+use crate::warm::KEEP_WARM;
 
 /// Seconds a refused sender waits.
 const RETRY_AFTER: &str = "1";
@@ -27,16 +28,8 @@ pub struct Answer {
     pub confirmations: Vec<Confirmation>,
 }
 
-/// The schedule's call that keeps its environments warm.
-const KEEP_WARM: &str = "keep_warm";
-
-/// One event of any of the three triggers, or of the schedule that keeps its environments warm.
+/// One event of any of the three triggers.
 pub async fn handle(app: &App, event: Value) -> Result<Answer, HandlerError> {
-    if event.get(KEEP_WARM).is_some() {
-        // Over the very connection that an alert takes, which brokers close when it idles.
-        let warm = app.sink.answers().await;
-        return Ok(Answer { response: json!({ "warm": warm }), confirmations: Vec::new() });
-    }
     if event.get("requestContext").is_some() {
         let response = serde_json::to_value(over_http(app, serde_json::from_value(event)?).await)?;
         return Ok(Answer { response, confirmations: Vec::new() });

@@ -29,7 +29,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::HandlerError;
+use crate::{HandlerError, warm};
 use secrets::{Secrets, ServiceKeys};
 
 /// Telling Lambda why the initialisation failed is worth this long.
@@ -72,7 +72,13 @@ where
             let (tries, keys, handler) = (app.tries.clone(), &keys, &handler);
             serve(tries, |event, stop| {
                 let (app, own) = (app.clone(), own.clone());
-                async move { handler(keys.given(app).await, own, event, stop).await }
+                async move {
+                    let app = keys.given(app).await;
+                    match warm::answered(&app, &event).await {
+                        Some(answer) => Ok(answer),
+                        None => handler(app, own, event, stop).await,
+                    }
+                }
             })
             .await
         }

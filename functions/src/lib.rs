@@ -16,6 +16,7 @@ pub mod events;
 pub mod iot;
 #[cfg(feature = "lambda")]
 pub mod lambda;
+pub mod warm;
 pub mod watch;
 
 use streammanager::error::BackendError;

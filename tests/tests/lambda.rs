@@ -259,6 +259,41 @@ async fn deliver_is_handed_over_by_lease_when_its_holder_is_terminated() {
     assert_eq!(stack.values("wildfire-iot-sensors").await.len(), 1, "{}", second.log());
 }
 
+/// D2: two versions of the real function over one table. The new one takes the duty while the old one still has most of its time,
+/// and what is queued goes out once.
+#[tokio::test(flavor = "multi_thread")]
+async fn d2_deliver_is_handed_over_to_another_version_at_once() {
+    let Some(stack) = Stack::create("handover of deliver to another version").await else { return };
+    let version = async |version: &str| stack.start_with("deliver", &[("AWS_LAMBDA_FUNCTION_VERSION", version)]).await;
+    let (old, standby, new) = (version("1").await, version("1").await, version("2").await);
+    let running = old.begin(events::schedule(), Duration::from_secs(900)).await;
+    stack.wait_for_item("leases", "deliver/duty").await;
+    let standing_by = standby.begin(events::schedule(), Duration::from_secs(900)).await;
+    stack.wait_for_item("leases", "deliver/standby").await;
+    let stream = stack.start("stream").await;
+    assert_eq!(stream.invoke(events::kinesis(&[("1", reading(1))])).await, failures(&[]));
+
+    let replacing = new.begin(events::schedule(), DELIVER_MARGIN + Duration::from_secs(20)).await;
+    assert_eq!(running.answer().await, Some(Ok(json!({ "outcome": "handed_over" }))), "{}", old.log());
+    assert_eq!(standing_by.answer().await, Some(Ok(json!({ "outcome": "surplus" }))), "{}", standby.log());
+    assert_eq!(stream.invoke(events::kinesis(&[("2", reading(2))])).await, failures(&[]));
+    assert_eq!(replacing.answer().await, Some(Ok(json!({ "outcome": "delivered" }))), "{}", new.log());
+    assert_eq!(stack.waiting("Normal").await, 0, "{}", new.log());
+    assert_eq!(stack.values("wildfire-iot-sensors").await.len(), 2, "{}", new.log());
+}
+
+/// D2: what a deployment asks each new version before anything else: it starts, and does nothing yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn d2_every_function_says_that_it_starts_and_does_nothing() {
+    let Some(stack) = Stack::create("the check before a deployment").await else { return };
+    for name in FUNCTIONS {
+        let function = stack.start(name).await;
+        let answer = function.invoke(json!({ "keep_warm": true })).await;
+        assert_eq!(answer, Ok(json!({ "warm": true })), "{name}: {}", function.log());
+    }
+    assert_eq!(stack.state().await, BTreeMap::new(), "nothing was written");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_failed_comes_back() {
     let Some(stack) = Stack::create("partial batch failures").await else { return };

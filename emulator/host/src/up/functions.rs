@@ -10,7 +10,9 @@ use streammanager::app::App;
 use streammanager::limits::DELIVER_MARGIN;
 use streammanager::settings::Settings;
 use streammanager_functions::events::KinesisEvent;
-use streammanager_functions::{HandlerError, batch, control, deliver, express, realtime, redrive, schedule, stream};
+use streammanager_functions::{
+    HandlerError, batch, control, deliver, express, realtime, redrive, schedule, stream, warm,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::floor::Floor;
@@ -141,6 +143,9 @@ impl Functions {
     async fn handle(&self, function: &Function, event: Value) -> Result<Value, Invocation> {
         let app = &function.app;
         let answer = async {
+            if let Some(answer) = warm::answered(app, &event).await {
+                return Ok(answer);
+            }
             match function.code {
                 Code::Schedule => schedule::handle(app, event).await,
                 Code::Batch => batch::handle(app, event).await,

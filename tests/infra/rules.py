@@ -3,12 +3,11 @@ same, or lets in somebody who should stay outside. Each rule gives its findings 
 import json
 import re
 
+import deployments
+from reading import FUNCTIONS, IN_VPC, NO_VALUE, POLLERS, Template, arn, listed, ref, text
+
 FOURTEEN_DAYS = 1209600
 TIERS = ["Critical", "High", "Normal", "Low"]
-POLLERS = ["Batch", "Realtime", "Stream"]
-# Where the brokers are. Only the first two speak to them; the others ask nobody outside AWS, and have no way there.
-IN_VPC = ["Express", "Deliver", "Redrive", "Control"]
-FUNCTIONS = ["Schedule", *POLLERS, *IN_VPC]
 OPEN_ROUTES = {"post /alerts", "get /schemas/{name}"}
 QUEUE_VARIABLES = {f"{tier.upper()}_QUEUE_URL": f"{tier}Queue" for tier in TIERS} | {
     "BATCH_TICKS_QUEUE_URL": "BatchTicksQueue",
@@ -28,70 +27,6 @@ WRITES = {
     "Deliver": {"breaker", "deliver", "express/*", "leases", "reports"} | LETTERS,
     "Control": INGESTED | {"connectors", "mqtt-sources", "sensor-mappings", "stream-seed", "streams"},
 }
-NO_VALUE = {"Ref": "AWS::NoValue"}
-
-
-def arn(resource):
-    return {"Fn::GetAtt": [resource, "Arn"]}
-
-
-def ref(resource):
-    return {"Ref": resource}
-
-
-def listed(value):
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def text(value):
-    return json.dumps(value, sort_keys=True)
-
-
-class Template:
-    def __init__(self, template):
-        self.resources = template["Resources"]
-        self.parameters = template.get("Parameters", {})
-        self.rules = template.get("Rules", {})
-        self.outputs = template.get("Outputs", {})
-
-    def of(self, kind):
-        return {name: r.get("Properties", {}) for name, r in self.resources.items() if r["Type"] == kind}
-
-    def properties(self, name):
-        return self.resources.get(name, {}).get("Properties", {})
-
-    def function(self, name):
-        return self.properties(f"{name}Function")
-
-    def environment(self, name):
-        return self.function(name).get("Environment", {}).get("Variables", {})
-
-    def statements(self, name):
-        """All that a function's role is allowed and denied, policies that it shares with others too."""
-        role = self.properties(f"{name}FunctionRole")
-        documents = [policy["PolicyDocument"] for policy in role.get("Policies", [])]
-        for policy in role.get("ManagedPolicyArns", []):
-            policy = policy["Fn::If"][1] if isinstance(policy, dict) and "Fn::If" in policy else policy
-            if isinstance(policy, dict) and "Ref" in policy:
-                documents.append(self.properties(policy["Ref"]).get("PolicyDocument", {}))
-        statements = [statement for document in documents for statement in listed(document.get("Statement"))]
-        # One that a condition may leave out counts as it is when it is there.
-        return [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in statements]
-
-    def allows(self, name, action, resource):
-        """Whether a statement of the role allows the action on just this resource; what SAM itself attaches is not looked at."""
-        return any(
-            statement["Effect"] == "Allow" and action in listed(statement.get("Action"))
-            and text(resource) in [text(each) for each in listed(statement.get("Resource"))]
-            for statement in self.statements(name)
-        )
-
-    def mappings(self, name):
-        owners = [f"{name}Function"]
-        for properties in self.of("AWS::Lambda::EventSourceMapping").values():
-            target = text(properties.get("FunctionName"))
-            if any(f'"{owner}"' in target or f'"{owner}Aliaslive"' in target for owner in owners):
-                yield properties
 
 
 def routes(t):
@@ -164,9 +99,6 @@ def sources(t):
         read = sorted(mapping["EventSourceArn"]["Fn::GetAtt"][0] for mapping in t.mappings(name))
         if read != sorted(queues):
             yield f"sources: {name} reads {read}"
-    for mapping in t.mappings("Express"):
-        if "Aliaslive" not in text(mapping["FunctionName"]):
-            yield "$LATEST: the retry queue starts express past its warm alias"
 
 
 def permissions(t):
@@ -354,8 +286,6 @@ def schedules(t):
         if retry.get("MaximumRetryAttempts", 185) > 2 or retry.get("MaximumEventAgeInSeconds", 86400) > 600:
             yield f"schedules: stale runs of {name} pile up"
         if owner == "ExpressFunction":
-            if properties["Target"]["Arn"] != ref("ExpressFunctionAliaslive"):
-                yield "$LATEST: what keeps express warm warms another than the alias"
             if json.loads(properties["Target"].get("Input", "{}")) != {"keep_warm": True}:
                 yield "schedules: express takes what keeps it warm for an alert"
     for owner in expected.keys() - seen:
@@ -373,9 +303,6 @@ def asynchronous(t):
         if name == "Express":
             if config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination") != arn("ExpressRetryQueue"):
                 yield "asynchronous: an alert that express failed on is gone"
-            if config.get("Qualifier") not in ("live", {"Fn::GetAtt": ["ExpressFunctionAliaslive", "Qualifier"]}) \
-                    and "live" not in text(config.get("Qualifier")):
-                yield "$LATEST: what the alias fails on has no destination"
     alias = t.properties("ExpressFunctionAliaslive")
     if not alias.get("ProvisionedConcurrencyConfig"):
         yield "concurrency: express starts cold"
@@ -592,7 +519,7 @@ def observed(t):
 def findings(template):
     t = Template(template)
     rules = (routes, throttling, queue_urls, sources, permissions, secrets, state, rules_of_iot, schedules, asynchronous,
-             storage, network, sizes, outputs, users_of_brokers, observed)
+             deployments.aliases, deployments.deployments, storage, network, sizes, outputs, users_of_brokers, observed)
     found = []
     for rule in rules:
         try:

@@ -17,8 +17,9 @@ pub(super) fn check(scope: &Scope<'_>, template: &Map<String, Value>) -> Result<
             let mut here = Vec::new();
             names_in(&format!("Resources.{id}.Properties.{property}"), value, &mut here)?;
             known(scope, &here)?;
-            // A function's events become resources of their own: the function does not wait for them.
-            if !(resource.kind == kind::FUNCTION && property == "Events") {
+            // A function's events and its deployment become resources of their own: the function does not wait for them.
+            let apart = ["Events", "DeploymentPreference"].contains(&property.as_str());
+            if !(resource.kind == kind::FUNCTION && apart) {
                 named.append(&mut here);
             }
         }

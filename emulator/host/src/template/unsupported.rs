@@ -26,6 +26,7 @@ pub(super) const FUNCTION: &Known = &[
     ("AutoPublishAlias", Quiet),
     ("AutoPublishAliasAllProperties", Quiet),
     ("CodeUri", Quiet),
+    ("DeploymentPreference", Instead("a new build runs from its start, without a canary")),
     ("Description", Quiet),
     ("Environment", Quiet),
     ("EventInvokeConfig", Quiet),
@@ -43,6 +44,7 @@ pub(super) const FUNCTION: &Known = &[
     ("Tags", Quiet),
     ("Timeout", Quiet),
     ("Tracing", Instead("no traces are taken; `streammanager trace` tells a record's way")),
+    ("VersionDescription", Quiet),
     ("VpcConfig", Instead("handlers use this host's network")),
 ];
 pub(super) const SCHEDULE_EVENT: &Known = &[
@@ -166,9 +168,15 @@ const SECURITY_TYPES: [&str; 8] = [
 ];
 
 /// Types that one sentence stands for: the beginnings of their names, what they are, and what happens instead.
-const FAMILIES: [(&[&str], &str, &str); 2] = [
+const FAMILIES: [(&[&str], &str, &str); 3] = [
     (&["AWS::CloudWatch::", "AWS::SNS::"], "alarms and dashboards", "nobody is paged; GET /metrics has the figures"),
     (&["AWS::EC2::", "AWS::Route53::"], "network", "handlers use this host's network"),
+    // Functions that are none of SAM's do something for the deployment.
+    (
+        &["AWS::CodeDeploy::", "AWS::Lambda::Function"],
+        "deployment",
+        "nothing is checked before it runs, and nothing turned back",
+    ),
 ];
 
 #[derive(Default)]

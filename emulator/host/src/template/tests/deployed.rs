@@ -90,7 +90,7 @@ fn eight_functions_with_their_binaries_and_environments() {
         let own = function.environment.keys().filter(|name| secrets.contains(name) || OWN.contains(&name.as_str()));
         assert_eq!(
             function.environment.len() - own.count(),
-            15 + services().count(),
+            16 + services().count(),
             "{:?}",
             function.environment.keys()
         );
@@ -292,11 +292,13 @@ fn sensors_go_to_the_stream_and_alerts_to_express() {
 fn what_is_not_honoured_is_named_in_a_few_lines() {
     let template = deployed();
     let lines: Vec<_> = template.unsupported.iter().map(ToString::to_string).collect();
-    assert_eq!(lines.len(), 12, "{lines:#?}");
+    assert_eq!(lines.len(), 14, "{lines:#?}");
     let said = |words: &[&str]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
     assert!(said(&["ExpressFunction", "ProvisionedConcurrencyConfig", "never start cold"]), "{lines:#?}");
     assert!(said(&["Key", "no secret store"]), "{lines:#?}");
     assert!(said(&["permissions, encryption", "not enforced"]), "{lines:#?}");
+    assert!(said(&["DeploymentPreference", "without a canary"]), "{lines:#?}");
+    assert!(said(&["deployment: nothing is checked", "(2 resources)"]), "{lines:#?}");
     assert!(said(&["BatchFunction and 7 more", "MemorySize"]), "{lines:#?}");
     for honoured in ["MaximumBatchingWindowInSeconds", "ParallelizationFactor"] {
         assert!(!said(&[honoured]), "the template asks for what is done here: {lines:#?}");

@@ -116,7 +116,7 @@ pub(crate) fn bill(load: Load, usage: &Usage, cpu_s: f64, template: &Template, p
     line("CloudWatch", "GB of logs", calls * LOG_BYTES_A_CALL / GIB, prices.cloudwatch.log_gb);
     line("CloudWatch", "metric months", usage.metrics as f64 * MONTHS, prices.cloudwatch.metric_month);
     let standing = template.standing;
-    line("CloudWatch", "alarm months", f64::from(standing.alarms) * MONTHS, prices.cloudwatch.alarm_month);
+    line("CloudWatch", "alarm months", f64::from(standing.alarmed_metrics) * MONTHS, prices.cloudwatch.alarm_month);
     line("CloudWatch", "dashboard months", f64::from(standing.dashboards) * MONTHS, prices.cloudwatch.dashboard_month);
     let traced: f64 = template
         .functions
@@ -214,9 +214,9 @@ mod tests {
     fn f10_an_idle_stack_is_paid_for_by_what_it_has() {
         let bill = of(&[], &[]);
         let all = template::built_in(&BTreeMap::new()).unwrap().standing;
-        assert!(all.alarms >= 15 && all.secrets >= 4 && all.endpoint_zones == 6, "{all:?}");
+        assert!(all.alarmed_metrics >= 40 && all.secrets >= 4 && all.endpoint_zones == 6, "{all:?}");
         assert!((dollars(&bill, "VPC", "endpoint hours") - 6.0 * 87.6).abs() < 0.01);
-        assert!((dollars(&bill, "CloudWatch", "alarm months") - f64::from(all.alarms) * 1.2).abs() < 0.01);
+        assert!((dollars(&bill, "CloudWatch", "alarm months") - f64::from(all.alarmed_metrics) * 1.2).abs() < 0.01);
         let without: BTreeMap<_, _> = [("KafkaBrokers", "b.test:9092"), ("Network", "none")]
             .map(|(name, value)| (name.into(), value.into()))
             .into();

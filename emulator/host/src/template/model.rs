@@ -33,8 +33,8 @@ pub struct Template {
 /// Resources that cost something whether they are used or not, beside brokers [F10].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// CloudWatch's alarms.
-    pub alarms: u32,
+    /// Metrics of CloudWatch's alarms.
+    pub alarmed_metrics: u32,
     /// CloudWatch's dashboards.
     pub dashboards: u32,
     /// Secrets.

@@ -87,7 +87,13 @@ pub(super) fn bucket(scope: &Scope<'_>, id: &str) -> Result<Bucket, Fault> {
 /// Counts a resource that is paid for by the month.
 pub(super) fn stands(kind: &str, properties: &Properties<'_>, standing: &mut Standing) -> Result<(), Fault> {
     let counted = match kind {
-        "AWS::CloudWatch::Alarm" => &mut standing.alarms,
+        // Each metric that it computes with is paid for.
+        "AWS::CloudWatch::Alarm" => {
+            let metrics = properties.inners("Metrics")?;
+            let stats = metrics.iter().filter(|metric| metric.names().any(|name| name == "MetricStat")).count();
+            standing.alarmed_metrics += stats.max(1) as u32;
+            return Ok(());
+        }
         "AWS::CloudWatch::Dashboard" => &mut standing.dashboards,
         kind::SECRET => &mut standing.secrets,
         "AWS::KMS::Key" => &mut standing.keys,

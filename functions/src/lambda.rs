@@ -37,13 +37,27 @@ const REPORT: Duration = Duration::from_secs(1);
 
 type Environment = BTreeMap<String, String>;
 
-/// Whether a function speaks to the brokers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Brokers {
-    /// It sends: its producers are connected during initialisation.
-    Spoken,
-    /// It never does, and has neither their address nor their secret.
-    Apart,
+/// What a function sends to. It is chosen by type: a binary that never sends has no Kafka client in it, nor that one's TLS [F7].
+trait Sends {
+    async fn sink(secrets: &Secrets, environment: &Environment) -> Result<Arc<dyn Sink>, Error>;
+}
+
+/// Its producers are connected during initialisation.
+struct ToBrokers;
+
+impl Sends for ToBrokers {
+    async fn sink(secrets: &Secrets, environment: &Environment) -> Result<Arc<dyn Sink>, Error> {
+        brokers::sink(secrets, environment).await
+    }
+}
+
+/// It has neither the brokers' address nor their secret.
+struct Nothing;
+
+impl Sends for Nothing {
+    async fn sink(_: &Secrets, _: &Environment) -> Result<Arc<dyn Sink>, Error> {
+        Ok(Arc::new(Apart))
+    }
 }
 
 /// Serves invocations of a function that leaves the brokers to others, until Lambda ends the process.
@@ -52,12 +66,23 @@ where
     H: Fn(App, Value, CancellationToken) -> F,
     F: Future<Output = Result<Value, HandlerError>>,
 {
-    run_with(Brokers::Apart, |_, _| Ok(()), |app, (), event, stop| handler(app, event, stop)).await
+    run_as::<Nothing, _, _, _, _>(|_, _| Ok(()), |app, (), event, stop| handler(app, event, stop)).await
 }
 
-/// `build`: what this function needs besides the App, made during initialisation too.
-pub async fn run_with<T, B, H, F>(brokers: Brokers, build: B, handler: H) -> ExitCode
+/// The same of a function that speaks to the brokers. `build`: what it needs besides the App, made during initialisation too.
+pub async fn run_with_brokers<T, B, H, F>(build: B, handler: H) -> ExitCode
 where
+    T: Clone,
+    B: FnOnce(&Aws, &Environment) -> Result<T, BadSetting>,
+    H: Fn(App, T, Value, CancellationToken) -> F,
+    F: Future<Output = Result<Value, HandlerError>>,
+{
+    run_as::<ToBrokers, _, _, _, _>(build, handler).await
+}
+
+async fn run_as<S, T, B, H, F>(build: B, handler: H) -> ExitCode
+where
+    S: Sends,
     T: Clone,
     B: FnOnce(&Aws, &Environment) -> Result<T, BadSetting>,
     H: Fn(App, T, Value, CancellationToken) -> F,
@@ -67,7 +92,7 @@ where
     let filter = asked.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
     let lines = tracing_subscriber::fmt::layer().json().with_current_span(false);
     tracing_subscriber::registry().with(lines).with(filter).init();
-    let served = match initialise(std::env::vars().collect(), brokers, build).await {
+    let served = match initialise::<S, _, _>(std::env::vars().collect(), build).await {
         Ok((app, keys, own)) => {
             let (tries, keys, handler) = (app.tries.clone(), &keys, &handler);
             serve(tries, |event, stop| {
@@ -155,14 +180,15 @@ fn left(deadline: SystemTime) -> Duration {
     deadline.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-async fn initialise<T, B>(environment: Environment, brokers: Brokers, build: B) -> Result<(App, ServiceKeys, T), Error>
+async fn initialise<S, T, B>(environment: Environment, build: B) -> Result<(App, ServiceKeys, T), Error>
 where
+    S: Sends,
     B: FnOnce(&Aws, &Environment) -> Result<T, BadSetting>,
 {
     let endpoint = environment.get("AWS_ENDPOINT_URL").map(String::as_str);
     let aws = Aws::connect(endpoint, needed(&environment, "AWS_REGION")?).await;
     let own = build(&aws, &environment)?;
-    let (app, keys) = app(&aws, &environment, brokers).await?;
+    let (app, keys) = app::<S>(&aws, &environment).await?;
     Ok((app, keys, own))
 }
 
@@ -192,14 +218,11 @@ fn needed<'a>(environment: &'a Environment, name: &str) -> Result<&'a str, BadSe
 }
 
 /// Parameters and addresses from the environment; keys and passwords from Secrets Manager, never from the environment.
-async fn app(aws: &Aws, environment: &Environment, brokers: Brokers) -> Result<(App, ServiceKeys), Error> {
+async fn app<S: Sends>(aws: &Aws, environment: &Environment) -> Result<(App, ServiceKeys), Error> {
     let settings = Settings::parse(environment)?;
     let (table, bucket) = (needed(environment, "STATE_TABLE")?, needed(environment, "BLOBS_BUCKET")?);
     let secrets = Secrets::of(aws);
-    let sink: Arc<dyn Sink> = match brokers {
-        Brokers::Spoken => brokers::sink(&secrets, environment).await?,
-        Brokers::Apart => Arc::new(Apart),
-    };
+    let sink = S::sink(&secrets, environment).await?;
     let keys = ServiceKeys::read(secrets, environment, settings).await;
     let clock = Clock::system();
     let rng = Rng::from_os()?;

@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 
 use streammanager_functions::deliver;
-use streammanager_functions::lambda::{Brokers, run_with};
+use streammanager_functions::lambda::run_with_brokers;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    run_with(
-        Brokers::Spoken,
+    run_with_brokers(
         |_, _| Ok(()),
         |app, (), event, stop| async move {
             deliver::check_topics(&*app.sink).await;

@@ -594,7 +594,7 @@ pub(crate) struct CostArgs {
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = named_value)]
     pub parameters: Vec<(String, String)>,
     /// Simulated hours of the reference load that are counted.
-    #[arg(long, default_value_t = 4.0)]
+    #[arg(long, default_value_t = 1.0)]
     pub hours: f64,
     /// One JSON object.
     #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]

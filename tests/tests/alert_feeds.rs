@@ -107,7 +107,7 @@ fn identifiers(records: &[Published]) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s17_ipaws_is_polled_with_an_advancing_time_and_each_alert_is_published_once() {
+async fn s17_ipaws_is_polled_for_its_last_half_hour_and_each_alert_is_published_once() {
     let world = World::new(IPAWS).await;
     world.lists(&[]);
     assert!(world.polls().await.is_empty(), "no alert is none");
@@ -141,7 +141,8 @@ async fn s17_ipaws_is_polled_with_an_advancing_time_and_each_alert_is_published_
     assert_eq!((identifiers(&update), update[0].key.as_str()), (vec!["U".to_owned()], "oes@test.example,A"));
     assert!(world.polls().await.is_empty());
     let from: Vec<_> = world.asked().iter().map(|path| path.strip_prefix(RECENT).unwrap().to_owned()).collect();
-    assert_eq!(from, ["2026-09-01T18:30:00Z", "2026-09-01T18:50:00Z", "2026-09-01T18:52:00Z", "2026-09-01T18:54:00Z"]);
+    let windows = ["2026-09-01T18:30:00Z", "2026-09-01T18:32:00Z", "2026-09-01T18:34:00Z", "2026-09-01T18:36:00Z"];
+    assert_eq!(from, windows, "the half hour before each poll");
     let audited = audit::page(&*world.layers.app.store, world.layers.now(), None, 100).await.unwrap();
     let served = audited.iter().filter(|listed| listed.entry.action == Action::ServedAsHigh);
     assert_eq!(

@@ -21,7 +21,7 @@ pub(super) struct Index {
     /// When a delay or a visibility ends.
     ends: BTreeSet<(Timestamp, u64)>,
     /// Of waiting messages that were received before.
-    receives: BTreeMap<u64, u32>,
+    received: BTreeMap<u64, Received>,
     /// No message above this number was ever taken, and the disk knows it.
     marked: u64,
     /// Places promised to sends that are not committed yet.
@@ -35,6 +35,13 @@ struct Flight {
     take: u64,
     until: Timestamp,
     receives: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Received {
+    receives: u32,
+    /// The last take since the start, whose receipt is good until the next one.
+    take: Option<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +60,7 @@ impl Index {
     /// A message that waits on disk, there since a send or since before the start.
     pub(super) fn add(&mut self, number: u64, visible_at: Timestamp, receives: u32, now: Timestamp) {
         if receives > 0 {
-            self.receives.insert(number, receives);
+            self.received.insert(number, Received { receives, take: None });
         }
         if visible_at <= now {
             self.visible.insert(number);
@@ -80,7 +87,7 @@ impl Index {
         self.delayed.retain(|number, _| on_disk.contains(number));
         self.in_flight.retain(|number, _| on_disk.contains(number));
         self.ends.retain(|(_, number)| on_disk.contains(number));
-        self.receives.retain(|number, _| on_disk.contains(number));
+        self.received.retain(|number, _| on_disk.contains(number));
     }
 
     /// Promises up to `wanted` places of a queue that holds `capacity`.
@@ -127,7 +134,7 @@ impl Index {
     }
 
     fn is_worn_out(&self, number: u64, dead_after: Option<u32>) -> bool {
-        dead_after.is_some_and(|limit| self.receives.get(&number).is_some_and(|&before| before >= limit))
+        dead_after.is_some_and(|limit| self.received.get(&number).is_some_and(|before| before.receives >= limit))
     }
 
     /// Hides up to `max` visible messages until `until`. Those received `dead_after` times already leave instead, into
@@ -139,7 +146,7 @@ impl Index {
         {
             self.takes += 1;
             let worn_out = self.is_worn_out(number, dead_after);
-            let before = self.receives.remove(&number).unwrap_or(0);
+            let before = self.received.remove(&number).map_or(0, |before| before.receives);
             let mut flight = Flight { take: self.takes, until, receives: before };
             if worn_out {
                 self.leaving.insert(number, flight);
@@ -189,11 +196,21 @@ impl Index {
         Some(self.come_back(number, flight))
     }
 
-    /// False for a stale receipt. Until `left` or `stayed` the message is neither visible nor forgotten.
+    /// False for a stale receipt. Until `left` or `stayed` the message is neither visible nor forgotten. It may be visible again:
+    /// its last receipt is stale only once it was taken again.
     pub(super) fn leave(&mut self, number: u64, take: u64) -> bool {
-        let Some(flight) = self.land(number, take) else { return false };
+        let Some(flight) = self.land(number, take).or_else(|| self.land_visible(number, take)) else { return false };
         self.leaving.insert(number, flight);
         true
+    }
+
+    fn land_visible(&mut self, number: u64, take: u64) -> Option<Flight> {
+        let received = *self.received.get(&number).filter(|received| received.take == Some(take))?;
+        self.visible.remove(&number).then(|| {
+            self.received.remove(&number);
+            // Should it stay, it is visible again at once.
+            Flight { take, until: Timestamp::MIN, receives: received.receives }
+        })
     }
 
     pub(super) fn left(&mut self, number: u64) {
@@ -229,7 +246,7 @@ impl Index {
     fn come_back(&mut self, number: u64, flight: Flight) -> (u64, u32) {
         self.visible.insert(number);
         if flight.receives > 0 {
-            self.receives.insert(number, flight.receives);
+            self.received.insert(number, Received { receives: flight.receives, take: Some(flight.take) });
         }
         (number, flight.receives)
     }

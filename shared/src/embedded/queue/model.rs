@@ -23,6 +23,8 @@ struct Modelled {
     written: u32,
     /// It was given out at some time.
     received: bool,
+    /// Of its last receive since the start.
+    last: Option<Receipt>,
     state: State,
 }
 
@@ -64,7 +66,7 @@ impl Model {
                 at += 1;
             } else if message.receives >= MAX_RECEIVES {
                 let dead = self.main.remove(at);
-                self.dead.push(Modelled { receives: 0, written: 0, received: false, ..dead });
+                self.dead.push(Modelled { receives: 0, written: 0, received: false, last: None, ..dead });
             } else {
                 message.receives += 1;
                 // Its receipt is known once the answer is there.
@@ -79,7 +81,8 @@ impl Model {
     fn settle(&mut self, receipt: &Receipt, settle: Settle, now: Timestamp) {
         let held =
             |message: &Modelled| matches!(&message.state, State::InFlight { receipt: own, .. } if own == receipt);
-        let Some(at) = self.main.iter().position(held) else { return };
+        let forgets = |message: &Modelled| settle == Settle::Forget && message.last.as_ref() == Some(receipt);
+        let Some(at) = self.main.iter().position(|message| held(message) || forgets(message)) else { return };
         let message = &mut self.main[at];
         match settle {
             Settle::Forget => _ = self.main.remove(at),
@@ -125,6 +128,7 @@ impl Model {
             body: row.body.clone(),
             receives: row.receives.max(u32::from(received(row))),
             received: received(row),
+            last: None,
             written: row.receives,
             state: State::Waiting { visible_at: row.visible_at },
         };
@@ -208,7 +212,14 @@ impl Run {
                     }
                     if n < room {
                         let state = State::Waiting { visible_at: now + delay };
-                        self.model.main.push(Modelled { body, receives: 0, written: 0, received: false, state });
+                        self.model.main.push(Modelled {
+                            body,
+                            receives: 0,
+                            written: 0,
+                            received: false,
+                            last: None,
+                            state,
+                        });
                     }
                 }
             }
@@ -226,6 +237,7 @@ impl Run {
                         let body = text(&one.body);
                         if let Some(message) = self.model.main.iter_mut().find(|message| message.body == body) {
                             message.received = true;
+                            message.last = Some(one.receipt.clone());
                             message.state = State::InFlight { until: now + VISIBILITY, receipt: one.receipt };
                         }
                     }

@@ -192,7 +192,7 @@ async fn a1_a2_refusals_are_named_and_audited() {
     for route in ROUTES.iter().filter(|route| route.auth == Auth::Operator) {
         let (method, url) = (route.method.parse::<Method>().unwrap(), system.url(&route.path.replace("{id}", "modis")));
         let open = streammanager_tests::system::client().request(method, url).send().await.unwrap();
-        assert_eq!(open.status().as_u16(), 401, "{} {} without the control key", route.method, route.path);
+        assert_eq!(open.status().as_u16(), 403, "{} {} without the control key", route.method, route.path);
     }
 
     let (_, rotated) = system.control(Method::POST, "/connectors/butte/rotate", None).await;

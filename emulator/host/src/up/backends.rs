@@ -136,7 +136,7 @@ const TICKS: [&str; 3] = ["BATCH_TICKS_QUEUE_URL", "REALTIME_TICKS_QUEUE_URL", "
 
 /// A host's queues keep what was accepted however long it takes, through jumps of the clock and time switched off [Q1]: the
 /// template's retention is for ticks alone.
-fn queue_options(template: &Template) -> BTreeMap<QueueRef, QueueOptions> {
+pub(super) fn queue_options(template: &Template) -> BTreeMap<QueueRef, QueueOptions> {
     let environments = || template.functions.iter().map(|function| &function.environment);
     let is_of_ticks =
         |url: &str| environments().any(|has| TICKS.iter().any(|name| has.get(*name).is_some_and(|of| of == url)));

@@ -26,7 +26,8 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::{self, Client};
 use super::failures::request_id;
-use super::functions::{Functions, Invocation};
+use super::functions::Invocation;
+use super::invoke::Invoke;
 use super::limits::{HTTP_AT_WORK, HTTP_BODY_TIME, HTTP_OTHERS_AT_WORK, HTTP_WAITING};
 use super::processes::Uninvoked;
 use super::readiness::Readiness;
@@ -37,7 +38,7 @@ use gateway::{Incoming, query_parameters};
 
 pub(crate) struct Api {
     pub(crate) routes: Routes,
-    pub(crate) functions: Functions,
+    pub(crate) functions: Arc<dyn Invoke>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) readiness: Readiness,
     /// The data folder, and what has it open.
@@ -157,7 +158,7 @@ async fn api_call(
         return gateway::own(StatusCode::NOT_FOUND);
     };
     if route.auth == Auth::Signed && !api.holds_control_key(&headers) {
-        return unauthorised();
+        return gateway::own(StatusCode::FORBIDDEN);
     }
     let Some(at_work) = api.rooms.place(route.path == "/alerts") else { return busy() };
     let incoming = Incoming {

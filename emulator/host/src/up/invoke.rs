@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
+use streammanager::app::App;
 use streammanager_functions::events::KinesisEvent;
 
 use super::functions::{Functions, Invocation};
@@ -17,6 +18,11 @@ pub(crate) trait Invoke: Send + Sync {
 
     /// As `invoke`, with the records of a stream.
     async fn invoke_with_records(&self, function: &str, event: KinesisEvent) -> Result<Value, Invocation>;
+
+    /// The function's App, where it has one in this process.
+    fn app_of(&self, _: &str) -> Option<&App> {
+        None
+    }
 }
 
 #[async_trait]
@@ -27,6 +33,10 @@ impl Invoke for Functions {
 
     async fn invoke_with_records(&self, function: &str, event: KinesisEvent) -> Result<Value, Invocation> {
         Functions::invoke_with_records(self, function, event).await
+    }
+
+    fn app_of(&self, function: &str) -> Option<&App> {
+        Functions::app_of(self, function)
     }
 }
 

@@ -15,6 +15,8 @@ mod gathering;
 mod http;
 mod invoke;
 mod kinesis;
+#[cfg(feature = "testing")]
+pub mod laboratory;
 mod ledger;
 mod limits;
 mod lookout;
@@ -66,6 +68,7 @@ use brokers::{Brokers, Heard};
 use floor::Floor;
 use functions::Functions;
 use http::{Api, Rooms};
+use invoke::Invoke;
 use kinesis::{KinesisStream, Stores};
 use ledger::{Ledger, Queued};
 use lookout::{Lookout, say};
@@ -267,10 +270,11 @@ impl System {
             })
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(|e| Failure::new(format!("metrics: {e}")))?;
+        let invoked: Arc<dyn Invoke> = Arc::new(functions.clone());
         let triggers = Triggers {
-            functions: &functions,
+            functions: &invoked,
             app: &app,
-            backends: &backends,
+            shared: backends.shared,
             kinesis: &kinesis,
             intake: &intake,
             work: &work,
@@ -285,7 +289,7 @@ impl System {
         let reports = functions.reports();
         let api = Api {
             routes,
-            functions: functions.clone(),
+            functions: invoked,
             metrics,
             readiness: readiness.clone(),
             data: args.data.clone(),

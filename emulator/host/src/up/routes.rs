@@ -20,53 +20,94 @@ pub(crate) struct Route {
     pub(crate) function: String,
 }
 
-/// All routes, matched by the router that axum is built on.
-pub(crate) struct Routes(matchit::Router<Vec<Route>>);
+/// All routes, the most specific first: a path's own texts come before its variables, both before a greedy variable, and a
+/// method before `ANY`. So the first that takes a request's method and path is the one that API Gateway chooses.
+pub(crate) struct Routes(Vec<(Vec<Part>, Route)>);
+
+/// What stands between two slashes of a route's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    /// `{id}`
+    Variable(String),
+    /// `{path+}`: the rest of the path.
+    Greedy(String),
+}
 
 impl Routes {
     /// # Errors
-    /// For paths that the template cannot tell apart.
+    /// For routes that cannot be told apart, and for what follows a greedy variable.
     pub(crate) fn new(routes: Vec<Route>) -> Result<Routes, Failure> {
-        let mut by_pattern = BTreeMap::<String, Vec<Route>>::new();
+        let mut parsed = BTreeMap::new();
         for route in routes {
-            by_pattern.entry(pattern(&route.path)).or_default().push(route);
+            let parts: Vec<Part> = route.path.split('/').map(Part::parse).collect();
+            let ranks: Vec<Rank> = parts.iter().map(Part::rank).collect();
+            let path = route.path.clone();
+            if parts[..parts.len() - 1].iter().any(|part| matches!(part, Part::Greedy(_))) {
+                return Err(Failure::new(format!("template: route {path}: a greedy variable must be its end")));
+            }
+            let greedy = matches!(parts.last(), Some(Part::Greedy(_)));
+            let order = (greedy, ranks, route.method == "ANY", route.method.clone());
+            if let Some((_, other)) = parsed.insert(order, (parts, route)) {
+                return Err(Failure::new(format!("template: route {path}: {} takes the same requests", other.path)));
+            }
         }
-        let mut router = matchit::Router::new();
-        for (pattern, routes) in by_pattern {
-            let path = routes[0].path.clone();
-            router.insert(pattern, routes).map_err(|e| Failure::new(format!("template: route {path}: {e}")))?;
-        }
-        Ok(Routes(router))
+        Ok(Routes(parsed.into_values().collect()))
     }
 
     /// What a request's method and path lead to, with the parameters in its path.
     pub(crate) fn find(&self, method: &str, path: &str) -> Option<(&Route, BTreeMap<String, String>)> {
-        let matched = self.0.at(path).ok()?;
-        // The router takes `/streams//start` for a stream without a name.
-        if matched.params.iter().any(|(_, value)| value.is_empty()) {
-            return None;
-        }
-        let route = matched.value.iter().find(|route| route.method == method);
-        let route = route.or_else(|| matched.value.iter().find(|route| route.method == "ANY"))?;
-        let values = matched.params.iter().map(|(_, value)| value.to_owned());
-        Some((route, parameters(&route.path).map(str::to_owned).zip(values).collect()))
+        let of_method = self.0.iter().filter(|(_, route)| route.method == method || route.method == "ANY");
+        of_method.into_iter().find_map(|(parts, route)| Some((route, parameters(parts, path)?)))
     }
 }
 
-/// The names in `/streams/{id}` and `/files/{path+}`.
-fn parameters(path: &str) -> impl Iterator<Item = &str> {
-    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    names.map(|name| name.trim_end_matches('+'))
+/// Texts that differ are in no order that matters: no path has both.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Text(String),
+    Variable,
+    Greedy,
 }
 
-/// The path in the router's words. Parameters are named by their place: routes may call the same one differently.
-fn pattern(path: &str) -> String {
-    let parts = path.split('/').enumerate().map(|(place, part)| match part.strip_prefix('{') {
-        Some(name) if name.ends_with("+}") => format!("{{*p{place}}}"),
-        Some(name) if name.ends_with('}') => format!("{{p{place}}}"),
-        _ => part.replace('{', "{{").replace('}', "}}"),
-    });
-    parts.collect::<Vec<_>>().join("/")
+impl Part {
+    fn parse(text: &str) -> Part {
+        match text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            Some(name) => match name.strip_suffix('+') {
+                Some(name) => Part::Greedy(name.to_owned()),
+                None => Part::Variable(name.to_owned()),
+            },
+            None => Part::Text(text.to_owned()),
+        }
+    }
+
+    fn rank(&self) -> Rank {
+        match self {
+            Part::Text(text) => Rank::Text(text.clone()),
+            Part::Variable(_) => Rank::Variable,
+            Part::Greedy(_) => Rank::Greedy,
+        }
+    }
+}
+
+/// `None`: the route does not take this path.
+fn parameters(parts: &[Part], path: &str) -> Option<BTreeMap<String, String>> {
+    let (mut found, mut rest) = (BTreeMap::new(), Some(path));
+    for part in parts {
+        let here = rest?;
+        let (level, after) = here.split_once('/').map_or((here, None), |(level, after)| (level, Some(after)));
+        match part {
+            Part::Text(text) if text == level => {}
+            Part::Variable(name) if !level.is_empty() => _ = found.insert(name.clone(), level.to_owned()),
+            Part::Greedy(name) if !here.is_empty() => {
+                found.insert(name.clone(), here.to_owned());
+                return Some(found);
+            }
+            _ => return None,
+        }
+        rest = after;
+    }
+    rest.is_none().then_some(found)
 }
 
 #[cfg(test)]
@@ -107,11 +148,34 @@ mod tests {
     }
 
     #[test]
+    fn l5_the_most_specific_route_is_taken() {
+        let routes = Routes::new(vec![
+            route("ANY", "/{proxy+}", "any"),
+            route("GET", "/pets/{proxy+}", "greedy"),
+            route("GET", "/pets/dog/{id}", "variable"),
+            route("GET", "/pets/dog/1", "full"),
+            route("ANY", "/pets/dog/{id}/owner", "owner"),
+        ])
+        .unwrap();
+        for (method, path, function) in [
+            ("GET", "/pets/dog/1", "full"),
+            ("GET", "/pets/dog/2", "variable"),
+            ("GET", "/pets/cat/1", "greedy"),
+            ("POST", "/test/5", "any"),
+            ("POST", "/pets/dog/1", "any"),
+            ("GET", "/pets/dog/1/owner", "owner"),
+        ] {
+            assert_eq!(routes.find(method, path).unwrap().0.function, function, "{method} {path}");
+        }
+    }
+
+    #[test]
     fn routes_that_cannot_be_told_apart_are_refused_and_nothing_panics() {
         for path in ["/a/{b+}/c", "/{", "/}", "/a{b}", "/{a}{b}", "/{}", "/{+}", "//", "/{a+}/{b+}"] {
             let _ = Routes::new(vec![route("GET", path, "f"), route("GET", "/a/{b}", "g")]);
         }
-        let both = vec![route("GET", "/a/{b}", "f"), route("GET", "/a/{b+}", "g")];
-        assert!(Routes::new(both).is_err());
+        for (one, other) in [("/a/{b}", "/a/{c}"), ("/a/{b+}", "/a/{c+}"), ("/a/{b+}/c", "/d")] {
+            assert!(Routes::new(vec![route("GET", one, "f"), route("GET", other, "g")]).is_err(), "{one} {other}");
+        }
     }
 }

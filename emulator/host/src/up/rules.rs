@@ -230,22 +230,25 @@ impl Rules {
             Ok(None) => return Ok(()),
             Err(e) => return Err(NotStarted::Failed(e.to_string())),
         };
+        let mut failures = Vec::new();
         for action in &rule.actions {
             match self.start(action, &output, message).await {
                 Ok(()) => {}
                 Err(NotStarted::Busy) => return Err(NotStarted::Busy),
                 Err(NotStarted::Failed(problem)) => {
                     tracing::warn!(rule = rule.logical_id, problem, "a rule's action could not be started");
-                    match &rule.error_action {
-                        Some(fallback) => {
-                            self.start(fallback, &error_event(&rule.name, action, message, &problem), message).await?
-                        }
-                        None => return Err(NotStarted::Failed(problem)),
-                    }
+                    failures.push((action, problem));
                 }
             }
         }
-        Ok(())
+        // One message for all of them.
+        match (&failures[..], &rule.error_action) {
+            ([], _) => Ok(()),
+            (failures, Some(fallback)) => {
+                self.start(fallback, &error_event(&rule.name, failures, message), message).await
+            }
+            ([(_, problem), ..], None) => Err(NotStarted::Failed(problem.clone())),
+        }
     }
 }
 
@@ -256,19 +259,27 @@ fn busy(problem: BackendError) -> Refused {
 }
 
 /// What AWS IoT gives an error action: the message as it came, without the principal that published it.
-fn error_event(rule: &str, failed: &Action, message: &iot_sql::Message<'_>, problem: &str) -> Value {
-    let (action, resource) = match failed {
-        Action::Kinesis { stream, .. } => ("KinesisAction", stream),
-        Action::Lambda { function } => ("LambdaAction", function),
-        Action::Queue { queue, .. } => ("SqsAction", queue),
-    };
+fn error_event(rule: &str, failures: &[(&Action, String)], message: &iot_sql::Message<'_>) -> Value {
+    let failures = failures.iter().map(|(failed, problem)| {
+        let (action, resource) = match failed {
+            Action::Kinesis { stream, .. } => ("KinesisAction", stream),
+            Action::Lambda { function } => ("LambdaAction", function),
+            Action::Queue { queue, .. } => ("SqsAction", queue),
+        };
+        json!({ "failedAction": action, "failedResource": resource, "errorMessage": problem })
+    });
     json!({
         "ruleName": rule,
         "topic": message.topic,
         "clientId": message.client,
         "base64OriginalPayload": BASE64.encode(message.payload),
-        "failures": [{ "failedAction": action, "failedResource": resource, "errorMessage": problem }],
+        "failures": failures.collect::<Vec<_>>(),
     })
+}
+
+/// The rule that a topic of Basic Ingest names, and the topic that its statement sees.
+fn basic_ingest(topic: &str) -> Option<(&str, &str)> {
+    topic.strip_prefix("$aws/rules/")?.split_once('/')
 }
 
 #[async_trait]
@@ -284,7 +295,15 @@ impl Gate for Rules {
         }
     }
 
-    async fn publish(&self, publish: Publish) -> Result<Taken, Refused> {
+    async fn publish(&self, mut publish: Publish) -> Result<Taken, Refused> {
+        // It reaches one rule, as a publish on the topic behind the rule's name would, and no subscriber.
+        let mut alone = None;
+        if let Some((rule, topic)) = basic_ingest(&publish.topic)
+            && self.rules.iter().any(|(_, known)| known.name == rule)
+        {
+            alone = Some(rule.to_owned());
+            publish.topic = topic.to_owned();
+        }
         let topic = publish.topic.as_str();
         let named = publish.identity.is_some();
         // The place in the lane is taken before anything is awaited: that is the order in which the publishes came.
@@ -322,12 +341,12 @@ impl Gate for Rules {
         }
         let mut taken = Taken::NoRule;
         for (filter, rule) in &self.rules {
-            if filter.matches(&publish.topic) {
+            if filter.matches(&publish.topic) && alone.as_ref().is_none_or(|alone| *alone == rule.name) {
                 taken = Taken::Stored;
                 self.applied(rule, &message).await?;
             }
         }
-        Ok(if all_sound { taken } else { Taken::Withheld })
+        Ok(if all_sound && alone.is_none() { taken } else { Taken::Withheld })
     }
 
     fn may_subscribe(&self, identity: Option<&Identity>, filter: &Filter) -> bool {
@@ -350,7 +369,7 @@ mod tests {
         let payload = Bytes::from_static(b"{\"id\": 1}\xff");
         let message =
             iot_sql::Message { topic: "alerts/a", payload: &payload, principal: "cert", client: "c", now_ms: 0 };
-        let event = error_event("alerts", &action, &message, "the queue is away");
+        let event = error_event("alerts", &[(&action, "the queue is away".into())], &message);
         assert!(!event.to_string().contains("cert"), "AWS names no principal: {event}");
         assert_eq!(event["failures"][0]["errorMessage"], "the queue is away");
         let read: streammanager_functions::events::RuleError = serde_json::from_value(event).unwrap();

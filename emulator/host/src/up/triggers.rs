@@ -10,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::asynchronous::{AsyncInvocations, Asynchronous};
-use super::backends::Backends;
-use super::functions::Functions;
+use super::invoke::Invoke;
 use super::kinesis::{KinesisStream, Mapping, Plan};
 use super::limits::EVENT_BYTES;
 use super::routes::{Route, Routes};
@@ -22,9 +21,10 @@ use crate::template::{ACCOUNT, Function, REGION, Template, Trigger};
 
 /// Starts what the template's triggers say.
 pub(super) struct Triggers<'a> {
-    pub(super) functions: &'a Functions,
+    pub(super) functions: &'a Arc<dyn Invoke>,
     pub(super) app: &'a App,
-    pub(super) backends: &'a Backends,
+    /// Others may work on the same queues and state.
+    pub(super) shared: bool,
     pub(super) kinesis: &'a BTreeMap<String, KinesisStream>,
     pub(super) intake: &'a CancellationToken,
     pub(super) work: &'a CancellationToken,
@@ -55,7 +55,7 @@ impl Triggers<'_> {
                             input: input.clone(),
                         };
                         let schedule = fired.run(tasks.clone(), stop.clone());
-                        let outlives = (delivers && self.backends.shared).then(|| self.app.clone());
+                        let outlives = (delivers && self.shared).then(|| self.app.clone());
                         tasks.spawn(async move {
                             if let Some(app) = outlives {
                                 outlive_leases(&app).await;
@@ -66,7 +66,7 @@ impl Triggers<'_> {
                     Trigger::Schedule { .. } => {}
                     Trigger::Queue { queue, batch_size, window, report_failures, max_concurrency } => {
                         let source = QueueSource {
-                            functions: Arc::new(self.functions.clone()),
+                            functions: self.functions.clone(),
                             function: name.clone(),
                             queue: local(queue),
                             backend: self.app.queue.clone(),
@@ -109,7 +109,7 @@ impl Triggers<'_> {
                             parallel: *parallel as usize,
                         };
                         let mapping = Mapping {
-                            functions: Arc::new(self.functions.clone()),
+                            functions: self.functions.clone(),
                             function: name.clone(),
                             function_arn: function.arn.clone(),
                             stream_arn: declared.arn.clone(),
@@ -142,7 +142,7 @@ impl Triggers<'_> {
 
     fn asynchronous(&self, function: &Function) -> Asynchronous {
         Asynchronous {
-            functions: Arc::new(self.functions.clone()),
+            functions: self.functions.clone(),
             function: function.logical_id.clone(),
             function_arn: function.arn.clone(),
             timeout: function.timeout,

@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 pub use self::parse::parse;
 
@@ -178,6 +178,9 @@ impl Context<'_> {
     fn value(&self, expression: &Expression) -> Option<Value> {
         let flag = |expression| match self.value(expression) {
             Some(Value::Bool(flag)) => Some(flag),
+            Some(Value::String(text)) => {
+                [true, false].into_iter().find(|flag| text.eq_ignore_ascii_case(&flag.to_string()))
+            }
             _ => None,
         };
         match expression {
@@ -205,29 +208,41 @@ impl Context<'_> {
     }
 }
 
-/// Numbers compare as numbers, a text that is one too when the other side is a number; what cannot be compared is none.
+/// Values of different types are different. What is ordered are numbers, and texts that are written as one; anything else is
+/// Undefined there.
 fn compare(left: &Value, how: Comparison, right: &Value) -> Option<bool> {
-    let number = |value: &Value| match value {
-        Value::Number(number) => Number::as_f64(number),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
+    let equal = || match (left, right) {
+        (Value::Number(left), Value::Number(right)) => left.as_f64() == right.as_f64(),
+        _ => left == right,
     };
-    let order = match (left, right) {
-        (Value::String(left), Value::String(right)) => left.cmp(right),
-        (Value::Number(_), _) | (_, Value::Number(_)) => number(left)?.partial_cmp(&number(right)?)?,
-        (Value::Bool(left), Value::Bool(right)) if matches!(how, Comparison::Equal | Comparison::NotEqual) => {
-            left.cmp(right)
-        }
-        _ => return None,
-    };
+    let order = || decimal(left)?.partial_cmp(&decimal(right)?);
     Some(match how {
-        Comparison::Equal => order.is_eq(),
-        Comparison::NotEqual => order.is_ne(),
-        Comparison::Less => order.is_lt(),
-        Comparison::LessOrEqual => order.is_le(),
-        Comparison::Greater => order.is_gt(),
-        Comparison::GreaterOrEqual => order.is_ge(),
+        Comparison::Equal => equal(),
+        Comparison::NotEqual => !equal(),
+        Comparison::Less => order()?.is_lt(),
+        Comparison::LessOrEqual => order()?.is_le(),
+        Comparison::Greater => order()?.is_gt(),
+        Comparison::GreaterOrEqual => order()?.is_ge(),
     })
+}
+
+/// As AWS IoT converts to a Decimal.
+fn decimal(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) if is_decimal(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// `-?\d+(\.\d+)?(E-?\d+)?`, with either kind of E.
+fn is_decimal(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = |text: &str| text.strip_prefix('-').unwrap_or(text).to_owned();
+    let (number, exponent) = text.split_once(['E', 'e']).map_or((text, None), |(number, power)| (number, Some(power)));
+    let number = unsigned(number);
+    let (whole, part) = number.split_once('.').map_or((&number[..], None), |(whole, part)| (whole, Some(part)));
+    digits(whole) && part.is_none_or(digits) && exponent.is_none_or(|power| digits(&unsigned(power)))
 }
 
 #[cfg(test)]

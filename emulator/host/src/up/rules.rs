@@ -277,11 +277,6 @@ fn error_event(rule: &str, failures: &[(&Action, String)], message: &iot_sql::Me
     })
 }
 
-/// The rule that a topic of Basic Ingest names, and the topic that its statement sees.
-fn basic_ingest(topic: &str) -> Option<(&str, &str)> {
-    topic.strip_prefix("$aws/rules/")?.split_once('/')
-}
-
 #[async_trait]
 impl Gate for Rules {
     /// A user name is a connector's id and its password that connector's key; sensors may come without either.
@@ -295,15 +290,7 @@ impl Gate for Rules {
         }
     }
 
-    async fn publish(&self, mut publish: Publish) -> Result<Taken, Refused> {
-        // It reaches one rule, as a publish on the topic behind the rule's name would, and no subscriber.
-        let mut alone = None;
-        if let Some((rule, topic)) = basic_ingest(&publish.topic)
-            && self.rules.iter().any(|(_, known)| known.name == rule)
-        {
-            alone = Some(rule.to_owned());
-            publish.topic = topic.to_owned();
-        }
+    async fn publish(&self, publish: Publish) -> Result<Taken, Refused> {
         let topic = publish.topic.as_str();
         let named = publish.identity.is_some();
         // The place in the lane is taken before anything is awaited: that is the order in which the publishes came.
@@ -341,12 +328,12 @@ impl Gate for Rules {
         }
         let mut taken = Taken::NoRule;
         for (filter, rule) in &self.rules {
-            if filter.matches(&publish.topic) && alone.as_ref().is_none_or(|alone| *alone == rule.name) {
+            if filter.matches(&publish.topic) {
                 taken = Taken::Stored;
                 self.applied(rule, &message).await?;
             }
         }
-        Ok(if all_sound && alone.is_none() { taken } else { Taken::Withheld })
+        Ok(if all_sound { taken } else { Taken::Withheld })
     }
 
     fn may_subscribe(&self, identity: Option<&Identity>, filter: &Filter) -> bool {

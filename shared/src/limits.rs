@@ -97,6 +97,9 @@ pub const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The CRITICAL queue's write starts when the broker has not acknowledged by then [E2].
 pub const HEDGE: Duration = Duration::from_millis(50);
+/// So long after the answer the store is asked to keep what is known of an alert that it did not take in time: as long as a
+/// try at the broker goes on, which whoever ends or freezes the process waits for anyway.
+pub const KNOWN_LATER: Duration = Duration::from_secs(5);
 /// The queue's copy of an alert is not received before the broker's try for it has ended.
 pub const COPY_DELAY: Duration = TRY.saturating_add(TRY_ENDS_LATE);
 /// Alerts whose try at the broker may be under way at once; beyond them an alert goes to the queue at once. So many

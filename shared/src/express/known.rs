@@ -16,12 +16,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::marks::thread_hash;
 use super::reply::Accepted;
 use crate::error::BackendError;
-use crate::limits::{ALERTS_KNOWN, CONTENTS_OF_EVENT, CONTENTS_OF_NAME, HEDGE, THREAD_KEPT};
+use crate::limits::{ALERTS_KNOWN, CONTENTS_OF_EVENT, CONTENTS_OF_NAME, KNOWN_LATER, THREAD_KEPT};
 use crate::record::{EventId, SourceId};
 use crate::store::{Expect, Key, PutError, Store};
 use crate::time::Clock;
@@ -116,6 +116,8 @@ pub(super) struct Look {
     pub(super) known: Known,
     /// `None`: the store did not answer.
     expect: Option<Expect>,
+    /// The store knows all of it too.
+    pub(super) is_stored: bool,
 }
 
 impl Look {
@@ -124,12 +126,24 @@ impl Look {
     }
 }
 
+/// What became of a conditional write.
+enum Written {
+    /// The store has it.
+    Stored,
+    /// Another instance has written meanwhile, or the store was never looked at: look first.
+    Behind,
+    /// The store is away or slow; whether it has it is not known.
+    Unanswered,
+}
+
 /// Where messages are known by their names: in the store, and in this process.
 #[derive(Clone, Copy)]
 pub(super) struct Names<'a> {
     pub(super) store: &'a dyn Store,
     pub(super) recent: &'a Recent,
     pub(super) clock: &'a Clock,
+    /// So long one answer of the store is waited for.
+    pub(super) patience: Duration,
 }
 
 impl Names<'_> {
@@ -138,14 +152,18 @@ impl Names<'_> {
         self.recent.turn(key).await
     }
 
-    /// An alert waits for the store no longer than for the broker [E2].
+    /// What the store and this process know.
     pub(super) async fn look(&self, key: &Key) -> Look {
         let mut known = self.recent.known(key);
-        let expect = match timeout(HEDGE, self.store.get(key)).await {
+        let mut is_stored = known.contents.is_empty();
+        let expect = match timeout(self.patience, self.store.get(key)).await {
             Ok(Ok(None)) => Some(Expect::Absent),
             Ok(Ok(Some(item))) => {
-                match serde_json::from_slice(&item.value) {
-                    Ok(stored) => known.merge(stored),
+                match serde_json::from_slice::<Known>(&item.value) {
+                    Ok(stored) => {
+                        is_stored = known.contents.iter().all(|content| stored.contents.contains(content));
+                        known.merge(stored);
+                    }
                     Err(problem) => {
                         tracing::error!(%problem, key = key.sort, "what is known of an alert cannot be read")
                     }
@@ -161,7 +179,7 @@ impl Names<'_> {
                 None
             }
         };
-        Look { known, expect }
+        Look { known, expect, is_stored }
     }
 
     /// The root of a message that some instance has accepted; `None` for one that none has.
@@ -182,41 +200,53 @@ impl Names<'_> {
 
     /// Keeps what is known now, and learns what other instances wrote meanwhile.
     pub(super) async fn keep(&self, key: &Key, mut look: Look, content: u32, accepted: &Accepted) -> Look {
-        while !self.write(key, &look).await {
-            look = self.look(key).await;
+        loop {
+            self.remember(key, &look);
+            match self.write(key, &look).await {
+                Written::Stored => return Look { is_stored: true, ..look },
+                Written::Unanswered => return Look { is_stored: false, ..look },
+                Written::Behind => look = self.look(key).await,
+            }
             if !look.store_answered() || look.known.clashes(content, accepted) {
-                break;
+                return look;
             }
         }
-        look
     }
 
-    /// `false`: what the store holds has to be looked at first, since another instance has written meanwhile, or the store had
-    /// not answered before. What others wrote is never overwritten unseen.
-    async fn write(&self, key: &Key, look: &Look) -> bool {
-        self.remember(key, look);
+    /// After the answer: what the store did not take in time is written when it answers again, so that other instances, the
+    /// next start and [`accepted`] know of the alert. Given up after [`KNOWN_LATER`], and said.
+    pub(super) async fn keep_later(&self, key: &Key) {
+        let end = Instant::now() + KNOWN_LATER;
+        while Instant::now() < end {
+            sleep(self.patience).await;
+            // It takes no turn, which would let the next alert of the name wait for the store; the write is conditional.
+            let look = self.look(key).await;
+            if look.is_stored || look.store_answered() && matches!(self.write(key, &look).await, Written::Stored) {
+                return;
+            }
+        }
+        tracing::warn!(key = key.sort, "neither another instance nor the next start will know of this alert");
+    }
+
+    /// What others wrote is never overwritten unseen.
+    async fn write(&self, key: &Key, look: &Look) -> Written {
         let value = match serde_json::to_vec(&look.known) {
             Ok(value) => value,
             Err(problem) => {
                 tracing::error!(%problem, "what is known of an alert cannot be written");
-                return true;
+                return Written::Unanswered;
             }
         };
-        let Some(expect) = look.expect else { return false };
+        let Some(expect) = look.expect else { return Written::Behind };
         let put = self.store.put_if(key, value.into(), expect, Some(self.clock.now() + THREAD_KEPT));
-        match timeout(HEDGE, put).await {
-            Ok(Ok(_)) => true,
-            Ok(Err(PutError::Conflict)) => false,
+        match timeout(self.patience, put).await {
+            Ok(Ok(_)) => Written::Stored,
+            Ok(Err(PutError::Conflict)) => Written::Behind,
             Ok(Err(problem)) => {
-                tracing::warn!(%problem, "neither another instance nor the next start will know of this alert");
-                true
+                tracing::warn!(%problem, "what is known of an alert is written later");
+                Written::Unanswered
             }
-            // Begun, it goes on, and nobody but this process could miss it meanwhile.
-            Err(_) if self.recent.is_alone() => true,
-            Err(_) => {
-                tracing::warn!("another instance may not know of this alert: the store did not answer in time");
-                true
-            }
+            Err(_) => Written::Unanswered,
         }
     }
 }

@@ -21,11 +21,12 @@ use crate::dead::{self, Rejected};
 use crate::decode::{Context, Format, Row};
 use crate::error::{BackendError, Reason, Reject, Sender};
 use crate::ingest::{self, IngestError, NoRoom, pack, validate};
-use crate::limits::ALERT_BYTES;
+use crate::limits::{ALERT_BYTES, HEDGE, KNOWN_LATER};
 use crate::record::{
     AlertFacts, ConnectorId, Draft, Lineage, Outgoing, Quality, Record, ShapeTold, SourceId, Stream, StreamId, Tier,
     Traceparent, WhenFull,
 };
+use crate::store::Key;
 use crate::time::Timestamp;
 use admit::{Admitted, NotAdmitted};
 use hedge::Durable;
@@ -311,21 +312,33 @@ async fn take_alert(
             names.remember(&key, &look);
             let (app, told) = (app.clone(), accepted.clone());
             app.tries.clone().spawn(async move {
-                let _turn = turn;
-                self::names(&app).keep(&key, look, draft.content, &told).await;
+                if !self::names(&app).keep(&key, look, draft.content, &told).await.is_stored {
+                    drop(turn);
+                    know_later(&app, key);
+                }
             });
             return Ok(Ok(accepted));
         }
         look = names.keep(&key, look, draft.content, &accepted).await;
         if take == TAKES || !look.known.clashes(draft.content, &accepted) {
+            if !look.is_stored {
+                know_later(app, key);
+            }
             return Ok(Ok(accepted));
         }
         take += 1;
     }
 }
 
+/// An alert waits for the store no longer than for the broker [E2].
 fn names(app: &App) -> Names<'_> {
-    Names { store: &*app.store, recent: &app.recent, clock: &app.clock }
+    Names { store: &*app.store, recent: &app.recent, clock: &app.clock, patience: HEDGE }
+}
+
+/// What the store did not take in time of an alert that was answered.
+fn know_later(app: &App, key: Key) {
+    let one = app.clone();
+    app.tries.spawn(async move { Names { patience: KNOWN_LATER / 5, ..names(&one) }.keep_later(&key).await });
 }
 
 /// Whoever reads a redriven alert must see that it is not news, whether or not it has expired [E4].

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::dead;
 use streammanager::error::Reason;
-use streammanager::express::known::Recent;
+use streammanager::express::known::{self, Recent};
 use streammanager::express::{Accepted, AcknowledgedBy, Verdict};
 use streammanager::faults::Fault;
 use streammanager::record::{EventId, ShapeTold, SourceId};
@@ -128,6 +128,34 @@ async fn s12_with_the_store_away_a_revision_is_a_best_effort_and_says_so() {
     assert_eq!((told.revision, told.warnings.len()), (2, 0));
     let told = accepted(send_alert(&instance(&sim), &key, changed(json!({ "event": "All clear" }))).await);
     assert_eq!(told.revision, 3, "what was taken meanwhile is known to all again");
+}
+
+/// What the store was too slow for is known a little later, to the next start and to whoever asks what became of the alert [O7].
+#[tokio::test(start_paused = true)]
+async fn s12_what_the_store_was_too_slow_for_is_known_to_the_next_start() {
+    let sim = Simulated::new(46);
+    let key = sim.sender("butte").await;
+    for (name, alone) in [("A", true), ("B", false)] {
+        let start = || {
+            let recent = if alone { Recent::alone() } else { Recent::default() };
+            App { recent: Arc::new(recent), ..instance(&sim) }
+        };
+        let app = start();
+        sim.store_faults.script([Fault::Late(Duration::from_millis(400)); 200]);
+        let told = accepted(send_alert(&app, &key, actual(name)).await);
+        assert_eq!((told.revision, told.warnings.len()), (0, 1), "{told:?}");
+        app.tries.ended().await;
+        sim.store_faults.quiet();
+        let of_name = known::accepted(
+            &*sim.app.store,
+            &SourceId::new("evacuation_alert_butte").unwrap(),
+            &format!("test@example.org,{name}"),
+        )
+        .await
+        .unwrap();
+        assert_eq!(of_name.iter().map(|known| known.event_id).collect::<Vec<_>>(), [told.event_id], "alone: {alone}");
+        assert!(accepted(send_alert(&start(), &key, actual(name)).await).duplicate, "alone: {alone}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

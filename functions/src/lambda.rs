@@ -16,7 +16,6 @@ use lambda_runtime::{Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime, 
 use serde_json::Value;
 use streammanager::app::{App, Seams};
 use streammanager::aws::Aws;
-use streammanager::error::BackendError;
 use streammanager::express::tries::Tries;
 use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
 use streammanager::settings::{BadSetting, Settings, variable};
@@ -166,12 +165,7 @@ where
 
 impl From<HandlerError> for Diagnostic {
     fn from(e: HandlerError) -> Diagnostic {
-        let error_type = match &e {
-            HandlerError::UnknownEvent(_) => "UnknownEvent",
-            HandlerError::Backend(BackendError::Retry(_)) => "Retry",
-            HandlerError::Backend(BackendError::Fatal(_)) => "Fatal",
-        };
-        Diagnostic { error_type: error_type.into(), error_message: e.to_string() }
+        Diagnostic { error_type: e.kind().into(), error_message: e.to_string() }
     }
 }
 

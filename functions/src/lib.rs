@@ -32,6 +32,17 @@ pub enum HandlerError {
     Backend(#[from] BackendError),
 }
 
+impl HandlerError {
+    /// The `errorType` that Lambda tells.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            HandlerError::UnknownEvent(_) => "UnknownEvent",
+            HandlerError::Backend(BackendError::Retry(_)) => "Retry",
+            HandlerError::Backend(BackendError::Fatal(_)) => "Fatal",
+        }
+    }
+}
+
 impl From<serde_json::Error> for HandlerError {
     fn from(e: serde_json::Error) -> HandlerError {
         HandlerError::UnknownEvent(e.to_string())

@@ -49,7 +49,7 @@ struct Shared {
     invocations: tokio::sync::Mutex<mpsc::Receiver<Invocation>>,
     /// The one under way: a function asks for the next only after it has answered.
     current: Mutex<Option<(String, oneshot::Sender<Answer>)>>,
-    init_error: Mutex<Option<(String, Value)>>,
+    init_error: watch::Sender<Option<(String, Value)>>,
     /// Whether it waits for an event.
     asks: watch::Sender<bool>,
 }
@@ -64,7 +64,7 @@ impl Api {
             arn: format!("arn:aws:lambda:{region}:{account}:function:{name}"),
             invocations: tokio::sync::Mutex::new(receiver),
             current: Mutex::default(),
-            init_error: Mutex::default(),
+            init_error: watch::channel(None).0,
             asks: watch::channel(false).0,
         });
         let routes = Router::new()
@@ -96,8 +96,14 @@ impl Api {
         let _ = self.invocations.send(invocation).await;
     }
 
-    pub(super) fn take_init_error(&self) -> Option<(String, Value)> {
-        self.state.init_error.lock().take()
+    /// Returns when it says that it cannot initialise.
+    pub(super) async fn gives_up(&self) {
+        // Its sender lives as long as `self`.
+        let _ = self.state.init_error.subscribe().wait_for(Option::is_some).await;
+    }
+
+    pub(super) fn init_error(&self) -> Option<(String, Value)> {
+        self.state.init_error.borrow().clone()
     }
 }
 
@@ -164,7 +170,7 @@ async fn error(State(state): State<Arc<Shared>>, Path(id): Path<String>, body: B
 async fn init_error(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let kind = headers.get("lambda-runtime-function-error-type").and_then(|kind| kind.to_str().ok());
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    *state.init_error.lock() = Some((kind.unwrap_or_default().to_owned(), body));
+    state.init_error.send_replace(Some((kind.unwrap_or_default().to_owned(), body)));
     accepted()
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 /// the invocation that waits for it.
 pub const INIT: Duration = Duration::from_secs(10);
 /// An event.
-pub(super) const REQUEST_BYTES: usize = 6_291_456;
+pub const REQUEST_BYTES: usize = 6_291_456;
 /// An answer: the same and 100 bytes, as Lambda's own refusal says.
-pub(super) const RESPONSE_BYTES: usize = 6_291_556;
+pub const RESPONSE_BYTES: usize = 6_291_556;
 /// From SIGTERM to SIGKILL.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(2);
 /// How often a process that is not frozen is measured: a function that leaks gains some MiB in this time.

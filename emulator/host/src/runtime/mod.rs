@@ -23,8 +23,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use api::{Answer, Api, Invocation};
-pub use limits::INIT;
-use limits::{REQUEST_BYTES, SHUTDOWN};
+use limits::SHUTDOWN;
+pub use limits::{INIT, REQUEST_BYTES, RESPONSE_BYTES};
 pub use process::Output;
 use process::{Process, Signal};
 
@@ -145,11 +145,16 @@ impl Environment {
             tokio::select! { biased;
                 () = api.asks() => None,
                 ended = handle.ended() => Some(ended),
+                // Lambda ends it then, whether or not it ends by itself.
+                () = api.gives_up() => {
+                    handle.signal(Signal::Kill);
+                    Some(handle.ended().await)
+                }
             }
         };
         match timeout(init, ready).await {
             Ok(None) => Ok(Environment { process, api }),
-            Ok(Some(ended)) => Err(NotInitialised::Ended { reported: api.take_init_error(), status: ended.status }),
+            Ok(Some(ended)) => Err(NotInitialised::Ended { reported: api.init_error(), status: ended.status }),
             Err(_) => {
                 handle.signal(Signal::Kill);
                 handle.ended().await;

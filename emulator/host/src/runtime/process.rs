@@ -67,6 +67,9 @@ pub(super) struct Handle {
 impl Process {
     pub(super) async fn start(function: &Function, start: Start, api: &str, output: Output) -> Result<Process, String> {
         let program = function.program.display();
+        if !function.program.is_file() {
+            return Err(format!("{program} is not there"));
+        }
         let failed = |e: std::io::Error| format!("{program} cannot be started: {e}");
         let mut command = command(function, start, api);
         let printed = match output {
@@ -266,6 +269,9 @@ pub(super) fn how(status: ExitStatus) -> String {
 
 pub(super) fn init_failure(reported: Option<&(String, Value)>, status: &ExitStatus) -> String {
     match reported {
+        Some((kind, error)) if error["errorType"].is_null() && !kind.is_empty() => {
+            format!("{kind}: {}", error["errorMessage"].as_str().unwrap_or_default())
+        }
         Some((_, error)) => api::words(error),
         None => format!("Runtime.ExitError: Runtime exited {}", how(*status)),
     }

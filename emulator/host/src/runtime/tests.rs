@@ -137,6 +137,21 @@ async fn l5_a_process_that_ends_hangs_or_grows_fails_its_invocation_as_on_aws() 
 async fn l5_an_initialisation_that_ends_or_never_does_is_named() {
     let ended = scripted("echo no luck; exit 3").start_within(LONG).await.unwrap_err();
     assert_eq!(ended.to_string(), "Runtime.ExitError: Runtime exited with error: exit status 3");
+    let says = r#"
+exec 3<>"/dev/tcp/${AWS_LAMBDA_RUNTIME_API/://}"
+printf 'POST /2018-06-01/runtime/init/error HTTP/1.1\r\nhost: lambda\r\ncontent-type: application/json\r\nlambda-runtime-function-error-type: Runtime.NoTable\r\ncontent-length: %s\r\n\r\n%s' "${#error}" "$error" >&3
+sleep 600"#;
+    for (error, wanted) in [
+        (r#"{"errorType":"NoTable","errorMessage":"there is no table"}"#, "NoTable: there is no table"),
+        (r#"{"errorMessage":"there is no table"}"#, "Runtime.NoTable: there is no table"),
+    ] {
+        let gave_up = scripted(&format!("error='{error}'\n{says}")).start_within(LONG).await.unwrap_err();
+        assert_eq!(gave_up.to_string(), wanted);
+    }
+    let mut gone = scripted("sleep 600");
+    gone.function.program = gone.function.program.with_file_name("gone");
+    let gone = gone.start_within(LONG).await.unwrap_err().to_string();
+    assert!(gone.ends_with("gone is not there"), "{gone}");
     let hangs = scripted("sleep 600").start_within(Duration::from_millis(300)).await.unwrap_err();
     assert!(hangs.to_string().contains("did not end within 300ms"), "{hangs}");
 }

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use streammanager::app::App;
 use streammanager::error::BackendError;
 use streammanager::express::turns::{Turn, Turns};
-use streammanager::limits::VISIBILITY;
+use streammanager::limits::{QUEUE_BATCH, VISIBILITY};
 use streammanager::queue::{Delivery, Queue, QueueRef, Receipt, Settle};
 use streammanager::record::SourceId;
 use streammanager::time::{Clock, Rng, Timestamp};
 use streammanager_functions::events::RuleOutput;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,12 +22,16 @@ use super::agencies::lane_of;
 use super::failures::{self, Failed, LastCall};
 use super::functions::Invocation;
 use super::invoke::Invoke;
+use super::limits::INVOCATIONS_AT_WORK;
+use super::processes::Uninvoked;
 use super::sources::{PAUSE, RECEIVE_WAIT, text};
 
 /// What the names of the queues begin with that hold asynchronous invocations.
 pub(crate) const INVOCATIONS: &str = "local:async-";
 /// What Lambda waits before the first and the second retry.
 const WAITS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
+/// What Lambda waits at first before it offers an event again that was throttled, and at most; twice as long each time.
+const THROTTLED_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// Nobody at a laptop waits so long: a minute of a wait is a second here, and an event grows older by the whole minute, so that
 /// it is given up at the try at which Lambda would give it up.
 pub(crate) const WAITS_SHORTENED: u32 = 60;
@@ -60,8 +66,11 @@ enum Next {
 /// The tries of one event.
 #[derive(Debug, Default)]
 struct Tries {
+    /// That reached the function.
     calls: u8,
-    waited: u8,
+    throttled: u32,
+    /// Before the next one.
+    wait: Option<Duration>,
     /// By what the waits were shortened.
     saved: Duration,
 }
@@ -72,13 +81,29 @@ impl Tries {
         if self.calls > retries {
             return Next::Over("RetriesExhausted");
         }
-        if self.waited < self.calls {
-            let wait = WAITS[usize::from(self.waited).min(WAITS.len() - 1)];
-            self.waited = self.calls;
-            self.saved += wait - wait / WAITS_SHORTENED;
-            return Next::Wait(wait / WAITS_SHORTENED);
+        if let Some(wait) = self.wait.take() {
+            return Next::Wait(wait);
         }
         if age + self.saved > max_age { Next::Over("EventAgeExceeded") } else { Next::Call }
+    }
+
+    fn failed(&mut self) {
+        let wait = WAITS[usize::from(self.calls).min(WAITS.len() - 1)];
+        self.calls += 1;
+        self.waits(wait, wait / WAITS_SHORTENED);
+    }
+
+    /// It is tried again until it is too old.
+    fn throttled(&mut self) {
+        let (first, most) = THROTTLED_WAITS;
+        let wait = first.saturating_mul(1 << self.throttled.min(16)).min(most);
+        self.throttled += 1;
+        self.waits(wait, first.max(wait / WAITS_SHORTENED));
+    }
+
+    fn waits(&mut self, on_lambda: Duration, here: Duration) {
+        self.saved += on_lambda - here;
+        self.wait = Some(here);
     }
 }
 
@@ -87,7 +112,7 @@ impl Asynchronous {
     /// meanwhile.
     ///
     /// # Errors
-    /// When the on-failure destination does not take its report: the event is not done with.
+    /// When this host stops, or the on-failure destination does not take its report: the event is not done with.
     pub(crate) async fn carry_out(
         &self,
         event: &Value,
@@ -103,12 +128,19 @@ impl Asynchronous {
                 }
                 Next::Call => {
                     self.hold(held, self.timeout).await;
-                    tries.calls += 1;
                     match self.functions.invoke(&self.function, event.clone()).await {
                         Ok(_) => return Ok(()),
+                        Err(Invocation::Uninvoked(Uninvoked::Stopped)) => {
+                            return Err(BackendError::Retry(Uninvoked::Stopped.to_string()));
+                        }
+                        Err(problem) if problem.spends_no_try() => {
+                            tracing::debug!(%problem, function = self.function, "an asynchronous invocation waits");
+                            tries.throttled();
+                        }
                         Err(problem) => {
+                            tries.failed();
                             tracing::warn!(%problem, function = self.function, calls = tries.calls, "an asynchronous invocation failed");
-                            ended = Some(error_of(&problem));
+                            ended = Some(problem.error());
                         }
                     }
                 }
@@ -158,12 +190,6 @@ impl Asynchronous {
     }
 }
 
-/// What Lambda answers for a call that failed.
-fn error_of(problem: &Invocation) -> Value {
-    let kind = if matches!(problem, Invocation::TimedOut(_)) { "Sandbox.Timedout" } else { "Runtime.Error" };
-    json!({ "errorType": kind, "errorMessage": problem.to_string() })
-}
-
 /// The queue of one function's events, and who works on it. AWS keeps no order among them. Here what one MQTT client published
 /// is taken in the order in which it was published, so far as threads need it.
 #[derive(Clone)]
@@ -182,10 +208,11 @@ impl AsyncInvocations {
         let queue = AsyncInvocations::queue(&self.how.function);
         let mut turns = Turns::default();
         let mut away = false;
+        let places = Arc::new(Semaphore::new(INVOCATIONS_AT_WORK));
         loop {
             let received = tokio::select! { biased;
                 () = stop.cancelled() => return,
-                received = self.how.backend.receive(&queue, 10, RECEIVE_WAIT) => received,
+                received = self.receive(&queue, &places) => received,
             };
             let was_away = std::mem::replace(&mut away, received.is_err());
             let deliveries = match received {
@@ -202,9 +229,22 @@ impl AsyncInvocations {
                 let (this, queue) = (self.clone(), queue.clone());
                 let event: Value = serde_json::from_str(&text(&delivery.body)).unwrap_or(Value::Null);
                 let turn = self.turn(&mut turns, &event).await;
-                tasks.spawn(async move { this.invoke(delivery, event, turn, &queue).await });
+                // There is one for each that was received.
+                let place = places.clone().acquire_owned().await;
+                tasks.spawn(async move {
+                    this.invoke(delivery, event, turn, &queue).await;
+                    drop(place);
+                });
             }
         }
+    }
+
+    /// As many as have a place.
+    async fn receive(&self, queue: &QueueRef, places: &Semaphore) -> Result<Vec<Delivery>, BackendError> {
+        // It is closed by nobody, and what is free stays free: nobody else takes places.
+        drop(places.acquire().await);
+        let free = places.available_permits().clamp(1, QUEUE_BATCH);
+        self.how.backend.receive(queue, free, RECEIVE_WAIT).await
     }
 
     /// The place of a topic rule's event among those of its MQTT client, by principal and client id; `None` for any other
@@ -220,10 +260,15 @@ impl AsyncInvocations {
     }
 
     async fn invoke(&self, delivery: Delivery, event: Value, mut turn: Option<Turn>, queue: &QueueRef) {
-        if let Some(turn) = &mut turn {
-            turn.comes().await;
-        }
         let Delivery { receipt, sent_at, .. } = delivery;
+        if let Some(turn) = &mut turn {
+            let comes = turn.comes();
+            tokio::pin!(comes);
+            // Those before it may take minutes, and it would be received once more.
+            while timeout(VISIBILITY / 3, &mut comes).await.is_err() {
+                self.how.hold(Some((queue, &receipt)), Duration::ZERO).await;
+            }
+        }
         if self.how.carry_out(&event, sent_at, Some((queue, &receipt))).await.is_ok()
             && let Err(problem) = self.how.backend.settle(queue, &[(receipt, Settle::Forget)]).await
         {

@@ -2,9 +2,11 @@
 //! or, with `--runtime process`, the binaries that AWS runs.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use serde_json::{Value, json};
 use streammanager::app::App;
 use streammanager::limits::DELIVER_MARGIN;
@@ -19,7 +21,7 @@ use super::floor::Floor;
 use super::processes::{Pool, Uninvoked};
 use super::reports::Reports;
 use crate::exit::Failure;
-use crate::template;
+use crate::{runtime, template};
 use streammanager_mqtt_endpoint::Endpoint;
 
 /// One function of the template.
@@ -64,8 +66,34 @@ pub(crate) enum Invocation {
     Failed(#[from] HandlerError),
     #[error("the function ran longer than its time-out of {0:?}")]
     TimedOut(Duration),
+    #[error("the function panicked: its log says where")]
+    Panicked,
     #[error(transparent)]
     Uninvoked(#[from] Uninvoked),
+}
+
+impl Invocation {
+    /// The function never had the event, or its host ends it: AWS spends no try on that [L5].
+    pub(crate) fn spends_no_try(&self) -> bool {
+        matches!(self, Invocation::Uninvoked(Uninvoked::Throttled(_) | Uninvoked::Stopped))
+    }
+
+    /// What Lambda answers for a call that failed: the function's own error as it is, else `errorType` and `errorMessage`.
+    pub(crate) fn error(&self) -> Value {
+        let kind = match self {
+            Invocation::Uninvoked(Uninvoked::Failed(runtime::Failed::Reported(error))) => return error.clone(),
+            Invocation::Failed(problem) => problem.kind(),
+            Invocation::TimedOut(_) => "Sandbox.Timedout",
+            Invocation::Unknown(_) | Invocation::Panicked | Invocation::Uninvoked(_) => "Runtime.Error",
+        };
+        let text = self.to_string();
+        // Lambda's own errors begin with their kind.
+        let (kind, text) = match text.split_once(": ") {
+            Some((kind, text)) if matches!(self, Invocation::Uninvoked(_)) => (kind, text),
+            _ => (kind, text.as_str()),
+        };
+        json!({ "errorType": kind, "errorMessage": text })
+    }
 }
 
 impl Functions {
@@ -174,7 +202,7 @@ impl Functions {
                 Code::Control => control::handle(app, event).await,
             }
         };
-        in_time(function, answer).await
+        in_time(function.timeout, answer).await
     }
 
     /// As `invoke`, with the records of a stream. They are many and their event is large, so that the handler which reads them
@@ -183,7 +211,7 @@ impl Functions {
         match self.by_id.get(logical_id) {
             Some(function) if matches!(function.code, Code::Stream) && function.processes.is_none() => {
                 let answer = async { Ok(serde_json::to_value(stream::readings(&function.app, event).await)?) };
-                in_time(function, answer).await
+                in_time(function.timeout, answer).await
             }
             _ => {
                 let event = serde_json::to_value(event).map_err(HandlerError::from)?;
@@ -193,13 +221,13 @@ impl Functions {
     }
 }
 
-async fn in_time<T>(
-    function: &Function,
-    answer: impl Future<Output = Result<T, HandlerError>>,
-) -> Result<T, Invocation> {
-    match tokio::time::timeout(function.timeout, answer).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(Invocation::TimedOut(function.timeout)),
+async fn in_time<T>(time: Duration, answer: impl Future<Output = Result<T, HandlerError>>) -> Result<T, Invocation> {
+    // A panic ends one call, as on Lambda, and not the source that made it. What a handler shares is behind locks that none holds
+    // while another waits.
+    match tokio::time::timeout(time, AssertUnwindSafe(answer).catch_unwind()).await {
+        Ok(Ok(answer)) => Ok(answer?),
+        Ok(Err(_)) => Err(Invocation::Panicked),
+        Err(_) => Err(Invocation::TimedOut(time)),
     }
 }
 
@@ -218,5 +246,61 @@ struct AbortOnDrop(tokio::task::JoinHandle<()>);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use streammanager::error::BackendError;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn l5_a_handler_that_panics_fails_its_call_alone() {
+        let time = Duration::from_secs(3);
+        let panics = in_time::<()>(time, async { panic!("on purpose") }).await;
+        assert!(matches!(panics, Err(Invocation::Panicked)), "{panics:?}");
+        let hangs = in_time::<()>(time, std::future::pending()).await;
+        assert!(matches!(hangs, Err(Invocation::TimedOut(after)) if after == time), "{hangs:?}");
+        assert_eq!(in_time(time, async { Ok(7) }).await.unwrap(), 7);
+    }
+
+    #[test]
+    fn l5_a_failed_call_is_told_as_lambda_tells_it() {
+        let request = "7".to_owned();
+        let own = json!({ "errorType": "Retry", "errorMessage": "the store is away", "stackTrace": [] });
+        let of = |failed| Invocation::Uninvoked(Uninvoked::Failed(failed)).error();
+        assert_eq!(of(runtime::Failed::Reported(own.clone())), own);
+        let after = Duration::from_secs(3);
+        for (problem, kind, text) in [
+            (
+                of(runtime::Failed::TimedOut { request: request.clone(), after }),
+                "Sandbox.Timedout",
+                "RequestId: 7 Error: Task timed out after 3.00 seconds",
+            ),
+            (
+                of(runtime::Failed::Exited { request: request.clone(), how: "with error: exit status 1".into() }),
+                "Runtime.ExitError",
+                "RequestId: 7 Error: Runtime exited with error: exit status 1",
+            ),
+            (
+                of(runtime::Failed::OutOfMemory { request }),
+                "Runtime.OutOfMemory",
+                "RequestId: 7 Error: Runtime exited with error: signal: killed",
+            ),
+            (
+                Invocation::TimedOut(after).error(),
+                "Sandbox.Timedout",
+                "the function ran longer than its time-out of 3s",
+            ),
+            (
+                Invocation::Failed(BackendError::Retry("the store is away".into()).into()).error(),
+                "Retry",
+                "the store is away",
+            ),
+        ] {
+            assert_eq!(problem, json!({ "errorType": kind, "errorMessage": text }));
+        }
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Ledger {
     pub(crate) unread_readings: u64,
     /// Records of streams that expired, or were given up as the template has it.
     pub(crate) given_up: u64,
+    /// Accepted over MQTT, and not yet taken by `express`.
+    pub(crate) unheard_alerts: u64,
     /// Messages in queues of the folder that the template does not have.
     pub(crate) astray: u64,
     /// Everything was delivered before the end.
@@ -91,8 +93,8 @@ impl Ledger {
     }
 
     pub(crate) fn exit(&self) -> Exit {
-        let empty = matches!(self.queued, Queued::Records(0)) && self.unread_readings == 0 && self.astray == 0;
-        let all = empty && self.given_up == 0;
+        let left = [self.unread_readings, self.unheard_alerts, self.astray, self.given_up];
+        let all = matches!(self.queued, Queued::Records(0)) && left == [0; 4];
         match self.verdict() {
             Verdict::NotBalanced => Exit::Failed,
             Verdict::Balanced | Verdict::Open if all => Exit::Done,
@@ -105,7 +107,8 @@ impl Ledger {
         if as_json && !self.counted {
             let ledger = json!({
                 "queued_at_start": self.queued_at_start, "queued": self.queued, "unread_readings": self.unread_readings,
-                "given_up": self.given_up, "astray": self.astray, "drained": self.drained, "balanced": null,
+                "unheard_alerts": self.unheard_alerts, "given_up": self.given_up, "astray": self.astray,
+                "drained": self.drained, "balanced": null,
             });
             say(&json!({ "ledger": ledger }).to_string());
             return;
@@ -119,7 +122,8 @@ impl Ledger {
             let ledger = json!({
                 "queued_at_start": self.queued_at_start, "accepted": totals.accepted, "announced": totals.announced,
                 "delivered": totals.delivered, "dead_lettered": totals.dead_lettered, "redelivered": totals.redelivered,
-                "queued": self.queued, "unread_readings": self.unread_readings, "given_up": self.given_up, "astray": self.astray, "drained": self.drained,
+                "queued": self.queued, "unread_readings": self.unread_readings, "unheard_alerts": self.unheard_alerts,
+                "given_up": self.given_up, "astray": self.astray, "drained": self.drained,
                 "balanced": balanced, "latency_ms": totals.latency_ms,
             });
             say(&json!({ "ledger": ledger }).to_string());
@@ -159,9 +163,12 @@ impl Ledger {
         if self.unread_readings > 0 {
             say(&format!("{} readings wait in the stream for the next start", self.unread_readings));
         }
+        if self.unheard_alerts > 0 {
+            say(&format!("{} messages over MQTT wait for express at the next start", self.unheard_alerts));
+        }
         if self.given_up > 0 {
             say(&format!(
-                "{} readings never left the stream: they expired, were too old or were tried too often, as the template has it",
+                "{} readings never left the stream: they expired, were too old or were tried too often, as the template has it, or were damaged",
                 self.given_up
             ));
         }
@@ -184,6 +191,7 @@ mod tests {
             totals,
             counted: true,
             unread_readings: 0,
+            unheard_alerts: 0,
             given_up: 0,
             astray: 0,
             drained: true,
@@ -211,6 +219,8 @@ mod tests {
         assert_eq!(ledger(none, 0, 0, none).exit(), Exit::Done);
         let unread = Ledger { unread_readings: 1, ..ledger(none, 0, 0, none) };
         assert_eq!(unread.exit(), Exit::Partly);
+        let unheard = Ledger { unheard_alerts: 1, ..ledger(none, 0, 0, none) };
+        assert_eq!(unheard.exit(), Exit::Partly);
         let given_up = Ledger { given_up: 1, ..ledger(none, 0, 0, none) };
         assert_eq!(given_up.exit(), Exit::Partly);
         let astray = Ledger { astray: 1, ..ledger(none, 0, 0, none) };

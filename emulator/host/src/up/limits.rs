@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::runtime;
+
 /// Connections that wait for a request or for their client to take an answer; of more the oldest goes. An honest client's
 /// request comes with its first packet, and a burst of some hundred senders is no reason to cut one off.
 pub(crate) const HTTP_WAITING: usize = 1024;
@@ -20,7 +22,10 @@ pub(crate) const HTTP_ANSWER_TIME: Duration = Duration::from_secs(10);
 pub(crate) const HTTP_LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// What a function is given at once of a shard or a queue, as JSON: Lambda's own bound of an invocation. The largest readings
 /// fill it with some thirty. An asynchronous one is bounded by what a queue takes, which is Lambda's bound as well: 1 MiB.
-pub(crate) const EVENT_BYTES: usize = 6 * 1024 * 1024;
+pub(crate) const EVENT_BYTES: usize = runtime::REQUEST_BYTES;
+/// Asynchronous invocations of a function that are at work, wait for their turn or between two tries: what waits in their queue
+/// after an outage never fills the memory. An alert is at work for milliseconds.
+pub(crate) const INVOCATIONS_AT_WORK: usize = 64;
 /// Messages of a queue that failed, whose first receive is remembered: beyond it the oldest ones seem to be received first when
 /// they come again.
 pub(crate) const FIRST_RECEIVES: usize = 10_000;
@@ -36,6 +41,9 @@ pub(crate) const SHARD_OPENED: usize = 16;
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Environments of a function that reserves none, with `--runtime process`: the number that an account has at first.
 pub(crate) const UNRESERVED_ENVIRONMENTS: u32 = 10;
+/// A call is refused for want of an environment only when those that have answered are not at their end after this: what a
+/// function does then are the last tries of an alert, and they end within it.
+pub(crate) const FINISHING: Duration = Duration::from_secs(10);
 /// An idle environment is given up after so long, when another one becomes idle; Lambda does it after minutes, too.
 pub(crate) const ENVIRONMENT_KEPT: Duration = Duration::from_secs(600);
 /// For one that is made ready before any event needs it; Lambda gives it minutes.

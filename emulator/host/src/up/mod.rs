@@ -452,6 +452,7 @@ impl System {
             totals,
             counted: self.runtime == Runtime::InProcess,
             unread_readings: self.readiness.kinesis.iter().map(KinesisStream::unread).sum(),
+            unheard_alerts: self.readiness.unheard().await?,
             given_up: self.readiness.kinesis.iter().map(KinesisStream::given_up).sum(),
             astray: self.backends.astray(&self.template).values().sum(),
             drained,

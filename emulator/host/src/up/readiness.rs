@@ -16,6 +16,7 @@ use streammanager::store::{Expect, Key};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::asynchronous::INVOCATIONS;
 use super::brokers::{Brokers, Heard};
 use super::kinesis::KinesisStream;
 
@@ -178,11 +179,19 @@ impl Readiness {
         metrics::gauge!("stream_unread_readings").set(unread as f64);
     }
 
-    /// Waits until every tier's queue and stream is empty, `within` at most.
+    /// Messages over MQTT that `express` has not taken: those of this host, and those that failed and are tried again.
+    pub(crate) async fn unheard(&self) -> Result<u64, BackendError> {
+        let invocations = self.folder.depths().into_iter().filter(|(queue, _)| queue.as_str().starts_with(INVOCATIONS));
+        let retried = self.app.queue.depth(&self.app.settings.queues.express_retry).await?;
+        Ok(invocations.map(|(_, depth)| depth.total()).sum::<u64>() + retried.total())
+    }
+
+    /// Waits until every tier's queue and stream is empty and `express` has all alerts, `within` at most.
     pub(crate) async fn drained(&self, within: Duration) -> bool {
         let drained = async {
             loop {
                 let mut waiting: u64 = self.kinesis.iter().map(KinesisStream::unread).sum();
+                waiting += self.unheard().await.unwrap_or(1);
                 for tier in Tier::ALL {
                     waiting += self.app.queue.depth(self.app.settings.queues.tier(tier)).await.map_or(1, |d| d.total());
                 }

@@ -45,7 +45,7 @@ impl Schedule {
                 }
                 let accepted_at = how.clock.now();
                 if let Err(problem) = how.carry_out(&event, accepted_at, None).await {
-                    tracing::error!(%problem, function = how.function, "a scheduled invocation failed, and nobody was told");
+                    tracing::error!(%problem, function = how.function, "a scheduled invocation is not done with, and comes no more");
                 }
             });
             later = fraction(&self.how.rng, self.flexible.max(MINUTE));

@@ -66,7 +66,9 @@ impl FirstReceives {
         let mut times = self.0.lock();
         times.entry(id.to_owned()).or_insert(received);
         if times.len() > FIRST_RECEIVES {
-            times.pop_first();
+            // Those that went to the dead letters meanwhile are among the oldest.
+            let oldest = times.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone());
+            oldest.and_then(|oldest| times.remove(&oldest));
         }
     }
 }

@@ -96,7 +96,8 @@ fn look_through(data: &Path, counts: &mut Counts) -> Result<BTreeSet<String>, Fa
     salvage::read(&database_file(data), &mut |row| match row {
         Row::Item(item) => {
             voids.extend(marks::void_copy(item.partition, item.sort).map(|id| id.to_string()));
-            counts.readings += u64::from(item.partition.starts_with("kinesis/"));
+            counts.readings +=
+                u64::from(item.partition.starts_with("kinesis/") && item.partition.contains("/shardId-"));
         }
         Row::Message(message) if !message.binary => counts.others += 1,
         Row::Message(message) => {

@@ -1,3 +1,4 @@
+use serde_json::json;
 use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
 use streammanager::queue::{Body, Message};
 
@@ -133,4 +134,54 @@ async fn q1_an_event_at_work_is_nobody_else_s_however_long_its_tries_take() {
     world.send(json!({})).await;
     world.runs(300).await;
     assert_eq!((world.function.events().len(), world.function.most_at_work()), (3, 1));
+}
+
+/// As the topic rule of a client that published several alerts at once has them.
+fn of_one_client(number: u32) -> Value {
+    json!({ "payload": "", "topic": format!("sensors/{number}"), "principal": "p", "client": "c" })
+}
+
+#[tokio::test(start_paused = true)]
+async fn q1_an_event_that_waits_long_for_its_turn_is_not_received_again() {
+    let mut world = World::new(2, 6 * 3600);
+    world.function = Arc::new(Scripted::taking(Duration::from_secs(25)));
+    (world.how.functions, world.how.timeout) = (world.function.clone(), Duration::from_secs(60));
+    for number in 0..4 {
+        world.send(of_one_client(number)).await;
+    }
+    world.runs(600).await;
+    let topics: Vec<Value> = world.function.events().iter().map(|event| event["topic"].clone()).collect();
+    assert_eq!(topics, ["sensors/0", "sensors/1", "sensors/2", "sensors/3"]);
+    assert_eq!((world.function.most_at_work(), world.waiting().await), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn q2_however_many_events_wait_those_at_work_are_bounded() {
+    let world = World::new(2, 6 * 3600);
+    for number in 0..3 * INVOCATIONS_AT_WORK {
+        world.send(json!({ "alert": number })).await;
+    }
+    world.runs(60).await;
+    assert_eq!(world.function.most_at_work(), INVOCATIONS_AT_WORK);
+    assert_eq!((world.function.events().len(), world.waiting().await), (3 * INVOCATIONS_AT_WORK, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn l5_a_throttled_event_uses_up_no_try_and_waits_until_it_is_too_old() {
+    let world = World::new(0, 6 * 3600);
+    world.function.throttle(12);
+    world.send(json!({ "alert": 1 })).await;
+    world.runs(60).await;
+    assert_eq!((world.function.events().len(), world.waiting().await, world.reports().await.len()), (1, 0, 0));
+
+    // Lambda's waits of 1, 2, 4 … 300 s are over the hour after twenty.
+    let world = World::new(0, 3600);
+    world.function.throttle(usize::MAX);
+    world.send(json!({ "alert": 1 })).await;
+    world.runs(120).await;
+    let reports = world.reports().await;
+    let [report] = &reports[..] else { panic!("{reports:#?}") };
+    let told = &report["requestContext"];
+    assert_eq!((&told["condition"], &told["approximateInvokeCount"]), (&json!("EventAgeExceeded"), &json!(0)));
+    assert_eq!((report.get("responseContext"), world.function.events().len()), (None, 0));
 }

@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use streammanager::time::Timestamp;
 
+use crate::runtime::RESPONSE_BYTES;
 use crate::template::{ACCOUNT, Auth};
-use crate::up::limits::EVENT_BYTES;
 use crate::up::routes::Route;
 
 /// The holder of the control key, in AWS's words.
@@ -156,7 +156,7 @@ fn answered(value: &Value) -> Option<Response> {
         Some(Value::String(text)) => text.clone().into_bytes(),
         Some(_) => return None,
     };
-    if body.len() > EVENT_BYTES {
+    if body.len() > RESPONSE_BYTES {
         return None;
     }
     let mut answer = (status, [(header::CONTENT_TYPE, "text/plain;charset=UTF-8")], body).into_response();
@@ -276,7 +276,7 @@ mod tests {
         let cookies = answer(&json!({ "statusCode": "200", "cookies": ["a=1", "b=2"] }));
         assert_eq!(cookies.headers().get_all("set-cookie").iter().count(), 2);
         let error = (500, json_type.clone(), r#"{"message":"Internal Server Error"}"#.to_owned());
-        let large = json!({ "statusCode": 200, "body": "x".repeat(EVENT_BYTES + 1) });
+        let large = json!({ "statusCode": 200, "body": "x".repeat(RESPONSE_BYTES + 1) });
         for bad in [json!({ "statusCode": "x" }), json!({ "statusCode": 200, "body": {} }), large] {
             assert_eq!(of(bad).await, error);
         }

@@ -1,6 +1,7 @@
 //! A function that answers as a test tells it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,12 +11,15 @@ use streammanager_functions::events::KinesisEvent;
 
 use super::Invoke;
 use crate::up::functions::Invocation;
+use crate::up::processes::Uninvoked;
 
 /// Answers in turn, an error for a call that takes too long; and `{}` when it is told nothing more.
 #[derive(Default)]
 pub(crate) struct Scripted {
     answers: Mutex<VecDeque<Result<Value, ()>>>,
     events: Mutex<Vec<Value>>,
+    /// Calls that are refused before they reach it.
+    throttled: AtomicUsize,
     /// What a call takes.
     takes: Duration,
     at_work: Mutex<(usize, usize)>,
@@ -30,6 +34,11 @@ impl Scripted {
         self.answers.lock().extend(answers);
     }
 
+    /// The next calls do not reach it.
+    pub(crate) fn throttle(&self, calls: usize) {
+        self.throttled.store(calls, Ordering::Relaxed);
+    }
+
     pub(crate) fn events(&self) -> Vec<Value> {
         self.events.lock().clone()
     }
@@ -42,7 +51,11 @@ impl Scripted {
 
 #[async_trait]
 impl Invoke for Scripted {
-    async fn invoke(&self, _: &str, event: Value) -> Result<Value, Invocation> {
+    async fn invoke(&self, function: &str, event: Value) -> Result<Value, Invocation> {
+        let fewer = |calls: usize| calls.checked_sub(1);
+        if self.throttled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
+            return Err(Uninvoked::Throttled(function.to_owned()).into());
+        }
         self.events.lock().push(event);
         {
             let mut at_work = self.at_work.lock();

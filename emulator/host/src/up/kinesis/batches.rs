@@ -36,7 +36,7 @@ pub(crate) struct Plan {
     pub(crate) retries: Option<u32>,
     /// By the time of day at which records arrived.
     pub(crate) max_age: Option<Duration>,
-    /// By the time that this host was up: what waited while it was off is still read [Q1].
+    /// From this host's start at the earliest: what waited while it was off is still read [Q1].
     pub(crate) retention: Duration,
     pub(crate) parallel: usize,
 }
@@ -48,6 +48,8 @@ pub(super) enum Outcome {
     /// From this record of the piece on.
     FailedFrom(u64),
     Failed(LastCall),
+    /// The function was not called: that is no try, and nothing is halved.
+    Throttled,
 }
 
 /// Why a piece is given up.
@@ -173,14 +175,19 @@ impl Batches {
         let lane = &mut self.lanes[lane];
         lane.at_work = false;
         let Some(mut piece) = lane.pieces.pop_front() else { return };
-        piece.calls += 1;
         let (done, last) = match outcome {
             Outcome::Done => (piece.records.len(), LastCall::Answer),
             Outcome::FailedFrom(number) => {
                 (piece.records.partition_point(|record| record.number < number), LastCall::Answer)
             }
             Outcome::Failed(last) => (0, last),
+            Outcome::Throttled => {
+                piece.not_before = now + RETRY_WAIT;
+                lane.pieces.push_front(piece);
+                return;
+            }
         };
+        piece.calls += 1;
         for record in piece.records.drain(..done) {
             self.open.remove(&record.number);
         }

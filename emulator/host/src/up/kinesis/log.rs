@@ -110,10 +110,11 @@ impl Blocks {
         self.by_first.insert(first, Stored { last, bytes, arrival });
     }
 
-    fn remove(&mut self, first: u64) {
-        if let Some(stored) = self.by_first.remove(&first) {
-            self.bytes -= stored.bytes;
-        }
+    /// Gives the number of its last record.
+    fn remove(&mut self, first: u64) -> Option<u64> {
+        let stored = self.by_first.remove(&first)?;
+        self.bytes -= stored.bytes;
+        Some(stored.last)
     }
 
     /// Takes out the oldest block if `read` has passed all of it.
@@ -143,6 +144,14 @@ impl Blocks {
     fn records_after(&self, read: u64) -> u64 {
         self.by_first.iter().map(|(first, stored)| stored.last - read.max(first - 1)).sum()
     }
+}
+
+/// What was read of a shard.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) records: Vec<Record>,
+    /// Records on the way to these that cannot be read any more, nor will be.
+    pub(super) damaged: u64,
 }
 
 impl Log {
@@ -238,14 +247,15 @@ impl Log {
 
     /// The records after that with the number `read`. As on AWS there are `most` of them, or they end before an event that would
     /// be larger than `bytes`, whichever comes first.
-    pub(super) async fn next(&self, read: u64, most: usize, bytes: usize) -> Result<Vec<Record>, BackendError> {
+    pub(super) async fn next(&self, read: u64, most: usize, bytes: usize) -> Result<Given, BackendError> {
+        let mut given = Given::default();
         let firsts = self.shared.state.lock().unread.oldest(read, most, bytes);
-        let Some((first, _)) = firsts.first() else { return Ok(Vec::new()) };
+        let Some((first, _)) = firsts.first() else { return Ok(given) };
         let before = sort_key(first - 1);
         let items = self.shared.store.list(&self.shared.partition, "", Some(&before), firsts.len()).await?;
         // The block that is being written may be there as well, and is nobody's yet.
         let mut found: BTreeMap<u64, Bytes> = items.into_iter().map(|item| (number_of(&item), item.value)).collect();
-        let (mut taken, mut filled) = (Vec::new(), 0);
+        let mut filled = 0;
         for (first, arrival) in firsts {
             let value = match found.remove(&first) {
                 Some(value) => Some(value),
@@ -253,19 +263,22 @@ impl Log {
             };
             let Some(records) = value.and_then(|value| block::records(first, value, arrival)) else {
                 // The store has set its bytes aside.
-                tracing::error!(shard = self.shared.partition, first, "a damaged block of records is passed over");
-                self.shared.state.lock().unread.remove(first);
+                let last = self.shared.state.lock().unread.remove(first);
+                let records = last.map_or(0, |last| last - read.max(first - 1));
+                let shard = &self.shared.partition;
+                tracing::error!(shard, first, records, "a damaged block of records is passed over");
+                given.damaged += records;
                 continue;
             };
             for record in records.into_iter().filter(|record| record.number > read) {
                 filled += event_bytes(&record);
-                if taken.len() == most || (filled > bytes && !taken.is_empty()) {
-                    return Ok(taken);
+                if given.records.len() == most || (filled > bytes && !given.records.is_empty()) {
+                    return Ok(given);
                 }
-                taken.push(record);
+                given.records.push(record);
             }
         }
-        Ok(taken)
+        Ok(given)
     }
 
     /// Moves the checkpoint to `done`; gives the blocks that it has passed now, which are still stored.

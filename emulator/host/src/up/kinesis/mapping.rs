@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batches::{Batches, Next, Outcome, Piece, Plan, Why};
 use super::count_given_up;
+use super::log::Given;
 use super::shard::Shard;
 use crate::template::StartAt;
 use crate::up::failures::{self, Failed, LastCall, SEND_AGAIN};
@@ -96,10 +97,13 @@ impl Reader {
     async fn read_more(&mut self) -> bool {
         let Some((after, records, bytes)) = self.batches.wants() else { return false };
         match self.shard.log.next(after, records, bytes).await {
-            Ok(records) => {
+            Ok(Given { records, damaged }) => {
+                if damaged > 0 {
+                    count_given_up(&self.given_up, damaged, "damaged");
+                }
                 let came = !records.is_empty();
                 self.batches.take(records, Instant::now());
-                came
+                came || damaged > 0
             }
             Err(problem) => {
                 tracing::warn!(%problem, function = self.mapping.function, "a shard cannot be read now");
@@ -206,6 +210,10 @@ impl Reader {
     fn outcome(&self, piece: &Piece, answer: Result<Value, Invocation>) -> Outcome {
         let function = &self.mapping.function;
         let answer = match answer {
+            Err(problem) if problem.spends_no_try() => {
+                tracing::debug!(%problem, function, "a Kinesis batch waits");
+                return Outcome::Throttled;
+            }
             Err(problem) => {
                 tracing::warn!(%problem, function, "a Kinesis batch is tried again");
                 return Outcome::Failed(LastCall::Error);

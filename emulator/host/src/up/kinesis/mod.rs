@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 use streammanager::error::BackendError;
-use streammanager::store::Store;
+use streammanager::store::{Expect, Key, Store};
 use streammanager::time::Clock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -54,23 +54,28 @@ impl KinesisStream {
     /// Continues where an earlier run stopped. `shards`: as the template says; none for a stream on demand.
     ///
     /// # Errors
-    /// `Fatal` when the data folder holds unread records of more shards than the template has now.
+    /// `Fatal` when the data folder holds unread records of shards that the template has no more.
     pub(crate) async fn open(
         name: &str,
         shards: Option<u32>,
         stores: Stores,
         clock: &Clock,
     ) -> Result<KinesisStream, BackendError> {
+        let wanted = shards.unwrap_or(SHARDS_ON_DEMAND) as usize;
+        let before = shards_before(&*stores.store, name).await?;
         let mut opened = Vec::new();
-        for number in 0..shards.unwrap_or(SHARDS_ON_DEMAND) as usize {
-            opened.push(Shard::open(name, number, stores.clone(), clock.clone()).await?);
+        for number in 0..wanted.max(before) {
+            let shard = Shard::open(name, number, stores.clone(), clock.clone()).await?;
+            if number < wanted {
+                opened.push(shard);
+            } else if shard.unread() > 0 {
+                return Err(BackendError::Fatal(format!(
+                    "the stream {name} holds unread records of {before} shards and has {wanted} now: start once with as many as before"
+                )));
+            }
         }
-        if Shard::open(name, opened.len(), stores, clock.clone()).await?.unread() > 0 {
-            return Err(BackendError::Fatal(format!(
-                "the stream {name} holds unread records of more than {} shards: start once with as many as before",
-                opened.len()
-            )));
-        }
+        let kept = stores.store.put_if(&shards_key(name), wanted.to_string().into(), Expect::Any, None).await;
+        kept.map_err(|e| e.unexpected("a stream's number of shards"))?;
         Ok(KinesisStream { shards: opened.into(), given_up: Arc::default() })
     }
 
@@ -131,6 +136,17 @@ impl KinesisStream {
     }
 }
 
+fn shards_key(stream: &str) -> Key {
+    Key::new(format!("kinesis/{stream}"), "shards")
+}
+
+/// How many shards it had at the last start; earlier versions did not note it.
+async fn shards_before(store: &dyn Store, stream: &str) -> Result<usize, BackendError> {
+    let noted = store.get(&shards_key(stream)).await?;
+    let noted = noted.and_then(|item| String::from_utf8_lossy(&item.value).parse().ok());
+    Ok(noted.unwrap_or(SHARDS_ON_DEMAND as usize))
+}
+
 /// Said by whoever gives them up, and counted here: nothing goes in silence [Q1].
 fn count_given_up(given_up: &AtomicU64, records: u64, because: &'static str) {
     given_up.fetch_add(records, Ordering::Relaxed);
@@ -166,14 +182,20 @@ mod tests {
     async fn shards_that_still_hold_records_are_not_given_up() {
         let store = store();
         let stream = KinesisStream::open("s", None, Stores::both(store.clone()), &Clock::system()).await.unwrap();
-        for key in ["a", "b", "c", "e"] {
+        // The first shard and the last.
+        for key in ["a", "e"] {
             stream.put(key.into(), b"1".into()).await.unwrap();
         }
-        assert_eq!(stream.unread(), 4);
-        assert!(matches!(
-            KinesisStream::open("s", Some(2), Stores::both(store.clone()), &Clock::system()).await,
-            Err(BackendError::Fatal(_))
-        ));
-        assert_eq!(KinesisStream::open("s", Some(4), Stores::both(store), &Clock::system()).await.unwrap().unread(), 4);
+        assert_eq!(stream.unread(), 2);
+        let open = async |shards| {
+            let opened = KinesisStream::open("s", Some(shards), Stores::both(store.clone()), &Clock::system()).await;
+            opened.map(|stream| stream.unread())
+        };
+        for fewer in [1, 2, 3] {
+            assert!(matches!(open(fewer).await, Err(BackendError::Fatal(_))), "{fewer}");
+        }
+        for enough in [4, 9] {
+            assert_eq!(open(enough).await.unwrap(), 2);
+        }
     }
 }

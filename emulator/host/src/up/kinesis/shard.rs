@@ -120,7 +120,7 @@ mod tests {
             shard.put("a".into(), data.into()).await.unwrap();
         }
         let events = async |shard: &Shard| {
-            let records = shard.log.next(0, 100, EVENT_BYTES).await.unwrap();
+            let records = shard.log.next(0, 100, EVENT_BYTES).await.unwrap().records;
             serde_json::to_value(shard.event(&records, ARN)).unwrap()
         };
         let before = events(&shard).await;
@@ -140,7 +140,7 @@ mod tests {
         let clock = Clock::simulated(Timestamp::from_millisecond(1_545_084_650_987).unwrap());
         let shard = Shard::open("s", 6, Stores::both(store()), clock).await.unwrap();
         shard.put("1".into(), "Hello, this is a test.".into()).await.unwrap();
-        let records = shard.log.next(0, 1, EVENT_BYTES).await.unwrap();
+        let records = shard.log.next(0, 1, EVENT_BYTES).await.unwrap().records;
         let expected = json!({ "Records": [{
             "kinesis": {
                 "kinesisSchemaVersion": "1.0",
@@ -166,7 +166,7 @@ mod tests {
         for _ in 0..20 {
             shard.put("a".into(), vec![b'x'; 300 * 1024]).await.unwrap();
         }
-        let records = shard.log.next(0, 1_000, EVENT_BYTES).await.unwrap();
+        let records = shard.log.next(0, 1_000, EVENT_BYTES).await.unwrap().records;
         assert_eq!(records.len(), 15);
         let event = serde_json::to_string(&shard.event(&records, ARN)).unwrap();
         assert!(event.len() <= EVENT_BYTES && event.len() > EVENT_BYTES / 10 * 9, "{}", event.len());

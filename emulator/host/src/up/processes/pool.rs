@@ -1,19 +1,20 @@
 //! The execution environments of one function: those that are idle and frozen, and room for those at work.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::log::forwarded;
 use crate::exit::Failure;
 use crate::runtime::{Environment, Failed, Function, INIT, NotInitialised, Start};
-use crate::up::limits::{ENVIRONMENT_KEPT, PROVISIONED_INIT, UNRESERVED_ENVIRONMENTS};
+use crate::up::limits::{ENVIRONMENT_KEPT, FINISHING, PROVISIONED_INIT, UNRESERVED_ENVIRONMENTS};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -25,11 +26,19 @@ struct Shared {
     timeout: Duration,
     /// A permit an environment that is not idle.
     room: Arc<Semaphore>,
-    /// Frozen, the one that worked last at the end, with the time since when.
-    idle: Mutex<Vec<(Environment, Instant)>>,
+    /// Those that have answered and are not at their end yet.
+    finishing: AtomicUsize,
+    /// Frozen, the one that worked last at the end.
+    idle: Mutex<Vec<Idle>>,
     /// Ends what runs.
     ends: CancellationToken,
     tasks: TaskTracker,
+}
+
+struct Idle {
+    environment: Environment,
+    start: Start,
+    since: Instant,
 }
 
 /// Why an event got no answer.
@@ -55,8 +64,9 @@ impl Pool {
         ends: CancellationToken,
     ) -> Pool {
         let room = reserved.unwrap_or(UNRESERVED_ENVIRONMENTS) as usize;
-        let (room, idle, tasks) = (Arc::new(Semaphore::new(room)), Mutex::default(), TaskTracker::new());
-        Pool(Arc::new(Shared { function, logical_id, timeout, room, idle, ends, tasks }))
+        let (room, finishing) = (Arc::new(Semaphore::new(room)), AtomicUsize::new(0));
+        let (idle, tasks) = (Mutex::default(), TaskTracker::new());
+        Pool(Arc::new(Shared { function, logical_id, timeout, room, finishing, idle, ends, tasks }))
     }
 
     /// Starts this many environments before any event needs one.
@@ -65,22 +75,18 @@ impl Pool {
     /// When one does not get ready, as a deployment would fail.
     pub(crate) async fn provision(&self, environments: u32) -> Result<(), Failure> {
         for _ in 0..environments {
-            let output = forwarded(&self.0.logical_id);
-            let started = Environment::start(&self.0.function, Start::Provisioned, output, PROVISIONED_INIT).await;
-            let environment =
-                started.map_err(|e| Failure::new(format!("{} does not get ready: {e}", self.0.logical_id)))?;
-            self.0.keep(environment);
+            let provisioned = self.0.provision().await;
+            provisioned.map_err(|e| Failure::new(format!("{} does not get ready: {e}", self.0.logical_id)))?;
         }
         Ok(())
     }
 
     /// Invokes the function as a synchronous caller does.
     pub(crate) async fn invoke(&self, event: &Value) -> Result<Value, Uninvoked> {
-        let throttled = |_| Uninvoked::Throttled(self.0.logical_id.clone());
-        let place = self.0.room.clone().try_acquire_owned().map_err(throttled)?;
-        let environment = match self.0.thawed() {
-            Some(environment) => environment,
-            None => self.0.fresh().await?,
+        let place = self.0.place().await.ok_or_else(|| Uninvoked::Throttled(self.0.logical_id.clone()))?;
+        let (environment, start) = match Shared::thawed(&self.0) {
+            Some(thawed) => thawed,
+            None => (self.0.fresh().await?, Start::OnDemand),
         };
         let until = Instant::now() + self.0.timeout;
         let begun = environment.begin(event, self.0.timeout).await;
@@ -92,7 +98,8 @@ impl Pool {
             answer = begun.answer() => answer,
         };
         let shared = self.0.clone();
-        self.0.tasks.spawn(async move { shared.put_back(environment, until, place).await });
+        shared.finishing.fetch_add(1, Ordering::Relaxed);
+        self.0.tasks.spawn(async move { Shared::put_back(shared, environment, start, until, place).await });
         Ok(answer?)
     }
 
@@ -102,21 +109,55 @@ impl Pool {
         self.0.tasks.close();
         self.0.tasks.wait().await;
         let idle = std::mem::take(&mut *self.0.idle.lock());
-        futures::future::join_all(idle.into_iter().map(|(environment, _)| environment.terminate())).await;
+        futures::future::join_all(idle.into_iter().map(|idle| idle.environment.terminate())).await;
     }
 }
 
 impl Shared {
+    /// Room for one more at work. A caller that has its answer may be back before its environment is at its end, and is not
+    /// refused for that.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        match self.room.clone().try_acquire_owned() {
+            Err(_) if self.finishing.load(Ordering::Relaxed) > 0 => {
+                timeout(FINISHING, self.room.clone().acquire_owned()).await.ok()?.ok()
+            }
+            place => place.ok(),
+        }
+    }
+
     /// The one that worked last: the others have the more time to be given up.
-    fn thawed(&self) -> Option<Environment> {
+    fn thawed(this: &Arc<Shared>) -> Option<(Environment, Start)> {
         loop {
-            let (environment, _) = self.idle.lock().pop()?;
+            let Idle { environment, start, .. } = this.idle.lock().pop()?;
             if !environment.has_ended() {
                 environment.thaw();
-                return Some(environment);
+                return Some((environment, start));
             }
-            tracing::warn!(function = self.logical_id, "an idle process has ended; another one takes its place");
+            tracing::warn!(function = this.logical_id, "an idle process has ended; another one takes its place");
+            Shared::replace(this, start);
         }
+    }
+
+    /// Keeps one more ready.
+    async fn provision(&self) -> Result<(), NotInitialised> {
+        let output = forwarded(&self.logical_id);
+        let environment = Environment::start(&self.function, Start::Provisioned, output, PROVISIONED_INIT).await?;
+        self.keep(environment, Start::Provisioned);
+        Ok(())
+    }
+
+    /// Of those that are kept ready, Lambda keeps the number.
+    fn replace(this: &Arc<Shared>, ended: Start) {
+        if ended == Start::OnDemand || this.ends.is_cancelled() {
+            return;
+        }
+        let shared = this.clone();
+        this.tasks.spawn(async move {
+            let provisioned = shared.ends.clone().run_until_cancelled_owned(shared.provision()).await;
+            if let Some(Err(problem)) = provisioned {
+                tracing::warn!(%problem, function = shared.logical_id, "one process less is kept ready");
+            }
+        });
     }
 
     /// An initialisation that takes too long is begun once more, within the time of the invocation.
@@ -129,27 +170,38 @@ impl Shared {
     }
 
     /// The caller has its answer; what the function still does before it asks for the next event has the rest of its time.
-    async fn put_back(&self, environment: Environment, until: Instant, _place: OwnedSemaphorePermit) {
+    async fn put_back(
+        this: Arc<Shared>,
+        environment: Environment,
+        start: Start,
+        until: Instant,
+        place: OwnedSemaphorePermit,
+    ) {
         let idle = tokio::select! { biased;
-            () = self.ends.cancelled() => {
+            () = this.ends.cancelled() => {
                 environment.terminate().await;
                 return;
             }
             idle = timeout_at(until, environment.idle()) => idle,
         };
         if idle.is_err() {
-            let function = &self.logical_id;
+            let function = &this.logical_id;
             tracing::warn!(function, "the function answered and did not come to its end in time: it is ended");
-        } else if !environment.has_ended() {
-            self.keep(environment);
         }
+        if idle.is_err() || environment.has_ended() {
+            Shared::replace(&this, start);
+        } else {
+            this.keep(environment, start);
+        }
+        drop(place);
+        this.finishing.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn keep(&self, environment: Environment) {
+    fn keep(&self, environment: Environment, start: Start) {
         environment.freeze();
-        let now = Instant::now();
+        let since = Instant::now();
         let mut idle = self.idle.lock();
-        idle.retain(|(_, since)| now - *since < ENVIRONMENT_KEPT);
-        idle.push((environment, now));
+        idle.retain(|idle| idle.start == Start::Provisioned || since - idle.since < ENVIRONMENT_KEPT);
+        idle.push(Idle { environment, start, since });
     }
 }

@@ -261,3 +261,17 @@ async fn q2_a_lane_that_is_stuck_bounds_what_is_read_ahead() {
     }
     assert!((1..=10).contains(&taken), "{taken}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn l5_a_throttled_batch_uses_up_no_try_and_stays_whole() {
+    let mut shard = Shard::new(Plan { bisect: true, retries: Some(0), ..plan() });
+    shard.put(&["a", "a", "a"]);
+    for _ in 0..5 {
+        assert_eq!(shard.called(), Some((0, vec![1, 2, 3])));
+        shard.batches.ended(0, Outcome::Throttled, shard.now);
+        assert!(matches!(shard.next(), Next::Wait(Some(_))));
+        shard.pass(1);
+    }
+    assert_eq!(shard.called(), Some((0, vec![1, 2, 3])));
+    assert_eq!(shard.batches.piece(0).calls, 0);
+}

@@ -315,6 +315,8 @@ pub const TICK_HORIZON: Duration = Duration::from_secs(120);
 
 /// A cached connector is read anew after this, so that a rotation elsewhere is noticed.
 pub const CONNECTOR_FRESH: Duration = Duration::from_secs(10);
+/// So long the store is waited for about a caller who was not seen lately: who asks still has time to send it again.
+pub const CONNECTOR_READ: Duration = Duration::from_secs(5);
 /// With the state store away a cached connector stays valid this long [A3].
 pub const CONNECTOR_VALID_WITHOUT_STORE: Duration = Duration::from_secs(15 * 60);
 /// Connectors that a process caches; far more than there are senders.

@@ -690,6 +690,56 @@ async fn d2_another_version_takes_the_duty_over_and_back_without_a_gap_a_loss_or
     assert!(longest < LEASE, "nothing was delivered for {longest:?}");
 }
 
+/// D3: a state store that is away, hangs or loses an answer ends no invocation: whoever has time left delivers again within a lease
+/// of the store's return.
+#[tokio::test(start_paused = true)]
+async fn d3_after_an_outage_of_the_state_store_whoever_has_time_left_delivers() {
+    for (seed, alone) in [(23, true), (24, false)] {
+        for hangs in [false, true] {
+            let sim = Simulated::new(seed);
+            let (first, stop) = invoked(&sim, "7");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let standing_by = (!alone).then(|| invoked(&sim, "7"));
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            if hangs {
+                sim.store_faults.script([Fault::Late(Duration::from_secs(15)); 10_000]);
+            } else {
+                sim.store_faults.outage(true);
+            }
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            sim.store_faults.quiet();
+            sim.store_faults.outage(false);
+            sim.ingest(HIGH, 0..100).await;
+            sim.drained(Duration::from_secs(15) + LEASE * 2).await;
+            assert_eq!(sim.stored("wildfire-nasa-firms").len(), 100, "alone: {alone}, hangs: {hangs}");
+            let mut ends = vec![(first, stop)];
+            ends.extend(standing_by);
+            for (_, stop) in &ends {
+                stop.cancel();
+            }
+            for (invocation, _) in ends {
+                tokio::time::timeout(LEASE * 4, invocation).await.expect("it ends").unwrap();
+            }
+        }
+    }
+}
+
+/// D3: the holder whose renewal was written, and whose answer was lost, finds its own lease and goes on.
+#[tokio::test(start_paused = true)]
+async fn d3_a_renewal_whose_answer_was_lost_costs_a_second_and_not_a_lease() {
+    let sim = Simulated::new(25);
+    let (delivering, stop) = invoked(&sim, "7");
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
+    sim.store_faults.script([Fault::After]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let began = Instant::now();
+    sim.ingest(HIGH, 0..100).await;
+    sim.drained(Duration::from_secs(2)).await;
+    assert!(began.elapsed() < LEASE / 2 && !delivering.is_finished());
+    stop.cancel();
+    assert_eq!(tokio::time::timeout(LEASE, delivering).await.expect("it ends").unwrap(), Outcome::Delivered);
+}
+
 /// Q1 and E4, by seed: a sink that loses acknowledgements and goes away, a queue and a store that fail before and after the
 /// deed, and crashes; senders that go on until they were told "accepted". `STREAMMANAGER_TEST_SEED` runs one seed.
 #[tokio::test(start_paused = true)]

@@ -114,7 +114,8 @@ pub(crate) async fn kinesis_sink(url: &str, _: &str) -> Result<Arc<dyn Sink>, Fa
 /// Where AWS is asked, unless `AWS_REGION` says otherwise: where the template says that the stack is.
 #[cfg(feature = "aws")]
 pub(crate) fn region() -> String {
-    std::env::var("AWS_REGION").unwrap_or_else(|_| crate::template::REGION.to_owned())
+    let named = std::env::var("AWS_REGION").ok().filter(|region| !region.trim().is_empty());
+    named.unwrap_or_else(|| crate::template::REGION.to_owned())
 }
 
 /// Serves `app` on a free port of this host until the process ends; `name` is said when it ends before.

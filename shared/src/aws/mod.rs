@@ -106,7 +106,14 @@ pub(crate) fn failed<E>(service: &str, resource: &str, error: SdkError<E, HttpRe
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let text = format!("{service} {resource}: {}", chain(&error));
+    // An answer without a body says no more than its status.
+    let status = match &error {
+        SdkError::ServiceError(service) if service.err().code().is_none() => {
+            format!("status {}: ", service.raw().status().as_u16())
+        }
+        _ => String::new(),
+    };
+    let text = format!("{service} {resource}: {status}{}", chain(&error));
     match &error {
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
             BackendError::Retry(text)

@@ -2,7 +2,7 @@
 //! many audit entries who has caused in this minute. A cache only; who uses it reads the store and decides. How long ago
 //! something was read is told by the monotonic clock: a host's clock that is set neither keeps a revoked key nor ends a good one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -18,6 +18,8 @@ pub struct Admission {
     connectors: Mutex<BTreeMap<ConnectorId, (Instant, Connector)>>,
     /// By the principal of an MQTT connection; asked only while the store is away.
     principals: Mutex<BTreeMap<String, (Instant, Connector)>>,
+    /// What is being read from the store.
+    reads: Mutex<BTreeSet<String>>,
     /// Entries of the audit log that each name has caused in the minute, counted since 1970, that stands beside.
     audited: Mutex<BTreeMap<String, (i64, u64)>>,
 }
@@ -55,6 +57,15 @@ impl Admission {
             Some(connector) => drop(principals.insert(principal.to_owned(), (Instant::now(), connector.clone()))),
             None => drop(principals.remove(principal)),
         }
+    }
+
+    /// `false`: it is being read already.
+    pub(crate) fn begin_read(&self, name: &str) -> bool {
+        self.reads.lock().insert(name.to_owned())
+    }
+
+    pub(crate) fn end_read(&self, name: &str) {
+        self.reads.lock().remove(name);
     }
 
     /// The number of this audit entry within its minute, counted under the name `whose`.

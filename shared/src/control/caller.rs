@@ -3,11 +3,13 @@
 
 use std::fmt;
 
+use tokio::time::{Instant, timeout};
+
 use crate::app::App;
 use crate::control::connector::{ApiKey, Connector};
 use crate::control::connectors;
 use crate::error::BackendError;
-use crate::limits::{CONNECTOR_FRESH, CONNECTOR_VALID_WITHOUT_STORE};
+use crate::limits::{CONNECTOR_FRESH, CONNECTOR_READ, CONNECTOR_VALID_WITHOUT_STORE, HEDGE};
 use crate::record::{ConnectorId, TenantId};
 
 /// What the door was shown.
@@ -119,19 +121,17 @@ pub async fn by_key(app: &App, key: &str) -> Result<Caller, BackendError> {
 pub async fn by_principal(app: &App, principal: &str) -> Result<Caller, BackendError> {
     let mut found = None;
     if !principal.is_empty() {
-        // Principals are few and looked up only for alerts: a scan needs no second index to keep true.
-        found = match connectors::list(&*app.store).await {
-            Ok(connectors) => {
-                let named = connectors.into_iter().filter(|connector| connector.principal() == principal);
-                let found = named.min_by_key(|connector| connector.revoked);
-                app.admission.keep_named(principal, found.as_ref());
-                found
-            }
-            Err(problem) => match app.admission.named(principal) {
-                Some((read, connector)) if read.elapsed() < CONNECTOR_VALID_WITHOUT_STORE => Some(connector),
-                _ => return Err(problem),
-            },
-        };
+        let (app, name) = (app.clone(), principal.to_owned());
+        let remembered = app.admission.named(principal);
+        found = read(app.clone(), format!("principal {principal}"), remembered, async move {
+            // Principals are few and looked up only for alerts: a scan needs no second index to keep true.
+            let named = connectors::list(&*app.store).await?;
+            let named = named.into_iter().filter(|connector| connector.principal() == name);
+            let found = named.min_by_key(|connector| connector.revoked);
+            app.admission.keep_named(&name, found.as_ref());
+            Ok(found)
+        })
+        .await?;
     }
     Ok(Caller::sender(Proof::Principal(principal.to_owned()), found))
 }
@@ -152,13 +152,51 @@ async fn connector(app: &App, id: &ConnectorId) -> Result<Option<Connector>, Bac
     {
         return Ok(Some(connector.clone()));
     }
-    match (connectors::get(&*app.store, id).await, cached) {
-        (Ok(Some(connector)), _) => {
-            app.admission.keep(&connector);
-            Ok(Some(connector))
+    let (app, id) = (app.clone(), id.clone());
+    read(app.clone(), format!("connector {id}"), cached, async move {
+        let found = connectors::get(&*app.store, &id).await?;
+        if let Some(connector) = &found {
+            app.admission.keep(connector);
         }
-        (Ok(None), _) => Ok(None),
-        (Err(_), Some((read, connector))) if read.elapsed() < CONNECTOR_VALID_WITHOUT_STORE => Ok(Some(connector)),
-        (Err(e), _) => Err(e),
+        Ok(found)
+    })
+    .await
+}
+
+/// What the store says now. Where it said something lately, nobody waits for it longer than for the broker [A3, E2]: the read goes
+/// on by itself, one of a name, and what it finds is there for who comes next.
+async fn read(
+    app: App,
+    name: String,
+    remembered: Option<(Instant, Connector)>,
+    reading: impl Future<Output = Result<Option<Connector>, BackendError>> + Send + 'static,
+) -> Result<Option<Connector>, BackendError> {
+    let remembered = remembered.filter(|(read, _)| read.elapsed() < CONNECTOR_VALID_WITHOUT_STORE);
+    let Some((_, connector)) = remembered else {
+        let away = |_| BackendError::Retry("the state store does not answer: who asks is not known".to_owned());
+        return timeout(CONNECTOR_READ, reading).await.map_err(away)?;
+    };
+    if !app.admission.begin_read(&name) {
+        return Ok(Some(connector));
+    }
+    let read = tokio::spawn(async move {
+        let _ends = ReadEnds { app, name };
+        reading.await
+    });
+    match timeout(HEDGE, read).await {
+        Ok(Ok(Ok(found))) => Ok(found),
+        Ok(Ok(Err(_)) | Err(_)) | Err(_) => Ok(Some(connector)),
+    }
+}
+
+/// However it ends: another one may begin.
+struct ReadEnds {
+    app: App,
+    name: String,
+}
+
+impl Drop for ReadEnds {
+    fn drop(&mut self) {
+        self.app.admission.end_read(&self.name);
     }
 }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -27,8 +27,6 @@ const RENEW: Duration = Duration::from_secs(1);
 pub enum Outcome {
     /// Delivered until it was told to stop.
     Delivered,
-    /// Another took the lease while this one could not renew it.
-    Replaced,
     /// Another version is deployed, and went on.
     HandedOver,
     /// Stood by until it was told to stop.
@@ -37,20 +35,25 @@ pub enum Outcome {
     Surplus,
 }
 
-/// An invocation as its leases name it: `STARTED`, and with a version `STARTED VERSION`.
+/// An invocation as its leases name it: `STARTED.TURN`, and with a version `STARTED.TURN VERSION`.
 #[derive(Debug, Clone, Copy)]
 struct Invocation<'o> {
-    /// A ULID, which sorts by time.
+    /// A ULID, which sorts by time; earlier releases had no turn behind it.
     started: &'o str,
     version: Option<&'o str>,
 }
 
 impl<'o> Invocation<'o> {
     fn named(owner: &'o str) -> Invocation<'o> {
-        match owner.split_once(' ') {
-            Some((started, version)) => Invocation { started, version: Some(version) },
-            None => Invocation { started: owner, version: None },
-        }
+        let (turn, version) = match owner.split_once(' ') {
+            Some((turn, version)) => (turn, Some(version)),
+            None => (owner, None),
+        };
+        Invocation { started: turn.split_once('.').map_or(turn, |(started, _)| started), version }
+    }
+
+    fn is(self, other: Invocation<'_>) -> bool {
+        self.started == other.started
     }
 
     /// Whether the alias changed from the other's version to this one's.
@@ -59,21 +62,60 @@ impl<'o> Invocation<'o> {
     }
 }
 
-/// Delivers under the lease until `stop`.
+/// What one try to be on duty came to.
+enum Turn {
+    Ended(Outcome),
+    /// Another took the lease while this one could not renew it, or may have.
+    Lost,
+}
+
+/// Delivers under the lease until `stop`. A state store that is away, or a lease that is lost, ends no invocation that still has
+/// time: who is to deliver when the store is back must be there then.
+///
+/// # Errors
+/// When the store cannot be used at all, or is away at the end.
 pub async fn run(app: &App, stop: &CancellationToken) -> Result<Outcome, BackendError> {
     let started = app.rng.ulid(app.clock.now());
-    let owner = match &app.settings.version {
-        Some(version) => format!("{started} {version}"),
-        None => started.to_string(),
-    };
-    let this = Invocation::named(&owner);
-    let acquire = || app.leases.acquire(&*app.store, &app.clock, DUTY, &owner, LEASE);
+    let mut is_away = false;
+    for turn in 1.. {
+        // A lease that was lost is never taken for the one that is held.
+        let name = match &app.settings.version {
+            Some(version) => format!("{started}.{turn} {version}"),
+            None => format!("{started}.{turn}"),
+        };
+        let ended = match turn_of(app, &name, stop).await {
+            Ok(Turn::Ended(outcome)) => return Ok(outcome),
+            Ok(Turn::Lost) => {
+                tracing::warn!("the duty to deliver was lost: the state store did not answer in time");
+                None
+            }
+            Err(BackendError::Retry(problem)) => {
+                if !std::mem::replace(&mut is_away, true) {
+                    tracing::warn!(problem, "the state store is away: nobody knows who delivers");
+                }
+                Some(BackendError::Retry(problem))
+            }
+            Err(problem) => return Err(problem),
+        };
+        is_away = ended.is_some();
+        if stop.run_until_cancelled(tokio::time::sleep(RENEW)).await.is_none() {
+            return ended.map_or(Ok(Outcome::Delivered), Err);
+        }
+    }
+    Ok(Outcome::Delivered)
+}
+
+async fn turn_of(app: &App, name: &str, stop: &CancellationToken) -> Result<Turn, BackendError> {
+    let this = Invocation::named(name);
+    // Its own, of an earlier turn, whose renewal was written although nobody heard of it.
+    let is_own = |other: &str| Invocation::named(other).is(this);
+    let acquire = || app.leases.acquire_from(&*app.store, &app.clock, DUTY, name, LEASE, is_own);
     if let Some(duty) = acquire().await? {
         return hold(app, duty, this, stop).await;
     }
-    let makes_way = |other: &str| this.supersedes(Invocation::named(other));
-    let standing_by = app.leases.acquire_from(&*app.store, &app.clock, STANDBY, &owner, LEASE, makes_way);
-    let Some(mut standby) = standing_by.await? else { return Ok(Outcome::Surplus) };
+    let makes_way = |other: &str| is_own(other) || this.supersedes(Invocation::named(other));
+    let standing_by = app.leases.acquire_from(&*app.store, &app.clock, STANDBY, name, LEASE, makes_way);
+    let Some(mut standby) = standing_by.await? else { return Ok(Turn::Ended(Outcome::Surplus)) };
     while !stop.is_cancelled() {
         if let Some(duty) = acquire().await? {
             standby.release(&*app.store).await?;
@@ -84,11 +126,11 @@ pub async fn run(app: &App, stop: &CancellationToken) -> Result<Outcome, Backend
             () = tokio::time::sleep(RENEW) => {}
         }
         if !standby.renew(&*app.store, &app.clock).await? {
-            return Ok(Outcome::Surplus);
+            return Ok(Turn::Ended(Outcome::Surplus));
         }
     }
     standby.release(&*app.store).await?;
-    Ok(Outcome::StoodBy)
+    Ok(Turn::Ended(Outcome::StoodBy))
 }
 
 /// Renews beside delivering. A lease that cannot be renewed in its time may have a new holder: stop, finish, release. So it
@@ -98,27 +140,25 @@ async fn hold(
     mut duty: Lease,
     this: Invocation<'_>,
     stop: &CancellationToken,
-) -> Result<Outcome, BackendError> {
+) -> Result<Turn, BackendError> {
     let ending = stop.child_token();
-    let mut ended_for = Outcome::Replaced;
+    let mut ended_for = Turn::Lost;
     let renewing = async {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RENEW).await;
-            match duty.renew(&*app.store, &app.clock).await {
-                Ok(true) => {
+            // A store that hangs must not hold the end up beyond the lease.
+            match timeout_at(renewed + LEASE - RENEW, duty.renew(&*app.store, &app.clock)).await {
+                Ok(Ok(true)) => {
                     renewed = Instant::now();
                     if !ending.is_cancelled() && superseded(app, this).await {
-                        ended_for = Outcome::HandedOver;
+                        ended_for = Turn::Ended(Outcome::HandedOver);
                         ending.cancel();
                     }
                 }
-                Ok(false) => break,
-                Err(problem) => {
+                Ok(Ok(false)) | Err(_) => break,
+                Ok(Err(problem)) => {
                     tracing::warn!(%problem, "the lease of the duty to deliver could not be renewed");
-                    if renewed.elapsed() + RENEW >= LEASE {
-                        break;
-                    }
                 }
             }
         }
@@ -129,9 +169,9 @@ async fn hold(
         delivered = deliver(app, &ending) => delivered,
         () = renewing => Ok(()),
     };
-    let outcome = if stop.is_cancelled() { Outcome::Delivered } else { ended_for };
+    let turn = if stop.is_cancelled() { Turn::Ended(Outcome::Delivered) } else { ended_for };
     duty.release(&*app.store).await?;
-    delivered.map(|()| outcome)
+    delivered.map(|()| turn)
 }
 
 /// Whether another version stands by. Where nobody has a version nobody is asked.
@@ -139,12 +179,13 @@ async fn superseded(app: &App, this: Invocation<'_>) -> bool {
     if this.version.is_none() {
         return false;
     }
-    match lease::owner(&*app.store, &app.clock, STANDBY).await {
-        Ok(other) => other.is_some_and(|other| Invocation::named(&other).supersedes(this)),
-        // Whoever stands by is there a second later, too.
-        Err(problem) => {
+    // Whoever stands by is there a second later, too, and the next renewal must not wait for this.
+    match timeout(RENEW, lease::owner(&*app.store, &app.clock, STANDBY)).await {
+        Ok(Ok(other)) => other.is_some_and(|other| Invocation::named(&other).supersedes(this)),
+        Ok(Err(problem)) => {
             tracing::warn!(%problem, "it is not known who stands by to deliver");
             false
         }
+        Err(_) => false,
     }
 }

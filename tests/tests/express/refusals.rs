@@ -1,21 +1,25 @@
 //! Refusals: nobody fills the audit log with them, what AWS IoT acknowledged before is kept, and its sender is told [A5, E5, Q1].
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
-use streammanager::control::audit;
-use streammanager::control::connectors;
+use streammanager::control::{audit, caller, connectors};
 use streammanager::dead;
-use streammanager::error::{Reason, Sender};
+use streammanager::error::{BackendError, Reason, Sender};
 use streammanager::express::{Verdict, Why};
-use streammanager::limits::ALERT_BYTES;
+use streammanager::faults::Fault;
+use streammanager::limits::{ALERT_BYTES, CONNECTOR_FRESH};
 use streammanager::record::ConnectorId;
 use streammanager_functions::HandlerError;
 use streammanager_functions::express::{Answer, handle};
 use streammanager_tests::bodies::actual;
 use streammanager_tests::simulated::Simulated;
+use tokio::time::{Instant, sleep};
 
-use super::refused;
+use super::order::instance;
+use super::{accepted, refused};
 
 async fn listed(sim: &Simulated) -> Vec<String> {
     let entries = audit::page(&*sim.app.store, sim.app.clock.now(), None, 1_000).await.unwrap();
@@ -102,9 +106,50 @@ async fn a3_with_the_state_store_away_a_known_principal_stays_valid_for_a_quarte
     sim.store_faults.outage(true);
     let answer = publish(&sim, "evacuation_alert_butte", &actual("B")).await;
     assert_eq!(answer.confirmations[0].topic.split('/').nth(1), Some("ack"), "{answer:?}");
-    tokio::time::sleep(std::time::Duration::from_secs(15 * 60)).await;
+    sleep(Duration::from_secs(15 * 60)).await;
     let late = try_publish(&sim, "evacuation_alert_butte", &actual("C")).await;
     assert!(late.is_err(), "it comes again: {late:?}");
+}
+
+/// Nobody who was seen lately waits for a state store that hangs, however long it does and by whichever door.
+#[tokio::test(start_paused = true)]
+async fn a3_a_state_store_that_hangs_keeps_no_known_sender_waiting() {
+    let sim = Simulated::new(19);
+    let key = sim.sender("butte").await;
+    accepted(sim.alert(&key, actual("A")).await);
+    publish(&sim, "evacuation_alert_butte", &actual("B")).await;
+    sim.store_faults.script([Fault::Late(Duration::from_secs(15)); 10_000]);
+    for number in 0..40 {
+        sleep(Duration::from_secs(1)).await;
+        let began = Instant::now();
+        accepted(sim.alert(&key, actual(&format!("H{number}"))).await);
+        let answer = publish(&sim, "evacuation_alert_butte", &actual(&format!("M{number}"))).await;
+        assert_eq!(answer.confirmations[0].topic.split('/').nth(1), Some("ack"), "{answer:?}");
+        assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
+    }
+    let began = Instant::now();
+    assert!(matches!(caller::by_key(&sim.app, "smk_yuba:secret").await, Err(BackendError::Retry(_))));
+    assert!(began.elapsed() <= Duration::from_secs(5), "a stranger hears in time to send it again");
+}
+
+/// A store that is merely slow is heard by the next alert.
+#[tokio::test(start_paused = true)]
+async fn a3_a_slow_state_store_still_tells_of_a_revocation() {
+    let sim = Simulated::new(20);
+    let key = sim.sender("butte").await;
+    accepted(sim.alert(&key, actual("A")).await);
+    publish(&sim, "evacuation_alert_butte", &actual("B")).await;
+    sleep(CONNECTOR_FRESH).await;
+    connectors::revoke(&instance(&sim), &ConnectorId::new("butte").unwrap(), "an operator").await.unwrap();
+    sim.store_faults.script([Fault::Late(Duration::from_millis(200)); 10_000]);
+    accepted(sim.alert(&key, actual("C")).await);
+    publish(&sim, "evacuation_alert_butte", &actual("D")).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(refused(&sim.alert(&key, actual("E")).await), Some(Why::Unknown));
+    publish(&sim, "evacuation_alert_butte", &actual("F")).await;
+    sleep(Duration::from_secs(1)).await;
+    let answer = publish(&sim, "evacuation_alert_butte", &actual("G")).await;
+    assert_eq!(answer.confirmations[0].topic.split('/').nth(1), Some("refused"), "{answer:?}");
 }
 
 /// The bytes of every dead letter, with its reason.

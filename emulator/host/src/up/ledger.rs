@@ -18,6 +18,8 @@ pub(crate) enum Queued {
     Messages {
         messages: u64,
     },
+    /// The endpoint of the queues is away.
+    Unknown,
 }
 
 impl Queued {
@@ -32,7 +34,7 @@ impl Queued {
     fn bounds(self) -> (u64, u64) {
         match self {
             Queued::Records(n) => (n, n),
-            Queued::Messages { .. } => (0, u64::MAX),
+            Queued::Messages { .. } | Queued::Unknown => (0, u64::MAX),
         }
     }
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Queued {
         match self {
             Queued::Records(n) => write!(f, "{n}"),
             Queued::Messages { messages } => write!(f, "{messages} messages"),
+            Queued::Unknown => f.write_str("what is not known, for the queues' endpoint is away"),
         }
     }
 }
@@ -50,8 +53,8 @@ impl fmt::Display for Queued {
 pub(crate) enum Verdict {
     Balanced,
     NotBalanced,
-    /// Nothing speaks against it, but what waited at the start or the end is known in messages only, or what came and went
-    /// is known to the functions' processes alone.
+    /// Nothing speaks against it, but what waited at the start or the end is known in messages only or not at all, other hosts
+    /// work on the same queues, or what came and went is known to the functions' processes alone.
     Open,
 }
 
@@ -61,6 +64,8 @@ pub(crate) struct Ledger {
     pub(crate) totals: Totals,
     /// This process counts what its functions do; processes of their own do not tell it.
     pub(crate) counted: bool,
+    /// Others may work on the same queues: what they take and deliver is in no ledger of this host.
+    pub(crate) shared: bool,
     pub(crate) unread_readings: u64,
     /// Records of streams that expired, or were given up as the template has it.
     pub(crate) given_up: u64,
@@ -84,7 +89,7 @@ impl Ledger {
         let least_and_most = |by: u64, (least, most): (u64, u64)| (least.saturating_add(by), most.saturating_add(by));
         let (came, went) = (least_and_most(came, start), least_and_most(went, end));
         if came.0 > went.1 || went.0 > came.1 {
-            Verdict::NotBalanced
+            if self.shared { Verdict::Open } else { Verdict::NotBalanced }
         } else if came.0 == came.1 && went.0 == went.1 {
             Verdict::Balanced
         } else {
@@ -132,7 +137,9 @@ impl Ledger {
         let verdict = match self.verdict() {
             Verdict::Balanced => "0 lost",
             Verdict::NotBalanced => "NOT BALANCED",
-            Verdict::Open => "nothing is missing as far as can be told: SQS counts messages, not the records in them",
+            Verdict::Open => {
+                "nothing is missing as far as can be told: SQS counts messages, not the records in them, and other hosts may work on them"
+            }
         };
         if !self.counted {
             say(&format!(
@@ -190,6 +197,7 @@ mod tests {
             queued: end,
             totals,
             counted: true,
+            shared: false,
             unread_readings: 0,
             unheard_alerts: 0,
             given_up: 0,
@@ -225,6 +233,18 @@ mod tests {
         assert_eq!(given_up.exit(), Exit::Partly);
         let astray = Ledger { astray: 1, ..ledger(none, 0, 0, none) };
         assert_eq!(astray.exit(), Exit::Partly);
+    }
+
+    #[test]
+    fn d3_what_other_hosts_took_or_delivered_is_open_and_so_is_what_an_endpoint_that_is_away_holds() {
+        for (accepted, delivered) in [(1_538, 3_060), (1_109, 0)] {
+            let shared =
+                Ledger { shared: true, ..ledger(Queued::messages(3), accepted, delivered, Queued::messages(0)) };
+            assert_eq!((shared.verdict(), shared.exit()), (Verdict::Open, Exit::Done));
+        }
+        let away = Ledger { shared: true, ..ledger(Queued::Records(0), 5, 2, Queued::Unknown) };
+        assert_eq!((away.verdict(), away.exit()), (Verdict::Open, Exit::Partly));
+        assert_eq!(serde_json::to_value(away.queued).unwrap(), serde_json::Value::Null);
     }
 
     #[test]

@@ -442,7 +442,11 @@ impl System {
         self.functions.end().await;
         // A try that the queue has overtaken may still change what is delivered and what is queued.
         let _ = tokio::time::timeout(WORK_ENDS, self.app.tries.ended()).await;
-        let (queued, totals) = (self.backends.queued(&self.app.settings).await?, self.app.tally.totals());
+        let queued = self.backends.queued(&self.app.settings).await.unwrap_or_else(|problem| {
+            tracing::error!(%problem, "the queues cannot be counted: what waits in them goes on at the next start");
+            Queued::Unknown
+        });
+        let totals = self.app.tally.totals();
         self.broker.cancel();
         self.broker_tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.broker_tasks.wait()).await;
@@ -452,7 +456,8 @@ impl System {
             totals,
             counted: self.runtime == Runtime::InProcess,
             unread_readings: self.readiness.kinesis.iter().map(KinesisStream::unread).sum(),
-            unheard_alerts: self.readiness.unheard().await?,
+            shared: self.backends.shared,
+            unheard_alerts: self.readiness.unheard().await,
             given_up: self.readiness.kinesis.iter().map(KinesisStream::given_up).sum(),
             astray: self.backends.astray(&self.template).values().sum(),
             drained,

@@ -179,11 +179,12 @@ impl Readiness {
         metrics::gauge!("stream_unread_readings").set(unread as f64);
     }
 
-    /// Messages over MQTT that `express` has not taken: those of this host, and those that failed and are tried again.
-    pub(crate) async fn unheard(&self) -> Result<u64, BackendError> {
+    /// Messages over MQTT that `express` has not taken: those of this host, and those that failed and are tried again, unless
+    /// the endpoint of their queue is away.
+    pub(crate) async fn unheard(&self) -> u64 {
         let invocations = self.folder.depths().into_iter().filter(|(queue, _)| queue.as_str().starts_with(INVOCATIONS));
-        let retried = self.app.queue.depth(&self.app.settings.queues.express_retry).await?;
-        Ok(invocations.map(|(_, depth)| depth.total()).sum::<u64>() + retried.total())
+        let retried = self.app.queue.depth(&self.app.settings.queues.express_retry).await;
+        invocations.map(|(_, depth)| depth.total()).sum::<u64>() + retried.map_or(0, |depth| depth.total())
     }
 
     /// Waits until every tier's queue and stream is empty and `express` has all alerts, `within` at most.
@@ -191,7 +192,7 @@ impl Readiness {
         let drained = async {
             loop {
                 let mut waiting: u64 = self.kinesis.iter().map(KinesisStream::unread).sum();
-                waiting += self.unheard().await.unwrap_or(1);
+                waiting += self.unheard().await;
                 for tier in Tier::ALL {
                     waiting += self.app.queue.depth(self.app.settings.queues.tier(tier)).await.map_or(1, |d| d.total());
                 }

@@ -133,6 +133,10 @@ impl Triggers<'_> {
             work.spawn(invocations.run(work.clone(), self.work.clone()));
         }
         for stream in template.streams.iter().filter(|stream| !read.contains(&stream.name)) {
+            tracing::warn!(
+                stream = stream.name,
+                "no function reads this stream: what comes waits there until it expires"
+            );
             if let Some(kept) = self.kinesis.get(&stream.name) {
                 kept.expire(stream.retention, work, self.work);
             }

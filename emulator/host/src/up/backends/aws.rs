@@ -24,8 +24,8 @@ pub(super) async fn open(
     clock: &Clock,
     rng: &Rng,
 ) -> Result<Backends, Failure> {
-    let away = |e| Failure::new(format!("--aws {url} cannot be used: {e}"));
     let region = region();
+    let away = |e| Failure::new(format!("--aws {url} cannot be used, with AWS_REGION {region}: {e}"));
     let aws = Aws::connect(Some(url), &region).await;
     let (urls, differs) = make_queues(&aws, template).await.map_err(away)?;
     make_tables_and_buckets(&aws, template).await.map_err(away)?;

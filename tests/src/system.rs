@@ -22,6 +22,8 @@ pub struct Start {
     pub kinesis: Option<String>,
     /// `embedded`, or the URL of an AWS endpoint.
     pub aws: String,
+    /// Instead of both: the containers of infra/compose.yaml.
+    pub docker: bool,
     pub upstream: Option<String>,
     pub consumer_groups: Option<String>,
     pub demo: bool,
@@ -42,6 +44,7 @@ impl Start {
             kafka: format!("embedded:{}", free_port()),
             kinesis: None,
             aws: "embedded".into(),
+            docker: false,
             upstream: None,
             consumer_groups: None,
             demo: false,
@@ -55,10 +58,10 @@ impl Start {
         command.arg("--template").arg(&self.template).arg("--streams").arg(&self.streams);
         command.arg("--http").arg(format!("127.0.0.1:{http}")).arg("--mqtt").arg(format!("127.0.0.1:{mqtt}"));
         match &self.kinesis {
-            Some(url) => command.arg("--kinesis").arg(url),
-            None => command.arg("--kafka").arg(&self.kafka),
+            _ if self.docker => command.arg("--docker"),
+            Some(url) => command.arg("--aws").arg(&self.aws).arg("--kinesis").arg(url),
+            None => command.arg("--aws").arg(&self.aws).arg("--kafka").arg(&self.kafka),
         };
-        command.arg("--aws").arg(&self.aws);
         if let Some(url) = &self.upstream {
             command.arg("--upstream").arg(url).env("FIRMS_MAP_KEY", "test-key");
         }

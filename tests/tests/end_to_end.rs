@@ -3,6 +3,8 @@
 
 #[path = "end_to_end/aws.rs"]
 mod aws;
+#[path = "end_to_end/containers.rs"]
+mod containers;
 #[path = "end_to_end/mqtt_alerts.rs"]
 mod mqtt_alerts;
 #[path = "end_to_end/processes.rs"]

@@ -48,6 +48,10 @@ pub(crate) struct UpArgs {
     /// Queues, state and stored bytes: embedded, or the URL of an AWS endpoint (SQS, DynamoDB, S3).
     #[arg(long, env = "STREAMMANAGER_AWS", value_name = "URL", default_value = "embedded", value_parser = backends)]
     pub aws: String,
+    /// Starts Kafka and LocalStack with Docker (infra/compose.yaml) and uses them; for development, since LocalStack forgets what
+    /// waits in it when it ends.
+    #[arg(long, env = "STREAMMANAGER_DOCKER", value_parser = FalseyValueParser::new(), conflicts_with_all = ["kafka", "kinesis", "aws"])]
+    pub docker: bool,
     /// What runs the functions: their handlers in this process, or their Lambda binaries as processes of their own over the
     /// Lambda Runtime API; that needs --aws URL and --kafka HOST:PORT.
     #[arg(long, env = "STREAMMANAGER_RUNTIME", value_name = "RUNTIME", value_enum, default_value = "in-process")]
@@ -100,6 +104,7 @@ impl From<UpArgs> for Options {
             kafka,
             kinesis,
             aws,
+            docker,
             runtime,
             functions,
             upstream,
@@ -122,6 +127,7 @@ impl From<UpArgs> for Options {
             mqtt_open_alerts,
             destination: kinesis.map_or(kafka, Destination::Kinesis),
             aws,
+            docker,
             runtime,
             upstream,
             topic_prefix,

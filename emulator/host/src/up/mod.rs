@@ -8,6 +8,7 @@ mod brokers;
 mod changes;
 mod connections;
 mod demo;
+mod docker;
 mod failures;
 mod floor;
 mod functions;
@@ -93,6 +94,7 @@ const DESCRIPTORS: u64 = 65_536;
 pub async fn run(args: Options) -> Result<Exit, Failure> {
     let json = args.json;
     demo::keep_apart(&args)?;
+    let args = docker::with_containers(args).await?;
     processes::check(&args)?;
     // Clients' connections and the topics' files; as many as the system lets us have.
     let _ = rlimit::increase_nofile_limit(DESCRIPTORS);

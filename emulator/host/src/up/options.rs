@@ -47,6 +47,8 @@ pub struct Options {
     pub destination: Destination,
     /// `embedded`, or the URL of an AWS endpoint for queues, state and stored bytes.
     pub aws: String,
+    /// Kafka and LocalStack in containers of this host take the place of `destination` and `aws`.
+    pub docker: bool,
     /// What runs the functions.
     pub runtime: Runtime,
     /// Base URL of the FIRMS service, instead of the template's.

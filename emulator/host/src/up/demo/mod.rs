@@ -43,9 +43,10 @@ pub(crate) fn keep_apart(args: &Options) -> Result<(), Failure> {
     if !args.demo {
         return folder::refuse_demo(&args.data);
     }
-    if !matches!(args.destination, Destination::Embedded(_)) || args.aws != "embedded" {
+    let is_embedded = matches!(args.destination, Destination::Embedded(_)) && args.aws == "embedded" && !args.docker;
+    if !is_embedded {
         return Err(Failure::new(
-            "--demo sends made-up evacuation alerts: it runs with the embedded Kafka endpoint and embedded state alone; leave --kafka HOST:PORT, --kinesis and --aws out",
+            "--demo sends made-up evacuation alerts: it runs with the embedded Kafka endpoint and embedded state alone; leave --kafka HOST:PORT, --kinesis, --aws and --docker out",
         ));
     }
     let empty = match std::fs::read_dir(&args.data) {

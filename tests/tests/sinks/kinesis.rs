@@ -62,6 +62,11 @@ impl KinesisWorld {
         self.reader.delete_stream().stream_name(self.named(topic)).send().await.unwrap();
     }
 
+    /// A stream as a process leaves it that ended between making it and keeping it longer.
+    pub async fn make_for_a_day(&self, topic: Topic) {
+        self.reader.create_stream().stream_name(self.named(topic)).shard_count(1).send().await.unwrap();
+    }
+
     /// How long records are kept, for each stream that is there.
     pub async fn retention_hours(&self) -> BTreeMap<Topic, i32> {
         let mut found = BTreeMap::new();

@@ -290,6 +290,18 @@ async fn k2_streams_are_made_kept_for_a_week_and_made_again() {
     assert!(tries > 0, "the stream was away");
 }
 
+/// K2: a process that ends between making a stream and keeping it for a week leaves it with a day; the next check mends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn k2_a_stream_that_somebody_else_made_is_kept_for_a_week_too() {
+    let Some(world) = KinesisWorld::fresh(Endpoint::Ministack, "k2-day").await else { return };
+    world.make_for_a_day(Topic::WEATHER).await;
+    assert_eq!(world.retention_hours().await, [(Topic::WEATHER, 24)].into());
+    let reports = world.connect().check().await.unwrap();
+    let weather = reports.iter().find(|report| report.topic == world.named(Topic::WEATHER)).unwrap();
+    assert_eq!(weather.state, TopicState::Ready, "it was there");
+    assert_eq!(world.retention_hours().await, Topic::ALL.iter().map(|topic| (*topic, 168)).collect());
+}
+
 #[tokio::test]
 async fn a_prefix_that_no_stream_can_have_is_told() {
     let aws = Aws::connect(Some("http://127.0.0.1:1"), "us-west-2").await;

@@ -1,11 +1,12 @@
 //! One stream a topic: made where it is missing, and reported. Kinesis itself decides about the shards of an on-demand stream, and a
-//! key keeps its order through a split: how many there are is nothing to report.
+//! key keeps its order through a split: how many there are is nothing to report. How long a stream keeps its records is asked at every
+//! check, whoever made it: between making it and keeping it longer a process may end.
 
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::ProvideErrorMetadata;
-use aws_sdk_kinesis::types::{StreamMode, StreamModeDetails, StreamStatus};
+use aws_sdk_kinesis::types::{StreamDescriptionSummary, StreamMode, StreamModeDetails, StreamStatus};
 use tokio::time::{Instant, sleep};
 
 use crate::aws;
@@ -17,7 +18,7 @@ use crate::sink::{TopicReport, TopicState};
 const MADE_WITHIN: Duration = Duration::from_secs(120);
 /// Five streams may be made at a time, and each may be asked for twenty times a second.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// 7 days [K2].
+/// 7 days [K2]; a stream that somebody keeps longer stays as it is.
 const RETENTION_HOURS: i32 = 168;
 
 /// The streams of one stage.
@@ -34,37 +35,47 @@ impl Streams {
 
     /// Whether Kinesis answers; a stream that is not there is an answer.
     pub(super) async fn answer(&self) -> bool {
-        self.status(&self.name(Topic::CRITICAL_ALERTS)).await.is_ok()
+        self.found(&self.name(Topic::CRITICAL_ALERTS)).await.is_ok()
     }
 
-    /// Makes and reports the stream of every topic.
+    /// Makes and reports the stream of every topic, and has all of them keep their records as long as they should.
     pub(super) async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
         let until = Instant::now() + MADE_WITHIN;
         let mut reports = Vec::with_capacity(Topic::ALL.len());
         // All are begun before the first is waited for.
         for topic in Topic::ALL {
             let topic = self.name(*topic);
-            let is_made = self.status(&topic).await?.is_none() && self.make(&topic, until).await?;
+            let is_made = self.found(&topic).await?.is_none() && self.make(&topic, until).await?;
             let state = if is_made { TopicState::Created } else { TopicState::Ready };
             reports.push(TopicReport { topic, state });
         }
         for report in &reports {
-            while self.status(&report.topic).await?.is_none_or(|status| status == StreamStatus::Creating) {
+            while !self.keeps(&report.topic).await? {
                 self.pause(&report.topic, until).await?;
-            }
-            if report.state == TopicState::Created {
-                self.retain(&report.topic).await?;
             }
         }
         Ok(reports)
     }
 
-    async fn status(&self, stream: &str) -> Result<Option<StreamStatus>, BackendError> {
+    async fn found(&self, stream: &str) -> Result<Option<StreamDescriptionSummary>, BackendError> {
         match self.client.describe_stream_summary().stream_name(stream).send().await {
-            Ok(answer) => Ok(answer.stream_description_summary.map(|found| found.stream_status)),
+            Ok(answer) => Ok(answer.stream_description_summary),
             Err(e) if e.code() == Some("ResourceNotFoundException") => Ok(None),
             Err(e) => Err(failed(stream, e)),
         }
+    }
+
+    /// Whether the stream takes records and keeps them as long as it should. One that does not is told to.
+    async fn keeps(&self, stream: &str) -> Result<bool, BackendError> {
+        let Some(found) = self.found(stream).await? else { return Ok(false) };
+        if found.retention_period_hours >= RETENTION_HOURS {
+            return Ok(found.stream_status != StreamStatus::Creating);
+        }
+        // Kinesis changes only what is active.
+        if found.stream_status != StreamStatus::Active {
+            return Ok(false);
+        }
+        self.retain(stream).await
     }
 
     /// `false` when another process was faster.
@@ -84,10 +95,12 @@ impl Streams {
         }
     }
 
-    async fn retain(&self, stream: &str) -> Result<(), BackendError> {
+    /// `false` when another process changes the stream just now.
+    async fn retain(&self, stream: &str) -> Result<bool, BackendError> {
         let request = self.client.increase_stream_retention_period().stream_name(stream);
         match request.retention_period_hours(RETENTION_HOURS).send().await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(e) if e.code() == Some("ResourceInUseException") => Ok(false),
             Err(e) => Err(failed(stream, e)),
         }
     }

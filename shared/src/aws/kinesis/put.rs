@@ -6,6 +6,10 @@
 //! who reads up to the last record of a key has the newest.
 //!
 //! What failed is put again until the time of the try is over, before everything behind it.
+//!
+//! One case is left. A request that the end of its try cuts off may still be on its way, and Kinesis may store it after what the next
+//! try put of the same key, and after a newer record. Kinesis has nothing that would refuse it then, as a leader of Kafka refuses an
+//! old epoch, and nothing asks afterwards. The last record of such a key is an older one, told by its `revision` and `ingested_at`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;

@@ -311,6 +311,11 @@ def asynchronous(t):
             {"Fn::Not": [{"Fn::Equals": [ref("ExpressReservedConcurrency"), 1]}]} not in \
             [each["Assert"] for rule in t.rules.values() for each in rule["Assertions"]]:
         yield "concurrency: express may have fewer environments than are to be kept warm"
+    # One at work and one that stands by: a new version's check needs another.
+    both = {"Fn::Not": [{"Fn::Or": [{"Fn::Equals": [ref("DeliverReservedConcurrency"), few]} for few in (1, 2)]}]}
+    if 0 < t.parameters["DeliverReservedConcurrency"]["Default"] < 3 or \
+            both not in [each["Assert"] for rule in t.rules.values() for each in rule["Assertions"]]:
+        yield "concurrency: a new version of deliver may find no room to show that it starts"
     for name in ("Express", "Deliver"):
         if "ReservedConcurrentExecutions" not in t.function(name):
             yield f"concurrency: pollers may starve {name}"
@@ -445,6 +450,12 @@ def users_of_brokers(t):
         yield "brokers: MSK refuses a user whose secret's name does not begin with AmazonMSK_"
     if user.get("KmsKeyId") != ref("BrokersKey"):
         yield "brokers: MSK refuses a user whose secret has AWS's key"
+    asks = [statement for policy in t.properties("BrokerAddressesRole").get("Policies", []) for statement in policy["PolicyDocument"]["Statement"]]
+    # Without a reference to the cluster: IAM learns of a new policy too late for who asks at once.
+    own = [text(statement["Resource"]) for statement in asks]
+    named = "cluster/" + t.properties("Brokers").get("ClusterName", {}).get("Fn::Sub", [""])[0] + "/*"
+    if [statement["Action"] for statement in asks] != ["kafka:GetBootstrapBrokers"] or any(named not in each or '"Brokers"' in each for each in own):
+        yield "brokers: who asks for their addresses may ask of other clusters, or too early"
     if t.properties("BrokerAddresses").get("Answer") != scram("BootstrapBrokerStringSaslScram", "BootstrapBrokerStringTls"):
         yield "brokers: the functions are told the addresses of another way in"
 

@@ -375,6 +375,30 @@ const FAULTS: &[Fault] = &[
         "      - Assert: !Not [!Equals [!Ref ExpressReservedConcurrency, 2]]",
         "concurrency: express may have fewer",
     ),
+    (
+        "",
+        "[!Equals [!Ref DeliverReservedConcurrency, 1], !Equals [!Ref DeliverReservedConcurrency, 2]]",
+        "[!Equals [!Ref DeliverReservedConcurrency, 1], !Equals [!Ref DeliverReservedConcurrency, 1]]",
+        "concurrency: a new version of deliver may find no room",
+    ),
+    (
+        "",
+        "    Default: 3\n    MinValue: 0\n    MaxValue: 10\n",
+        "    Default: 2\n    MinValue: 0\n    MaxValue: 10\n",
+        "concurrency: a new version of deliver may find no room",
+    ),
+    (
+        "BrokerAddressesRole",
+        "cluster/${StackPrefix}-${Stage}-${Own}/*",
+        "cluster/*",
+        "brokers: who asks for their addresses may ask of other clusters",
+    ),
+    (
+        "BrokerAddressesRole",
+        "Action: kafka:GetBootstrapBrokers",
+        "Action: [kafka:GetBootstrapBrokers, kafka:DeleteCluster]",
+        "brokers: who asks for their addresses may ask of other clusters",
+    ),
     ("DeliverFunction", "Timeout: 900", "Timeout: 60", "deliver: gaps between"),
     // Stages.
     (

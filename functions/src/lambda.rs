@@ -28,7 +28,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::{HandlerError, warm};
+use crate::{HandlerError, failed, warm};
 use secrets::{Secrets, ServiceKeys};
 
 /// Telling Lambda why the initialisation failed is worth this long.
@@ -98,10 +98,15 @@ where
                 let (app, own) = (app.clone(), own.clone());
                 async move {
                     let app = keys.given(app).await;
-                    match warm::answered(&app, &event).await {
+                    let clock = app.clock.clone();
+                    let answer = match warm::answered(&app, &event).await {
                         Some(answer) => Ok(answer),
                         None => handler(app, own, event, stop).await,
+                    };
+                    if answer.as_ref().is_ok_and(failed::is_failed) {
+                        failed::tell(&name(), &version(), clock.now());
                     }
+                    answer
                 }
             })
             .await
@@ -189,6 +194,11 @@ where
 /// The function's own name, as its metrics name it.
 pub fn name() -> String {
     std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()
+}
+
+/// The version that runs.
+fn version() -> String {
+    std::env::var("AWS_LAMBDA_FUNCTION_VERSION").unwrap_or_default()
 }
 
 /// `POST /runtime/init/error`: who invoked the function hears the cause, not only that it exited.

@@ -13,6 +13,8 @@ pub mod stream;
 pub mod confirm;
 pub mod events;
 #[cfg(feature = "lambda")]
+pub mod failed;
+#[cfg(feature = "lambda")]
 pub mod iot;
 #[cfg(feature = "lambda")]
 pub mod lambda;

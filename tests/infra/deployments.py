@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import threading
 import types
 from unittest import mock
 
@@ -84,11 +85,12 @@ def deployments(t):
     if tried != {"Fn::Join": [",", versions]}:
         yield "deployments: the check does not try all new versions"
     code = t.properties("StartCheckFunction")["Code"]["ZipFile"]
-    warm, cold = {"Payload": io.BytesIO(b'{"warm": true}')}, {"Payload": io.BytesIO(b'{"warm": false}')}
-    fails = {"Payload": io.BytesIO(b'{"errorType": "InitError"}'), "FunctionError": "Unhandled"}
+    warm, cold = {"Payload": b'{"warm": true}'}, {"Payload": b'{"warm": false}'}
+    fails = {"Payload": b'{"errorType": "InitError"}', "FunctionError": "Unhandled"}
     for case, second, status in (("all start", warm, "Succeeded"), ("one does not reach its brokers", cold, "Failed"),
-                                 ("one does not start", fails, "Failed"), ("one cannot be asked", None, "Failed")):
-        told, asked = checked(code, [{"Payload": io.BytesIO(b'{"warm": true}')}, second])
+                                 ("one does not start", fails, "Failed"), ("one cannot be asked", None, "Failed"),
+                                 ("one does not answer in time", HANGS, "Failed")):
+        told, asked = checked(code, {"one": warm, "two": second})
         if told != [{"deploymentId": "d-1", "lifecycleEventHookExecutionId": "e-1", "status": status}]:
             yield f"deployments: the check does not say {status} when {case}, but {told}"
         if [(each["FunctionName"], json.loads(each["Payload"])) for each in asked] != [(each, {"keep_warm": True}) for each in ("one", "two")]:
@@ -96,64 +98,121 @@ def deployments(t):
     yield from deployers(t)
 
 
+HANGS = object()
+# In milliseconds: the check keeps 30 s for telling, so that it waits for half a second here.
+LEFT = 30_500
+
+
 def checked(code, answers):
-    """What the check tells CodeDeploy when two versions answer so, None being no answer; and what it asked them."""
-    told, asked = [], []
+    """What the check tells CodeDeploy when versions answer so, None being no answer; and what it asked them. They answer only when
+    all of them are asked: one after another takes longer than the check has."""
+    told, asked, ended = [], [], threading.Event()
+    together = threading.Barrier(len(answers))
 
     def invoke(**call):
         asked.append(call)
-        answer = answers[len(asked) - 1]
+        together.wait(timeout=3)
+        answer = answers[call["FunctionName"]]
         if answer is None:
             raise RuntimeError("throttled")
-        return answer
+        if answer is HANGS:
+            ended.wait(timeout=3)
+            answer = {"Payload": b'{"warm": true}'}
+        return answer | {"Payload": io.BytesIO(answer["Payload"])}
 
     services = {"lambda": types.SimpleNamespace(invoke=invoke),
                 "codedeploy": types.SimpleNamespace(put_lifecycle_event_hook_execution_status=lambda **status: told.append(status))}
     fake = types.SimpleNamespace(client=lambda service, **_: services[service])
+    context = types.SimpleNamespace(get_remaining_time_in_millis=lambda: LEFT)
     names = {"__name__": "index"}
     with mock.patch.dict(sys.modules, boto3=fake), mock.patch.dict(os.environ, VERSIONS="one,two"), contextlib.redirect_stdout(io.StringIO()):
         exec(code, names)
-        names["handler"]({"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "e-1"}, None)
-    return told, asked
+        names["handler"]({"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "e-1"}, context)
+    ended.set()
+    return told, sorted(asked, key=lambda call: call["FunctionName"])
+
+
+# Functions that answer for work that failed, with 5xx or items that come again, and Lambda counts no error.
+ANSWERS_FOR_FAILURES = ["Batch", "Realtime", "Stream", "Express", "Control"]
+FAILED = "stream_calls_failed"
 
 
 def worse(t, name):
     """The alarm that turns a function's new version back."""
     alarm = t.properties(f"{name}CanaryAlarm")
     number = {"Fn::GetAtt": [version_of(t, name), "Version"]}
-    everyone = [{"Name": "FunctionName", "Value": ref(f"{name}Function")},
-                {"Name": "Resource", "Value": {"Fn::Sub": f"${{{name}Function}}:live"}}]
-    figures = {"errors": ("Errors", True), "calls": ("Invocations", True),
-               "all_errors": ("Errors", False), "all_calls": ("Invocations", False)}
-    told = {metric["Id"]: metric for metric in alarm.get("Metrics", [])}
-    for figure, (metric, new) in figures.items():
-        stat = told.get(figure, {}).get("MetricStat", {})
-        dimensions = everyone + [{"Name": "ExecutedVersion", "Value": number}] * new
-        if stat.get("Metric") != {"Namespace": "AWS/Lambda", "MetricName": metric, "Dimensions": dimensions} \
-                or (stat.get("Stat"), stat.get("Period")) != ("Sum", 300) or told[figure].get("ReturnData") is not False:
+    version = [{"Name": "ExecutedVersion", "Value": number}]
+    everyone = of_alias(name)
+    figures = {"errors": ("AWS/Lambda", "Errors", everyone + version), "calls": ("AWS/Lambda", "Invocations", everyone + version),
+               "all_errors": ("AWS/Lambda", "Errors", everyone), "all_calls": ("AWS/Lambda", "Invocations", everyone)}
+    if name in ANSWERS_FOR_FAILURES:
+        figures["failed"] = ("StreamManager", FAILED, told_by(name) + [{"Name": "version", "Value": number}])
+        figures["all_failed"] = ("StreamManager", FAILED, told_by(name))
+    if name == "Express":
+        figures["refused"] = ("StreamManager", {"Fn::Sub": "${StackPrefix}-${Stage}-alerts-5xx"}, None)
+    metrics = {metric["Id"]: metric for metric in alarm.get("Metrics", [])}
+    for figure, (namespace, metric, dimensions) in figures.items():
+        stat = metrics.get(figure, {}).get("MetricStat", {})
+        wanted = {"Namespace": namespace, "MetricName": metric} | ({"Dimensions": dimensions} if dimensions else {})
+        if stat.get("Metric") != wanted \
+                or (stat.get("Stat"), stat.get("Period")) != ("Sum", 300) or metrics[figure].get("ReturnData") is not False:
             yield f"deployments: the canary of {name} does not know its {figure}"
-    expression = told.get("worse", {}).get("Expression", "")
-    for case, (errors, calls, all_errors, all_calls), turned_back in (
-            ("is not turned back at over twice the errors", (5, 100, 25, 1100), True),
-            ("is turned back at twice the errors", (4, 100, 24, 1100), False),
-            ("is turned back for no more errors than the one before", (5, 100, 100, 1100), False),
-            ("is turned back for one error in an idle stack", (1, 1, 1, 10), False),
-            ("is not turned back when nobody else is called", (3, 5, 3, 5), True),
-            ("is turned back without an error", (0, 5, 0, 5), False)):
-        if bool(evaluated(expression, errors=errors, calls=calls, all_errors=all_errors, all_calls=all_calls)) != turned_back:
-            yield f"deployments: {name} {case}"
+    if sum("MetricStat" in metric for metric in metrics.values()) > 10:
+        yield f"deployments: the canary of {name} compares more metrics than CloudWatch takes"
+    cases = (("is not turned back at over twice the errors", (5, 100, 25, 1100), True),
+             ("is turned back at twice the errors", (4, 100, 24, 1100), False),
+             ("is turned back for no more errors than the one before", (5, 100, 100, 1100), False),
+             ("is turned back for one error in an idle stack", (1, 1, 1, 10), False),
+             ("is not turned back when nobody else is called", (3, 5, 3, 5), True),
+             ("is turned back without an error", (0, 5, 0, 5), False))
+    for case, (bad, calls, all_bad, all_calls), turned_back in cases:
+        known = {"calls": calls, "all_calls": all_calls}
+        ways = {"": {"errors": bad, "all_errors": all_bad}}
+        if name in ANSWERS_FOR_FAILURES:
+            ways[" of work that failed"] = {"errors": 0, "all_errors": 0, "failed": bad or None, "all_failed": all_bad or None}
+        for way, told in ways.items():
+            if bool(evaluated(metrics, **known, **told)) != turned_back:
+                yield f"deployments: {name} {case}{way}"
+    if name == "Express":
+        quiet = {"errors": 0, "calls": 100, "all_errors": 0, "all_calls": 1100}
+        for case, told, turned_back in (("is not turned back when nobody can read its answers", {"refused": 100}, True),
+                                        ("is turned back for one answer that nobody can read", {"refused": 2}, False),
+                                        ("is turned back while both versions refuse", {"refused": 550, "failed": 50, "all_failed": 550}, False)):
+            if bool(evaluated(metrics, **quiet, **told)) != turned_back:
+                yield f"deployments: {name} {case}"
+        counted = {"LogGroupName": ref("ApiLogs"), "FilterPattern": '{ $.route = "POST /alerts" && $.status = "5*" }', "MetricTransformations": [
+            {"MetricNamespace": "StreamManager", "MetricName": figures["refused"][1], "MetricValue": "1"}]}
+        logged = t.properties("Api")["Body"] and text(list(t.of("AWS::ApiGatewayV2::Stage").values()))
+        if t.properties("RefusedAlerts") != counted or any(field not in logged for field in ("$context.routeKey", "$context.status")):
+            yield "deployments: nobody counts the alerts that the API answers with 5xx"
     if alarm.get("TreatMissingData") != "notBreaching" or (alarm.get("Threshold"), alarm.get("EvaluationPeriods")) != (0, 1):
         yield f"deployments: {name} is turned back when nothing is known, or too late"
     if text(number) not in text(alarm.get("AlarmName")) and f"${{{number['Fn::GetAtt'][0]}.Version}}" not in text(alarm.get("AlarmName")):
         yield f"deployments: what the version before did is held against the new one of {name}"
 
 
-def evaluated(expression, **figures):
-    """An expression of CloudWatch's metric math over numbers, of the part of it that the alarms are written in."""
-    python = re.sub(r"\bIF\(", "chosen(", expression).replace(" AND ", " and ").replace(" OR ", " or ")
-    if not re.fullmatch(r"[a-z_0-9 ()<>=*+,-]+", python):
-        raise ValueError(f"{expression!r} is more than this evaluates")
-    return eval(python, {"__builtins__": {}}, {"chosen": lambda told, yes, no: yes if told else no, **figures})
+def of_alias(name):
+    return [{"Name": "FunctionName", "Value": ref(f"{name}Function")},
+            {"Name": "Resource", "Value": {"Fn::Sub": f"${{{name}Function}}:live"}}]
+
+
+def told_by(name):
+    return [{"Name": "function", "Value": ref(f"{name}Function")}]
+
+
+def evaluated(metrics, **figures):
+    """What an alarm's expressions of CloudWatch's metric math make of numbers, as far as the alarms use it. What nobody told is None."""
+    known = {figure: figures.get(figure) for figure, metric in metrics.items() if "MetricStat" in metric}
+    names = {"chosen": lambda told, yes, no: yes if told else no, "filled": lambda told, other: other if told is None else told}
+    # One that another needs stands after it in the template, what is asked first.
+    for figure, metric in reversed(metrics.items()):
+        if "Expression" in metric:
+            python = metric["Expression"].replace(" AND ", " and ").replace(" OR ", " or ")
+            python = re.sub(r"\bFILL\(", "filled(", re.sub(r"\bIF\(", "chosen(", python))
+            if not re.fullmatch(r"[a-z_0-9 ()<>=*+,-]+", python):
+                raise ValueError(f"{metric['Expression']!r} is more than this evaluates")
+            known[figure] = eval(python, {"__builtins__": {}}, names | known)
+    return known.get("worse")
 
 
 def deployers(t):

@@ -294,6 +294,43 @@ async fn d2_every_function_says_that_it_starts_and_does_nothing() {
     assert_eq!(stack.state().await, BTreeMap::new(), "nothing was written");
 }
 
+/// D2: a version that cannot work is known by it, although Lambda counts no error: the check is told, and the canary's alarm finds a
+/// line of the version for each call.
+#[tokio::test(flavor = "multi_thread")]
+async fn d2_a_version_that_fails_its_work_says_so() {
+    let Some(stack) = Stack::create("work that fails behind a good invocation").await else { return };
+    let version = [("AWS_LAMBDA_FUNCTION_NAME", "p-express"), ("AWS_LAMBDA_FUNCTION_VERSION", "7")];
+    let of_version = |function: &Function| -> Vec<Value> {
+        let lines = function.log();
+        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line.get("stream_calls_failed").is_some()).collect()
+    };
+    let express = stack.start_with("express", &[&version[..], &[("STATE_TABLE", "another")]].concat()).await;
+    assert_eq!(express.invoke(json!({ "keep_warm": true })).await, Ok(json!({ "warm": false })), "{}", express.log());
+    let alert = events::http("POST", "/alerts", Some("smk_butte:x"), Some(&actual("A1")));
+    assert_eq!(http(express.invoke(alert).await).0, 503, "{}", express.log());
+    let told = of_version(&express);
+    let figures = json!([{ "Namespace": "StreamManager", "Dimensions": [["function", "version"], ["function"]],
+        "Metrics": [{ "Name": "stream_calls_failed", "Unit": "Count" }] }]);
+    assert_eq!(told.len(), 2, "{}", express.log());
+    for line in told {
+        assert_eq!(line["_aws"]["CloudWatchMetrics"], figures);
+        assert_eq!((&line["function"], &line["version"]), (&json!("p-express"), &json!("7")));
+        assert_eq!(line["stream_calls_failed"], 1);
+    }
+    let gone =
+        stack.environment("express").into_iter().find(|(name, _)| name == "CRITICAL_QUEUE_URL").unwrap().1 + "-gone";
+    let express = stack.start_with("express", &[&version[..], &[("CRITICAL_QUEUE_URL", &gone)]].concat()).await;
+    assert_eq!(express.invoke(json!({ "keep_warm": true })).await, Ok(json!({ "warm": false })), "{}", express.log());
+
+    let realtime = stack.start("realtime").await;
+    let ticks = events::sqs("ticks", &[("m-1", "no tick".into())]);
+    assert_eq!(realtime.invoke(ticks).await, failures(&["m-1"]));
+    assert_eq!(of_version(&realtime).len(), 1, "{}", realtime.log());
+    assert_eq!(realtime.invoke(json!({ "keep_warm": true })).await, Ok(json!({ "warm": true })));
+    assert_eq!(of_version(&realtime).len(), 1, "what went well is not told: {}", realtime.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_failed_comes_back() {
     let Some(stack) = Stack::create("partial batch failures").await else { return };

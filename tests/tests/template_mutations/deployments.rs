@@ -81,6 +81,18 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     (
         "",
+        "context.get_remaining_time_in_millis() / 1000 - TELLING",
+        "600",
+        "deployments: the check does not say Failed when one does not answer in time",
+    ),
+    (
+        "",
+        "ThreadPoolExecutor(len(versions))",
+        "ThreadPoolExecutor(1)",
+        "deployments: the check does not say Succeeded when all start",
+    ),
+    (
+        "",
         "b'{\"keep_warm\": true}'",
         "b'{}'",
         "deployments: the check asks other versions than it should, or for what changes something",
@@ -97,17 +109,12 @@ pub(super) const FAULTS: &[Fault] = &[
         "        Role: !GetAtt StartCheckRole.Arn\n        Alarms: [!Ref RedriveCanaryAlarm]\n",
         "deployments: Redrive is deployed with another role",
     ),
-    (
-        "ExpressCanaryAlarm",
-        "> 2 * (all_errors",
-        "> 3 * (all_errors",
-        "deployments: Express is not turned back at over twice",
-    ),
+    ("ExpressCanaryAlarm", "> 2 * (all_bad", "> 3 * (all_bad", "deployments: Express is not turned back at over twice"),
     ("ScheduleCanaryAlarm", "> 2 * (all_errors", "> 1 * (all_errors", "deployments: Schedule is turned back at twice"),
     (
         "BatchCanaryAlarm",
-        "errors >= 3 AND ",
-        "errors >= 1 AND ",
+        "bad >= 3 AND ",
+        "bad >= 1 AND ",
         "deployments: Batch is turned back for one error in an idle stack",
     ),
     (
@@ -118,8 +125,8 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     (
         "RealtimeCanaryAlarm",
-        "errors >= 3 AND (",
-        "errors >= 0 AND (",
+        "bad >= 3 AND (",
+        "bad >= 0 AND (",
         "deployments: Realtime is turned back without an error",
     ),
     (
@@ -127,6 +134,54 @@ pub(super) const FAULTS: &[Fault] = &[
         "        - Id: errors\n          ReturnData: false\n          MetricStat:\n            Metric:\n              Namespace: AWS/Lambda\n              MetricName: Errors",
         "        - Id: errors\n          ReturnData: false\n          MetricStat:\n            Metric:\n              Namespace: AWS/Lambda\n              MetricName: Throttles",
         "deployments: the canary of Control does not know its errors",
+    ),
+    (
+        "ExpressCanaryAlarm",
+        "Expression: errors + FILL(failed, 0)",
+        "Expression: errors",
+        "deployments: Express is not turned back at over twice the errors of work that failed",
+    ),
+    (
+        "RealtimeCanaryAlarm",
+        "Expression: errors + FILL(failed, 0)",
+        "Expression: errors + failed",
+        "deployments: cannot be read",
+    ),
+    (
+        "StreamCanaryAlarm",
+        "Expression: all_errors + FILL(all_failed, 0)",
+        "Expression: all_errors",
+        "deployments: Stream is turned back for no more errors than the one before of work that failed",
+    ),
+    (
+        "BatchCanaryAlarm",
+        "                - {Name: version, Value: !GetAtt BatchFunction.Version.Version}\n",
+        "",
+        "deployments: the canary of Batch does not know its failed",
+    ),
+    (
+        "ControlCanaryAlarm",
+        "        - Id: all_failed\n          ReturnData: false\n          MetricStat:\n            Metric:\n              Namespace: StreamManager\n              MetricName: stream_calls_failed\n              Dimensions:\n                - {Name: function, Value: !Ref ControlFunction}\n",
+        "        - Id: all_failed\n          ReturnData: false\n          MetricStat:\n            Metric:\n              Namespace: StreamManager\n              MetricName: stream_calls_failed\n              Dimensions:\n                - {Name: function, Value: !Ref ExpressFunction}\n",
+        "deployments: the canary of Control does not know its all_failed",
+    ),
+    (
+        "ExpressCanaryAlarm",
+        " OR untold >= 3",
+        "",
+        "deployments: Express is not turned back when nobody can read its answers",
+    ),
+    (
+        "ExpressCanaryAlarm",
+        "FILL(refused, 0) - 2 * all_bad",
+        "FILL(refused, 0)",
+        "deployments: Express is turned back while both versions refuse",
+    ),
+    (
+        "RefusedAlerts",
+        "$.route = \"POST /alerts\" && ",
+        "",
+        "deployments: nobody counts the alerts that the API answers with 5xx",
     ),
     (
         "RedriveCanaryAlarm",

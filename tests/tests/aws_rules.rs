@@ -55,6 +55,7 @@ fn all() -> Vec<Meta> {
         metas("Asynchronous invocations", asynchronous::CASES),
         metas("Schedules", schedules::CASES),
         metas("HTTP API", http_api::CASES),
+        metas("HTTP API", http_api::TIMED),
         metas("AWS IoT: rules", iot_rules::CASES),
         metas("AWS IoT: clients", iot_rules::CONNECTED),
         metas("Lambda: Runtime API", runtime::CASES),
@@ -142,6 +143,11 @@ async fn l5_mqtt_clients() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l5_the_http_api() {
     ours_at_once(http_api::CASES).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn l5_the_time_that_the_http_api_waits() {
+    ours(http_api::TIMED, async |check| check(()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -77,6 +77,19 @@ impl Process {
         Ok(client().get(self.url("invocation/next").await?).send().await?)
     }
 
+    /// Ends it from outside, as one that crashes.
+    async fn end(&self) -> Outcome {
+        let mine = std::fs::read_to_string(self.0.path().join("env"))?;
+        let api = mine.lines().find(|line| line.starts_with("AWS_LAMBDA_RUNTIME_API=")).ok_or("it has no API")?;
+        let id = std::fs::read_dir("/proc")?.flatten().find(|entry| {
+            let read = |name| std::fs::read(entry.path().join(name)).unwrap_or_default();
+            read("cmdline").starts_with(b"sleep") && String::from_utf8_lossy(&read("environ")).contains(api)
+        });
+        let id = id.ok_or("the process is not there")?.file_name();
+        holds!(tokio::process::Command::new("kill").arg("-KILL").arg(id).status().await?.success());
+        Ok(())
+    }
+
     async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Result<u16, Unmet> {
         Ok(client().post(self.url(path).await?).body(body).send().await?.status().as_u16())
     }
@@ -184,11 +197,15 @@ pub const CASES: &[Case<Check>] = cases![
         let process = Process::new()?;
         let play = async {
             let post = client().post(process.url("init/error").await?).header("Lambda-Runtime-Function-Error-Type", "Runtime.ConfigInvalid");
-            Ok::<_, Unmet>(post.body(r#"{"errorMessage":"no queue","errorType":"Config"}"#).send().await?.status().as_u16())
+            let status = post.body(r#"{"errorMessage":"no queue","errorType":"Config"}"#).send().await?.status().as_u16();
+            process.end().await?;
+            Ok::<_, Unmet>(status)
         };
-        let (played, started) = tokio::join!(play, process.start(Duration::from_secs(3)));
+        let (played, started) = tokio::join!(play, process.start(LONG));
         holds!(played?, 202);
-        holds!(started.is_err());
+        let Err(NotInitialised::Ended { reported, .. }) = started else { return Err("it is no failed initialization".into()) };
+        let body = json!({ "errorMessage": "no queue", "errorType": "Config" });
+        holds!(reported, Some(("Runtime.ConfigInvalid".to_owned(), body)));
     }
     "runtime/init-time", LIFE, "A function that has not asked for an event within the time of the init phase has not initialized.", |()| {
         let process = Process::new()?;
@@ -200,19 +217,7 @@ pub const CASES: &[Case<Check>] = cases![
         holds!(answered.err().map(|failed| failed.to_string()).unwrap_or_default().contains("Task timed out after 1.00 seconds"));
     }
     "runtime/exit", LIFE, "A process that ends during an invocation is an error of the runtime.", |()| {
-        let (.., answered) = invoked(LONG, |process, _| Box::pin(async move {
-            let id = std::fs::read_dir("/proc")?.flatten().find(|entry| {
-                let environment = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                let parent = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-                let mine = std::fs::read_to_string(process.0.path().join("env")).unwrap_or_default();
-                let api = mine.lines().find(|line| line.starts_with("AWS_LAMBDA_RUNTIME_API=")).unwrap_or("none").to_owned();
-                environment.starts_with(b"sleep") && String::from_utf8_lossy(&parent).contains(&api)
-            });
-            let id = id.ok_or("the process is not there")?.file_name();
-            let killed = tokio::process::Command::new("kill").arg("-KILL").arg(id).status().await?;
-            holds!(killed.success());
-            Ok(())
-        })).await?;
+        let (.., answered) = invoked(LONG, |process, _| Box::pin(async move { process.end().await })).await?;
         holds!(answered.err().map(|failed| failed.to_string()).unwrap_or_default().starts_with("Runtime.ExitError"));
     }
     "runtime/request-size", LIMITS, "An event of more than 6 MB is refused.", |()| {

@@ -21,11 +21,14 @@ pub const CASES: &[Case<Check>] = cases![
     "s3/absent", GET, "A key that has no object is answered as such, not as an empty object.", |blobs| {
         holds!(blobs.get(&BlobRef::of(b"nobody put this")).await?, None);
     }
-    "s3/put-again", PUT, "A put of the same key replaces the object.", |blobs| {
+    "s3/put-again", PUT, "A second put of a key takes the first one's place: one deletion leaves nothing.", |blobs| {
+        // A key is made of the bytes here, so that both puts have the same.
         let first = blobs.put(Bytes::from_static(b"twice")).await?;
         let second = blobs.put(Bytes::from_static(b"twice")).await?;
         holds!(first, second);
         holds!(blobs.get(&first).await?, Some(Bytes::from_static(b"twice")));
+        blobs.delete(&first).await?;
+        holds!(blobs.get(&second).await?, None);
     }
     "s3/any-bytes", PUT, "An object holds any bytes.", |blobs| {
         let bytes = Bytes::from((0..=255_u8).collect::<Vec<u8>>());

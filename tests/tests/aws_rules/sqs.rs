@@ -314,7 +314,11 @@ pub const CASES: &[Case<Check>] = cases![
         for _ in 0..2 {
             holds!(sqs.send(&queue, &[("a", None); 10]).await?, [true; 10]);
         }
-        holds!(sqs.receive(&queue, 10, 1).await?.len() <= 10);
+        // AWS refuses to be asked for more; this host's queue gives ten.
+        if let Ok(got) = sqs.receive(&queue, 20, 1).await {
+            holds!((1..=10).contains(&got.len()));
+        }
+        holds!((1..=10).contains(&sqs.receive(&queue, 10, 1).await?.len()));
     }
     "sqs/no-more-than-asked", RECEIVE, "A receive returns no more messages than it asked for.", |sqs| {
         let queue = sqs.create(Spec::default()).await?;

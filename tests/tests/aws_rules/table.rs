@@ -26,8 +26,7 @@ case, and the other services those of their subjects where they run.
 
 ✓ the rule is kept, ✗ it is not (what was seen stands below the table), · the service does not offer it, – not asked: of event
 sources, schedules, topic rules and the HTTP API this suite asks this emulator alone, since a case plays the function itself.
-The pages are AWS's; the sentences are ours. Known of other services beside this suite: ministack ignores bisecting, maximum
-retries, the on-failure destination and the batching window of a stream's event source, and LocalStack's scheduler does not fire.
+The pages are AWS's; the sentences are ours.
 
 ## Where this emulator differs from AWS on purpose
 

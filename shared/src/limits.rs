@@ -46,6 +46,10 @@ pub const PROVENANCE_WAITING: usize = 256;
 pub const MESSAGE_BYTES: usize = 1024 * 1024;
 /// Messages in one send or receive call, as SQS has it.
 pub const QUEUE_BATCH: usize = 10;
+/// SQS's longest poll: a longer wait is several.
+pub const QUEUE_POLL: Duration = Duration::from_secs(20);
+/// On AWS a queue's count is good for this long, with what was sent since; pollers wait longer than this for room anyway.
+pub const QUEUE_COUNTED_FOR: Duration = Duration::from_secs(2);
 /// A received message stays hidden this long unless extended [Q5].
 pub const VISIBILITY: Duration = Duration::from_secs(30);
 

@@ -71,7 +71,7 @@ async fn measured(
         .await
         .map_err(|e| Failure::new(format!("the measurement died: {e}")))?
         .map_err(|e| Failure::new(format!("the load was not taken: {e}")))?;
-    Ok(bill(load, &usage, cpu.as_secs_f64(), template, prices))
+    Ok(bill(load, invoked.shards, &usage, cpu.as_secs_f64(), template, prices))
 }
 
 /// How the template has its functions invoked.

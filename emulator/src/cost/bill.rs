@@ -19,6 +19,9 @@ const CPU_GB: f64 = 1_769.0 / 1_024.0;
 const LOG_BYTES_A_CALL: f64 = 900.0;
 /// X-Ray takes the first call in each second and one in twenty of the others.
 const TRACED_SHARE: f64 = 0.05;
+/// Kinesis and DynamoDB ask KMS anew for a key that is AWS's own, but one's account's, after so long: DynamoDB for each function, Kinesis
+/// for each shard as it is written and as it is read.
+const KEY_KNOWN_S: f64 = 300.0;
 /// Kinesis keeps a day without asking more.
 const KEPT_DAYS_FREE: f64 = 1.0;
 
@@ -43,8 +46,8 @@ pub(crate) struct Bill {
     pub dollars: f64,
 }
 
-/// The bill of what `usage` shows. `cpu_s`: what computing it all took on this host.
-pub(crate) fn bill(load: Load, usage: &Usage, cpu_s: f64, template: &Template, prices: &Prices) -> Bill {
+/// The bill of what `usage` shows. `shards`: of the sensors' stream. `cpu_s`: what computing it all took on this host.
+pub(crate) fn bill(load: Load, shards: u32, usage: &Usage, cpu_s: f64, template: &Template, prices: &Prices) -> Bill {
     let scale = YEAR_S / usage.seconds;
     let count = |what: Billed| usage.counts.get(&what).copied().unwrap_or_default() as f64 * scale;
     let mut lines = Vec::new();
@@ -83,10 +86,11 @@ pub(crate) fn bill(load: Load, usage: &Usage, cpu_s: f64, template: &Template, p
     // They are kept for the whole year at the most.
     line("S3", "GB months", count(Billed::S3Bytes) / GIB * MONTHS / 2.0, prices.s3.gb_month);
 
-    // Each record counts as 1 KiB at least, and ours have less.
     let records = count(Billed::KinesisRecords);
-    let gb = records * 1_024.0 / GIB;
+    let gb = count(Billed::KinesisBytes) / GIB;
+    let mut key_users = template.functions.len() as f64;
     for stream in &template.streams {
+        key_users += 2.0 * f64::from(shards);
         let kept_days = (stream.retention.as_secs_f64() / 86_400.0 - KEPT_DAYS_FREE).max(0.0);
         if let Some(shards) = stream.shards.map(f64::from) {
             line("Kinesis", "shard hours", shards * HOURS, prices.kinesis.shard_hour);
@@ -113,7 +117,10 @@ pub(crate) fn bill(load: Load, usage: &Usage, cpu_s: f64, template: &Template, p
     line("Scheduler", "calls", count(Billed::Scheduled), prices.scheduler.calls_per_million * million);
     line("API Gateway", "requests", count(Billed::HttpRequests), prices.http_api.requests_per_million * million);
 
-    line("CloudWatch", "GB of logs", calls * LOG_BYTES_A_CALL / GIB, prices.cloudwatch.log_gb);
+    let logged = (calls * LOG_BYTES_A_CALL + count(Billed::LineBytes)) / GIB;
+    line("CloudWatch", "GB of logs", logged, prices.cloudwatch.log_gb);
+    let kept = logged * f64::from(template.standing.log_days) / DAYS_OF_YEAR * MONTHS;
+    line("CloudWatch", "GB months of logs", kept, prices.cloudwatch.log_gb_month);
     line("CloudWatch", "metric months", usage.metrics as f64 * MONTHS, prices.cloudwatch.metric_month);
     let standing = template.standing;
     line("CloudWatch", "alarm months", f64::from(standing.alarmed_metrics) * MONTHS, prices.cloudwatch.alarm_month);
@@ -132,8 +139,11 @@ pub(crate) fn bill(load: Load, usage: &Usage, cpu_s: f64, template: &Template, p
 
     line("Secrets Manager", "secret months", f64::from(standing.secrets) * MONTHS, prices.secrets.secret_month);
     line("KMS", "key months", f64::from(standing.keys) * MONTHS, prices.kms.key_month);
+    line("KMS", "requests", key_users * YEAR_S / KEY_KNOWN_S, prices.kms.requests_per_ten_thousand / 10_000.0);
     line("Route 53", "zone months", f64::from(standing.hosted_zones) * MONTHS, prices.route53.zone_month);
     line("VPC", "endpoint hours", f64::from(standing.endpoint_zones) * HOURS, prices.vpc.endpoint_hour);
+    let passed = if standing.endpoint_zones > 0 { count(Billed::EndpointBytes) / GIB } else { 0.0 };
+    line("VPC", "GB through endpoints", passed, prices.vpc.endpoint_gb);
 
     lines.retain(|line| line.dollars >= 0.005);
     let dollars = lines.iter().map(|line| line.dollars).sum();
@@ -188,7 +198,7 @@ mod tests {
             metrics: 3,
         };
         let template = template::built_in(&BTreeMap::new()).unwrap();
-        bill(Load { devices: 0, ..Load::REFERENCE }, &usage, 0.0, &template, &Prices::built_in().unwrap())
+        bill(Load { devices: 0, ..Load::REFERENCE }, 4, &usage, 0.0, &template, &Prices::built_in().unwrap())
     }
 
     fn dollars(bill: &Bill, service: &str, of: &str) -> f64 {
@@ -207,6 +217,25 @@ mod tests {
         // One environment of 512 MiB at work all the year.
         about(dollars(&bill, "Lambda", "GB s"), YEAR_S / 2.0 * 0.0000166667);
         about(bill.dollars, bill.lines.iter().map(|line| line.dollars).sum());
+    }
+
+    /// Bytes are paid for by what is told, not by what a record might have.
+    #[test]
+    fn f10_bytes_are_paid_for_where_they_pass_and_where_they_lie() {
+        let gib = GIB as u64;
+        let bytes = [Billed::KinesisBytes, Billed::EndpointBytes, Billed::LineBytes].map(|what| (what, gib));
+        let bill = of(&bytes, &[]);
+        let about = |service, of, expected: f64| {
+            let found = dollars(&bill, service, of);
+            assert!((found - expected).abs() < 0.01, "{service}, {of}: {found}, not {expected}");
+        };
+        about("Kinesis", "GB in", 8_760.0 * 0.08);
+        about("VPC", "GB through endpoints", 8_760.0 * 0.01);
+        about("CloudWatch", "GB of logs", 8_760.0 * 0.50);
+        // A month's lines lie there all the year.
+        about("CloudWatch", "GB months of logs", 8_760.0 * 30.0 / 365.0 * 12.0 * 0.03);
+        // Eight functions, and four shards that are written and read.
+        about("KMS", "requests", 16.0 * 12.0 * 8_760.0 * 0.03 / 10_000.0);
     }
 
     /// What is there costs something also while nothing happens, and only what the parameters ask for.

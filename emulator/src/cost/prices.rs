@@ -96,7 +96,9 @@ pub(crate) struct HttpApi {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CloudWatch {
+    /// Taken in.
     pub log_gb: f64,
+    pub log_gb_month: f64,
     pub metric_month: f64,
     pub alarm_month: f64,
     pub dashboard_month: f64,
@@ -118,6 +120,7 @@ pub(crate) struct Secrets {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kms {
     pub key_month: f64,
+    pub requests_per_ten_thousand: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,6 +134,7 @@ pub(crate) struct Route53 {
 pub(crate) struct Vpc {
     /// One endpoint in one availability zone.
     pub endpoint_hour: f64,
+    pub endpoint_gb: f64,
 }
 
 impl Prices {

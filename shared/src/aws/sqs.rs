@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::aws::{self, TRY};
 use crate::error::BackendError;
-use crate::limits;
+use crate::limits::{self, QUEUE_COUNTED_FOR};
 use crate::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, Remains, SendError, Settle, send_one};
 use crate::time::Timestamp;
 
@@ -34,13 +34,9 @@ const TEXT: &str = "base64-text";
 /// Name, type and longest value of that attribute count as message bytes.
 const ATTRIBUTE_BYTES: usize = ENCODING.len() + "String".len() + TEXT.len();
 
-/// SQS's longest delay, visibility and long poll.
+/// SQS's longest delay and visibility.
 const DELAY_MAX: Duration = Duration::from_secs(15 * 60);
 const VISIBILITY_MAX: Duration = Duration::from_secs(12 * 3600);
-const WAIT_MAX: Duration = Duration::from_secs(20);
-
-/// A count is good for this long, with what was sent since; pollers wait longer than this for room anyway.
-const COUNTED_FOR: Duration = Duration::from_secs(2);
 
 /// Queues by their URLs; cheap to clone.
 #[derive(Clone)]
@@ -83,7 +79,7 @@ impl SqsQueue {
     /// made durable is not refused because a count failed.
     async fn room(&self, to: &QueueRef, wanted: usize) -> usize {
         let Some(capacity) = self.capacity else { return wanted };
-        if !self.with_rooms(|rooms| rooms.get(to).is_some_and(|room| room.counted_at.elapsed() < COUNTED_FOR)) {
+        if !self.with_rooms(|rooms| rooms.get(to).is_some_and(|room| room.counted_at.elapsed() < QUEUE_COUNTED_FOR)) {
             let left = match self.depth(to).await {
                 Ok(depth) => capacity.saturating_sub(depth.total()),
                 Err(problem) => {
@@ -235,7 +231,7 @@ impl Queue for SqsQueue {
         let began = Instant::now();
         loop {
             let left = wait.saturating_sub(began.elapsed());
-            let got = self.receive_once(from, max, left.min(WAIT_MAX)).await?;
+            let got = self.receive_once(from, max, left.min(limits::QUEUE_POLL)).await?;
             if !got.is_empty() || began.elapsed() >= wait {
                 return Ok(got);
             }

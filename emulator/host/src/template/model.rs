@@ -45,6 +45,8 @@ pub struct Standing {
     pub hosted_zones: u32,
     /// Interface endpoints, each counted in each of its availability zones.
     pub endpoint_zones: u32,
+    /// Days that log lines are kept, the longest of all groups.
+    pub log_days: u32,
 }
 
 impl Template {

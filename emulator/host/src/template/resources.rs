@@ -103,6 +103,11 @@ pub(super) fn stands(kind: &str, properties: &Properties<'_>, standing: &mut Sta
             standing.endpoint_zones += properties.list("SubnetIds")?.len() as u32;
             return Ok(());
         }
+        "AWS::Logs::LogGroup" => {
+            let days = properties.count("RetentionInDays", 1..=3653)?.unwrap_or_default();
+            standing.log_days = standing.log_days.max(days);
+            return Ok(());
+        }
         _ => return Ok(()),
     };
     *counted += 1;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use streammanager::time::{Clock, Timestamp, rfc3339};
@@ -103,22 +102,35 @@ pub(super) fn streams(load: &Load) -> String {
     )
 }
 
+/// One reading on its way.
+pub(super) struct Reading {
+    /// As Lambda hands it over.
+    pub(super) event: Value,
+    /// What the sensor publishes.
+    pub(super) message_bytes: usize,
+    /// What the rule puts into the stream: data and key.
+    pub(super) record_bytes: usize,
+}
+
 /// One reading as the sensors' rule puts it into the stream.
-pub(super) fn reading(shard: u32, number: u64, device: u64, now: Timestamp) -> Value {
+pub(super) fn reading(shard: u32, number: u64, device: u64, now: Timestamp) -> Reading {
     let payload = json!({
         "timestamp": rfc3339(now), "temperature_c": 20.0 + (number % 200) as f64 / 10.0, "humidity_percent": 31.5, "pm2_5": 12.0,
         "wind_speed_ms": 3.4, "battery_v": 3.7, "latitude": 38.5, "longitude": -120.5,
-    });
+    })
+    .to_string();
     let client = format!("station-{device}");
     let output = json!({
-        "payload": BASE64.encode(payload.to_string()), "topic": format!("sensors/weather/{client}/state"),
+        "payload": BASE64.encode(&payload), "topic": format!("sensors/weather/{client}/state"),
         "principal": "3c1f0e9b7a5d4c2e8f6a1b0d9e8c7b6a5f4e3d2c1b0a99887766554433221100", "client": client,
         "received_at": now.as_millisecond(),
-    });
-    json!({
-        "eventID": format!("shardId-{shard:012}:{number}"),
-        "kinesis": { "partitionKey": client, "sequenceNumber": number.to_string(), "data": BASE64.encode(output.to_string()) },
     })
+    .to_string();
+    let event = json!({
+        "eventID": format!("shardId-{shard:012}:{number}"),
+        "kinesis": { "partitionKey": client, "sequenceNumber": number.to_string(), "data": BASE64.encode(&output) },
+    });
+    Reading { event, message_bytes: payload.len(), record_bytes: output.len() + client.len() }
 }
 
 /// An alert's request.
@@ -129,9 +141,4 @@ pub(super) fn alert(key: &str, number: u64, now: Timestamp) -> Value {
         "area": { "description": "Canyon", "polygon": [[38.3, -120.9], [38.3, -120.8], [38.4, -120.8], [38.3, -120.9]] },
     });
     crate::traffic::post(key, &body.to_string())
-}
-
-/// Rows of an archive that no other part of it has.
-pub(super) fn archive(part: u64, rows: u64) -> Bytes {
-    crate::traffic::archive(part, rows)
 }

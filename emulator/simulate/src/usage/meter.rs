@@ -11,22 +11,20 @@ use parking_lot::Mutex;
 use streammanager::blobs::{BlobRef, Blobs, MemoryBlobs};
 use streammanager::embedded::Embedded;
 use streammanager::error::BackendError;
-use streammanager::limits::{MESSAGE_BYTES, QUEUE_BATCH};
+use streammanager::limits::{MESSAGE_BYTES, QUEUE_BATCH, QUEUE_COUNTED_FOR, QUEUE_POLL};
 use streammanager::queue::{Body, Delivery, Depth, Message, Queue, QueueRef, Receipt, Remains, SendError, Settle};
 use streammanager::record::Outgoing;
 use streammanager::sink::{Lane, Position, Sent, Sink, TopicReport};
 use streammanager::store::{Expect, Item, Key, PutError, Store, Version};
-use streammanager::time::Timestamp;
+use streammanager::time::{Clock, Timestamp};
 use tokio::time::{Instant, sleep};
 
 use super::Billed;
 
 /// A request to SQS is billed once for each of these that its messages have.
 const SQS_CHUNK: usize = 64 * 1024;
-/// SQS's longest poll: a longer one is several requests.
-const SQS_POLL: Duration = Duration::from_secs(20);
-/// The adapter counts a queue again after this before it sends, to keep its bound.
-const SQS_COUNTED: Duration = Duration::from_secs(2);
+/// Of a request to SQS and its answer: their headers, signature and addresses.
+const SQS_REQUEST_BYTES: u64 = 1_500;
 /// What a DynamoDB write unit and a strongly consistent read unit hold.
 const WRITE_UNIT: usize = 1024;
 const READ_UNIT: usize = 4096;
@@ -43,7 +41,16 @@ const KAFKA_TAKES: Duration = Duration::from_millis(5);
 #[derive(Default)]
 pub(super) struct Meter {
     counts: Mutex<BTreeMap<Billed, u64>>,
-    items: Mutex<HashMap<Key, usize>>,
+    items: Mutex<HashMap<Key, Lies>>,
+}
+
+/// An item that lies in the table.
+#[derive(Clone, Copy)]
+struct Lies {
+    bytes: usize,
+    since: Instant,
+    /// How long after it was first written it ends, as its last write says. `None`: it stays.
+    lasts: Option<Duration>,
 }
 
 impl Meter {
@@ -55,13 +62,20 @@ impl Meter {
         self.counts.lock().clone()
     }
 
-    /// What lies in the table.
-    pub(super) fn item_bytes(&self) -> u64 {
-        self.items.lock().values().map(|bytes| *bytes as u64).sum()
+    /// What will lie in the table when as much expires as is added: what was first written since `began` comes again and again in
+    /// as much time, and each of them lies there until it expires.
+    pub(super) fn item_bytes(&self, began: Instant) -> u64 {
+        let counted = began.elapsed().as_secs_f64();
+        let at_a_time = |item: &Lies| match item.lasts {
+            Some(lasts) if item.since >= began && counted > 0.0 => (lasts.as_secs_f64() / counted).max(1.0),
+            _ => 1.0,
+        };
+        self.items.lock().values().map(|item| (item.bytes as f64 * at_a_time(item)) as u64).sum()
     }
 }
 
-fn chunks(bytes: usize, chunk: usize) -> u64 {
+/// How many of `chunk` bytes are billed.
+pub(super) fn chunks(bytes: usize, chunk: usize) -> u64 {
     bytes.div_ceil(chunk).max(1) as u64
 }
 
@@ -76,19 +90,26 @@ fn length(body: &Body) -> usize {
 /// What one environment reaches, all of it billed to one account.
 #[derive(Clone)]
 pub(super) struct Metered {
-    pub(super) inner: Embedded,
-    pub(super) meter: Arc<Meter>,
+    inner: Embedded,
+    meter: Arc<Meter>,
+    clock: Clock,
+    /// Reaches SQS by the VPC's endpoint, which is paid for by what passes.
+    by_endpoint: bool,
     /// When this environment counted a queue last.
     counted: Arc<Mutex<BTreeMap<QueueRef, Instant>>>,
 }
 
 impl Metered {
-    pub(super) fn new(inner: Embedded, meter: Arc<Meter>) -> Metered {
-        Metered { inner, meter, counted: Arc::default() }
+    pub(super) fn new(inner: Embedded, meter: Arc<Meter>, clock: Clock, by_endpoint: bool) -> Metered {
+        Metered { inner, meter, clock, by_endpoint, counted: Arc::default() }
     }
 
-    async fn sqs(&self, requests: u64) {
+    /// `bytes`: of the bodies that pass.
+    async fn sqs(&self, requests: u64, bytes: usize) {
         self.meter.add(Billed::SqsRequests, requests);
+        if self.by_endpoint {
+            self.meter.add(Billed::EndpointBytes, requests * SQS_REQUEST_BYTES + bytes as u64);
+        }
         sleep(SQS_TAKES).await;
     }
 
@@ -108,13 +129,14 @@ impl Queue for Metered {
     async fn send(&self, to: &QueueRef, messages: &[Message]) -> Result<Vec<Result<(), SendError>>, BackendError> {
         let now = Instant::now();
         let counted = self.counted.lock().insert(to.clone(), now);
-        if counted.is_none_or(|at| now - at >= SQS_COUNTED) {
-            self.sqs(1).await;
+        if counted.is_none_or(|at| now - at >= QUEUE_COUNTED_FOR) {
+            self.sqs(1, 0).await;
         } else if let Some(at) = counted {
             self.counted.lock().insert(to.clone(), at);
         }
-        let (mut entries, mut bytes, mut requests) = (0, 0, 0);
+        let (mut entries, mut bytes, mut requests, mut all) = (0, 0, 0, 0);
         for length in messages.iter().map(|message| length(&message.body)) {
+            all += length;
             if entries == QUEUE_BATCH || bytes + length > MESSAGE_BYTES {
                 requests += chunks(bytes, SQS_CHUNK);
                 (entries, bytes) = (0, 0);
@@ -122,7 +144,7 @@ impl Queue for Metered {
             (entries, bytes) = (entries + 1, bytes + length);
         }
         if entries > 0 {
-            self.sqs(requests + chunks(bytes, SQS_CHUNK)).await;
+            self.sqs(requests + chunks(bytes, SQS_CHUNK), all).await;
         }
         self.inner.send(to, messages).await
     }
@@ -130,9 +152,9 @@ impl Queue for Metered {
     async fn receive(&self, from: &QueueRef, max: usize, wait: Duration) -> Result<Vec<Delivery>, BackendError> {
         let began = Instant::now();
         let got = self.inner.receive(from, max.min(QUEUE_BATCH), wait).await?;
-        let empty = began.elapsed().as_secs() / SQS_POLL.as_secs();
+        let empty = began.elapsed().as_secs() / QUEUE_POLL.as_secs();
         let bytes = got.iter().map(|one| length(&one.body)).sum();
-        self.sqs(empty + chunks(bytes, SQS_CHUNK)).await;
+        self.sqs(empty + chunks(bytes, SQS_CHUNK), bytes).await;
         Ok(got)
     }
 
@@ -143,17 +165,17 @@ impl Queue for Metered {
     async fn settle(&self, from: &QueueRef, receipts: &[(Receipt, Settle)]) -> Result<(), BackendError> {
         let forgotten = receipts.iter().filter(|(_, settle)| *settle == Settle::Forget).count();
         let hidden = receipts.len() - forgotten;
-        self.sqs((forgotten.div_ceil(QUEUE_BATCH) + hidden.div_ceil(QUEUE_BATCH)) as u64).await;
+        self.sqs((forgotten.div_ceil(QUEUE_BATCH) + hidden.div_ceil(QUEUE_BATCH)) as u64, 0).await;
         self.inner.settle(from, receipts).await
     }
 
     async fn replace(&self, from: &QueueRef, receipt: &Receipt, remainder: Body) -> Result<Remains, BackendError> {
-        self.sqs(1 + chunks(length(&remainder), SQS_CHUNK)).await;
+        self.sqs(1 + chunks(length(&remainder), SQS_CHUNK), length(&remainder)).await;
         self.inner.replace(from, receipt, remainder).await
     }
 
     async fn depth(&self, of: &QueueRef) -> Result<Depth, BackendError> {
-        self.sqs(1).await;
+        self.sqs(1, 0).await;
         self.inner.depth(of).await
     }
 }
@@ -193,12 +215,16 @@ impl Store for Metered {
         // A condition that does not hold is billed as the write that it refused.
         self.written(bytes).await;
         let version = self.inner.put_if(key, value, expect, expires).await?;
-        self.meter.items.lock().insert(key.clone(), bytes);
+        let now = Instant::now();
+        let left = expires.map(|at| Duration::try_from(at.duration_since(self.clock.now())).unwrap_or_default());
+        let mut items = self.meter.items.lock();
+        let since = items.get(key).map_or(now, |item| item.since);
+        items.insert(key.clone(), Lies { bytes, since, lasts: left.map(|left| now - since + left) });
         Ok(version)
     }
 
     async fn delete_if(&self, key: &Key, expect: Expect) -> Result<(), PutError> {
-        let bytes = self.meter.items.lock().get(key).copied().unwrap_or_default();
+        let bytes = self.meter.items.lock().get(key).map_or(0, |item| item.bytes);
         self.written(bytes).await;
         self.inner.delete_if(key, expect).await?;
         self.meter.items.lock().remove(key);

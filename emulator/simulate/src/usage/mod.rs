@@ -2,6 +2,7 @@
 //! billed. Nothing fails here; what faults cost is a share of this.
 
 mod brought;
+mod lines;
 mod meter;
 mod system;
 
@@ -31,9 +32,11 @@ pub enum Billed {
     S3Gets,
     /// Bytes written to S3.
     S3Bytes,
-    /// Records put into Kinesis, each of at most 1 KiB.
+    /// Records put into Kinesis, one for each 25 KiB of a record: what provisioned shards are paid for.
     KinesisRecords,
-    /// Messages of at most 5 KiB to AWS IoT, each of which triggers one rule with one action.
+    /// Their bytes, each rounded up to whole KiB: what a stream on demand is paid for.
+    KinesisBytes,
+    /// Messages to AWS IoT, one for each 5 KiB, each of which triggers one rule with one action.
     IotMessages,
     /// Of these, those that came by their topic, not straight to the rule.
     IotTopicMessages,
@@ -41,6 +44,10 @@ pub enum Billed {
     Scheduled,
     /// Requests to the HTTP API.
     HttpRequests,
+    /// Bytes between functions in the VPC and SQS, through its endpoint.
+    EndpointBytes,
+    /// Bytes of the lines that functions log at level info, and of the API's access log; without what Lambda itself logs of a call.
+    LineBytes,
 }
 
 /// What is brought, at an even rate.
@@ -48,9 +55,9 @@ pub enum Billed {
 pub struct Load {
     /// Streams of FIRMS, polled every minute.
     pub firms_streams: u32,
-    /// Rows in each answer, and how many of them were not in the last one.
+    /// Rows in each answer.
     pub firms_rows: u32,
-    /// Of these, new ones.
+    /// Of these, those that were not in the last one.
     pub firms_new_rows: u32,
     /// Weather stations, polled every five minutes.
     pub stations: u32,
@@ -117,7 +124,7 @@ pub struct Usage {
     pub counts: BTreeMap<Billed, u64>,
     /// By the function's binary.
     pub calls: BTreeMap<&'static str, Calls>,
-    /// What lies in the state table at the end.
+    /// What lies in the state table when as much expires as is added.
     pub stored_bytes: u64,
     /// Metrics that functions tell CloudWatch of, each of one function.
     pub metrics: usize,
@@ -138,8 +145,8 @@ impl Usage {
     }
 }
 
-/// Runs the load for `warm_up`, until everything is as it will stay, and then counts for `lasts`; both between the first full rounds
-/// of `deliver`. `measured` is told when counting begins.
+/// Runs the load for `warm_up`, until everything is as it will stay, and then counts for `lasts`. A call that is under way at either
+/// end counts with the time that it ran between them. `measured` is told when counting begins.
 ///
 /// # Errors
 /// When no runtime can be had, or the load was not accepted: why.
@@ -152,14 +159,17 @@ pub fn measure(
 ) -> Result<Usage, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.map_err(|e| format!("no runtime: {e}"))?.block_on(async {
-        let began = Instant::now();
+        let started = Instant::now();
         let system = System::start(load, invoked).await?;
+        let lines = lines::counted(system.meter());
         sleep(warm_up).await;
-        let before = system.usage(began);
+        let began = Instant::now();
+        let before = system.usage(started, began);
         measured();
         sleep(lasts).await;
         system.failed()?;
-        Ok(system.usage(began).since(&before))
+        drop(lines);
+        Ok(system.usage(started, began).since(&before))
     })
 }
 
@@ -203,6 +213,8 @@ mod tests {
         about(Billed::Records, 6_000 + 50 + 10);
         about(Billed::IotMessages, 6_000);
         about(Billed::KinesisRecords, 6_000);
+        // A reading is less than 1 KiB, and is paid for as one.
+        about(Billed::KinesisBytes, 6_000 * 1_024);
         about(Billed::HttpRequests, 10);
         // schedule, deliver and keep-warm.
         about(Billed::Scheduled, 30);
@@ -212,18 +224,45 @@ mod tests {
         assert!(usage.calls["realtime"].calls.abs_diff(12) <= 1, "{usage:?}");
         // One at work all the time, and one that stands by.
         let delivering = usage.calls["deliver"].billed_ms as f64 / 600_000.0;
-        assert!((1.0..3.0).contains(&delivering), "{usage:?}");
+        assert!((delivering - 2.0).abs() < 0.1, "{delivering}: {usage:?}");
         // The long polls of four queues with five pollers each, deliver's four, and what is sent.
         assert!(count(Billed::SqsRequests) > 4 * 5 * 30 && count(Billed::DynamoWrites) > 1_200, "{usage:?}");
     }
 
+    /// No call of deliver ends in it: they run for 870 s from the start on.
     #[test]
-    fn f10_twice_the_readings_are_billed_once_more_and_nothing_else_is() {
+    fn f10_calls_that_outlast_what_is_measured_are_billed() {
+        let usage = measure(LITTLE, INVOKED, Duration::from_secs(300), Duration::from_secs(150), || ()).unwrap();
+        let delivering = usage.calls["deliver"].billed_ms as f64 / 150_000.0;
+        assert!((delivering - 2.0).abs() < 0.1, "{delivering}: {usage:?}");
+    }
+
+    /// What is remembered of readings lasts longer than what is measured: what will lie there is the same, however long that is.
+    #[test]
+    fn f10_what_is_stored_is_what_lies_there_in_the_end() {
+        let of =
+            |minutes: u64| measure(LITTLE, INVOKED, Duration::from_secs(300), Duration::from_secs(60 * minutes), || ());
+        let [short, long] = [60, 120].map(|minutes| of(minutes).unwrap().stored_bytes as f64);
+        assert!((short / long - 1.0).abs() < 0.25, "{short} of an hour, {long} of two");
+    }
+
+    /// Only what goes by readings doubles with them. What is asked each second or minute stays, and so does what is bought by the day.
+    #[test]
+    fn f10_twice_the_readings_are_billed_by_what_they_use() {
         let (one, two) =
             (ten_minutes(LITTLE), ten_minutes(Load { readings_per_minute: 1_200, basic_ingest: false, ..LITTLE }));
-        assert_eq!(two.counts[&Billed::IotMessages], 2 * one.counts[&Billed::IotMessages]);
+        let times = |what: Billed| two.counts[&what] as f64 / one.counts[&what] as f64;
+        for what in [Billed::IotMessages, Billed::KinesisRecords, Billed::KinesisBytes] {
+            assert!((times(what) - 2.0).abs() < 0.01, "{what:?}: {}", times(what));
+        }
         assert_eq!(two.counts[&Billed::IotTopicMessages], two.counts[&Billed::IotMessages]);
-        assert_eq!(two.calls["stream"].calls, one.calls["stream"].calls);
-        assert!(two.counts[&Billed::DynamoWrites] < 2 * one.counts[&Billed::DynamoWrites]);
+        for what in
+            [Billed::SqsRequests, Billed::DynamoWrites, Billed::DynamoReads, Billed::Scheduled, Billed::HttpRequests]
+        {
+            assert!((0.9..1.4).contains(&times(what)), "{what:?}: {}", times(what));
+        }
+        let calls =
+            |usage: &Usage| -> BTreeMap<&str, u64> { usage.calls.iter().map(|(f, calls)| (*f, calls.calls)).collect() };
+        assert_eq!(calls(&one), calls(&two));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use streammanager::decode::Context;
 use streammanager::embedded::{Commits, Embedded, MemoryDisk, Options};
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{Ledger, ingest};
-use streammanager::limits::DELIVER_MARGIN;
+use streammanager::limits::{DELIVER_MARGIN, QUEUE_POLL};
 use streammanager::queue::{Body, QueueRef, Settle};
 use streammanager::record::{ConnectorId, SourceId, Stream, StreamId, TenantId, WhenFull};
 use streammanager::schedule::file::StreamsFile;
@@ -24,24 +25,39 @@ use streammanager::settings::{Secret, Settings};
 use streammanager::sources::{self, Services as Addresses};
 use streammanager::time::{Clock, Rng};
 use streammanager_functions::events::BatchResponse;
-use streammanager_functions::{batch, deliver, express, realtime, redrive, schedule, stream, watch};
+use streammanager_functions::warm::KEEP_WARM;
+use streammanager_functions::{batch, deliver, express, realtime, redrive, schedule, stream, warm, watch};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::brought::{self, Services};
-use super::meter::{Kafka, Meter, Metered, MeteredBlobs};
+use super::meter::{Kafka, Meter, Metered, MeteredBlobs, chunks};
 use super::{Billed, Calls, Invoked, Load, Usage};
+use crate::traffic;
 
 const START: &str = "2026-08-03T00:00:00Z";
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 /// Long polls that Lambda keeps at a queue of a function.
 const POLLERS: usize = 5;
-const LONG_POLL: Duration = Duration::from_secs(20);
 /// Lambda asks a shard once a second.
 const SHARD_POLL: Duration = Duration::from_secs(1);
+/// In a VPC with the brokers, where AWS is reached by endpoints.
+const IN_VPC: [&str; 4] = ["deliver", "express", "redrive", "control"];
+/// What AWS IoT counts as one message, and as one reading of a rule; what Kinesis counts as one record of provisioned shards; what it
+/// rounds a record up to on demand.
+const IOT_CHUNK: usize = 5 * 1024;
+const KINESIS_CHUNK: usize = 25 * 1024;
+const KINESIS_KIB: usize = 1024;
+/// A line of the API's access log.
+const ACCESS_BYTES: u64 = 500;
 /// Archives come in parts of so many rows.
 const ARCHIVE_PART: u32 = 2_000;
+
+/// Each call is rounded up to a millisecond.
+fn billed_ms(began: Instant) -> u64 {
+    began.elapsed().as_micros().div_ceil(1_000) as u64
+}
 
 pub(super) struct System {
     load: Load,
@@ -57,6 +73,9 @@ pub(super) struct System {
     /// Environments of each function that are not at work, the one used last at the end: Lambda takes that one first.
     idle: Mutex<BTreeMap<&'static str, Vec<App>>>,
     calls: Mutex<BTreeMap<&'static str, Calls>>,
+    /// Calls under way: of which function, and since when.
+    running: Mutex<BTreeMap<u64, (&'static str, Instant)>>,
+    begun: AtomicU64,
     metrics: Mutex<BTreeSet<(&'static str, &'static str)>>,
     /// The first failure, which nothing here excuses.
     failure: Mutex<Option<String>>,
@@ -82,6 +101,8 @@ impl System {
             key: String::new(),
             idle: Mutex::default(),
             calls: Mutex::default(),
+            running: Mutex::default(),
+            begun: AtomicU64::new(0),
             metrics: Mutex::default(),
             failure: Mutex::default(),
         };
@@ -92,7 +113,7 @@ impl System {
     }
 
     async fn register(&self) -> Result<String, String> {
-        let app = self.environment();
+        let app = self.environment("control");
         let file = StreamsFile::parse(&brought::streams(&self.load)).map_err(|e| e.to_string())?;
         streams::apply(&app, &file, false).await.map_err(|e| e.to_string())?;
         let registration = Registration {
@@ -107,10 +128,12 @@ impl System {
     }
 
     /// A new process of a function, which knows nothing yet.
-    fn environment(&self) -> App {
+    fn environment(&self, function: &str) -> App {
+        let by_endpoint = IN_VPC.contains(&function);
+        let metered = Metered::new(self.embedded.clone(), self.meter.clone(), self.clock.clone(), by_endpoint);
         let seams = Seams {
-            queue: Arc::new(Metered::new(self.embedded.clone(), self.meter.clone())),
-            store: Arc::new(Metered::new(self.embedded.clone(), self.meter.clone())),
+            queue: Arc::new(metered.clone()),
+            store: Arc::new(metered),
             blobs: Arc::new(MeteredBlobs { inner: self.blobs.clone(), meter: self.meter.clone() }),
             sink: Arc::new(Kafka(self.meter.clone())),
             upstream: self.services.clone(),
@@ -120,16 +143,13 @@ impl System {
 
     async fn call<T, F: Future<Output = T>>(&self, function: &'static str, work: impl FnOnce(App) -> F) -> T {
         let idle = self.idle.lock().get_mut(function).and_then(Vec::pop);
-        let app = idle.unwrap_or_else(|| self.environment());
-        let began = Instant::now();
+        let app = idle.unwrap_or_else(|| self.environment(function));
+        let (id, began) = (self.begun.fetch_add(1, Ordering::Relaxed), Instant::now());
+        self.running.lock().insert(id, (function, began));
+        self.calls.lock().entry(function).or_default().calls += 1;
         let answer = work(app.clone()).await;
-        let took = began.elapsed();
-        {
-            let mut calls = self.calls.lock();
-            let calls = calls.entry(function).or_default();
-            calls.calls += 1;
-            calls.billed_ms += took.as_micros().div_ceil(1_000) as u64;
-        }
+        self.running.lock().remove(&id);
+        self.calls.lock().entry(function).or_default().billed_ms += billed_ms(began);
         self.idle.lock().entry(function).or_default().push(app);
         answer
     }
@@ -142,14 +162,24 @@ impl System {
         self.failure.lock().clone().map_or(Ok(()), Err)
     }
 
-    pub(super) fn usage(&self, began: Instant) -> Usage {
+    /// What was used since the start; `began`: when what is measured began. Of calls under way the time that they have run.
+    pub(super) fn usage(&self, started: Instant, began: Instant) -> Usage {
+        let mut calls = self.calls.lock().clone();
+        for (function, since) in self.running.lock().values() {
+            calls.entry(function).or_default().billed_ms += billed_ms(*since);
+        }
         Usage {
-            seconds: began.elapsed().as_secs_f64(),
+            seconds: started.elapsed().as_secs_f64(),
             counts: self.meter.counts(),
-            calls: self.calls.lock().clone(),
-            stored_bytes: self.meter.item_bytes(),
+            calls,
+            stored_bytes: self.meter.item_bytes(began),
             metrics: self.metrics.lock().len(),
         }
+    }
+
+    /// What the meter counts for all environments.
+    pub(super) fn meter(&self) -> Arc<Meter> {
+        self.meter.clone()
     }
 
     fn run(self: Arc<System>) {
@@ -192,9 +222,12 @@ impl System {
             });
             let system = self.clone();
             tokio::spawn(async move {
-                system
-                    .call("express", |app| async move { express::handle(&app, json!({ "keep_warm": true })).await })
-                    .await
+                let kept = system
+                    .call("express", |app| async move { warm::answered(&app, &json!({ KEEP_WARM: true })).await });
+                match kept.await {
+                    Some(answer) if answer["warm"] == true => {}
+                    other => system.fails(format!("express is not kept warm: {other:?}")),
+                }
             });
             // Beyond its reserved concurrency a call is refused, and not billed.
             if let Ok(permit) = delivering.clone().try_acquire_owned() {
@@ -233,9 +266,10 @@ impl System {
 
     /// One of Lambda's long polls at a queue.
     async fn queue(self: Arc<System>, function: &'static str, queue: QueueRef) {
-        let poller = self.environment();
+        // It is Lambda's own, outside of the VPC.
+        let poller = self.environment("lambda");
         loop {
-            let Ok(given) = poller.queue.receive(&queue, 1, LONG_POLL).await else {
+            let Ok(given) = poller.queue.receive(&queue, 1, QUEUE_POLL).await else {
                 return self.fails(format!("{queue} cannot be read"));
             };
             for delivery in given {
@@ -278,11 +312,15 @@ impl System {
             while owed >= 1.0 {
                 owed -= 1.0;
                 let device = u64::from(shard) + number % devices * shards;
-                waiting.push(brought::reading(shard, number, device, self.clock.now()));
+                let reading = brought::reading(shard, number, device, self.clock.now());
                 number += 1;
-                self.meter.add(Billed::IotMessages, 1);
-                self.meter.add(Billed::IotTopicMessages, u64::from(!self.load.basic_ingest));
-                self.meter.add(Billed::KinesisRecords, 1);
+                let messages = chunks(reading.message_bytes, IOT_CHUNK);
+                self.meter.add(Billed::IotMessages, messages);
+                self.meter.add(Billed::IotTopicMessages, if self.load.basic_ingest { 0 } else { messages });
+                self.meter.add(Billed::KinesisRecords, chunks(reading.record_bytes, KINESIS_CHUNK));
+                let kib = chunks(reading.record_bytes, KINESIS_KIB) * KINESIS_KIB as u64;
+                self.meter.add(Billed::KinesisBytes, kib);
+                waiting.push(reading.event);
             }
             while !waiting.is_empty() {
                 let records: Vec<Value> = waiting.drain(..waiting.len().min(self.invoked.stream_batch)).collect();
@@ -305,6 +343,7 @@ impl System {
             due.tick().await;
             let request = brought::alert(&self.key, number, self.clock.now());
             self.meter.add(Billed::HttpRequests, 1);
+            self.meter.add(Billed::LineBytes, ACCESS_BYTES);
             let answer = self.call("express", |app| async move { express::handle(&app, request).await }).await;
             match answer {
                 Ok(answer) if answer.response["statusCode"] == 200 => {}
@@ -329,7 +368,7 @@ impl System {
                     granted: false,
                     when_full: WhenFull::Wait,
                 };
-                let body = brought::archive(part, u64::from(ARCHIVE_PART));
+                let body = traffic::archive(part, u64::from(ARCHIVE_PART));
                 let context = Context { source: &source, received_at: app.clock.now(), topic: None, message: None };
                 let format = sources::format_of(&source).ok_or("no format")?;
                 let rows = format.rows(&body, context).map_err(|e| format!("{e:?}"))?;

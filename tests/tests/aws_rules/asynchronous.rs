@@ -122,6 +122,33 @@ pub const CASES: &[Case<Check>] = cases![
         pass(600).await;
         holds!(world.left("lost").await?, 0);
     }
+    "async/throttled", ERRORS, "A throttled event goes back into the queue and is given again; that is no try of the function.", |()| {
+        let world = World::new(&invoked(&format!("MaximumRetryAttempts: 0, {TO_LOST}")), fine).await?;
+        world.throttle(5);
+        world.publish("in", r#"{"n":1}"#).await?;
+        pass(600).await;
+        holds!(world.throttled().len(), 5);
+        holds!(world.events(), [json!({ "n": 1, "topic": "in" })]);
+        holds!(world.left("lost").await?, 0);
+    }
+    "async/throttled-tries", ERRORS, "An event that was throttled still has all its tries.", |()| {
+        let world = World::new(&invoked(TO_LOST), fails).await?;
+        world.throttle(2);
+        world.publish("in", "{}").await?;
+        pass(600).await;
+        holds!((world.throttled().len(), world.calls().len()), (2, 3));
+        holds!(report(&world).await?["requestContext"]["approximateInvokeCount"], json!(3));
+    }
+    "async/throttled-too-long", ERRORS, "A throttled event is tried again only until it is too old.", |()| {
+        let world = World::new(&invoked(&format!("MaximumEventAgeInSeconds: 100, {TO_LOST}")), fine).await?;
+        world.throttle(usize::MAX);
+        world.publish("in", "{}").await?;
+        pass(600).await;
+        holds!(world.calls().len(), 0);
+        // After 1, 2, 4 … 32 s of Lambda's, and not after 64 more.
+        holds!((5..=8).contains(&world.throttled().len()));
+        holds!(report(&world).await?["requestContext"]["condition"], json!("EventAgeExceeded"));
+    }
     "async/retries-bound", CONFIGURE, "MaximumRetryAttempts is from 0 to 2.", |()| {
         refused(&invoked("MaximumRetryAttempts: 3"), "MaximumRetryAttempts").await?;
     }

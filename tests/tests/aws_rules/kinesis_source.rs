@@ -451,4 +451,21 @@ pub const CASES: &[Case<Check>] = cases![
     "kinesis-source/window-bound", MAPPING, "A batching window is 300 seconds at most.", |()| {
         refused(&mapped(1, "MaximumBatchingWindowInSeconds: 301"), "MaximumBatchingWindowInSeconds").await?;
     }
+    "kinesis-source/throttled", MAPPING, "MaximumRetryAttempts bounds retries after an error of the function; a throttled call is none.", |()| {
+        let world = World::new(&mapped(1, &format!("MaximumRetryAttempts: 0, {TO_LOST}")), fine).await?;
+        world.throttle(3);
+        put(&world, "k", [1]).await?;
+        pass(60).await;
+        holds!(world.throttled().len(), 3);
+        holds!(batches(&world), [[1]]);
+        holds!(world.left("lost").await?, 0);
+    }
+    "kinesis-source/throttled-whole", MAPPING, "A batch is bisected after an error of the function; a throttled one stays whole.", |()| {
+        let properties = format!("{GATHER}, BisectBatchOnFunctionError: true, {TO_LOST}");
+        let world = World::new(&mapped(1, &properties), fine).await?;
+        world.throttle(2);
+        put(&world, "k", 0..4).await?;
+        pass(60).await;
+        holds!(batches(&world), [[0, 1, 2, 3]]);
+    }
 ];

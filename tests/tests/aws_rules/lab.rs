@@ -30,6 +30,8 @@ struct Script {
     begun: Instant,
     calls: Mutex<Vec<Call>>,
     at_work: Mutex<(usize, usize)>,
+    /// Calls that are yet to be throttled, and when that happened.
+    throttled: Mutex<(usize, Vec<Duration>)>,
 }
 
 #[async_trait]
@@ -48,6 +50,16 @@ impl Play for Script {
         tokio::time::sleep(self.takes).await;
         self.at_work.lock().0 -= 1;
         (self.answer)(function, &event, nth)
+    }
+
+    fn throttles(&self, _: &str) -> bool {
+        let mut throttled = self.throttled.lock();
+        let throttles = throttled.0 > 0;
+        if throttles {
+            throttled.0 -= 1;
+            throttled.1.push(self.begun.elapsed());
+        }
+        throttles
     }
 }
 
@@ -111,6 +123,7 @@ impl World {
             begun: Instant::now(),
             calls: Mutex::default(),
             at_work: Mutex::default(),
+            throttled: Mutex::default(),
         });
         let faults = Faults::none();
         let lab = Laboratory::start(&template(resources), clock, faults.clone(), script.clone()).await?;
@@ -136,6 +149,16 @@ impl World {
     /// Seconds at which calls came.
     pub fn times(&self) -> Vec<f64> {
         self.calls().iter().map(|call| call.at.as_secs_f64()).collect()
+    }
+
+    /// The next calls find no environment.
+    pub fn throttle(&self, calls: usize) {
+        self.script.throttled.lock().0 = calls;
+    }
+
+    /// Seconds at which calls were throttled.
+    pub fn throttled(&self) -> Vec<f64> {
+        self.script.throttled.lock().1.iter().map(Duration::as_secs_f64).collect()
     }
 
     pub fn most_at_work(&self) -> usize {

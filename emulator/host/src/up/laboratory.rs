@@ -38,6 +38,7 @@ use super::functions::Invocation;
 use super::http::{self, Api, Rooms};
 use super::invoke::Invoke;
 use super::kinesis::{KinesisStream, Stores};
+use super::processes::Uninvoked;
 use super::readers::Readers;
 use super::readiness::Readiness;
 use super::rules::{self, Rules};
@@ -50,6 +51,11 @@ use crate::template;
 pub trait Play: Send + Sync {
     /// What the function answers, or the words of its error.
     async fn call(&self, function: &str, event: Value) -> Result<Value, String>;
+
+    /// Whether the next call finds no environment: it does not reach the function.
+    fn throttles(&self, _function: &str) -> bool {
+        false
+    }
 }
 
 /// What runs.
@@ -180,6 +186,9 @@ async fn local() -> Result<TcpListener, Failure> {
 #[async_trait]
 impl Invoke for Played {
     async fn invoke(&self, function: &str, event: Value) -> Result<Value, Invocation> {
+        if self.0.throttles(function) {
+            return Err(Uninvoked::Throttled(function.to_owned()).into());
+        }
         let answer = self.0.call(function, event).await;
         answer.map_err(|words| HandlerError::from(BackendError::Fatal(words)).into())
     }

@@ -67,11 +67,25 @@ fn taken(format: Format, body: Bytes) -> Result<Bytes, String> {
 }
 
 /// Whether every file is there, before anything is done with the first.
+///
+/// # Errors
+/// Each one that is not.
 pub(crate) fn all_there(paths: &[PathBuf]) -> Result<(), Failure> {
-    for path in paths.iter().filter(|path| path.as_os_str() != "-") {
-        std::fs::metadata(path).map_err(|e| unreadable(path)(plain(&e)))?;
-    }
-    Ok(())
+    let missing: Vec<String> = paths.iter().filter_map(|path| missing(path)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Failure::new(missing.join("; "))) }
+}
+
+/// Whether any of the files is there: enough where a missing one costs itself alone.
+///
+/// # Errors
+/// As [`all_there`], when none is.
+pub(crate) fn some_there(paths: &[PathBuf]) -> Result<(), Failure> {
+    if paths.iter().any(|path| missing(path).is_none()) { Ok(()) } else { all_there(paths) }
+}
+
+fn missing(path: &Path) -> Option<String> {
+    let there = if path.as_os_str() == "-" { Ok(()) } else { std::fs::metadata(path).map(drop) };
+    there.err().map(|e| format!("{}: {}", path.display(), plain(&e)))
 }
 
 /// The failure of a command that needs this file.

@@ -30,7 +30,7 @@ pub(crate) fn run(args: DecodeArgs) -> Result<Exit, Failure> {
         say(format_args!("{}: no mapping fits the topic {topic}: its messages are read without one", file.display()))
     }
     let maps = args.map.iter().map(|path| Drawing::new(path)).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
-    files::all_there(&args.input.files)?;
+    files::some_there(&args.input.files)?;
     let mut decoding = Decoding {
         args: &args,
         now: Clock::system().now(),
@@ -80,7 +80,7 @@ impl Decoding<'_> {
                 }
             }),
         };
-        // What cannot be unpacked or recognised costs that file alone.
+        // What cannot be opened, unpacked or recognised costs that file alone.
         let (source, format, body) = match read {
             Ok(read) => read,
             Err(problem) => {

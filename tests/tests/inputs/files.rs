@@ -50,6 +50,30 @@ fn a_file_in_another_form_is_read_or_told_what_it_is() {
     );
 }
 
+/// A pattern of the shell may name what was moved meanwhile: the other files are decoded, and each problem is said.
+#[test]
+fn a_file_that_cannot_be_opened_costs_itself_alone() {
+    let folder = tempdir().unwrap();
+    std::fs::write(folder.path().join("day.csv"), CSV).unwrap();
+    std::fs::create_dir(folder.path().join("days")).unwrap();
+    let files = ["gone.csv", "day.csv", "days", "lost.csv", "day.csv"];
+    for named in [&["--source", "firms_viirs_snpp"][..], &[]] {
+        let (code, out, error) = run(folder.path(), &[&["decode"], named, &files].concat());
+        assert_eq!((code, out.lines().count()), (3, 2), "{error}");
+        for says in ["gone.csv: not_data: there is no such file", "days: not_data: is a folder", "lost.csv: not_data"] {
+            assert_eq!(error.matches(says).count(), 1, "{says}: {error}");
+        }
+    }
+    let (code, out, error) = run(folder.path(), &[&["decode", "--json"], &files[..]].concat());
+    let rejects = error.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["reject"]["path"].clone());
+    assert_eq!((code, out.lines().count()), (3, 2));
+    assert_eq!(rejects.collect::<Vec<_>>(), ["gone.csv", "days", "lost.csv"]);
+
+    let (code, out, error) = run(folder.path(), &["decode", "gone.csv", "lost.csv"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(error.contains("gone.csv: there is no such file; lost.csv: there is no such file"), "{error}");
+}
+
 #[test]
 fn a_topic_stands_for_the_source_and_the_sensor() {
     let folder = tempdir().unwrap();

@@ -196,8 +196,7 @@ async fn list_streams(asked: Asked<'_>) -> Answer {
 }
 
 async fn apply_streams(asked: Asked<'_>) -> Answer {
-    let file: StreamsFile = asked.body()?;
-    file.check().map_err(|wrong| ControlError::Refused(wrong.to_string()))?;
+    let file = StreamsFile::read(asked.body()?).map_err(|wrong| ControlError::Refused(wrong.to_string()))?;
     let prune = asked.query("prune") == Some("true");
     Ok(HttpResponse::json(200, &streams::apply(asked.app, &file, prune).await?))
 }

@@ -501,7 +501,7 @@ fn a_feeds_config_is_checked_with_its_field_and_its_rule() {
     ] {
         assert!(stream.contains(from));
         let file = format!("version: 1\nstreams:\n  - {}\n", stream.replace(from, to));
-        let error = StreamsFile::parse(&file).unwrap_err();
+        let error = StreamsFile::parse(&file).unwrap_err().to_string();
         assert!(error.starts_with(says) && error.contains("at line"), "{error}");
     }
     let file =

@@ -60,6 +60,21 @@ async fn a5_the_audit_log_names_whoever_signed() {
     assert!(log.contains(&format!("\"operator {arn} at 203.0.113.7\"")), "{log}");
 }
 
+/// What a client sends without looking at it is refused whole, with all that is wrong.
+#[tokio::test(start_paused = true)]
+async fn l1_a_streams_file_is_refused_with_all_its_mistakes() {
+    let sim = Simulated::new(4);
+    let stream = |id: &str, interval: &str| json!({ "id": id, "source_id": "noaa_alerts", "connector": "nws_alerts", "tenant": "t", "interval": interval, "config": { "areas": ["CA"] } });
+    let file = json!({ "version": 1, "streams": [stream("a b", "60s"), stream("one", "1s"), stream("two", "60s")] });
+    let answer = control::handle(&sim.app, event("PUT /streams", "", Some("arn:a"), &file)).await.unwrap();
+    let said = answer["body"].as_str().unwrap();
+    assert!(
+        answer["statusCode"] == 422 && said.contains("streams[0].id: ") && said.contains("streams[1].interval: "),
+        "{said}"
+    );
+    assert!(streams::list(&*sim.app.store).await.unwrap().is_empty());
+}
+
 /// A3, M4: for how long a connector is known without the store, and how soon a key that was revoked elsewhere ends, does not
 /// depend on how the host's clock is set.
 #[tokio::test(start_paused = true)]

@@ -388,7 +388,7 @@ fn a_config_is_checked_when_it_is_registered_with_its_field_and_its_rule() {
              interval: {interval}\n    config: {config}\n"
         )
     };
-    let said = |text: String| StreamsFile::parse(&text).unwrap_err();
+    let said = |text: String| StreamsFile::parse(&text).unwrap_err().to_string();
     for (source, connector, interval, config, says) in [
         ("noaa_alerts", "nws_alerts", "60s", "{}", "streams[0].config.areas: is missing"),
         ("noaa_alerts", "nws_alerts", "60s", "{areas: [California]}", "streams[0].config.areas: \"California\" is not"),
@@ -460,6 +460,39 @@ fn s11_streams_check_shows_what_a_file_asks_of_each_service() {
             && error.contains("interval: National Weather Service must not be polled more often than every 30 s"),
         "{error}"
     );
+}
+
+/// O9: `check` and `apply` tell all that is wrong with a file, for people and for programs.
+#[test]
+fn o9_a_files_mistakes_are_told_at_once_by_check_and_apply() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("streams.yaml");
+    let stream = |id, interval| {
+        format!(
+            "  - {{id: {id}, source_id: noaa_alerts, connector: nws_alerts, tenant: t, interval: {interval}, config: {{areas: [CA]}}}}\n"
+        )
+    };
+    std::fs::write(&file, format!("version: 1\nstreams:\n{}{}", stream("a b", "60s"), stream("one", "1s"))).unwrap();
+    for command in ["check", "apply"] {
+        let run = |more: &[&str]| {
+            let ended = Command::new(binary()).args(["streams", command]).args(more).arg(&file).output().unwrap();
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            (ended.status.code(), text(&ended.stdout), text(&ended.stderr))
+        };
+        let (code, _, error) = run(&[]);
+        assert!(code == Some(1) && error.contains("streams.yaml: 2 mistakes:\n  streams[0].id: "), "{error}");
+        assert!(
+            error.contains("\n  streams[1].interval: ") && error.contains(" every 30 s at line 4 column "),
+            "{error}"
+        );
+        let (code, out, _) = run(&["--json"]);
+        let told: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, told["file"].as_str()), (Some(1), file.to_str()));
+        assert_eq!(
+            (&told["mistakes"][1]["field"], &told["mistakes"][1]["line"]),
+            (&"streams[1].interval".into(), &4.into())
+        );
+    }
 }
 
 /// What is built in asks each service within its rule, and each address setting of a service is a parameter of the template.

@@ -276,7 +276,7 @@ async fn s13_any_layer_is_a_source_by_eight_lines() {
 fn s13_a_layers_config_is_checked_before_anything_is_asked() {
     let parse = |from: &str, to: &str| {
         assert!(SHELTERS.contains(from), "{from}");
-        StreamsFile::parse(&SHELTERS.replace(from, to)).map(|_| ()).unwrap_err()
+        StreamsFile::parse(&SHELTERS.replace(from, to)).map(|_| ()).unwrap_err().to_string()
     };
     for (from, to, says) in [
         (

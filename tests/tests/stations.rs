@@ -428,7 +428,7 @@ async fn a6_a_wrong_key_is_told_in_the_services_words_and_a_missing_one_by_its_s
 
 #[test]
 fn s11_a_file_asks_no_more_than_each_service_allows_and_shows_what_it_costs() {
-    let said = |text: String| StreamsFile::parse(&text).unwrap_err();
+    let said = |text: String| StreamsFile::parse(&text).unwrap_err().to_string();
     let purpleair = |interval, points: u64| {
         file(
             "iot_purpleair",

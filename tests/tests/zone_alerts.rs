@@ -733,7 +733,7 @@ fn a_zone_streams_alerts_are_checked_with_their_field_and_rule() {
         ("{alarms: {}}", "streams[0].config.alarms: unknown field"),
         ("{simplify: 2}", "streams[0].config.simplify"),
     ] {
-        let error = StreamsFile::parse(&file(config)).unwrap_err();
+        let error = StreamsFile::parse(&file(config)).unwrap_err().to_string();
         assert!(error.starts_with(says) && error.contains("at line"), "{error}");
     }
     StreamsFile::parse(&file(

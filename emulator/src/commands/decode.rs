@@ -140,7 +140,7 @@ impl Decoding<'_> {
 /// The mappings of `--mapping`.
 fn mappings(args: &DecodeArgs) -> Result<Mappings, Failure> {
     let Some(path) = &args.mapping else { return Ok(Mappings::default()) };
-    Mappings::new(&mappings_file(path)?.sensors).map_err(|e| Failure::new(format!("{}: sensors{e}", path.display())))
+    Mappings::new(&mappings_file(path)?.sensors).map_err(|e| Failure::new(format!("{}: sensors: {e}", path.display())))
 }
 
 /// A streams file, read for its mappings.

@@ -22,7 +22,10 @@ const AUDIT_PAGE: usize = 1_000;
 pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
     match command {
         StreamsCommand::Apply { file, prune, endpoint } => {
-            let parsed = streams_file(&file)?;
+            let parsed = match streams_file(&file, endpoint.json)? {
+                Ok(parsed) => parsed,
+                Err(told) => return Ok(told),
+            };
             let path = if prune { "/streams?prune=true" } else { "/streams" };
             let diff =
                 call(&endpoint, Method::PUT, path, Some(&serde_json::to_value(&parsed).map_err(Failure::new)?)).await?;
@@ -44,9 +47,10 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
                 streams.chain(sections).collect()
             })
         }
-        StreamsCommand::Check { file, probe, stream, json } => {
-            check::run(&streams_file(&file)?, probe.then_some(stream), json).await
-        }
+        StreamsCommand::Check { file, probe, stream, json } => match streams_file(&file, json)? {
+            Ok(parsed) => check::run(&parsed, probe.then_some(stream), json).await,
+            Err(told) => Ok(told),
+        },
         StreamsCommand::List { endpoint } => {
             let listed = call(&endpoint, Method::GET, "/streams", None).await?;
             show(&endpoint, &listed, streams_table)
@@ -68,9 +72,17 @@ pub(crate) async fn streams(command: StreamsCommand) -> Result<Exit, Failure> {
     }
 }
 
-fn streams_file(path: &Path) -> Result<StreamsFile, Failure> {
+/// A streams file; with `json` its mistakes are told as one object, and the command has ended.
+fn streams_file(path: &Path, json: bool) -> Result<Result<StreamsFile, Exit>, Failure> {
     let text = String::from_utf8_lossy(&files::read(path).map_err(files::unreadable(path))?).into_owned();
-    StreamsFile::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+    match StreamsFile::parse(&text) {
+        Ok(file) => Ok(Ok(file)),
+        Err(mistakes) if json => {
+            print([json!({ "file": path, "mistakes": mistakes.mistakes, "more": mistakes.more })])?;
+            Ok(Err(Exit::Failed))
+        }
+        Err(mistakes) => Err(Failure::new(format!("{}: {mistakes}", path.display()))),
+    }
 }
 
 /// Each registered stream with its last and its next poll.

@@ -1,5 +1,8 @@
-//! `streams.yaml`, parsed once into valid values [L1]. What is registered of it stands in `streams`. What is wrong with it is told with its field, and where that stands in the
-//! text.
+//! `streams.yaml`, parsed once into valid values [L1]. What is registered of it stands in `streams`. What is wrong with it is told
+//! at once, each mistake with its field and where that stands in the text.
+
+mod mistakes;
+mod reading;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,13 +10,13 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 
+pub use self::mistakes::{Mistake, Mistakes};
 use super::lines;
 use super::mqtt::{self, MqttSource};
 use crate::decode::sensor::{Mappings, SensorMapping};
 use crate::record::{SourceId, StreamId, TenantId};
-use crate::sources::{self, ConnectorKind, Polled, Service, Step, WrongField};
+use crate::sources::{self, Polled, Service, Step, WrongField};
 
 /// Streams of one deployment.
 pub(super) const STREAMS_MAX: usize = 1_000;
@@ -24,19 +27,21 @@ const INTERVAL_LEAST: Duration = Duration::from_secs(1);
 const INTERVAL_LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// The whole file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct StreamsFile {
     /// 1.
     pub version: u32,
     /// In the file's order; each has an id of its own.
-    #[serde(default)]
+    #[schemars(default)]
     pub streams: Vec<StreamSpec>,
     /// How the messages of one's own sensors are read [S18].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sensors: Vec<SensorMapping>,
     /// Brokers of others, whose messages a host takes as an MQTT client.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mqtt: Vec<MqttSource>,
 }
 
@@ -55,46 +60,6 @@ pub struct StreamSpec {
     pub tenant: TenantId,
     /// Time between polls as text: `60s`, `5m`, `1h`.
     pub interval: Interval,
-}
-
-/// The file before the streams' `config` was read by their connectors.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "version, streams, sensors and mqtt")]
-struct UnreadFile {
-    version: u32,
-    #[serde(default)]
-    streams: Vec<UnreadSpec>,
-    #[serde(default)]
-    sensors: Vec<SensorMapping>,
-    #[serde(default)]
-    mqtt: Vec<MqttSource>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a stream with id, source_id, connector, tenant, interval and config")]
-struct UnreadSpec {
-    id: StreamId,
-    source_id: SourceId,
-    connector: ConnectorKind,
-    tenant: TenantId,
-    interval: Interval,
-    config: Value,
-}
-
-impl TryFrom<UnreadSpec> for StreamSpec {
-    type Error = WrongField;
-
-    fn try_from(unread: UnreadSpec) -> Result<StreamSpec, WrongField> {
-        let UnreadSpec { id, source_id, connector, tenant, interval, config } = unread;
-        let polled = connector.read(config).map_err(|wrong| wrong.within([Step::from("config")]))?;
-        Ok(StreamSpec { id, source_id, polled, tenant, interval })
-    }
-}
-
-impl<'de> Deserialize<'de> for StreamSpec {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StreamSpec, D::Error> {
-        UnreadSpec::deserialize(deserializer)?.try_into().map_err(serde::de::Error::custom)
-    }
 }
 
 /// A duration as text, from a second to a year.
@@ -158,82 +123,43 @@ impl JsonSchema for Interval {
 }
 
 impl StreamsFile {
-    /// # Errors
-    /// The text says the field and what is wrong with it, with line and column.
-    pub fn parse(text: &str) -> Result<StreamsFile, String> {
-        let value = lines::unique(text).map_err(|e| match e.location() {
-            Some(_) => e.to_string(),
-            None => format!("{e} at line 1 column 1"),
-        })?;
-        let read = StreamsFile::read(value).and_then(|file| file.check().map(|()| file));
-        read.map_err(|wrong| {
-            let (line, column) = lines::find(text, wrong.path());
-            format!("{wrong} at line {line} column {column}")
-        })
-    }
-
-    fn read(value: Value) -> Result<StreamsFile, WrongField> {
-        if value.is_array() {
-            return Err(WrongField::whole("it is a list, expected version, streams, sensors and mqtt"));
-        }
-        let UnreadFile { version, streams, sensors, mqtt } = sources::read(value)?;
-        let spec = |(at, unread): (usize, UnreadSpec)| {
-            StreamSpec::try_from(unread).map_err(|wrong| wrong.within([Step::from("streams"), Step::Item(at)]))
-        };
-        let streams: Result<Vec<StreamSpec>, WrongField> = streams.into_iter().enumerate().map(spec).collect();
-        Ok(StreamsFile { version, streams: streams?, sensors, mqtt })
-    }
-
     /// What the shape cannot say.
-    pub fn check(&self) -> Result<(), WrongField> {
+    fn check(&self) -> Vec<WrongField> {
+        let mut wrong = Vec::new();
         if self.version != 1 {
             let rule = format!("{} is not known; this program reads version 1", self.version);
-            return Err(WrongField::new("version", rule));
+            wrong.push(WrongField::new("version", rule));
         }
         if self.streams.len() > STREAMS_MAX {
             let rule = format!("{} streams, {STREAMS_MAX} at most", self.streams.len());
-            return Err(WrongField::new("streams", rule));
+            wrong.push(WrongField::new("streams", rule));
+            return wrong;
         }
         for (at, spec) in self.streams.iter().enumerate() {
-            let wrong = |field: &str, rule: String| {
-                Err(WrongField::new(field, rule).within([Step::from("streams"), Step::Item(at)]))
-            };
+            let mut here = spec.check();
             if self.streams[..at].iter().any(|other| other.id == spec.id) {
-                return wrong("id", format!("another stream has the id {} already", spec.id));
+                here.push(WrongField::new("id", format!("another stream has the id {} already", spec.id)));
             }
-            if let Err(reject) = sources::route(&spec.source_id, false) {
-                return wrong("source_id", reject.detail);
-            }
-            let (gives, reads) = (spec.polled.format().name, sources::format_of(&spec.source_id));
-            if reads.is_none_or(|reads| reads.name != gives) {
-                let what =
-                    reads.map_or("not read from anything yet".into(), |reads| format!("read from {}", reads.name));
-                let (id, connector) = (&spec.source_id, spec.polled.kind());
-                return wrong("source_id", format!("{id} is {what}, and the connector {connector} gives {gives}"));
-            }
-            let service = spec.polled.service();
-            let least = service.manners.least_interval;
-            if spec.interval.get() < least {
-                let rule = format!("{} must not be polled more often than every {} s", service.name, least.as_secs());
-                return wrong("interval", rule);
-            }
-            if let Some((least, may)) = spec.polled.points_a_day(spec.interval.get())
-                && least > may
-            {
-                let rule = format!("the calls alone are {least} points a day at this interval, and it may use {may}");
-                return wrong("interval", rule);
+            wrong.extend(here.into_iter().map(|wrong| wrong.within([Step::from("streams"), Step::Item(at)])));
+        }
+        if let Err(sensors) = Mappings::new(&self.sensors) {
+            wrong.extend(sensors.within([Step::from("sensors")]));
+        }
+        if let Err(brokers) = mqtt::check(&self.mqtt) {
+            wrong.extend(brokers.within([Step::from("mqtt")]));
+        }
+        for (at, broker) in self.mqtt.iter().enumerate() {
+            if self.streams.iter().any(|spec| spec.id == broker.id) {
+                let rule = format!("a stream has the id {} already", broker.id);
+                wrong.push(WrongField::new("id", rule).within([Step::from("mqtt"), Step::Item(at)]));
             }
         }
-        Mappings::new(&self.sensors).map_err(|wrong| wrong.within([Step::from("sensors")]))?;
-        mqtt::check(&self.mqtt).map_err(|wrong| wrong.within([Step::from("mqtt")]))?;
-        if let Some(at) = self.mqtt.iter().position(|broker| self.streams.iter().any(|spec| spec.id == broker.id)) {
-            let rule = format!("a stream has the id {} already", self.mqtt[at].id);
-            return Err(WrongField::new("id", rule).within([Step::from("mqtt"), Step::Item(at)]));
-        }
-        match self.loads().iter().find(|load| load.a_minute > f64::from(load.service.manners.a_minute)) {
-            Some(load) => Err(WrongField::new("streams", load.to_string())),
-            None => Ok(()),
-        }
+        let too_much = |load: &Load| load.a_minute > f64::from(load.service.manners.a_minute);
+        let loads = self.loads();
+        wrong.extend(
+            loads.iter().filter(|load| too_much(load)).map(|load| WrongField::new("streams", load.to_string())),
+        );
+        wrong
     }
 
     /// How often the file's streams ask each service [S11].
@@ -261,6 +187,34 @@ impl StreamsFile {
             }
         }
         loads
+    }
+}
+
+impl StreamSpec {
+    fn check(&self) -> Vec<WrongField> {
+        let mut wrong = Vec::new();
+        let (gives, reads) = (self.polled.format().name, sources::format_of(&self.source_id));
+        if let Err(reject) = sources::route(&self.source_id, false) {
+            wrong.push(WrongField::new("source_id", reject.detail));
+        } else if reads.is_none_or(|reads| reads.name != gives) {
+            let what = reads.map_or("not read from anything yet".into(), |reads| format!("read from {}", reads.name));
+            let (id, connector) = (&self.source_id, self.polled.kind());
+            let rule = format!("{id} is {what}, and the connector {connector} gives {gives}");
+            wrong.push(WrongField::new("source_id", rule));
+        }
+        let service = self.polled.service();
+        let least = service.manners.least_interval;
+        let points = self.polled.points_a_day(self.interval.get());
+        if self.interval.get() < least {
+            let rule = format!("{} must not be polled more often than every {} s", service.name, least.as_secs());
+            wrong.push(WrongField::new("interval", rule));
+        } else if let Some((least, may)) = points
+            && least > may
+        {
+            let rule = format!("the calls alone are {least} points a day at this interval, and it may use {may}");
+            wrong.push(WrongField::new("interval", rule));
+        }
+        wrong
     }
 }
 

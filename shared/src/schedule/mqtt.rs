@@ -8,7 +8,7 @@ use crate::decode::Format;
 use crate::decode::sensor::TopicFilter;
 use crate::error::BackendError;
 use crate::record::{ConnectorId, SourceId, StreamId};
-use crate::sources::{self, Step, WrongField};
+use crate::sources::{self, Step, WrongField, WrongFields};
 use crate::store::{self, Key, Store};
 use crate::time::{self, Timestamp};
 
@@ -69,23 +69,24 @@ pub struct Subscription {
 /// Checks all brokers of a file.
 ///
 /// # Errors
-/// The field that breaks a rule, on its way from the list.
-pub(super) fn check(brokers: &[MqttSource]) -> Result<(), WrongField> {
+/// The fields that break a rule, each on its way from the list.
+pub(super) fn check(brokers: &[MqttSource]) -> Result<(), WrongFields> {
     if brokers.len() > SOURCES_MAX {
-        return Err(WrongField::whole(format!("{} brokers, {SOURCES_MAX} at most", brokers.len())));
+        return Err(WrongField::whole(format!("{} brokers, {SOURCES_MAX} at most", brokers.len())).into());
     }
+    let mut wrong = Vec::new();
     for (at, source) in brokers.iter().enumerate() {
-        let here = |wrong: WrongField| wrong.within([Step::Item(at)]);
-        source.check().map_err(here)?;
+        let mut here = source.check();
         let same = |other: &MqttSource| {
             other.id == source.id || (&other.url, other.client_id()) == (&source.url, source.client_id())
         };
         if brokers[..at].iter().any(same) {
             let rule = format!("another broker has the id {} or its client id already", source.id);
-            return Err(here(WrongField::new("id", rule)));
+            here.push(WrongField::new("id", rule));
         }
+        wrong.extend(here.into_iter().map(|wrong| wrong.within([Step::Item(at)])));
     }
-    Ok(())
+    WrongFields::none_or(wrong, ())
 }
 
 impl MqttSource {
@@ -110,24 +111,28 @@ impl MqttSource {
         self.client_id.clone().unwrap_or_else(|| format!("streammanager-{}", self.id))
     }
 
-    fn check(&self) -> Result<(), WrongField> {
-        let wrong = |field: &str, rule: &str| Err(WrongField::new(field, rule));
-        let (encrypted, ..) = self.address().map_err(|rule| WrongField::new("url", rule))?;
-        if self.ca_file.is_some() && !encrypted {
-            return wrong("ca_file", "mqtt:// is not encrypted: write mqtts:// or leave it out");
+    fn check(&self) -> Vec<WrongField> {
+        let mut all = Vec::new();
+        let mut wrong = |field: &str, rule: &str| all.push(WrongField::new(field, rule));
+        match self.address() {
+            Err(rule) => wrong("url", &rule),
+            Ok((false, ..)) if self.ca_file.is_some() => {
+                wrong("ca_file", "mqtt:// is not encrypted: write mqtts:// or leave it out");
+            }
+            Ok(_) => {}
         }
         if self.password_setting.is_some() && self.user.is_none() {
-            return wrong("password_setting", "a password needs a user");
+            wrong("password_setting", "a password needs a user");
         }
         if self.connector.is_some() != self.key_setting.is_some() {
-            return wrong("connector", "connector and key_setting go together");
+            wrong("connector", "connector and key_setting go together");
         }
         for (field, setting) in [("password_setting", &self.password_setting), ("key_setting", &self.key_setting)] {
             let is_name = |text: &String| {
                 !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
             };
             if setting.as_ref().is_some_and(|text| !is_name(text)) {
-                return wrong(
+                wrong(
                     field,
                     "it names an environment variable in upper case, which holds the secret; the secret itself stands in no file",
                 );
@@ -135,29 +140,34 @@ impl MqttSource {
         }
         // Without a name a broker keeps no session [MQTT-3.1.3-8].
         if self.client_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > CLIENT_ID_BYTES || id.contains('\0')) {
-            let rule = format!("a client id has 1 to {CLIENT_ID_BYTES} bytes and no U+0000");
-            return Err(WrongField::new("client_id", rule));
+            wrong("client_id", &format!("a client id has 1 to {CLIENT_ID_BYTES} bytes and no U+0000"));
         }
         if self.topics.is_empty() || self.topics.len() > TOPICS_MAX {
-            return Err(WrongField::new("topics", format!("{} topics: it takes 1 to {TOPICS_MAX}", self.topics.len())));
-        }
-        for (at, topic) in self.topics.iter().enumerate() {
-            let here = |wrong: WrongField| wrong.within([Step::from("topics"), Step::Item(at)]);
-            let filter = topic.check(self.connector.is_some()).map_err(here)?;
-            let mut others = self.topics[..at].iter().filter_map(|other| TopicFilter::parse(&other.filter).ok());
-            if others.any(|other| other.meets(&filter)) {
-                let rule = "some topics fit this filter and an earlier one: each message must be one thing";
-                return Err(here(WrongField::new("filter", rule)));
-            }
+            wrong("topics", &format!("{} topics: it takes 1 to {TOPICS_MAX}", self.topics.len()));
+            return all;
         }
         let alerts = self.topics.iter().filter(|topic| topic.alerts_as.is_some()).count();
         if !(alerts == 0 || alerts == self.topics.len()) {
-            return wrong(
+            wrong(
                 "topics",
                 "some are readings and some alerts, which would wait behind the readings: give the alerts an entry of their own, with another id",
             );
         }
-        Ok(())
+        let mut filters: Vec<TopicFilter> = Vec::new();
+        for (at, topic) in self.topics.iter().enumerate() {
+            let checked = topic.check(self.connector.is_some()).and_then(|filter| {
+                if filters.iter().any(|other| other.meets(&filter)) {
+                    let rule = "some topics fit this filter and an earlier one: each message must be one thing";
+                    return Err(WrongField::new("filter", rule));
+                }
+                Ok(filter)
+            });
+            match checked {
+                Ok(filter) => filters.push(filter),
+                Err(problem) => all.push(problem.within([Step::from("topics"), Step::Item(at)])),
+            }
+        }
+        all
     }
 }
 

@@ -48,18 +48,72 @@ impl WrongField {
     pub(crate) fn path(&self) -> &[Step] {
         &self.path
     }
+
+    /// The same, of the list's item that stood at `places[n]` where this one says `n`.
+    pub(crate) fn renumbered(mut self, list: &str, places: &[usize]) -> WrongField {
+        if let [Step::Field(name), Step::Item(at), ..] = &mut self.path[..]
+            && name == list
+            && let Some(place) = places.get(*at)
+        {
+            *at = *place;
+        }
+        self
+    }
+
+    /// The way to the field, such as `streams[1].config.days`; empty for the value as a whole.
+    pub(crate) fn field(&self) -> String {
+        let mut way = String::new();
+        for step in &self.path {
+            match step {
+                Step::Field(name) if way.is_empty() => way.push_str(name),
+                Step::Field(name) => way.extend([".", name]),
+                Step::Item(at) => way.push_str(&format!("[{at}]")),
+            }
+        }
+        way
+    }
+
+    /// The rule that it breaks.
+    pub(crate) fn rule(&self) -> &str {
+        &self.problem
+    }
 }
 
 impl fmt::Display for WrongField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, step) in self.path.iter().enumerate() {
-            match step {
-                Step::Field(name) if n == 0 => f.write_str(name)?,
-                Step::Field(name) => write!(f, ".{name}")?,
-                Step::Item(at) => write!(f, "[{at}]")?,
-            }
+        match self.field() {
+            way if way.is_empty() => f.write_str(&self.problem),
+            way => write!(f, "{way}: {}", self.problem),
         }
-        write!(f, "{}{}", if self.path.is_empty() { "" } else { ": " }, self.problem)
+    }
+}
+
+/// All that is wrong with a value: whoever mends it is told once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongFields(pub(crate) Vec<WrongField>);
+
+impl WrongFields {
+    /// `value` where nothing is wrong with it.
+    pub(crate) fn none_or<T>(wrong: Vec<WrongField>, value: T) -> Result<T, WrongFields> {
+        if wrong.is_empty() { Ok(value) } else { Err(WrongFields(wrong)) }
+    }
+
+    /// The same, of what stands at the end of `outer`.
+    pub(crate) fn within<const N: usize>(self, outer: [Step; N]) -> impl Iterator<Item = WrongField> {
+        self.0.into_iter().map(move |wrong| wrong.within(outer.clone()))
+    }
+}
+
+impl From<WrongField> for WrongFields {
+    fn from(wrong: WrongField) -> WrongFields {
+        WrongFields(vec![wrong])
+    }
+}
+
+impl fmt::Display for WrongFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(WrongField::to_string).collect();
+        f.write_str(&all.join("; "))
     }
 }
 
@@ -75,8 +129,50 @@ pub(crate) fn check_area([west, south, east, north]: &[f64; 4]) -> Result<(), Wr
     Ok(())
 }
 
+/// Of one value; who wrote more wrong fields has another kind of file.
+const WRONG_FIELDS: usize = 100;
+
 /// A value as `T`.
-pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, WrongField> {
+pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, WrongFields> {
+    match read_on(value) {
+        (Some(value), wrong) => WrongFields::none_or(wrong, value),
+        (None, wrong) => Err(WrongFields(wrong)),
+    }
+}
+
+/// A value as `T` without the fields that cannot be read, and each of these; no `T` where it cannot do without one.
+pub(crate) fn read_on<T: DeserializeOwned>(mut value: Value) -> (Option<T>, Vec<WrongField>) {
+    let mut wrong: Vec<WrongField> = Vec::new();
+    loop {
+        let problem = match read_once(value.clone()) {
+            Ok(read) => return (Some(read), wrong),
+            Err(problem) => problem,
+        };
+        let goes_on = wrong.len() < WRONG_FIELDS && take_out(&mut value, &problem.path);
+        // A value that lacks what was taken out of it is no mistake of its own.
+        let follows =
+            |earlier: &WrongField| earlier.path.len() > problem.path.len() && earlier.path.starts_with(&problem.path);
+        if !wrong.iter().any(follows) {
+            wrong.push(problem);
+        }
+        if !goes_on {
+            return (None, wrong);
+        }
+    }
+}
+
+/// Removes the field at the end of `path`, or the nearest one around it; `false` when there is none.
+fn take_out(value: &mut Value, path: &[Step]) -> bool {
+    let Some(at) = path.iter().rposition(|step| matches!(step, Step::Field(_))) else { return false };
+    let around = path[..at].iter().try_fold(value, |value, step| match step {
+        Step::Field(name) => value.get_mut(name),
+        Step::Item(at) => value.get_mut(*at),
+    });
+    let Step::Field(name) = &path[at] else { return false };
+    around.and_then(Value::as_object_mut).is_some_and(|object| object.remove(name).is_some())
+}
+
+fn read_once<T: DeserializeOwned>(value: Value) -> Result<T, WrongField> {
     serde_path_to_error::deserialize(value).map_err(|e| {
         let step = |segment: &Segment| match segment {
             Segment::Map { key } => Some(Step::Field(key.clone())),

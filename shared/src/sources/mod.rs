@@ -42,8 +42,8 @@ use crate::decode::head::Head;
 use crate::decode::{Format, form};
 use crate::record::{SourceId, Tier, Topic};
 
-pub use config::{Step, WrongField};
-pub(crate) use config::{check_area, read};
+pub use config::{Step, WrongField, WrongFields};
+pub(crate) use config::{check_area, read, read_on};
 pub(crate) use fires::Told;
 pub use fires::{Areas, Join, Names, State};
 pub use identity::identify;
@@ -121,7 +121,7 @@ macro_rules! table {
             }
 
             /// Reads the connector's own `config`.
-            pub(crate) fn read(self, config: serde_json::Value) -> Result<Polled, WrongField> {
+            pub(crate) fn read(self, config: serde_json::Value) -> Result<Polled, WrongFields> {
                 match self {
                     $($(ConnectorKind::$connector => {
                         let config: $module::Config = config::read(config)?;

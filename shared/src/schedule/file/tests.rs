@@ -56,11 +56,11 @@ fn a_good_file_is_read_and_bad_ones_say_where() {
         ("area: [-124.5, 32.5, -114.1, 42.1]", "area: [-124.5, 32.5, -114.1, 42.1], days: 9", "config.days"),
         ("connector: firms", "connector: fax", "fax"),
     ] {
-        let error = StreamsFile::parse(&GOOD.replace(from, to)).unwrap_err();
+        let error = StreamsFile::parse(&GOOD.replace(from, to)).unwrap_err().to_string();
         assert!(error.contains(says), "{to:?} said {error:?}, not {says:?}");
     }
     let twice = format!("{GOOD}{}", GOOD.split_once("streams:\n").unwrap().1);
-    assert!(StreamsFile::parse(&twice).unwrap_err().contains("another stream has"));
+    assert!(StreamsFile::parse(&twice).unwrap_err().to_string().contains("another stream has"));
 }
 
 /// Whatever is wrong, the place is that of its field: not of its stream, not of its config.
@@ -140,11 +140,77 @@ fn a_wrong_field_is_told_with_its_own_line_and_column() {
         (WIDE, "streams:\n", "streams: 5\nx:\n", "at line"),
     ] {
         assert!(text.contains(from), "{from:?}");
-        let error = StreamsFile::parse(&text.replacen(from, to, 1)).unwrap_err();
+        let error = StreamsFile::parse(&text.replacen(from, to, 1)).unwrap_err().to_string();
         assert!(error.contains(field), "{to:?} said {error:?}, not {field:?}");
-        let windows = StreamsFile::parse(&text.replacen(from, to, 1).replace('\n', "\r\n")).unwrap_err();
+        let windows = StreamsFile::parse(&text.replacen(from, to, 1).replace('\n', "\r\n")).unwrap_err().to_string();
         assert_eq!(windows, error, "with the line ends of Windows");
     }
+}
+
+/// Whoever mends a file is told all of it at once, in the order of the text.
+#[test]
+fn every_mistake_of_a_file_is_told_at_once() {
+    const MANY: &str = "version: 1
+colour: red
+streams:
+  - id: first stream
+    source_id: firms_viirs_snpp
+    connector: firms
+    tenant: cal-fire
+    interval: 60
+    config: {product: VIIRS_SNPP_NRT, area: [-124.5, x, -114.1, 42.1], days: 9, colour: red}
+  - 5
+  - {id: same, source_id: tweets, connector: firms, tenant: t, interval: 60s, config: {product: MODIS_NRT, area: [-124, 32, -114, 42], days: 9}}
+  - {id: same, source_id: noaa_alerts, connector: nws_alerts, tenant: t, interval: 1s, config: {areas: [CA]}}
+  - {id: same, source_id: tweets, connector: nws_alerts, tenant: t, interval: 1s, config: {areas: [CA]}}
+  - {source_id: noaa_alerts, tenant: t, interval: 60s, config: {}}
+sensors:
+  - {topic: sensors/a/+/state, fields: {x: {field: nothing}, y: {field: temperature_c, unit: stone}, z: {unit: degC}}}
+  - {topic: sensors/b/+/state}
+  - {topic: other/c, source_id: noaa_alerts, fields: {x: {field: temperature_c}}}
+mqtt:
+  - {id: butte, url: nowhere, topics: [{filter: a/#/b, kind: x, device: 1}, {filter: a, kind: x}], retries: 2}
+  - {id: yuba, url: 'https://x:1', password_setting: P, topics: []}
+";
+    let Mistakes { mistakes, more } = StreamsFile::parse(MANY).unwrap_err();
+    let told: Vec<(usize, &str)> = mistakes.iter().map(|wrong| (wrong.line, wrong.field.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (2, "colour"),
+            (4, "streams[0].id"),
+            (8, "streams[0].interval"),
+            (9, "streams[0].config.area[1]"),
+            (9, "streams[0].config.colour"),
+            (10, "streams[1]"),
+            (11, "streams[2].config.days"),
+            (12, "streams[3].interval"),
+            (13, "streams[4].id"),
+            (13, "streams[4].source_id"),
+            (13, "streams[4].interval"),
+            (14, "streams[5]"),
+            (14, "streams[5]"),
+            (16, "sensors[0].fields.z"),
+            (17, "sensors[1]"),
+            (18, "sensors[2].topic"),
+            (18, "sensors[2].source_id"),
+            (20, "mqtt[0].retries"),
+            (21, "mqtt[1].url"),
+            (21, "mqtt[1].password_setting"),
+            (21, "mqtt[1].topics"),
+        ],
+        "{mistakes:#?}"
+    );
+    assert_eq!(more, 0);
+    let text = StreamsFile::parse(MANY).unwrap_err().to_string();
+    assert!(text.starts_with("21 mistakes:\n  colour: unknown field `colour`") && text.lines().count() == 22, "{text}");
+    let missing: Vec<&str> = mistakes.iter().filter(|m| m.field == "streams[5]").map(|m| m.rule.as_str()).collect();
+    assert_eq!(missing, ["missing field `id`", "missing field `connector`"]);
+
+    let bad = "  - {id: a b, source_id: noaa_alerts, connector: nws_alerts, tenant: t, interval: 60s, config: {areas: [CA]}}\n";
+    let Mistakes { mistakes, more } =
+        StreamsFile::parse(&format!("version: 1\nstreams:\n{}", bad.repeat(130))).unwrap_err();
+    assert_eq!((mistakes.len(), more), (100, 30));
 }
 
 /// S11: layers are counted by their servers, together with what else is asked there.
@@ -187,7 +253,7 @@ fn what_is_no_streams_file_at_all_says_where_and_what_it_should_be() {
         ("version: 1\nstreams: []\n---\nversion: 1", "more than one document"),
         ("version: 1\nstreams: !list []", "line 2 column"),
     ] {
-        let error = StreamsFile::parse(text).unwrap_err();
+        let error = StreamsFile::parse(text).unwrap_err().to_string();
         assert!(error.contains(says), "{text:?} said {error:?}, not {says:?}");
     }
     let json = r#"{"version": 1, "streams": []}"#;

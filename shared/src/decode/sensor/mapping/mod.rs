@@ -18,7 +18,7 @@ use crate::decode::{Context, Rows, short};
 use crate::error::{Reason, Reject};
 use crate::limits::{MAPPED_FIELDS, SENSOR_MAPPINGS};
 use crate::record::SourceId;
-use crate::sources::{self, Step, WrongField};
+use crate::sources::{self, Step, WrongField, WrongFields};
 pub(crate) use filter::Filter as TopicFilter;
 use filter::Filter;
 pub use profiles::ProfileName;
@@ -159,28 +159,38 @@ pub struct Mappings(Vec<Mapping>);
 
 impl Mappings {
     /// # Errors
-    /// The field that breaks a rule, on its way from the list.
-    pub fn new(specs: &[SensorMapping]) -> Result<Mappings, WrongField> {
+    /// The fields that break a rule, each on its way from the list.
+    pub fn new(specs: &[SensorMapping]) -> Result<Mappings, WrongFields> {
         if specs.len() > SENSOR_MAPPINGS {
-            return Err(WrongField::whole(format!("{} mappings, {SENSOR_MAPPINGS} at most", specs.len())));
+            let rule = format!("{} mappings, {SENSOR_MAPPINGS} at most", specs.len());
+            return Err(WrongField::whole(rule).into());
         }
-        let mut mappings: Vec<Mapping> = Vec::new();
+        let (mut wrong, mut mappings, mut written) = (Vec::new(), Vec::<Mapping>::new(), Vec::new());
         for (at, spec) in specs.iter().enumerate() {
             let here = |wrong: WrongField| wrong.within([Step::Item(at)]);
-            let mapping = Mapping::new(spec).map_err(here)?;
-            for (other, written) in mappings.iter().zip(specs) {
+            let mapping = match Mapping::new(spec) {
+                Ok(mapping) => mapping,
+                Err(problems) => {
+                    wrong.extend(problems.0.into_iter().map(here));
+                    continue;
+                }
+            };
+            let clash = mappings.iter().zip(&written).find_map(|(other, topic)| {
                 let (wider, narrower) = (other.filter.covers(&mapping.filter), mapping.filter.covers(&other.filter));
-                let rule = match (wider, narrower) {
-                    (true, true) => format!("another mapping has the filter {} already", written.topic),
-                    (false, false) if other.filter.meets(&mapping.filter) => format!(
-                        "some topics fit this filter and {} as well, and neither is the narrower: make one of them narrower",
-                        written.topic
-                    ),
-                    _ => continue,
-                };
-                return Err(here(WrongField::new("topic", rule)));
-            }
+                match (wider, narrower) {
+                    (true, true) => Some(format!("another mapping has the filter {topic} already")),
+                    (false, false) if other.filter.meets(&mapping.filter) => Some(format!(
+                        "some topics fit this filter and {topic} as well, and neither is the narrower: make one of them narrower"
+                    )),
+                    _ => None,
+                }
+            });
+            wrong.extend(clash.map(|rule| here(WrongField::new("topic", rule))));
             mappings.push(mapping);
+            written.push(&spec.topic);
+        }
+        if !wrong.is_empty() {
+            return Err(WrongFields(wrong));
         }
         // Filters that meet are nested: one that covers fewer of the others is the narrower.
         let covered = |mapping: &Mapping| mappings.iter().filter(|other| mapping.filter.covers(&other.filter)).count();
@@ -202,33 +212,38 @@ impl Mappings {
 }
 
 impl Mapping {
-    fn new(spec: &SensorMapping) -> Result<Mapping, WrongField> {
-        let filter = Filter::parse(&spec.topic).map_err(|rule| WrongField::new("topic", rule))?;
-        if Filter::parse(TOPICS).is_ok_and(|taken| !taken.meets(&filter)) {
+    fn new(spec: &SensorMapping) -> Result<Mapping, WrongFields> {
+        let mut wrong = Vec::new();
+        let filter = Filter::parse(&spec.topic).map_err(|rule| wrong.push(WrongField::new("topic", rule))).ok();
+        if let (Some(filter), Ok(taken)) = (&filter, Filter::parse(TOPICS))
+            && !taken.meets(filter)
+        {
             let rule = format!("no reading comes on a topic of {}: the template's rule takes {TOPICS}", spec.topic);
-            return Err(WrongField::new("topic", rule));
+            wrong.push(WrongField::new("topic", rule));
         }
         if let Some(source) = &spec.source_id
             && sources::format_of(source).is_none_or(|format| format.name != crate::decode::Format::SENSOR.name)
         {
             let rule = format!("{source} is not an id of sensors: theirs begin with iot_");
-            return Err(WrongField::new("source_id", rule));
+            wrong.push(WrongField::new("source_id", rule));
         }
         for (field, whence) in [("device", &spec.device), ("time", &spec.time)] {
-            whence.iter().try_for_each(Whence::check).map_err(|e| e.within([Step::from(field)]))?;
+            let problem = whence.as_ref().and_then(|whence| whence.check().err());
+            wrong.extend(problem.map(|problem| problem.within([Step::from(field)])));
         }
         if spec.fields.len() > MAPPED_FIELDS || spec.ignore.len() > MAPPED_FIELDS {
-            return Err(WrongField::new("fields", format!("{MAPPED_FIELDS} fields and as many ignored ones at most")));
+            let rule = format!("{MAPPED_FIELDS} fields and as many ignored ones at most");
+            wrong.push(WrongField::new("fields", rule));
+            return Err(WrongFields(wrong));
         }
         for (at, pattern) in spec.ignore.iter().enumerate() {
-            let here = |wrong: WrongField| wrong.within([Step::from("ignore"), Step::Item(at)]);
-            check_name(pattern).map_err(|rule| here(WrongField::whole(rule)))?;
+            let problem = check_name(pattern).err().map(WrongField::whole);
+            wrong.extend(problem.map(|problem| problem.within([Step::from("ignore"), Step::Item(at)])));
         }
         let says_something = spec.source_id.is_some() || spec.profile.is_some() || spec.device.is_some();
         if !says_something && spec.time.is_none() && spec.fields.is_empty() && spec.ignore.is_empty() {
-            return Err(WrongField::whole(
-                "it maps nothing: give it fields, a profile, a source_id, a device or a time",
-            ));
+            let rule = "it maps nothing: give it fields, a profile, a source_id, a device or a time";
+            wrong.push(WrongField::whole(rule));
         }
         let mut lines: Vec<Line> = Vec::new();
         for (path, meaning) in &spec.fields {
@@ -240,8 +255,15 @@ impl Mapping {
                     }
                     None => Ok(line),
                 });
-            lines.push(line.map_err(|wrong| wrong.within([Step::from("fields"), Step::from(path.as_str())]))?);
+            match line {
+                Ok(line) => lines.push(line),
+                Err(problem) => wrong.push(problem.within([Step::from("fields"), Step::from(path.as_str())])),
+            }
         }
+        let filter = match filter {
+            Some(filter) if wrong.is_empty() => filter,
+            _ => return Err(WrongFields(wrong)),
+        };
         let own = lines.len();
         let profile = spec.profile.map(ProfileName::table);
         for ProfileLine { path, field, told } in profile.iter().flat_map(|profile| profile.lines) {

@@ -16,6 +16,7 @@ use streammanager::breaker::BreakerState;
 use streammanager::control::audit::{self, Action};
 use streammanager::control::connector::Registration;
 use streammanager::control::connectors;
+use streammanager::dead;
 use streammanager::decode::Context;
 use streammanager::embedded::{Commits, Embedded, FileBlobs, MemoryDisk, Options, QueueOptions};
 use streammanager::error::BackendError;
@@ -493,6 +494,30 @@ async fn p3_an_alert_that_is_refused_is_told_anew() {
         world.poll().await;
     }
     assert_eq!(world.alerts().len(), 2);
+}
+
+/// R4: an alert that can never be taken is tried at each poll under a new identifier, and is one dead letter all the same. What is
+/// said otherwise is another one.
+#[tokio::test(start_paused = true)]
+async fn r4_an_alert_that_is_refused_at_each_poll_is_one_dead_letter() {
+    let world = World::new(DERIVING).await;
+    world.grant(SOURCE).await;
+    world.sink.script(std::iter::repeat_n(Fault::Refuse, 5));
+    world.zone(1, "Evacuation Order");
+    let letters = async || dead::list(&*world.app.store, None, 10).await.unwrap().letters;
+    for polls in 1..=3 {
+        world.poll().await;
+        let letters = letters().await;
+        assert_eq!((letters.len(), letters[0].attempts), (1, polls), "{letters:?}");
+    }
+    world.zone(1, "Shelter in Place");
+    world.poll().await;
+    let mut attempts: Vec<u64> = letters().await.iter().map(|letter| letter.attempts).collect();
+    attempts.sort_unstable();
+    assert_eq!(attempts, [1, 4], "the poll tries what is held, and then what the zone says now");
+    world.poll().await;
+    assert_eq!(world.alerts().iter().map(told).collect::<Vec<_>>(), [one("Alert", "Shelter in Place", 1)]);
+    assert_eq!(letters().await.len(), 2, "what was refused stays for whoever looks into it");
 }
 
 /// Rows of one zone that order the same are one alert for all their shapes.

@@ -9,7 +9,7 @@ use crate::faults::{Fault, Faults};
 use crate::limits::{
     DEAD_LETTER_BYTES_OF_STREAM, DEAD_LETTERS, DEAD_LETTERS_OF_STREAM, DEAD_LETTERS_PUSHED, DEAD_LETTERS_RECOUNTED,
 };
-use crate::record::{Outgoing, Tier, Topic, Traceparent};
+use crate::record::{Outgoing, Stream, Tier, Topic, Traceparent};
 use crate::schedule::file::StreamsFile;
 use crate::schedule::streams;
 use crate::store::{Expect, Key};
@@ -31,7 +31,7 @@ async fn fill(app: &App, name: &str, letters: u64) {
     set_count(app, name, &full).await;
 }
 
-fn refused_by_the_broker(app: &App, source: &SourceId, n: u64) -> (Outgoing, Reason, String) {
+fn refused_by_the_broker(app: &App, Stream { id, source, .. }: &Stream, n: u64) -> Rejected {
     let now = app.clock.now();
     let record = Outgoing {
         topic: Topic::DEAD_LETTERS,
@@ -49,7 +49,7 @@ fn refused_by_the_broker(app: &App, source: &SourceId, n: u64) -> (Outgoing, Rea
         traceparent: Traceparent::new(app.rng.bytes(), app.rng.bytes()),
         extra: Vec::new(),
     };
-    (record, Reason::SinkRefused, "too large for the topic".into())
+    Rejected::refused(id, record, Reason::SinkRefused, "too large for the topic".into())
 }
 
 /// Q1: what was accepted is forgotten by its queue once this returns. No bound may swallow it, and it takes no room of others.
@@ -62,7 +62,7 @@ async fn q1_accepted_data_becomes_dead_letters_however_many_there_are() {
     for name in ["pushed/iot_noisy", "pushed/stray", "registered/iot_noisy"] {
         fill(&app, name, DEAD_LETTERS_OF_STREAM).await;
     }
-    let refused = (0..3).map(|n| refused_by_the_broker(&app, &stream.source, n)).collect();
+    let refused = (0..3).map(|n| refused_by_the_broker(&app, &stream, n)).collect();
     bury_refused(&app, &stream.id, &stream.tenant, refused).await.unwrap();
     bury_unreadable(&app, "a damaged row".into(), "row 7 was damaged on the disk".into()).await.unwrap();
     bury_rejects(&app, &stream, rejects(&stream.source, 10..12)).await.unwrap();

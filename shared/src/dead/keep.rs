@@ -31,16 +31,20 @@ pub(crate) async fn bury_refused(
     app: &App,
     stream: &StreamId,
     tenant: &TenantId,
-    refused: Vec<(Outgoing, Reason, String)>,
+    refused: Vec<Rejected>,
 ) -> Result<(), BackendError> {
-    let rejected = refused.into_iter().map(|(mut record, reason, detail)| {
+    bury(app, stream, tenant, Allowance::Accepted, refused).await.map(|_| ())
+}
+
+impl Rejected {
+    /// A record of this stream that the sink refused, whole.
+    pub(crate) fn refused(stream: &StreamId, mut record: Outgoing, reason: Reason, detail: String) -> Rejected {
         let mut reject = Reject::new(reason, detail);
         reject.lineage = Lineage::taken_from(&mut record.extra).map(Arc::new);
         reject.sender = sender_of(stream, &record).map(Box::new);
         let published = Some(Published::of(&record));
         Rejected { event: Some(record.event), published, ..Rejected::new(record.source, reject, &record.value) }
-    });
-    bury(app, stream, tenant, Allowance::Accepted, rejected.collect()).await.map(|_| ())
+    }
 }
 
 /// Who sent a record that was accepted, as far as it still says so: an alert came by its stream's connector, and a reading
@@ -171,8 +175,8 @@ async fn keep(
     rejected: &Rejected,
     room: &Room,
 ) -> Result<Stored, BackendError> {
-    let Rejected { source, event, reject, raw, published } = rejected;
-    let id = EventId::of(source, [reject.reason.code().as_bytes(), raw]);
+    let Rejected { source, event, reject, raw, content, published } = rejected;
+    let id = EventId::of(source, [reject.reason.code().as_bytes(), content.as_ref().unwrap_or(raw)]);
     let key = key(stream, id);
     let now = app.clock.now();
     let redriven = reject.lineage.as_deref();

@@ -67,7 +67,7 @@ pub enum Allowance {
 /// One record that can never succeed, as it is stored and listed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// From source, reason and bytes: the same fault has the same id.
+    /// From source, reason and bytes, or what they say: the same fault has the same id.
     pub id: EventId,
     /// The source id that it was to be published under.
     pub source: SourceId,
@@ -145,6 +145,8 @@ pub struct Rejected {
     event: Option<EventId>,
     reject: Reject,
     raw: Bytes,
+    /// What makes it the same as one before, where its bytes are new each time.
+    content: Option<Bytes>,
     /// Of a record that the sink refused: where it was to go, and all that is needed to send it again.
     published: Option<original::Published>,
 }
@@ -162,13 +164,18 @@ impl Rejected {
             texts.for_each(|text| cut(text, DEAD_LETTER_SENDER_CHARS));
         }
         let raw = if reject.raw.is_empty() { original.clone() } else { reject.raw.clone() };
-        Rejected { source, event: None, reject, raw, published: None }
+        Rejected { source, event: None, reject, raw, content: None, published: None }
     }
 
     /// A row that its decoder refused, with the bytes that it names.
     pub(crate) fn of_row(source: SourceId, reject: Reject) -> Rejected {
         let raw = reject.raw.clone();
         Rejected::new(source, reject, &raw)
+    }
+
+    /// The same letter as each other one that says this, whatever its bytes; as those of the same bytes, where nothing is given.
+    pub(crate) fn saying(self, content: Option<Bytes>) -> Rejected {
+        Rejected { content, ..self }
     }
 
     /// Why it is rejected, for counting.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::original::{self, Form};
 use super::remove::{Gone, current};
-use super::{DeadLetter, Selection, bury_refused, find, page};
+use super::{DeadLetter, Rejected, Selection, bury_refused, find, page};
 use crate::app::App;
 use crate::control::audit::{self, Action};
 use crate::control::caller;
@@ -455,7 +455,7 @@ async fn sent_again(
     match sent {
         Ok(()) => Ok(Became::accepted(1)),
         Err(reject) => {
-            let refused = vec![(record, reject.reason, reject.detail.clone())];
+            let refused = vec![Rejected::refused(&letter.stream, record, reject.reason, reject.detail.clone())];
             bury_refused(app, &letter.stream, &letter.tenant, refused).await?;
             Ok(Became::rejected(&reject))
         }

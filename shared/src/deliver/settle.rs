@@ -216,7 +216,9 @@ async fn settle(
         match outcome {
             Sent::Acked(_) => *topics.entry(record.topic.name()).or_default() += 1,
             Sent::Retry(_) => remainder.push(record.clone()),
-            Sent::Refused(reason, detail) => refused.push((record.clone(), reason, detail)),
+            Sent::Refused(reason, detail) => {
+                refused.push(dead::Rejected::refused(&held.envelope.stream, record.clone(), reason, detail));
+            }
         }
     }
     let done = (records.len() - remainder.len()) as u64;

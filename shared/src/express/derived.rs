@@ -5,7 +5,8 @@
 //! it first, four zones at a time [P7]. The poll's cursor moves after all of them are stored; so a crash before makes the next poll
 //! read the same rows and find the same messages, and one after it leaves stored bytes, which every poll sends first, whatever its
 //! source answers. Sent again they are the same alert, which express knows. A thread's next message waits until the one before is
-//! accepted. One that may not be sent, or that express can never take, was not told: it is held, and every poll tries it anew.
+//! accepted. One that may not be sent, or that express can never take, was not told: it is held, and every poll tries it anew; however
+//! often it is refused, it is one dead letter.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
 
-use super::{Incoming, Verdict, Why, express_of};
+use super::{Incoming, Made, Verdict, Why, express_of};
 use crate::app::App;
 use crate::control::audit::{self, Action};
 use crate::control::caller::{self, Caller};
@@ -246,7 +247,8 @@ impl Telling<'_> {
             sender: None,
             lineage: None,
         };
-        match express_of(self.app, incoming, message.incident.as_deref().map(Into::into)).await {
+        let made = Made { incident: message.incident.as_deref().map(Into::into), content: Some(message.content()) };
+        match express_of(self.app, incoming, &made).await {
             Verdict::Taken { rejected, .. } => {
                 rejected.first().map_or(Sent::Done, |reject| Sent::Never(reject.to_string()))
             }

@@ -151,11 +151,21 @@ impl From<BackendError> for Unexamined {
 
 /// Takes one pushed body. What it leaves under way ends by itself: whoever ends the invocation waits for `app.tries` [E2].
 pub async fn express(app: &App, incoming: Incoming<'_>) -> Verdict {
-    express_of(app, incoming, None).await
+    express_of(app, incoming, &Made::default()).await
 }
 
-/// The same of alerts that are made of a record which tells of this fire [S12].
-async fn express_of(app: &App, incoming: Incoming<'_>, incident: Option<Arc<str>>) -> Verdict {
+/// What an alert that is made of another record knows beside its own words.
+#[derive(Default)]
+struct Made {
+    /// The fire that the record tells of [S12].
+    incident: Option<Arc<str>>,
+    /// What it says, the same at each try: a body of its own has a new identifier and time each time. However often it is
+    /// refused, that is one dead letter [R4].
+    content: Option<Bytes>,
+}
+
+/// The same of alerts that are made of a record.
+async fn express_of(app: &App, incoming: Incoming<'_>, made: &Made) -> Verdict {
     let Examined { connector, stream, rows } = match examine(app, &incoming).await {
         Ok(examined) => examined,
         Err(Unexamined::Refused(refusal)) => return Verdict::Refused(refusal),
@@ -165,7 +175,7 @@ async fn express_of(app: &App, incoming: Incoming<'_>, incident: Option<Arc<str>
     let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
     for row in rows {
         let taken = match row {
-            Ok(draft) => take_alert(app, &stream, draft, incident.as_ref()).await,
+            Ok(draft) => take_alert(app, &stream, draft, made).await,
             Err(reject) => Ok(Err(reject.into())),
         };
         match taken {
@@ -178,7 +188,7 @@ async fn express_of(app: &App, incoming: Incoming<'_>, incident: Option<Arc<str>
                 if let Some(body) = whole {
                     reject = reject.with_raw(body.clone());
                 }
-                let original = incoming.rejected(&stream.source, reject.clone());
+                let original = incoming.rejected(&stream.source, reject.clone()).saying(made.content.clone());
                 let buried = dead::bury_rejects(app, &stream, vec![original]).await;
                 if let Err(problem) = buried {
                     return Verdict::Unavailable { accepted, problem };
@@ -275,7 +285,7 @@ async fn take_alert(
     app: &App,
     stream: &Stream,
     mut draft: Draft,
-    incident: Option<&Arc<str>>,
+    made: &Made,
 ) -> Result<Result<Accepted, NotAccepted>, IngestError> {
     let Some(mut alert) = draft.alert.take() else {
         return Ok(Err(draft.refused(Reject::new(Reason::NotData, "it holds no alert")).into()));
@@ -303,7 +313,7 @@ async fn take_alert(
         let mut revised = draft.clone();
         revised.quality = warned(&draft.quality, before.as_ref(), alert.shape);
         let revision = before.map_or(0, |before| before.revision + 1);
-        let accepted = match publish(app, stream, revised, &alert, revision, incident).await? {
+        let accepted = match publish(app, stream, revised, &alert, revision, made).await? {
             Ok(accepted) => accepted,
             Err(not_accepted) => return Ok(Err(not_accepted)),
         };
@@ -382,12 +392,12 @@ async fn publish(
     mut draft: Draft,
     alert: &AlertFacts,
     revision: u32,
-    incident: Option<&Arc<str>>,
+    made: &Made,
 ) -> Result<Result<Accepted, NotAccepted>, IngestError> {
     let now = app.clock.now();
     draft.alert = Some(Box::new(alert.clone()));
     let record = match ingest::enrich(draft, revision, stream, now) {
-        Ok(record) => Record { incident: incident.cloned(), ..record },
+        Ok(record) => Record { incident: made.incident.clone(), ..record },
         Err(reject) => return Ok(Err(reject.into())),
     };
     let reply = |acknowledged_by, written| Accepted::new(&record, alert, acknowledged_by, written, now);
@@ -405,8 +415,8 @@ async fn publish(
         Durable::Broker(written) => (AcknowledgedBy::Broker, written),
         Durable::Queue => (AcknowledgedBy::Queue, None),
         Durable::Refused(reason, detail) => {
-            let refused = vec![(outgoing, reason, detail.clone())];
-            dead::bury_refused(app, &stream.id, &stream.tenant, refused).await?;
+            let refused = Rejected::refused(&stream.id, outgoing, reason, detail.clone()).saying(made.content.clone());
+            dead::bury_refused(app, &stream.id, &stream.tenant, vec![refused]).await?;
             return Ok(Err(NotAccepted::Refused(Reject::new(reason, detail))));
         }
     };

@@ -14,6 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -274,6 +275,15 @@ pub(crate) struct Message {
 }
 
 impl Message {
+    /// What it says, without what tells it from another message that says the same.
+    pub(crate) fn content(&self) -> Bytes {
+        let mut alert: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        if let Some(fields) = alert.as_object_mut() {
+            fields.retain(|name, _| name != "id" && name != "sent");
+        }
+        alert.to_string().into()
+    }
+
     /// The same words once more, as a message of its own. `None`: what is stored is no alert.
     fn again(self, now: Timestamp) -> Option<Message> {
         let alert = serde_json::from_str(&self.body).ok()?;

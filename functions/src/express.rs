@@ -208,9 +208,9 @@ async fn unproved(app: &App, error: RuleError) -> Result<(), HandlerError> {
         return Ok(());
     };
     let detail = "it came by the rule's error action, which names no principal";
-    tracing::error!(%source, client = error.client_id, detail, "an alert waits in the dead letters");
     let reject = Reject::new(Reason::UnauthorisedSource, detail).sent_by(&sender);
-    dead::bury_unadmitted(app, None, Rejected::new(source.clone(), reject, &body)).await?;
+    let kept = dead::bury_unadmitted(app, None, Rejected::new(source.clone(), reject, &body)).await?;
+    tracing::error!(%source, client = error.client_id, detail, "an alert is not published: {kept}");
     let actor = format!("client {}", error.client_id.as_deref().unwrap_or_default());
     Ok(refuse_stranger(app, &actor, source.as_str(), detail).await?)
 }
@@ -232,7 +232,7 @@ async fn readable(
         (Err(e), Ok(body)) => (body, format!("topic {topic:?}: {e}")),
         (_, Err(e)) => (encoded.into(), format!("payload: {e}")),
     };
-    tracing::error!(detail, "an alert that cannot be read is kept in the dead letters");
-    dead::bury_stray(app, raw, Reject::new(Reason::NotData, detail), sender).await?;
+    let kept = dead::bury_stray(app, raw, Reject::new(Reason::NotData, detail.clone()), sender).await?;
+    tracing::error!(detail, "an alert cannot be read: {kept}");
     Ok(None)
 }

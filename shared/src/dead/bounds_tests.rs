@@ -67,7 +67,13 @@ async fn q1_accepted_data_becomes_dead_letters_however_many_there_are() {
     bury_unreadable(&app, "a damaged row".into(), "row 7 was damaged on the disk".into()).await.unwrap();
     bury_rejects(&app, &stream, rejects(&stream.source, 10..12)).await.unwrap();
     let sender = Sender { topic: "alerts/a/b".into(), ..Sender::default() };
-    bury_stray(&app, "pushed".into(), Reject::new(Reason::NotData, "no topic of ours"), &sender).await.unwrap();
+    let stray = Reject::new(Reason::NotData, "no topic of ours");
+    let kept = bury_stray(&app, "pushed".into(), stray.clone(), &sender).await.unwrap();
+    assert_eq!(
+        (kept, kept.to_string().contains("only counted")),
+        (Kept::CountedOnly, true),
+        "its sender hears no more"
+    );
     let report = patterns(&*app.store).await.unwrap();
     assert_eq!((report.letters, report.beyond), (4, 3), "{report:?}");
     let letters = list(&*app.store, None, 10).await.unwrap().letters;
@@ -76,6 +82,7 @@ async fn q1_accepted_data_becomes_dead_letters_however_many_there_are() {
     tokio::time::sleep(DEAD_LETTERS_RECOUNTED).await;
     bury_rejects(&app, &stream, rejects(&stream.source, 10..12)).await.unwrap();
     assert_eq!(count(&app, "pushed/iot_noisy").await["letters"], 2, "the accepted ones take no room");
+    assert_eq!(bury_stray(&app, "pushed".into(), stray, &sender).await.unwrap(), Kept::Letter, "there is room again");
 }
 
 /// Q2: anybody can make up kinds of sensors, with a thousand bad readings each.
@@ -97,7 +104,7 @@ async fn q2_made_up_kinds_use_up_an_allowance_of_their_own() {
     let firms = stream("firms");
     let unproved =
         Rejected::new(firms.source.clone(), Reject::new(Reason::UnauthorisedSource, "no grant"), &"x".into());
-    bury_unadmitted(&app, None, unproved).await.unwrap();
+    assert_eq!(bury_unadmitted(&app, None, unproved).await.unwrap(), Kept::CountedOnly);
     let buried = bury_rejects(&app, &firms, rejects(&firms.source, 0..5)).await.unwrap();
     assert_eq!(buried.first[&Reason::BadJson], 5);
     let report = patterns(&*app.store).await.unwrap();

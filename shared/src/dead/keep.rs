@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::bounds::{self, Room};
 use super::original::{self, Form, Published};
-use super::{Allowance, Buried, DeadLetter, Rejected, announce, key, parse};
+use super::{Allowance, Buried, DeadLetter, Kept, Rejected, announce, key, parse};
 use crate::app::App;
 use crate::control::connectors;
 use crate::error::{BackendError, Reason, Reject, Sender};
@@ -64,26 +64,26 @@ pub async fn bury_unadmitted(
     app: &App,
     connector: Option<&ConnectorId>,
     rejected: Rejected,
-) -> Result<(), BackendError> {
+) -> Result<Kept, BackendError> {
     let stream = StreamId::new(connector.map_or(rejected.source.as_str(), ConnectorId::as_str)).map_err(fatal)?;
     let allowance = match connector {
         Some(_) => allowance_of(&*app.store, &stream).await?,
         None => Allowance::Pushed,
     };
     let tenant = TenantId::new("shared").map_err(fatal)?;
-    bury(app, &stream, &tenant, allowance, vec![rejected]).await.map(|_| ())
+    bury(app, &stream, &tenant, allowance, vec![rejected]).await.map(|buried| buried.of_one())
 }
 
 /// Stores a pushed message that belongs to no stream, under the stream `stray`, with who pushed it; durable when it returns, up
 /// to what may be kept.
-pub async fn bury_stray(app: &App, raw: Bytes, reject: Reject, sender: &Sender) -> Result<(), BackendError> {
+pub async fn bury_stray(app: &App, raw: Bytes, reject: Reject, sender: &Sender) -> Result<Kept, BackendError> {
     stray(app, Allowance::Pushed, raw, reject.sent_by(sender)).await
 }
 
 /// Stores what lay in a queue of ours and cannot be read, such as a row that the disk damaged, under the stream `stray`: it
 /// may have been accepted, and all of it is kept. Durable when it returns.
 pub async fn bury_unreadable(app: &App, raw: Bytes, detail: String) -> Result<(), BackendError> {
-    stray(app, Allowance::Accepted, raw, Reject::new(Reason::NotData, detail)).await
+    stray(app, Allowance::Accepted, raw, Reject::new(Reason::NotData, detail)).await.map(drop)
 }
 
 /// Takes over what the disk of a data folder damaged: each such row becomes a dead letter, which people look at, and only then is
@@ -99,11 +99,11 @@ pub async fn bury_damaged(app: &App, folder: &crate::embedded::Embedded) -> Resu
     Ok(())
 }
 
-async fn stray(app: &App, allowance: Allowance, raw: Bytes, reject: Reject) -> Result<(), BackendError> {
+async fn stray(app: &App, allowance: Allowance, raw: Bytes, reject: Reject) -> Result<Kept, BackendError> {
     let (source, stream) = (SourceId::new("stray").map_err(fatal)?, StreamId::new("stray").map_err(fatal)?);
     let tenant = TenantId::new("stray").map_err(fatal)?;
     let rejected = Rejected::new(source, reject, &raw);
-    bury(app, &stream, &tenant, allowance, vec![rejected]).await.map(|_| ())
+    bury(app, &stream, &tenant, allowance, vec![rejected]).await.map(|buried| buried.of_one())
 }
 
 fn fatal(e: BadId) -> BackendError {
@@ -149,6 +149,10 @@ async fn bury(
     // What was stored before another failed, too: when the batch comes again, it is not new any more.
     let bytes = letters.iter().map(|letter| letter.raw_bytes).sum();
     let beyond = room.beyond();
+    buried.beyond = beyond;
+    if beyond > 0 {
+        tracing::warn!(%stream, beyond, "as many dead letters are kept as may be: what is rejected is only counted");
+    }
     let counted = room.add(&*app.store, letters.len() as u64, bytes).await;
     // The report of every hour and start sets it; in between it is counted.
     metrics::gauge!("stream_dlq_size").increment(letters.len() as f64);

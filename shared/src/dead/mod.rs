@@ -202,6 +202,33 @@ pub struct Buried {
     /// Those that became dead letters now, by reason. What is beyond a bound is not among them: whether it was met before is
     /// not known.
     pub first: BTreeMap<Reason, u64>,
+    /// Those for which there was no room: they are only counted.
+    pub beyond: u64,
+}
+
+impl Buried {
+    /// Of a single reject.
+    fn of_one(&self) -> Kept {
+        if self.beyond == 0 { Kept::Letter } else { Kept::CountedOnly }
+    }
+}
+
+/// What became of one reject. That it could be neither kept nor counted is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Its bytes are a dead letter.
+    Letter,
+    /// As many letters or bytes are kept as may be.
+    CountedOnly,
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kept::Letter => "its bytes are kept among the dead letters",
+            Kept::CountedOnly => "it is only counted, since as many dead letters are kept as may be",
+        })
+    }
 }
 
 fn parse(value: &[u8]) -> Result<DeadLetter, BackendError> {

@@ -249,10 +249,8 @@ impl Agency {
             // It was never ours to read, or is on its way since before the filters were narrowed: nobody else has it.
             let detail = "no filter takes its topic: it is of an earlier subscription, which the broker still serves";
             self.leave(&self.told.unsubscribed, "of an earlier subscription", &topic);
-            return self
-                .keep(topic, payload, Reject::new(Reason::UnauthorisedSource, detail))
-                .await
-                .map(|()| packet_id);
+            let reject = Reject::new(Reason::UnauthorisedSource, detail);
+            return self.keep(None, topic, payload, reject).await.map(|()| packet_id);
         };
         if retained && !is_alert {
             // It was sent live, too, and would look as if it was measured now.
@@ -266,8 +264,8 @@ impl Agency {
                 "{sent_bytes} bytes on a topic of {}: {READING_BYTES} and {TOPIC_BYTES} at most{rest}",
                 topic.len()
             );
-            tracing::warn!(broker = %self.source.id, topic, detail, "a message is too large, and its bytes are kept");
-            return self.keep(topic, payload, Reject::new(Reason::TooLarge, detail)).await.map(|()| packet_id);
+            let reject = Reject::new(Reason::TooLarge, detail);
+            return self.keep(Some("a message is too large"), topic, payload, reject).await.map(|()| packet_id);
         }
         if retained && let Some(sent) = self.is_of_the_past(&payload) {
             let detail = format!(
@@ -275,8 +273,11 @@ impl Agency {
                 rfc3339(sent),
                 THREAD_KEPT.as_secs() / 86_400
             );
-            tracing::warn!(broker = %self.source.id, topic, detail, "a retained alert is not published, and its bytes are kept");
-            return self.keep(topic, payload, Reject::new(Reason::BadTime, detail)).await.map(|()| packet_id);
+            let reject = Reject::new(Reason::BadTime, detail);
+            return self
+                .keep(Some("a retained alert is not published"), topic, payload, reject)
+                .await
+                .map(|()| packet_id);
         }
         let publish = Publish {
             topic: taken_as,
@@ -300,13 +301,13 @@ impl Agency {
                 }
                 Err(Refused::Busy) => sleep(pause).await,
                 Err(Refused::Invalid(why)) => {
-                    tracing::warn!(broker = %self.source.id, topic, why, "a message was refused, and its bytes are kept");
+                    tracing::warn!(broker = %self.source.id, topic, why, "a message was refused");
                     return Ok(packet_id);
                 }
                 // Its sender lost the grant since the connection began. At the broker it would keep others' alerts back.
                 Err(Refused::NotAuthorized) => {
                     let topic = &publish.topic;
-                    tracing::warn!(broker = %self.source.id, topic, "a message may not be published here, and its bytes are kept");
+                    tracing::warn!(broker = %self.source.id, topic, "a message may not be published here");
                     return Ok(packet_id);
                 }
             }
@@ -325,10 +326,17 @@ impl Agency {
         (newest < now - THREAD_KEPT).then_some(newest)
     }
 
-    /// Among the dead letters: nobody else has it once it is acknowledged [Q1].
-    async fn keep(&self, topic: String, payload: Bytes, reject: Reject) -> Result<(), String> {
-        let sender = Sender { topic, client: Some(self.source.id.to_string()), ..Sender::default() };
-        dead::bury_stray(&self.app, payload, reject, &sender).await.map_err(|problem| problem.to_string())
+    /// Among the dead letters, as far as these take it: nobody else has it once it is acknowledged [Q1]. The log says of `what` what
+    /// became of it; whoever cannot keep it leaves it with the broker.
+    async fn keep(&self, what: Option<&str>, topic: String, payload: Bytes, reject: Reject) -> Result<(), String> {
+        let (broker, detail) = (&self.source.id, reject.detail.clone());
+        let sender = Sender { topic: topic.clone(), client: Some(broker.to_string()), ..Sender::default() };
+        let kept =
+            dead::bury_stray(&self.app, payload, reject, &sender).await.map_err(|problem| problem.to_string())?;
+        if let Some(what) = what {
+            tracing::warn!(%broker, topic, detail, "{what}: {kept}");
+        }
+        Ok(())
     }
 
     /// Counts a message that is not taken; the first of its kind is said.

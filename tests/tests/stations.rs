@@ -321,6 +321,51 @@ async fn s17_airnows_hourly_files_are_read_once_each_until_they_change_and_four_
     assert!(state.missing.clone().unwrap_or_default().contains(late), "{:?}", state.missing);
 }
 
+/// S12: the file by parameter does not say where a site is. Whichever of the doors is read first, the newest revision has the place.
+#[tokio::test(start_paused = true)]
+async fn s12_a_door_that_tells_less_never_revises_what_another_one_told() {
+    const BY_PARAMETER: &str = "{file: by_parameter, hours: 1}";
+    const BY_SITE: &str = "{file: by_site, hours: 1}";
+    const API: &str = "{area: [-124.5, 32.5, -114.1, 42.1], hours: 1}";
+    let streams = |config: &str| {
+        file("airnow_observations", if config == API { "airnow" } else { "airnow_files" }, "60s", config)
+    };
+    for orders in [[BY_SITE, BY_PARAMETER, BY_SITE], [BY_PARAMETER, BY_SITE, BY_PARAMETER], [API, BY_PARAMETER, API]] {
+        let world = World::new(&streams(orders[0])).await;
+        let tell = |value: f64| {
+            let of_site = format!(
+                "AQSID,SiteName,Latitude,Longitude,ValidDate,ValidTime,DataSource,PM25_Measured,PM25,PM25_Unit\n060999999,Test,38.5,-120.25,08/01/2026,11:00,District,1,{value},UG/M3\n"
+            );
+            world.services.stands_at("/airnow/2026/20260801/HourlyAQObs_2026080111.dat", &of_site);
+            let of_parameter = of_file("060999999", 11, "PM2.5", value);
+            world.services.stands_at("/airnow/2026/20260801/HourlyData_2026080111.dat", &of_parameter);
+            world.services.stands_at("/aq/data/", &json!([of_api("060999999", 11, "PM2.5", value)]).to_string());
+        };
+        tell(12.5);
+        let mut told = Vec::new();
+        for config in orders.iter().chain(&orders) {
+            world.apply(&streams(config)).await;
+            told.extend(world.records().await);
+            tell(12.5);
+        }
+        let newest = told.last().unwrap();
+        assert_eq!(newest.value["latitude"], json!(38.5), "{orders:?}");
+        let expected = if orders[0] == BY_PARAMETER { vec![0, 1] } else { vec![0] };
+        assert_eq!(revisions(&told), expected, "{orders:?}");
+        // AirNow's own revision comes through the door that tells where it is, whichever is asked first.
+        tell(14.0);
+        let mut revised = Vec::new();
+        for config in [BY_PARAMETER, BY_SITE, API] {
+            world.apply(&streams(config)).await;
+            revised.extend(world.records().await);
+        }
+        assert!(!revised.is_empty(), "{orders:?}");
+        for record in revised {
+            assert_eq!((record.data("value"), &record.value["latitude"]), (&json!(14.0), &json!(38.5)), "{orders:?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn s12_an_hours_value_is_one_event_through_either_of_airnows_doors_in_any_order() {
     let values = [("060000001", 9), ("060000002", 9), ("060000001", 10), ("060000002", 10)];

@@ -192,7 +192,8 @@ pub struct Observation {
     pub alert: Option<Box<AlertFacts>>,
     /// The source's own fields.
     pub data: Data,
-    /// Among versions of one event a higher rank replaces a lower one, and never the other way round [S1]. 0 where a source
+    /// Among versions of one event, better ones or those of a door that tells more, a higher rank replaces a lower one, and never
+    /// the other way round [S1, S12]. 0 where a source
     /// has no such order: then the later one replaces the earlier.
     pub rank: u8,
 }

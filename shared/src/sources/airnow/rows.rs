@@ -412,7 +412,8 @@ fn published(
         quality,
         alert: None,
         data: Data::of(&data)?,
-        rank: 0,
+        // The file by parameter tells of no site where it lies: what it says too must not take the place of a record that does [S12].
+        rank: 1 + u8::from(position.is_some()),
     })
 }
 

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use streammanager::decode::{Context, Format, Row};
 use streammanager::error::{Reason, Reject};
-use streammanager::record::{Draft, Geometry, SourceId};
+use streammanager::ingest::enrich;
+use streammanager::record::{Draft, Geometry, SourceId, Stream, StreamId, TenantId, WhenFull, value};
 use streammanager::time::Timestamp;
 use streammanager_tests::samples;
 
@@ -150,4 +151,57 @@ fn e5_a_broken_area_is_listed_and_the_alert_stands() {
     assert_eq!(broken("synthetic_bad_polygon.cap.xml"), (area(&all), true));
     assert_eq!(broken("noaa_errors.cap.xml"), (area(&["polygon[0]", "polygon[1]"]), false));
     assert_eq!(broken("canada.cap.xml"), (vec![], true));
+}
+
+/// K5: a code says in which state an area is, and no shape is made of it.
+#[test]
+fn k5_an_alert_that_names_only_zones_of_california_is_inside_it_and_has_no_shape() {
+    let json = |geocodes: Value, polygon: Value| {
+        let mut area = serde_json::json!({"description": "a", "geocodes": geocodes});
+        if !polygon.is_null() {
+            area["polygon"] = polygon;
+        }
+        serde_json::json!({"id": "1", "sender": "s", "sent": "2025-08-14T14:05:00-07:00", "status": "Actual",
+            "msgType": "Alert", "event": "Red Flag Warning", "area": area})
+    };
+    let feature = |geocode: Value, zones: Value| {
+        serde_json::json!({"features": [{"geometry": null, "properties": {"id": "urn:oid:2.49.0.1.840.0.1", "sender": "s",
+            "sent": "2025-08-14T14:05:00-07:00", "status": "Actual", "messageType": "Alert", "event": "Red Flag Warning",
+            "geocode": geocode, "affectedZones": zones}}]})
+    };
+    let nevada = serde_json::json!([[39.5, -119.8], [39.5, -119.7], [39.6, -119.7]]);
+    for (body, california) in [
+        (json(serde_json::json!({"SAME": ["006023"]}), Value::Null), "inside"),
+        (json(serde_json::json!({"SAME": "106037"}), Value::Null), "inside"),
+        (json(serde_json::json!({"SAME": "000000"}), Value::Null), "inside"),
+        (json(serde_json::json!({"FIPS6": ["032031", "006057"]}), Value::Null), "inside"),
+        (json(serde_json::json!({"UGC": "CAZ285"}), Value::Null), "inside"),
+        (json(serde_json::json!({"UGC": "CAC023"}), "39.5,-121.5 39.5".into()), "inside"),
+        (json(serde_json::json!({"SAME": "006057"}), nevada), "near"),
+        (feature(serde_json::json!({"SAME": ["006023"]}), serde_json::json!([])), "inside"),
+        (feature(serde_json::json!({}), serde_json::json!(["https://api.weather.gov/zones/fire/CAZ285"])), "inside"),
+        // Of the neighbours' counties nobody knows how near they are; the others are no codes of a state.
+        (json(serde_json::json!({"SAME": "032031", "UGC": ["NVZ003", "PZZ450"]}), Value::Null), ""),
+        (
+            json(
+                serde_json::json!({"SAME": ["060", "6023", "x06023"], "UGC": ["CA", "CAZ", "CAZ28x", "CAN"]}),
+                Value::Null,
+            ),
+            "",
+        ),
+        (json(serde_json::json!({"ZIP": "06023", "EvacZone": "CAZ285"}), Value::Null), ""),
+    ] {
+        let source = SourceId::new("cap_alerts_test").unwrap();
+        let text = Bytes::from(body.to_string());
+        let context = Context { source: &source, received_at: Timestamp::UNIX_EPOCH, topic: None, message: None };
+        let draft = Format::ALERT.rows(&text, context).unwrap().next().unwrap().unwrap();
+        let has_shape = draft.geometry.is_some();
+        let (id, tenant) = (StreamId::new("s").unwrap(), TenantId::new("t").unwrap());
+        let stream = Stream { id, source: source.clone(), tenant, granted: false, when_full: WhenFull::Wait };
+        let record = enrich(draft, 0, &stream, Timestamp::UNIX_EPOCH).unwrap();
+        let value: Value = serde_json::from_str(&value::json(&record, "p").unwrap()).unwrap();
+        assert_eq!(value["california"].as_str().unwrap_or_default(), california, "{body}");
+        assert_eq!((value["geometry"].is_null(), value["h3"].is_null()), (!has_shape, !has_shape), "{body}");
+        assert_eq!(has_shape, california == "near", "{body}");
+    }
 }

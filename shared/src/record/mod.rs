@@ -156,6 +156,8 @@ pub struct AlertFacts {
     pub thread: String,
     /// What became of the shapes that it told.
     pub shape: ShapeTold,
+    /// Where it lies by the codes of the counties and zones that it names: what is known of one without a shape [K5].
+    pub california: Option<California>,
     /// People in the area, if told [P7].
     pub population: Option<u64>,
     /// Chains an hour or as told by the sender, if told [P7].

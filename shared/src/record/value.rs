@@ -54,7 +54,7 @@ pub(crate) struct Value<'a> {
     /// H3 cell of resolution 5, the Kafka key of records other than alerts; null without a place.
     #[schemars(regex(pattern = "^[0-9a-f]{15}$"))]
     h3: Option<&'a str>,
-    /// Null without a place.
+    /// Null without a place. An alert without a readable shape is `inside` when it names a county or zone of California by its code.
     california: Option<California>,
     /// `event_id` of the record that this one was made from.
     derived_from: Option<EventId>,
@@ -110,6 +110,7 @@ pub fn write(record: &Record, producer_id: &str, room: &mut BytesMut) -> Result<
         Some(Geometry::GeoJson(text)) => (Some(GeoJson::Other(raw(text)?)), None),
         None => (None, None),
     };
+    let named = draft.alert.as_ref().and_then(|alert| alert.california);
     let value = Value {
         event_id: draft.event,
         revision: record.revision,
@@ -126,7 +127,7 @@ pub fn write(record: &Record, producer_id: &str, room: &mut BytesMut) -> Result<
         latitude: point.map(Position::latitude),
         longitude: point.map(Position::longitude),
         h3: cell.as_ref().map(Cell::as_str),
-        california: record.place.map(|place| place.california),
+        california: record.place.map(|place| place.california).or(named),
         derived_from: draft.derived_from,
         incident: record.incident.as_deref(),
         quality: &draft.quality,

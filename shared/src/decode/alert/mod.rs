@@ -8,6 +8,7 @@ pub(crate) mod message;
 mod atom;
 mod cap;
 mod cap_json;
+mod codes;
 pub(in crate::decode) mod geometry;
 mod nws;
 pub(crate) mod references;
@@ -237,6 +238,7 @@ fn draft(mut alert: Alert, beside: Beside, context: Context<'_>) -> Row {
         name: format!("{},{}", alert.sender, alert.identifier),
         thread: thread(&alert),
         shape,
+        california: codes::california(&alert),
         population: alert.population,
         rate_of_spread: alert.rate_of_spread,
     };

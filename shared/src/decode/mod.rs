@@ -19,6 +19,8 @@ pub(crate) mod named;
 pub(crate) mod nws;
 pub(crate) mod pacific;
 pub(crate) mod salvage;
+#[cfg(any(test, feature = "testing"))]
+pub mod specimens;
 pub(crate) mod table;
 pub(crate) mod xml;
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use serde_json::json;
+use streammanager::decode::specimens::{self, Specimen};
 
 use crate::generated::{cap, firms, forms};
 
@@ -28,15 +29,23 @@ pub fn generated() -> Vec<Vec<u8>> {
     made
 }
 
-/// Writes them below `folder`, one file each.
+/// Writes what a run begins with below `folder`, one file each: `seeds` for all decoders, `specimens/FORMAT` for one.
 ///
 /// # Errors
 /// As the file system.
-pub fn write(folder: &Path) -> io::Result<usize> {
-    fs::create_dir_all(folder)?;
-    let made = generated();
-    for (n, body) in made.iter().enumerate() {
-        fs::write(folder.join(format!("generated-{n:03}")), body)?;
+pub fn write(folder: &Path) -> io::Result<()> {
+    let write = |folder: &Path, name: String, body: &[u8]| {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join(name), body)
+    };
+    for (n, body) in generated().iter().enumerate() {
+        write(&folder.join("seeds"), format!("generated-{n:03}"), body)?;
     }
-    Ok(made.len())
+    for (n, Specimen { format, source, bodies }) in specimens::all().iter().enumerate() {
+        let folder = folder.join("specimens").join(format.name);
+        for (m, body) in bodies.iter().enumerate() {
+            write(&folder, format!("{source}-{n}-{m}"), body.as_bytes())?;
+        }
+    }
+    Ok(())
 }

@@ -29,7 +29,12 @@ impl Target {
             |source: &&sources::Source| source.records.as_ref().is_some_and(|records| records.format.name == name);
         let source = sources::TABLE.iter().copied().find(has)?;
         let pattern = source.ids.first()?.pattern;
-        let id = SourceId::new(&pattern.replace('*', "fuzzed")).ok()?;
+        Target::reading(source.records.as_ref()?.format, &pattern.replace('*', "fuzzed"))
+    }
+
+    /// A decoder under this source id; `None` for a text that is none.
+    pub fn reading(format: Format, source: &str) -> Option<Target> {
+        let id = SourceId::new(source).ok()?;
         let stream = Stream {
             id: StreamId::new("fuzzed").ok()?,
             source: id,
@@ -39,7 +44,7 @@ impl Target {
         };
         // A day of the generated inputs' year: whatever is later is refused.
         let now = Timestamp::from_second(1_796_000_000).ok()?;
-        Some(Target { format: source.records.as_ref()?.format, stream, now })
+        Some(Target { format, stream, now })
     }
 
     /// The rows of `body`; one of an odd length came over MQTT.

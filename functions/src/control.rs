@@ -26,8 +26,8 @@ use streammanager::schemas;
 use streammanager::store::Store;
 use streammanager::time::{Timestamp, rfc3339};
 
-use crate::HandlerError;
 use crate::events::{HttpRequest, HttpResponse};
+use crate::{HandlerError, ready, watch};
 
 /// Items of one answer.
 const LISTED: usize = 1_000;
@@ -56,8 +56,10 @@ type Answer = Result<HttpResponse, ControlError>;
 type Handler = for<'a> fn(Asked<'a>) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// Every operator route.
-pub static ROUTES: [Route; 18] = [
+pub static ROUTES: [Route; 20] = [
     operators("GET", "/status", |asked| Box::pin(status(asked))),
+    operators("GET", "/health/ready", |asked| Box::pin(read_readiness(asked))),
+    operators("GET", "/metrics", |asked| Box::pin(read_metrics(asked))),
     operators("GET", "/connectors", |asked| Box::pin(list_connectors(asked))),
     operators("POST", "/connectors", |asked| Box::pin(register_connector(asked))),
     operators("POST", "/connectors/{id}/rotate", |asked| Box::pin(rotate_key(asked))),
@@ -330,6 +332,18 @@ where
     text.parse().map_err(|e: T::Err| ControlError::Refused(e.to_string()))
 }
 
+/// As far as processes share it; a host answers by itself, of its disk too.
+async fn read_readiness(asked: Asked<'_>) -> Answer {
+    let report = ready::shared(asked.app).await;
+    Ok(HttpResponse::json(if report.ready { 200 } else { 503 }, &report))
+}
+
+/// What is looked up each minute, looked up now; what functions count, CloudWatch has. A host answers by itself.
+async fn read_metrics(asked: Asked<'_>) -> Answer {
+    let text = watch::prometheus(&watch::look(asked.app).await?);
+    Ok(HttpResponse::text(200, text))
+}
+
 async fn status(asked: Asked<'_>) -> Answer {
     let app = asked.app;
     let mut queues = serde_json::Map::new();
@@ -338,7 +352,7 @@ async fn status(asked: Asked<'_>) -> Answer {
         let depth = json!({ "visible": depth.visible, "in_flight": depth.in_flight, "delayed": depth.delayed });
         queues.insert(tier.name().to_owned(), depth);
     }
-    let [critical, bulk] = shared::known(&app.breakers, asked.store(), &app.clock).await?;
+    let known = shared::known(&app.breakers, asked.store(), &app.clock).await?;
     let registered = streams::list(asked.store()).await?;
     let now = app.clock.now();
     let mut waiting = Vec::new();
@@ -356,6 +370,7 @@ async fn status(asked: Asked<'_>) -> Answer {
     let consumers = consumers.at.map(|at| json!({ "at": rfc3339(at), "lags": consumers.lags }));
     let brokers = mqtt::connections(asked.store()).await?;
     let report = report::last(asked.store()).await?;
+    let [critical, bulk] = report::probing(known, report.as_ref(), now);
     let waits = report.map(|report| json!({ "at": rfc3339(report.at), "tiers": report.waits }));
     let status = json!({
         "at": rfc3339(now),

@@ -286,6 +286,12 @@ impl HttpResponse {
         }
     }
 
+    /// Text for people and for programs that know it.
+    pub fn text(status_code: u16, body: String) -> HttpResponse {
+        let headers = BTreeMap::from([("content-type".to_owned(), "text/plain; charset=utf-8".to_owned())]);
+        HttpResponse { status_code, headers, body }
+    }
+
     /// `{"error": code, "detail": text}`.
     pub fn error(status_code: u16, error: &str, detail: impl std::fmt::Display) -> HttpResponse {
         HttpResponse::json(status_code, &serde_json::json!({ "error": error, "detail": detail.to_string() }))

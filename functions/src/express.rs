@@ -6,7 +6,7 @@ use streammanager::app::App;
 use streammanager::control::caller;
 use streammanager::dead::{self, Rejected};
 use streammanager::error::{BackendError, Reason, Reject, Sender};
-use streammanager::express::admit::refuse_stranger;
+use streammanager::express::admit::{keeps_pace, refuse_stranger};
 use streammanager::express::{Accepted, Incoming, Refusal, Verdict, Why, express};
 use streammanager::record::SourceId;
 use streammanager::time::Timestamp;
@@ -77,6 +77,10 @@ async fn over_http(app: &App, request: HttpRequest) -> HttpResponse {
         Ok(caller) => caller,
         Err(problem) => return unavailable(&[], &problem),
     };
+    if !keeps_pace(app, &caller).await {
+        let detail = "you send faster than one sender may; send it again in a second";
+        return HttpResponse::error(429, "too_many_requests", detail).with_header("retry-after", RETRY_AFTER);
+    }
     let received_at = app.clock.now();
     match express(
         app,

@@ -5,6 +5,7 @@ mod brokers;
 mod secrets;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,11 +29,15 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::emf::Emf;
 use crate::{HandlerError, failed, warm};
 use secrets::{Secrets, ServiceKeys};
 
 /// Telling Lambda why the initialisation failed is worth this long.
 const REPORT: Duration = Duration::from_secs(1);
+
+/// Where CloudWatch keeps the metrics of a stack that names no other place.
+const NAMESPACE: &str = "StreamManager";
 
 type Environment = BTreeMap<String, String>;
 
@@ -91,10 +96,13 @@ where
     let filter = asked.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
     let lines = tracing_subscriber::fmt::layer().json().with_current_span(false);
     tracing_subscriber::registry().with(lines).with(filter).init();
-    let served = match initialise::<S, _, _>(std::env::vars().collect(), build).await {
+    let environment: Environment = std::env::vars().collect();
+    let emf = metrics_of(&environment);
+    let served = match initialise::<S, _, _>(environment, build).await {
         Ok((app, keys, own)) => {
-            let (tries, keys, handler) = (app.tries.clone(), &keys, &handler);
-            serve(tries, |event, stop| {
+            let (ending, keys, handler) =
+                (Ending { tries: app.tries.clone(), clock: app.clock.clone(), emf }, &keys, &handler);
+            serve(ending, |event, stop| {
                 let (app, own) = (app.clone(), own.clone());
                 async move {
                     let app = keys.given(app).await;
@@ -128,7 +136,7 @@ where
 /// Between the answer and the next event the environment may be frozen for hours, and what is under way then would be sent
 /// when it thaws: a stale evacuation order. So the next event is asked for only when every try has ended. The sender has
 /// its answer by then [E2].
-async fn serve<H, F>(tries: Arc<Tries>, handler: H) -> Result<(), Error>
+async fn serve<H, F>(ending: Ending, handler: H) -> Result<(), Error>
 where
     H: Fn(Value, CancellationToken) -> F,
     F: Future<Output = Result<Value, HandlerError>>,
@@ -146,24 +154,34 @@ where
             ending.await
         }
     }));
-    let settled = layer_fn(|answering| settled(answering, tries.clone()));
+    let settled = layer_fn(|answering| settled(answering, ending.clone()));
     runtime.layer(TracingLayer::new()).layer(settled).run().await
 }
 
-/// One invocation, its answer included, and then the end of its tries.
-fn settled<S>(
-    answering: S,
+/// What an invocation ends with.
+#[derive(Clone)]
+struct Ending {
     tries: Arc<Tries>,
-) -> impl Service<LambdaInvocation, Response = S::Response, Error = S::Error>
+    clock: Clock,
+    emf: Arc<Emf>,
+}
+
+/// One invocation, its answer included, then the end of its tries, and what was counted [O1].
+fn settled<S>(answering: S, ending: Ending) -> impl Service<LambdaInvocation, Response = S::Response, Error = S::Error>
 where
     S: Service<LambdaInvocation>,
 {
     answering.map_future(move |answered: S::Future| {
-        let tries = tries.clone();
+        let Ending { tries, clock, emf } = ending.clone();
         async move {
-            let answered = answered.await;
-            tries.ended().await;
-            answered
+            // Boxed: what surrounds an invocation nests deeper than the compiler likes.
+            let answered = Box::pin(answered);
+            let invocation = async {
+                let answered = answered.await;
+                tries.ended().await;
+                answered
+            };
+            emf.told(&clock, say, invocation).await
         }
     })
 }
@@ -191,9 +209,19 @@ where
     Ok((app, keys, own))
 }
 
-/// The function's own name, as its metrics name it.
-pub fn name() -> String {
-    std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()
+/// Everything that is counted in this process. There is one recorder a process: another one that is there already stays.
+fn metrics_of(environment: &Environment) -> Arc<Emf> {
+    let named = |name| variable(environment, name).unwrap_or(NAMESPACE);
+    let emf = Arc::new(Emf::new(named("METRICS_NAMESPACE"), named("AWS_LAMBDA_FUNCTION_NAME")));
+    if metrics::set_global_recorder(emf.clone()).is_err() {
+        tracing::warn!("nothing is told of what is counted: another recorder is in use");
+    }
+    emf
+}
+
+/// A line of the log. One that cannot be written is lost with the log that it belongs to.
+fn say(line: Value) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// The version that runs.

@@ -11,6 +11,7 @@ pub mod schedule;
 pub mod stream;
 
 pub mod confirm;
+pub mod emf;
 pub mod events;
 #[cfg(feature = "lambda")]
 pub mod failed;
@@ -18,6 +19,7 @@ pub mod failed;
 pub mod iot;
 #[cfg(feature = "lambda")]
 pub mod lambda;
+pub mod ready;
 pub mod warm;
 pub mod watch;
 

@@ -1,35 +1,80 @@
-//! What no single invocation knows of itself and somebody is woken for: whether the brokers are away, and which streams have had
-//! no good poll for too long [O3]. The functions tell it in lines that CloudWatch reads as metrics.
+//! What no single invocation knows of itself and is looked up where processes share it [O1, O3]: how full the tiers are, whether the
+//! brokers are away, which streams run, and which have had no good poll for too long. The function that runs each minute tells it on
+//! AWS, a host whenever its metrics are read.
 
-use std::io::Write;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use metrics::Label;
 use streammanager::app::App;
 use streammanager::breaker::shared;
+use streammanager::deliver::report;
 use streammanager::error::BackendError;
+use streammanager::record::Tier;
 use streammanager::schedule::streams;
 use streammanager::time::Timestamp;
 
 /// However often a stream is polled, a shorter gap wakes nobody.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// Where CloudWatch keeps them; the alarms of the template look there.
-const NAMESPACE: &str = "StreamManager";
+/// How often whoever speaks to the brokers says whether they answer.
+const ASKED_EVERY: Duration = Duration::from_secs(60);
 
-/// Names as they are anywhere else, with their values now.
-pub type Figures = Vec<(&'static str, f64)>;
+/// A level, as a metric has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gauge {
+    /// As anywhere else.
+    pub name: &'static str,
+    /// Its label, if it has one.
+    pub label: Option<(&'static str, String)>,
+    /// Its value now.
+    pub value: f64,
+}
 
-/// Looked at each minute, by the function that runs each minute.
-pub async fn look(app: &App) -> Result<Figures, BackendError> {
-    let lanes = shared::known(&app.breakers, &*app.store, &app.clock).await?;
-    let brokers = lanes.iter().map(|lane| lane.state.figure()).fold(0.0, f64::max);
-    let (now, mut overdue) = (app.clock.now(), 0_u32);
-    for registered in streams::list(&*app.store).await?.iter().filter(|registered| registered.started) {
-        let state = streams::poll_state(&*app.store, &registered.spec.id).await?;
-        let patience = PATIENCE.max(2 * registered.spec.interval.get());
-        overdue += u32::from(state.completed_at.is_none() && is_overdue(registered.since, &state, now, patience));
+impl Gauge {
+    fn new(name: &'static str, value: f64) -> Gauge {
+        Gauge { name, label: None, value }
     }
-    Ok(vec![("stream_circuit_breaker_state", brokers), ("stream_polls_overdue", overdue.into())])
+
+    fn of(name: &'static str, label: &'static str, value: impl Into<String>, figure: f64) -> Gauge {
+        Gauge { name, label: Some((label, value.into())), value: figure }
+    }
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// When a queue or the store is away.
+pub async fn look(app: &App) -> Result<Vec<Gauge>, BackendError> {
+    let mut gauges = Vec::new();
+    for tier in Tier::ALL {
+        let depth = app.queue.depth(app.settings.queues.tier(tier)).await?;
+        gauges.push(Gauge::of("stream_queue_depth", "priority", tier.name(), depth.total() as f64));
+    }
+    let now = app.clock.now();
+    let known = shared::known(&app.breakers, &*app.store, &app.clock).await?;
+    let lanes = report::probing(known, report::last(&*app.store).await?.as_ref(), now);
+    for (lane, known) in ["critical", "bulk"].into_iter().zip(lanes) {
+        gauges.push(Gauge::of("stream_circuit_breaker_state", "lane", lane, known.state.figure()));
+    }
+    let (mut active, mut throttled, mut overdue) = (0_u32, 0_u32, 0_u32);
+    for registered in streams::list(&*app.store).await? {
+        let state = streams::poll_state(&*app.store, &registered.spec.id).await?;
+        if let Some(at) = state.last_success {
+            let (name, id) = ("stream_last_good_poll_timestamp_seconds", registered.spec.id.to_string());
+            gauges.push(Gauge::of(name, "stream_id", id, at.as_second() as f64));
+        }
+        if registered.started {
+            let patience = PATIENCE.max(2 * registered.spec.interval.get());
+            active += 1;
+            throttled += u32::from(state.is_throttled(now));
+            overdue += u32::from(state.completed_at.is_none() && is_overdue(registered.since, &state, now, patience));
+        }
+    }
+    gauges.extend([
+        Gauge::new("stream_active_streams", active.into()),
+        Gauge::new("stream_throttling_active", throttled.into()),
+        Gauge::new("stream_polls_overdue", overdue.into()),
+    ]);
+    Ok(gauges)
 }
 
 /// Waited for since it was started, not since its last poll: one that dies under way leaves no word of itself.
@@ -37,26 +82,46 @@ fn is_overdue(since: Timestamp, state: &streams::PollState, now: Timestamp, pati
     now > state.last_success.map_or(since, |good| good.max(since)) + patience
 }
 
-/// Tells them of this function.
-pub fn tell(app: &App, function: &str, figures: &[(&'static str, f64)]) {
-    // A line that cannot be written is lost with the log that it belongs to.
-    let _ = writeln!(std::io::stdout(), "{}", line(function, app.clock.now(), figures));
+/// Looks, and tells what was seen among the metrics. Where it cannot be looked at nothing is told, and alarms are for that too.
+pub async fn tell(app: &App) {
+    match look(app).await {
+        Ok(gauges) => {
+            for Gauge { name, label, value } in gauges {
+                let labels: Vec<Label> = label.into_iter().map(|(label, value)| Label::new(label, value)).collect();
+                metrics::gauge!(name, labels).set(value);
+            }
+        }
+        Err(problem) => tracing::warn!(%problem, "what metrics and alarms are for could not be looked at"),
+    }
 }
 
-/// One log line in CloudWatch's embedded metric format.
-fn line(function: &str, at: Timestamp, figures: &[(&'static str, f64)]) -> Value {
-    let metrics: Vec<Value> = figures.iter().map(|(name, _)| json!({ "Name": name })).collect();
-    let mut line = json!({
-        "_aws": {
-            "Timestamp": at.as_millisecond(),
-            "CloudWatchMetrics": [{ "Namespace": NAMESPACE, "Dimensions": [["function"]], "Metrics": metrics }],
-        },
-        "function": function,
-    });
-    for (name, value) in figures {
-        line[*name] = json!(value);
+/// The same as Prometheus reads it.
+pub fn prometheus(gauges: &[Gauge]) -> String {
+    let mut text = String::new();
+    for (nth, Gauge { name, label, value }) in gauges.iter().enumerate() {
+        if nth == 0 || gauges[nth - 1].name != *name {
+            text += &format!("# TYPE {name} gauge\n");
+        }
+        // Labels are names of tiers, lanes and streams, which have nothing to be escaped.
+        let label = label.as_ref().map(|(label, value)| format!("{{{label}=\"{value}\"}}")).unwrap_or_default();
+        text += &format!("{name}{label} {value}\n");
     }
-    line
+    text
+}
+
+/// Does the work, and tells meanwhile each minute whether the brokers answer, which only whoever speaks to them knows.
+pub async fn while_brokers_are_asked<F: Future>(app: &App, work: F) -> F::Output {
+    let asking = async {
+        loop {
+            let answers = app.sink.answers().await;
+            metrics::gauge!("stream_kafka_connection_status").set(f64::from(u8::from(answers)));
+            tokio::time::sleep(ASKED_EVERY).await;
+        }
+    };
+    tokio::select! { biased;
+        done = work => done,
+        never = asking => never,
+    }
 }
 
 #[cfg(test)]
@@ -84,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn o1_a_line_is_what_cloudwatch_reads_as_metrics() {
-        let line = line("p-dev-schedule", at(7), &[("stream_polls_overdue", 2.0)]);
-        let expected = json!({
-            "_aws": { "Timestamp": 7000, "CloudWatchMetrics": [{
-                "Namespace": "StreamManager", "Dimensions": [["function"]], "Metrics": [{ "Name": "stream_polls_overdue" }],
-            }]},
-            "function": "p-dev-schedule", "stream_polls_overdue": 2.0,
-        });
-        assert_eq!(line, expected);
+    fn o1_levels_are_written_as_prometheus_reads_them() {
+        let gauges = [
+            Gauge::of("stream_queue_depth", "priority", "high", 3.0),
+            Gauge::of("stream_queue_depth", "priority", "low", 0.0),
+            Gauge::new("stream_active_streams", 2.0),
+        ];
+        let want = "# TYPE stream_queue_depth gauge\nstream_queue_depth{priority=\"high\"} 3\n\
+                    stream_queue_depth{priority=\"low\"} 0\n# TYPE stream_active_streams gauge\nstream_active_streams 2\n";
+        assert_eq!(prometheus(&gauges), want);
     }
 }

@@ -323,6 +323,8 @@ pub const CONNECTOR_FRESH: Duration = Duration::from_secs(10);
 pub const CONNECTOR_READ: Duration = Duration::from_secs(5);
 /// With the state store away a cached connector stays valid this long [A3].
 pub const CONNECTOR_VALID_WITHOUT_STORE: Duration = Duration::from_secs(15 * 60);
+/// Alerts that a sender may send at once, in the time that its pace takes for them: an agency orders a county's zones together.
+pub const SENDER_BURST: Duration = Duration::from_secs(6);
 /// Connectors that a process caches; far more than there are senders.
 pub const CONNECTORS_CACHED: usize = 1_000;
 /// Audit entries in one minute that are written one by one for whoever caused them. Beyond them one is written whenever their

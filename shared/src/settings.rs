@@ -1,6 +1,7 @@
 //! Settings: data, parsed once into valid values from an environment-like lookup. Components are built from them elsewhere.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use crate::queue::QueueRef;
 use crate::record::{SCHEMAS, Tier};
@@ -113,6 +114,8 @@ pub struct Settings {
     pub services: Services,
     /// Whether rejects are also announced on `wildfire-dead-letters` (metadata only) [K2].
     pub announce_dead_letters: bool,
+    /// Alerts a second over HTTP that this process takes of each sender; of a host, where one process takes all, not limited.
+    pub sender_pace: Option<NonZeroU32>,
 }
 
 impl Settings {
@@ -128,6 +131,7 @@ impl Settings {
             schemas_url: SCHEMAS.into(),
             services: Services::default(),
             announce_dead_letters: false,
+            sender_pace: None,
         }
     }
 
@@ -163,8 +167,15 @@ impl Settings {
             schemas_url,
             services: Services::parse(environment)?,
             announce_dead_letters: true,
+            sender_pace: pace(get("SENDER_ALERTS_PER_SECOND"))?,
         })
     }
+}
+
+/// Nothing and zero are no limit.
+fn pace(text: Option<&str>) -> Result<Option<NonZeroU32>, BadSetting> {
+    let wrong = |_| BadSetting { name: "SENDER_ALERTS_PER_SECOND".into(), rule: "is not a whole number".into() };
+    Ok(text.map(str::parse).transpose().map_err(wrong)?.and_then(NonZeroU32::new))
 }
 
 fn producer_id(stage: &str) -> String {

@@ -4,6 +4,7 @@ import json
 import re
 
 import deployments
+import told
 from reading import FUNCTIONS, IN_VPC, NO_VALUE, POLLERS, Template, arn, listed, ref, text
 
 FOURTEEN_DAYS = 1209600
@@ -460,6 +461,21 @@ def users_of_brokers(t):
         yield "brokers: the functions are told the addresses of another way in"
 
 
+def own_figures(t):
+    """What alarms and widgets look at of our own metrics: who looks, where, at what, by which dimensions."""
+    for name, properties in t.of("AWS::CloudWatch::Alarm").items():
+        if "stream_" in properties.get("MetricName", ""):
+            namespace = properties.get("Namespace")
+            namespace = namespace.get("Fn::Sub", "") if isinstance(namespace, dict) else namespace
+            yield name, namespace, properties["MetricName"], [d["Name"] for d in properties.get("Dimensions", [])]
+    for name, properties in t.of("AWS::CloudWatch::Dashboard").items():
+        # Of the names in it only the namespace is one of our own.
+        body = json.loads(re.sub(r"\$\{(?!StackPrefix\}|Stage\})[^}]*\}", "x", properties["DashboardBody"]["Fn::Sub"]))
+        for metric in (metric for widget in body["widgets"] for metric in widget["properties"]["metrics"]):
+            if not metric[0].startswith("AWS/"):
+                yield f"{name}: {metric[1]}", metric[0], metric[1], metric[2::2]
+
+
 def observed(t):
     watched, seen = {}, {}
     for name, properties in t.of("AWS::CloudWatch::Alarm").items():
@@ -481,13 +497,11 @@ def observed(t):
             want = (9000, 60, 2) if of_tier else (0, 60, 1)
             if (alarm.get("Threshold"), alarm.get("Period"), alarm.get("EvaluationPeriods")) != want:
                 yield f"alarms: nobody is told of {name}"
-    for metric, threshold, time, teller in (("stream_circuit_breaker_state", 0, 300, "Schedule"), ("stream_dlq_size", 100, 3600, "Redrive"),
-                                            ("stream_polls_overdue", 0, 180, "Schedule")):
+    for metric, threshold, time in (("stream_circuit_breaker_state", 0, 300), ("stream_dlq_size", 100, 3600),
+                                    ("stream_polls_overdue", 0, 180)):
         alarm = next((p for p in t.of("AWS::CloudWatch::Alarm").values() if p.get("MetricName") == metric), {})
         if alarm.get("Threshold") != threshold or alarm.get("Period", 0) * alarm.get("EvaluationPeriods", 0) != time:
             yield f"alarms: nobody is told of {metric}"
-        if alarm.get("Dimensions") != [{"Name": "function", "Value": ref(f"{teller}Function")}]:
-            yield f"alarms: nobody tells {metric} where it is looked for"
         if alarm.get("TreatMissingData") != "breaching":
             yield f"alarms: nobody is told when {metric} is no longer looked at"
     if "${StackPrefix}-${Stage}" not in text(t.properties("AlarmsTopic").get("DisplayName")):
@@ -499,6 +513,12 @@ def observed(t):
                                      ("Errors", ref("DeliverFunction"), 0), ("5xx", ref("Api"), 0)):
         if seen.get((metric, text([value]))) != (threshold, 60):
             yield f"alarms: nobody is told of {metric} of {next(iter(listed(next(iter(value.values())))))}"
+    metrics = told.names()
+    for who, namespace, metric, dimensions in own_figures(t):
+        if any(t.environment(name).get("METRICS_NAMESPACE") != {"Fn::Sub": namespace} for name in FUNCTIONS):
+            yield f"metrics: {who} looks for {metric} where no function tells it"
+        elif metrics.get(metric) != dimensions:
+            yield f"metrics: {who} names {metric} by {dimensions}, which no function tells"
     if not t.of("AWS::CloudWatch::Dashboard"):
         yield "alarms: there is no dashboard"
     for name, properties in t.of("AWS::CloudWatch::Dashboard").items():
@@ -506,8 +526,8 @@ def observed(t):
         if "${Stage}" not in text(properties.get("DashboardName")):
             yield f"stages: the dashboard {name} has one name in all stages"
     for name in FUNCTIONS:
-        # Each second's calls of the stream would cost more to trace than to make.
-        mode = "PassThrough" if name == "Stream" else "Active"
+        # Calls of each second and of each poll would cost more to trace than to make.
+        mode = "PassThrough" if name in ("Realtime", "Stream") else "Active"
         if t.function(name).get("TracingConfig") != {"Mode": mode}:
             yield f"tracing: {name} leaves no traces"
         if t.function(name).get("LoggingConfig", {}).get("LogGroup") != ref(f"{name}Logs"):

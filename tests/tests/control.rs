@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use streammanager::app::App;
+use streammanager::breaker::{SinkBreakers, shared};
 use streammanager::control::{caller, connectors};
-use streammanager::limits::CONNECTOR_FRESH;
+use streammanager::limits::{BREAKER_FAILURES, CONNECTOR_FRESH};
 use streammanager::record::{ConnectorId, StreamId};
 use streammanager::schedule::file::StreamsFile;
 use streammanager::schedule::streams;
+use streammanager::sink::Lane;
 use streammanager_functions::{control, watch};
 use streammanager_tests::simulated::Simulated;
 use streammanager_tests::upstream::FIRMS_STREAM;
@@ -112,7 +114,7 @@ async fn o3_a_stream_that_never_had_a_good_poll_is_overdue_ten_minutes_after_it_
     let sim = Simulated::new(7);
     streams::apply(&sim.app, &StreamsFile::parse(FIRMS_STREAM).unwrap(), false).await.unwrap();
     let overdue = async || {
-        watch::look(&sim.app).await.unwrap().iter().find(|(name, _)| *name == "stream_polls_overdue").unwrap().1
+        watch::look(&sim.app).await.unwrap().iter().find(|gauge| gauge.name == "stream_polls_overdue").unwrap().value
     };
     let minutes = |n: u64| tokio::time::advance(Duration::from_secs(60 * n));
     minutes(10).await;
@@ -130,4 +132,44 @@ async fn o3_a_stream_that_never_had_a_good_poll_is_overdue_ten_minutes_after_it_
     streams::set_started(&sim.app, &id, true, "a test").await.unwrap();
     minutes(1).await;
     assert_eq!(overdue().await, 1.0, "starting what runs already changes nothing");
+}
+
+/// O5, O1: what a stack says of itself, from what its processes share.
+#[tokio::test(start_paused = true)]
+async fn o5_the_control_api_says_whether_a_stack_takes_in_and_delivers() {
+    let sim = Simulated::new(8);
+    streams::apply(&sim.app, &StreamsFile::parse(FIRMS_STREAM).unwrap(), false).await.unwrap();
+    let asked = async |path: &str| {
+        let event = event(&format!("GET {path}"), "", Some("arn:aws:iam::123456789012:user/operator"), &Value::Null);
+        let answer = control::handle(&sim.app, event).await.unwrap();
+        (answer["statusCode"].as_u64().unwrap(), answer["body"].as_str().unwrap().to_owned())
+    };
+    let ready = async || {
+        let (status, body) = asked("/health/ready").await;
+        (status, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    let (status, well) = ready().await;
+    assert_eq!((status, &well["ready"], &well["delivery"]["ready"]), (200, &json!(true), &json!(true)), "{well}");
+    assert_eq!(well["delivery"]["sink"], "kafka", "{well}");
+    let (status, metrics) = asked("/metrics").await;
+    assert_eq!(status, 200, "{metrics}");
+    for line in ["stream_active_streams 1", "stream_queue_depth{priority=\"LOW\"} 0", "stream_polls_overdue 0"] {
+        assert!(metrics.lines().any(|told| told == line), "{line} is missing: {metrics}");
+    }
+
+    // Another process finds the brokers away.
+    let delivering = SinkBreakers::default();
+    for _ in 0..BREAKER_FAILURES {
+        delivering.lane(Lane::Bulk).record(false);
+    }
+    shared::exchange(&delivering, &*sim.app.store, &sim.app.clock).await;
+    let (status, away) = ready().await;
+    assert_eq!((status, &away["delivery"]["ready"]), (200, &json!(false)), "what comes is taken in: {away}");
+    assert_eq!(away["delivery"]["bulk"], "the circuit breaker is open", "{away}");
+    assert!(asked("/metrics").await.1.contains("stream_circuit_breaker_state{lane=\"bulk\"} 1"));
+
+    sim.store_faults.outage(true);
+    let (status, lost) = ready().await;
+    assert_eq!((status, &lost["ready"], &lost["delivery"]["ready"]), (503, &json!(false), &json!(false)), "{lost}");
+    assert_eq!(asked("/metrics").await.0, 503);
 }

@@ -83,6 +83,7 @@ const BELOW_APP: [&str; 46] = [
     "connect",
     "control/admission",
     "control/connector",
+    "control/pace",
     "dead/advice",
     "dead/bounds",
     "dead/patterns",

@@ -54,7 +54,7 @@ async fn r5_a_start_without_kafka_takes_in_survives_a_kill_and_delivers_when_it_
     assert_eq!((status, &answer["accepted"][0]["acknowledged_by"]), (200, &json!("queue")), "{answer}");
     let (status, ready) = system.readiness().await;
     assert_eq!((status, &ready["intake"]["ready"], &ready["delivery"]["ready"]), (200, &json!(true), &json!(false)));
-    assert!(ready["delivery"]["kafka"].as_str().unwrap().contains("does not answer"), "{ready}");
+    assert!(ready["delivery"]["answers"].as_str().unwrap().contains("does not answer"), "{ready}");
     system.kill();
 
     let system = System::up(&start);

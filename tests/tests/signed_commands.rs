@@ -232,8 +232,13 @@ async fn an_operator_with_a_profile_reaches_a_stack_and_hears_awss_own_words() {
     // A blank and an umlaut in the query.
     let (code, said) = run("operator", &["trace", "böse sender,BUTTE+1"]).await;
     assert!(!said.contains("refused with status 403"), "{code} {said}");
+    // O8: how a stack is, as on a host.
+    let (code, said) = run("operator", &["status"]).await;
+    assert!(code == 0 && said.contains("alerts: breaker closed") && said.contains("1 of 1 active"), "{said}");
+    let (code, said) = run("assumed", &["top", "--screens", "1"]).await;
+    assert!(code == 0 && said.contains("critical") && said.contains("firms_viirs_snpp"), "{said}");
     let all = gateway.let_in.lock().len();
-    assert_eq!(all, 6, "{:?}", gateway.let_in.lock());
+    assert_eq!(all, 9, "{:?}", gateway.let_in.lock());
 
     for (profile, words) in [
         ("late", "refused with status 403: The security token included in the request is expired"),

@@ -117,7 +117,14 @@ pub(crate) fn bill(load: Load, shards: u32, usage: &Usage, cpu_s: f64, template:
     line("Scheduler", "calls", count(Billed::Scheduled), prices.scheduler.calls_per_million * million);
     line("API Gateway", "requests", count(Billed::HttpRequests), prices.http_api.requests_per_million * million);
 
-    let logged = (calls * LOG_BYTES_A_CALL + count(Billed::LineBytes)) / GIB;
+    let of_calls: f64 = template
+        .functions
+        .iter()
+        .filter(|function| function.calls_logged)
+        .filter_map(|function| usage.calls.get(function.binary.as_str()))
+        .map(|calls| calls.calls as f64 * scale * LOG_BYTES_A_CALL)
+        .sum();
+    let logged = (of_calls + count(Billed::LineBytes)) / GIB;
     line("CloudWatch", "GB of logs", logged, prices.cloudwatch.log_gb);
     let kept = logged * f64::from(template.standing.log_days) / DAYS_OF_YEAR * MONTHS;
     line("CloudWatch", "GB months of logs", kept, prices.cloudwatch.log_gb_month);

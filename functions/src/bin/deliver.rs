@@ -1,9 +1,9 @@
-//! The Lambda binary of `deliver`: stops taking work in time for its end.
+//! The Lambda binary of `deliver`: stops taking work in time for its end, and tells whether the brokers answer.
 
 use std::process::ExitCode;
 
-use streammanager_functions::deliver;
 use streammanager_functions::lambda::run_with_brokers;
+use streammanager_functions::{deliver, watch};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -11,7 +11,7 @@ async fn main() -> ExitCode {
         |_, _| Ok(()),
         |app, (), event, stop| async move {
             deliver::check_topics(&*app.sink).await;
-            deliver::handle(&app, event, stop).await
+            watch::while_brokers_are_asked(&app, deliver::handle(&app, event, stop)).await
         },
     )
     .await

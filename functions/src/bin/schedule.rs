@@ -1,4 +1,4 @@
-//! The Lambda binary of `schedule`: also tells each minute what alarms are for.
+//! The Lambda binary of `schedule`: also tells each minute what metrics and alarms are for.
 
 use std::process::ExitCode;
 
@@ -8,10 +8,7 @@ use streammanager_functions::{lambda, schedule, watch};
 async fn main() -> ExitCode {
     lambda::run(|app, event, _| async move {
         let planned = schedule::handle(&app, event).await?;
-        match watch::look(&app).await {
-            Ok(figures) => watch::tell(&app, &lambda::name(), &figures),
-            Err(problem) => tracing::warn!(%problem, "what alarms are for could not be looked at"),
-        }
+        watch::tell(&app).await;
         Ok(planned)
     })
     .await

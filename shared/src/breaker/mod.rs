@@ -41,7 +41,7 @@ pub struct Policy {
 const SIGN_WAIT: Duration = Duration::from_secs(1);
 
 /// As the metric shows it: 0 closed, 1 open, 2 half-open [O1].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
     /// Every try may start.

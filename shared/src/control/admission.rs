@@ -3,11 +3,13 @@
 //! something was read is told by the monotonic clock: a host's clock that is set neither keeps a revoked key nor ends a good one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::control::connector::Connector;
+use crate::control::pace::{Paces, Turn};
 use crate::limits::{AUDIT_COUNTERS, CONNECTORS_CACHED};
 use crate::record::ConnectorId;
 use crate::time::Timestamp;
@@ -22,6 +24,7 @@ pub struct Admission {
     reads: Mutex<BTreeSet<String>>,
     /// Entries of the audit log that each name has caused in the minute, counted since 1970, that stands beside.
     audited: Mutex<BTreeMap<String, (i64, u64)>>,
+    paces: Paces,
 }
 
 impl Admission {
@@ -66,6 +69,11 @@ impl Admission {
 
     pub(crate) fn end_read(&self, name: &str) {
         self.reads.lock().remove(name);
+    }
+
+    /// Takes the turn of a sender that may send so much a second, if it has one now.
+    pub fn turn(&self, sender: &ConnectorId, a_second: NonZeroU32) -> Turn {
+        self.paces.turn(sender, a_second)
     }
 
     /// The number of this audit entry within its minute, counted under the name `whose`.

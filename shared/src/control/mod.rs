@@ -6,3 +6,4 @@ pub mod audit;
 pub mod caller;
 pub mod connector;
 pub mod connectors;
+pub mod pace;

@@ -20,6 +20,8 @@ use crate::schedule::lease::{self, Lease};
 const DUTY: &str = "deliver/duty";
 const STANDBY: &str = "deliver/standby";
 const RENEW: Duration = Duration::from_secs(1);
+/// Whoever stands by looks each second and renews less often: a renewal is a write that is paid for [F10].
+const RENEW_STANDBY: Duration = Duration::from_secs(2);
 
 /// How an invocation spent its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -116,6 +118,7 @@ async fn turn_of(app: &App, name: &str, stop: &CancellationToken) -> Result<Turn
     let makes_way = |other: &str| is_own(other) || this.supersedes(Invocation::named(other));
     let standing_by = app.leases.acquire_from(&*app.store, &app.clock, STANDBY, name, LEASE, makes_way);
     let Some(mut standby) = standing_by.await? else { return Ok(Turn::Ended(Outcome::Surplus)) };
+    let mut renewed = Instant::now();
     while !stop.is_cancelled() {
         if let Some(duty) = acquire().await? {
             standby.release(&*app.store).await?;
@@ -125,8 +128,11 @@ async fn turn_of(app: &App, name: &str, stop: &CancellationToken) -> Result<Turn
             () = stop.cancelled() => {}
             () = tokio::time::sleep(RENEW) => {}
         }
-        if !standby.renew(&*app.store, &app.clock).await? {
-            return Ok(Turn::Ended(Outcome::Surplus));
+        if renewed.elapsed() >= RENEW_STANDBY {
+            if !standby.renew(&*app.store, &app.clock).await? {
+                return Ok(Turn::Ended(Outcome::Surplus));
+            }
+            renewed = Instant::now();
         }
     }
     standby.release(&*app.store).await?;

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::age::AgeClock;
 use super::scheduler::{Scheduler, weight};
+use crate::breaker::BreakerState;
+use crate::breaker::shared::Known;
 use crate::error::BackendError;
 use crate::limits::CRITICAL_FLOOD;
 use crate::record::Tier;
+use crate::sink::Lane;
 use crate::store::{self, Key, REPORTS, Store};
 use crate::time::Timestamp;
 
@@ -27,6 +30,9 @@ pub struct Report {
     pub at: Timestamp,
     /// Each tier's waits.
     pub waits: BTreeMap<Tier, Wait>,
+    /// Its breakers. Of a probe that is under way nobody else knows.
+    #[serde(default)]
+    pub breakers: BTreeMap<Lane, BreakerState>,
 }
 
 /// The age clock as it was at a time.
@@ -138,6 +144,21 @@ impl Backlog {
     }
 }
 
+/// A report that is older says nothing of now: two were left out.
+const VALID: Duration = Duration::from_secs(3 * EVERY.as_secs());
+
+/// What is known of each lane, in the order of [`Lane::ALL`], and that one is half-open, where the delivery on duty says so.
+pub fn probing(mut known: [Known; 2], report: Option<&Report>, now: Timestamp) -> [Known; 2] {
+    let report = report.filter(|report| now.duration_since(report.at).unsigned_abs() <= VALID);
+    for (lane, known) in Lane::ALL.into_iter().zip(&mut known) {
+        let said = report.and_then(|report| report.breakers.get(&lane));
+        if known.state == BreakerState::Open && said == Some(&BreakerState::HalfOpen) {
+            known.state = BreakerState::HalfOpen;
+        }
+    }
+    known
+}
+
 /// The last report; `None` before there was any.
 ///
 /// # Errors
@@ -168,4 +189,31 @@ fn report_key() -> Key {
 
 fn age_key() -> Key {
     Key::new("deliver", "age")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o1_a_probe_of_the_delivery_on_duty_is_told_apart_from_an_open_breaker_while_its_report_is_fresh() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let report = |state: BreakerState| Report {
+            at: at(100),
+            waits: BTreeMap::new(),
+            breakers: BTreeMap::from([(Lane::Critical, BreakerState::Closed), (Lane::Bulk, state)]),
+        };
+        let known = |state| [Known { state: BreakerState::Closed, since: None }, Known { state, since: None }];
+        use BreakerState::{Closed, HalfOpen, Open};
+        for (said, reported, now, told) in [
+            (Open, Some(HalfOpen), 105, HalfOpen),
+            (Open, Some(HalfOpen), 116, Open),
+            (Open, Some(Closed), 105, Open),
+            (Closed, Some(HalfOpen), 105, Closed),
+            (Open, None, 105, Open),
+        ] {
+            let [critical, bulk] = probing(known(said), reported.map(report).as_ref(), at(now));
+            assert_eq!((critical.state, bulk.state), (Closed, told), "{said:?}, {reported:?} at {now}");
+        }
+    }
 }

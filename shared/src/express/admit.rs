@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::control::audit::{self, Action};
 use crate::control::caller::{self, Caller};
 use crate::control::connector::Connector;
+use crate::control::pace::Turn;
 use crate::dead;
 use crate::error::{BackendError, Reason, Reject, Sender};
 use crate::record::{ConnectorId, SourceId};
@@ -27,6 +28,23 @@ pub async fn refuse_connector(
 ) -> Result<(), BackendError> {
     let id = connector.as_str();
     audit::write_bounded(app, Action::Refused, id, id, subject, detail).await
+}
+
+/// Whether the sender keeps its pace. One that does not is told at every request, and audited once until it has been quiet
+/// for a while; nobody who is refused costs the store a call.
+pub async fn keeps_pace(app: &App, caller: &Caller) -> bool {
+    let (Some(connector), Some(pace)) = (caller.connector(), app.settings.sender_pace) else { return true };
+    let id = &connector.registration.id;
+    let Turn::TooFast { is_first } = app.admission.turn(id, pace) else { return true };
+    metrics::counter!("stream_alerts_throttled_total", "connector" => id.to_string()).increment(1);
+    if is_first {
+        let detail = format!("more than {pace} alerts a second at one instance of express: refused until it is slower");
+        tracing::warn!(connector = %id, detail, "a sender is too fast");
+        if let Err(problem) = refuse_connector(app, id, "", &detail).await {
+            tracing::warn!(%problem, connector = %id, "a sender that is too fast was not audited");
+        }
+    }
+    false
 }
 
 /// Refuses what a named MQTT client published below `alerts/` where no alert can come; its bytes are kept.

@@ -1,14 +1,20 @@
 //! Who may send, and under which source ids [A1, A2].
 
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+use streammanager::app::App;
 use streammanager::control::audit::{self, Action};
 use streammanager::control::caller;
 use streammanager::control::connector::Registration;
 use streammanager::control::connectors::{self, ControlError};
 use streammanager::express::{Incoming, Why, express};
 use streammanager::faults::Fault;
+use streammanager::limits::SENDER_BURST;
 use streammanager::record::{ConnectorId, SourceId, TenantId};
+use streammanager::settings::Settings;
 use streammanager::sink::Lane;
 use streammanager::store::{Expect, Key};
 use streammanager_tests::bodies::actual;
@@ -125,4 +131,52 @@ async fn a1_rotating_a_revoked_connector_is_refused() {
         other => panic!("{other:?}"),
     }
     assert_eq!(refused(&sim.alert(&key, actual("A")).await), Some(Why::Unknown));
+}
+
+/// A3: one sender floods, two keep their pace, and all at one instance.
+#[tokio::test(start_paused = true)]
+async fn a3_a_sender_that_floods_is_told_to_wait_and_no_other_is_refused() {
+    let sim = Simulated::new(21);
+    let settings = Settings { sender_pace: NonZeroU32::new(5), ..(*sim.app.settings).clone() };
+    let app = App { settings: Arc::new(settings), ..sim.app.clone() };
+    let [flooder, yuba, butte] = [sim.sender("placer").await, sim.sender("yuba").await, sim.sender("butte").await];
+    let send = async |key: &str, name: String| {
+        let event = json!({
+            "routeKey": "POST /alerts", "rawPath": "/alerts", "headers": { "authorization": format!("Bearer {key}") }, "body": actual(&name),
+            "requestContext": { "http": { "method": "POST", "path": "/alerts" } },
+        });
+        let answer = streammanager_functions::express::handle(&app, event).await.unwrap().response;
+        (answer["statusCode"].as_u64().unwrap(), answer["headers"]["retry-after"].as_str().map(str::to_owned))
+    };
+    let (mut taken, mut refused) = (0, 0);
+    for second in 0..60 {
+        for n in 0..100 {
+            match send(&flooder, format!("F-{second}-{n}")).await {
+                (200, None) => taken += 1,
+                (429, Some(after)) if after == "1" => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        for (key, name) in [(&yuba, "Y"), (&butte, "B")] {
+            assert_eq!(send(key, format!("{name}-{second}")).await.0, 200, "{name} in second {second}");
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!((taken, refused), (30 + 59 * 5, 6_000 - 30 - 59 * 5), "a burst, and then its pace");
+    let audited = async || {
+        let entries = audit::page(&*sim.app.store, sim.app.clock.now(), None, 1_000).await.unwrap();
+        let refused = entries.iter().filter(|listed| listed.entry.action == Action::Refused);
+        refused.map(|listed| listed.entry.actor.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(audited().await, ["placer"], "once, however often it was refused");
+
+    tokio::time::advance(SENDER_BURST).await;
+    for n in 0..31 {
+        assert_eq!(
+            send(&flooder, format!("G-{n}")).await.0,
+            if n < 30 { 200 } else { 429 },
+            "its burst is whole again"
+        );
+    }
+    assert_eq!(audited().await, ["placer", "placer"], "another flood is another entry");
 }

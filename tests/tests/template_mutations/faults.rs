@@ -548,9 +548,9 @@ const FAULTS: &[Fault] = &[
     ("HighQueueFullAlarm", "Period: 60", "Period: 3600", "alarms: nobody is told of HighQueue"),
     (
         "BreakerOpenAlarm",
-        "!Ref ScheduleFunction",
-        "!Ref DeliverFunction",
-        "alarms: nobody tells stream_circuit_breaker_state",
+        "StreamManager/${StackPrefix}-${Stage}",
+        "StreamManager/${StackPrefix}",
+        "metrics: BreakerOpenAlarm looks for stream_circuit_breaker_state where no function tells it",
     ),
     (
         "BreakerOpenAlarm",
@@ -564,7 +564,14 @@ const FAULTS: &[Fault] = &[
         "EvaluationPeriods: 300",
         "alarms: nobody is told of stream_polls_overdue",
     ),
-    ("DeadLettersAlarm", "!Ref RedriveFunction", "!Ref DeliverFunction", "alarms: nobody tells stream_dlq_size"),
+    (
+        "DeadLettersAlarm",
+        "      MetricName: stream_dlq_size\n",
+        "      MetricName: stream_dlq_size\n      Dimensions:\n        - {Name: function, Value: !Ref RedriveFunction}\n",
+        "metrics: DeadLettersAlarm names stream_dlq_size by ['function'], which no function tells",
+    ),
+    ("Dashboard", "stream_active_streams", "stream_streams_active", "names stream_streams_active by []"),
+    ("Dashboard", "\"stream_latency_seconds\", \"priority\"", "\"stream_latency_seconds\", \"tier\"", "by ['tier']"),
     (
         "BrokerAddressesFunction",
         "      LoggingConfig:\n        LogGroup: !Ref BrokerAddressesLogs\n",

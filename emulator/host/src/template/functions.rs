@@ -58,6 +58,7 @@ pub(super) fn function(
         reserved: properties.count("ReservedConcurrentExecutions", 0..=1_000_000)?,
         provisioned: provisioned.unwrap_or_default(),
         traced: properties.text("Tracing")?.as_deref() == Some("Active"),
+        calls_logged: calls_logged(properties)?,
         triggers: Vec::new(),
         on_failure,
         retries: retries.unwrap_or(RETRIES) as u8,
@@ -94,6 +95,15 @@ fn failure_queue(scope: &Scope<'_>, config: &Properties<'_>) -> Result<Option<St
 
 /// A variable that names a queue by its URL ends so.
 const QUEUE_URL: &str = "_QUEUE_URL";
+
+/// At the level of information, which is Lambda's own choice.
+fn calls_logged(properties: &Properties<'_>) -> Result<bool, Fault> {
+    let level = match properties.inner("LoggingConfig")? {
+        Some(config) => config.text("SystemLogLevel")?,
+        None => None,
+    };
+    Ok(!matches!(level.as_deref(), Some("WARN")))
+}
 
 fn environment(
     scope: &Scope<'_>,

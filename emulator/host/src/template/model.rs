@@ -89,6 +89,8 @@ pub struct Function {
     pub provisioned: u32,
     /// X-Ray takes a share of its calls.
     pub traced: bool,
+    /// Lambda logs when a call begins and ends.
+    pub calls_logged: bool,
     /// What calls it.
     pub triggers: Vec<Trigger>,
     /// Queue that gets an asynchronous invocation which failed for good.

@@ -124,11 +124,15 @@ impl Functions {
                     )));
                 }
             };
-            let settings = Settings::parse(&function.environment)
+            let mut settings = Settings::parse(&function.environment)
                 .map_err(|e| Failure::new(format!("template: function {}: environment {e}", function.logical_id)))?;
-            let app = App { settings: Arc::new(settings), ..world.clone() };
             let (id, timeout) = (function.logical_id.clone(), function.timeout);
             let processes = processes.remove(&id);
+            if processes.is_none() {
+                // It is the pace at one environment of many; this process is all of them.
+                settings.sender_pace = None;
+            }
+            let app = App { settings: Arc::new(settings), ..world.clone() };
             by_id.insert(id, Arc::new(Function { app, code, timeout, processes }));
         }
         Ok(Functions { by_id: Arc::new(by_id), mqtt, floor, stop, reports: Reports::default() })

@@ -108,7 +108,7 @@ impl Laboratory {
             Triggers { functions: &functions, app: &app, shared: false, kinesis: &kinesis, intake: &stop, work: &stop };
         let routes = triggers.start(&template, &tasks, &tasks).await?;
         let data = tempfile::tempdir().map_err(Failure::new)?;
-        let readiness = Readiness::new(app, folder.clone(), Brokers::of(sink), kinesis.into_values().collect());
+        let readiness = Readiness::new(app, folder.clone(), Brokers::of(sink), "file", kinesis.into_values().collect());
         let api = Api {
             routes,
             functions,

@@ -285,7 +285,13 @@ impl System {
         let routes = triggers.start(&template, &intake_tasks, &work_tasks).await?;
 
         let streams_of_kinesis = kinesis.into_values().collect();
-        let readiness = Readiness::new(app.clone(), backends.folder.clone(), brokers.clone(), streams_of_kinesis);
+        let readiness = Readiness::new(
+            app.clone(),
+            backends.folder.clone(),
+            brokers.clone(),
+            args.destination.sink(),
+            streams_of_kinesis,
+        );
         let control_key = control_key(&args.data, &app.rng)?;
         let (http_at, mqtt_at) = (http.local_addr().map_err(Failure::new)?, mqtt.local_addr().map_err(Failure::new)?);
         let reports = functions.reports();

@@ -14,6 +14,16 @@ pub enum Destination {
     Kinesis(String),
 }
 
+impl Destination {
+    /// What it is, in a word.
+    pub(crate) fn sink(&self) -> &'static str {
+        match self {
+            Destination::Embedded(_) | Destination::Brokers(_) => "kafka",
+            Destination::Kinesis(_) => "kinesis",
+        }
+    }
+}
+
 /// What runs the template's functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Runtime {

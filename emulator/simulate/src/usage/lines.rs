@@ -12,8 +12,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use super::Billed;
 use super::meter::Meter;
 
-/// What Lambda's span adds to a line, the identifiers of request and trace, and what CloudWatch counts of its own for each.
-const AROUND_A_LINE: u64 = 220 + 26;
+/// What CloudWatch counts of its own for each line.
+pub(super) const EACH_LINE: u64 = 26;
+/// With it what Lambda's span adds, the identifiers of request and trace.
+const AROUND_A_LINE: u64 = 220 + EACH_LINE;
 
 /// Counts the lines of this thread until what it gives is dropped.
 pub(super) fn counted(meter: Arc<Meter>) -> DefaultGuard {

@@ -46,7 +46,7 @@ pub enum Billed {
     HttpRequests,
     /// Bytes between functions in the VPC and SQS, through its endpoint.
     EndpointBytes,
-    /// Bytes of the lines that functions log at level info, and of the API's access log; without what Lambda itself logs of a call.
+    /// Bytes of the lines that functions log at level info or tell metrics in, and of the API's access log; without what Lambda itself logs of a call.
     LineBytes,
 }
 
@@ -126,7 +126,7 @@ pub struct Usage {
     pub calls: BTreeMap<&'static str, Calls>,
     /// What lies in the state table when as much expires as is added.
     pub stored_bytes: u64,
-    /// Metrics that functions tell CloudWatch of, each of one function.
+    /// Metrics that functions tell CloudWatch of: names with their dimensions.
     pub metrics: usize,
 }
 
@@ -225,6 +225,9 @@ mod tests {
         // One at work all the time, and one that stands by.
         let delivering = usage.calls["deliver"].billed_ms as f64 / 600_000.0;
         assert!((delivering - 2.0).abs() < 0.1, "{delivering}: {usage:?}");
+        // O1: what it names, by tier where a tier is a dimension, and little besides.
+        assert!((10..25).contains(&usage.metrics), "{usage:?}");
+        assert!(count(Billed::LineBytes) > 1_200 * 200, "{usage:?}");
         // The long polls of four queues with five pollers each, deliver's four, and what is sent.
         assert!(count(Billed::SqsRequests) > 4 * 5 * 30 && count(Billed::DynamoWrites) > 1_200, "{usage:?}");
     }

@@ -1,11 +1,12 @@
 //! The deployed system in simulated time: environments as Lambda keeps them, and what invokes the functions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use metrics::with_local_recorder;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use streammanager::app::{App, Seams};
@@ -24,6 +25,7 @@ use streammanager::schedule::streams;
 use streammanager::settings::{Secret, Settings};
 use streammanager::sources::{self, Services as Addresses};
 use streammanager::time::{Clock, Rng};
+use streammanager_functions::emf::Emf;
 use streammanager_functions::events::BatchResponse;
 use streammanager_functions::warm::KEEP_WARM;
 use streammanager_functions::{batch, deliver, express, realtime, redrive, schedule, stream, warm, watch};
@@ -32,10 +34,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::brought::{self, Services};
+use super::lines::EACH_LINE;
 use super::meter::{Kafka, Meter, Metered, MeteredBlobs, chunks};
 use super::{Billed, Calls, Invoked, Load, Usage};
 use crate::traffic;
 
+/// As long as the one of a stack.
+const NAMESPACE: &str = "StreamManager/streammanager-prod";
 const START: &str = "2026-08-03T00:00:00Z";
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 /// Long polls that Lambda keeps at a queue of a function.
@@ -59,6 +64,13 @@ fn billed_ms(began: Instant) -> u64 {
     began.elapsed().as_micros().div_ceil(1_000) as u64
 }
 
+/// A process of a function, and what it has counted.
+#[derive(Clone)]
+struct Environment {
+    app: App,
+    emf: Arc<Emf>,
+}
+
 pub(super) struct System {
     load: Load,
     invoked: Invoked,
@@ -71,12 +83,13 @@ pub(super) struct System {
     services: Arc<Services>,
     key: String,
     /// Environments of each function that are not at work, the one used last at the end: Lambda takes that one first.
-    idle: Mutex<BTreeMap<&'static str, Vec<App>>>,
+    idle: Mutex<BTreeMap<&'static str, Vec<Environment>>>,
     calls: Mutex<BTreeMap<&'static str, Calls>>,
     /// Calls under way: of which function, and since when.
     running: Mutex<BTreeMap<u64, (&'static str, Instant)>>,
     begun: AtomicU64,
-    metrics: Mutex<BTreeSet<(&'static str, &'static str)>>,
+    /// Names with their dimensions.
+    metrics: Mutex<BTreeSet<String>>,
     /// The first failure, which nothing here excuses.
     failure: Mutex<Option<String>>,
 }
@@ -113,7 +126,7 @@ impl System {
     }
 
     async fn register(&self) -> Result<String, String> {
-        let app = self.environment("control");
+        let app = self.app("control");
         let file = StreamsFile::parse(&brought::streams(&self.load)).map_err(|e| e.to_string())?;
         streams::apply(&app, &file, false).await.map_err(|e| e.to_string())?;
         let registration = Registration {
@@ -128,7 +141,14 @@ impl System {
     }
 
     /// A new process of a function, which knows nothing yet.
-    fn environment(&self, function: &str) -> App {
+    fn environment(&self, function: &str) -> Environment {
+        Environment {
+            app: self.app(function),
+            emf: Arc::new(Emf::new(NAMESPACE, format!("streammanager-prod-{function}"))),
+        }
+    }
+
+    fn app(&self, function: &str) -> App {
         let by_endpoint = IN_VPC.contains(&function);
         let metered = Metered::new(self.embedded.clone(), self.meter.clone(), self.clock.clone(), by_endpoint);
         let seams = Seams {
@@ -143,15 +163,30 @@ impl System {
 
     async fn call<T, F: Future<Output = T>>(&self, function: &'static str, work: impl FnOnce(App) -> F) -> T {
         let idle = self.idle.lock().get_mut(function).and_then(Vec::pop);
-        let app = idle.unwrap_or_else(|| self.environment(function));
+        let environment = idle.unwrap_or_else(|| self.environment(function));
+        let Environment { app, emf } = environment.clone();
         let (id, began) = (self.begun.fetch_add(1, Ordering::Relaxed), Instant::now());
         self.running.lock().insert(id, (function, began));
         self.calls.lock().entry(function).or_default().calls += 1;
-        let answer = work(app.clone()).await;
+        let mut working = Box::pin(work(app));
+        // Other functions count on the same thread.
+        let counted = poll_fn(|context| with_local_recorder(&*emf, || working.as_mut().poll(context)));
+        let answer = emf.told(&self.clock, |line| self.logged(&line), counted).await;
         self.running.lock().remove(&id);
         self.calls.lock().entry(function).or_default().billed_ms += billed_ms(began);
-        self.idle.lock().entry(function).or_default().push(app);
+        self.idle.lock().entry(function).or_default().push(environment);
         answer
+    }
+
+    /// A line of the log with figures.
+    fn logged(&self, line: &Value) {
+        self.meter.add(Billed::LineBytes, line.to_string().len() as u64 + EACH_LINE);
+        for directive in line["_aws"]["CloudWatchMetrics"].as_array().into_iter().flatten() {
+            let names = directive["Dimensions"].as_array().into_iter().flatten().flat_map(Value::as_array).flatten();
+            let dimensions: Vec<_> = names.filter_map(|name| line.get(name.as_str()?)).collect();
+            let metrics = directive["Metrics"].as_array().into_iter().flatten();
+            self.metrics.lock().extend(metrics.map(|metric| format!("{} {dimensions:?}", metric["Name"])));
+        }
     }
 
     fn fails(&self, what: impl std::fmt::Display) {
@@ -212,12 +247,12 @@ impl System {
             let system = self.clone();
             tokio::spawn(async move {
                 let planned = system.call("schedule", |app| async move {
-                    schedule::handle(&app, json!({})).await.map_err(|e| e.to_string())?;
-                    watch::look(&app).await.map_err(|e| e.to_string())
+                    let planned = schedule::handle(&app, json!({})).await;
+                    watch::tell(&app).await;
+                    planned
                 });
-                match planned.await {
-                    Ok(figures) => system.metrics.lock().extend(figures.iter().map(|(name, _)| ("schedule", *name))),
-                    Err(problem) => system.fails(format!("schedule: {problem}")),
+                if let Err(problem) = planned.await {
+                    system.fails(format!("schedule: {problem}"));
                 }
             });
             let system = self.clone();
@@ -243,7 +278,10 @@ impl System {
             sleep(until).await;
             ends.cancel();
         });
-        let answer = self.call("deliver", |app| async move { deliver::handle(&app, json!({}), stop).await }).await;
+        let delivering = self.call("deliver", |app| async move {
+            watch::while_brokers_are_asked(&app, deliver::handle(&app, json!({}), stop)).await
+        });
+        let answer = delivering.await;
         timer.abort();
         drop(permit);
         if let Err(problem) = answer {
@@ -257,7 +295,6 @@ impl System {
             hour.tick().await;
             self.meter.add(Billed::Scheduled, 1);
             let done = self.call("redrive", |app| async move { redrive::handle(&app, json!({})).await }).await;
-            self.metrics.lock().insert(("redrive", "stream_dlq_size"));
             if let Err(problem) = done {
                 self.fails(format!("redrive: {problem}"));
             }
@@ -267,7 +304,7 @@ impl System {
     /// One of Lambda's long polls at a queue.
     async fn queue(self: Arc<System>, function: &'static str, queue: QueueRef) {
         // It is Lambda's own, outside of the VPC.
-        let poller = self.environment("lambda");
+        let poller = self.app("lambda");
         loop {
             let Ok(given) = poller.queue.receive(&queue, 1, QUEUE_POLL).await else {
                 return self.fails(format!("{queue} cannot be read"));

@@ -100,7 +100,8 @@ pub(super) async fn write_report(app: &App, backlog: Backlog, age: AgeClock, kee
         };
     }
     let now = app.clock.now();
-    let report = Report { at: now, waits: backlog.waits(&envelopes) };
+    let breakers = Lane::ALL.into_iter().map(|lane| (lane, app.breakers.lane(lane).state())).collect();
+    let report = Report { at: now, waits: backlog.waits(&envelopes), breakers };
     if let Err(problem) = report::keep(&*app.store, &report).await {
         tracing::debug!(%problem, "a report of the delivery was not written");
     }

@@ -261,7 +261,7 @@ async fn q3_a_tier_that_fills_up_makes_its_sources_wait() {
     let say = async |expected_s| {
         let wait = Wait { expected_s: Some(expected_s), ..Wait::default() };
         let (at, waits) = (world.app.clock.now(), [(Tier::High, wait)].into());
-        report::keep(&*world.app.store, &Report { at, waits }).await.unwrap();
+        report::keep(&*world.app.store, &Report { at, waits, breakers: Default::default() }).await.unwrap();
     };
     for (expected_s, pause) in [(400.0, 60), (500.0, 120)] {
         say(expected_s).await;
@@ -314,7 +314,7 @@ async fn p6_a_tier_whose_records_would_wait_ten_minutes_takes_no_new_ones() {
     let say = async |tier: Tier, expected_s| {
         let wait = Wait { expected_s: Some(expected_s), ..Wait::default() };
         let (at, waits) = (app.clock.now(), [(tier, wait)].into());
-        report::keep(&*app.store, &Report { at, waits }).await.unwrap();
+        report::keep(&*app.store, &Report { at, waits, breakers: Default::default() }).await.unwrap();
     };
     let takes = async |tier| {
         tokio::time::advance(Duration::from_secs(5)).await;

@@ -32,8 +32,8 @@ fn level(line: &str) -> Level {
         Some("ERROR") => Level::Error,
         Some("INFO") => Level::Info,
         Some("DEBUG" | "TRACE") => Level::Debug,
-        // Metrics in CloudWatch's embedded format.
-        None if line["_aws"].is_object() => Level::Debug,
+        // Metrics in CloudWatch's embedded format, and figures that are logged alone.
+        None if line["function"].is_string() => Level::Debug,
         _ => Level::Warn,
     }
 }
@@ -48,7 +48,8 @@ mod tests {
             (r#"{"level":"ERROR","fields":{"message":"the function ends"}}"#, Level::Error),
             (r#"{"level":"WARN"}"#, Level::Warn),
             (r#"{"level":"INFO"}"#, Level::Info),
-            (r#"{"_aws":{"CloudWatchMetrics":[]},"stream_dlq_size":1.0}"#, Level::Debug),
+            (r#"{"_aws":{"CloudWatchMetrics":[]},"function":"redrive","stream_dlq_size":1.0}"#, Level::Debug),
+            (r#"{"function":"deliver","stage":"sent","stream_stage_seconds":{"count":1}}"#, Level::Debug),
             ("thread 'main' panicked at functions/src/lambda.rs:1:1:", Level::Warn),
         ] {
             assert_eq!(level(line), wanted, "{line}");

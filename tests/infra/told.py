@@ -1,0 +1,25 @@
+"""Which metrics the functions tell CloudWatch of, and with which dimensions: read from the program itself."""
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parents[2]
+NAMED = re.compile(r"(?:(?:counter|gauge|histogram)!|Gauge::(?:new|of))\(\s*\"(stream_[a-z_]+)\"")
+
+
+def names():
+    """Each metric's name with the labels that are its dimensions."""
+    emf = (ROOT / "functions/src/emf.rs").read_text()
+    dimensions = {name: re.findall(r'"([a-z_]+)"', labels)
+                  for name, labels in re.findall(r'\("(stream_[a-z_]+)", &\[([^\]]*)\]\)', table(emf, "DIMENSIONS"))}
+    logged_only = set(re.findall(r'"(stream_[a-z_]+)"', table(emf, "LOGGED_ONLY")))
+    told = set()
+    for folder in ("shared/src", "functions/src"):
+        for path in sorted((ROOT / folder).rglob("*.rs")):
+            if "tests" not in path.stem:
+                told.update(NAMED.findall(path.read_text().split("#[cfg(test)]")[0]))
+    return {name: dimensions.get(name, []) for name in told - logged_only}
+
+
+def table(source, name):
+    """What stands between the equals sign of a constant and its end."""
+    return re.search(rf"pub const {name}:.*?=(.*?);\n", source, re.S)[1]

@@ -16,9 +16,10 @@ use streammanager::control::audit;
 use streammanager::control::caller::Caller;
 use streammanager::control::connector::{Connector, Registration};
 use streammanager::control::connectors::{self, ControlError};
-use streammanager::dead::{self, Purge, Redrive, Selection};
+use streammanager::dead::{self, Purge, Redrive, Selection, queues};
 use streammanager::deliver::{lag, report};
 use streammanager::error::Reason;
+use streammanager::limits::GIVEN_UP_PAGE;
 use streammanager::record::{ConnectorId, EventId, StreamId, Tier};
 use streammanager::schedule::file::{Interval, StreamsFile};
 use streammanager::schedule::{mappings, mqtt, streams};
@@ -56,7 +57,7 @@ type Answer = Result<HttpResponse, ControlError>;
 type Handler = for<'a> fn(Asked<'a>) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// Every operator route.
-pub static ROUTES: [Route; 20] = [
+pub static ROUTES: [Route; 23] = [
     operators("GET", "/status", |asked| Box::pin(status(asked))),
     operators("GET", "/health/ready", |asked| Box::pin(read_readiness(asked))),
     operators("GET", "/metrics", |asked| Box::pin(read_metrics(asked))),
@@ -71,6 +72,9 @@ pub static ROUTES: [Route; 20] = [
     operators("POST", "/streams/{id}/stop", |asked| Box::pin(set_started(asked, false))),
     operators("GET", "/dead-letters", |asked| Box::pin(list_dead_letters(asked))),
     operators("GET", "/dead-letters/patterns", |asked| Box::pin(explain_dead_letters(asked))),
+    operators("GET", "/dead-letters/queues", |asked| Box::pin(list_given_up(asked))),
+    operators("GET", "/dead-letters/queues/{id}", |asked| Box::pin(show_given_up(asked))),
+    operators("POST", "/dead-letters/queues/{id}/redrive", |asked| Box::pin(redrive_given_up(asked))),
     operators("GET", "/dead-letters/{id}", |asked| Box::pin(read_dead_letter(asked))),
     operators("POST", "/dead-letters/redrive", |asked| Box::pin(redrive_dead_letters(asked))),
     operators("POST", "/dead-letters/purge", |asked| Box::pin(purge_dead_letters(asked))),
@@ -286,6 +290,21 @@ async fn purge_dead_letters(asked: Asked<'_>) -> Answer {
         }
         _ => Ok(HttpResponse::json(200, &purged)),
     }
+}
+
+async fn list_given_up(asked: Asked<'_>) -> Answer {
+    Ok(HttpResponse::json(200, &json!({ "queues": queues::standing(asked.app).await? })))
+}
+
+async fn show_given_up(asked: Asked<'_>) -> Answer {
+    let max = asked.max()?.min(GIVEN_UP_PAGE);
+    Ok(HttpResponse::json(200, &json!({ "messages": queues::show(asked.app, asked.id()?, max).await? })))
+}
+
+/// `max` messages at most; `more` in the answer says whether to come again.
+async fn redrive_given_up(asked: Asked<'_>) -> Answer {
+    let moved = queues::redrive(asked.app, asked.id()?, asked.max()?, &asked.by()).await?;
+    Ok(HttpResponse::json(200, &moved))
 }
 
 async fn read_dead_letter(asked: Asked<'_>) -> Answer {

@@ -3,6 +3,7 @@
 
 mod brokers;
 mod secrets;
+pub mod shards;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -71,6 +72,17 @@ where
     F: Future<Output = Result<Value, HandlerError>>,
 {
     run_as::<Nothing, _, _, _, _>(|_, _| Ok(()), |app, (), event, stop| handler(app, event, stop)).await
+}
+
+/// The same of a function that needs more than the App, made during initialisation.
+pub async fn run_with<T, B, H, F>(build: B, handler: H) -> ExitCode
+where
+    T: Clone,
+    B: FnOnce(&Aws) -> T,
+    H: Fn(App, T, Value, CancellationToken) -> F,
+    F: Future<Output = Result<Value, HandlerError>>,
+{
+    run_as::<Nothing, _, _, _, _>(|aws, _| Ok(build(aws)), handler).await
 }
 
 /// The same of a function that speaks to the brokers. `build`: what it needs besides the App, made during initialisation too.

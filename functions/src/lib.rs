@@ -19,6 +19,7 @@ pub mod failed;
 pub mod iot;
 #[cfg(feature = "lambda")]
 pub mod lambda;
+pub mod lost;
 pub mod ready;
 pub mod warm;
 pub mod watch;

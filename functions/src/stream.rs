@@ -1,4 +1,5 @@
-//! stream: pushed readings from Kinesis, and the ticks of streams polled faster than every 30 s.
+//! stream: pushed readings from Kinesis, the ticks of streams polled faster than every 30 s, and between them readings that were lost hold
+//! of and an operator moved back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,16 +17,51 @@ use streammanager::record::{Origin, SourceId, Stream, StreamId, TenantId, WhenFu
 use streammanager::time::Timestamp;
 
 use crate::HandlerError;
-use crate::events::{BatchResponse, KinesisEvent, KinesisRecord, RuleOutput};
+use crate::events::{BatchResponse, KinesisEvent, KinesisRecord, RuleOutput, SqsEvent};
+use crate::lost::{self, Lost, Passed, Shards};
 use crate::realtime;
 
 /// A Kinesis batch or a batch of ticks; the answer names what has to come back.
 pub async fn handle(app: &App, event: Value) -> Result<Value, HandlerError> {
+    handle_with(app, &Passed, event).await
+}
+
+/// The same where the stream can be read a second time.
+pub async fn handle_with(app: &App, shards: &dyn Shards, event: Value) -> Result<Value, HandlerError> {
     let from_kinesis = event.pointer("/Records/0/kinesis").is_some();
     if from_kinesis {
         Ok(serde_json::to_value(readings(app, serde_json::from_value(event)?).await)?)
     } else {
-        realtime::handle(app, event).await
+        let (event, mut response) = (serde_json::from_value::<SqsEvent>(event)?, BatchResponse::default());
+        for message in event.records {
+            let is_done = match Lost::read(&message.body) {
+                Some(lost) => found(app, shards, lost, &message.message_id).await,
+                None => realtime::ticked(app, &message).await,
+            };
+            if !is_done {
+                response.fail(message.message_id);
+            }
+        }
+        Ok(serde_json::to_value(response)?)
+    }
+}
+
+/// Takes readings that were lost hold of: whether all of them are durable now. Those that are known already stay known.
+async fn found(app: &App, shards: &dyn Shards, lost: Lost, message_id: &str) -> bool {
+    let records = match lost {
+        Lost::Reading(error) => lost::as_put(error, message_id).map(|record| vec![record]).map_err(|e| e.to_string()),
+        Lost::Records(batch) => match shards.read(&batch).await {
+            Ok(records) if records.is_empty() => Err(format!("shard {} does not have them any more", batch.shard_id)),
+            Ok(records) => Ok(records),
+            Err(problem) => Err(problem.to_string()),
+        },
+    };
+    match records {
+        Ok(records) => readings(app, KinesisEvent { records }).await.batch_item_failures.is_empty(),
+        Err(problem) => {
+            tracing::error!(%problem, message_id, "readings that were lost hold of cannot be found");
+            false
+        }
     }
 }
 

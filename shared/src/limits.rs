@@ -325,6 +325,12 @@ pub const CONNECTOR_READ: Duration = Duration::from_secs(5);
 pub const CONNECTOR_VALID_WITHOUT_STORE: Duration = Duration::from_secs(15 * 60);
 /// Alerts that a sender may send at once, in the time that its pace takes for them: an agency orders a county's zones together.
 pub const SENDER_BURST: Duration = Duration::from_secs(6);
+/// Messages that a call moves out of a dead-letter queue, and looks at.
+pub const GIVEN_UP_PAGE: usize = 200;
+/// Such a call ends by then, and its caller comes again: an HTTP API waits half a minute.
+pub const GIVEN_UP_PAGE_TIME: Duration = Duration::from_secs(15);
+/// What is shown of such a message's text, in characters.
+pub const GIVEN_UP_TEXT_CHARS: usize = 4_000;
 /// Connectors that a process caches; far more than there are senders.
 pub const CONNECTORS_CACHED: usize = 1_000;
 /// Audit entries in one minute that are written one by one for whoever caused them. Beyond them one is written whenever their

@@ -1,7 +1,11 @@
 //! Settings: data, parsed once into valid values from an environment-like lookup. Components are built from them elsewhere.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use serde::Serialize;
 
 use crate::queue::QueueRef;
 use crate::record::{SCHEMAS, Tier};
@@ -93,6 +97,72 @@ impl Queues {
     }
 }
 
+/// Queues of messages that other queues gave up, as an operator calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GivenUp {
+    /// Alerts that deliver could not settle.
+    Critical,
+    /// Envelopes of tier HIGH.
+    High,
+    /// Envelopes of tier NORMAL.
+    Normal,
+    /// Envelopes of tier LOW.
+    Low,
+    /// Ticks of polls that failed, of any mode.
+    Ticks,
+    /// Alerts over MQTT that express could not take.
+    ExpressRetry,
+    /// Readings that their rule could not put into the stream, and records of the stream that were given up.
+    SensorFailures,
+}
+
+impl GivenUp {
+    /// Each of them.
+    pub const ALL: [GivenUp; 7] = [
+        GivenUp::Critical,
+        GivenUp::High,
+        GivenUp::Normal,
+        GivenUp::Low,
+        GivenUp::Ticks,
+        GivenUp::ExpressRetry,
+        GivenUp::SensorFailures,
+    ];
+
+    /// As it is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            GivenUp::Critical => "critical",
+            GivenUp::High => "high",
+            GivenUp::Normal => "normal",
+            GivenUp::Low => "low",
+            GivenUp::Ticks => "ticks",
+            GivenUp::ExpressRetry => "express-retry",
+            GivenUp::SensorFailures => "sensor-failures",
+        }
+    }
+
+    /// The variable that names its queue, such as `EXPRESS_RETRY_DEAD_LETTERS_URL`; only who reads it has one.
+    fn variable(self) -> String {
+        format!("{}_DEAD_LETTERS_URL", self.name().to_uppercase().replace('-', "_"))
+    }
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for GivenUp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<GivenUp, String> {
+        let names = GivenUp::ALL.map(GivenUp::name).join(", ");
+        GivenUp::ALL.into_iter().find(|one| one.name() == text).ok_or_else(|| format!("{text:?} is none of {names}"))
+    }
+}
+
 /// What a process is told, once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -116,6 +186,8 @@ pub struct Settings {
     pub announce_dead_letters: bool,
     /// Alerts a second over HTTP that this process takes of each sender; of a host, where one process takes all, not limited.
     pub sender_pace: Option<NonZeroU32>,
+    /// Queues of messages that were given up, as far as this process reads them.
+    pub given_up: BTreeMap<GivenUp, QueueRef>,
 }
 
 impl Settings {
@@ -132,6 +204,7 @@ impl Settings {
             services: Services::default(),
             announce_dead_letters: false,
             sender_pace: None,
+            given_up: BTreeMap::new(),
         }
     }
 
@@ -168,6 +241,10 @@ impl Settings {
             services: Services::parse(environment)?,
             announce_dead_letters: true,
             sender_pace: pace(get("SENDER_ALERTS_PER_SECOND"))?,
+            given_up: GivenUp::ALL
+                .into_iter()
+                .filter_map(|one| Some((one, QueueRef::new(get(&one.variable())?))))
+                .collect(),
         })
     }
 }
@@ -175,7 +252,7 @@ impl Settings {
 /// Nothing and zero are no limit.
 fn pace(text: Option<&str>) -> Result<Option<NonZeroU32>, BadSetting> {
     let wrong = |_| BadSetting { name: "SENDER_ALERTS_PER_SECOND".into(), rule: "is not a whole number".into() };
-    Ok(text.map(str::parse).transpose().map_err(wrong)?.and_then(NonZeroU32::new))
+    Ok(text.map(str::parse::<u32>).transpose().map_err(wrong)?.and_then(NonZeroU32::new))
 }
 
 fn producer_id(stage: &str) -> String {

@@ -461,6 +461,26 @@ def users_of_brokers(t):
         yield "brokers: the functions are told the addresses of another way in"
 
 
+def given_up(t):
+    """Every queue that no function takes messages from is read by control, and by nobody else."""
+    taken = {mapping["EventSourceArn"]["Fn::GetAtt"][0] for name in FUNCTIONS for mapping in t.mappings(name)}
+    queues = {name for name in t.of("AWS::SQS::Queue") if name not in taken and name.removesuffix("Queue") not in TIERS}
+    named = {value["Ref"] for variable, value in t.environment("Control").items() if variable.endswith("_DEAD_LETTERS_URL")}
+    for queue in sorted(queues ^ named):
+        yield f"given up: nobody reads {queue}" if queue in queues else f"given up: control takes {queue} for dead letters"
+    reads = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes")
+    for queue in sorted(queues):
+        for action in reads:
+            if not t.allows("Control", action, arn(queue)):
+                yield f"given up: control may not {action} on {queue}"
+        for name in FUNCTIONS:
+            if name != "Control" and t.allows(name, "sqs:ReceiveMessage", arn(queue)):
+                yield f"given up: {name} may read {queue}"
+    for queue in ("BatchTicksQueue", "RealtimeTicksQueue", "StreamTicksQueue", "ExpressRetryQueue"):
+        if not t.allows("Control", "sqs:SendMessage", arn(queue)):
+            yield f"given up: nothing is moved back to {queue}"
+
+
 def own_figures(t):
     """What alarms and widgets look at of our own metrics: who looks, where, at what, by which dimensions."""
     for name, properties in t.of("AWS::CloudWatch::Alarm").items():
@@ -473,7 +493,8 @@ def own_figures(t):
         body = json.loads(re.sub(r"\$\{(?!StackPrefix\}|Stage\})[^}]*\}", "x", properties["DashboardBody"]["Fn::Sub"]))
         for metric in (metric for widget in body["widgets"] for metric in widget["properties"]["metrics"]):
             if not metric[0].startswith("AWS/"):
-                yield f"{name}: {metric[1]}", metric[0], metric[1], metric[2::2]
+                values = [value for value in metric[3::2] if metric[2] == "priority" and value not in map(str.upper, TIERS)]
+                yield f"{name}: {metric[1]}", metric[0], metric[1], metric[2::2] if not values else values
 
 
 def observed(t):
@@ -550,7 +571,7 @@ def observed(t):
 def findings(template):
     t = Template(template)
     rules = (routes, throttling, queue_urls, sources, permissions, secrets, state, rules_of_iot, schedules, asynchronous,
-             deployments.aliases, deployments.deployments, storage, network, sizes, outputs, users_of_brokers, observed)
+             deployments.aliases, deployments.deployments, storage, network, sizes, outputs, users_of_brokers, given_up, observed)
     found = []
     for rule in rules:
         try:

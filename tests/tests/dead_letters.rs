@@ -3,27 +3,39 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use streammanager::app::App;
+use streammanager::control::audit::{self, Action};
 use streammanager::control::connectors;
 use streammanager::dead::{self, DeadLetter, Outcome, Purge, Redrive, Redriven, Selection};
 use streammanager::decode::Context;
-use streammanager::error::{Reason, Reject};
+use streammanager::error::{BackendError, Reason, Reject};
 use streammanager::express::Verdict;
 use streammanager::faults::Fault;
 use streammanager::faults::sink::Fault as SinkFault;
 use streammanager::ingest::dedup::Seen;
 use streammanager::ingest::{Ledger, ingest};
 use streammanager::limits::{DEAD_LETTER_KEPT, DEAD_LETTER_SWEPT_AFTER, REDRIVE_QUEUED, REDRIVE_STEP};
+use streammanager::queue::{Body, Message, QueueRef, send_one};
 use streammanager::record::{ConnectorId, EventId, Outgoing, SourceId, Stream, StreamId, TenantId, Tier, WhenFull};
+use streammanager::schedule::file::StreamsFile;
+use streammanager::schedule::streams;
+use streammanager::settings::{GivenUp, Settings};
 use streammanager::sources;
+use streammanager_functions::events::KinesisRecord;
+use streammanager_functions::lost::{Batch, Shards};
 use streammanager_functions::{control, stream};
 use streammanager_tests::bodies::actual;
 use streammanager_tests::simulated::Simulated;
+use streammanager_tests::upstream::FIRMS_STREAM;
 
 const DAY: i64 = 24 * 3_600;
 const HEADER: &str = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,\
@@ -435,4 +447,175 @@ async fn r4_operators_routes_say_what_they_did_and_audit_it() {
     let want: Vec<_> = want.map(|(action, subject)| (json!(action), json!(subject))).into();
     assert_eq!(entries, want.iter().map(|(action, subject)| (action, subject)).collect::<Vec<_>>(), "{log}");
     assert_eq!(sim.depth(Tier::High).await.total(), 0);
+}
+
+// ---- What queues gave up ----
+
+/// A system whose control function reads these queues, as the template has it.
+fn with_given_up(sim: &Simulated) -> App {
+    let queue = |one: &GivenUp| QueueRef::new(&format!("local:given-up-{one}"));
+    let given_up = GivenUp::ALL.into_iter().map(|one| (one, queue(&one))).collect();
+    App { settings: Arc::new(Settings { given_up, ..(*sim.app.settings).clone() }), ..sim.app.clone() }
+}
+
+async fn put(app: &App, queue: GivenUp, bodies: &[String]) {
+    for body in bodies {
+        let message = Message::now(Body::Text(body.clone()));
+        send_one(&*app.queue, &app.settings.given_up[&queue], message).await.unwrap();
+    }
+}
+
+async fn operator(app: &App, route: &str, queue: &str) -> (u64, Value) {
+    let event = json!({
+        "routeKey": route, "rawPath": "/", "pathParameters": { "id": queue }, "headers": {}, "requestContext": {
+            "http": { "method": "GET", "path": "/", "sourceIp": "203.0.113.7" },
+            "authorizer": { "iam": { "userArn": "arn:aws:iam::123456789012:user/operator" } },
+        },
+    });
+    let answer = control::handle(app, event).await.unwrap();
+    let body = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    (answer["statusCode"].as_u64().unwrap(), body)
+}
+
+/// Everything that a queue gives out now.
+async fn texts(app: &App, queue: &QueueRef) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        let received = app.queue.receive(queue, 10, Duration::ZERO).await.unwrap();
+        if received.is_empty() {
+            break;
+        }
+        all.extend(received.into_iter().map(|message| match message.body {
+            Body::Text(text) => text,
+            Body::Binary(bytes) => format!("{} bytes", bytes.len()),
+        }));
+    }
+    all.sort();
+    all
+}
+
+const LIST: &str = "GET /dead-letters/queues";
+const SHOW: &str = "GET /dead-letters/queues/{id}";
+const REDRIVE: &str = "POST /dead-letters/queues/{id}/redrive";
+
+#[tokio::test(start_paused = true)]
+async fn r4_what_queues_gave_up_is_listed_shown_and_moved_back_to_where_it_came_from() {
+    let sim = Simulated::new(31);
+    let app = with_given_up(&sim);
+    streams::apply(&app, &StreamsFile::parse(FIRMS_STREAM).unwrap(), false).await.unwrap();
+    let tick = |stream: &str| json!({ "stream": stream, "due_at": "2026-09-01T18:00:00Z" }).to_string();
+    let lost = json!({ "KinesisBatchInfo": { "shardId": "shardId-000000000000" } }).to_string();
+    put(&app, GivenUp::Ticks, &[tick("snpp"), tick("gone"), "no tick".to_owned(), lost.clone()]).await;
+    let alerts: Vec<String> = (0..25).map(|n| format!("alert {n:02}")).collect();
+    put(&app, GivenUp::ExpressRetry, &alerts).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+
+    let (status, listed) = operator(&app, LIST, "").await;
+    assert_eq!(status, 200, "{listed}");
+    let standing = |name: &str| listed["queues"].as_array().unwrap().iter().find(|one| one["queue"] == name).unwrap();
+    assert_eq!(standing("ticks")["messages"], 4, "{listed}");
+    assert_eq!(standing("express-retry")["oldest"], "2026-09-01T19:00:00.000Z", "{listed}");
+    assert_eq!((&standing("high")["messages"], &standing("high")["oldest"]), (&json!(0), &Value::Null), "{listed}");
+
+    // Whoever looks takes nothing away.
+    for _ in 0..2 {
+        let (_, shown) = operator(&app, SHOW, "ticks").await;
+        let held: BTreeSet<&str> =
+            shown["messages"].as_array().unwrap().iter().map(|one| one["holds"]["text"].as_str().unwrap()).collect();
+        assert_eq!(held, BTreeSet::from([&*tick("snpp"), &*tick("gone"), "no tick", &*lost]), "{shown}");
+    }
+    assert_eq!(operator(&app, SHOW, "nothing").await.0, 422);
+
+    let (status, moved) = operator(&app, REDRIVE, "express-retry").await;
+    assert_eq!((status, &moved["moved"], &moved["more"]), (200, &json!(25), &json!(false)), "{moved}");
+    assert_eq!(texts(&app, &app.settings.queues.express_retry).await, alerts);
+    let (_, moved) = operator(&app, REDRIVE, "ticks").await;
+    let mut why: Vec<&str> =
+        moved["held"].as_array().unwrap().iter().map(|one| one["because"].as_str().unwrap()).collect();
+    why.sort_unstable();
+    assert_eq!(moved["moved"], 2, "{moved}");
+    assert!(why[0].starts_with("it is no tick") && why[1] == "no stream gone is registered", "{why:?}");
+    assert_eq!(texts(&app, &app.settings.queues.realtime_ticks).await, [tick("snpp")]);
+    assert_eq!(texts(&app, &app.settings.queues.stream_ticks).await, [lost]);
+    let (_, listed) = operator(&app, LIST, "").await;
+    let left: u64 = listed["queues"].as_array().unwrap().iter().map(|one| one["messages"].as_u64().unwrap()).sum();
+    assert_eq!(left, 2, "what has no way back stays: {listed}");
+    let entries = audit::page(&*app.store, app.clock.now(), None, 10).await.unwrap();
+    let redriven = entries.iter().filter(|listed| listed.entry.action == Action::DeadLettersRedriven).count();
+    assert_eq!(redriven, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r4_a_message_that_cannot_be_moved_back_now_is_not_lost() {
+    let sim = Simulated::new(32);
+    let app = with_given_up(&sim);
+    let alerts: Vec<String> = (0..15).map(|n| format!("alert {n:02}")).collect();
+    put(&app, GivenUp::ExpressRetry, &alerts).await;
+    // Two calls of the queue a message, and a receive: whatever fails, both queues together have each message.
+    for (call, fault) in (0..8).flat_map(|call| [(call, Fault::Before), (call, Fault::After)]) {
+        sim.queue_faults.script((0..call).map(|_| Fault::None).chain([fault]));
+        let (status, moved) = operator(&app, REDRIVE, "express-retry").await;
+        assert_eq!(status, 200, "{moved}");
+        sim.queue_faults.quiet();
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
+    operator(&app, REDRIVE, "express-retry").await;
+    let mut found = texts(&app, &app.settings.queues.express_retry).await;
+    found.extend(texts(&app, &app.settings.given_up[&GivenUp::ExpressRetry]).await);
+    let found: BTreeSet<String> = found.into_iter().collect();
+    assert_eq!(found, alerts.into_iter().collect());
+}
+
+/// A stream that still has these records.
+struct Kept(Vec<KinesisRecord>);
+
+#[async_trait]
+impl Shards for Kept {
+    async fn read(&self, batch: &Batch) -> Result<Vec<KinesisRecord>, BackendError> {
+        let of = |record: &KinesisRecord| {
+            KinesisRecord::of_data(&batch.shard_id, &record.kinesis.sequence_number, record.kinesis.data.clone())
+        };
+        let within = |record: &&KinesisRecord| {
+            (&batch.start_sequence_number..=&batch.end_sequence_number).contains(&&record.kinesis.sequence_number)
+        };
+        Ok(self.0.iter().filter(within).map(of).collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r4_readings_that_were_lost_hold_of_are_taken_when_they_were_moved_back() {
+    let sim = Simulated::new(33);
+    let payload = |celsius: f64| BASE64.encode(json!({ "temperature": celsius }).to_string());
+    let output = |celsius: f64| {
+        json!({ "topic": "sensors/generic/dev-a/state", "payload": payload(celsius), "principal": "cert" }).to_string()
+    };
+    let records =
+        (1..=4).map(|n: u32| KinesisRecord::of_data("", &n.to_string(), BASE64.encode(output(20.0 + f64::from(n)))));
+    let kept = Kept(records.collect());
+    let rule = json!({
+        "ruleName": "sensors", "topic": "sensors/generic/dev-b/state", "clientId": "dev-b",
+        "base64OriginalPayload": payload(31.0), "failures": [],
+    });
+    let batch = |start: &str, end: &str| {
+        json!({ "version": "1.0", "KinesisBatchInfo": {
+            "shardId": "shardId-000000000001", "startSequenceNumber": start, "endSequenceNumber": end, "batchSize": 2,
+            "streamArn": "arn:aws:kinesis:us-west-2:123456789012:stream/sensors",
+        }})
+    };
+    let event = |bodies: [&Value; 3]| {
+        let message =
+            |(nth, body): (usize, &Value)| json!({ "messageId": format!("m-{nth}"), "body": body.to_string() });
+        json!({ "Records": bodies.into_iter().enumerate().map(message).collect::<Vec<_>>() })
+    };
+    let (there, gone) = (batch("2", "3"), batch("7", "8"));
+    for _ in 0..2 {
+        let answer = stream::handle_with(&sim.app, &kept, event([&rule, &there, &gone])).await.unwrap();
+        let failed = json!({ "batchItemFailures": [{ "itemIdentifier": "m-2" }] });
+        assert_eq!(answer, failed, "what the stream does not have any more comes back and is given up again");
+    }
+    let delivering = sim.deliver();
+    sim.drained(Duration::from_secs(60)).await;
+    delivering.stop().await;
+    let stored = sim.stored("wildfire-iot-sensors");
+    assert_eq!(stored.len(), 3, "one of the rule, two of the stream, each once");
 }

@@ -208,6 +208,23 @@ async fn the_whole_story() {
     let by: Vec<&Value> = audit["audit"].as_array().unwrap().iter().map(|entry| &entry["actor"]).collect();
     assert!(by.contains(&&json!("operator arn:aws:iam::123456789012:user/operator at 203.0.113.7")), "{audit}");
 
+    // O1: what was counted, in the log of whoever counted it.
+    for (name, told) in [
+        ("realtime", r#""stream_records_processed_total":3"#),
+        ("realtime", r#""source_id":"firms_viirs_snpp""#),
+        ("stream", r#""stream_batch_size":"#),
+        ("express", r#""priority":"CRITICAL","stream_latency_seconds":"#),
+        ("deliver", r#""priority":"HIGH","stream_latency_seconds":"#),
+        ("deliver", r#""stream_kafka_connection_status":1.0"#),
+        ("schedule", r#""stream_active_streams":2.0"#),
+        ("schedule", r#""priority":"LOW","stream_queue_depth":"#),
+    ] {
+        let log = function(name).log();
+        assert!(log.contains(told), "{name} does not tell {told}: {log}");
+    }
+    let (status, ready) = http(function("control").invoke(events::signed("GET", "/health/ready", None)).await);
+    assert_eq!((status, &ready["delivery"]["ready"]), (200, &json!(true)), "{ready}");
+
     // O3: what the template's alarms look at.
     let (watched, counted) = (function("schedule").log(), function("redrive").log());
     assert!(

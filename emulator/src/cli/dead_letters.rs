@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use streammanager::error::Reason;
 use streammanager::record::{EventId, StreamId};
 use streammanager::schedule::file::Interval;
+use streammanager::settings::GivenUp;
 
 use super::EndpointArgs;
 
@@ -23,6 +24,36 @@ pub(crate) struct ChosenArgs {
     /// All of them.
     #[arg(long)]
     pub all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GivenUpCommand {
+    /// Each of these queues: how many messages lie in it, and since when the oldest of the first ten.
+    #[command(after_help = "Example:\n  streammanager dead-letters queues list")]
+    List {
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+    /// The first messages of a queue: an envelope's head, or its text. For that moment nobody else sees them.
+    #[command(after_help = "Example:\n  streammanager dead-letters queues show ticks --max 10")]
+    Show {
+        /// As `dead-letters queues list` names it.
+        queue: GivenUp,
+        /// So many at most.
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]
+        max: u16,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
+    /// Moves a queue's messages back to where they came from, to be taken again; sensors' failures are looked up once more in
+    /// their stream, or taken from the message itself.
+    #[command(after_help = "Example:\n  streammanager dead-letters queues redrive express-retry")]
+    Redrive {
+        /// As `dead-letters queues list` names it.
+        queue: GivenUp,
+        #[command(flatten)]
+        endpoint: EndpointArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +101,9 @@ pub(crate) enum DeadLettersCommand {
         #[command(flatten)]
         endpoint: EndpointArgs,
     },
+    /// Messages that no function could take in all its tries: they lie in queues which nobody reads.
+    #[command(subcommand, after_help = "Example:\n  streammanager dead-letters queues list")]
+    Queues(GivenUpCommand),
     /// Deletes letters and their bytes for good, after a question.
     #[command(after_help = "Example:\n  streammanager dead-letters purge --reason not_data --older-than 7d")]
     Purge {

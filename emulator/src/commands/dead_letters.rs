@@ -1,5 +1,7 @@
 //! `dead-letters`: what could never succeed, looked at, redriven and purged over a running system's HTTP API, page by page.
 
+mod queues;
+
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ pub(crate) async fn run(command: DeadLettersCommand) -> Result<Exit, Failure> {
         DeadLettersCommand::Show { id, raw, endpoint } => letter(&endpoint, id, raw).await,
         DeadLettersCommand::Explain { endpoint } => explain(&endpoint).await,
         DeadLettersCommand::Redrive { chosen, endpoint } => redrive(&endpoint, &chosen).await,
+        DeadLettersCommand::Queues(command) => queues::run(command).await,
         DeadLettersCommand::Purge { chosen, older_than, yes, endpoint } => {
             purge(&endpoint, &chosen, older_than, yes).await
         }

@@ -12,6 +12,7 @@ mod keep;
 mod original;
 mod patterns;
 mod purge;
+pub mod queues;
 mod redrive;
 mod remove;
 #[cfg(all(test, feature = "embedded", feature = "testing"))]

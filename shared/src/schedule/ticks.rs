@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::error::BackendError;
 use crate::limits::{QUEUE_BATCH, STORED_AHEAD, TICK_HORIZON};
-use crate::queue::{Body, Message};
+use crate::queue::{Body, Message, QueueRef};
 use crate::record::StreamId;
+use crate::schedule::file::StreamSpec;
 use crate::schedule::mode::Mode;
 use crate::schedule::streams::{self, Registered};
+use crate::settings::Queues;
 use crate::store::{Expect, Key, PutError};
 use crate::time::Timestamp;
 
@@ -41,6 +43,15 @@ pub async fn plan(app: &App) -> Result<usize, BackendError> {
     failure.map(|()| sent)
 }
 
+/// Where a stream's ticks go.
+pub(crate) fn queue_of<'q>(queues: &'q Queues, spec: &StreamSpec) -> &'q QueueRef {
+    match Mode::of_stream(spec) {
+        Mode::Batch => &queues.batch_ticks,
+        Mode::Realtime => &queues.realtime_ticks,
+        Mode::Streaming => &queues.stream_ticks,
+    }
+}
+
 async fn plan_one(app: &App, registered: &Registered) -> Result<usize, BackendError> {
     let now = app.clock.now();
     let key = Key::new(PLANS, registered.spec.id.as_str());
@@ -53,12 +64,7 @@ async fn plan_one(app: &App, registered: &Registered) -> Result<usize, BackendEr
     }
     let due = due_times(watermark, interval, now);
     let Some(&last) = due.last() else { return Ok(0) };
-    let queues = &app.settings.queues;
-    let queue = match Mode::of_stream(&registered.spec) {
-        Mode::Batch => &queues.batch_ticks,
-        Mode::Realtime => &queues.realtime_ticks,
-        Mode::Streaming => &queues.stream_ticks,
-    };
+    let queue = queue_of(&app.settings.queues, &registered.spec);
     let mut messages = Vec::with_capacity(due.len());
     for &due_at in &due {
         let tick = Tick { stream: registered.spec.id.clone(), due_at };

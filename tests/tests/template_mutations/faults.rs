@@ -509,6 +509,19 @@ const FAULTS: &[Fault] = &[
     ("", "/(1[6-9]|2[0-2])\"", "/(1[6-9]|2[0-4])\"", "sizes: VpcCidr takes 10.0.0.0/23"),
     ("LowQueue", "      SqsManagedSseEnabled: true\n", "", "encryption: LowQueue is not encrypted"),
     ("QueuesPolicy", "        - !Ref CriticalQueue\n", "", "encryption: CriticalQueue is spoken to without TLS"),
+    // What queues gave up.
+    (
+        "ControlFunction",
+        "          LOW_DEAD_LETTERS_URL: !Ref LowDeadLetters\n",
+        "",
+        "given up: nobody reads LowDeadLetters",
+    ),
+    (
+        "ControlFunction",
+        "                - !GetAtt TicksDeadLetters.Arn\n",
+        "",
+        "given up: control may not sqs:ReceiveMessage on TicksDeadLetters",
+    ),
     // Who is told.
     ("SensorFailuresAlarm", "      AlarmActions: [!Ref AlarmsTopic]\n", "", "alarms: SensorFailuresAlarm tells nobody"),
     (
@@ -570,6 +583,7 @@ const FAULTS: &[Fault] = &[
         "      MetricName: stream_dlq_size\n      Dimensions:\n        - {Name: function, Value: !Ref RedriveFunction}\n",
         "metrics: DeadLettersAlarm names stream_dlq_size by ['function'], which no function tells",
     ),
+    ("Dashboard", "\"priority\", \"LOW\"", "\"priority\", \"low\"", "names stream_latency_seconds by ['low']"),
     ("Dashboard", "stream_active_streams", "stream_streams_active", "names stream_streams_active by []"),
     ("Dashboard", "\"stream_latency_seconds\", \"priority\"", "\"stream_latency_seconds\", \"tier\"", "by ['tier']"),
     (

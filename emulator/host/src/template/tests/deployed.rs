@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use streammanager::record::Tier;
-use streammanager::settings::Queues;
+use streammanager::settings::{GivenUp, Queues};
 use streammanager::sources::services;
 use streammanager_functions::control;
 
@@ -45,7 +45,8 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// What some functions alone are told.
-const OWN: [&str; 4] = ["IOT_ENDPOINT", "CONSUMER_GROUPS", "KAFKA_BROKERS", "KAFKA_SECURITY"];
+const OWN: [&str; 5] =
+    ["IOT_ENDPOINT", "CONSUMER_GROUPS", "KAFKA_BROKERS", "KAFKA_SECURITY", "SENDER_ALERTS_PER_SECOND"];
 
 #[test]
 fn eight_functions_with_their_binaries_and_environments() {
@@ -87,10 +88,16 @@ fn eight_functions_with_their_binaries_and_environments() {
                 assert!(queue_name(value).and_then(|name| template.queue(name)).is_some(), "{name}={value}");
             }
         }
-        let own = function.environment.keys().filter(|name| secrets.contains(name) || OWN.contains(&name.as_str()));
+        assert_eq!(get("SENDER_ALERTS_PER_SECOND"), (function.binary == "express").then_some("5"));
+        // R4: what queues gave up is for the operator alone.
+        let given_up = function.environment.iter().filter(|(name, _)| name.ends_with("_DEAD_LETTERS_URL"));
+        let given_up: Vec<_> = given_up.filter_map(|(_, value)| template.queue(queue_name(value)?)).collect();
+        assert_eq!(given_up.len(), if function.binary == "control" { GivenUp::ALL.len() } else { 0 });
+        let is_own = |name: &str| OWN.contains(&name) || name.ends_with("_DEAD_LETTERS_URL");
+        let own = function.environment.keys().filter(|name| secrets.contains(name) || is_own(name));
         assert_eq!(
             function.environment.len() - own.count(),
-            16 + services().count(),
+            17 + services().count(),
             "{:?}",
             function.environment.keys()
         );

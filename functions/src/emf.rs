@@ -144,6 +144,16 @@ impl Emf {
         }
     }
 
+    /// Where CloudWatch keeps them.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Who tells.
+    pub fn function(&self) -> &str {
+        &self.function
+    }
+
     /// Does the work, and hands each line to `tell`.
     pub async fn told<F: Future>(&self, clock: &Clock, tell: impl Fn(Value), work: F) -> F::Output {
         tokio::pin!(work);

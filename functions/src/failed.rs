@@ -1,8 +1,6 @@
 //! Calls whose work failed although the invocation did not: an answer of 5xx, or items that a queue or a stream gives again. Lambda
 //! counts no error for them. So each is told by the version that ran, and the canary's alarm counts them as errors [D2].
 
-use std::io::Write;
-
 use serde_json::{Value, json};
 use streammanager::time::Timestamp;
 
@@ -16,19 +14,13 @@ pub fn is_failed(answer: &Value) -> bool {
     status >= 500 || comes_again || answer.get("warm") == Some(&Value::Bool(false))
 }
 
-/// Tells that a call of this version of the function failed.
-pub fn tell(function: &str, version: &str, at: Timestamp) {
-    // A line that cannot be written is lost with the log that it belongs to.
-    let _ = writeln!(std::io::stdout(), "{}", line(function, version, at));
-}
-
-/// One log line in CloudWatch's embedded metric format: the figure of the version, and that of all versions.
-fn line(function: &str, version: &str, at: Timestamp) -> Value {
+/// That a call of this version of the function failed: the figure of the version, and that of all versions.
+pub fn line(namespace: &str, function: &str, version: &str, at: Timestamp) -> Value {
     json!({
         "_aws": {
             "Timestamp": at.as_millisecond(),
             "CloudWatchMetrics": [{
-                "Namespace": "StreamManager",
+                "Namespace": namespace,
                 "Dimensions": [["function", "version"], ["function"]],
                 "Metrics": [{ "Name": FIGURE, "Unit": "Count" }],
             }],

@@ -112,10 +112,10 @@ where
     let emf = metrics_of(&environment);
     let served = match initialise::<S, _, _>(environment, build).await {
         Ok((app, keys, own)) => {
-            let (ending, keys, handler) =
-                (Ending { tries: app.tries.clone(), clock: app.clock.clone(), emf }, &keys, &handler);
+            let ending = Ending { tries: app.tries.clone(), clock: app.clock.clone(), emf: emf.clone() };
+            let (keys, handler) = (&keys, &handler);
             serve(ending, |event, stop| {
-                let (app, own) = (app.clone(), own.clone());
+                let (app, own, emf) = (app.clone(), own.clone(), emf.clone());
                 async move {
                     let app = keys.given(app).await;
                     let clock = app.clock.clone();
@@ -124,7 +124,7 @@ where
                         None => handler(app, own, event, stop).await,
                     };
                     if answer.as_ref().is_ok_and(failed::is_failed) {
-                        failed::tell(&name(), &version(), clock.now());
+                        say(failed::line(emf.namespace(), emf.function(), &version(), clock.now()));
                     }
                     answer
                 }

@@ -135,6 +135,7 @@ def checked(code, answers):
 # Functions that answer for work that failed, with 5xx or items that come again, and Lambda counts no error.
 ANSWERS_FOR_FAILURES = ["Batch", "Realtime", "Stream", "Express", "Control"]
 FAILED = "stream_calls_failed"
+NAMESPACE = {"Fn::Sub": "StreamManager/${StackPrefix}-${Stage}"}
 
 
 def worse(t, name):
@@ -146,10 +147,10 @@ def worse(t, name):
     figures = {"errors": ("AWS/Lambda", "Errors", everyone + version), "calls": ("AWS/Lambda", "Invocations", everyone + version),
                "all_errors": ("AWS/Lambda", "Errors", everyone), "all_calls": ("AWS/Lambda", "Invocations", everyone)}
     if name in ANSWERS_FOR_FAILURES:
-        figures["failed"] = ("StreamManager", FAILED, told_by(name) + [{"Name": "version", "Value": number}])
-        figures["all_failed"] = ("StreamManager", FAILED, told_by(name))
+        figures["failed"] = (NAMESPACE, FAILED, told_by(name) + [{"Name": "version", "Value": number}])
+        figures["all_failed"] = (NAMESPACE, FAILED, told_by(name))
     if name == "Express":
-        figures["refused"] = ("StreamManager", {"Fn::Sub": "${StackPrefix}-${Stage}-alerts-5xx"}, None)
+        figures["refused"] = (NAMESPACE, {"Fn::Sub": "${StackPrefix}-${Stage}-alerts-5xx"}, None)
     metrics = {metric["Id"]: metric for metric in alarm.get("Metrics", [])}
     for figure, (namespace, metric, dimensions) in figures.items():
         stat = metrics.get(figure, {}).get("MetricStat", {})
@@ -181,7 +182,7 @@ def worse(t, name):
             if bool(evaluated(metrics, **quiet, **told)) != turned_back:
                 yield f"deployments: {name} {case}"
         counted = {"LogGroupName": ref("ApiLogs"), "FilterPattern": '{ $.route = "POST /alerts" && $.status = "5*" }', "MetricTransformations": [
-            {"MetricNamespace": "StreamManager", "MetricName": figures["refused"][1], "MetricValue": "1"}]}
+            {"MetricNamespace": NAMESPACE, "MetricName": figures["refused"][1], "MetricValue": "1"}]}
         logged = t.properties("Api")["Body"] and text(list(t.of("AWS::ApiGatewayV2::Stage").values()))
         if t.properties("RefusedAlerts") != counted or any(field not in logged for field in ("$context.routeKey", "$context.status")):
             yield "deployments: nobody counts the alerts that the API answers with 5xx"

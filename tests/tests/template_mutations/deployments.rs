@@ -161,8 +161,8 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     (
         "ControlCanaryAlarm",
-        "        - Id: all_failed\n          ReturnData: false\n          MetricStat:\n            Metric:\n              Namespace: StreamManager\n              MetricName: stream_calls_failed\n              Dimensions:\n                - {Name: function, Value: !Ref ControlFunction}\n",
-        "        - Id: all_failed\n          ReturnData: false\n          MetricStat:\n            Metric:\n              Namespace: StreamManager\n              MetricName: stream_calls_failed\n              Dimensions:\n                - {Name: function, Value: !Ref ExpressFunction}\n",
+        "        - Id: all_failed\n          ReturnData: false\n          MetricStat:\n            Metric:\n              Namespace: !Sub StreamManager/${StackPrefix}-${Stage}\n              MetricName: stream_calls_failed\n              Dimensions:\n                - {Name: function, Value: !Ref ControlFunction}\n",
+        "        - Id: all_failed\n          ReturnData: false\n          MetricStat:\n            Metric:\n              Namespace: !Sub StreamManager/${StackPrefix}-${Stage}\n              MetricName: stream_calls_failed\n              Dimensions:\n                - {Name: function, Value: !Ref ExpressFunction}\n",
         "deployments: the canary of Control does not know its all_failed",
     ),
     (

@@ -145,8 +145,11 @@ impl Environment {
             tokio::select! { biased;
                 () = api.asks() => None,
                 ended = handle.ended() => Some(ended),
-                // Lambda ends it then, whether or not it ends by itself.
+                // Lambda ends it then, if it does not by itself.
                 () = api.gives_up() => {
+                    if let Ok(ended) = timeout(SHUTDOWN, handle.ended()).await {
+                        return Some(ended);
+                    }
                     handle.signal(Signal::Kill);
                     Some(handle.ended().await)
                 }

@@ -1,25 +1,40 @@
 //! The one writer of a data folder: whatever waits goes into one transaction, and everybody is answered after its
 //! commit. A failed commit answers each of its operations and the writer goes on.
+//!
+//! A transaction costs a sync of the disk and a third of a millisecond of work, whatever is in it. So the writer waits for what
+//! comes together: a moment for anything, and longer for what only forgets.
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redb::WriteTransaction;
 
 use super::{Commits, Failed, Shared};
 use crate::error::BackendError;
+use crate::limits::BULK_IN_FLIGHT_ENVELOPES;
 
 /// Operations of one transaction: bounds how long the first of them waits for the last.
 const GROUP_OPS: usize = 512;
 /// Their bytes: bounds what a transaction holds in memory.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// What one caller gives, such as the marks of one batch and the envelopes of the next, comes within this.
+const COMPANY: Duration = Duration::from_micros(100);
+/// Operations that only forget wait so long for another one, which brings its commit with it: about as long as a batch takes.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// They wait no longer when there are so many: half of the envelopes that may be in flight [K6].
+const PATIENT_OPS: usize = BULK_IN_FLIGHT_ENVELOPES / 2;
 
 /// One change. `apply` may run again after a transaction that failed; `finish` runs once, after the commit or its failure.
 pub(crate) trait Op: Send {
     fn bytes(&self) -> usize;
     /// Brings something new, so that it is refused when the disk is full; whatever else writes may use the reserve.
     fn takes_in(&self) -> bool {
+        false
+    }
+    /// Only forgets: nothing new waits for it.
+    fn is_patient(&self) -> bool {
         false
     }
     /// Whether anything was changed.
@@ -97,8 +112,27 @@ impl Drop for Writer {
 
 fn run(shared: &Shared, waiting: &mpsc::Receiver<Box<dyn Op>>) {
     while let Ok(first) = waiting.recv() {
-        commit(shared, group(first, || waiting.try_recv().ok()));
+        let mut until = deadline(&*first);
+        let mut patient = usize::from(first.is_patient());
+        let next = || {
+            let left = until.saturating_duration_since(now());
+            let op = waiting.recv_timeout(if patient < PATIENT_OPS { left } else { Duration::ZERO }).ok()?;
+            until = until.min(deadline(&*op));
+            patient += usize::from(op.is_patient());
+            Some(op)
+        };
+        commit(shared, group(first, next));
     }
+}
+
+/// When an operation that has just come waits no longer for others.
+fn deadline(op: &dyn Op) -> Instant {
+    now() + if op.is_patient() { PATIENCE } else { COMPANY }
+}
+
+#[allow(clippy::disallowed_methods)] // a thread, which no simulated run has
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[cfg(feature = "testing")]

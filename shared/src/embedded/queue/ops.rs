@@ -96,6 +96,10 @@ impl Op for Delete {
         0
     }
 
+    fn is_patient(&self) -> bool {
+        true
+    }
+
     fn apply(&mut self, tx: &WriteTransaction) -> Result<bool, redb::Error> {
         let (mut queued, mut bodies) = (tx.open_table(QUEUED)?, tx.open_table(BODIES)?);
         for &number in &self.numbers {

@@ -14,6 +14,7 @@ use crate::ingest::dedup::shard::Shards;
 use crate::ingest::room::Room;
 use crate::provenance::{Nowhere, Provenance};
 use crate::queue::Queue;
+use crate::record::fresh::Fresh;
 use crate::schedule::lease::Leases;
 use crate::schedule::mappings::KnownMappings;
 use crate::settings::Settings;
@@ -77,6 +78,8 @@ pub struct App {
     pub tries: Arc<Tries>,
     /// Which tiers take new records, as this process knows it [P6].
     pub room: Arc<Room>,
+    /// Records that it has queued and delivers itself.
+    pub fresh: Arc<Fresh>,
     /// Where each record's steps are noted [O4].
     pub provenance: Arc<dyn Provenance>,
     /// What this process has delivered.
@@ -106,6 +109,7 @@ impl App {
             key_doubt: Arc::default(),
             tries: Arc::default(),
             room: Arc::default(),
+            fresh: Arc::default(),
             provenance: Arc::new(Nowhere),
             tally: Arc::default(),
         }

@@ -25,6 +25,10 @@ pub const LARGEST_SEND_NORMAL: usize = 1_000;
 /// LOW is about throughput.
 pub const LARGEST_SEND_LOW: usize = 5_000;
 
+/// Records in memory that were queued here and are not delivered yet, in bytes of their envelopes unpacked: twice what is in flight, at a
+/// kilobyte and a half a record.
+pub const FRESH_BYTES: usize = 24 * 1024 * 1024;
+
 /// Capacity of one tier's queue in envelopes [Q2].
 pub const QUEUE_CAPACITY: u64 = 10_000;
 /// A record that would wait this long finds its tier fully used, whatever its queue's capacity; with the time that a record

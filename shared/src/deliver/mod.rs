@@ -26,6 +26,7 @@ use desk::Desk;
 /// # Errors
 /// Only when a queue is unknown or broken for good; a backend that is away is waited for.
 pub async fn deliver(app: &App, stop: &CancellationToken) -> Result<(), BackendError> {
+    let _taking = app.fresh.taking();
     let mut desk = Desk::open(app).await;
     let mut stopping = stop.is_cancelled();
     loop {

@@ -14,7 +14,7 @@ pub async fn send(app: &App, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
         Lane::Bulk => TRY_WAITS,
     };
     let breaker = app.breakers.lane(lane);
-    let mut outcomes = vec![Sent::Retry("the circuit breaker is open".into()); records.len()];
+    let mut outcomes = Vec::new();
     let mut open: Vec<usize> = (0..records.len()).collect();
     for wait in waits {
         if open.is_empty() {
@@ -38,10 +38,15 @@ pub async fn send(app: &App, lane: Lane, records: &[Outgoing]) -> Vec<Sent> {
         };
         let failed = sent.iter().any(|outcome| matches!(outcome, Sent::Retry(_)));
         breaker.record(!failed);
-        for (&i, outcome) in open.iter().zip(sent) {
-            outcomes[i] = outcome;
+        if open.len() == records.len() {
+            outcomes = sent;
+        } else {
+            open.iter().zip(sent).for_each(|(&i, outcome)| outcomes[i] = outcome);
         }
         open.retain(|&i| matches!(outcomes[i], Sent::Retry(_)));
+    }
+    if outcomes.is_empty() {
+        outcomes = vec![Sent::Retry("the circuit breaker is open".into()); records.len()];
     }
     outcomes
 }

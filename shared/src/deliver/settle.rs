@@ -150,19 +150,19 @@ pub(crate) async fn send(app: &App, run: Vec<Held>) -> Vec<Result<Worked, Backen
     let mut records = Vec::new();
     let mut counts = Vec::with_capacity(run.len());
     for held in &run {
-        let unpacked = held.envelope.unpack();
+        let unpacked = app.fresh.take(&held.envelope).map_or_else(|| held.envelope.unpack(), Ok);
         counts.push(unpacked.as_ref().map(Vec::len).map_err(ToString::to_string));
-        records.extend(unpacked.unwrap_or_default());
+        match unpacked {
+            Ok(unpacked) if records.is_empty() => records = unpacked,
+            unpacked => records.extend(unpacked.unwrap_or_default()),
+        }
     }
     records.iter_mut().for_each(|record| record.mark_expired(now));
-    let mut outcomes = retry::send(app, Lane::of(tier), &records).await.into_iter();
-    let mut records = records.into_iter();
+    let mut outcomes = retry::send(app, Lane::of(tier), &records).await;
     // Side by side, so that they share a commit.
     let settling = run.into_iter().zip(counts).map(|(held, count)| {
-        let (records, outcomes) = match &count {
-            Ok(count) => (records.by_ref().take(*count).collect(), outcomes.by_ref().take(*count).collect()),
-            Err(_) => (Vec::new(), Vec::new()),
-        };
+        let whose = *count.as_ref().unwrap_or(&0);
+        let (records, outcomes) = (first(&mut records, whose), first(&mut outcomes, whose));
         async move {
             match count {
                 Ok(_) if held.envelope.in_order && tier != Tier::Critical => {
@@ -179,6 +179,12 @@ pub(crate) async fn send(app: &App, run: Vec<Held>) -> Vec<Result<Worked, Backen
         }
     });
     join_all(settling.collect::<Vec<_>>()).await
+}
+
+/// Takes out the first `count`; nothing is moved where these are all.
+fn first<T>(of: &mut Vec<T>, count: usize) -> Vec<T> {
+    let rest = of.split_off(count.min(of.len()));
+    std::mem::replace(of, rest)
 }
 
 /// An envelope whose body cannot be read is a dead letter.

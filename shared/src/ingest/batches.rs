@@ -159,7 +159,10 @@ async fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Resul
             rejects.push(Rejected::of_row(source, reject));
         }
     }
-    let (envelopes, oversized) = packer.finish();
+    let (mut envelopes, oversized) = packer.finish();
+    for packed in &mut envelopes {
+        app.fresh.keep(&packed.envelope, std::mem::take(&mut packed.records));
+    }
     rejects.extend(oversized);
     Ok(Packed { envelopes, rejects, ledger })
 }

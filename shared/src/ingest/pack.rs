@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use ulid::Ulid;
 
 use crate::dead::Rejected;
@@ -20,10 +19,9 @@ pub struct Packed {
     pub envelope: Envelope,
     /// What the seen-set is told of each, once the queue has them.
     pub ids: Vec<Mark>,
+    /// The records themselves.
+    pub records: Vec<Outgoing>,
 }
-
-/// Values that share an allocation: those of some dozen records.
-const ROOM: usize = 64 * 1024;
 
 /// Fills envelopes, one a tier at a time.
 pub struct Packer<'a> {
@@ -32,8 +30,7 @@ pub struct Packer<'a> {
     stream: &'a Stream,
     trace: Traceparent,
     accepted_at: Timestamp,
-    /// Where values are written, one behind the other.
-    room: BytesMut,
+    room: value::Room,
     /// Of the last record's topic.
     schema: Option<(Topic, Arc<str>)>,
     /// A tier's records and their marks, in the same order.
@@ -55,7 +52,7 @@ impl<'a> Packer<'a> {
             stream,
             trace,
             accepted_at,
-            room: BytesMut::with_capacity(ROOM),
+            room: value::Room::default(),
             schema: None,
             tiers: Default::default(),
         }
@@ -80,10 +77,12 @@ impl<'a> Packer<'a> {
     pub fn finish(mut self) -> (Vec<Packed>, Vec<Rejected>) {
         let (mut packed, mut oversized) = (Vec::new(), Vec::new());
         for tier in Tier::ALL {
-            let (records, marks) = std::mem::take(&mut self.tiers[tier as usize]);
-            let size = tier.largest_send();
-            for (records, marks) in records.chunks(size).zip(marks.chunks(size)) {
+            let (mut records, mut marks) = std::mem::take(&mut self.tiers[tier as usize]);
+            while !records.is_empty() {
+                let size = tier.largest_send().min(records.len());
+                let (more, more_marks) = (records.split_off(size), marks.split_off(size));
                 self.pack(tier, records, marks, &mut packed, &mut oversized);
+                (records, marks) = (more, more_marks);
             }
         }
         (packed, oversized)
@@ -93,8 +92,8 @@ impl<'a> Packer<'a> {
     fn pack(
         &self,
         tier: Tier,
-        records: &[Outgoing],
-        marks: &[Mark],
+        mut records: Vec<Outgoing>,
+        mut marks: Vec<Mark>,
         packed: &mut Vec<Packed>,
         oversized: &mut Vec<Rejected>,
     ) {
@@ -106,13 +105,13 @@ impl<'a> Packer<'a> {
             tier,
             self.accepted_at,
             self.trace.clone(),
-            records,
+            &records,
             ENVELOPE_ZSTD_LEVEL,
         )
         .map(|envelope| envelope.in_order(sources::keeps_order(&self.stream.source)));
-        match (envelope, records) {
+        match (envelope, &records[..]) {
             (Ok(envelope), [_]) if envelope.packed_bytes() <= ENVELOPE_MAX_BYTES => {
-                packed.push(Packed { envelope, ids: marks.to_vec() });
+                packed.push(Packed { envelope, ids: marks, records });
             }
             (_, [outgoing]) => {
                 let detail = format!("the record packs to more than {ENVELOPE_MAX_BYTES} bytes");
@@ -120,12 +119,13 @@ impl<'a> Packer<'a> {
                 oversized.push(Rejected::new(outgoing.source.clone(), reject, &outgoing.value));
             }
             (Ok(envelope), _) if envelope.packed_bytes() <= ENVELOPE_TARGET_BYTES => {
-                packed.push(Packed { envelope, ids: marks.to_vec() });
+                packed.push(Packed { envelope, ids: marks, records });
             }
             _ => {
                 let half = records.len() / 2;
-                self.pack(tier, &records[..half], &marks[..half], packed, oversized);
-                self.pack(tier, &records[half..], &marks[half..], packed, oversized);
+                let (second, second_marks) = (records.split_off(half), marks.split_off(half));
+                self.pack(tier, records, marks, packed, oversized);
+                self.pack(tier, second, second_marks, packed, oversized);
             }
         }
     }
@@ -134,7 +134,7 @@ impl<'a> Packer<'a> {
 /// The form in which a record travels to any sink; express uses it without an envelope.
 pub fn outgoing(record: &Record, settings: &Settings, traceparent: Traceparent) -> Result<Outgoing, Reject> {
     let dataschema = record.topic.schema_uri(&settings.schemas_url).into();
-    described(record, settings, traceparent, dataschema, &mut BytesMut::new())
+    described(record, settings, traceparent, dataschema, &mut value::Room::default())
 }
 
 /// `dataschema` is the topic's.
@@ -143,7 +143,7 @@ fn described(
     settings: &Settings,
     traceparent: Traceparent,
     dataschema: Arc<str>,
-    room: &mut BytesMut,
+    room: &mut value::Room,
 ) -> Result<Outgoing, Reject> {
     let value = value::write(record, &settings.producer_id, room)?;
     let mut extra = Vec::new();

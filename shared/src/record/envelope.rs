@@ -66,8 +66,11 @@ impl Outgoing {
         let mut text = String::with_capacity(80);
         each("content-type", "application/json");
         each("ce_specversion", "1.0");
+        let digits = self.event.digits();
+        let event = std::str::from_utf8(&digits).unwrap_or_default();
+        text.push_str(event);
         // A String takes what is written.
-        let _ = write!(text, "{}-{}", self.event, self.revision);
+        let _ = write!(text, "-{}", self.revision);
         each("ce_id", &text);
         text.clear();
         text.push_str("/streammanager/");
@@ -75,9 +78,7 @@ impl Outgoing {
         each("ce_source", &text);
         each("ce_type", self.topic.event_type());
         each("ce_time", TimeText::of(self.observed_at).as_str());
-        text.clear();
-        let _ = write!(text, "{}", self.event);
-        each("ce_subject", &text);
+        each("ce_subject", event);
         each("ce_dataschema", &self.dataschema);
         each("priority", self.tier.name());
         each("tenant", self.tenant.as_str());
@@ -255,6 +256,11 @@ impl Envelope {
     /// Compressed size of the body in bytes.
     pub fn packed_bytes(&self) -> usize {
         self.body.len()
+    }
+
+    /// Size of the body in bytes once it is unpacked.
+    pub(crate) fn unpacked_bytes(&self) -> usize {
+        self.plain_bytes as usize
     }
 
     /// The records inside, in the order in which they were packed.

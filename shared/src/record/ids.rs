@@ -223,11 +223,11 @@ pub(super) fn hex_digit(number: u8) -> u8 {
     b"0123456789abcdef"[usize::from(number & 15)]
 }
 
-/// First 4 bytes of SHA-256 over the content fields, separated by 0x1f: tells a revised record from a repeated one [S12].
-pub(crate) fn content_hash<F: AsRef<[u8]>>(fields: impl IntoIterator<Item = F>) -> u32 {
+/// First 4 bytes of SHA-256 over the content fields, each given in parts, separated by 0x1f: tells a revised record from a repeated one [S12].
+pub(crate) fn content_hash<'a>(fields: impl IntoIterator<Item = &'a [&'a [u8]]>) -> u32 {
     let mut hash = Sha256::new();
     for field in fields {
-        hash.update(field.as_ref());
+        field.iter().for_each(|part| hash.update(part));
         hash.update([0x1f]);
     }
     let digest = hash.finalize();

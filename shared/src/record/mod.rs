@@ -1,6 +1,7 @@
 //! One event, from the valid values that a connector read (`Draft`) to the record that is published (`Record`).
 
 pub(crate) mod envelope;
+pub(crate) mod fresh;
 pub mod ids;
 mod lineage;
 mod origin;

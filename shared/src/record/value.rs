@@ -1,6 +1,6 @@
 //! The published form of a record [K5]: the JSON value, one schema a topic. Headers are the envelope's `Outgoing`.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::ser::Serializer;
@@ -85,23 +85,47 @@ fn longitude_first<S: Serializer>(position: &Position, serializer: S) -> Result<
     [position.longitude(), position.latitude()].serialize(serializer)
 }
 
-/// Room for what is around a record's data and its geometry.
-const AROUND: usize = 1024;
+/// Values that share an allocation: those of some dozen records.
+const SHARED: usize = 64 * 1024;
+
+/// Where values are written, one behind the other.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// The value that is being written: JSON comes in many small pieces, for which a plain vector is the fastest.
+    text: Vec<u8>,
+    written: BytesMut,
+}
+
+impl Room {
+    fn keep(&mut self) -> Bytes {
+        if self.written.capacity() < self.text.len() {
+            self.written.reserve(self.text.len().max(SHARED));
+        }
+        self.written.extend_from_slice(&self.text);
+        self.written.split().freeze()
+    }
+}
 
 /// The record's JSON text.
 ///
 /// # Errors
 /// As [`write`].
 pub fn json(record: &Record, producer_id: &str) -> Result<String, Reject> {
-    let text = write(record, producer_id, &mut BytesMut::new())?;
-    String::from_utf8(text.into()).map_err(|e| Reject::new(Reason::BadJson, e.to_string()))
+    let mut room = Room::default();
+    write_text(record, producer_id, &mut room.text)?;
+    String::from_utf8(room.text).map_err(|e| Reject::new(Reason::BadJson, e.to_string()))
 }
 
 /// The record's JSON text, in `room`, which many records share.
 ///
 /// # Errors
 /// `too_large` beyond [`RECORD_VALUE_BYTES`]; `bad_json` when a connector made data or geometry that is no JSON.
-pub fn write(record: &Record, producer_id: &str, room: &mut BytesMut) -> Result<Bytes, Reject> {
+pub fn write(record: &Record, producer_id: &str, room: &mut Room) -> Result<Bytes, Reject> {
+    write_text(record, producer_id, &mut room.text)?;
+    Ok(room.keep())
+}
+
+fn write_text(record: &Record, producer_id: &str, text: &mut Vec<u8>) -> Result<(), Reject> {
     let draft = &record.draft;
     let cell = record.place.map(|place| place.cell());
     let raw = |text| serde_json::from_str::<&RawValue>(text).map_err(|e| Reject::new(Reason::BadJson, e.to_string()));
@@ -133,12 +157,10 @@ pub fn write(record: &Record, producer_id: &str, room: &mut BytesMut) -> Result<
         quality: &draft.quality,
         data: draft.data.raw(),
     };
-    room.reserve(AROUND + draft.data.json().len());
-    let written = serde_json::to_writer(room.writer(), &value);
-    let text = room.split().freeze();
-    written.map_err(|e| Reject::new(Reason::BadJson, e.to_string()))?;
+    text.clear();
+    serde_json::to_writer(&mut *text, &value).map_err(|e| Reject::new(Reason::BadJson, e.to_string()))?;
     if text.len() <= RECORD_VALUE_BYTES {
-        Ok(text)
+        Ok(())
     } else {
         Err(Reject::new(Reason::TooLarge, format!("the value has {} bytes, {RECORD_VALUE_BYTES} at most", text.len())))
     }

@@ -16,17 +16,21 @@ const NULL: &str = "null";
 /// # Errors
 /// `unauthorised_source` for a source that no line of the table reads.
 pub fn identify(read: Observation) -> Result<Draft, Reject> {
-    match event(&read) {
+    let point = match &read.geometry {
+        Some(Geometry::Point(at)) => Some([Number::of(at.latitude()), Number::of(at.longitude())]),
+        _ => None,
+    };
+    match event(&read, point.as_ref()) {
         Ok((event, lasting)) => {
-            let content = content(&read);
+            let content = content(&read, point.as_ref());
             Ok(Draft::new(read, event, content, lasting))
         }
         Err(reject) => Err(read.origin.refused(&read.data, reject)),
     }
 }
 
-/// The event, and whether it is known by its key alone.
-fn event(read: &Observation) -> Result<(EventId, bool), Reject> {
+/// The event, and whether it is known by its key alone; `point` is the geometry's, if it is one.
+fn event(read: &Observation, point: Option<&[Number; 2]>) -> Result<(EventId, bool), Reject> {
     let records = find(&read.source).and_then(|(source, _)| source.records.as_ref()).ok_or_else(|| {
         Reject::new(Reason::UnauthorisedSource, format!("{} is not a source that is read here", read.source))
     })?;
@@ -35,9 +39,9 @@ fn event(read: &Observation) -> Result<(EventId, bool), Reject> {
     let key = if drill { DRILL_KEY } else { records.key };
     let mut hash = EventHash::of(&read.source);
     for (path, value) in key.iter().zip(values(read.data.json(), key)) {
-        match (*path, &read.geometry) {
-            ("latitude", Some(Geometry::Point(at))) => hash.field(Number::of(at.latitude()).text()),
-            ("longitude", Some(Geometry::Point(at))) => hash.field(Number::of(at.longitude()).text()),
+        match (*path, point) {
+            ("latitude", Some([latitude, _])) => hash.field(latitude.text()),
+            ("longitude", Some([_, longitude])) => hash.field(longitude.text()),
             ("observed_at", _) => hash.field(TimeText::of(read.observed_at).as_str().as_bytes()),
             _ => hash.field(value.map_or(NULL.into(), text).as_bytes()),
         }
@@ -47,22 +51,16 @@ fn event(read: &Observation) -> Result<(EventId, bool), Reject> {
 
 /// A hash of what is published of the observation. `quality` only comments on it, and `observed_at` either repeats a time of the
 /// data or is the time of receipt, which differs between deliveries.
-fn content(read: &Observation) -> u32 {
-    let mut point = Vec::new();
-    let place = match &read.geometry {
-        Some(Geometry::Point(at)) => {
-            point.extend_from_slice(Number::of(at.latitude()).text());
-            point.push(b',');
-            point.extend_from_slice(Number::of(at.longitude()).text());
-            &point
-        }
-        Some(Geometry::GeoJson(shape)) => shape.as_bytes(),
-        None => &[],
+fn content(read: &Observation, point: Option<&[Number; 2]>) -> u32 {
+    let place = match (&read.geometry, point) {
+        (_, Some([latitude, longitude])) => [latitude.text(), b",", longitude.text()],
+        (Some(Geometry::GeoJson(shape)), None) => [shape.as_bytes(), b"", b""],
+        (_, None) => [&b""[..]; 3],
     };
     let (published_at, parent) = (read.published_at.map(TimeText::of), read.derived_from.map(|event| event.digits()));
     let published_at = published_at.as_ref().map_or("", TimeText::as_str);
     let parent = parent.as_ref().map_or(&[][..], |digits| digits);
-    content_hash([place, published_at.as_bytes(), parent, read.data.json().as_bytes()])
+    content_hash([&place[..], &[published_at.as_bytes()], &[parent], &[read.data.json().as_bytes()]])
 }
 
 /// A number as the published JSON writes it.
@@ -100,7 +98,8 @@ fn values<'a>(data: &'a str, key: &[&str]) -> Vec<Option<&'a str>> {
     let mut found = vec![None; key.len()];
     for (name, value) in Members::of(data) {
         let name = text(name);
-        if let Some(place) = key.iter().position(|path| path.strip_prefix("data.") == Some(&*name)) {
+        let is_it = |path: &&str| path.len() == name.len() + 5 && path.strip_prefix("data.") == Some(&*name);
+        if let Some(place) = key.iter().position(is_it) {
             found[place] = Some(value);
         }
     }
@@ -130,7 +129,7 @@ impl<'a> Members<'a> {
         }
         let taken = self.0.get(..at).unwrap_or(self.0);
         self.0 = self.0.get(at + 1..).unwrap_or_default();
-        taken.trim()
+        taken.trim_ascii()
     }
 }
 

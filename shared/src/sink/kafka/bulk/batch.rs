@@ -42,7 +42,16 @@ pub(super) struct Bodies {
     records: Vec<(usize, i64)>,
 }
 
+/// Room for what is beside a record's value: its key and its headers.
+const BESIDE: usize = 640;
+
 impl Bodies {
+    /// Room for some more like `record`.
+    pub(super) fn reserve(&mut self, records: usize, record: &Outgoing) {
+        self.bytes.reserve((records * (record.value.len() + BESIDE)).min(BATCH_BYTES + BATCH_BYTES / 8));
+        self.records.reserve(records);
+    }
+
     pub(super) fn add(&mut self, record: &Outgoing) {
         put_text(&mut self.bytes, record.key.as_bytes());
         put_text(&mut self.bytes, &record.value);

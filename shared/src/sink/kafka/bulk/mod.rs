@@ -69,8 +69,8 @@ impl BulkProducer {
     pub(super) async fn send(&self, records: &[Outgoing]) -> Answer {
         let deadline = Instant::now() + self.try_time;
         let late = || Sent::Retry(format!("Kafka did not acknowledge within {:?}", self.try_time));
-        let mut outcomes: Vec<Sent> = records.iter().map(|record| refusal(record).unwrap_or_else(late)).collect();
-        let open: Vec<usize> = (0..records.len()).filter(|&index| matches!(outcomes[index], Sent::Retry(_))).collect();
+        let mut outcomes: Vec<Option<Sent>> = records.iter().map(refusal).collect();
+        let open: Vec<usize> = (0..records.len()).filter(|&index| outcomes[index].is_none()).collect();
         let mut topic_is_missing = false;
 
         let dispatcher = self.dispatcher();
@@ -92,17 +92,21 @@ impl BulkProducer {
                     tokio::task::yield_now().await;
                 }
                 let record = &records[index];
-                let partition = match &topics[&record.topic].1 {
-                    Ok(partitions) => murmur2::partition(record.key.as_bytes(), *partitions),
+                let (partition, partitions) = match &topics[&record.topic].1 {
+                    Ok(partitions) => (murmur2::partition(record.key.as_bytes(), *partitions), *partitions),
                     Err(problem) => {
                         topic_is_missing |= problem.topic_is_missing;
-                        outcomes[index] = Sent::Retry(problem.text.clone());
+                        outcomes[index] = Some(Sent::Retry(problem.text.clone()));
                         continue;
                     }
                 };
                 let parts = parts.entry((record.topic, partition)).or_default();
                 if parts.last().is_none_or(|part| part.bodies.size() + record.value.len() > BATCH_BYTES) {
-                    parts.push(Part::new(call.clone()));
+                    let mut part = Part::new(call.clone());
+                    // A fair share and some more: room that grows is copied several times.
+                    let share = records.len() / partitions.max(1) as usize;
+                    part.bodies.reserve((share + share / 4 + 2).min(records.len()), record);
+                    parts.push(part);
                 }
                 if let Some(part) = parts.last_mut() {
                     part.bodies.add(record);
@@ -117,7 +121,7 @@ impl BulkProducer {
         }
         while let Some((indexes, fate)) = reported.recv().await {
             for (n, index) in indexes.into_iter().enumerate() {
-                outcomes[index] = match &fate {
+                outcomes[index] = Some(match &fate {
                     Fate::Written { partition, first } => {
                         Sent::Acked(Some(Written { partition: *partition, offset: first + n as i64 }))
                     }
@@ -126,9 +130,10 @@ impl BulkProducer {
                         Sent::Retry(problem.text.clone())
                     }
                     Fate::Refused(reason, text) => Sent::Refused(*reason, text.clone()),
-                };
+                });
             }
         }
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(late)).collect();
         Answer { outcomes, topic_is_missing }
     }
 

@@ -600,14 +600,35 @@ pub(crate) struct CostArgs {
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = named_value)]
     pub parameters: Vec<(String, String)>,
     /// Simulated hours of the reference load that are counted.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = simulated_hours)]
     pub hours: f64,
     /// One JSON object.
     #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
 }
 
+/// In less, calls that come every five minutes are not counted as often as they come; nobody waits for more than a week.
+fn simulated_hours(text: &str) -> Result<f64, String> {
+    let hours = text.parse::<f64>().ok().filter(|hours| (0.25..=168.0).contains(hours));
+    hours.ok_or_else(|| "it must be a number of hours from 0.25 to 168".to_owned())
+}
+
 fn named_value(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
     pair.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "it must be NAME=VALUE".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f10_hours_that_say_nothing_or_never_end_are_refused() {
+        for hours in ["0", "-1", "0.2499", "168.1", "1e15", "NaN", "inf", "one"] {
+            assert!(simulated_hours(hours).is_err(), "{hours}");
+        }
+        for hours in ["0.25", "1", "168"] {
+            assert_eq!(simulated_hours(hours).ok(), hours.parse().ok());
+        }
+    }
 }

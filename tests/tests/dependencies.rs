@@ -75,7 +75,7 @@ fn the_library_alone_links_no_backend() {
 }
 
 /// Rooms and files of the library below `App`: the seams, what is known without them, and what a process remembers.
-const BELOW_APP: [&str; 46] = [
+const BELOW_APP: [&str; 47] = [
     "authorities",
     "aws",
     "blobs",

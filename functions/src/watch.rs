@@ -59,8 +59,8 @@ pub async fn look(app: &App) -> Result<Vec<Gauge>, BackendError> {
     for registered in streams::list(&*app.store).await? {
         let state = streams::poll_state(&*app.store, &registered.spec.id).await?;
         if let Some(at) = state.last_success {
-            let (name, id) = ("stream_last_good_poll_timestamp_seconds", registered.spec.id.to_string());
-            gauges.push(Gauge::of(name, "stream_id", id, at.as_second() as f64));
+            let (id, at) = (registered.spec.id.to_string(), at.as_second() as f64);
+            gauges.push(Gauge::of("stream_last_good_poll_timestamp_seconds", "stream_id", id, at));
         }
         if registered.started {
             let patience = PATIENCE.max(2 * registered.spec.interval.get());

@@ -502,7 +502,8 @@ fn a_feeds_config_is_checked_with_its_field_and_its_rule() {
         assert!(stream.contains(from));
         let file = format!("version: 1\nstreams:\n  - {}\n", stream.replace(from, to));
         let error = StreamsFile::parse(&file).unwrap_err().to_string();
-        assert!(error.starts_with(says) && error.contains("at line"), "{error}");
+        // One that comes too often is also more than its service allows.
+        assert!(error.contains(says) && error.contains("at line"), "{error}");
     }
     let file =
         StreamsFile::parse(&format!("version: 1\nstreams:\n  - {INDEX}\n  - {}\n", IPAWS.replace("id: a,", "id: b,")))

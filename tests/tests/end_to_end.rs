@@ -206,7 +206,9 @@ async fn a1_a2_refusals_are_named_and_audited() {
     for route in ROUTES.iter().filter(|route| route.auth == Auth::Operator) {
         let (method, url) = (route.method.parse::<Method>().unwrap(), system.url(&route.path.replace("{id}", "modis")));
         let open = streammanager_tests::system::client().request(method, url).send().await.unwrap();
-        assert_eq!(open.status().as_u16(), 403, "{} {} without the control key", route.method, route.path);
+        // How a host is it says to everybody, as a load balancer and Prometheus want it; a stack does not [O5].
+        let status = if ["/health/ready", "/metrics"].contains(&route.path) { 200 } else { 403 };
+        assert_eq!(open.status().as_u16(), status, "{} {} without the control key", route.method, route.path);
     }
 
     let (_, rotated) = system.control(Method::POST, "/connectors/butte/rotate", None).await;

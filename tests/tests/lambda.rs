@@ -327,7 +327,8 @@ async fn d2_a_version_that_fails_its_work_says_so() {
     let alert = events::http("POST", "/alerts", Some("smk_butte:x"), Some(&actual("A1")));
     assert_eq!(http(express.invoke(alert).await).0, 503, "{}", express.log());
     let told = of_version(&express);
-    let figures = json!([{ "Namespace": "StreamManager", "Dimensions": [["function", "version"], ["function"]],
+    let of_stage = stack.environment("express").into_iter().find(|(name, _)| name == "METRICS_NAMESPACE").unwrap().1;
+    let figures = json!([{ "Namespace": of_stage, "Dimensions": [["function", "version"], ["function"]],
         "Metrics": [{ "Name": "stream_calls_failed", "Unit": "Count" }] }]);
     assert_eq!(told.len(), 2, "{}", express.log());
     for line in told {

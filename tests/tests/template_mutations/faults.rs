@@ -585,7 +585,7 @@ const FAULTS: &[Fault] = &[
     ),
     ("Dashboard", "\"priority\", \"LOW\"", "\"priority\", \"low\"", "names stream_latency_seconds by ['low']"),
     ("Dashboard", "stream_active_streams", "stream_streams_active", "names stream_streams_active by []"),
-    ("Dashboard", "\"stream_latency_seconds\", \"priority\"", "\"stream_latency_seconds\", \"tier\"", "by ['tier']"),
+    ("Dashboard", "\"priority\", \"HIGH\"", "\"tier\", \"HIGH\"", "by ['tier']"),
     (
         "BrokerAddressesFunction",
         "      LoggingConfig:\n        LogGroup: !Ref BrokerAddressesLogs\n",

@@ -31,9 +31,11 @@ pub(crate) async fn run(args: CostArgs) -> Result<Exit, Failure> {
     let lasts = Duration::try_from_secs_f64(args.hours * 3_600.0)
         .map_err(|e| Failure::usage(format!("--hours {}: {e}", args.hours)))?;
     let mut bills = Vec::new();
-    for (name, load, lasts) in
-        [("reference load", Load::REFERENCE, lasts), ("10,000 events a second", Load::PEAK, lasts / SHARE_AT_PEAK)]
-    {
+    for (name, load, lasts) in [
+        ("nothing brought", Load::NOTHING, lasts),
+        ("reference load", Load::REFERENCE, lasts),
+        ("10,000 events a second", Load::PEAK, lasts / SHARE_AT_PEAK),
+    ] {
         let invoked = invoked(&template, &load)?;
         if load.readings_per_minute.div_ceil(60) > invoked.shards * RECORDS_A_SHARD {
             let taken = invoked.shards * RECORDS_A_SHARD;

@@ -88,18 +88,21 @@ pub(super) fn streams(load: &Load) -> String {
     let products =
         [("viirs_snpp", "VIIRS_SNPP_NRT"), ("viirs_noaa20", "VIIRS_NOAA20_NRT"), ("viirs_noaa21", "VIIRS_NOAA21_NRT")];
     let areas = ["[-124.5, 32.5, -119.0, 42.1]", "[-119.0, 32.5, -114.1, 42.1]"];
-    let mut file = "version: 1\nstreams:\n".to_owned();
+    let mut streams = Vec::new();
     for (nth, area) in (0..load.firms_streams as usize).map(|nth| (nth, areas[nth / products.len() % areas.len()])) {
         let (source, product) = products[nth % products.len()];
-        file += &format!(
-            "  - {{id: firms-{nth}, source_id: firms_{source}, connector: firms, tenant: cal-fire, interval: 60s, config: {{product: {product}, area: {area}}}}}\n"
-        );
+        streams.push(format!(
+            "{{id: firms-{nth}, source_id: firms_{source}, connector: firms, tenant: cal-fire, interval: 60s, config: {{product: {product}, area: {area}}}}}"
+        ));
     }
     let stations: Vec<String> = (0..load.stations).map(|nth| format!("K{:03}", nth)).collect();
-    file + &format!(
-        "  - {{id: stations, source_id: noaa_observations, connector: nws_observations, tenant: cal-fire, interval: 5m, config: {{stations: [{}]}}}}\n",
-        stations.join(", ")
-    )
+    if !stations.is_empty() {
+        streams.push(format!(
+            "{{id: stations, source_id: noaa_observations, connector: nws_observations, tenant: cal-fire, interval: 5m, config: {{stations: [{}]}}}}",
+            stations.join(", ")
+        ));
+    }
+    format!("version: 1\nstreams: [{}]\n", streams.join(", "))
 }
 
 /// One reading on its way.

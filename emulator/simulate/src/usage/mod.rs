@@ -87,7 +87,19 @@ impl Load {
         alerts_per_week: 241,
         archive_rows_per_day: 10_847,
     };
-    /// The same with 10,000 events a second, nearly all of them readings of the same sensors.
+    /// A stack to which nobody brings anything.
+    pub const NOTHING: Load = Load {
+        firms_streams: 0,
+        firms_rows: 0,
+        firms_new_rows: 0,
+        stations: 0,
+        devices: 0,
+        readings_per_minute: 0,
+        basic_ingest: true,
+        alerts_per_week: 0,
+        archive_rows_per_day: 0,
+    };
+    /// The reference load with 10,000 events a second, nearly all of them readings of the same sensors.
     pub const PEAK: Load = Load { readings_per_minute: 597_000, ..Load::REFERENCE };
 }
 
@@ -230,6 +242,16 @@ mod tests {
         assert!(count(Billed::LineBytes) > 1_200 * 200, "{usage:?}");
         // The long polls of four queues with five pollers each, deliver's four, and what is sent.
         assert!(count(Billed::SqsRequests) > 4 * 5 * 30 && count(Billed::DynamoWrites) > 1_200, "{usage:?}");
+    }
+
+    #[test]
+    fn f10_a_stack_to_which_nothing_is_brought_still_waits_for_it() {
+        let usage = ten_minutes(Load::NOTHING);
+        let count = |what| usage.counts.get(&what).copied().unwrap_or_default();
+        assert_eq!([Billed::Records, Billed::IotMessages, Billed::HttpRequests].map(count), [0; 3], "{usage:?}");
+        assert!(!usage.calls.contains_key("realtime") && !usage.calls.contains_key("stream"), "{usage:?}");
+        let delivering = usage.calls["deliver"].billed_ms as f64 / 600_000.0;
+        assert!((delivering - 2.0).abs() < 0.1 && count(Billed::SqsRequests) > 4 * 5 * 30, "{usage:?}");
     }
 
     /// No call of deliver ends in it: they run for 870 s from the start on.

@@ -12,6 +12,7 @@ import pathlib
 import sys
 
 from cfnlint.api import ManualArgs, lint
+from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 from samtranslator.public.exceptions import InvalidDocumentException
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
@@ -54,6 +55,15 @@ def linted(template):
     return [f"cfn-lint: {match.rule.id}: {match.message} ({'/'.join(map(str, match.path or []))})" for match in matches]
 
 
+def read_by_sam(path):
+    """As `sam build` and `sam deploy` read it, which `sam validate` does not."""
+    try:
+        SamLocalStackProvider.get_stacks(path)
+        return []
+    except Exception as refused:
+        return [f"sam: {type(refused).__name__}: {refused}"]
+
+
 def findings(path, ask_lint=lambda found: True):
     template, found = transformed(pathlib.Path(path).read_text())
     if template is not None:
@@ -68,7 +78,7 @@ def main():
         paths = sorted(pathlib.Path(sys.argv[2]).iterdir())
         print(json.dumps({path.name: findings(path, lambda found: not found) for path in paths}))
         return 0
-    found = findings(sys.argv[1])
+    found = read_by_sam(sys.argv[1]) + findings(sys.argv[1])
     for finding in found:
         print(finding)
     return int(bool(found))

@@ -429,13 +429,16 @@ def sizes(t):
 
 def outputs(t):
     """What a new stack has to be told of the one before, and what others have to let in."""
-    network = ("VpcId", "SubnetIds", "FunctionsSecurityGroupId", "EndpointsSecurityGroupId", "BrokersSecurityGroupId")
-    brokers = ("KafkaBrokers", "KafkaSecretArn", "KafkaSecretKeyArn")
+    network = ("NetworkVpcId", "NetworkSubnetIds", "FunctionsSecurityGroupId", "EndpointsSecurityGroupId", "ClusterSecurityGroupId")
+    brokers = ("ClusterBrokers", "ClusterSecretArn", "ClusterSecretKeyArn")
     kept = [f"{name}Url" for name in (*(f"{tier}Queue" for tier in TIERS), "ExpressRetryQueue", "SensorFailuresQueue")]
     for name in (*network, *brokers, *kept, "StateTableName", "BlobsBucketName", "SensorStreamName", "SendersPolicyName", "SensorsPolicyName",
                  *(f"{secret}Arn" for secret in SECRETS.values())):
         if name not in t.outputs:
             yield f"outputs: nobody is told {name}"
+    # `sam build` and `sam deploy` put the parameter's value in the place of such a name, and end with a TypeError where it is a list.
+    for name in t.outputs.keys() & t.parameters.keys():
+        yield f"outputs: {name} is a parameter as well"
 
 
 def users_of_brokers(t):

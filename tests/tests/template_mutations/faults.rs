@@ -601,6 +601,7 @@ const FAULTS: &[Fault] = &[
         "logs: ApiLogs is kept for ever",
     ),
     ("", "  FunctionsSecurityGroupId:\n", "  FunctionsGroup:\n", "outputs: nobody is told FunctionsSecurityGroupId"),
+    ("", "  SensorStreamName:\n", "  SensorShards:\n", "outputs: SensorShards is a parameter as well"),
     // What SAM's transform and cfn-lint refuse themselves.
     ("BatchFunction", "          Type: SQS\n", "          Type: SQQS\n", "transform: "),
     ("CriticalQueue", "VisibilityTimeout: 30", "VisibilityTimout: 30", "cfn-lint: E3002"),

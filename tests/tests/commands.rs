@@ -152,6 +152,11 @@ fn e5_the_reply_to_an_alert_is_told_whole_and_ends_with_3_while_it_is_only_queue
         "acknowledged_by":"queue","topic":"t","drill":false}],"rejected":[]}"#,
     );
     assert_eq!((code, said.as_str()), (3, "e1 revision 0 for t: queued: it is kept, and not at the broker yet\n"));
+    let (code, said, _) = answered(
+        r#"{"accepted":[{"event_id":"e1","revision":0,"duplicate":false,"expired":false,"geometry":"ok","warnings":[],
+        "acknowledged_by":"queue","topic":"t","drill":true}],"rejected":[]}"#,
+    );
+    assert_eq!((code, said.as_str()), (0, "e1 revision 0 for t: a drill: it is kept, and goes the way of NORMAL\n"));
 }
 
 #[test]

@@ -201,7 +201,11 @@ pub(crate) async fn alerts(command: AlertsCommand) -> Result<Exit, Failure> {
     if accepted.is_empty() && rejected.is_empty() {
         eprintln!("{}: nothing was accepted: no alert was found in it", file.display());
     }
-    let queued = |accepted: &Value| accepted["acknowledged_by"] == "queue" && accepted["duplicate"] != true;
+    // A drill has no other way [E4].
+    let queued = |accepted: &Value| {
+        let [duplicate, drill] = ["duplicate", "drill"].map(|field| accepted[field] == true);
+        accepted["acknowledged_by"] == "queue" && !duplicate && !drill
+    };
     let queued = accepted.iter().any(queued);
     Ok(if rejected.is_empty() && !accepted.is_empty() && !queued { Exit::Done } else { Exit::Partly })
 }
@@ -214,6 +218,7 @@ fn told(accepted: &Value) -> String {
         }
         ("broker", ..) => "the broker has it".to_owned(),
         _ if accepted["duplicate"] == true => "accepted before, by the queue".to_owned(),
+        _ if accepted["drill"] == true => "a drill: it is kept, and goes the way of NORMAL".to_owned(),
         _ => "queued: it is kept, and not at the broker yet".to_owned(),
     };
     let mut line = format!(

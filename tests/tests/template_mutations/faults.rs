@@ -4,7 +4,8 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use streammanager_tests::{aws, skip, workspace};
+use streammanager_tests::system::{Start, System};
+use streammanager_tests::{aws, binary, skip, workspace};
 use tempfile::tempdir;
 
 use super::{changed_in, deployed, deployments};
@@ -686,4 +687,19 @@ fn d1_two_stages_are_deployed_and_a_deleted_one_is_created_again_or_taken_over()
     ] {
         assert!(said.contains(&format!("shown: {shown}")), "{said}");
     }
+}
+
+/// D1: every command of the guide, in its order; the operator's go to a host.
+#[test]
+fn d1_the_guide_to_a_stage_is_followed_word_by_word() {
+    const WHAT: &str = "the guide to a stage";
+    let Some(aws) = aws() else { return skip(WHAT, "STREAMMANAGER_TEST_AWS is not set") };
+    let folder = tempdir().unwrap();
+    let start = Start::quiet(folder.path());
+    let system = System::up(&start);
+    let (program, host) = (binary(), system.url(""));
+    let arguments = ["--guide", &aws, program.to_str().unwrap(), &host, start.data.to_str().unwrap()];
+    let Some(said) = lint_infra(WHAT, &arguments) else { return };
+    assert!(said.contains("followed: 9 of 9"), "{said}");
+    system.kill();
 }

@@ -33,6 +33,13 @@ fn l6_every_planted_bug_still_fits_the_text_it_changes() {
         let text = fs::read_to_string(workspace().join(file)).unwrap();
         assert_eq!(text.matches(from.as_str()).count(), 1, "{name}: its text must stand once in {file}: {from}");
         assert_ne!(from, to, "{name}");
+        // Both stand beside each other, as arms of an `if`: whole statements that bind nothing, or expressions.
+        for text in [from, to] {
+            let of = |brackets: &[char]| text.matches(brackets).count();
+            let is_whole = of(&['{']) == of(&['}']) && of(&['(']) == of(&[')']) && !text.ends_with(',');
+            assert!(is_whole, "{name}: it is no whole statement or expression: {text}");
+        }
+        assert!(!from.starts_with("let "), "{name}: what it binds would not be known behind it");
         assert!(!filter.is_empty() && (suite.starts_with("lib ") || suite.starts_with("test ")), "{name}: {suite}");
         assert!(!rows.is_empty(), "{name} breaks no rule");
         for row in rows {

@@ -314,6 +314,13 @@ async fn s17_airnows_hourly_files_are_read_once_each_until_they_change_and_four_
     files.stands_at(&name(10), &of_file("060999999", 10, "PM2.5", 7.0));
     assert_eq!(world.records().await.len(), 1, "the hour that failed holds up no other");
     assert!(files.asked()[0].url.ends_with("HourlyData_2026080110.dat"));
+    files.stands_at(&name(9), &of_file("060999999", 9, "PM2.5", 14.3));
+    files.stands_at(&name(10), "<!DOCTYPE html><html></html>");
+    assert_eq!(world.poll().await.len(), 1);
+    files.asked();
+    files.stands_at(&name(11), &of_file("060999999", 11, "PM2.5", 1.0));
+    assert_eq!(world.poll().await.len(), 1, "nor in the middle");
+    assert!(files.asked()[0].url.ends_with("HourlyData_2026080111.dat"));
     tokio::time::advance(Duration::from_secs(3 * 3600)).await;
     assert!(world.poll().await.is_empty());
     let state = world.state().await;

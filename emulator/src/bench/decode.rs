@@ -84,7 +84,8 @@ pub(crate) fn decode(rows: usize, runs: usize, python: &Path) -> Result<Found, F
     for _ in 0..runs {
         let began = Instant::now();
         let read = Readings::new(&body, &source).map_err(Failure::new)?;
-        let read = read.filter_map(|row| black_box(row).ok()).count();
+        // Each reading is seen where it lies, as each record of the bare pass is.
+        let read = read.filter(|row| black_box(row).is_ok()).count();
         decoded.push(each(began));
         let began = Instant::now();
         let read_csv = bare(&body).map_err(Failure::new)?;

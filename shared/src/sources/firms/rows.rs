@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::json;
 use super::satellite::{Instrument, Satellites};
-use super::table::{Header, Lines, decimal, shorten, split};
+use super::table::{Header, Last, Lines, decimal, shorten};
 use super::when::{Calendar, TimeOfDay};
 use crate::decode::encoding::without_mark;
 use crate::decode::{Context, Rows};
@@ -181,6 +181,8 @@ pub struct Readings<'a> {
 pub(super) struct Reader<'a> {
     calendar: Calendar<'a>,
     satellites: Satellites<'a>,
+    instruments: Last<'a, (Option<&'a str>, Option<Instrument>)>,
+    versions: Last<'a, (Option<&'a str>, u8)>,
 }
 
 impl<'a> Readings<'a> {
@@ -194,23 +196,29 @@ impl<'a> Readings<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a SourceId) -> Reader<'a> {
-        Reader { calendar: Calendar::default(), satellites: Satellites::new(source) }
+        Reader {
+            calendar: Calendar::default(),
+            satellites: Satellites::new(source),
+            instruments: Last::default(),
+            versions: Last::default(),
+        }
     }
 
+    // Into its callers: what it makes is large, and would be moved once more.
+    #[inline(always)]
     pub(super) fn read(&mut self, cells: &[&'a [u8]], header: &Header) -> Result<Reading<'a>, Reject> {
         let at = &header.at;
         if cells.len() < header.columns {
             let detail = format!("{} of {} columns", cells.len(), header.columns);
             return Err(Reject::new(Reason::ShortRow, detail));
         }
-        let degrees = |column: usize, name: &str, reason| {
-            let read = decimal(cells[column])
-                .or_else(|| std::str::from_utf8(cells[column]).ok().and_then(|text| text.parse::<f64>().ok()));
-            read.ok_or_else(|| Reject::new(reason, format!("{name} {:?} is not a number", shorten(cells[column]))))
+        let degrees = |cell, name: &str, reason| match number(cell) {
+            Some(read) => Ok(read),
+            None => Err(Reject::new(reason, format!("{name} {:?} is not a number", shorten(cell)))),
         };
         let position = Position::new(
-            degrees(at.latitude, "latitude", Reason::BadLatitude)?,
-            degrees(at.longitude, "longitude", Reason::BadLongitude)?,
+            degrees(cells[at.latitude], "latitude", Reason::BadLatitude)?,
+            degrees(cells[at.longitude], "longitude", Reason::BadLongitude)?,
         )?;
         if position.latitude() == 0.0 && position.longitude() == 0.0 {
             let detail = "latitude and longitude are both 0: open sea, where empty coordinates end up";
@@ -220,13 +228,22 @@ impl<'a> Reader<'a> {
 
         let mut row = Row { cells, quality: Vec::new() };
         let (known, source) = self.satellites.of_row(cells[at.satellite], &mut row.quality)?;
-        let instrument = at.instrument.and_then(|column| Instrument::named(cells[column]));
+        let named = at
+            .instrument
+            .map(|column| self.instruments.of(cells[column], |cell| (text(cell), Instrument::named(cell))));
+        let version = at.version.map(|column| {
+            self.versions.of(cells[column], |cell| {
+                let text = text(cell);
+                (text, text.map_or(0, rank))
+            })
+        });
         let by_columns = match (at.bright_ti4, at.brightness) {
             (Some(_), _) => Some(Instrument::Viirs),
             (None, Some(_)) => Some(Instrument::Modis),
             (None, None) => None,
         };
-        let instrument = instrument.or(known.map(|satellite| satellite.instrument)).or(by_columns);
+        let instrument =
+            named.and_then(|(_, instrument)| instrument).or(known.map(|satellite| satellite.instrument)).or(by_columns);
         // An archive has VIIRS's temperatures under MODIS's names: the instrument says what they are.
         let hot = row.either(at.bright_ti4, at.brightness);
         let cool = row.either(at.bright_ti5, at.bright_t31);
@@ -247,10 +264,10 @@ impl<'a> Reader<'a> {
                 Some(satellite) => Cell::Value(satellite.name),
                 None => row.text(Some(at.satellite), "satellite"),
             },
-            instrument: row.text(at.instrument, "instrument"),
+            instrument: row.cell(at.instrument, "instrument", UNREADABLE, |_| named?.0),
             confidence: row.text(at.confidence, "confidence"),
             confidence_percent: row.number(of(Instrument::Modis, at.confidence), "confidence_percent"),
-            version: row.text(at.version, "version"),
+            version: row.cell(at.version, "version", UNREADABLE, |_| version?.0),
             daynight: row.text(at.daynight, "daynight"),
             kind: row.count(at.kind, "type"),
             country_id: row.text(at.country_id, "country_id"),
@@ -273,9 +290,9 @@ impl<'a> Reader<'a> {
             let more = format!("{} more columns are not understood", header.more_unknown);
             row.quality.push(Quality::new("columns", &more, ""));
         }
-        let rank = match detection.version {
-            Cell::Value(version) => rank(version),
-            Cell::Absent | Cell::Null => 0,
+        let rank = match (detection.version, version) {
+            (Cell::Value(_), Some((_, rank))) => rank,
+            _ => 0,
         };
         Ok(Reading { position, observed_at: when.at, source, detection, rank, quality: row.quality })
     }
@@ -319,14 +336,24 @@ impl<'a> Iterator for Readings<'a> {
     type Item = Result<Reading<'a>, Reject>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let line = self.lines.next()?;
+        let line = self.lines.next_row(self.header.columns, &mut self.cells)?;
         self.row += 1;
         self.line = line;
-        split(line, &mut self.cells);
         let row = self.row;
         let read = self.reader.read(&self.cells, &self.header);
         Some(read.map_err(|reject| reject.at_row(row).with_raw(self.body.slice_ref(line)).under(&self.header.line)))
     }
+}
+
+const UNREADABLE: &str = "not readable";
+
+fn text(cell: &[u8]) -> Option<&str> {
+    std::str::from_utf8(cell).ok()
+}
+
+/// As `str::parse` reads it; not every number is finite.
+fn number(cell: &[u8]) -> Option<f64> {
+    decimal(cell).or_else(|| text(cell)?.parse().ok())
 }
 
 /// The cells of one row beside what is wrong with them.
@@ -357,38 +384,41 @@ impl<'a> Row<'_, 'a> {
     }
 
     fn number(&mut self, column: Option<usize>, field: &str) -> Cell<f64> {
-        if let Some(number) = column.and_then(|column| decimal(self.cells[column])) {
-            return Cell::Value(number);
-        }
-        self.cell(column, field, "not a number", |text| text.parse().ok().filter(|n: &f64| n.is_finite()))
+        self.cell(column, field, "not a number", |cell| number(cell).filter(|read| read.is_finite()))
     }
 
     fn count(&mut self, column: Option<usize>, field: &str) -> Cell<u32> {
-        self.cell(column, field, "not a whole number", |text| text.parse().ok())
+        self.cell(column, field, "not a whole number", |cell| text(cell)?.parse().ok())
     }
 
     fn text(&mut self, column: Option<usize>, field: &str) -> Cell<&'a str> {
-        self.cell(column, field, "not readable", Some)
+        self.cell(column, field, UNREADABLE, text)
     }
 
+    // A column that is not there costs no call.
+    #[inline(always)]
     fn cell<T>(
         &mut self,
         column: Option<usize>,
         field: &str,
         problem: &str,
-        read: impl FnOnce(&'a str) -> Option<T>,
+        read: impl FnOnce(&'a [u8]) -> Option<T>,
     ) -> Cell<T> {
         let Some(column) = column else { return Cell::Absent };
         let cell = self.cells[column];
-        let problem = match cell {
-            [] => "empty",
-            _ => match std::str::from_utf8(cell).ok().and_then(read) {
-                Some(value) => return Cell::Value(value),
-                None => problem,
-            },
-        };
+        match Some(cell).filter(|cell| !cell.is_empty()).and_then(read) {
+            Some(value) => Cell::Value(value),
+            None => {
+                self.unreadable(cell, field, problem);
+                Cell::Null
+            }
+        }
+    }
+
+    #[cold]
+    fn unreadable(&mut self, cell: &[u8], field: &str, problem: &str) {
+        let problem = if cell.is_empty() { "empty" } else { problem };
         self.quality.push(Quality::new(field, problem, &String::from_utf8_lossy(cell)));
-        Cell::Null
     }
 }
 

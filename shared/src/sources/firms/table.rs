@@ -112,6 +112,21 @@ pub(super) struct Lines<'a> {
     pub(super) rest: &'a [u8],
 }
 
+impl<'a> Lines<'a> {
+    /// The next line and its cells.
+    pub(super) fn next_row(&mut self, columns: usize, cells: &mut Vec<&'a [u8]>) -> Option<&'a [u8]> {
+        // What is left of CRLF is a blank line.
+        let rest = self.rest.strip_prefix(b"\n").unwrap_or(self.rest);
+        if let Some(end) = plain(rest, columns, cells) {
+            self.rest = &rest[end + 1..];
+            return Some(&rest[..end]);
+        }
+        let line = self.next()?;
+        split(line, cells);
+        Some(line)
+    }
+}
+
 impl<'a> Iterator for Lines<'a> {
     type Item = &'a [u8];
 
@@ -130,20 +145,8 @@ impl<'a> Iterator for Lines<'a> {
 
 /// Cells of a line without the blanks and quotes around them. A quoted cell may hold commas; FIRMS writes neither quotes
 /// nor commas in cells, exports from spreadsheets do.
-pub(super) fn split<'a>(line: &'a [u8], cells: &mut Vec<&'a [u8]>) {
+fn split<'a>(line: &'a [u8], cells: &mut Vec<&'a [u8]>) {
     cells.clear();
-    if !line.contains(&b'"') {
-        // Cells have a few bytes: a search that is made for long texts begins anew for each.
-        let mut start = 0;
-        for (at, byte) in line.iter().enumerate() {
-            if *byte == b',' {
-                cells.push(line[start..at].trim_ascii());
-                start = at + 1;
-            }
-        }
-        cells.push(line[start..].trim_ascii());
-        return;
-    }
     let mut quoted = false;
     for cell in line.split(|&byte| {
         quoted ^= byte == b'"';
@@ -151,6 +154,57 @@ pub(super) fn split<'a>(line: &'a [u8], cells: &mut Vec<&'a [u8]>) {
     }) {
         let cell = cell.trim_ascii();
         cells.push(cell.strip_prefix(b"\"").and_then(|cell| cell.strip_suffix(b"\"")).unwrap_or(cell).trim_ascii());
+    }
+}
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = ONES << 7;
+
+/// The length of the line that `rest` begins with, and its cells, in one pass over its bytes, if it is plain: as many cells as
+/// `columns`, and no quote or blank among them. `None` for any other line, whose cells are those of [`split`].
+fn plain<'a>(rest: &'a [u8], columns: usize, cells: &mut Vec<&'a [u8]>) -> Option<usize> {
+    cells.clear();
+    let mut start = 0;
+    for (n, word) in rest.as_chunks().0.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // Commas, ends of lines, quotes and blanks come before `-` in ASCII, and nothing of a number or a word does. A mark is
+        // the highest bit of a byte that does.
+        let others = ((word & !HIGH) + ONES * u64::from(0x80 - b'-')) | word;
+        let mut marks = !others & HIGH;
+        while marks != 0 {
+            let end = n * 8 + marks.trailing_zeros() as usize / 8;
+            let mark = *rest.get(end)?;
+            cells.push(rest.get(start..end)?);
+            if mark != b',' {
+                return (cells.len() == columns && matches!(mark, b'\n' | b'\r')).then_some(end);
+            }
+            start = end + 1;
+            marks &= marks - 1;
+        }
+    }
+    None
+}
+
+/// What the last two texts mean: rows are of a few satellites, versions and, within a day's time, two dates.
+#[derive(Debug)]
+pub(super) struct Last<'a, T>([Option<(&'a [u8], T)>; 2]);
+
+impl<T> Default for Last<'_, T> {
+    fn default() -> Self {
+        Last([None, None])
+    }
+}
+
+impl<'a, T: Copy> Last<'a, T> {
+    /// `read` is asked for a text that is another one.
+    pub(super) fn of(&mut self, text: &'a [u8], read: impl FnOnce(&'a [u8]) -> T) -> T {
+        for (last, means) in self.0.iter().flatten() {
+            if *last == text {
+                return *means;
+            }
+        }
+        self.0.swap(0, 1);
+        self.0[0].insert((text, read(text))).1
     }
 }
 

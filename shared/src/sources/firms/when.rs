@@ -6,7 +6,7 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
 
-use super::table::shorten;
+use super::table::{Last, shorten};
 use crate::error::{Reason, Reject};
 use crate::time::Timestamp;
 
@@ -40,7 +40,7 @@ pub fn moments<'a>(cells: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> imp
 /// Dates and times of day → moments in UTC. Neighbouring rows share their date, so that its conversion is kept.
 #[derive(Debug, Default)]
 pub(super) struct Calendar<'a> {
-    last: Option<(&'a [u8], i64)>,
+    last: Last<'a, Option<(&'a str, i64)>>,
 }
 
 impl<'a> Calendar<'a> {
@@ -54,23 +54,15 @@ impl<'a> Calendar<'a> {
             Reject::new(Reason::BadTime, format!("{name} {:?} is {rule}", shorten(text)))
         };
         let bad_date = || bad("acq_date", date, "not a date YYYY-MM-DD");
-        let day = day(date).ok_or_else(bad_date)?;
-        let midnight = match self.last {
-            Some((known, seconds)) if known == day => seconds,
-            _ => {
-                let seconds = midnight(day).ok_or_else(bad_date)?;
-                self.last = Some((day, seconds));
-                seconds
-            }
-        };
+        let (day, midnight) = self.last.of(date, day).ok_or_else(bad_date)?;
         let minutes = minutes(time).ok_or_else(|| bad("acq_time", time, "not a time of day HHMM"))?;
         let at = Timestamp::from_second(midnight + i64::from(minutes) * 60).map_err(|_| bad_date())?;
-        Ok(When { at, date: std::str::from_utf8(day).map_err(|_| bad_date())?, time: TimeOfDay(minutes) })
+        Ok(When { at, date: day, time: TimeOfDay(minutes) })
     }
 }
 
-/// The day of a date that may have a midnight behind it, as tables of moments have.
-fn day(date: &[u8]) -> Option<&[u8]> {
+/// The day of a date that may have a midnight behind it, as tables of moments have, and the second in which it begins.
+fn day(date: &[u8]) -> Option<(&str, i64)> {
     let (day, rest) = date.split_at_checked(10)?;
     let midnight = match rest {
         [] => true,
@@ -80,31 +72,31 @@ fn day(date: &[u8]) -> Option<&[u8]> {
         }
         _ => false,
     };
-    midnight.then_some(day)
+    Some((std::str::from_utf8(day).ok()?, begins(day).filter(|_| midnight)?))
 }
 
-fn midnight(date: &[u8]) -> Option<i64> {
-    let &[_, _, _, _, b'-', _, _, b'-', _, _] = date else { return None };
-    let part = |range: Range<usize>| digits(&date[range]).and_then(|n| i16::try_from(n).ok());
+fn begins(day: &[u8]) -> Option<i64> {
+    let &[_, _, _, _, b'-', _, _, b'-', _, _] = day else { return None };
+    let part = |range: Range<usize>| digits(&day[range]).and_then(|n| i16::try_from(n).ok());
     let (month, day) = (part(5..7)?, part(8..10)?);
     let date = Date::new(part(0..4)?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
     TimeZone::UTC.to_timestamp(date.to_datetime(Time::midnight())).ok().map(Timestamp::as_second)
 }
 
 fn minutes(time: &[u8]) -> Option<u32> {
-    let (hour, minute) = match time.iter().position(|&byte| byte == b':') {
-        Some(colon) => {
+    let (hour, minute) = match time.iter().position(|byte| !byte.is_ascii_digit()) {
+        Some(colon) if time[colon] == b':' => {
             let (hour, minute) = (&time[..colon], &time[colon + 1..]);
             // Seconds that are zero say nothing.
             let minute = minute.strip_suffix(b":00").unwrap_or(minute);
             (digits(hour).filter(|_| hour.len() <= 2)?, digits(minute).filter(|_| minute.len() == 2)?)
         }
-        None => {
-            let whole = match time.iter().position(|&byte| byte == b'.') {
-                Some(point) if time[point + 1..].iter().all(|&byte| byte == b'0') => &time[..point],
-                _ => time,
-            };
-            let number = digits(whole).filter(|_| whole.len() <= 4)?;
+        end => {
+            let (whole, rest) = time.split_at(end.unwrap_or(time.len()));
+            let is_whole = rest
+                .split_first()
+                .is_none_or(|(point, zeros)| *point == b'.' && zeros.iter().all(|&byte| byte == b'0'));
+            let number = digits(whole).filter(|_| is_whole && whole.len() <= 4)?;
             (number / 100, number % 100)
         }
     };
@@ -112,6 +104,7 @@ fn minutes(time: &[u8]) -> Option<u32> {
 }
 
 fn digits(text: &[u8]) -> Option<u32> {
+    let digit = |n: u32, byte: &u8| byte.is_ascii_digit().then(|| n * 10 + u32::from(byte - b'0'));
     let fits = (1..=9).contains(&text.len());
-    (fits && text.iter().all(u8::is_ascii_digit)).then(|| text.iter().fold(0, |n, d| n * 10 + u32::from(d - b'0')))
+    fits.then_some(text)?.iter().try_fold(0, digit)
 }

@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
 use super::*;
 use crate::sources;
 use crate::time::rfc3339;
@@ -229,4 +232,98 @@ fn s1_the_header_line_alone_says_what_is_data() {
 fn cells_may_be_quoted_and_hold_commas() {
     let row = viirs("\"36\",\"-119\",300,1,1,2020-09-26,1006,N,\"VIIRS, band I\",n,2,280,1,N").unwrap();
     assert_eq!(data(&row)["instrument"], "VIIRS, band I");
+}
+
+const ODD: [&[u8]; 26] = [
+    b",",
+    b"\"",
+    b" ",
+    b"\t",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\xff",
+    b"\xc3\xa9",
+    b"\0",
+    b"-",
+    b"+",
+    b".",
+    b"/",
+    b":",
+    b"e5",
+    b"nan",
+    b"-0.0",
+    b"1e999",
+    b"12345678901234567",
+    b"\"a,b\"",
+    b"NOAA-21",
+    b"Terra",
+    b"MODIS",
+    b"URT",
+    b" 00:00:00",
+];
+
+/// A line with up to three odd things in it, in a cell's place or lost from it.
+fn odd(line: &str, rng: &mut StdRng) -> Vec<u8> {
+    let mut line = line.as_bytes().to_vec();
+    for _ in 0..rng.random_range(0..4) {
+        let at = rng.random_range(0..=line.len());
+        let odd = ODD[rng.random_range(0..ODD.len())].iter().copied();
+        match rng.random_range(0..4) {
+            0 => drop(line.splice(at..at, odd)),
+            1 => drop(line.drain(at..(at + 5).min(line.len()))),
+            2 => drop(line.splice(at..(at + 1).min(line.len()), [rng.random()])),
+            _ => {
+                let is_comma = |byte: &u8| *byte == b',';
+                let start = line[..at].iter().rposition(is_comma).map_or(0, |comma| comma + 1);
+                let end = line[start..].iter().position(is_comma).map_or(line.len(), |cell| start + cell);
+                line.splice(start..end, odd);
+            }
+        }
+    }
+    line
+}
+
+/// What a plain line is read for in one pass, and what is known of the rows before, changes nothing: a row is the same alone and with
+/// a blank behind it, which makes it none.
+#[test]
+fn s9_a_row_is_the_same_among_others_and_alone() {
+    let tables = [
+        (VIIRS.trim_end(), "36.35636,-114.91283,323.3,0.65,0.73,2020-09-26,5,N,VIIRS,n,2.0NRT,293.5,1.25,N"),
+        (VIIRS.trim_end(), "-36.3,114.9,300,0.6,0.7,2020-09-27,2359,N20,VIIRS,h,2.0URT,293.51,-3.1,D"),
+        (
+            "latitude,longitude,brightness,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_t31,frp,type",
+            "46.483,-81.032,305.5,2.8,1.6,2015-09-17,0230,Terra,MODIS,31,6.03,286,55.3,0",
+        ),
+        (
+            "path,row,latitude,longitude,scan,track,acq_date,acq_time,satellite,confidence,daynight",
+            "108,212,40.722322,-73.206394,756,2664,2026-10-06,232,L9,M,D",
+        ),
+    ];
+    let (mut rng, source) = (StdRng::seed_from_u64(9), SourceId::new("firms_viirs_snpp").unwrap());
+    let read = |body: Vec<u8>| -> Vec<_> {
+        let body = Bytes::from(body);
+        let read = Readings::new(&body, &source).unwrap();
+        read.map(|row| match row {
+            Ok(reading) => Ok(format!("{reading:?}")),
+            Err(reject) => Err((reject.reason, reject.detail.clone(), reject.raw.trim_ascii_end().to_vec())),
+        })
+        .collect()
+    };
+    let (mut sound, mut refused) = (0, 0);
+    for n in 0..400 {
+        let (header, line) = tables[n % tables.len()];
+        let end: &[u8] = [b"\n" as &[u8], b"\r\n", b"\r"][n % 3];
+        let lines: Vec<Vec<u8>> = (0..20).map(|_| odd(line, &mut rng)).collect();
+        let body = [header.as_bytes(), end, &lines.join(end), &end[n % 2..]].concat();
+        let alone = lines.join(&b'\n');
+        let alone = alone
+            .split(|byte| matches!(byte, b'\n' | b'\r'))
+            .flat_map(|line| read([header.as_bytes(), b"\n", line, b" \n"].concat()));
+        let (together, alone): (_, Vec<_>) = (read(body.clone()), alone.collect());
+        assert_eq!(together, alone, "{}", String::from_utf8_lossy(&body));
+        refused += alone.iter().filter(|row| row.is_err()).count();
+        sound += alone.iter().filter(|row| row.is_ok()).count();
+    }
+    assert!(sound > 3_000 && refused > 1_500, "{sound} were read and {refused} refused");
 }

@@ -134,6 +134,7 @@ impl Note {
     }
 
     /// The step of one of its records; `None`: the note is of another format.
+    #[cfg(feature = "embedded")]
     pub(crate) fn step(&self, record: usize) -> Option<Step> {
         let at = |ms| Timestamp::from_millisecond(ms).ok();
         let noted = self.records.get(record)?;

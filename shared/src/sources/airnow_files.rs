@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::airnow::rows;
 use super::airnow::{check_hours, hour_of, hours};
 use super::config::check_list;
-use super::{Service, Services, Source, WrongField, airnow};
+use super::{Service, Services, Source, WrongFields, airnow};
 use crate::connect::keyed;
 use crate::connect::politeness::{Manners, Validators};
 use crate::connect::{Connector, Cursor, Fetched, SourceError, Walk};
@@ -77,12 +77,12 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
-        if let Some(states) = &self.states {
-            let is_state = |code: &str| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_digit());
-            check_list("states", states, STATES, "a state's two digits, such as \"06\"", is_state)?;
-        }
-        check_hours(self.hours)
+    pub fn check(&self) -> Result<(), WrongFields> {
+        let is_state = |code: &str| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_digit());
+        let of_list = |states: &Vec<String>| {
+            check_list("states", states, STATES, "a state's two digits, such as \"06\"", is_state)
+        };
+        WrongFields::all([self.states.as_ref().map_or(Ok(()), of_list), check_hours(self.hours)])
     }
 }
 

@@ -98,6 +98,11 @@ impl WrongFields {
         if wrong.is_empty() { Ok(value) } else { Err(WrongFields(wrong)) }
     }
 
+    /// What breaks a rule of several.
+    pub(crate) fn all(rules: impl IntoIterator<Item = Result<(), WrongField>>) -> Result<(), WrongFields> {
+        WrongFields::none_or(rules.into_iter().filter_map(Result::err).collect(), ())
+    }
+
     /// The same, of what stands at the end of `outer`.
     pub(crate) fn within<const N: usize>(self, outer: [Step; N]) -> impl Iterator<Item = WrongField> {
         self.0.into_iter().map(move |wrong| wrong.within(outer.clone()))

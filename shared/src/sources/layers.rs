@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Id, Records, Service, Services, Source, WrongField, identify};
+use super::{Id, Records, Service, Services, Source, WrongField, WrongFields, identify};
 use crate::connect::arcgis::{self, Layer, LayerRow, Query, Reads, check_url};
 use crate::decode::named::Named;
 use crate::decode::{Context, Format, Row, Rows, geometry};
@@ -127,14 +127,15 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
-        check_url(&self.url).map_err(|rule| WrongField::new("url", rule))?;
+    pub fn check(&self) -> Result<(), WrongFields> {
+        let mut wrong: Vec<WrongField> =
+            check_url(&self.url).err().map(|rule| WrongField::new("url", rule)).into_iter().collect();
         if !(1..=KEY_FIELDS).contains(&self.key.len()) {
-            return Err(WrongField::new("key", format!("{} fields: a key has 1 to {KEY_FIELDS}", self.key.len())));
+            wrong.push(WrongField::new("key", format!("{} fields: a key has 1 to {KEY_FIELDS}", self.key.len())));
         }
         if let Some(number) = self.key.iter().find(|key| ROW_NUMBERS.iter().any(|own| own.eq_ignore_ascii_case(key))) {
             let rule = format!("{number} numbers the service's rows and may change at any load: name fields that stay");
-            return Err(WrongField::new("key", rule));
+            wrong.push(WrongField::new("key", rule));
         }
         let mut named: Vec<(&str, &str)> = Vec::new();
         for (setting, field) in self.fields() {
@@ -142,25 +143,28 @@ impl Config {
                 // What is part of the key may say something else as well, once.
                 other.eq_ignore_ascii_case(field) && (*of != "key" || setting == "key")
             };
-            if let Some((of, _)) = named.iter().find(is_same) {
-                let (outer, inner) = setting.split_once('.').unwrap_or(("", setting));
-                let wrong = WrongField::new(inner, format!("{field} is named by {of} already"));
-                return Err(if outer.is_empty() { wrong } else { wrong.within([outer.into()]) });
-            }
-            named.push((setting, field));
             let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-            if field.is_empty() || field.len() > 128 || !field.chars().all(is_name) {
-                let rule = format!("{field:?} is no name of a field: letters, digits, _ and . only");
-                let (outer, inner) = setting.split_once('.').unwrap_or(("", setting));
-                let wrong = WrongField::new(inner, rule);
-                return Err(if outer.is_empty() { wrong } else { wrong.within([outer.into()]) });
-            }
+            let rule = if let Some((of, _)) = named.iter().find(is_same) {
+                Some(format!("{field} is named by {of} already"))
+            } else if field.is_empty() || field.len() > 128 || !field.chars().all(is_name) {
+                Some(format!("{field:?} is no name of a field: letters, digits, _ and . only"))
+            } else {
+                None
+            };
+            wrong.extend(rule.map(|rule| match setting.split_once('.') {
+                Some((outer, inner)) => WrongField::new(inner, rule).within([outer.into()]),
+                None => WrongField::new(setting, rule),
+            }));
+            named.push((setting, field));
         }
         let PlaceFields { latitude, longitude, .. } = &self.place;
         if latitude.is_some() != longitude.is_some() {
-            return Err(WrongField::new("place", "latitude and longitude go together"));
+            wrong.push(WrongField::new("place", "latitude and longitude go together"));
         }
-        self.query.check().map_err(|wrong| wrong.within(["query".into()]))
+        if let Err(query) = self.query.check() {
+            wrong.extend(query.within(["query".into()]));
+        }
+        WrongFields::none_or(wrong, ())
     }
 
     /// Every field that it names, with its setting.

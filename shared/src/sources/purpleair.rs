@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::config::{check_area, check_list};
-use super::{Service, Services, Source, WrongField, sensors};
+use super::{Service, Services, Source, WrongField, WrongFields, sensors};
 use crate::connect::keyed;
 use crate::connect::politeness::Manners;
 use crate::connect::{Connector, Cursor, Fetched, Rest, Single, SourceError, Walk, one};
@@ -105,20 +105,22 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
-        check_area(&self.area)?;
+    pub fn check(&self) -> Result<(), WrongFields> {
         let is_field = |name: &str| {
             (1..=40).contains(&name.len())
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
         };
-        check_list("fields", &self.fields, FIELDS, "a field, such as \"pm2.5_atm\"", is_field)?;
-        match NEEDED.iter().find(|needed| !self.fields.iter().any(|field| field == *needed)) {
-            Some(needed) => Err(WrongField::new("fields", format!("{needed:?} is missing"))),
-            None if self.points_a_day < CALL => {
-                Err(WrongField::new("points_a_day", format!("{} is less than one call costs", self.points_a_day)))
-            }
-            None => Ok(()),
-        }
+        let fields = check_list("fields", &self.fields, FIELDS, "a field, such as \"pm2.5_atm\"", is_field);
+        let fields = fields.and_then(|()| {
+            let lacks = NEEDED.iter().find(|needed| !self.fields.iter().any(|field| field == *needed));
+            lacks.map_or(Ok(()), |needed| Err(WrongField::new("fields", format!("{needed:?} is missing"))))
+        });
+        let points = if self.points_a_day < CALL {
+            Err(WrongField::new("points_a_day", format!("{} is less than one call costs", self.points_a_day)))
+        } else {
+            Ok(())
+        };
+        WrongFields::all([check_area(&self.area), fields, points])
     }
 }
 

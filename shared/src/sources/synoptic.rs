@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::{check_area, check_list};
-use super::{Id, Records, Service, Services, Source, WrongField, sensors};
+use super::{Id, Records, Service, Services, Source, WrongField, WrongFields, sensors};
 use crate::connect::keyed;
 use crate::connect::politeness::Manners;
 use crate::connect::{Connector, Cursor, Fetched, Rest, Single, SourceError, Walk, one};
@@ -163,38 +163,42 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
+    pub fn check(&self) -> Result<(), WrongFields> {
         let is_name = |name: &str| {
             (1..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
+        let mut wrong = Vec::new();
         if self.area.is_none() && self.stations.is_none() && self.networks.is_none() {
-            return Err(WrongField::new("area", "is missing; or give stations or networks"));
+            wrong.push(WrongField::new("area", "is missing; or give stations or networks"));
         }
         if let Some(area) = &self.area {
-            check_area(area)?;
+            wrong.extend(check_area(area).err());
         }
         if let Some(stations) = &self.stations {
             let is_station = |id: &str| is_name(id.trim_matches('-')) && id.len() <= 20;
-            check_list("stations", stations, STATIONS, "a station's id, such as \"TKNC1\"", is_station)?;
+            wrong.extend(
+                check_list("stations", stations, STATIONS, "a station's id, such as \"TKNC1\"", is_station).err(),
+            );
         }
         if let Some(networks) = &self.networks
             && (networks.is_empty() || networks.len() > NETWORKS)
         {
-            return Err(WrongField::new("networks", format!("{} entries: it takes 1 to {NETWORKS}", networks.len())));
+            wrong.push(WrongField::new("networks", format!("{} entries: it takes 1 to {NETWORKS}", networks.len())));
         }
-        check_list("variables", &self.variables, VARIABLES, "a variable, such as \"air_temp\"", is_name)?;
+        let form = "a variable, such as \"air_temp\"";
+        wrong.extend(check_list("variables", &self.variables, VARIABLES, form, is_name).err());
         let is_range = self.start.is_some() || self.end.is_some();
         let wanted = [self.within_minutes.is_some(), self.recent_minutes.is_some(), is_range];
         if wanted.iter().filter(|wanted| **wanted).count() > 1 {
             let rule = "only one of within_minutes, recent_minutes, and start with end can be given";
-            return Err(WrongField::new("within_minutes", rule));
+            wrong.push(WrongField::new("within_minutes", rule));
         }
         for (field, minutes) in [("within_minutes", self.within_minutes), ("recent_minutes", self.recent_minutes)] {
             if minutes.is_some_and(|minutes| !(1..=MINUTES).contains(&minutes)) {
-                return Err(WrongField::new(field, format!("is not in 1..{MINUTES}")));
+                wrong.push(WrongField::new(field, format!("is not in 1..{MINUTES}")));
             }
         }
-        match (self.start, self.end) {
+        let range = match (self.start, self.end) {
             (Some(start), Some(end)) if start >= end => Err(WrongField::new("end", "is not after start")),
             (Some(Moment(start)), Some(Moment(end))) if end > start + RANGE => {
                 Err(WrongField::new("end", format!("is more than {} days after start", RANGE.as_secs() / 86_400)))
@@ -202,7 +206,9 @@ impl Config {
             (Some(_), None) => Err(WrongField::new("end", "is missing: start alone has no bound")),
             (None, Some(_)) => Err(WrongField::new("start", "is missing: end alone has no bound")),
             _ => Ok(()),
-        }
+        };
+        wrong.extend(range.err());
+        WrongFields::none_or(wrong, ())
     }
 
     /// What it asks of which stations, as the service takes it.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::LayerDocument;
-use crate::sources::{WrongField, check_area};
+use crate::sources::{WrongField, WrongFields, check_area};
 
 /// How rows are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -49,21 +49,20 @@ impl Query {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
-        if let Some(text) = &self.condition
-            && (text.trim().is_empty() || text.len() > CONDITION || text.contains(char::is_control))
-        {
-            return Err(WrongField::new("where", format!("a condition has 1 to {CONDITION} characters on one line")));
-        }
-        if let Some(area) = &self.area {
-            check_area(area)?;
-        }
-        match self.simplify {
+    pub fn check(&self) -> Result<(), WrongFields> {
+        let condition = match &self.condition {
+            Some(text) if text.trim().is_empty() || text.len() > CONDITION || text.contains(char::is_control) => {
+                Err(WrongField::new("where", format!("a condition has 1 to {CONDITION} characters on one line")))
+            }
+            _ => Ok(()),
+        };
+        let simplify = match self.simplify {
             Some(degrees) if !(degrees > 0.0 && degrees <= SIMPLIFY_MAX) => {
                 Err(WrongField::new("simplify", format!("{degrees} is not above 0 and at most {SIMPLIFY_MAX} degrees")))
             }
             _ => Ok(()),
-        }
+        };
+        WrongFields::all([condition, self.area.as_ref().map_or(Ok(()), check_area), simplify])
     }
 }
 

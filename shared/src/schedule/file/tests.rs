@@ -149,6 +149,63 @@ fn a_wrong_field_is_told_with_its_own_line_and_column() {
 
 /// Whoever mends a file is told all of it at once, in the order of the text.
 #[test]
+fn every_broken_rule_of_a_config_is_told_where_it_stands() {
+    let file = "version: 1
+streams:
+  - id: a
+    source_id: firms_viirs_snpp
+    connector: firms
+    tenant: t
+    interval: 60s
+    config:
+      product: MODIS_NRT
+      area: [10, 32, 5, 42]
+      days: 9
+  - id: b
+    source_id: synoptic_observations
+    connector: synoptic
+    tenant: t
+    interval: 60s
+    config:
+      area: [10, 32, 5, 42]
+      networks: []
+      variables: [air temp]
+      recent_minutes: 0
+  - id: c
+    source_id: layer_c
+    connector: layers
+    tenant: t
+    interval: 60s
+    config:
+      url: nowhere
+      key: []
+      time: 'a b'
+      query:
+        where: ''
+        simplify: -1
+";
+    let Mistakes { mistakes, .. } = StreamsFile::parse(file).unwrap_err();
+    let told: Vec<(usize, usize, &str)> =
+        mistakes.iter().map(|wrong| (wrong.line, wrong.column, wrong.field.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (10, 7, "streams[0].config.area"),
+            (11, 7, "streams[0].config.days"),
+            (18, 7, "streams[1].config.area"),
+            (19, 7, "streams[1].config.networks"),
+            (20, 7, "streams[1].config.variables"),
+            (21, 7, "streams[1].config.recent_minutes"),
+            (28, 7, "streams[2].config.url"),
+            (29, 7, "streams[2].config.key"),
+            (30, 7, "streams[2].config.time"),
+            (32, 9, "streams[2].config.query.where"),
+            (33, 9, "streams[2].config.query.simplify"),
+        ]
+    );
+}
+
+#[test]
 fn every_mistake_of_a_file_is_told_at_once() {
     const MANY: &str = "version: 1
 colour: red

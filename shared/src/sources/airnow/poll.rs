@@ -15,7 +15,7 @@ use crate::decode::{Context, Rows, short};
 use crate::error::Reject;
 use crate::record::SourceId;
 use crate::sources::config::check_list;
-use crate::sources::{Service, Services, WrongField, check_area};
+use crate::sources::{Service, Services, WrongField, WrongFields, check_area};
 use crate::time::Timestamp;
 use crate::upstream::{Request, Response, SecretUrl};
 
@@ -76,17 +76,16 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
-        check_area(&self.area)?;
+    pub fn check(&self) -> Result<(), WrongFields> {
         let is_known = |name: &str| PARAMETERS.contains(&name);
-        check_list(
+        let parameters = check_list(
             "parameters",
             &self.parameters,
             PARAMETERS.len(),
             &format!("one of {}", PARAMETERS.join(", ")),
             is_known,
-        )?;
-        check_hours(self.hours)
+        );
+        WrongFields::all([check_area(&self.area), parameters, check_hours(self.hours)])
     }
 }
 

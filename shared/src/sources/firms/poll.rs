@@ -11,7 +11,7 @@ use crate::connect::{Connector, Cursor, Fetched, Single, SourceError, Walk, one}
 use crate::decode::{Context, Rows, form};
 use crate::error::{Reason, Reject};
 use crate::record::SourceId;
-use crate::sources::{WrongField, check_area};
+use crate::sources::{WrongField, WrongFields, check_area};
 use crate::time::Timestamp;
 use crate::upstream::{Request, Response, SecretUrl};
 
@@ -69,13 +69,13 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
-        check_area(&self.area)?;
-        if (1..=DAYS_MAX).contains(&self.days) {
+    pub fn check(&self) -> Result<(), WrongFields> {
+        let days = if (1..=DAYS_MAX).contains(&self.days) {
             Ok(())
         } else {
             Err(WrongField::new("days", format!("{} is not in 1..{DAYS_MAX}", self.days)))
-        }
+        };
+        WrongFields::all([check_area(&self.area), days])
     }
 }
 

@@ -8,7 +8,7 @@ use super::FORMAT;
 use crate::connect::feed::{Ask, Feed};
 use crate::record::SourceId;
 use crate::sources::config::check_list;
-use crate::sources::{Services, WrongField, nws};
+use crate::sources::{Services, WrongField, WrongFields, nws};
 
 /// Cells of one stream, with three requests each at the most.
 const CELLS: usize = 20;
@@ -48,7 +48,7 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
+    pub fn check(&self) -> Result<(), WrongFields> {
         let is_number = |text: &str| (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
         let is_cell = |cell: &str| {
             let Some((office, (x, y))) =
@@ -58,13 +58,15 @@ impl Config {
             };
             office.len() == 3 && office.bytes().all(|byte| byte.is_ascii_uppercase()) && is_number(x) && is_number(y)
         };
-        check_list("cells", &self.cells, CELLS, "a cell, such as \"MTR/90,105\"", is_cell)?;
+        let cells = check_list("cells", &self.cells, CELLS, "a cell, such as \"MTR/90,105\"", is_cell);
         let documents = &self.documents;
         let is_repeated = |(at, document): (usize, &Document)| documents[..at].contains(document);
-        if documents.is_empty() || documents.iter().enumerate().any(is_repeated) {
-            return Err(WrongField::new("documents", "must be some of forecast, hourly and grid, each once"));
-        }
-        Ok(())
+        let documents = if documents.is_empty() || documents.iter().enumerate().any(is_repeated) {
+            Err(WrongField::new("documents", "must be some of forecast, hourly and grid, each once"))
+        } else {
+            Ok(())
+        };
+        WrongFields::all([cells, documents])
     }
 }
 

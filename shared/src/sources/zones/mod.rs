@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Areas, Id, Join, Records, Service, Services, Source, WrongField, identify};
+use super::{Areas, Id, Join, Records, Service, Services, Source, WrongFields, identify};
 use crate::connect::arcgis::{self, Answer, Compared, Form, Layer, LayerRow, Query, Reads};
 use crate::decode::head::Mark;
 use crate::decode::named::Named;
@@ -82,9 +82,10 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
-        self.query().check()?;
-        self.alerts.as_ref().map_or(Ok(()), Alerts::check)
+    pub fn check(&self) -> Result<(), WrongFields> {
+        let query = self.query().check().map_or_else(|wrong| wrong.0, |()| Vec::new());
+        let alerts = self.alerts.as_ref().map_or(Ok(()), Alerts::check);
+        WrongFields::all(query.into_iter().map(Err).chain([alerts]))
     }
 }
 

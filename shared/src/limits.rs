@@ -257,6 +257,8 @@ pub const SLOW_RESPONSE: Duration = Duration::from_secs(10);
 pub const LAYER_PAGE: u64 = 500;
 /// Pages of one poll of a layer: 50,000 rows, or a service that never says that it has ended.
 pub const LAYER_PAGES: u64 = 100;
+/// Pages of one poll of a layer of many years, which is read once: 10,000 rows by 41 requests.
+pub const LAYER_BATCHES: u64 = 20;
 /// A layer that says that it has not changed is read all the same when it was read this long ago: what it says of itself comes
 /// from a cache, for up to an hour.
 pub const LAYER_REREAD: Duration = Duration::from_secs(10 * 60);

@@ -52,7 +52,8 @@ impl Published {
 /// One process with streams, whose polls ask `upstream`.
 pub struct PolledWorld {
     pub app: App,
-    _folder: TempDir,
+    disk: MemoryDisk,
+    folder: TempDir,
 }
 
 impl PolledWorld {
@@ -68,24 +69,29 @@ impl PolledWorld {
         settings: Settings,
         upstream: Arc<dyn Upstream>,
     ) -> PolledWorld {
-        let clock = Clock::simulated(start.parse().unwrap());
-        let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
-        let embedded = Arc::new(Embedded::on_disk(&MemoryDisk::new(), options).unwrap());
-        let folder = tempfile::tempdir().unwrap();
-        let app = App::new(
-            settings,
-            Seams {
-                queue: embedded.clone(),
-                store: embedded.clone(),
-                blobs: Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap()),
-                sink,
-                upstream,
-            },
-            clock,
-            Rng::seeded(1),
-        );
+        let (disk, folder) = (MemoryDisk::new(), tempfile::tempdir().unwrap());
+        let app = opened(&disk, &folder, Clock::simulated(start.parse().unwrap()), settings, sink, upstream);
         streams::apply(&app, &StreamsFile::parse(streams_file).unwrap(), false).await.unwrap();
-        PolledWorld { app, _folder: folder }
+        PolledWorld { app, disk, folder }
+    }
+
+    /// A tick of the first stream whose poll is killed a second after it began, and the process with it; another one starts on the
+    /// same disk.
+    ///
+    /// # Panics
+    /// When the poll has ended by then.
+    pub async fn killed(self) -> PolledWorld {
+        let stream = streams::list(&*self.app.store).await.unwrap().remove(0).spec.id;
+        let tick = Tick { stream, due_at: self.now() };
+        let event = json!({"Records": [{"messageId": "1", "body": serde_json::to_string(&tick).unwrap()}]});
+        let poll = tokio::time::timeout(Duration::from_secs(1), batch::handle(&self.app, event)).await;
+        assert!(poll.is_err(), "the poll ended before it was killed: {poll:?}");
+        self.disk.kill();
+        let PolledWorld { app, disk, folder } = self;
+        let App { settings, clock, sink, upstream, .. } = app;
+        let app = opened(&disk, &folder, clock, (*settings).clone(), sink, upstream);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        PolledWorld { app, disk, folder }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -168,4 +174,20 @@ impl PolledWorld {
         }
         records
     }
+}
+
+/// A process on this disk.
+fn opened(
+    disk: &MemoryDisk,
+    folder: &TempDir,
+    clock: Clock,
+    settings: Settings,
+    sink: Arc<dyn Sink>,
+    upstream: Arc<dyn Upstream>,
+) -> App {
+    let options = Options { commits: Commits::Inline, ..Options::new(clock.clone()) };
+    let embedded = Arc::new(Embedded::on_disk(disk, options).unwrap());
+    let blobs = Arc::new(FileBlobs::open(folder.path(), Commits::Inline, embedded.trust().clone()).unwrap());
+    let seams = Seams { queue: embedded.clone(), store: embedded, blobs, sink, upstream };
+    App::new(settings, seams, clock, Rng::seeded(1))
 }

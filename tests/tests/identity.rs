@@ -125,9 +125,9 @@ fn rows_of(kind: ConnectorKind) -> Option<Vec<Rows>> {
             events: 2,
             together: 4,
         }],
-        ConnectorKind::Wfigs => vec![
+        ConnectorKind::Wfigs | ConnectorKind::WfigsHistory => vec![
             Rows {
-                source: "wfigs_incidents",
+                source: if kind == ConnectorKind::Wfigs { "wfigs_incidents" } else { "historical_wfigs_incidents" },
                 rows: &[
                     r#"{"geometry": {"type": "Point", "coordinates": [-120.5, 39.1]}, "properties": {"IncidentName": "TEST", "IrwinID":
                         "{00000000-0000-4000-8000-0000000000AA}", "FireDiscoveryDateTime": 1755000000000, "POOState": "US-CA",
@@ -143,7 +143,7 @@ fn rows_of(kind: ConnectorKind) -> Option<Vec<Rows>> {
                 together: 4,
             },
             Rows {
-                source: "wfigs_perimeters",
+                source: if kind == ConnectorKind::Wfigs { "wfigs_perimeters" } else { "historical_wfigs" },
                 rows: &[
                     r#"{"geometry": {"type": "Polygon", "coordinates": [[[-122, 40], [-121, 40], [-121, 41], [-122, 40]]]}, "properties":
                         {"poly_IRWINID": "{00000000-0000-4000-8000-0000000000AA}", "poly_DateCurrent": 1755000000000,

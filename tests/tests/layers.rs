@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "layers/history.rs"]
+mod history;
+
 use std::sync::Arc;
 use std::time::Duration;
 

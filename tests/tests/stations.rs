@@ -109,7 +109,7 @@ async fn m1_a_bounded_range_is_a_batch_that_goes_on_from_its_cursor_and_ends_com
     let days = [28, 29, 30, 31].map(|day| Measured::new("TKNC1", &format!("2026-07-{day}T11:00:00Z"), f64::from(day)));
     world.services.measured(&days);
     let status = world.status().await;
-    assert_eq!((status.mode.as_str(), status.mode_reason.as_str()), ("batch", "its range of time is bounded"));
+    assert_eq!((status.mode.as_str(), status.mode_reason.as_str()), ("batch", "what it asks for has an end"));
     schedule::handle(&world.app, Value::Null).await.unwrap();
     let ticks = &world.app.settings.queues.batch_ticks;
     assert_eq!(world.app.queue.receive(ticks, 10, Duration::ZERO).await.unwrap().len(), 1, "its ticks are a batch's");

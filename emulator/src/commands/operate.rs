@@ -87,18 +87,39 @@ fn streams_file(path: &Path, json: bool) -> Result<Result<StreamsFile, Exit>, Fa
 
 /// Each registered stream with its last and its next poll.
 pub(super) fn streams_table(listed: &Value) -> Vec<String> {
-    let heads =
-        ["stream", "every", "active", "last good poll", "next poll", "records", "failed", "polls", "last error"];
+    let heads = [
+        "stream",
+        "every",
+        "active",
+        "last good poll",
+        "next poll",
+        "records",
+        "failed",
+        "read",
+        "polls",
+        "last error",
+    ];
     let fields =
         ["stream_id", "interval", "is_active", "last_success", "next_poll", "records_processed", "records_failed"];
     let rows = items(&listed["streams"]).iter().map(|stream| {
         let mut cells: Vec<String> = fields.iter().map(|field| cell(&stream[*field])).collect();
         let problem = if stream["last_error"].is_null() { &stream["missing"] } else { &stream["last_error"] };
-        cells.extend([fields_of(&stream["config"]), cell(problem)]);
+        cells.extend([read_of(stream), fields_of(&stream["config"]), cell(problem)]);
         cells
     });
     let heads = heads.map(str::to_owned).to_vec();
     table(&std::iter::once(heads).chain(rows).collect::<Vec<_>>())
+}
+
+/// How far a stream that has an end is.
+fn read_of(stream: &Value) -> String {
+    let progress = &stream["progress"];
+    match (progress["done"].as_u64(), progress["whole"].as_u64()) {
+        _ if !stream["completed_at"].is_null() => format!("completed, {} {}", progress["done"], text(&progress["of"])),
+        (Some(done), Some(whole)) => format!("{done} of {whole} {}", text(&progress["of"])),
+        (Some(done), None) => format!("{done} {}", text(&progress["of"])),
+        (None, _) => String::new(),
+    }
 }
 
 async fn start_or_stop(endpoint: &EndpointArgs, id: &StreamId, action: &str) -> Result<Exit, Failure> {

@@ -9,9 +9,11 @@ pub(crate) mod politeness;
 pub mod probe;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::decode::{Context, Rows};
 use crate::error::Reject;
+use crate::limits::PROBE_REQUESTS;
 use crate::time::Timestamp;
 use crate::upstream::{Request, Response};
 
@@ -65,6 +67,21 @@ pub enum Rest {
     },
 }
 
+/// How far a bounded range has been read, and what reading it to its end takes [M1].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// So many of `whole`.
+    pub done: u64,
+    /// `None` until the source has said how many there are.
+    pub whole: Option<u64>,
+    /// What is counted, in the plural.
+    pub of: String,
+    /// Requests from its beginning to its end, without those that fail; `None` as long as `whole` is.
+    pub requests: Option<u64>,
+    /// Points that it costs at the most; `None` where asking is free.
+    pub points: Option<u64>,
+}
+
 /// One kind of source, as pure state machines.
 pub trait Connector: Send + Sync {
     /// The address that all its requests begin with: what it tells one stream to wait holds for all that ask there.
@@ -78,6 +95,11 @@ pub trait Connector: Send + Sync {
     /// Where the next poll begins when the request of this cursor failed.
     fn failed(&self, cursor: &Cursor) -> Cursor {
         cursor.clone()
+    }
+
+    /// Requests of a look at it before it runs.
+    fn look(&self) -> usize {
+        PROBE_REQUESTS
     }
 
     /// The rows of a body that was taken.

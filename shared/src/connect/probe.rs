@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Connector, Cursor, Fetched};
 use crate::decode::Context;
 use crate::error::Reason;
-use crate::limits::{PROBE_REQUESTS, SLOW_RESPONSE};
+use crate::limits::SLOW_RESPONSE;
 use crate::record::SourceId;
 use crate::time::{Clock, Timestamp};
 use crate::upstream::Upstream;
@@ -32,6 +32,9 @@ pub struct Found {
     pub more: bool,
     /// From the first request to the last answer.
     pub elapsed_ms: u64,
+    /// Where it ended.
+    #[serde(skip)]
+    pub cursor: Cursor,
 }
 
 impl Found {
@@ -41,7 +44,7 @@ impl Found {
     }
 }
 
-/// Polls once from the beginning, at most `PROBE_REQUESTS` requests, `apart` from each other where the service wants it.
+/// Polls once from the beginning, with as many requests as a look may have, `apart` from each other where the service wants it.
 pub async fn probe(
     connector: &dyn Connector,
     upstream: &dyn Upstream,
@@ -50,17 +53,20 @@ pub async fn probe(
     clock: &Clock,
 ) -> Found {
     let (mut found, began) = (Found::default(), Instant::now());
-    let mut cursor = Cursor::default();
     loop {
+        let cursor = found.cursor.clone();
         match look(connector, upstream, &cursor, apart, clock, &mut found).await {
             Err(problem) => found.problems.push(problem),
             Ok(None) => found.more = true,
             Ok(Some(fetched)) => {
                 count(connector, source, &fetched, clock, &mut found);
                 found.problems.extend(fetched.problem);
-                cursor = fetched.cursor;
-                if fetched.more && connector.rests(&cursor, clock.now()).is_none() {
-                    continue;
+                found.cursor = fetched.cursor;
+                if fetched.more && connector.rests(&found.cursor, clock.now()).is_none() {
+                    found.more = found.requests >= connector.look();
+                    if !found.more {
+                        continue;
+                    }
                 }
             }
         }
@@ -79,7 +85,7 @@ async fn look(
     found: &mut Found,
 ) -> Result<Option<Fetched>, String> {
     let mut walk = connector.walk(cursor, clock.now());
-    while found.requests < PROBE_REQUESTS {
+    while found.requests < connector.look() {
         if let Some(apart) = apart.filter(|_| found.requests > 0) {
             tokio::time::sleep(apart).await;
         }

@@ -168,6 +168,10 @@ async fn fetch(
                 if !fetched.more {
                     break Ok(());
                 }
+                // A kill costs a range that may be long, or is paid for, no more than one answer.
+                if spec.polled.is_bounded() {
+                    streams::save_poll_state(&*app.store, &spec.id, state).await?;
+                }
                 if round.began.elapsed() >= ROUND {
                     round.problems.push("the poll took too long: the next one goes on from here".into());
                     break Ok(());

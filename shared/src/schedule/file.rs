@@ -58,7 +58,8 @@ pub struct StreamSpec {
     pub polled: Polled,
     /// Whose records they are.
     pub tenant: TenantId,
-    /// Time between polls as text: `60s`, `5m`, `1h`.
+    /// Time between polls as text: `60s`, `5m`, `1h`. What has an end may leave it out: it goes on every minute until then [M1].
+    #[schemars(default = "Interval::minute")]
     pub interval: Interval,
 }
 
@@ -70,6 +71,11 @@ impl Interval {
     /// Of at least a second.
     pub fn seconds(seconds: u32) -> Interval {
         Interval(Duration::from_secs(u64::from(seconds.max(1))))
+    }
+
+    /// Of a stream that has an end and names none.
+    pub(super) fn minute() -> Interval {
+        Interval::seconds(60)
     }
 
     /// The time between two polls.

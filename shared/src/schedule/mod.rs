@@ -10,3 +10,4 @@ pub mod overlap;
 pub mod seed;
 pub mod streams;
 pub mod ticks;
+pub mod whole;

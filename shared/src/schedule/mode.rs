@@ -19,7 +19,7 @@ const BATCH_ABOVE: Duration = Duration::from_secs(3600);
 const STREAMING_BELOW: Duration = Duration::from_secs(30);
 
 impl Mode {
-    /// Of a polled stream: a bounded range of time is read as a batch, whatever its interval.
+    /// Of a polled stream: what has an end is read as a batch, whatever its interval.
     pub(crate) fn of_stream(spec: &StreamSpec) -> Mode {
         if spec.polled.is_bounded() { Mode::Batch } else { Mode::of(spec.interval.get()) }
     }
@@ -37,7 +37,7 @@ impl Mode {
     pub(crate) fn reason(self, spec: &StreamSpec) -> String {
         let seconds = spec.interval.get().as_secs();
         match self {
-            Mode::Batch if spec.polled.is_bounded() => "its range of time is bounded".into(),
+            Mode::Batch if spec.polled.is_bounded() => "what it asks for has an end".into(),
             Mode::Batch => format!("interval {seconds} s is more than 3600 s"),
             Mode::Realtime => format!("interval {seconds} s is from 30 s to 3600 s"),
             Mode::Streaming => format!("interval {seconds} s is less than 30 s"),

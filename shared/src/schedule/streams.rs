@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::breaker::{Breaker, BreakerState};
+use crate::connect::{Cursor, Progress};
 use crate::control::audit::{self, Action};
 use crate::error::BackendError;
 use crate::limits::STORED_AHEAD;
@@ -130,6 +131,9 @@ pub struct Status {
     /// While the source's breaker is open: the seconds since its last good answer, which was published then and is not published
     /// again [S10].
     pub stale_s: Option<u64>,
+    /// How far a bounded range has been read [M1]; none for what has no end.
+    #[serde(default)]
+    pub progress: Option<Progress>,
     /// What is polled, in the connector's own fields.
     pub config: serde_json::Value,
     /// What is known of its polls.
@@ -252,6 +256,7 @@ pub async fn status(store: &dyn Store, clock: &Clock, registered: &Registered) -
             .then(|| next_poll(interval, poll.waits_until(), clock.now())),
         throttling_active: poll.is_throttled(clock.now()),
         stale_s: poll.stale_s(clock.now()),
+        progress: spec.polled.progress(&Cursor(poll.cursor.clone())),
         config: config.get_mut("config").map(serde_json::Value::take).unwrap_or_default(),
         poll,
     })

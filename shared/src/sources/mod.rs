@@ -31,6 +31,7 @@ mod sensors;
 mod service;
 pub mod synoptic;
 pub mod wfigs;
+pub mod wfigs_history;
 pub mod zones;
 
 use std::fmt;
@@ -38,6 +39,7 @@ use std::fmt;
 use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 
+use crate::connect::{Cursor, Progress};
 use crate::decode::head::Head;
 use crate::decode::{Format, form};
 use crate::record::{SourceId, Tier, Topic};
@@ -213,6 +215,7 @@ table! {
     caltrans polled by Caltrans with FIRE,
     chp polled by Chp with FIRE,
     wfigs polled by Wfigs with FIRE,
+    wfigs_history polled by WfigsHistory with FIRE,
     zones polled by Zones with FIRE,
     firis polled by Firis with FIRE,
     outages polled by Outages,
@@ -222,9 +225,18 @@ table! {
 }
 
 impl Polled {
-    /// Whether it ends by itself: what it asks for lies in a bounded range of time [M1].
+    /// Whether it ends by itself: what it asks for has a beginning and an end [M1].
     pub fn is_bounded(&self) -> bool {
-        matches!(self, Polled::Synoptic(config) if config.is_bounded())
+        self.progress(&Cursor::default()).is_some()
+    }
+
+    /// How far it has been read by its cursor; `None` for what has no end.
+    pub fn progress(&self, cursor: &Cursor) -> Option<Progress> {
+        match self {
+            Polled::Synoptic(config) => config.progress(cursor),
+            Polled::WfigsHistory(config) => Some(config.progress(cursor)),
+            _ => None,
+        }
     }
 
     /// The least that it costs in a day at this interval, and what it may cost; `None` where asking is free.

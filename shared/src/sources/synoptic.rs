@@ -13,7 +13,7 @@ use super::config::{check_area, check_list};
 use super::{Id, Records, Service, Services, Source, WrongField, WrongFields, sensors};
 use crate::connect::keyed;
 use crate::connect::politeness::Manners;
-use crate::connect::{Connector, Cursor, Fetched, Rest, Single, SourceError, Walk, one};
+use crate::connect::{Connector, Cursor, Fetched, Progress, Rest, Single, SourceError, Walk, one};
 use crate::decode::sensor;
 use crate::decode::{Context, Format, Rows, items};
 use crate::error::Reject;
@@ -145,18 +145,18 @@ impl Config {
         }
     }
 
-    /// Whether it ends: it asks for a bounded range of time.
-    pub fn is_bounded(&self) -> bool {
-        matches!(self.what(), What::Range { .. })
+    /// Of a bounded range of time, by its cursor.
+    pub(super) fn progress(&self, cursor: &Cursor) -> Option<Progress> {
+        let What::Range { start, end } = self.what() else { return None };
+        let (done, whole) = (steps(start, Synoptic::read_to(cursor, start, end)), steps(start, end));
+        Some(Progress { done, whole: Some(whole), of: "days".into(), requests: Some(whole), points: None })
     }
 
     /// Requests of one poll, at the most.
     pub fn requests(&self) -> usize {
         match self.what() {
             What::Range { start, end } => {
-                let seconds = u64::try_from(end.duration_since(start).as_secs()).unwrap_or_default();
-                usize::try_from(seconds.div_ceil(STEP.as_secs()))
-                    .map_or(STEPS_A_POLL, |steps| steps.clamp(1, STEPS_A_POLL))
+                usize::try_from(steps(start, end)).map_or(STEPS_A_POLL, |steps| steps.clamp(1, STEPS_A_POLL))
             }
             What::Latest { .. } | What::Recent { .. } => 1,
         }
@@ -226,6 +226,11 @@ impl Config {
         }
         query + &format!("&vars={}&units=metric&obtimezone=UTC&qc_flags=on", self.variables.join(","))
     }
+}
+
+/// Requests for a range.
+fn steps(start: Timestamp, end: Timestamp) -> u64 {
+    u64::try_from(end.duration_since(start).as_secs()).unwrap_or_default().div_ceil(STEP.as_secs())
 }
 
 /// One stream's connector, with the service's address and token.
@@ -441,13 +446,15 @@ mod tests {
     fn m1_a_range_is_asked_for_day_by_day_and_ends() {
         let text = r#"{"networks": [2], "start": "2026-08-01T00:00:00Z", "end": "2026-08-02T06:30:00Z"}"#;
         let (connector, mut cursor, mut asked) = (stream(text), Cursor::default(), Vec::new());
-        assert_eq!((connector.config.is_bounded(), connector.config.requests()), (true, 2));
+        let progress = |cursor| connector.config.progress(cursor).map(|progress| (progress.done, progress.whole));
+        assert_eq!((progress(&cursor), connector.config.requests()), (Some((0, Some(2))), 2));
         while connector.rests(&cursor, Timestamp::UNIX_EPOCH).is_none() {
             let address = connector.next(&cursor).url.reveal().to_owned();
             asked.push(address.split_once("&start=").unwrap().1.to_owned());
             cursor = answer(&connector, &cursor, 200, &summary(2, "none")).unwrap().cursor;
         }
         assert_eq!(asked, ["202608010000&end=202608020000", "202608020000&end=202608020630"]);
+        assert_eq!(progress(&cursor), Some((2, Some(2))));
         let longer = stream(&text.replace("06:30", "07:00"));
         assert_eq!(longer.rests(&cursor, Timestamp::UNIX_EPOCH), None, "another range begins anew");
     }

@@ -549,6 +549,16 @@ pub(crate) fn sources() -> Vec<Source> {
             },
         },
         Source {
+            connector: ConnectorKind::WfigsHistory,
+            id: "historical_wfigs_perimeters",
+            interval: 300,
+            config: "{layer: perimeters}",
+            address: "WFIGS_Interagency_Perimeters/",
+            answer: Answering::Layer(fire),
+            wanted: |_| BTreeSet::new(),
+            told: |value| told(of_guid(&value["data"]["id"]), &value["data"]["incident_acres"]),
+        },
+        Source {
             connector: ConnectorKind::Wfigs,
             id: "wfigs_incidents",
             interval: 300,

@@ -6,9 +6,10 @@
 //! document again: pages are no snapshot. A poll whose time is over ends with what came, and the next one goes on behind it. An answer is *whole* when all rows that were counted
 //! came and the layer did not change meanwhile. Rows are published in any case; only a whole answer that has rows says that
 //! others have gone, and only a whole one lets the next poll end early. Each query has an address of its own, so that no cache
-//! answers it.
+//! answers it. A layer of many years is read once instead, in batches: `batches.rs`.
 
 mod answer;
+mod batches;
 mod query;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
@@ -21,18 +22,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) use answer::Names;
+pub(crate) use batches::progress;
 pub use query::{Form, Query};
 pub(crate) use query::{check_url, services_of};
 
 use super::politeness::Manners;
-use super::{Connector, Cursor, Walk};
+use super::{Connector, Cursor, Rest, Walk};
 use crate::decode::items::{Document, Item};
 use crate::decode::{Context, Row, Rows};
 use crate::error::Reject;
+use crate::limits::PROBE_REQUESTS;
 use crate::record::Origin;
 use crate::time::Timestamp;
 use crate::upstream::{Request, SecretUrl};
-use walk::Steps;
+use walk::{Steps, has_ended};
 
 /// A host serves thousands of readers a minute out of its caches; layers are renewed every few minutes.
 pub(crate) const MANNERS: Manners = Manners { a_minute: 60, least_interval: Duration::from_secs(30), apart: None };
@@ -42,6 +45,11 @@ pub(crate) trait Reads: Send + Sync {
     /// Fields that the layer must have, each with the setting of `config` that names it, which is empty where none does.
     fn needs(&self) -> Vec<(&str, &str)> {
         Vec::new()
+    }
+
+    /// Whether the layer is read once, batch by batch from its first row to its last, and then no more [M1].
+    fn reads_once(&self) -> bool {
+        false
     }
 
     /// A layer whose last change is older than this is stale; `None`: that is not told.
@@ -126,12 +134,23 @@ struct Beside {
     gone: Vec<Value>,
 }
 
+/// Requests for a layer's document, the number of its rows, and the first of them.
+const FIRST_BATCH: usize = 3;
+
 /// The name of that in the body.
 const BESIDE: &str = "streammanager";
 
 impl<R: Reads> Connector for Layer<R> {
     fn host(&self) -> &str {
         query::services_of(&self.url)
+    }
+
+    fn look(&self) -> usize {
+        if self.reads.reads_once() { FIRST_BATCH } else { PROBE_REQUESTS }
+    }
+
+    fn rests(&self, cursor: &Cursor, _: Timestamp) -> Option<Rest> {
+        has_ended(self, cursor).then_some(Rest::Ended)
     }
 
     fn rows<'a>(&'a self, body: &'a Bytes, context: Context<'a>) -> Result<Rows<'a>, Reject> {

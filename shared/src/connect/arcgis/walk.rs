@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::answer::{self, LayerDocument, Page};
+use super::batches::Batches;
 use super::query::{self, Part};
 use super::{Answer, BESIDE, Beside, Compared, Layer, Reads, request};
 use crate::connect::{Cursor, Fetched, SourceError, Walk};
@@ -34,6 +35,23 @@ struct Kept {
     fresh_again: Option<i64>,
     /// The source's own.
     memory: Value,
+    /// Of a layer that is read once, from its first row to its last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    batches: Option<Batches>,
+}
+
+impl Kept {
+    fn of<R: Reads>(layer: &Layer<R>, cursor: &Cursor) -> Kept {
+        let of = query::count(&layer.url, &layer.query, None, 0);
+        let kept = serde_json::from_str(&cursor.0).ok().filter(|kept: &Kept| kept.of == of);
+        let kept = kept.unwrap_or_else(|| Kept { of, ..Kept::default() });
+        Kept { batches: layer.reads.reads_once().then(|| kept.batches.unwrap_or_default()), ..kept }
+    }
+}
+
+/// Whether a layer that is read once has been read to its end.
+pub(super) fn has_ended<R: Reads>(layer: &Layer<R>, cursor: &Cursor) -> bool {
+    Kept::of(layer, cursor).batches.is_some_and(|batches| batches.ended)
 }
 
 /// What is asked now.
@@ -61,22 +79,23 @@ pub(super) struct Steps<'a, R> {
     /// The object ids still to be asked for, in their order, of a layer that gives no pages.
     asked_by_id: VecDeque<i64>,
     last_id: Option<i64>,
+    /// All rows are counted, not those behind the last one.
+    counts_all: bool,
     ids: HashSet<i64>,
     rows: Vec<Bytes>,
     bytes: usize,
 }
 
+const REPEATED: &str = "a page repeats rows of earlier pages: the service does not give the next ones";
 /// Room for what stands beside the rows in a body.
 const BESIDE_ROWS: usize = 4 * 1024 * 1024;
 
 impl<'a, R: Reads> Steps<'a, R> {
     pub(super) fn new(layer: &'a Layer<R>, cursor: &Cursor, now: Timestamp) -> Steps<'a, R> {
-        let of = query::count(&layer.url, &layer.query, None, 0);
-        let kept = serde_json::from_str(&cursor.0).ok().filter(|kept: &Kept| kept.of == of);
         Steps {
             layer,
             cursor: cursor.clone(),
-            kept: kept.unwrap_or_else(|| Kept { of, ..Kept::default() }),
+            kept: Kept::of(layer, cursor),
             began: now.as_millisecond(),
             ask: Ask::Document,
             counted: 0,
@@ -84,6 +103,7 @@ impl<'a, R: Reads> Steps<'a, R> {
             passed: 0,
             asked_by_id: VecDeque::new(),
             last_id: None,
+            counts_all: false,
             ids: HashSet::new(),
             rows: Vec::new(),
             bytes: 0,
@@ -119,6 +139,12 @@ impl<'a, R: Reads> Steps<'a, R> {
                 return Err(SourceError::Refused(named));
             }
         }
+        if let Some(batches) = &self.kept.batches {
+            if !document.pages {
+                return Err(SourceError::Refused("it gives no pages: it cannot be read batch by batch".into()));
+            }
+            return Ok(Some(if batches.is_uncounted() { Ask::Count(document) } else { Ask::Page(document) }));
+        }
         Ok(match (self.is_unchanged(&document), document.pages) {
             (true, _) => None,
             (false, true) => Some(Ask::Count(document)),
@@ -137,6 +163,25 @@ impl<'a, R: Reads> Steps<'a, R> {
         Ok(Ask::Page(document))
     }
 
+    /// Takes a number of rows of a layer that is read once: of all before its first page, of those behind what may be its last.
+    fn counted(&mut self, counted: u64, document: LayerDocument) -> Result<Option<Fetched>, SourceError> {
+        let (came, is_first) = (!self.rows.is_empty(), self.pages == 0);
+        let Some(batches) = &mut self.kept.batches else { return Ok(None) };
+        if is_first {
+            batches.begin(counted)?;
+            self.ask = Ask::Page(document);
+            return Ok(None);
+        }
+        if self.counts_all {
+            batches.again(counted)?;
+        } else if !batches.behind(counted, came)? {
+            self.counts_all = true;
+            self.ask = Ask::Count(document);
+            return Ok(None);
+        }
+        self.batch(&document).map(Some)
+    }
+
     fn ids(&mut self, mut ids: Vec<i64>, document: LayerDocument) -> Result<Ask, SourceError> {
         ids.retain(|id| self.kept.above.is_none_or(|above| *id > above));
         let counted = ids.len() as u64;
@@ -153,6 +198,9 @@ impl<'a, R: Reads> Steps<'a, R> {
         // Behind an empty page that says that there are more stand those of the next one.
         self.passed += if came == 0 { document.page_size() } else { came as u64 };
         for (id, row) in &page.rows {
+            if self.kept.batches.is_some() && id.is_some_and(|id| self.kept.above.is_some_and(|above| id <= above)) {
+                return Err(SourceError::Failed(REPEATED.into()));
+            }
             self.last_id = self.last_id.max(*id);
             // A row that came already was moved to another page while pages were read.
             if id.is_some_and(|id| !self.ids.insert(id)) {
@@ -168,9 +216,7 @@ impl<'a, R: Reads> Steps<'a, R> {
             return Err(SourceError::Refused(said));
         }
         if came > 0 && self.rows.len() == before {
-            return Err(SourceError::Failed(
-                "a page repeats rows of earlier pages: the service does not give the next ones".into(),
-            ));
+            return Err(SourceError::Failed(REPEATED.into()));
         }
         if !document.pages {
             self.asked_by_id.drain(..self.asked_by_id.len().min(document.page_size() as usize));
@@ -185,6 +231,32 @@ impl<'a, R: Reads> Steps<'a, R> {
             return Err(SourceError::Failed(format!("its pages do not end: {} were read", self.pages)));
         }
         Ok(last)
+    }
+
+    /// The rows of one page of a layer that is read once, and what is kept.
+    fn batch(&mut self, document: &LayerDocument) -> Result<Fetched, SourceError> {
+        let rows = std::mem::take(&mut self.rows);
+        let more = self.kept.batches.as_ref().is_some_and(Batches::more);
+        let kept = Kept { above: self.last_id.max(self.kept.above), ..self.kept.clone() };
+        let beside = Beside { names: document.names.clone(), ..Beside::default() };
+        let body = if rows.is_empty() { None } else { Some(self.body(&beside, &rows).map_err(written)?) };
+        let cursor = Cursor(serde_json::to_string(&kept).map_err(written)?);
+        Ok(Fetched { more, ..fetched(body, cursor) })
+    }
+
+    fn body(&self, beside: &Beside, rows: &[Bytes]) -> serde_json::Result<Bytes> {
+        let mut body = BytesMut::with_capacity(self.bytes + 1024);
+        body.put_slice(format!("{{\"{BESIDE}\":").as_bytes());
+        serde_json::to_writer((&mut body).writer(), beside)?;
+        body.put_slice(b",\"features\":[");
+        for (n, row) in rows.iter().enumerate() {
+            if n > 0 {
+                body.put_u8(b',');
+            }
+            body.put_slice(row);
+        }
+        body.put_slice(b"]}");
+        Ok(body.freeze())
     }
 
     /// The rows as one body, and what is kept.
@@ -212,24 +284,14 @@ impl<'a, R: Reads> Steps<'a, R> {
             stale: is_stale,
             fresh_again,
             memory,
+            batches: None,
         };
         let beside = Beside { names: document.names.clone(), stale, fresh_again, rows: said, gone };
-        let written = |e: serde_json::Error| SourceError::Failed(e.to_string());
         let cursor = serde_json::to_string(&kept).map_err(written)?;
         if cursor.len() > 2 * LAYER_MEMORY_BYTES {
             return Err(SourceError::Failed(format!("{} bytes are to be kept of its rows", cursor.len())));
         }
-        let mut body = BytesMut::with_capacity(self.bytes + 1024);
-        body.put_slice(format!("{{\"{BESIDE}\":").as_bytes());
-        serde_json::to_writer((&mut body).writer(), &beside).map_err(written)?;
-        body.put_slice(b",\"features\":[");
-        for (n, row) in rows.iter().enumerate() {
-            if n > 0 {
-                body.put_u8(b',');
-            }
-            body.put_slice(row);
-        }
-        body.put_slice(b"]}");
+        let body = self.body(&beside, &rows).map_err(written)?;
         let (came, counted) = (rows.len(), self.counted);
         let problem = match read {
             Read::UntilCut => Some(format!("{came} of {counted} rows came in time: the next poll goes on behind them")),
@@ -239,7 +301,7 @@ impl<'a, R: Reads> Steps<'a, R> {
         };
         let said: Vec<String> = problem.into_iter().chain(compared).collect();
         let problem = (!said.is_empty()).then(|| said.join("; "));
-        Ok(Fetched { problem, ..fetched(Some(body.freeze()), Cursor(cursor)) })
+        Ok(Fetched { problem, ..fetched(Some(body), Cursor(cursor)) })
     }
 }
 
@@ -251,6 +313,10 @@ enum Read {
     WhileChanging,
     /// There was no time for more.
     UntilCut,
+}
+
+fn written(problem: serde_json::Error) -> SourceError {
+    SourceError::Failed(problem.to_string())
 }
 
 /// `None`: there is nothing newer.
@@ -266,7 +332,8 @@ impl<R: Reads> Walk for Steps<'_, R> {
             // Of another time than the first: what a cache gave out then is of no use now.
             Ask::Again(_) => query::layer(url, self.began + 1),
             Ask::Count(document) => {
-                let above = self.kept.above.map(|above| (document.object_id.as_str(), above));
+                let above = self.last_id.max(self.kept.above).filter(|_| !self.counts_all);
+                let above = above.map(|above| (document.object_id.as_str(), above));
                 query::count(url, query, above, self.began)
             }
             Ask::Ids(_) => query::ids(url, query, self.began),
@@ -288,10 +355,22 @@ impl<R: Reads> Walk for Steps<'_, R> {
                 Some(ask) => ask,
                 None => return Ok(Some(fetched(None, self.cursor.clone()))),
             },
+            Ask::Count(document) if self.kept.batches.is_some() => {
+                return self.counted(answer::count(&head)?, document);
+            }
             Ask::Count(document) => self.count(answer::count(&head)?, document)?,
             Ask::Ids(document) => self.ids(answer::ids(&head)?, document)?,
             Ask::Page(document) => {
                 let page = Page::read(&head, &document.object_id)?;
+                if self.kept.batches.is_some() {
+                    self.page(&response.body, &page, &document)?;
+                    let came = self.rows.len() as u64;
+                    if self.kept.batches.as_mut().is_some_and(|batches| batches.page(came)) {
+                        self.ask = Ask::Count(document);
+                        return Ok(None);
+                    }
+                    return self.batch(&document).map(Some);
+                }
                 if !self.page(&response.body, &page, &document)? {
                     Ask::Page(document)
                 } else if self.pages > 1 && document.edited.is_some() {
@@ -306,7 +385,7 @@ impl<R: Reads> Walk for Steps<'_, R> {
             }
         };
         match &self.ask {
-            Ask::Page(document) if self.counted == 0 => {
+            Ask::Page(document) if self.counted == 0 && self.kept.batches.is_none() => {
                 let document = document.clone();
                 self.fetched(&document, Read::All).map(Some)
             }
@@ -315,6 +394,10 @@ impl<R: Reads> Walk for Steps<'_, R> {
     }
 
     fn cut(&mut self) -> Result<Option<Fetched>, SourceError> {
+        if self.kept.batches.is_some() {
+            let problem = Some("there was no time for the next rows".to_owned());
+            return Ok(Some(Fetched { problem, ..fetched(None, self.cursor.clone()) }));
+        }
         match std::mem::replace(&mut self.ask, Ask::Document) {
             Ask::Page(document) if self.last_id.is_some() => self.fetched(&document, Read::UntilCut).map(Some),
             // All rows came; whether the layer changed meanwhile was not to be learned any more.

@@ -95,18 +95,21 @@ impl StreamSpec {
         let (unread, mut wrong) = sources::read_on::<UnreadSpec>(value);
         let Some(unread) = unread else { return Err(WrongFields(wrong)) };
         let UnreadSpec { id, source_id, connector, tenant, interval, config } = unread;
+        let (has_connector, has_config) = (connector.is_some(), config.is_some());
+        let polled = connector.zip(config).map(|(connector, config)| connector.read(config)).transpose();
+        let has_end = matches!(&polled, Ok(Some(polled)) if polled.is_bounded());
+        let interval = interval.or_else(|| has_end.then(Interval::minute));
         must_be_there(
             &mut wrong,
             [
                 ("id", id.is_some()),
                 ("source_id", source_id.is_some()),
-                ("connector", connector.is_some()),
+                ("connector", has_connector),
                 ("tenant", tenant.is_some()),
                 ("interval", interval.is_some()),
-                ("config", config.is_some()),
+                ("config", has_config),
             ],
         );
-        let polled = connector.zip(config).map(|(connector, config)| connector.read(config)).transpose();
         let polled = polled.unwrap_or_else(|problems| {
             wrong.extend(problems.within([Step::from("config")]));
             None

@@ -221,7 +221,7 @@ impl Attributes {
     }
 }
 
-fn fire(item: Item, origin: Origin, source: &SourceId) -> Row {
+pub(super) fn fire(item: Item, origin: Origin, source: &SourceId) -> Row {
     let mut quality = item.quality;
     let shape = geometry::read(&item.geometry, &mut quality);
     let mut v = Attributes(Named::new(item.values, quality));

@@ -2,6 +2,7 @@
 //! No test logic and no client of the system lives here.
 
 pub mod arcgis;
+pub mod archives;
 pub mod bodies;
 pub mod chaos;
 pub mod disk;

@@ -75,7 +75,7 @@ impl PolledWorld {
         PolledWorld { app, disk, folder }
     }
 
-    /// A tick of the first stream whose poll is killed a second after it began, and the process with it; another one starts on the
+    /// A tick of the first stream whose poll is killed eight seconds after it began, and the process with it; another one starts on the
     /// same disk.
     ///
     /// # Panics
@@ -84,7 +84,7 @@ impl PolledWorld {
         let stream = streams::list(&*self.app.store).await.unwrap().remove(0).spec.id;
         let tick = Tick { stream, due_at: self.now() };
         let event = json!({"Records": [{"messageId": "1", "body": serde_json::to_string(&tick).unwrap()}]});
-        let poll = tokio::time::timeout(Duration::from_secs(1), batch::handle(&self.app, event)).await;
+        let poll = tokio::time::timeout(Duration::from_secs(8), batch::handle(&self.app, event)).await;
         assert!(poll.is_err(), "the poll ended before it was killed: {poll:?}");
         self.disk.kill();
         let PolledWorld { app, disk, folder } = self;

@@ -1,5 +1,5 @@
-//! A double of the services of stations and air quality: Synoptic, PurpleAir and AirNow, each by its address, with faults that
-//! can be switched while it runs, and with what it was asked. It answers without a network.
+//! A double of the services of stations and air quality: Synoptic, PurpleAir and AirNow, and of the archives of `archives.rs`, each
+//! by its address, with faults that can be switched while it runs, or strike from one of its requests on, and with what it was asked. It answers without a network.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use streammanager::sources::Services;
 use streammanager::time::Timestamp;
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
 
+use crate::archives::{self, Answer};
+
 /// The only key that it takes.
 pub const KEY: &str = "k3y-0f-th3-t3sts";
 
@@ -23,6 +25,8 @@ pub enum Fault {
     None,
     /// No connection.
     Away,
+    /// It does not answer in time.
+    Slow,
     /// 429, with `Retry-After` in seconds or without.
     Busy(Option<u32>),
     /// 403 with a page, as a content delivery network refuses a client.
@@ -67,6 +71,8 @@ impl Measured {
 #[derive(Default)]
 struct State {
     fault: Fault,
+    /// Requests that it spares.
+    spared: usize,
     /// What stations and sensors have measured.
     measured: Vec<Measured>,
     /// PurpleAir's `data_time_stamp`.
@@ -92,7 +98,13 @@ pub fn settings(key: &str) -> Settings {
 
 impl Stations {
     pub fn fails(&self, fault: Fault) {
-        self.state.lock().fault = fault;
+        self.fails_behind(0, fault);
+    }
+
+    /// The same once so many more requests were answered well.
+    pub fn fails_behind(&self, spared: usize, fault: Fault) {
+        let mut state = self.state.lock();
+        (state.fault, state.spared) = (fault, spared);
     }
 
     /// From now on this is what was measured.
@@ -118,24 +130,44 @@ impl Stations {
 
 #[async_trait]
 impl Upstream for Stations {
-    async fn call(&self, request: &Request, _within: Duration) -> Result<Response, Unreachable> {
+    async fn call(&self, request: &Request, within: Duration) -> Result<Response, Unreachable> {
+        let fault = self.state.lock().fault();
+        if fault == Fault::Slow {
+            tokio::time::sleep(within).await;
+            return Err(Unreachable::TimedOut(within));
+        }
         let mut state = self.state.lock();
         let url = request.url.reveal().to_owned();
         let headers: BTreeMap<String, String> = request.headers.iter().cloned().collect();
-        let (status, extra, body) = state.answer(&url, &headers)?;
+        let (status, extra, body) = state.answer(&url, &headers, fault)?;
         state.asked.push(Asked { url, headers, status });
         Ok(Response { status, headers: extra, body: Bytes::from(body), elapsed: Duration::ZERO })
     }
 }
 
-type Answer = (u16, Vec<(String, String)>, String);
-
 impl State {
-    fn answer(&self, url: &str, headers: &BTreeMap<String, String>) -> Result<Answer, Unreachable> {
+    /// What befalls the request that comes now.
+    fn fault(&mut self) -> Fault {
+        match self.spared.checked_sub(1) {
+            Some(spared) => {
+                self.spared = spared;
+                Fault::None
+            }
+            None => self.fault,
+        }
+    }
+
+    fn answer(&self, url: &str, headers: &BTreeMap<String, String>, fault: Fault) -> Result<Answer, Unreachable> {
+        if let Some((_, body)) =
+            self.bodies.iter().find(|(end, _)| end.ends_with(".csv") && url.ends_with(end.as_str()))
+            && matches!(fault, Fault::None | Fault::Short)
+        {
+            return Ok(archives::range(body, headers, fault == Fault::Short));
+        }
         let page = "<!DOCTYPE html><html><head><title>Access Denied</title></head></html>";
         let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         let (status, body) = self.content(url, headers);
-        Ok(match self.fault {
+        Ok(match fault {
             Fault::None => {
                 let tag =
                     format!("\"{:x}\"", body.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte)));
@@ -145,7 +177,7 @@ impl State {
                     (status, header("etag", &tag), body)
                 }
             }
-            Fault::Away => return Err(Unreachable::Failed("connection refused".into())),
+            Fault::Away | Fault::Slow => return Err(Unreachable::Failed("connection refused".into())),
             Fault::Busy(after) => {
                 let extra = after.map_or(Vec::new(), |seconds| header("retry-after", &seconds.to_string()));
                 (429, extra, "slow down".into())
@@ -170,11 +202,24 @@ impl State {
             }
             return (200, own.unwrap_or_else(|| self.synoptic(path.ends_with("/latest"), &query)));
         }
-        if path.ends_with("/v1/sensors") {
+        if path.contains("/api/area/") || path.contains("/api/data_availability/") {
+            return (200, archives::firms(path.split_once("://").map_or(path, |(_, path)| path)));
+        }
+        if path.ends_with("/GeoJsonList") {
+            return (200, own.unwrap_or_else(|| archives::calfire(&query)));
+        }
+        if path.contains("/v1/sensors") {
             if headers.get("x-api-key").map(String::as_str) != Some(KEY) {
                 return (403, json!({"api_version": "V1", "error": "ApiKeyInvalidError", "description": "The provided api_key was not valid."}).to_string());
             }
-            return (200, own.unwrap_or_else(|| self.purpleair(&query)));
+            let is_history = path.ends_with("/history");
+            return (
+                200,
+                own.unwrap_or_else(|| match is_history {
+                    true => archives::purpleair(path, &query, &self.measured),
+                    false => self.purpleair(&query),
+                }),
+            );
         }
         if path.ends_with("/aq/data/") && query.get("API_KEY") != Some(&KEY) {
             return (401, json!([{"Message": "Invalid API key"}]).to_string());

@@ -47,8 +47,8 @@ fn viirs(rows: &[&str]) -> String {
 /// `None`: nothing but a poll reads its rows (`connect::arcgis` has walks over such a layer by seed).
 fn rows_of(kind: ConnectorKind) -> Option<Vec<Rows>> {
     Some(match kind {
-        ConnectorKind::Firms => vec![Rows {
-            source: "firms_viirs_noaa20",
+        ConnectorKind::Firms | ConnectorKind::FirmsArchive => vec![Rows {
+            source: if kind == ConnectorKind::Firms { "firms_viirs_noaa20" } else { "historical_firms" },
             rows: &[
                 "40.7229,-122.95821,367,0.4,0.4,2025-08-14,5,N20,VIIRS,h,2.0NRT,300,7.1,D",
                 "40.7229,-122.95821,367,0.4,0.4,2025-08-14,5,N20,VIIRS,h,2.0NRT,301,7.1,D",
@@ -113,8 +113,8 @@ fn rows_of(kind: ConnectorKind) -> Option<Vec<Rows>> {
             events: 2,
             together: 1,
         }],
-        ConnectorKind::Calfire => vec![Rows {
-            source: "calfire_incidents",
+        ConnectorKind::Calfire | ConnectorKind::CalfireHistory => vec![Rows {
+            source: if kind == ConnectorKind::Calfire { "calfire_incidents" } else { "historical_calfire" },
             rows: &[
                 r#"{"UniqueId": "a1", "Name": "Test Fire", "County": "Testland", "Started": "2025-08-10T14:10:00Z", "AcresBurned": 5}"#,
                 r#"{"UniqueId": "A1", "Name": "Test Fire", "County": "Testland", "Started": "2025-08-10T14:10:00Z", "AcresBurned": 7}"#,
@@ -203,6 +203,30 @@ fn rows_of(kind: ConnectorKind) -> Option<Vec<Rows>> {
                 r#"{"sensor_index": 2, "latitude": 40.7, "longitude": -122.9, "last_seen": 1755151200, "temperature": 66}"#,
             ],
             answer: list,
+            events: 2,
+            together: 4,
+        }],
+        ConnectorKind::PurpleairHistory => vec![Rows {
+            source: "historical_purpleair",
+            rows: &["[1755151200, 66]", "[1755151200, 67]", "[1755151320, 66]"],
+            answer: |rows| {
+                let rows = rows.join(",");
+                format!(r#"{{"sensor_index": 7, "fields": ["time_stamp", "temperature"], "data": [{rows}]}}"#)
+            },
+            events: 2,
+            together: 4,
+        }],
+        ConnectorKind::FpaFod => vec![Rows {
+            source: "historical_fpa_fod",
+            rows: &[
+                "1,TEST,2451334.5,12.5,39.5,-121.5,CA,Butte",
+                "1,TEST,2451334.5,13.5,39.5,-121.5,CA,Butte",
+                "2,TEST,2451334.5,12.5,39.5,-121.5,CA,Butte",
+            ],
+            answer: |rows| {
+                let header = "FOD_ID,FIRE_NAME,DISCOVERY_DATE,FIRE_SIZE,LATITUDE,LONGITUDE,STATE,COUNTY";
+                format!("{header}\n{}\n", rows.join("\n"))
+            },
             events: 2,
             together: 4,
         }],

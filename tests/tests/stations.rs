@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "stations/history.rs"]
+mod history;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -138,7 +138,8 @@ async fn run(days: f64, weather: Weather) -> Run {
         let spec = registered.spec;
         let state = streams::poll_state(&*app.store, &spec.id).await.unwrap();
         // A table that was cut off ends with half a row; anything else that was is refused as a whole.
-        let is_table = matches!(spec.polled.kind(), ConnectorKind::Firms | ConnectorKind::AirnowFiles);
+        let is_table =
+            matches!(spec.polled.kind(), ConnectorKind::Firms | ConnectorKind::AirnowFiles | ConnectorKind::FpaFod);
         let halves = if is_table { 10 * days.ceil() as u64 } else { 0 };
         if state.records_failed > halves {
             let letters = dead::list(&*app.store, Some(&spec.id), 10).await.unwrap().letters;

@@ -5,6 +5,7 @@ pub(crate) mod checked;
 pub(crate) mod feed;
 pub(crate) mod index;
 pub(crate) mod keyed;
+pub(crate) mod parts;
 pub(crate) mod politeness;
 pub mod probe;
 

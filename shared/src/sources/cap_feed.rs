@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::config::check_url;
 use super::{Id, Records, Service, Services, Source, WrongField};
 use crate::connect::index::Index;
 use crate::connect::politeness::Manners;
@@ -54,8 +55,6 @@ pub struct Config {
     pub url: String,
 }
 
-const URL_CHARS: usize = 1_000;
-
 impl Config {
     /// Requests of one poll at the most: the index and the documents that one poll asks for.
     pub fn requests(&self) -> usize {
@@ -64,15 +63,7 @@ impl Config {
 
     /// What serde cannot judge.
     pub fn check(&self) -> Result<(), WrongField> {
-        let url = &self.url;
-        let host = ["https://", "http://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
-        let host = host.and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
-        let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\' | b'"' | b'<' | b'>');
-        if host.is_empty() || host.contains('@') || url.len() > URL_CHARS || !url.bytes().all(is_plain) {
-            let rule = format!("{:.200?} is not an address such as https://HOST/alerts.atom", url);
-            return Err(WrongField::new("url", rule));
-        }
-        Ok(())
+        check_url(&self.url, "https://HOST/alerts.atom")
     }
 }
 

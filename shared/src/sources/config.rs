@@ -134,6 +134,20 @@ pub(crate) fn check_area([west, south, east, north]: &[f64; 4]) -> Result<(), Wr
     Ok(())
 }
 
+const URL_CHARS: usize = 1_000;
+
+/// The address of one document, such as `example`, under the name `url`.
+pub(super) fn check_url(url: &str, example: &str) -> Result<(), WrongField> {
+    let host = ["https://", "http://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
+    let host = host.and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\' | b'"' | b'<' | b'>');
+    if host.is_empty() || host.contains('@') || url.len() > URL_CHARS || !url.bytes().all(is_plain) {
+        let rule = format!("{:.200?} is not an address such as {example}", url);
+        return Err(WrongField::new("url", rule));
+    }
+    Ok(())
+}
+
 /// Of one value; who wrote more wrong fields has another kind of file.
 const WRONG_FIELDS: usize = 100;
 

@@ -6,6 +6,7 @@ pub mod airnow;
 pub mod airnow_files;
 mod alerts;
 pub mod calfire;
+pub mod calfire_history;
 pub mod caltrans;
 pub mod cap_feed;
 pub mod chp;
@@ -13,6 +14,7 @@ mod config;
 mod fires;
 pub mod firis;
 pub mod firms;
+pub mod firms_archive;
 pub mod fpa_fod;
 mod guid;
 mod identity;
@@ -26,6 +28,7 @@ mod nws;
 pub mod outages;
 mod planned;
 pub mod purpleair;
+pub mod purpleair_history;
 mod route;
 mod sensors;
 mod service;
@@ -190,6 +193,7 @@ macro_rules! table {
                 match self {
                     Polled::Layers(config) => crate::connect::arcgis::services_of(&config.url),
                     Polled::CapFeed(config) => crate::connect::index::host(&config.url),
+                    Polled::FpaFod(config) => crate::connect::index::host(&config.url),
                     other => other.service().address,
                 }
             }
@@ -199,8 +203,10 @@ macro_rules! table {
 
 table! {
     firms polled by Firms with FIRE,
+    firms_archive polled by FirmsArchive,
     sensors,
     purpleair polled by Purpleair,
+    purpleair_history polled by PurpleairHistory,
     synoptic polled by Synoptic,
     airnow polled by Airnow,
     airnow_files polled by AirnowFiles,
@@ -212,6 +218,7 @@ table! {
     metar polled by Metar,
     noaa_forecast polled by NwsForecast,
     calfire polled by Calfire with FIRE,
+    calfire_history polled by CalfireHistory with FIRE,
     caltrans polled by Caltrans with FIRE,
     chp polled by Chp with FIRE,
     wfigs polled by Wfigs with FIRE,
@@ -220,7 +227,7 @@ table! {
     firis polled by Firis with FIRE,
     outages polled by Outages,
     layers polled by Layers,
-    fpa_fod,
+    fpa_fod polled by FpaFod,
     planned,
 }
 
@@ -234,7 +241,11 @@ impl Polled {
     pub fn progress(&self, cursor: &Cursor) -> Option<Progress> {
         match self {
             Polled::Synoptic(config) => config.progress(cursor),
+            Polled::PurpleairHistory(config) => Some(config.progress(cursor)),
+            Polled::FirmsArchive(config) => Some(config.progress(cursor)),
+            Polled::CalfireHistory(config) => Some(config.progress(cursor)),
             Polled::WfigsHistory(config) => Some(config.progress(cursor)),
+            Polled::FpaFod(config) => Some(config.progress(cursor)),
             _ => None,
         }
     }
@@ -243,6 +254,7 @@ impl Polled {
     pub fn points_a_day(&self, interval: std::time::Duration) -> Option<(u64, u64)> {
         match self {
             Polled::Purpleair(config) => Some((config.least_points_a_day(interval), config.points_a_day)),
+            Polled::PurpleairHistory(config) => Some((0, config.points_a_day)),
             _ => None,
         }
     }

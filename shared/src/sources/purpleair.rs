@@ -2,7 +2,7 @@
 //! answer is paid for in points [S11, S17]. How its answers are read, and those for one sensor, for its history and what a
 //! sensor pushes itself, stands in `decode/sensor`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,8 +43,8 @@ pub(super) static SOURCE: Source = Source {
 };
 
 /// Points of one call, whatever it answers.
-const CALL: u64 = 5;
-const FIELDS: usize = 40;
+pub(super) const CALL: u64 = 5;
+pub(super) const FIELDS: usize = 40;
 /// Without them nothing tells a sensor's readings apart, or where it is.
 const NEEDED: [&str; 3] = ["last_seen", "latitude", "longitude"];
 /// The first answer holds sensors that have measured within this.
@@ -100,18 +100,12 @@ impl Config {
 
     /// What an answer with so many sensors costs: an estimate that is rather too high.
     fn points(&self, rows: u64) -> u64 {
-        let of_row: u64 = self.fields.iter().map(|field| if field.starts_with("pm2.5") { 2 } else { 1 }).sum();
-        CALL + rows * of_row
+        CALL + rows * points_of_row(&self.fields)
     }
 
     /// What serde cannot judge.
     pub fn check(&self) -> Result<(), WrongFields> {
-        let is_field = |name: &str| {
-            (1..=40).contains(&name.len())
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
-        };
-        let fields = check_list("fields", &self.fields, FIELDS, "a field, such as \"pm2.5_atm\"", is_field);
-        let fields = fields.and_then(|()| {
+        let fields = check_fields(&self.fields).and_then(|()| {
             let lacks = NEEDED.iter().find(|needed| !self.fields.iter().any(|field| field == *needed));
             lacks.map_or(Ok(()), |needed| Err(WrongField::new("fields", format!("{needed:?} is missing"))))
         });
@@ -122,6 +116,19 @@ impl Config {
         };
         WrongFields::all([check_area(&self.area), fields, points])
     }
+}
+
+/// What a sensor's row costs.
+pub(super) fn points_of_row(fields: &[String]) -> u64 {
+    fields.iter().map(|field| if field.starts_with("pm2.5") { 2 } else { 1 }).sum()
+}
+
+pub(super) fn check_fields(fields: &[String]) -> Result<(), WrongField> {
+    let is_field = |name: &str| {
+        (1..=40).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
+    };
+    check_list("fields", fields, FIELDS, "a field, such as \"pm2.5_atm\"", is_field)
 }
 
 /// One stream's connector, with the service's address and key.
@@ -160,8 +167,15 @@ impl Place {
     }
 }
 
-fn day(at: Timestamp) -> Date {
+pub(super) fn day(at: Timestamp) -> Date {
     TimeZone::UTC.to_datetime(at).date()
+}
+
+/// Whether what comes next costs more than what is left of the day's points.
+pub(super) fn used_up(used: u64, next: u64, may: u64, now: Timestamp) -> Option<Rest> {
+    let tomorrow = TimeZone::UTC.to_timestamp(day(now).tomorrow().ok()?.to_datetime(Time::midnight())).ok()?;
+    let because = format!("its points of the day are used up ({used} of {may})");
+    (used + next > may).then_some(Rest::Until { until: tomorrow, because })
 }
 
 pub(super) fn connector(config: Config, _: SourceId, services: &Services) -> Result<Purpleair, String> {
@@ -175,10 +189,7 @@ impl Connector for Purpleair {
     }
 
     fn rests(&self, cursor: &Cursor, now: Timestamp) -> Option<Rest> {
-        let (used, may) = (Place::of(cursor).points_on(day(now)), self.config.points_a_day);
-        let tomorrow = TimeZone::UTC.to_timestamp(day(now).tomorrow().ok()?.to_datetime(Time::midnight())).ok()?;
-        let because = format!("its points of the day are used up ({used} of {may})");
-        (used + CALL > may).then_some(Rest::Until { until: tomorrow, because })
+        used_up(Place::of(cursor).points_on(day(now)), CALL, self.config.points_a_day, now)
     }
 
     /// A call that failed is paid for too.
@@ -209,33 +220,15 @@ impl Single for Purpleair {
         if let Some(since) = Place::of(cursor).since {
             url.push_str(&format!("&modified_since={since}"));
         }
-        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let headers = vec![header("accept", "application/json"), header("x-api-key", &self.key)];
-        Request { url: SecretUrl::new(url, None), headers }
+        request(url, &self.key)
     }
 
     fn absorb(&self, cursor: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError> {
-        let members = items::members(&response.body).unwrap_or_default();
-        let text = |name: &str| {
-            let text = members.get(name).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
-            text.map(|text| keyed::without_key(&text, &self.key))
-        };
-        if let Some(error) = text("error") {
-            let said = short(&text("description").unwrap_or_default());
-            return Err(self.error(&response, &short(&error), &said, now));
-        }
-        let list =
-            |name: &str| members.get(name).and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok());
-        let (Some(fields), Some(data), 200) = (list("fields"), list("data"), response.status) else {
-            return Err(keyed::refused(&response, &self.key, now));
-        };
-        let given: BTreeSet<String> = fields.iter().filter_map(|raw| serde_json::from_str(raw.get()).ok()).collect();
-        let lacking: Vec<&str> =
-            self.config.fields.iter().map(String::as_str).filter(|field| !given.contains(*field)).collect();
-        let problem = (!lacking.is_empty()).then(|| format!("its answer lacks the fields {}", lacking.join(", ")));
+        let Columns { members, fields: given, rows } = Columns::of(&response, &self.key, now)?;
+        let problem = lacking(&self.config.fields, &given);
         let stamp: Option<i64> = members.get("data_time_stamp").and_then(|raw| serde_json::from_str(raw.get()).ok());
         let (place, today) = (Place::of(cursor), day(now));
-        let points = place.points_on(today) + self.config.points(data.len() as u64);
+        let points = place.points_on(today) + self.config.points(rows);
         // A stamp that lies ahead would leave out what is measured until then.
         let since = stamp.filter(|stamp| *stamp <= now.as_second()).or(place.since);
         let place = Place { since, day: Some(today), points };
@@ -243,23 +236,65 @@ impl Single for Purpleair {
     }
 }
 
-impl Purpleair {
-    /// What its error of this name means, in its words.
-    fn error(&self, response: &Response, error: &str, description: &str, now: Timestamp) -> SourceError {
-        let said = format!("status {}: {error}: {description}", response.status);
-        if response.status == 429 || error.starts_with("RateLimit") {
-            return match keyed::refused(&Response { status: 429, ..response.clone() }, &self.key, now) {
-                SourceError::Busy { until, .. } => SourceError::Busy { until, said },
-                other => other,
-            };
-        }
-        if FOR_A_PERSON.iter().any(|kind| error.contains(kind)) || matches!(response.status, 401..=403) {
-            return SourceError::Refused(format!(
-                "{said}: check PURPLEAIR_API_KEY, its points, and the stream's config"
-            ));
-        }
-        SourceError::Failed(said)
+/// A request, with the key in its header.
+pub(super) fn request(url: String, key: &str) -> Request {
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Request {
+        url: SecretUrl::new(url, None),
+        headers: vec![header("accept", "application/json"), header("x-api-key", key)],
     }
+}
+
+/// Which of the fields that were asked for an answer does not have.
+pub(super) fn lacking(asked: &[String], given: &BTreeSet<String>) -> Option<String> {
+    let lacking: Vec<&str> = asked.iter().map(String::as_str).filter(|field| !given.contains(*field)).collect();
+    (!lacking.is_empty()).then(|| format!("its answer lacks the fields {}", lacking.join(", ")))
+}
+
+/// An answer with rows of values.
+pub(super) struct Columns<'a> {
+    pub(super) members: BTreeMap<String, &'a RawValue>,
+    /// The names of the values.
+    pub(super) fields: BTreeSet<String>,
+    pub(super) rows: u64,
+}
+
+impl<'a> Columns<'a> {
+    /// # Errors
+    /// What its error says, or that it is no such answer.
+    pub(super) fn of(response: &'a Response, key: &str, now: Timestamp) -> Result<Columns<'a>, SourceError> {
+        let members = items::members(&response.body).unwrap_or_default();
+        let text = |name: &str| {
+            let text = members.get(name).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+            text.map(|text| keyed::without_key(&text, key))
+        };
+        if let Some(name) = text("error") {
+            let said = short(&text("description").unwrap_or_default());
+            return Err(error(response, key, &short(&name), &said, now));
+        }
+        let list =
+            |name: &str| members.get(name).and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok());
+        let (Some(fields), Some(data), 200) = (list("fields"), list("data"), response.status) else {
+            return Err(keyed::refused(response, key, now));
+        };
+        let fields = fields.iter().filter_map(|raw| serde_json::from_str(raw.get()).ok()).collect();
+        Ok(Columns { members, fields, rows: data.len() as u64 })
+    }
+}
+
+/// What its error of this name means, in its words.
+fn error(response: &Response, key: &str, name: &str, description: &str, now: Timestamp) -> SourceError {
+    let said = format!("status {}: {name}: {description}", response.status);
+    if response.status == 429 || name.starts_with("RateLimit") {
+        return match keyed::refused(&Response { status: 429, ..response.clone() }, key, now) {
+            SourceError::Busy { until, .. } => SourceError::Busy { until, said },
+            other => other,
+        };
+    }
+    if FOR_A_PERSON.iter().any(|kind| name.contains(kind)) || matches!(response.status, 401..=403) {
+        return SourceError::Refused(format!("{said}: check PURPLEAIR_API_KEY, its points, and the stream's config"));
+    }
+    SourceError::Failed(said)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ const STEPS_A_POLL: usize = 30;
 /// A moment of a config: RFC 3339 with an offset, to the minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Moment(Timestamp);
+pub struct Moment(pub(super) Timestamp);
 
 impl JsonSchema for Moment {
     fn inline_schema() -> bool {

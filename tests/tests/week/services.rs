@@ -381,10 +381,94 @@ pub(crate) fn of_cap(value: &Value) -> Option<Told> {
     Some(Told { number: number.parse().ok()?, version: version.parse().ok()? })
 }
 
+/// Two incidents of every past year.
+pub(crate) fn calfire_year(path: &str, _: i64) -> String {
+    let year = path.split_once("year=").unwrap().1;
+    let incident = |n: u32| {
+        json!({"type": "Feature", "geometry": null, "properties": {"UniqueId": format!("{year}-{n}"), "Name": "SAMPLE FIRE", "County": "Testland",
+            "Type": "Wildfire", "Started": format!("{year}-08-10T14:10:00Z"), "Updated": format!("{year}-09-10T14:10:00Z"), "AcresBurned": n}})
+    };
+    collection(vec![incident(1), incident(2)])
+}
+
+/// A fire on every day.
+pub(crate) fn firms_days(path: &str, _: i64) -> String {
+    if path.contains("data_availability") {
+        return "data_id,min_date,max_date\nVIIRS_SNPP_SP,2012-01-20,2026-05-31\n".into();
+    }
+    let mut text = "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,bright_ti5,frp,daynight,type".to_owned();
+    let (rest, first) = path.rsplit_once('/').unwrap();
+    let days: i64 = rest.rsplit('/').next().unwrap().parse().unwrap();
+    let first = format!("{first}T00:00:00Z").parse::<Timestamp>().unwrap().as_second();
+    for day in 0..days {
+        text += &format!(
+            "\n38.5,-120.25,331.2,0.4,0.4,{},1200,N,VIIRS,n,2,290.1,5.5,D,0",
+            &time(first + day * 86_400)[..10]
+        );
+    }
+    text
+}
+
+pub(crate) fn table(_: &str, _: i64) -> String {
+    "FOD_ID,FIRE_NAME,DISCOVERY_DATE,FIRE_SIZE,LATITUDE,LONGITUDE,STATE,COUNTY\n1,SAMPLE,2451334.5,12.5,39.5,-121.5,CA,Testland\n".into()
+}
+
+/// A reading at the beginning of each window.
+pub(crate) fn purpleair_history(path: &str, _: i64) -> String {
+    let (sensor, query) = path.trim_start_matches("/v1/sensors/").split_once("/history?start_timestamp=").unwrap();
+    let from: i64 = query.split('&').next().unwrap().parse().unwrap();
+    json!({"api_version": "V1", "sensor_index": sensor.parse::<u64>().unwrap(), "fields": ["time_stamp", "temperature"], "data": [[from, 86]]}).to_string()
+}
+
+/// What an archive tells is told once.
+fn once(_: &Value) -> Option<Told> {
+    Some(Told { number: 0, version: 0 })
+}
+
 pub(crate) fn sources() -> Vec<Source> {
     let stations =
         |value: &Value| Some(Told { number: 0, version: value["data"]["temperature_c"].as_f64()?.floor() as i64 });
     vec![
+        Source {
+            connector: ConnectorKind::FirmsArchive,
+            id: "historical_firms",
+            interval: 300,
+            config: "{product: VIIRS_SNPP_SP, area: [-124.5, 32.5, -114.1, 42.1], start: 2026-04-01, end: 2026-04-12}",
+            address: "VIIRS_SNPP_SP",
+            answer: Answering::Body(firms_days),
+            wanted: |_| BTreeSet::new(),
+            told: once,
+        },
+        Source {
+            connector: ConnectorKind::CalfireHistory,
+            id: "historical_calfire",
+            interval: 300,
+            config: "{first_year: 2013, last_year: 2020}",
+            address: "inactive=true",
+            answer: Answering::Body(calfire_year),
+            wanted: |_| BTreeSet::new(),
+            told: once,
+        },
+        Source {
+            connector: ConnectorKind::FpaFod,
+            id: "historical_fpa_fod",
+            interval: 300,
+            config: "{url: 'https://files.test/fires.csv'}",
+            address: "files.test",
+            answer: Answering::Body(table),
+            wanted: |_| BTreeSet::new(),
+            told: once,
+        },
+        Source {
+            connector: ConnectorKind::PurpleairHistory,
+            id: "historical_purpleair",
+            interval: 300,
+            config: "{sensors: [7, 8], start: '2026-03-01T00:00:00Z', end: '2026-05-15T00:00:00Z', average: 60, fields: [temperature], points_a_day: 5000}",
+            address: "/history?",
+            answer: Answering::Body(purpleair_history),
+            wanted: |_| BTreeSet::new(),
+            told: once,
+        },
         Source {
             connector: ConnectorKind::Firms,
             id: "firms_viirs_snpp",

@@ -291,6 +291,12 @@ fn row(message: Value, message_id: &str, context: Context<'_>, mapping: Option<&
     let position = position(reading, place, &mut quality)?;
     let purpleair = context.source.as_str() == "iot_purpleair" || find(reading, &["sensorindex"]).is_some();
     let mut fields = Fields::of(reading, taken);
+    // Its history tells less of a reading than its answers of today: the sensor's name and what they think of it are missing.
+    let rank = match purpleair {
+        true if find(reading, &["lastseen"]).is_some() => 2,
+        true => 1,
+        false => 0,
+    };
     let system = if purpleair { System::PurpleAir } else { System::Metric };
     let measures = measures::read(&mut fields, system, &mut quality);
     if measures == Measures::default() {
@@ -321,7 +327,7 @@ fn row(message: Value, message_id: &str, context: Context<'_>, mapping: Option<&
             measures,
             reported: if let Value::Object(reported) = message { without_keys(reported) } else { Map::new() },
         })?,
-        rank: 0,
+        rank,
     })
 }
 

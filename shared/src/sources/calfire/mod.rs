@@ -24,7 +24,7 @@ use crate::record::{Data, Geometry, Observation, Origin, Quality, SourceId, Tier
 use crate::time::{self, Timestamp};
 
 pub use poll::Config;
-pub(super) use poll::{SERVICE, connector};
+pub(super) use poll::{SERVICE, connector, list_of, years};
 
 pub(super) static SOURCE: Source = Source {
     ids: &[Id {

@@ -45,18 +45,27 @@ impl Config {
 
     /// What serde cannot judge.
     pub fn check(&self) -> Result<(), WrongField> {
-        match self.year {
-            Some(year) if !(FIRST_YEAR..=2100).contains(&year) => {
-                Err(WrongField::new("year", format!("{year} is not in {FIRST_YEAR}..2100")))
-            }
-            _ => Ok(()),
-        }
+        self.year.map_or(Ok(()), |year| years("year", year))
+    }
+}
+
+/// A year of the list.
+pub(in crate::sources) fn years(field: &str, year: i16) -> Result<(), WrongField> {
+    if (FIRST_YEAR..=2100).contains(&year) {
+        Ok(())
+    } else {
+        Err(WrongField::new(field, format!("{year} is not in {FIRST_YEAR}..2100")))
     }
 }
 
 pub(in crate::sources) fn connector(config: Config, _: SourceId, services: &Services) -> Result<Feed, String> {
-    let year = config.year.map_or(String::new(), |year| format!("&year={year}"));
-    let path = format!("/umbraco/api/IncidentApi/GeoJsonList?inactive={}{year}", config.inactive);
+    Ok(list_of(services.address(&SERVICE), config.inactive, config.year))
+}
+
+/// The list of a year, or of the current one.
+pub(in crate::sources) fn list_of(base_url: &str, inactive: bool, year: Option<i16>) -> Feed {
+    let year = year.map_or(String::new(), |year| format!("&year={year}"));
+    let path = format!("/umbraco/api/IncidentApi/GeoJsonList?inactive={inactive}{year}");
     let asks = vec![Ask { name: "incidents".into(), path }];
-    Ok(Feed { base_url: services.address(&SERVICE).to_owned(), asks, accept: "application/json", format: FORMAT })
+    Feed { base_url: base_url.to_owned(), asks, accept: "application/json", format: FORMAT }
 }

@@ -8,6 +8,7 @@ mod satellite;
 mod table;
 mod when;
 
+pub(super) use poll::told;
 pub use poll::{Config, Firms, Product};
 pub use when::{TimeOfDay, moments};
 

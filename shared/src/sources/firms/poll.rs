@@ -123,21 +123,24 @@ impl Single for Firms {
             let cursor = Cursor(serde_json::to_string(&Validators::of(&response)).unwrap_or_default());
             return Ok(Fetched { body: Some(response.body), cursor, more: false, problem: None });
         }
-        // A page may repeat the URL; its key is gone before the text is cut, so that no half of it stays.
-        let start = String::from_utf8_lossy(&response.body[..response.body.len().min(4096)]);
-        let text: String = start.replace(&self.map_key, "***").chars().take(120).collect();
-        let over_quota = text.contains("transaction limit").then(|| now + QUOTA_WAIT);
-        let until = over_quota.or_else(|| retry_after(&response, now));
-        if let Some(until) = until {
-            return Err(SourceError::Busy { until, said: format!("status {}: {text:?}", response.status) });
-        }
-        if text.contains("Invalid MAP_KEY") {
-            Err(SourceError::Refused(format!("status {}: {text:?}: check the FIRMS map key", response.status)))
-        } else {
-            let problem =
-                form::told(Reject::new(Reason::NotData, format!("no detections but {text:?}")), &response.body);
-            Err(SourceError::Failed(format!("status {}: {}", response.status, problem.detail)))
-        }
+        Err(told(&response, &self.map_key, now))
+    }
+}
+
+/// What an answer says that has no header line.
+pub(in crate::sources) fn told(response: &Response, map_key: &str, now: Timestamp) -> SourceError {
+    // A page may repeat the URL; its key is gone before the text is cut, so that no half of it stays.
+    let start = String::from_utf8_lossy(&response.body[..response.body.len().min(4096)]);
+    let text: String = start.replace(map_key, "***").chars().take(120).collect();
+    let over_quota = text.contains("transaction limit").then(|| now + QUOTA_WAIT);
+    if let Some(until) = over_quota.or_else(|| retry_after(response, now)) {
+        return SourceError::Busy { until, said: format!("status {}: {text:?}", response.status) };
+    }
+    if text.contains("Invalid MAP_KEY") {
+        SourceError::Refused(format!("status {}: {text:?}: check the FIRMS map key", response.status))
+    } else {
+        let problem = form::told(Reject::new(Reason::NotData, format!("no detections but {text:?}")), &response.body);
+        SourceError::Failed(format!("status {}: {}", response.status, problem.detail))
     }
 }
 

@@ -1,6 +1,7 @@
-//! The Fire Program Analysis fire-occurrence database (FPA FOD) as CSV: fires of the United States since 1992 [S6]. It comes in
-//! files; nothing polls it.
+//! The Fire Program Analysis fire-occurrence database (FPA FOD) as CSV: fires of the United States since 1992 [S6], out of
+//! files or polled from an address of one's own.
 
+mod poll;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,9 @@ use crate::decode::table::{Table, TableRow};
 use crate::decode::{Context, Format, Row, Rows, short};
 use crate::error::{Reason, Reject};
 use crate::record::{Data, Geometry, Observation, Origin, Position, SourceId, Tier, Topic};
+
+pub use poll::Config;
+pub(super) use poll::{SERVICE, connector};
 
 /// As statistical programs and databases write a cell without a value.
 const NOTHING: [&str; 4] = ["NA", "NaN", "NULL", "None"];

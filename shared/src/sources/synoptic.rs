@@ -446,7 +446,8 @@ mod tests {
     fn m1_a_range_is_asked_for_day_by_day_and_ends() {
         let text = r#"{"networks": [2], "start": "2026-08-01T00:00:00Z", "end": "2026-08-02T06:30:00Z"}"#;
         let (connector, mut cursor, mut asked) = (stream(text), Cursor::default(), Vec::new());
-        let progress = |cursor| connector.config.progress(cursor).map(|progress| (progress.done, progress.whole));
+        let progress =
+            |cursor: &Cursor| connector.config.progress(cursor).map(|progress| (progress.done, progress.whole));
         assert_eq!((progress(&cursor), connector.config.requests()), (Some((0, Some(2))), 2));
         while connector.rests(&cursor, Timestamp::UNIX_EPOCH).is_none() {
             let address = connector.next(&cursor).url.reveal().to_owned();

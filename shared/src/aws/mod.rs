@@ -3,6 +3,8 @@
 
 mod dynamo;
 mod kinesis;
+#[cfg(feature = "kafka-tls")]
+mod msk;
 mod provision;
 mod s3;
 mod signing;
@@ -24,6 +26,8 @@ use crate::error::BackendError;
 use crate::time::{Clock, Rng};
 pub use dynamo::DynamoStore;
 pub use kinesis::KinesisSink;
+#[cfg(feature = "kafka-tls")]
+pub use msk::MskTokens;
 pub use provision::{QueueShape, TableShape};
 pub use s3::S3Blobs;
 pub use signing::Signer;

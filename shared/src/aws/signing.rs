@@ -1,6 +1,6 @@
 //! Requests to an API of one's own on AWS, signed with Signature Version 4.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials;
@@ -53,7 +53,7 @@ impl Signer {
             .identity(&identity)
             .region(&self.region)
             .name(SERVICE)
-            .time(UNIX_EPOCH + Duration::from_nanos(now.as_nanosecond().try_into().unwrap_or_default()))
+            .time(at(now))
             .settings(SigningSettings::default())
             .build()
             .map_err(|e| chain(&e))?;
@@ -62,6 +62,11 @@ impl Signer {
         let (headers, _) = signed.into_parts().0.into_parts();
         Ok(headers.iter().map(|header| (header.name(), header.value().to_owned())).collect())
     }
+}
+
+/// As the SDK has times.
+pub(super) fn at(now: Timestamp) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(now.as_nanosecond().try_into().unwrap_or_default())
 }
 
 impl Aws {

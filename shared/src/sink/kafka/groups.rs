@@ -7,6 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::login::LoginContext;
 use super::question::Question;
 use super::settings::KafkaSettings;
 use crate::error::BackendError;
@@ -71,19 +72,14 @@ fn positions(settings: &KafkaSettings) -> Result<Vec<Position>, KafkaError> {
     let mut all = Vec::new();
     for (group, topics) in &settings.groups.0 {
         // A client a look: one that idles keeps every word of an outage until somebody polls it.
-        let client: BaseConsumer = settings
-            .client()
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .set("allow.auto.create.topics", "false")
-            .create()?;
+        let client = settings.consumer(group)?;
         all.extend(of_group(&client, group, topics, &settings.topic_prefix)?);
     }
     Ok(all)
 }
 
 fn of_group(
-    client: &BaseConsumer,
+    client: &BaseConsumer<LoginContext>,
     group: &str,
     topics: &BTreeSet<Topic>,
     prefix: &str,

@@ -3,6 +3,7 @@
 
 mod bulk;
 mod groups;
+mod login;
 mod producer;
 mod question;
 mod settings;
@@ -24,6 +25,8 @@ use crate::sink::{Lane, Mending, Position, Sent, Sink, TopicReport};
 use bulk::BulkProducer;
 pub use groups::ConsumerGroups;
 use groups::Groups;
+use login::Refusal;
+pub use login::{LoginContext, Token, TokenSource, Tokens};
 use producer::Producer;
 use question::Question;
 pub use settings::{KafkaSettings, Password, Security, Tls};
@@ -33,6 +36,8 @@ use topics::Topics;
 pub struct KafkaSink {
     critical: Arc<Producer>,
     bulk: BulkProducer,
+    /// Of either lane.
+    refusal: Refusal,
     mending: Mending,
     /// Whether the cluster answers at all.
     presence: Question<()>,
@@ -47,31 +52,28 @@ impl KafkaSink {
     /// `Fatal` for a setting that cannot be used, such as a certificate file that is not there.
     pub fn connect(settings: &KafkaSettings) -> Result<KafkaSink, BackendError> {
         // First: what it says of a wrong setting is clearer than what librdkafka says.
-        let bulk = BulkProducer::new(settings).map_err(BackendError::Fatal)?;
-        let critical = Producer::new(settings.critical_producer(), &settings.topic_prefix, settings.try_time);
-        let critical = Arc::new(critical.map_err(BackendError::Fatal)?);
+        let refusal = Refusal::none();
+        let bulk = BulkProducer::new(settings, &refusal).map_err(BackendError::Fatal)?;
+        let critical = Arc::new(Producer::new(settings, &refusal).map_err(BackendError::Fatal)?);
         Ok(KafkaSink {
-            topics: Arc::new(Topics::new(settings, critical.clone())),
+            topics: Arc::new(Topics::new(settings, critical.clone(), bulk.guide())),
             groups: Groups::new(settings),
             critical,
             bulk,
+            refusal,
             presence: Question::new(),
             mending: Mending::default(),
         })
     }
 
-    /// Returns when a broker has not taken the user or its password.
+    /// Returns when a broker has not taken the user and its password, or the token.
     pub async fn login_refused(&self) {
-        tokio::select! {
-            () = self.critical.login_refused() => {}
-            () = self.bulk.login_refused() => {}
-        }
+        self.refusal.noted().await;
     }
 
     /// What was refused until now counts no more.
     pub fn forget_refusal(&self) {
-        self.critical.forget_refusal();
-        self.bulk.forget_refusal();
+        self.refusal.forget();
     }
 }
 

@@ -9,21 +9,25 @@
 //! producer holds is purged and thereby reported; calls that have time left hand these records to its successor.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::util::Timeout;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::login::{LoginContext, Refusal};
+use super::settings::KafkaSettings;
 use crate::error::Reason;
 use crate::limits::TRY_ENDS_LATE;
 use crate::record::Outgoing;
@@ -37,16 +41,16 @@ const TURN: usize = 256;
 const OWED: Duration = TRY_ENDS_LATE.saturating_mul(5);
 /// Purged again until all is reported, in case a record was just moving between the producer's queues.
 const PURGE_AGAIN: Duration = Duration::from_millis(50);
+/// librdkafka's word for a token that could not be made.
+const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
 /// After so many purges the client's threads must have died, and no report comes any more.
 const PURGES: usize = 40;
 
 pub(super) struct Producer {
+    settings: KafkaSettings,
     config: ClientConfig,
-    topic_prefix: String,
-    try_time: Duration,
     current: Mutex<Arc<Client>>,
-    /// Whether a broker has not taken the user.
-    refused: Arc<watch::Sender<bool>>,
+    refusal: Refusal,
 }
 
 /// What became of a call's records, one outcome each.
@@ -57,24 +61,16 @@ pub(super) struct Answer {
 }
 
 impl Producer {
-    /// `try_time`: what a call has before its records are given up; `config` gives each of them at least as much.
-    pub(super) fn new(config: ClientConfig, topic_prefix: &str, try_time: Duration) -> Result<Producer, String> {
-        let refused = Arc::new(watch::Sender::new(false));
-        let current = Mutex::new(Arc::new(Client::new(&config, &refused)?));
-        Ok(Producer { config, topic_prefix: topic_prefix.into(), try_time, current, refused })
-    }
-
-    pub(super) async fn login_refused(&self) {
-        // The sender lives as long as this.
-        let _ = self.refused.subscribe().wait_for(|refused| *refused).await;
-    }
-
-    pub(super) fn forget_refusal(&self) {
-        self.refused.send_replace(false);
+    /// # Errors
+    /// A setting that cannot be used.
+    pub(super) fn new(settings: &KafkaSettings, refusal: &Refusal) -> Result<Producer, String> {
+        let config = settings.critical_producer();
+        let current = Mutex::new(Arc::new(Client::new(&config, settings, refusal)?));
+        Ok(Producer { settings: settings.clone(), config, current, refusal: refusal.clone() })
     }
 
     pub(super) async fn send(&self, records: &[Outgoing]) -> Answer {
-        let deadline = Instant::now() + self.try_time;
+        let deadline = Instant::now() + self.settings.try_time;
         let mut outcomes: Vec<Sent> =
             records.iter().map(|record| refusal(record).unwrap_or(Sent::Acked(None))).collect();
         let mut open: Vec<usize> = (0..records.len()).filter(|&index| outcomes[index].is_acked()).collect();
@@ -87,7 +83,7 @@ impl Producer {
                     break;
                 }
             };
-            let reports = client.round(records, &open, &self.topic_prefix, deadline).await;
+            let reports = client.round(records, &open, &self.settings.topic_prefix, deadline).await;
             open.clear();
             for (index, report) in reports {
                 let failure = match report {
@@ -117,11 +113,13 @@ impl Producer {
         for &index in suspects {
             outcomes[index] = match self.client() {
                 Err(problem) => Sent::Retry(problem),
-                Ok(client) => match client.round(records, &[index], &self.topic_prefix, deadline).await.pop() {
-                    None => Sent::Retry("the Kafka producer gave no report".into()),
-                    Some((_, Ok(written))) => Sent::Acked(Some(written)),
-                    Some((_, Err(failure))) => self.outcome(&client, failure),
-                },
+                Ok(client) => {
+                    match client.round(records, &[index], &self.settings.topic_prefix, deadline).await.pop() {
+                        None => Sent::Retry("the Kafka producer gave no report".into()),
+                        Some((_, Ok(written))) => Sent::Acked(Some(written)),
+                        Some((_, Err(failure))) => self.outcome(&client, failure),
+                    }
+                }
             };
         }
     }
@@ -131,7 +129,7 @@ impl Producer {
     /// # Errors
     /// What stands in the way.
     pub(super) fn metadata(&self, topic: Option<&str>) -> impl FnOnce() -> Result<Metadata, String> + Send + 'static {
-        let topic = topic.map(|topic| format!("{}{topic}", self.topic_prefix));
+        let topic = topic.map(|topic| format!("{}{topic}", self.settings.topic_prefix));
         let client = self.client();
         move || {
             let client = client?;
@@ -158,7 +156,7 @@ impl Producer {
             current.retire();
         }
         if current.retired.load(Ordering::Acquire) {
-            *current = Arc::new(Client::new(&self.config, &self.refused)?);
+            *current = Arc::new(Client::new(&self.config, &self.settings, &self.refusal)?);
         }
         Ok(current.clone())
     }
@@ -172,7 +170,7 @@ impl Producer {
             }
         };
         let mut text = if is_purged(code) || code == RDKafkaErrorCode::MessageTimedOut {
-            format!("Kafka did not acknowledge within {:?}", self.try_time)
+            format!("Kafka did not acknowledge within {:?}", self.settings.try_time)
         } else {
             format!("Kafka: {code}")
         };
@@ -235,8 +233,9 @@ struct Client {
 }
 
 impl Client {
-    fn new(config: &ClientConfig, refused: &Arc<watch::Sender<bool>>) -> Result<Client, String> {
-        let reports = Reports { problem: Mutex::default(), refused: refused.clone() };
+    fn new(config: &ClientConfig, settings: &KafkaSettings, refusal: &Refusal) -> Result<Client, String> {
+        let login = LoginContext(settings.tokens().cloned());
+        let reports = Reports { problem: Mutex::default(), login, refusal: refusal.clone() };
         let producer = ThreadedProducer::from_config_and_context(config, reports).map_err(|e| match e {
             // The text of this error holds the value, which may be a secret.
             KafkaError::ClientConfig(_, rule, name, _) => format!("Kafka client setting {name}: {rule}"),
@@ -394,7 +393,8 @@ struct Ticket {
 /// Delivery reports, and librdkafka's log as events of ours.
 struct Reports {
     problem: Mutex<Option<String>>,
-    refused: Arc<watch::Sender<bool>>,
+    login: LoginContext,
+    refusal: Refusal,
 }
 
 impl Reports {
@@ -420,6 +420,12 @@ impl ProducerContext for Reports {
 }
 
 impl ClientContext for Reports {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = LoginContext::ENABLE_REFRESH_OAUTH_TOKEN;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.login.token()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         match level {
             RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info => tracing::debug!(facility, "librdkafka: {text}"),
@@ -436,8 +442,10 @@ impl ClientContext for Reports {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             return;
         }
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) {
-            self.refused.send_replace(true);
+        // What begins so says that we have no token to show, which no broker has refused.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) && !text.starts_with(NO_TOKEN) {
+            self.login.forget();
+            self.refusal.note();
         }
         *self.problem.lock() = Some(text.to_owned());
     }

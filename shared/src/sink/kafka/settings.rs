@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaResult;
 
 use super::groups::ConsumerGroups;
+use super::login::{LoginContext, Tokens};
 use crate::limits::TRY;
 use crate::settings::{BadSetting, variable};
 
@@ -46,6 +49,14 @@ pub enum Security {
         /// `None`: without TLS.
         tls: Option<Tls>,
     },
+    /// SASL/OAUTHBEARER over TLS, with tokens that an identity of AWS signs: MSK's IAM access control. Whoever hears a token is
+    /// whom it stands for, so that there is no way without TLS.
+    Iam {
+        /// What makes them.
+        tokens: Tokens,
+        /// Whom we show them to.
+        tls: Tls,
+    },
 }
 
 /// Whom a TLS connection trusts.
@@ -57,7 +68,7 @@ pub struct Tls {
 
 /// Never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(pub(super) String);
+pub struct Password(pub(crate) String);
 
 impl Password {
     /// A password that is never shown again.
@@ -111,8 +122,8 @@ impl KafkaSettings {
     }
 
     /// These brokers, and from an environment how they are spoken to: `KAFKA_SECURITY` (`plaintext`, `tls`, `scram` over
-    /// TLS, `scram_plaintext`), `KAFKA_CA_FILE`, `KAFKA_USER`, `KAFKA_PASSWORD`; and whose reading is watched:
-    /// `CONSUMER_GROUPS`.
+    /// TLS, `scram_plaintext`, `iam` over TLS), `KAFKA_CA_FILE`, `KAFKA_USER`, `KAFKA_PASSWORD`, and for `iam` the region, which is
+    /// that of the brokers' names or `AWS_REGION`; and whose reading is watched: `CONSUMER_GROUPS`.
     ///
     /// # Errors
     /// For a setting that is missing or wrong, or that this build has no code for.
@@ -137,8 +148,15 @@ impl KafkaSettings {
             "tls" => Security::Tls { ca },
             "scram" => scram(Some(Tls { ca }))?,
             "scram_plaintext" => scram(None)?,
+            "iam" => {
+                let region = region_of(&plain.brokers).or(get("AWS_REGION")).ok_or_else(|| BadSetting {
+                    name: "AWS_REGION".into(),
+                    rule: "is not set, and the brokers' names do not say in which region their cluster is".into(),
+                })?;
+                Security::Iam { tokens: tokens_of(region)?, tls: Tls { ca } }
+            }
             other => {
-                let rule = format!("{other:?} is none of plaintext, tls, scram, scram_plaintext");
+                let rule = format!("{other:?} is none of plaintext, tls, scram, scram_plaintext, iam");
                 return Err(BadSetting { name: "KAFKA_SECURITY".into(), rule });
             }
         };
@@ -147,7 +165,30 @@ impl KafkaSettings {
         Ok(KafkaSettings { security, groups, ..plain })
     }
 
-    /// What every client of these brokers is told: producers here, consumers and tools elsewhere.
+    /// A consumer that can log in. Its group, which it does not join by itself, is asked for by its name.
+    ///
+    /// # Errors
+    /// A setting that cannot be used.
+    pub fn consumer(&self, group: &str) -> KafkaResult<BaseConsumer<LoginContext>> {
+        let mut config = self.client();
+        config.set("group.id", group).set("enable.auto.commit", "false").set("allow.auto.create.topics", "false");
+        let consumer: BaseConsumer<LoginContext> = config.create_with_context(LoginContext(self.tokens().cloned()))?;
+        if self.tokens().is_some() {
+            // Its first token: a question to the cluster does not poll.
+            while consumer.poll(Duration::ZERO).is_some() {}
+        }
+        Ok(consumer)
+    }
+
+    /// What logs in where there is no password.
+    pub(super) fn tokens(&self) -> Option<&Tokens> {
+        match &self.security {
+            Security::Iam { tokens, .. } => Some(tokens),
+            Security::Plaintext | Security::Tls { .. } | Security::ScramSha512 { .. } => None,
+        }
+    }
+
+    /// What every client of these brokers is told. One that has to show tokens needs more: see `consumer`.
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
@@ -165,7 +206,7 @@ impl KafkaSettings {
             Security::Plaintext => ("plaintext", None),
             Security::Tls { ca } => ("ssl", Some(ca)),
             Security::ScramSha512 { tls: None, .. } => ("sasl_plaintext", None),
-            Security::ScramSha512 { tls: Some(tls), .. } => ("sasl_ssl", Some(&tls.ca)),
+            Security::ScramSha512 { tls: Some(tls), .. } | Security::Iam { tls, .. } => ("sasl_ssl", Some(&tls.ca)),
         };
         config.set("security.protocol", protocol);
         match tls {
@@ -177,9 +218,14 @@ impl KafkaSettings {
             #[cfg(not(feature = "kafka-tls"))]
             Some(None) => {}
         }
-        if let Security::ScramSha512 { user, password, .. } = &self.security {
-            config.set("sasl.mechanism", "SCRAM-SHA-512").set("sasl.username", user).set("sasl.password", &password.0);
-        }
+        match &self.security {
+            Security::Plaintext | Security::Tls { .. } => &mut config,
+            Security::ScramSha512 { user, password, .. } => config
+                .set("sasl.mechanism", "SCRAM-SHA-512")
+                .set("sasl.username", user)
+                .set("sasl.password", &password.0),
+            Security::Iam { .. } => config.set("sasl.mechanism", "OAUTHBEARER"),
+        };
         config
     }
 
@@ -212,6 +258,30 @@ fn need<'a>(environment: &'a BTreeMap<String, String>, name: &str, what: &str) -
         .ok_or_else(|| BadSetting { name: name.into(), rule: format!("is not set; it must be {what}") })
 }
 
+/// The region that is part of the names of MSK's brokers, such as `b-1.fire.a1b2c3.c2.kafka.us-west-2.amazonaws.com`.
+fn region_of(brokers: &str) -> Option<&str> {
+    let (host, _) = brokers.split(',').next()?.trim().rsplit_once(':')?;
+    let labels: Vec<&str> = host.split('.').collect();
+    match labels.as_slice() {
+        [.., "kafka" | "kafka-serverless", region, "amazonaws", "com"]
+        | [.., "kafka" | "kafka-serverless", region, "amazonaws", "com", "cn"] => Some(region),
+        _ => None,
+    }
+}
+
+#[cfg(all(feature = "kafka-tls", feature = "aws"))]
+fn tokens_of(region: &str) -> Result<Tokens, BadSetting> {
+    let source = crate::aws::MskTokens::found_by_the_sdk(region);
+    Ok(Tokens::new(std::sync::Arc::new(source), crate::time::Clock::system()))
+}
+
+#[cfg(not(all(feature = "kafka-tls", feature = "aws")))]
+fn tokens_of(_region: &str) -> Result<Tokens, BadSetting> {
+    let rule =
+        "\"iam\" needs a build with the features kafka-tls and aws (cargo build --features kafka-tls,aws)".into();
+    Err(BadSetting { name: "KAFKA_SECURITY".into(), rule })
+}
+
 /// SCRAM needs OpenSSL too, also where the connection is not encrypted.
 fn supported(security: &Security, name: &str, with_tls: bool) -> Result<(), BadSetting> {
     if with_tls || *security == Security::Plaintext {
@@ -239,6 +309,7 @@ mod tests {
             (&[("KAFKA_BROKERS", "PLAINTEXT://a:1")], "is not HOST:PORT"),
             (&[("KAFKA_BROKERS", "a:1"), ("KAFKA_SECURITY", "ssl")], "KAFKA_SECURITY: \"ssl\" is none of"),
             (&[("KAFKA_BROKERS", "a:1"), ("KAFKA_SECURITY", "scram"), ("KAFKA_USER", "u")], "KAFKA_PASSWORD: is not"),
+            (&[("KAFKA_BROKERS", "a:1"), ("KAFKA_SECURITY", "iam")], "AWS_REGION: is not set, and the brokers' names"),
         ] {
             let error = parse(pairs).unwrap_err();
             assert!(error.contains(part), "{error}");
@@ -261,6 +332,33 @@ mod tests {
         assert_eq!(config.get("ssl.ca.location"), Some("/etc/ca.pem"));
         assert_eq!(config.get("sasl.password"), Some("hunter2"));
         assert!(!format!("{settings:?} {config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn k1_the_region_of_a_token_is_that_of_the_brokers_names() {
+        for (brokers, region) in [
+            ("b-1.fire.a1b2c3.c2.kafka.us-west-2.amazonaws.com:9098,b-2.x:1", Some("us-west-2")),
+            ("boot-a1b2c3.c1.kafka-serverless.eu-central-1.amazonaws.com:9098", Some("eu-central-1")),
+            ("b-1.fire.a1b2c3.c2.kafka.cn-north-1.amazonaws.com.cn:9098", Some("cn-north-1")),
+            ("kafka.us-west-2.example.org:9098", None),
+            ("127.0.0.1:9098", None),
+        ] {
+            assert_eq!(region_of(brokers), region, "{brokers}");
+        }
+    }
+
+    #[cfg(all(feature = "kafka-tls", feature = "aws"))]
+    #[test]
+    fn k1_tokens_go_over_tls_alone() {
+        for (broker, region) in [("a:1", Some("us-west-2")), ("b-1.x.c2.kafka.us-west-2.amazonaws.com:9098", None)] {
+            let mut pairs =
+                vec![("KAFKA_BROKERS", broker), ("KAFKA_SECURITY", "iam"), ("KAFKA_CA_FILE", "/etc/ca.pem")];
+            pairs.extend(region.map(|region| ("AWS_REGION", region)));
+            let config = parse(&pairs).unwrap().client();
+            assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
+            assert_eq!(config.get("sasl.mechanism"), Some("OAUTHBEARER"));
+            assert_eq!(config.get("ssl.ca.location"), Some("/etc/ca.pem"));
+        }
     }
 
     #[test]

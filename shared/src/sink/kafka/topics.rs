@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::error::RDKafkaErrorCode;
+use kafka_protocol::ResponseError;
 use rdkafka::metadata::Metadata;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
+use super::bulk::{Guide, NewTopic};
 use super::producer::Producer;
 use super::question::Question;
 use super::settings::KafkaSettings;
@@ -24,18 +23,19 @@ const PROPAGATION: Duration = Duration::from_millis(50);
 const PROPAGATION_ASKS: usize = 100;
 /// 7 days [K2].
 const RETENTION_MS: &str = "604800000";
-const REPLICATION: i32 = 3;
+const REPLICATION: i16 = 3;
 
 /// The topics of one cluster, asked for through a producer that is there anyway.
 pub(super) struct Topics {
     settings: KafkaSettings,
     producer: Arc<Producer>,
+    guide: Arc<Guide>,
     cluster: Question<Arc<Cluster>>,
 }
 
 impl Topics {
-    pub(super) fn new(settings: &KafkaSettings, producer: Arc<Producer>) -> Topics {
-        Topics { settings: settings.clone(), producer, cluster: Question::new() }
+    pub(super) fn new(settings: &KafkaSettings, producer: Arc<Producer>, guide: Arc<Guide>) -> Topics {
+        Topics { settings: settings.clone(), producer, guide, cluster: Question::new() }
     }
 
     /// Makes and reports every topic of K2.
@@ -86,35 +86,33 @@ impl Topics {
     }
 
     /// The names made here; those that another process made meanwhile are left out.
-    async fn create(&self, missing: &[&(String, Topic)], nodes: i32) -> Result<Vec<String>, BackendError> {
+    async fn create(&self, missing: &[&(String, Topic)], nodes: i16) -> Result<Vec<String>, BackendError> {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
         let topics: Vec<NewTopic<'_>> = missing
             .iter()
             .map(|(name, topic)| {
-                let replication = TopicReplication::Fixed(REPLICATION.min(nodes));
-                let new = NewTopic::new(name, topic.partitions(), replication).set("retention.ms", RETENTION_MS);
-                if nodes >= REPLICATION { new.set("min.insync.replicas", "2") } else { new }
+                let mut settings = vec![("retention.ms", RETENTION_MS)];
+                if nodes >= REPLICATION {
+                    settings.push(("min.insync.replicas", "2"));
+                }
+                NewTopic { name, partitions: topic.partitions(), replicas: REPLICATION.min(nodes), settings }
             })
             .collect();
         let brokers = &self.settings.brokers;
-        let unmade = |e| BackendError::Retry(format!("Kafka at {brokers} made no topics: {e}"));
-        let admin = Admin(Some(self.settings.client().create().map_err(unmade)?));
-        let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
-        // The client's own waits go by the wall clock, which may be set back meanwhile.
-        let results = timeout(2 * ANSWER, admin.client().create_topics(&topics, &options)).await;
-        let results = results.map_err(|_| self.away("it does not say whether it made the topics"))?.map_err(unmade)?;
+        let unmade = |e: String| BackendError::Retry(format!("Kafka at {brokers} made no topics: {e}"));
         let mut created = Vec::new();
-        for result in results {
-            match result {
-                Ok(name) => created.push(name),
-                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((name, code)) => {
+        for (name, problem) in self.guide.create_topics(&topics, ANSWER).await.map_err(unmade)? {
+            match problem {
+                None => created.push(name),
+                Some(ResponseError::TopicAlreadyExists) => {}
+                Some(error) if error.is_retriable() => return Err(unmade(format!("{name}: {error}"))),
+                Some(error) => {
                     let partitions =
                         missing.iter().find(|(n, _)| *n == name).map_or(0, |(_, topic)| topic.partitions());
                     let text = format!(
-                        "topic {name} cannot be made at {brokers}: {code}; make it there with {partitions} partitions"
+                        "topic {name} cannot be made at {brokers}: {error}; make it there with {partitions} partitions"
                     );
                     return Err(BackendError::Fatal(text));
                 }
@@ -126,7 +124,7 @@ impl Topics {
 
 /// What a cluster says of itself.
 struct Cluster {
-    brokers: i32,
+    brokers: i16,
     /// Partitions of every topic that exists.
     partitions: BTreeMap<String, i32>,
 }
@@ -135,25 +133,8 @@ impl Cluster {
     fn of(metadata: &Metadata) -> Cluster {
         let topics = metadata.topics().iter().filter(|topic| !topic.partitions().is_empty());
         Cluster {
-            brokers: metadata.brokers().len() as i32,
+            brokers: metadata.brokers().len() as i16,
             partitions: topics.map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect(),
         }
-    }
-}
-
-/// A client that makes topics.
-struct Admin(Option<AdminClient<DefaultClientContext>>);
-
-impl Admin {
-    fn client(&self) -> &AdminClient<DefaultClientContext> {
-        self.0.as_ref().expect("the client lives as long as its owner")
-    }
-}
-
-impl Drop for Admin {
-    /// Elsewhere: the client's end waits for its threads.
-    fn drop(&mut self) {
-        let client = self.0.take();
-        let _ = std::thread::Builder::new().name("kafka-admin-end".into()).spawn(move || drop(client));
     }
 }

@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{InitProducerIdRequest, MetadataRequest, MetadataResponse, ProducerId, TopicName};
+use kafka_protocol::messages::{
+    CreateTopicsRequest, InitProducerIdRequest, MetadataRequest, MetadataResponse, ProducerId, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use super::connection::{Ask, Connection};
 use super::security::Handshake;
 
 /// Asks any broker that answers.
-pub(super) struct Guide {
+pub(in crate::sink::kafka) struct Guide {
     pub(super) handshake: Handshake,
     bootstrap: Vec<String>,
     asking: Mutex<Asking>,
@@ -81,6 +86,33 @@ impl Guide {
         }
     }
 
+    /// Makes topics; whether each was made, by its name.
+    ///
+    /// # Errors
+    /// What stands in the way of asking.
+    pub(in crate::sink::kafka) async fn create_topics(
+        &self,
+        topics: &[NewTopic<'_>],
+        within: Duration,
+    ) -> Result<Vec<(String, Option<ResponseError>)>, String> {
+        let request = CreateTopicsRequest::default()
+            .with_topics(topics.iter().map(NewTopic::asked).collect())
+            .with_timeout_ms(within.as_millis().try_into().unwrap_or(i32::MAX));
+        // Of its own: this lasts longer than answers to questions may.
+        let connection = Connection::open(&self.controller().await?, &self.handshake).await?;
+        let answer = timeout(within, connection.ask(&request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {within:?}")))?;
+        let made = |name: &TopicName, code| (name.to_string(), ResponseError::try_from_code(code));
+        Ok(answer.topics.iter().map(|topic| made(&topic.name, topic.error_code)).collect())
+    }
+
+    /// Where the broker is that makes topics.
+    async fn controller(&self) -> Result<String, String> {
+        let answer = self.ask(&MetadataRequest::default().with_topics(Some(Vec::new()))).await?;
+        let address = Cluster::read(&answer).brokers.remove(&answer.controller_id.0);
+        address.ok_or_else(|| "the cluster is choosing its controller".into())
+    }
+
     async fn ask<R: Ask>(&self, request: &R) -> Result<R::Response, String> {
         let connection = self.connection().await?;
         let answer = connection.ask_in_time(request).await;
@@ -105,6 +137,29 @@ impl Guide {
         let connection = Arc::new(Connection::open(&address, &self.handshake).await?);
         self.asking.lock().connection = Some(connection.clone());
         Ok(connection)
+    }
+}
+
+/// A topic that is to be made.
+pub(in crate::sink::kafka) struct NewTopic<'a> {
+    pub(in crate::sink::kafka) name: &'a str,
+    pub(in crate::sink::kafka) partitions: i32,
+    pub(in crate::sink::kafka) replicas: i16,
+    pub(in crate::sink::kafka) settings: Vec<(&'static str, &'static str)>,
+}
+
+impl NewTopic<'_> {
+    fn asked(&self) -> CreatableTopic {
+        let set = |&(name, value): &(&'static str, &'static str)| {
+            CreatableTopicConfig::default()
+                .with_name(StrBytes::from_static_str(name))
+                .with_value(Some(StrBytes::from_static_str(value)))
+        };
+        CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_string(self.name.to_owned())))
+            .with_num_partitions(self.partitions)
+            .with_replication_factor(self.replicas)
+            .with_configs(self.settings.iter().map(set).collect())
     }
 }
 

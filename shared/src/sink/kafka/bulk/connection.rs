@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, RequestHeader, ResponseHeader,
+    ApiVersionsRequest, CreateTopicsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, RequestHeader,
+    ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange};
 use parking_lot::Mutex;
@@ -68,6 +69,13 @@ impl Ask for MetadataRequest {
 impl Ask for InitProducerIdRequest {
     const SPOKEN: VersionRange = VersionRange { min: 0, max: 4 };
     const ANSWER: Shape = Shape::WITHOUT_ARRAYS;
+}
+
+impl Ask for CreateTopicsRequest {
+    // Flexible only from 5 on, which brings nothing that is needed; Kafka 4 begins at 2.
+    const SPOKEN: VersionRange = VersionRange { min: 2, max: 4 };
+    const ANSWER: Shape =
+        Shape { flexible: 5, parts: &[(2, Fixed(4)), (0, Structures(&[(0, Text), (0, Fixed(2)), (1, Text)]))] };
 }
 
 impl Ask for ProduceRequest {

@@ -27,12 +27,15 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::login::Refusal;
 use super::producer::Answer;
 use super::settings::KafkaSettings;
 use crate::record::{Outgoing, Topic};
 use crate::sink::{Sent, Written, refusal};
 use batch::BATCH_BYTES;
-use cluster::{Guide, Known};
+pub(super) use cluster::Guide;
+use cluster::Known;
+pub(super) use cluster::NewTopic;
 use dispatch::{Command, Dispatcher};
 use partition::{Call, Fate, Part};
 use security::Handshake;
@@ -56,9 +59,9 @@ pub(super) struct BulkProducer {
 impl BulkProducer {
     /// # Errors
     /// A setting that cannot be used, such as a certificate file that is not there.
-    pub(super) fn new(settings: &KafkaSettings) -> Result<BulkProducer, String> {
+    pub(super) fn new(settings: &KafkaSettings, refusal: &Refusal) -> Result<BulkProducer, String> {
         Ok(BulkProducer {
-            guide: Arc::new(Guide::new(&settings.brokers, Handshake::new(&settings.security)?)),
+            guide: Arc::new(Guide::new(&settings.brokers, Handshake::new(&settings.security, refusal)?)),
             topic_prefix: settings.topic_prefix.clone(),
             try_time: settings.try_time,
             dispatcher: Mutex::new(None),
@@ -137,13 +140,9 @@ impl BulkProducer {
         Answer { outcomes, topic_is_missing }
     }
 
-    /// Returns when a broker has not taken the user.
-    pub(super) async fn login_refused(&self) {
-        self.guide.handshake.login_refused().await;
-    }
-
-    pub(super) fn forget_refusal(&self) {
-        self.guide.handshake.forget_refusal();
+    /// Asks the cluster as this producer does.
+    pub(super) fn guide(&self) -> Arc<Guide> {
+        self.guide.clone()
     }
 
     /// The dispatcher in use; a new one when there is none, or its runtime has ended.

@@ -3,6 +3,10 @@
 #[cfg(not(feature = "kafka-tls"))]
 mod absent;
 #[cfg(feature = "kafka-tls")]
+mod bearer;
+#[cfg(feature = "kafka-tls")]
+mod sasl;
+#[cfg(feature = "kafka-tls")]
 mod scram;
 
 #[cfg(all(test, feature = "kafka-tls"))]
@@ -14,13 +18,14 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::connection::{Connection, Transport};
+use crate::sink::kafka::login::Refusal;
 use crate::sink::kafka::settings::Security;
 #[cfg(not(feature = "kafka-tls"))]
 use absent::{Encryption, Login, encryption};
 #[cfg(feature = "kafka-tls")]
 use {
     crate::tls::{Encryption, Named},
-    scram::Login,
+    sasl::Login,
 };
 
 #[cfg(feature = "kafka-tls")]
@@ -32,7 +37,6 @@ fn encryption(ca: Option<&std::path::Path>) -> Result<Encryption, String> {
 }
 
 /// What happens on a new connection before it is of use.
-#[derive(Default)]
 pub(super) struct Handshake {
     encryption: Option<Encryption>,
     login: Option<Login>,
@@ -41,15 +45,16 @@ pub(super) struct Handshake {
 impl Handshake {
     /// # Errors
     /// A certificate file that cannot be used.
-    pub(super) fn new(security: &Security) -> Result<Handshake, String> {
-        Ok(match security {
-            Security::Plaintext => Handshake::default(),
-            Security::Tls { ca } => Handshake { encryption: Some(encryption(ca.as_deref())?), login: None },
-            Security::ScramSha512 { user, password, tls } => Handshake {
-                encryption: tls.as_ref().map(|tls| encryption(tls.ca.as_deref())).transpose()?,
-                login: Some(Login::new(user, password)?),
-            },
-        })
+    pub(super) fn new(security: &Security, refusal: &Refusal) -> Result<Handshake, String> {
+        let (ca, login) = match security {
+            Security::Plaintext => (None, None),
+            Security::Tls { ca } => (Some(ca), None),
+            Security::ScramSha512 { user, password, tls } => {
+                (tls.as_ref().map(|tls| &tls.ca), Some(Login::scram(user, password, refusal)?))
+            }
+            Security::Iam { tokens, tls } => (Some(&tls.ca), Some(Login::bearer(tokens, refusal)?)),
+        };
+        Ok(Handshake { encryption: ca.map(|ca| encryption(ca.as_deref())).transpose()?, login })
     }
 
     /// # Errors
@@ -58,20 +63,6 @@ impl Handshake {
         match &self.encryption {
             Some(encryption) => Ok(Box::new(encryption.over(stream, host).await?)),
             None => Ok(Box::new(stream)),
-        }
-    }
-
-    /// Returns when a broker has not taken the user; never without a login.
-    pub(super) async fn login_refused(&self) {
-        match &self.login {
-            Some(login) => login.refused().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    pub(super) fn forget_refusal(&self) {
-        if let Some(login) = &self.login {
-            login.forget_refusal();
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::sink::kafka::bulk::connection::Connection;
+use crate::sink::kafka::login::{Refusal, Tokens};
 use crate::sink::kafka::settings::Password;
 
 const ABSENT: &str = "TLS and SASL need a build with the feature kafka-tls (cargo build --features kafka-tls)";
@@ -25,16 +26,12 @@ impl Encryption {
 pub(super) enum Login {}
 
 impl Login {
-    pub(super) fn new(_user: &str, _password: &Password) -> Result<Login, String> {
+    pub(super) fn scram(_user: &str, _password: &Password, _refusal: &Refusal) -> Result<Login, String> {
         Err(ABSENT.into())
     }
 
-    pub(super) async fn refused(&self) {
-        match *self {}
-    }
-
-    pub(super) fn forget_refusal(&self) {
-        match *self {}
+    pub(super) fn bearer(_tokens: &Tokens, _refusal: &Refusal) -> Result<Login, String> {
+        Err(ABSENT.into())
     }
 
     pub(super) async fn at(&self, _connection: &Connection) -> Result<Option<Duration>, String> {

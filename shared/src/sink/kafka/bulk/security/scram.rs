@@ -3,98 +3,50 @@
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest};
-use kafka_protocol::protocol::{StrBytes, VersionRange};
+use kafka_protocol::messages::SaslAuthenticateResponse;
 use ring::{digest, hmac, pbkdf2};
 use subtle::ConstantTimeEq;
-use tokio::sync::watch;
 
-use crate::sink::kafka::bulk::connection::{Ask, Connection};
-use crate::sink::kafka::bulk::shape::{Part, Shape};
+use super::sasl::Dialogue;
 use crate::sink::kafka::settings::Password;
 use crate::time::Rng;
 
-const MECHANISM: &str = "SCRAM-SHA-512";
+pub(super) const MECHANISM: &str = "SCRAM-SHA-512";
 /// What Kafka allows. With fewer, whoever listens finds a password quickly; the most keep this thread busy for some 20 ms.
 const ITERATIONS: RangeInclusive<u32> = 4_096..=16_384;
 
-impl Ask for SaslHandshakeRequest {
-    // From 1 on what follows is a request of Kafka, not bare bytes.
-    const SPOKEN: VersionRange = VersionRange { min: 1, max: 1 };
-    const ANSWER: Shape =
-        Shape { flexible: i16::MAX, parts: &[(0, Part::Fixed(2)), (0, Part::Structures(&[(0, Part::Text)]))] };
-}
-
-impl Ask for SaslAuthenticateRequest {
-    const SPOKEN: VersionRange = VersionRange { min: 0, max: 2 };
-    const ANSWER: Shape = Shape::WITHOUT_ARRAYS;
-}
-
-pub(super) struct Login {
-    user: String,
+/// A user, known by a password.
+pub(super) struct User {
+    name: String,
     password: Password,
     rng: Rng,
-    /// Whether a broker has not taken the user.
-    refused: watch::Sender<bool>,
 }
 
-impl Login {
+impl User {
     /// # Errors
     /// When the operating system has no randomness.
-    pub(super) fn new(user: &str, password: &Password) -> Result<Login, String> {
-        let refused = watch::Sender::new(false);
-        Ok(Login { user: user.to_owned(), password: password.clone(), rng: Rng::from_os()?, refused })
+    pub(super) fn new(name: &str, password: &Password) -> Result<User, String> {
+        Ok(User { name: name.to_owned(), password: password.clone(), rng: Rng::from_os()? })
     }
 
-    pub(super) async fn refused(&self) {
-        // The sender lives as long as this.
-        let _ = self.refused.subscribe().wait_for(|refused| *refused).await;
+    /// For people: who this is, and which settings say so.
+    pub(super) fn told(&self) -> String {
+        format!("the user {:?} in (KAFKA_USER, KAFKA_PASSWORD)", self.name)
     }
 
-    pub(super) fn forget_refusal(&self) {
-        self.refused.send_replace(false);
-    }
-
-    /// How long the session lasts; `None`: as long as the connection.
-    ///
     /// # Errors
     /// Why the broker does not let us in, or does not prove that it knows us.
-    pub(super) async fn at(&self, connection: &Connection) -> Result<Option<Duration>, String> {
-        let mechanism = StrBytes::from_static_str(MECHANISM);
-        let answer = connection.ask(&SaslHandshakeRequest::default().with_mechanism(mechanism)).await?;
-        match ResponseError::try_from_code(answer.error_code) {
-            None => {}
-            Some(ResponseError::UnsupportedSaslMechanism) => {
-                let offered: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
-                return Err(format!("the broker does not offer {MECHANISM}, only: {}", offered.join(", ")));
-            }
-            Some(ResponseError::IllegalSaslState) => {
-                return Err("this port of the broker takes no login: KAFKA_SECURITY must be tls or plaintext".into());
-            }
-            Some(error) => return Err(format!("the broker refuses {MECHANISM}: {error}")),
-        }
-        let exchange = Exchange::new(SHA512, &self.user, &STANDARD.encode(self.rng.bytes::<24>()));
-        let challenge = self.say(connection, format!("n,,{}", exchange.bare)).await?.auth_bytes;
+    pub(super) async fn log_in(&self, dialogue: &Dialogue<'_>) -> Result<SaslAuthenticateResponse, String> {
+        let told = || self.told();
+        let exchange = Exchange::new(SHA512, &self.name, &STANDARD.encode(self.rng.bytes::<24>()));
+        let challenge = dialogue.say(format!("n,,{}", exchange.bare), told).await?.auth_bytes;
         let (proof, signature) = exchange.answer(&self.password.0, &challenge)?;
-        let end = self.say(connection, proof).await?;
+        let end = dialogue.say(proof, told).await?;
         verify(&end.auth_bytes, signature.as_ref())?;
-        let lifetime = u64::try_from(end.session_lifetime_ms).ok().filter(|&ms| ms > 0);
-        Ok(lifetime.map(Duration::from_millis))
-    }
-
-    async fn say(&self, connection: &Connection, words: String) -> Result<SaslAuthenticateResponse, String> {
-        let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from(words));
-        let answer = connection.ask(&request).await?;
-        let Some(error) = ResponseError::try_from_code(answer.error_code) else { return Ok(answer) };
-        self.refused.send_replace(true);
-        let reason = answer.error_message.map_or_else(|| error.to_string(), |message| message.to_string());
-        Err(format!("the broker does not let the user {:?} in (KAFKA_USER, KAFKA_PASSWORD): {reason}", self.user))
+        Ok(end)
     }
 }
 

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::FutureExt;
+use jiff::SignedDuration;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{
@@ -15,6 +18,7 @@ use kafka_protocol::messages::{
     SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use parking_lot::Mutex;
 use ring::{hmac, pbkdf2};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -25,9 +29,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::scram::{Exchange, Hash, SHA512, verify};
-use super::{Handshake, NAMED};
+use super::{Handshake, Login, NAMED};
 use crate::sink::kafka::bulk::connection::Connection;
+use crate::sink::kafka::login::{Refusal, Token, TokenSource, Tokens};
 use crate::sink::kafka::settings::{Password, Security};
+use crate::time::{Clock, Timestamp};
 
 const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
 const CHALLENGE: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
@@ -94,7 +100,7 @@ fn a_certificate_file_that_cannot_be_used_is_named_with_its_setting() {
         (file("letters.pem", &pem("?")), "it is not valid PEM"),
         (file("other.pem", &pem("AAAA")), "certificate 1"),
     ] {
-        let problem = Handshake::new(&Security::Tls { ca: Some(ca) }).err().unwrap();
+        let problem = Handshake::new(&Security::Tls { ca: Some(ca) }, &Refusal::none()).err().unwrap();
         assert!(problem.starts_with("KAFKA_CA_FILE: ") && problem.contains(part), "{problem}");
     }
 }
@@ -129,17 +135,27 @@ fn a_broker_with_the_certificate_of_an_authority_is_told_as_such() {
     assert!(problem.contains("is an authority's own"), "{problem}");
 }
 
-/// A broker of one test, which asks for a password.
+/// A broker of one test, which asks for a password or a token.
 #[derive(Clone, Copy)]
 struct Broker {
     password: &'static str,
-    /// Answers the request for SCRAM-SHA-512.
+    /// The token that is taken, and whether another one is refused at once or, as RFC 7628 has it, when we have heard why.
+    token: &'static str,
+    refuses_at_once: bool,
+    /// Answers the request for a mechanism.
     mechanism: Option<ResponseError>,
     session_lifetime_ms: i64,
     is_forged: bool,
 }
 
-const BROKER: Broker = Broker { password: "secret", mechanism: None, session_lifetime_ms: 0, is_forged: false };
+const BROKER: Broker = Broker {
+    password: "secret",
+    token: "c2VjcmV0",
+    refuses_at_once: false,
+    mechanism: None,
+    session_lifetime_ms: 0,
+    is_forged: false,
+};
 
 impl Broker {
     async fn start(self) -> String {
@@ -192,10 +208,26 @@ impl Broker {
         }
     }
 
+    fn take(self, said: &str) -> SaslAuthenticateResponse {
+        let answer = SaslAuthenticateResponse::default();
+        if said == format!("n,,\u{1}auth=Bearer {}\u{1}\u{1}", self.token) {
+            return answer;
+        }
+        if said != "\u{1}" && !self.refuses_at_once {
+            return answer.with_auth_bytes(r#"{"status":"access denied"}"#.into());
+        }
+        answer
+            .with_error_code(ResponseError::SaslAuthenticationFailed.code())
+            .with_error_message(Some(StrBytes::from_static_str("Access denied")))
+    }
+
     fn authenticate(self, exchange: &mut Option<Exchange>, said: &Bytes) -> SaslAuthenticateResponse {
         let said = std::str::from_utf8(said).unwrap();
         let challenge = |nonce: &str| format!("r={nonce}theirs,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
         let answer = SaslAuthenticateResponse::default();
+        if said == "\u{1}" || said.contains("auth=Bearer") {
+            return self.take(said).with_session_lifetime_ms(self.session_lifetime_ms);
+        }
         let Some(begun) = exchange else {
             let nonce = said.strip_prefix("n,,n=deliver,r=").unwrap();
             *exchange = Some(Exchange::new(SHA512, "deliver", nonce));
@@ -214,8 +246,80 @@ impl Broker {
 
 async fn login(address: &str) -> Result<Connection, String> {
     let (user, password) = ("deliver".into(), Password::new("secret"));
-    let handshake = Handshake::new(&Security::ScramSha512 { user, password, tls: None }).unwrap();
+    let security = Security::ScramSha512 { user, password, tls: None };
+    let handshake = Handshake::new(&security, &Refusal::none()).unwrap();
     Connection::open(address, &handshake).await
+}
+
+/// What is said is no matter of TLS, without which there is no such setting.
+async fn login_by(tokens: &Tokens, refusal: &Refusal, address: &str) -> Result<Connection, String> {
+    let login = Login::bearer(tokens, refusal).unwrap();
+    Connection::open(address, &Handshake { encryption: None, login: Some(login) }).await
+}
+
+/// Has one token after the other; none: it fails.
+struct Tape(Mutex<Vec<Option<&'static str>>>);
+
+#[async_trait]
+impl TokenSource for Tape {
+    async fn token(&self, now: Timestamp) -> Result<Token, String> {
+        let text = Password::new(self.0.lock().remove(0).ok_or("no credentials")?);
+        Ok(Token { text, holder: "AKID".into(), made: now, expires: now + SignedDuration::from_secs(900) })
+    }
+}
+
+fn tape(tokens: &[Option<&'static str>]) -> Tokens {
+    Tokens::new(Arc::new(Tape(Mutex::new(tokens.to_vec()))), Clock::simulated(Timestamp::UNIX_EPOCH))
+}
+
+fn is_noted(refusal: &Refusal) -> bool {
+    refusal.noted().now_or_never().is_some()
+}
+
+#[tokio::test]
+async fn k1_a_token_that_is_refused_is_told_and_the_next_login_has_another_one() {
+    for refuses_at_once in [false, true] {
+        let (tokens, refusal) = (tape(&[Some("aHVudGVyMg"), Some(BROKER.token)]), Refusal::none());
+        let address = Broker { refuses_at_once, ..BROKER }.start().await;
+        let problem = login_by(&tokens, &refusal, &address).await.err().unwrap();
+        let part = "does not let AKID in with a token made at 1970-01-01T00:00:00Z, if this host's clock is right: Access denied";
+        assert!(problem.starts_with(&address) && problem.contains(part), "{problem}");
+        assert!(!problem.contains("aHVudGVyMg"), "{problem}");
+        assert!(is_noted(&refusal));
+        login_by(&tokens, &refusal, &address).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn k1_a_token_that_cannot_be_made_is_no_refusal() {
+    let (tokens, refusal) = (tape(&[None, Some(BROKER.token)]), Refusal::none());
+    let address = BROKER.start().await;
+    let problem = login_by(&tokens, &refusal, &address).await.err().unwrap();
+    assert!(problem.contains("there is no token to log in: no credentials"), "{problem}");
+    assert!(!is_noted(&refusal));
+    // The same token again, which is fresh.
+    for _ in 0..2 {
+        login_by(&tokens, &refusal, &address).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn k1_a_broker_without_tokens_is_told() {
+    let broker = Broker { mechanism: Some(ResponseError::UnsupportedSaslMechanism), ..BROKER };
+    let problem = login_by(&tape(&[]), &Refusal::none(), &broker.start().await).await.err().unwrap();
+    assert!(problem.contains("does not offer OAUTHBEARER, only: PLAIN, GSSAPI"), "{problem}");
+}
+
+#[tokio::test]
+async fn k1_the_session_of_a_token_ends_as_the_broker_says() {
+    let (tokens, refusal) = (tape(&[Some(BROKER.token)]), Refusal::none());
+    let address = Broker { session_lifetime_ms: 60_000, ..BROKER }.start().await;
+    let connection = login_by(&tokens, &refusal, &address).await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(45)).await;
+    assert!(!connection.is_over());
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(connection.is_over());
 }
 
 #[tokio::test]
@@ -250,7 +354,7 @@ async fn a_port_without_tls_is_told_as_such() {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, AUTHORITY).unwrap();
-    let handshake = Handshake::new(&Security::Tls { ca: Some(ca) }).unwrap();
+    let handshake = Handshake::new(&Security::Tls { ca: Some(ca) }, &Refusal::none()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     // What Kafka does with a request of 300 MB, which a TLS greeting looks like; and what one does that answers at once.

@@ -1,5 +1,5 @@
 //! The laws of `Sink` on every implementation: memory with faults, files, Kinesis as AWS endpoints serve it, and real Apache
-//! Kafka, also over TLS and with a password, whose broker the outage laws kill and start again. What only one implementation
+//! Kafka, also over TLS, with a password and with tokens, whose broker the outage laws kill and start again. What only one implementation
 //! promises stands at the end, and of Kinesis in `sinks/kinesis_faults.rs`.
 
 #[path = "sinks/guarded.rs"]
@@ -51,6 +51,7 @@ laws!(kinesis_localstack on super::KinesisWorld::on_localstack: a_refused_record
 every_law!(kafka on super::KafkaWorld::shared);
 every_law!(kafka_tls on super::KafkaWorld::over_tls);
 every_law!(kafka_scram on super::KafkaWorld::over_scram_and_tls);
+every_law!(kafka_iam on super::KafkaWorld::by_tokens);
 laws!(memory_away on super::Memory::new: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
 laws!(file_away on super::Files::new: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);
 laws!(kinesis_away on super::FarKinesis::on_ministack: an_outage_is_retry_and_passes, nothing_is_in_flight_after_a_send);

@@ -7,6 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
+use streammanager::sink::kafka::LoginContext;
 use streammanager_host::exit::{Exit, Failure};
 use streammanager_host::host::kafka_settings;
 
@@ -23,10 +24,9 @@ pub(crate) async fn run(command: TopicsCommand) -> Result<Exit, Failure> {
     })
 }
 
-fn consumer(broker: &BrokerArgs) -> Result<BaseConsumer, Failure> {
-    let mut config = kafka_settings(&broker.brokers(), "")?.client();
-    config.set("group.id", "streammanager-topics").set("enable.auto.commit", "false");
-    config.create().map_err(|e| Failure::new(format!("--kafka {}: {e}", broker.brokers())))
+fn consumer(broker: &BrokerArgs) -> Result<BaseConsumer<LoginContext>, Failure> {
+    let consumer = kafka_settings(&broker.brokers(), "")?.consumer("streammanager-topics");
+    consumer.map_err(|e| Failure::new(format!("--kafka {}: {e}", broker.brokers())))
 }
 
 fn unreachable(broker: &BrokerArgs, e: &rdkafka::error::KafkaError) -> Failure {

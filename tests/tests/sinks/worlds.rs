@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -15,13 +16,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use streammanager::aws::MskTokens;
 use streammanager::faults::sink::FaultySink;
 use streammanager::limits::TRY;
 use streammanager::record::Outgoing;
 use streammanager::record::Topic;
 use streammanager::sink::conformance::{Breakable, Stored, TestSink};
-use streammanager::sink::kafka::{KafkaSettings, KafkaSink, Password, Security, Tls};
+use streammanager::sink::kafka::{KafkaSettings, KafkaSink, Password, Security, Tls, TokenSource, Tokens};
 use streammanager::sink::{FileSink, Sink, Written};
+use streammanager::time::Clock;
 use streammanager_tests::{kafka, kafka_authorities, kafka_libs, skip, workspace};
 use tempfile::TempDir;
 
@@ -125,7 +128,7 @@ impl Breakable for Files {
 pub struct KafkaWorld {
     pub settings: KafkaSettings,
     /// Where it is read, without TLS or a password.
-    plain: String,
+    pub plain: String,
 }
 
 /// The other ways in that `tests/services/kafka secure` opens.
@@ -134,6 +137,23 @@ pub enum Guarded {
     Tls,
     Scram,
     ScramOverTls,
+    /// By tokens, with sessions of three seconds.
+    Iam,
+}
+
+/// Whom the broker takes tokens of: `tests/services/java/MskTokens.java`.
+pub const LOOKOUT: (&str, &str) = ("AKIDLOOKOUT", "smoke-column");
+pub const REGION: &str = "us-west-2";
+
+/// Signs as whoever has this access key.
+pub fn signer((access_key, secret_key): (&str, &str), region: &str) -> MskTokens {
+    let session = Some("smoke/session+token==".to_owned());
+    let credentials = Credentials::new(access_key, secret_key, session, None, "test");
+    MskTokens::provided(region, SharedCredentialsProvider::new(credentials))
+}
+
+pub fn tokens(source: impl TokenSource + 'static) -> Tokens {
+    Tokens::new(Arc::new(source), Clock::system())
 }
 
 impl Guarded {
@@ -145,6 +165,9 @@ impl Guarded {
             Guarded::Tls => ("127.0.0.1", 2, Security::Tls { ca }),
             Guarded::Scram => ("127.0.0.1", 3, scram(None)),
             Guarded::ScramOverTls => ("localhost", 4, scram(Some(Tls { ca }))),
+            Guarded::Iam => {
+                ("localhost", 4, Security::Iam { tokens: tokens(signer(LOOKOUT, REGION)), tls: Tls { ca } })
+            }
         };
         let port: u16 = plain.brokers.rsplit_once(':').unwrap().1.parse().unwrap();
         KafkaSettings { brokers: format!("{host}:{}", port + offset), security, ..plain.clone() }
@@ -175,6 +198,10 @@ impl KafkaWorld {
         KafkaWorld::guarded("laws-scram", Guarded::ScramOverTls)
     }
 
+    pub async fn by_tokens() -> Option<KafkaWorld> {
+        KafkaWorld::guarded("laws-iam", Guarded::Iam)
+    }
+
     pub fn guarded(name: &str, way: Guarded) -> Option<KafkaWorld> {
         match (kafka(), kafka_authorities()) {
             (Some(brokers), Some(authorities)) => {
@@ -182,7 +209,10 @@ impl KafkaWorld {
                 Some(KafkaWorld { settings: way.settings(&world.settings, &authorities), ..world })
             }
             _ => {
-                skip("a test of Sink on Kafka with TLS or SCRAM", "STREAMMANAGER_TEST_KAFKA_AUTHORITIES is not set");
+                skip(
+                    "a test of Sink on Kafka with TLS, SCRAM or tokens",
+                    "STREAMMANAGER_TEST_KAFKA_AUTHORITIES is not set",
+                );
                 None
             }
         }

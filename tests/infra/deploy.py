@@ -14,6 +14,7 @@ import boto3
 from botocore.exceptions import ClientError, WaiterError
 
 import check
+import reading
 
 PROMPT = {"Delay": 1, "MaxAttempts": 120}
 # Under which property CloudFormation finds a resource that is to be imported.
@@ -186,7 +187,8 @@ def in_a_vpc(account, template):
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/22")["Vpc"]["VpcId"]
     subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.9.{n}.0/24")["Subnet"]["SubnetId"] for n in range(2)]
     routes = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
-    account.change(name, "CREATE", {"StackPrefix": account.own, "Stage": "prod", "KafkaBrokers": "b-1.example.org:9094",
+    account.change(name, "CREATE", {"StackPrefix": account.own, "Stage": "prod", "KafkaBrokers": "b-1.example.org:9098",
+                                    "KafkaSecurity": "iam", "KafkaClusterArn": "arn:aws:kafka:us-west-2:123456789012:cluster/fire/0a1b-2",
                                     "Network": "existing", "VpcId": vpc, "SubnetIds": ",".join(subnets), "RouteTableIds": routes,
                                     "ExistingVpcCidr": "10.9.0.0/22"}, unnamed)
     services = {each["ServiceName"].removeprefix(f"com.amazonaws.{check.REGION}.")
@@ -196,7 +198,21 @@ def in_a_vpc(account, template):
     express = account.names(name)["ExpressFunction"]
     told = account.client("lambda").get_function_configuration(FunctionName=express)["Environment"]["Variables"]
     shown("prod takes and writes the topics without a stage's name", (told.get("TOPIC_PREFIX"), told.get("MQTT_PREFIX")) == ("", ""))
+    own = "arn:aws:kafka:us-west-2:123456789012:{}/fire/0a1b-2"
+    cluster, topics = own.format("cluster"), own.format("topic") + "/wildfire-*"
+    shown("a role is let in to the brokers for its stack's topics alone", rights(account, name, "DeliverKafkaPolicy") == {
+        "Connect": cluster, "WriteDataIdempotently": cluster, "DescribeTopic": topics, "CreateTopic": topics, "WriteData": topics})
     account.delete(name)
+
+
+def rights(account, stack, policy):
+    """What a deployed policy lets do at the brokers, and with what."""
+    iam, named = account.client("iam"), account.names(stack)[policy]
+    version = iam.get_policy(PolicyArn=named)["Policy"]["DefaultVersionId"]
+    document = iam.get_policy_version(PolicyArn=named, VersionId=version)["PolicyVersion"]["Document"]
+    document = json.loads(document) if isinstance(document, str) else document
+    return {action.removeprefix("kafka-cluster:"): statement["Resource"]
+            for statement in document["Statement"] for action in reading.listed(statement["Action"])}
 
 
 def refused(account):

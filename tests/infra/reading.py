@@ -29,6 +29,7 @@ class Template:
         self.resources = template["Resources"]
         self.parameters = template.get("Parameters", {})
         self.rules = template.get("Rules", {})
+        self.conditions = template.get("Conditions", {})
         self.outputs = template.get("Outputs", {})
 
     def of(self, kind):

@@ -430,7 +430,7 @@ def sizes(t):
 def outputs(t):
     """What a new stack has to be told of the one before, and what others have to let in."""
     network = ("NetworkVpcId", "NetworkSubnetIds", "FunctionsSecurityGroupId", "EndpointsSecurityGroupId", "ClusterSecurityGroupId")
-    brokers = ("ClusterBrokers", "ClusterSecretArn", "ClusterSecretKeyArn")
+    brokers = ("ClusterBrokers", "ClusterArn", "ClusterSecretArn", "ClusterSecretKeyArn")
     kept = [f"{name}Url" for name in (*(f"{tier}Queue" for tier in TIERS), "ExpressRetryQueue", "SensorFailuresQueue")]
     for name in (*network, *brokers, *kept, "StateTableName", "BlobsBucketName", "SensorStreamName", "SendersPolicyName", "SensorsPolicyName",
                  *(f"{secret}Arn" for secret in SECRETS.values())):
@@ -442,13 +442,15 @@ def outputs(t):
 
 
 def users_of_brokers(t):
-    """SASL/SCRAM, and nobody without it."""
-    scram = lambda yes, no: {"Fn::If": ["ScramBrokers", yes, no]}
+    """SASL/SCRAM or IAM, and nobody without it."""
+    either = lambda condition, yes, no: {"Fn::If": [condition, yes, no]}
     ways = t.properties("Brokers").get("ClientAuthentication", {})
-    if ways.get("Unauthenticated", {}).get("Enabled") != scram(False, True):
+    known = {"Fn::Or": [{"Condition": "ScramBrokers"}, {"Condition": "IamBrokers"}]}
+    if ways.get("Unauthenticated", {}).get("Enabled") != either("BrokersKnowUs", False, True) or t.conditions.get("BrokersKnowUs") != known:
         yield "brokers: whoever reaches them needs no user"
-    if ways.get("Sasl", {}).get("Scram", {}).get("Enabled") != scram(True, False):
-        yield "brokers: they know no user"
+    for way, condition in (("Scram", "ScramBrokers"), ("Iam", "IamBrokers")):
+        if ways.get("Sasl", {}).get(way, {}).get("Enabled") != either(condition, True, False):
+            yield f"brokers: they know nobody by {way}"
     user = t.properties("BrokersUser")
     if not user.get("Name", {}).get("Fn::Sub", [""])[0].startswith("AmazonMSK_"):
         yield "brokers: MSK refuses a user whose secret's name does not begin with AmazonMSK_"
@@ -460,8 +462,38 @@ def users_of_brokers(t):
     named = "cluster/" + t.properties("Brokers").get("ClusterName", {}).get("Fn::Sub", [""])[0] + "/*"
     if [statement["Action"] for statement in asks] != ["kafka:GetBootstrapBrokers"] or any(named not in each or '"Brokers"' in each for each in own):
         yield "brokers: who asks for their addresses may ask of other clusters, or too early"
-    if t.properties("BrokerAddresses").get("Answer") != scram("BootstrapBrokerStringSaslScram", "BootstrapBrokerStringTls"):
+    users = either("ScramBrokers", "BootstrapBrokerStringSaslScram", "BootstrapBrokerStringTls")
+    if t.properties("BrokerAddresses").get("Answer") != either("IamBrokers", "BootstrapBrokerStringSaslIam", users):
         yield "brokers: the functions are told the addresses of another way in"
+
+
+def roles_at_brokers(t):
+    """What a role may at MSK's brokers, and on whose topics."""
+    named = t.properties("Brokers").get("ClusterName", {}).get("Fn::Sub", [""])[0]
+    # Of each action the kind of resource that it is asked of, and which of them.
+    logs_in = {"Connect": ("cluster", ""), "WriteDataIdempotently": ("cluster", "")}
+    ours = ("topic", "/${Topics}wildfire-*")
+    may = {
+        "Express": logs_in | {"DescribeTopic": ours, "WriteData": ("topic", "/${Topics}wildfire-critical-alerts")},
+        "Deliver": logs_in | {"DescribeTopic": ours, "CreateTopic": ours, "WriteData": ours, "DescribeGroup": ("group", "/*")},
+    }
+    for name in FUNCTIONS:
+        found = [(action.removeprefix("kafka-cluster:"), resource) for s in t.statements(name) for action in listed(s.get("Action"))
+                 if action.startswith("kafka-cluster:") for resource in listed(s.get("Resource"))]
+        wanted = may.get(name, {})
+        for action in sorted(wanted.keys() ^ {action for action, _ in found}):
+            yield f"brokers: the role of {name} {'may not' if action in wanted else 'may'} {action}"
+        for action, resource in found:
+            kind, which = wanted.get(action, ("", ""))
+            said, end = text(resource), resource.get("Fn::Sub", [""])[0].removeprefix("${Of}")
+            # Of a cluster of this stack by its name, of another one by its ARN; and topics of this stage.
+            if f":{kind}/{named}/*" not in said or '"KafkaClusterArn"' not in said or end != which:
+                yield f"brokers: the role of {name} may {action} elsewhere"
+            if kind == "topic" and any(f'"{decides}"' not in said for decides in ("TopicPrefix", "StagedTopics")):
+                yield f"stages: the role of {name} may {action} on another stage's topics"
+    needed = [rule for rule in t.rules.values() if '"KafkaClusterArn"' in text(rule["Assertions"]) and '"iam"' in text(rule["RuleCondition"])]
+    if not needed:
+        yield "brokers: roles may be let in to no cluster"
 
 
 def given_up(t):
@@ -574,7 +606,8 @@ def observed(t):
 def findings(template):
     t = Template(template)
     rules = (routes, throttling, queue_urls, sources, permissions, secrets, state, rules_of_iot, schedules, asynchronous,
-             deployments.aliases, deployments.deployments, storage, network, sizes, outputs, users_of_brokers, given_up, observed)
+             deployments.aliases, deployments.deployments, storage, network, sizes, outputs, users_of_brokers, roles_at_brokers, given_up,
+             observed)
     found = []
     for rule in rules:
         try:

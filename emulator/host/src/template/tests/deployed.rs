@@ -404,6 +404,19 @@ fn k1_senders_are_told_the_secret_of_their_user() {
     assert!(told(&made, "ExpressFunction").unwrap().contains(":secret:AmazonMSK_streammanager-dev-"));
 }
 
+#[test]
+fn k1_senders_that_log_in_by_their_roles_are_told_no_secret() {
+    let cluster = "arn:aws:kafka:us-west-2:000000000000:cluster/fire/0a1b-2";
+    let named = load(&path(), &given(&[("KafkaSecurity", "iam"), ("KafkaClusterArn", cluster)])).unwrap();
+    let made = load(&path(), &BTreeMap::from([("KafkaSecurity".to_owned(), "iam".to_owned())])).unwrap();
+    for template in [named, made] {
+        for function in ["ExpressFunction", "DeliverFunction"] {
+            let environment = &template.function(function).unwrap().environment;
+            assert_eq!((&*environment["KAFKA_SECURITY"], environment.get("KAFKA_SECRET_ARN")), ("iam", None));
+        }
+    }
+}
+
 /// Given nothing, the stack makes brokers and their network; what is given of them has to go together.
 #[test]
 fn d1_brokers_and_network_are_created_or_named_and_rules_check_which() {
@@ -433,6 +446,10 @@ fn d1_brokers_and_network_are_created_or_named_and_rules_check_which() {
         (
             vec![brokers, ("Network", "none"), ("KafkaSecurity", "scram")],
             "Rules.ScramNeedsItsUser: KafkaSecurity=scram needs KafkaSecretArn",
+        ),
+        (
+            vec![brokers, ("Network", "none"), ("KafkaSecurity", "iam")],
+            "Rules.IamNeedsItsCluster: KafkaSecurity=iam needs KafkaClusterArn",
         ),
         (existing.to_vec(), "Rules.ExistingNetworkIsNamed: Network=existing needs VpcId"),
         ([&existing[..], &named[..1]].concat(), "Network=existing needs SubnetIds"),

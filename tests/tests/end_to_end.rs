@@ -11,6 +11,7 @@ mod mqtt_alerts;
 mod processes;
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use streammanager_functions::control::{Auth, ROUTES};
 use streammanager_tests::bodies::{actual, alert};
 use streammanager_tests::system::{Start, System};
 use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
-use streammanager_tests::{kafka, skip, workspace};
+use streammanager_tests::{binary, free_port, kafka, kafka_authorities, skip, workspace};
 use tempfile::tempdir;
 
 const DETECTIONS: usize = 60;
@@ -176,6 +177,66 @@ async fn the_whole_path_on_real_kafka() {
     );
     let start = Start { kafka: brokers, template, ..Start::quiet(folder.path()) };
     the_whole_path(start, "e2e-").await;
+}
+
+/// K1: from a laptop, by the profile of an identity that the brokers know; and what is said when they do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_a_host_logs_in_at_the_brokers_by_a_profile() {
+    let (Some(plain), Some(authorities)) = (kafka(), kafka_authorities()) else {
+        return skip("a login by a profile", "STREAMMANAGER_TEST_KAFKA_AUTHORITIES is not set");
+    };
+    let folder = tempdir().unwrap();
+    let (profiles, ca) = (folder.path().join("credentials"), authorities.join("ca.pem"));
+    let profile = |name: &str, secret: &str| {
+        let key = "aws_access_key_id = AKIDLOOKOUT\naws_session_token = smoke/session+token==";
+        format!("[{name}]\n{key}\naws_secret_access_key = {secret}\n")
+    };
+    let text = profile("lookout", "smoke-column") + &profile("stranger", "smoke-screen");
+    std::fs::write(&profiles, text).unwrap();
+    let by = |profile: &str| -> Vec<(String, String)> {
+        let told = [
+            ("KAFKA_SECURITY", "iam"),
+            ("KAFKA_CA_FILE", ca.to_str().unwrap()),
+            ("AWS_REGION", "us-west-2"),
+            ("AWS_PROFILE", profile),
+            ("AWS_SHARED_CREDENTIALS_FILE", profiles.to_str().unwrap()),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        told.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    };
+    let prefix = format!("e2e-iam-{}-", std::process::id());
+    let default = "  TopicPrefix:\n    Type: String\n    Default: ";
+    let template = edited(folder.path(), &[(&format!("{default}\"\""), &format!("{default}{prefix}"))]);
+    let port: u16 = plain.rsplit_once(':').unwrap().1.parse().unwrap();
+    let brokers = format!("localhost:{}", port + 4);
+    let start = |profile: &str| Start {
+        kafka: brokers.clone(),
+        template: template.clone(),
+        variables: by(profile),
+        ..Start::quiet(&folder.path().join(profile))
+    };
+
+    let system = System::up(&start("lookout"));
+    let key = system.sender("butte").await;
+    assert_eq!(system.alert(&key, actual("A1")).await.unwrap().0, 200);
+    let topic = format!("{prefix}wildfire-critical-alerts");
+    let tail = ["topics", "tail", &topic, "--from-beginning", "--max", "1", "--json", "--kafka", &brokers];
+    let tailed = Command::new(binary()).args(tail).envs(by("lookout")).output().unwrap();
+    let read: Value = serde_json::from_slice(&tailed.stdout).unwrap_or_else(|e| panic!("{e}: {tailed:?}"));
+    assert_eq!(read["value"]["source_id"], "evacuation_alert_butte", "{read}");
+    let (code, ended) = system.stop();
+    assert_eq!((code, &ended["ledger"]["balanced"]), (0, &json!(true)), "{ended}");
+
+    // What `up` says of it, until it is ended.
+    for (profile, part) in [("stranger", "the token is with a wrong signature"), ("nobody", "`nobody` was not defined")]
+    {
+        let mut up = start(profile).command(free_port(), free_port()).spawn().unwrap();
+        let lines = BufReader::new(up.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let said = lines.take(40).find(|line| line.contains("nothing is delivered: Kafka at")).unwrap_or_default();
+        up.kill().unwrap();
+        up.wait().unwrap();
+        assert!(said.contains(part) && !said.contains("smoke"), "{profile}: {said:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

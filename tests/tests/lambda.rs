@@ -680,6 +680,63 @@ async fn k1_a_rotated_user_of_the_brokers_is_taken_up_by_functions_that_run() {
     }
 }
 
+/// K1, A6: the credentials that Lambda gives to a role sign what lets it in; there is no secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_functions_log_in_at_the_brokers_by_their_role() {
+    const WHAT: &str = "functions that log in by their role";
+    let (Some(plain), Some(authorities)) = (kafka(), kafka_authorities()) else {
+        return skip(WHAT, "STREAMMANAGER_TEST_KAFKA or STREAMMANAGER_TEST_KAFKA_AUTHORITIES is not set");
+    };
+    let Some(stack) = Stack::create(WHAT).await else { return };
+    let port: u16 = plain.rsplit_once(':').unwrap().1.parse().unwrap();
+    let (guarded, ca) = (format!("localhost:{}", port + 4), authorities.join("ca.pem"));
+    let by = |secret_key| {
+        [
+            ("KAFKA_BROKERS", guarded.as_str()),
+            ("KAFKA_SECURITY", "iam"),
+            ("KAFKA_CA_FILE", ca.to_str().unwrap()),
+            ("AWS_ACCESS_KEY_ID", "AKIDLOOKOUT"),
+            ("AWS_SECRET_ACCESS_KEY", secret_key),
+            ("AWS_SESSION_TOKEN", "smoke/session+token=="),
+        ]
+    };
+    let key = register(&stack.start("control").await).await;
+    let delivers = stack.start_with("deliver", &by("smoke-column")).await;
+    // It makes the topics.
+    deliver(&delivers, Duration::from_secs(10)).await.unwrap();
+    let role = stack.start_with("express", &by("smoke-column")).await;
+    let stranger = stack.start_with("express", &by("smoke-screen")).await;
+    let send = async |express: &Function, id: &str| {
+        let (status, answer) =
+            http(express.invoke(events::http("POST", "/alerts", Some(&key), Some(&actual(id)))).await);
+        assert!(status < 300, "{answer}");
+        answer["accepted"][0]["acknowledged_by"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(send(&stranger, "S").await, "queue", "{}", stranger.log());
+    let warm = stranger.invoke(json!({ "keep_warm": true })).await;
+    assert_ne!(warm, Ok(json!({ "warm": true })), "a version whose role is not let in gets no call");
+    let mut sent = 1;
+    while send(&role, &format!("A{sent}")).await != "broker" {
+        assert!(sent < 40, "the role is not let in: {}", role.log());
+        sent += 1;
+    }
+    assert_eq!(role.invoke(json!({ "keep_warm": true })).await, Ok(json!({ "warm": true })), "{}", role.log());
+    let readings = events::kinesis(&[("1", reading(1))]);
+    assert_eq!(stack.start("stream").await.invoke(readings).await, failures(&[]));
+    let delivered = deliver(&delivers, Duration::from_secs(30)).await;
+    assert_eq!(delivered, Ok(json!({ "outcome": "delivered" })), "{}", delivers.log());
+    assert_eq!(stack.values("wildfire-iot-sensors").await.len(), 1, "{}", delivers.log());
+    assert_eq!(
+        texts(&stack.values("wildfire-critical-alerts").await, "event_id").len(),
+        sent + 1,
+        "{}",
+        delivers.log()
+    );
+    for function in [&role, &stranger, &delivers] {
+        assert!(!function.log().contains("smoke"), "{}", function.log());
+    }
+}
+
 /// A6: the key of a service is read again after the service has refused it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a6_a_rotated_key_of_a_service_is_taken_up_by_a_function_that_runs() {

@@ -17,7 +17,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use form_urlencoded::Serializer;
 use jiff::SignedDuration;
-use tokio::sync::OnceCell;
 
 use super::{Aws, chain, signing};
 use crate::sink::kafka::{Password, Token, TokenSource};
@@ -34,30 +33,30 @@ const AGENT: (&str, &str) = ("User-Agent", concat!("streammanager/", env!("CARGO
 /// Signs as whoever the credentials are of, for clusters of one region.
 pub struct MskTokens {
     region: String,
-    credentials: OnceCell<SharedCredentialsProvider>,
+    /// `None`: looked for anew for each token, since a profile that was wrong may have been mended.
+    credentials: Option<SharedCredentialsProvider>,
 }
 
 impl MskTokens {
     /// Credentials come from where the SDK looks for them: a function's role, the profile that `AWS_PROFILE` names.
     pub fn found_by_the_sdk(region: &str) -> MskTokens {
-        MskTokens { region: region.to_owned(), credentials: OnceCell::new() }
+        MskTokens { region: region.to_owned(), credentials: None }
     }
 
     /// With these credentials, as they are provided at each time.
     pub fn provided(region: &str, credentials: SharedCredentialsProvider) -> MskTokens {
-        MskTokens { region: region.to_owned(), credentials: OnceCell::new_with(Some(credentials)) }
+        MskTokens { region: region.to_owned(), credentials: Some(credentials) }
     }
 }
 
 #[async_trait]
 impl TokenSource for MskTokens {
     async fn token(&self, now: Timestamp) -> Result<Token, String> {
-        let provider = self.credentials.get_or_try_init(async || {
-            let aws = Aws::connect(None, &self.region).await;
-            aws.config().credentials_provider().ok_or("there is nothing that provides AWS credentials")
-        });
-        let credentials = provider.await?.provide_credentials().await.map_err(|e| chain(&e))?;
-        signed(&credentials, &self.region, now)
+        let provided = match &self.credentials {
+            Some(provider) => provider.provide_credentials().await.map_err(|e| chain(&e)),
+            None => signing::found(Aws::connect(None, &self.region).await.config()).await,
+        };
+        signed(&provided?, &self.region, now)
     }
 }
 

@@ -22,9 +22,7 @@ pub struct Signer {
 
 impl Signer {
     pub(super) async fn new(config: &SdkConfig, region: &str) -> Result<Signer, String> {
-        let provider = config.credentials_provider().ok_or("there is nothing that provides AWS credentials")?;
-        let credentials = provider.provide_credentials().await.map_err(|e| chain(&e))?;
-        Ok(Signer { credentials, region: region.to_owned() })
+        Ok(Signer { credentials: found(config).await?, region: region.to_owned() })
     }
 
     /// Names whose signature it is; no secret.
@@ -62,6 +60,12 @@ impl Signer {
         let (headers, _) = signed.into_parts().0.into_parts();
         Ok(headers.iter().map(|header| (header.name(), header.value().to_owned())).collect())
     }
+}
+
+/// The credentials that this configuration finds, as they are now.
+pub(super) async fn found(config: &SdkConfig) -> Result<Credentials, String> {
+    let provider = config.credentials_provider().ok_or("there is nothing that provides AWS credentials")?;
+    provider.provide_credentials().await.map_err(|e| chain(&e))
 }
 
 /// As the SDK has times.

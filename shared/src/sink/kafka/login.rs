@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
@@ -19,6 +20,9 @@ use crate::time::{Clock, Timestamp};
 
 /// A thread of librdkafka's waits so long for a token, and with it the reports of what its client has sent.
 const MAKING: Duration = Duration::from_secs(10);
+/// Whoever logs in tries several times a second, and a token may cost a call of AWS or a program's start: one that could not be made
+/// is not asked for again sooner, nor one that was refused made anew, by the same credentials as it would be.
+const AGAIN: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(1), SignedDuration::from_secs(10));
 
 /// What logs in instead of a user and a password (SASL/OAUTHBEARER).
 #[derive(Debug, Clone)]
@@ -33,11 +37,20 @@ pub struct Token {
     pub expires: Timestamp,
 }
 
-impl Token {
-    /// Of a third of its time: a session that begins then lasts for the other two. Before it was made no token is fresh, for
+/// What became of the last one that was asked for.
+struct Held {
+    made: Result<Token, String>,
+    at: Timestamp,
+}
+
+impl Held {
+    /// A token in a third of its time: a session that begins then lasts for the other two. None is before it was made, for
     /// the clock has been set back since, and how old it is nobody knows.
     fn is_fresh(&self, now: Timestamp) -> bool {
-        self.made <= now && now < self.made + self.expires.duration_since(self.made) / 3
+        match &self.made {
+            Ok(token) => token.made <= now && now < token.made + token.expires.duration_since(token.made) / 3,
+            Err(_) => self.at <= now && now < self.at + AGAIN.0,
+        }
     }
 }
 
@@ -56,7 +69,7 @@ pub trait TokenSource: Send + Sync {
 pub struct Tokens {
     source: Arc<dyn TokenSource>,
     clock: Clock,
-    held: Arc<Mutex<Option<Token>>>,
+    held: Arc<Mutex<Option<Held>>>,
 }
 
 impl Tokens {
@@ -71,12 +84,11 @@ impl Tokens {
     /// Why there is none, which may pass.
     pub(super) async fn fresh(&self) -> Result<Token, String> {
         let now = self.clock.now();
-        if let Some(token) = self.held.lock().as_ref().filter(|token| token.is_fresh(now)) {
-            return Ok(token.clone());
+        if let Some(held) = self.held.lock().as_ref().filter(|held| held.is_fresh(now)) {
+            return held.made.clone();
         }
-        let token =
-            self.source.token(now).await.map_err(|problem| format!("there is no token to log in: {problem}"))?;
-        Ok(self.held.lock().insert(token).clone())
+        let made = self.source.token(now).await.map_err(|problem| format!("there is no token to log in: {problem}"));
+        self.held.lock().insert(Held { made, at: now }).made.clone()
     }
 
     /// The same on a thread of librdkafka's, which has no runtime.
@@ -88,7 +100,8 @@ impl Tokens {
 
     /// A broker has not taken the last one: whoever it was made for may have other credentials by now.
     pub(super) fn forget(&self) {
-        *self.held.lock() = None;
+        let now = self.clock.now();
+        self.held.lock().take_if(|held| now < held.at || held.at + AGAIN.1 <= now);
     }
 }
 
@@ -167,8 +180,6 @@ impl ConsumerContext for LoginContext {}
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use jiff::SignedDuration;
-
     use super::*;
 
     /// Makes tokens of 15 minutes, each with the next number, but for those that are to fail.
@@ -206,14 +217,20 @@ mod tests {
         wall.step(-1);
         assert_eq!(number().await, "2", "how old it is nobody knows");
         tokens.forget();
+        assert_eq!(number().await, "2", "so soon it would be the same");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        tokens.forget();
         assert_eq!((number().await, number().await), ("3".into(), "3".into()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn k1_a_token_that_cannot_be_made_is_asked_for_again() {
         let tokens = numbered(|number| number == 0, Clock::simulated(Timestamp::UNIX_EPOCH));
-        let problem = tokens.fresh().await.unwrap_err();
-        assert_eq!(problem, "there is no token to log in: the credentials cannot be read");
+        for _ in 0..2 {
+            let problem = tokens.fresh().await.unwrap_err();
+            assert_eq!(problem, "there is no token to log in: the credentials cannot be read");
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(tokens.fresh().await.unwrap().text.0, "1");
     }
 

@@ -33,7 +33,7 @@ use super::{Handshake, Login, NAMED};
 use crate::sink::kafka::bulk::connection::Connection;
 use crate::sink::kafka::login::{Refusal, Token, TokenSource, Tokens};
 use crate::sink::kafka::settings::{Password, Security};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, Timestamp, WallClock};
 
 const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
 const CHALLENGE: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
@@ -268,8 +268,9 @@ impl TokenSource for Tape {
     }
 }
 
-fn tape(tokens: &[Option<&'static str>]) -> Tokens {
-    Tokens::new(Arc::new(Tape(Mutex::new(tokens.to_vec()))), Clock::simulated(Timestamp::UNIX_EPOCH))
+fn tape(tokens: &[Option<&'static str>]) -> (Tokens, WallClock) {
+    let (clock, wall) = Clock::settable(Timestamp::UNIX_EPOCH);
+    (Tokens::new(Arc::new(Tape(Mutex::new(tokens.to_vec()))), clock), wall)
 }
 
 fn is_noted(refusal: &Refusal) -> bool {
@@ -279,7 +280,9 @@ fn is_noted(refusal: &Refusal) -> bool {
 #[tokio::test]
 async fn k1_a_token_that_is_refused_is_told_and_the_next_login_has_another_one() {
     for refuses_at_once in [false, true] {
-        let (tokens, refusal) = (tape(&[Some("aHVudGVyMg"), Some(BROKER.token)]), Refusal::none());
+        let ((tokens, wall), refusal) = (tape(&[Some("aHVudGVyMg"), Some(BROKER.token)]), Refusal::none());
+        tokens.fresh().await.unwrap();
+        wall.step(10);
         let address = Broker { refuses_at_once, ..BROKER }.start().await;
         let problem = login_by(&tokens, &refusal, &address).await.err().unwrap();
         let part = "does not let AKID in with a token made at 1970-01-01T00:00:00Z, if this host's clock is right: Access denied";
@@ -292,11 +295,12 @@ async fn k1_a_token_that_is_refused_is_told_and_the_next_login_has_another_one()
 
 #[tokio::test]
 async fn k1_a_token_that_cannot_be_made_is_no_refusal() {
-    let (tokens, refusal) = (tape(&[None, Some(BROKER.token)]), Refusal::none());
+    let ((tokens, wall), refusal) = (tape(&[None, Some(BROKER.token)]), Refusal::none());
     let address = BROKER.start().await;
     let problem = login_by(&tokens, &refusal, &address).await.err().unwrap();
     assert!(problem.contains("there is no token to log in: no credentials"), "{problem}");
     assert!(!is_noted(&refusal));
+    wall.step(1);
     // The same token again, which is fresh.
     for _ in 0..2 {
         login_by(&tokens, &refusal, &address).await.unwrap();
@@ -306,13 +310,13 @@ async fn k1_a_token_that_cannot_be_made_is_no_refusal() {
 #[tokio::test]
 async fn k1_a_broker_without_tokens_is_told() {
     let broker = Broker { mechanism: Some(ResponseError::UnsupportedSaslMechanism), ..BROKER };
-    let problem = login_by(&tape(&[]), &Refusal::none(), &broker.start().await).await.err().unwrap();
+    let problem = login_by(&tape(&[]).0, &Refusal::none(), &broker.start().await).await.err().unwrap();
     assert!(problem.contains("does not offer OAUTHBEARER, only: PLAIN, GSSAPI"), "{problem}");
 }
 
 #[tokio::test]
 async fn k1_the_session_of_a_token_ends_as_the_broker_says() {
-    let (tokens, refusal) = (tape(&[Some(BROKER.token)]), Refusal::none());
+    let ((tokens, _), refusal) = (tape(&[Some(BROKER.token)]), Refusal::none());
     let address = Broker { session_lifetime_ms: 60_000, ..BROKER }.start().await;
     let connection = login_by(&tokens, &refusal, &address).await.unwrap();
     tokio::time::pause();

@@ -231,8 +231,8 @@ async fn k1_a_host_logs_in_at_the_brokers_by_a_profile() {
     for (profile, part) in [("stranger", "the token is with a wrong signature"), ("nobody", "`nobody` was not defined")]
     {
         let mut up = start(profile).command(free_port(), free_port()).spawn().unwrap();
-        let lines = BufReader::new(up.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let said = lines.take(40).find(|line| line.contains("nothing is delivered: Kafka at")).unwrap_or_default();
+        let lines = BufReader::new(up.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let said = lines.take(40).find(|line| line.contains("\"delivery_stopped\"")).unwrap_or_default();
         up.kill().unwrap();
         up.wait().unwrap();
         assert!(said.contains(part) && !said.contains("smoke"), "{profile}: {said:?}");

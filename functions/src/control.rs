@@ -396,6 +396,7 @@ async fn status(asked: Asked<'_>) -> Answer {
         "stage": app.settings.stage,
         "producer_id": app.settings.producer_id,
         "queues": queues,
+        "sink": app.settings.sink,
         "intake_closed": app.queue.closed(),
         "circuit_breaker": { "critical": critical.state, "bulk": bulk.state },
         "circuit_breaker_since": { "critical": critical.since.map(rfc3339), "bulk": bulk.since.map(rfc3339) },

@@ -1,9 +1,10 @@
-//! What every Lambda binary does around its handler: the App from the environment with the AWS and Kafka adapters, built
+//! What every Lambda binary does around its handler: the App from the environment with the adapters of AWS and of the sink, built
 //! during initialisation, and one stop signal an invocation, before Lambda's own end.
 
 mod brokers;
 mod secrets;
 pub mod shards;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -21,7 +22,7 @@ use streammanager::aws::Aws;
 use streammanager::express::tries::Tries;
 use streammanager::limits::{DELIVER_MARGIN, QUEUE_CAPACITY};
 use streammanager::settings::{BadSetting, Settings, variable};
-use streammanager::sink::{Apart, Sink};
+use streammanager::sink::{Apart, Kind, Sink};
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
 use tokio_util::sync::CancellationToken;
@@ -42,30 +43,41 @@ const NAMESPACE: &str = "StreamManager";
 
 type Environment = BTreeMap<String, String>;
 
-/// What a function sends to. It is chosen by type: a binary that never sends has no Kafka client in it, nor that one's TLS [F7].
+/// Whether a function sends. It is chosen by type: a binary that never sends has no Kafka client in it, nor that one's TLS [F7].
 trait Sends {
-    async fn sink(secrets: &Secrets, environment: &Environment) -> Result<Arc<dyn Sink>, Error>;
+    async fn sink(told: &Told<'_>) -> Result<Arc<dyn Sink>, Error>;
 }
 
-/// Its producers are connected during initialisation.
-struct ToBrokers;
+/// What a sink is made of.
+struct Told<'a> {
+    aws: &'a Aws,
+    secrets: &'a Secrets,
+    settings: &'a Settings,
+    environment: &'a Environment,
+}
 
-impl Sends for ToBrokers {
-    async fn sink(secrets: &Secrets, environment: &Environment) -> Result<Arc<dyn Sink>, Error> {
-        brokers::sink(secrets, environment).await
+/// To what the settings name [K1]; Kafka's producers are connected during initialisation.
+struct ToTheSink;
+
+impl Sends for ToTheSink {
+    async fn sink(told: &Told<'_>) -> Result<Arc<dyn Sink>, Error> {
+        match told.settings.sink {
+            Kind::Kafka => brokers::sink(told.secrets, told.environment).await,
+            Kind::Kinesis => streams::sink(told.aws, told.settings, told.environment).await,
+        }
     }
 }
 
-/// It has neither the brokers' address nor their secret.
+/// It has neither the brokers' address nor their secret, nor a right to the streams.
 struct Nothing;
 
 impl Sends for Nothing {
-    async fn sink(_: &Secrets, _: &Environment) -> Result<Arc<dyn Sink>, Error> {
+    async fn sink(_: &Told<'_>) -> Result<Arc<dyn Sink>, Error> {
         Ok(Arc::new(Apart))
     }
 }
 
-/// Serves invocations of a function that leaves the brokers to others, until Lambda ends the process.
+/// Serves invocations of a function that leaves the sink to others, until Lambda ends the process.
 pub async fn run<H, F>(handler: H) -> ExitCode
 where
     H: Fn(App, Value, CancellationToken) -> F,
@@ -85,15 +97,15 @@ where
     run_as::<Nothing, _, _, _, _>(|aws, _| Ok(build(aws)), handler).await
 }
 
-/// The same of a function that speaks to the brokers. `build`: what it needs besides the App, made during initialisation too.
-pub async fn run_with_brokers<T, B, H, F>(build: B, handler: H) -> ExitCode
+/// The same of a function that speaks to the sink. `build`: what it needs besides the App, made during initialisation too.
+pub async fn run_with_sink<T, B, H, F>(build: B, handler: H) -> ExitCode
 where
     T: Clone,
     B: FnOnce(&Aws, &Environment) -> Result<T, BadSetting>,
     H: Fn(App, T, Value, CancellationToken) -> F,
     F: Future<Output = Result<Value, HandlerError>>,
 {
-    run_as::<ToBrokers, _, _, _, _>(build, handler).await
+    run_as::<ToTheSink, _, _, _, _>(build, handler).await
 }
 
 async fn run_as<S, T, B, H, F>(build: B, handler: H) -> ExitCode
@@ -266,7 +278,7 @@ async fn app<S: Sends>(aws: &Aws, environment: &Environment) -> Result<(App, Ser
     let settings = Settings::parse(environment)?;
     let (table, bucket) = (needed(environment, "STATE_TABLE")?, needed(environment, "BLOBS_BUCKET")?);
     let secrets = Secrets::of(aws);
-    let sink = S::sink(&secrets, environment).await?;
+    let sink = S::sink(&Told { aws, secrets: &secrets, settings: &settings, environment }).await?;
     let keys = ServiceKeys::read(secrets, environment, settings).await;
     let clock = Clock::system();
     let rng = Rng::from_os()?;

@@ -7,6 +7,7 @@ use streammanager::breaker::{BreakerState, shared};
 use streammanager::deliver::report;
 use streammanager::error::BackendError;
 use streammanager::record::Tier;
+use streammanager::sink::Kind;
 
 /// What is well.
 pub const OK: &str = "ok";
@@ -41,8 +42,8 @@ pub struct Intake {
 pub struct Delivery {
     /// All of it is well.
     pub ready: bool,
-    /// What it goes to: `kafka`, `kinesis`.
-    pub sink: &'static str,
+    /// What it goes to.
+    pub sink: Kind,
     /// Whether that answers, where this process speaks to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<String>,
@@ -97,7 +98,7 @@ impl Delivery {
     /// Ready when each of these is `ok` and both breakers are closed. `breakers`: of alerts and of the other tiers, or why
     /// they are not known.
     pub fn new(
-        sink: &'static str,
+        sink: Kind,
         answers: Option<String>,
         disk: Option<String>,
         breakers: Result<[BreakerState; 2], BackendError>,
@@ -135,13 +136,16 @@ pub async fn waiting(app: &App) -> u64 {
     waiting
 }
 
-/// As far as processes share it, for one that does not speak to the brokers: whether the queues and the store answer, and what the
-/// others have said of the brokers.
+/// As far as processes share it, for one that does not speak to the sink: whether the queues and the store answer, and what the
+/// others have said of the sink.
 pub async fn shared(app: &App) -> Report {
     let queue = words(app.queue.depth(&app.settings.queues.critical).await.map(|_| ()));
     let known = shared::known(&app.breakers, &*app.store, &app.clock).await;
     let store = known.as_ref().map_or_else(ToString::to_string, |_| OK.to_owned());
     let report = report::last(&*app.store).await.ok().flatten();
     let breakers = known.map(|known| report::probing(known, report.as_ref(), app.clock.now()).map(|known| known.state));
-    Report::new(Intake::new(queue, store, None), Delivery::new("kafka", None, None, breakers, waiting(app).await))
+    Report::new(
+        Intake::new(queue, store, None),
+        Delivery::new(app.settings.sink, None, None, breakers, waiting(app).await),
+    )
 }

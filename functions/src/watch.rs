@@ -1,5 +1,5 @@
 //! What no single invocation knows of itself and is looked up where processes share it [O1, O3]: how full the tiers are, whether the
-//! brokers are away, which streams run, and which have had no good poll for too long. The function that runs each minute tells it on
+//! sink is away, which streams run, and which have had no good poll for too long. The function that runs each minute tells it on
 //! AWS, a host whenever its metrics are read.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use streammanager::time::Timestamp;
 
 /// However often a stream is polled, a shorter gap wakes nobody.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// How often whoever speaks to the brokers says whether they answer.
+/// How often whoever speaks to the sink says whether it answers.
 const ASKED_EVERY: Duration = Duration::from_secs(60);
 
 /// A level, as a metric has it.
@@ -109,8 +109,9 @@ pub fn prometheus(gauges: &[Gauge]) -> String {
     text
 }
 
-/// Does the work, and tells meanwhile each minute whether the brokers answer, which only whoever speaks to them knows.
-pub async fn while_brokers_are_asked<F: Future>(app: &App, work: F) -> F::Output {
+/// Does the work, and tells meanwhile each minute whether the sink answers, which only whoever speaks to it knows. The metric is called
+/// after Kafka whatever the sink is [O1].
+pub async fn while_the_sink_is_asked<F: Future>(app: &App, work: F) -> F::Output {
     let asking = async {
         loop {
             let answers = app.sink.answers().await;

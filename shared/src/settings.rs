@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::queue::QueueRef;
 use crate::record::{SCHEMAS, Tier};
+use crate::sink;
 use crate::sources::Services;
 
 /// A setting that is missing or wrong: names the variable and the rule.
@@ -174,6 +175,8 @@ pub struct Settings {
     pub version: Option<String>,
     /// Where ticks, envelopes and alerts wait.
     pub queues: Queues,
+    /// What records go to, told to those too that leave it to others [K1].
+    pub sink: sink::Kind,
     /// Put before every topic's name [K2].
     pub topic_prefix: String,
     /// Begins every MQTT topic of this stage, with its slash; empty for a stage that shares its MQTT broker with no other [D1].
@@ -198,6 +201,7 @@ impl Settings {
             producer_id: producer_id("local"),
             version: None,
             queues: Queues::local(),
+            sink: sink::Kind::Kafka,
             topic_prefix: String::new(),
             mqtt_prefix: String::new(),
             schemas_url: SCHEMAS.into(),
@@ -235,6 +239,7 @@ impl Settings {
                 stream_ticks: queue("STREAM_TICKS_QUEUE_URL")?,
                 express_retry: queue("EXPRESS_RETRY_QUEUE_URL")?,
             },
+            sink: sink(get("SINK"))?,
             topic_prefix: get("TOPIC_PREFIX").unwrap_or_default().to_owned(),
             mqtt_prefix: get("MQTT_PREFIX").unwrap_or_default().to_owned(),
             schemas_url,
@@ -247,6 +252,12 @@ impl Settings {
                 .collect(),
         })
     }
+}
+
+/// Kafka, where nothing is said.
+fn sink(text: Option<&str>) -> Result<sink::Kind, BadSetting> {
+    let wrong = |rule| BadSetting { name: "SINK".into(), rule };
+    text.map_or(Ok(sink::Kind::Kafka), str::parse).map_err(wrong)
 }
 
 /// Nothing and zero are no limit.

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, WaiterError
 
 import check
 import reading
+import told
 
 PROMPT = {"Delay": 1, "MaxAttempts": 120}
 # Under which property CloudFormation finds a resource that is to be imported.
@@ -215,6 +216,39 @@ def rights(account, stack, policy):
             for statement in document["Statement"] for action in reading.listed(statement["Action"])}
 
 
+def on_kinesis(account):
+    """Sink=kinesis: its streams are the stack's, outlive it, and are what the next stack writes to."""
+    name = f"{account.own}-kinesis"
+    parameters = {"StackPrefix": account.own, "Sink": "kinesis", "Stage": "k" + account.own}
+    account.change(name, "CREATE", parameters)
+    kinesis, prefix = account.client("kinesis"), f"k{account.own}-"
+    topics = {prefix + topic for topic in told.topics()}
+    streams = lambda: {each for page in kinesis.get_paginator("list_streams").paginate() for each in page["StreamNames"]} & topics
+    summary = lambda stream: kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+    shown("a stack on Kinesis has a stream a topic", streams() == topics)
+    shown("its streams keep their records for seven days",
+          {(each["RetentionPeriodHours"], each["StreamModeDetails"]["StreamMode"]) for each in map(summary, topics)} == {(168, "ON_DEMAND")})
+    names, functions = account.names(name), account.client("lambda")
+    variables = {binary: functions.get_function_configuration(FunctionName=names[f"{binary}Function"])["Environment"]["Variables"]
+                 for binary in ("Express", "Deliver", "Control", "Batch")}
+    shown("its functions are told of Kinesis and of nothing of Kafka", all(
+        (each["SINK"], each["TOPIC_PREFIX"]) == ("kinesis", prefix) and not any(key.startswith("KAFKA_") for key in each)
+        for each in variables.values()))
+    kinds = {r["ResourceType"] for page in account.stacks.get_paginator("list_stack_resources").paginate(StackName=name)
+             for r in page["StackResourceSummaries"]}
+    shown("it has neither brokers nor a VPC", not any(kind.startswith(("AWS::MSK::", "AWS::EC2::")) for kind in kinds))
+    kinesis.put_record(StreamName=prefix + "wildfire-weather", Data=b"published", PartitionKey="k")
+    account.delete(name)
+    shown("its streams outlive it", streams() == topics)
+    account.change(name, "CREATE", {**parameters, "SinkStreams": "existing"})
+    shards = kinesis.list_shards(StreamName=prefix + "wildfire-weather")["Shards"]
+    begins = [kinesis.get_shard_iterator(StreamName=prefix + "wildfire-weather", ShardIteratorType="TRIM_HORIZON",
+                                         ShardId=shard["ShardId"])["ShardIterator"] for shard in shards]
+    shown("the next stack writes to what is there", [record["Data"] for begin in begins
+          for record in kinesis.get_records(ShardIterator=begin)["Records"]] == [b"published"])
+    account.delete(name)
+
+
 def refused(account):
     name = f"{account.own}-bad"
     try:
@@ -244,6 +278,7 @@ def main():
     begun = time.monotonic()
     two_stages(account, template)
     in_a_vpc(account, template)
+    on_kinesis(account)
     refused(account)
     print(f"in {time.monotonic() - begun:.0f} s")
 

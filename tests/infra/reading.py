@@ -28,6 +28,7 @@ class Template:
     def __init__(self, template):
         self.resources = template["Resources"]
         self.parameters = template.get("Parameters", {})
+        self.conditions = template.get("Conditions", {})
         self.rules = template.get("Rules", {})
         self.conditions = template.get("Conditions", {})
         self.outputs = template.get("Outputs", {})

@@ -433,7 +433,7 @@ def outputs(t):
     brokers = ("ClusterBrokers", "ClusterArn", "ClusterSecretArn", "ClusterSecretKeyArn")
     kept = [f"{name}Url" for name in (*(f"{tier}Queue" for tier in TIERS), "ExpressRetryQueue", "SensorFailuresQueue")]
     for name in (*network, *brokers, *kept, "StateTableName", "BlobsBucketName", "SensorStreamName", "SendersPolicyName", "SensorsPolicyName",
-                 *(f"{secret}Arn" for secret in SECRETS.values())):
+                 "SinkStreamsPrefix", *(f"{secret}Arn" for secret in SECRETS.values())):
         if name not in t.outputs:
             yield f"outputs: nobody is told {name}"
     # `sam build` and `sam deploy` put the parameter's value in the place of such a name, and end with a TypeError where it is a list.
@@ -494,6 +494,55 @@ def roles_at_brokers(t):
     needed = [rule for rule in t.rules.values() if '"KafkaClusterArn"' in text(rule["Assertions"]) and '"iam"' in text(rule["RuleCondition"])]
     if not needed:
         yield "brokers: roles may be let in to no cluster"
+
+
+def written_streams(t):
+    """Sink=kinesis: one stream a topic, made by the stack or there before, and written to by nobody who needs it not."""
+    prefix = t.environment("Deliver").get("TOPIC_PREFIX")
+    named = lambda topic, before="": {"Fn::Sub": [before + "${Prefix}" + topic, {"Prefix": prefix}]}
+    by_name = {text(p["Name"]): name for name, p in t.of("AWS::Kinesis::Stream").items() if "Name" in p}
+    for topic in told.topics():
+        name = by_name.pop(text(named(topic)), None)
+        if name is None:
+            yield f"streams: there is none of {topic} under the name that the functions write to"
+            continue
+        resource, properties = t.resources[name], t.properties(name)
+        if resource.get("Condition") != "NewStreams":
+            yield f"streams: {name} is made where Kafka is the sink, or beside one that exists"
+        if resource.get("DeletionPolicy") != "RetainExceptOnCreate" or resource.get("UpdateReplacePolicy") != "Retain":
+            yield f"retained: {name} goes with its stack, or blocks the next create"
+        if properties.get("RetentionPeriodHours") != 168:
+            yield f"retention: {name} keeps its records for another time than seven days"
+        if properties.get("StreamEncryption", {}).get("EncryptionType") != "KMS":
+            yield f"encryption: {name} is not encrypted at rest"
+    for name in by_name.values():
+        yield f"streams: {name} is of no topic"
+    place = "arn:${AWS::Partition}:kinesis:${AWS::Region}:${AWS::AccountId}:stream/"
+    writes = {"Express": ["wildfire-critical-alerts"], "Deliver": told.topics()}
+    for name in FUNCTIONS:
+        may = {text(resource) for s in t.statements(name) if s["Effect"] == "Allow" and "kinesis:PutRecords" in listed(s.get("Action"))
+               for resource in listed(s.get("Resource"))}
+        wanted = {text(named(topic, place)) for topic in writes.get(name, [])}
+        for resource in sorted(may ^ wanted):
+            yield f"streams: {name} {'may' if resource in may else 'may not'} write to {resource}"
+        more = {action for s in t.statements(name) if s["Effect"] == "Allow" for action in listed(s.get("Action"))
+                if "${Prefix}wildfire-" in text(s.get("Resource"))} - {"kinesis:PutRecords", "kinesis:DescribeStreamSummary"}
+        if more or any("kinesis:PutRecords" in listed(s.get("Action")) and "kinesis:DescribeStreamSummary" not in listed(s.get("Action"))
+                       for s in t.statements(name)):
+            yield f"streams: {name} may do more with them than write and ask, or may not ask"
+        if t.environment(name).get("SINK") != ref("Sink"):
+            yield f"streams: {name} is not told what the sink is"
+        for variable in ("KAFKA_BROKERS", "KAFKA_SECURITY"):
+            value = t.environment(name).get(variable)
+            if value is not None and (value.get("Fn::If") or [None])[0] != "ToKafka":
+                yield f"streams: {name} has {variable} where the sink is Kinesis"
+    for policy in ("AlertsStreamPolicy", "SinkStreamsPolicy"):
+        if t.resources.get(policy, {}).get("Condition") != "ToKinesis":
+            yield f"streams: {policy} is there where Kafka is the sink"
+    # What belongs to brokers and their network is not there without them.
+    for condition in ("NewBrokers", "ScramBrokers", "NewNetwork", "InVpc"):
+        if {"Condition": "ToKafka"} not in t.conditions.get(condition, {}).get("Fn::And", []):
+            yield f"streams: {condition} may hold where the sink is Kinesis"
 
 
 def given_up(t):
@@ -606,8 +655,8 @@ def observed(t):
 def findings(template):
     t = Template(template)
     rules = (routes, throttling, queue_urls, sources, permissions, secrets, state, rules_of_iot, schedules, asynchronous,
-             deployments.aliases, deployments.deployments, storage, network, sizes, outputs, users_of_brokers, roles_at_brokers, given_up,
-             observed)
+             deployments.aliases, deployments.deployments, storage, network, sizes, outputs, users_of_brokers, roles_at_brokers, written_streams,
+             given_up, observed)
     found = []
     for rule in rules:
         try:

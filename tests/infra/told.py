@@ -1,4 +1,5 @@
-"""Which metrics the functions tell CloudWatch of, and with which dimensions: read from the program itself."""
+"""What the template has to agree with and is read from the program itself: which metrics the functions tell CloudWatch of, and with
+which dimensions; which topics there are."""
 import pathlib
 import re
 
@@ -18,6 +19,11 @@ def names():
             if "tests" not in path.stem:
                 told.update(NAMED.findall(path.read_text().split("#[cfg(test)]")[0]))
     return {name: dimensions.get(name, []) for name in told - logged_only}
+
+
+def topics():
+    """Every topic's name, without a stage's prefix."""
+    return re.findall(r'= "(wildfire-[a-z-]+)" /', (ROOT / "shared/src/record/topic.rs").read_text())
 
 
 def table(source, name):

@@ -395,7 +395,7 @@ fn l3_a_start_by_processes_names_what_it_lacks() {
         ends(command.args(["--runtime", "process"]).args(more), code)
     };
     let embedded = Start::quiet(folder.path());
-    names(&up(&embedded, &[], 2), &["--runtime process needs --aws URL and --kafka HOST:PORT"]);
+    names(&up(&embedded, &[], 2), &["--runtime process needs --aws URL and --kafka HOST:PORT or --kinesis URL"]);
     let brokers = Start { kafka: "127.0.0.1:9".into(), ..embedded };
     let says = up(&brokers, &[], 2);
     names(&says, &["needs --aws URL: "]);

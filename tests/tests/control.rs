@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,8 +14,10 @@ use streammanager::limits::{BREAKER_FAILURES, CONNECTOR_FRESH};
 use streammanager::record::{ConnectorId, StreamId};
 use streammanager::schedule::file::StreamsFile;
 use streammanager::schedule::streams;
-use streammanager::sink::Lane;
+use streammanager::settings::Settings;
+use streammanager::sink::{Kind, Lane};
 use streammanager_functions::{control, watch};
+use streammanager_host::template;
 use streammanager_tests::simulated::Simulated;
 use streammanager_tests::upstream::FIRMS_STREAM;
 
@@ -137,7 +140,17 @@ async fn o3_a_stream_that_never_had_a_good_poll_is_overdue_ten_minutes_after_it_
 /// O5, O1: what a stack says of itself, from what its processes share.
 #[tokio::test(start_paused = true)]
 async fn o5_the_control_api_says_whether_a_stack_takes_in_and_delivers() {
-    let sim = Simulated::new(8);
+    for sink in Kind::ALL {
+        told_by_a_stack(sink).await;
+    }
+}
+
+async fn told_by_a_stack(sink: Kind) {
+    let mut sim = Simulated::new(8);
+    let parameters = [("Sink", sink.name()), ("Network", "created")].map(|(name, value)| (name.into(), value.into()));
+    let template = template::built_in(&parameters.into()).unwrap();
+    let told = Settings::parse(&template.function("ControlFunction").unwrap().environment).unwrap();
+    sim.app.settings = Arc::new(Settings { sink: told.sink, ..Settings::clone(&sim.app.settings) });
     streams::apply(&sim.app, &StreamsFile::parse(FIRMS_STREAM).unwrap(), false).await.unwrap();
     let asked = async |path: &str| {
         let event = event(&format!("GET {path}"), "", Some("arn:aws:iam::123456789012:user/operator"), &Value::Null);
@@ -150,7 +163,9 @@ async fn o5_the_control_api_says_whether_a_stack_takes_in_and_delivers() {
     };
     let (status, well) = ready().await;
     assert_eq!((status, &well["ready"], &well["delivery"]["ready"]), (200, &json!(true), &json!(true)), "{well}");
-    assert_eq!(well["delivery"]["sink"], "kafka", "{well}");
+    assert_eq!(well["delivery"]["sink"], sink.name(), "{well}");
+    let (_, status) = asked("/status").await;
+    assert_eq!(serde_json::from_str::<Value>(&status).unwrap()["sink"], sink.name(), "{status}");
     let (status, metrics) = asked("/metrics").await;
     assert_eq!(status, 200, "{metrics}");
     for line in ["stream_active_streams 1", "stream_queue_depth{priority=\"LOW\"} 0", "stream_polls_overdue 0"] {

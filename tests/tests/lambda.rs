@@ -544,6 +544,7 @@ async fn a_bad_environment_is_named_and_ends_the_initialisation() {
         let mut bad: Vec<(&str, Option<&str>)> = needed.iter().map(|name| (*name, None)).collect();
         // Lambda itself sets the region.
         bad.extend([("FIRMS_BASE_URL", Some("ftp://firms")), ("STATE_TABLE", Some(" ")), ("AWS_REGION", Some(""))]);
+        bad.push(("SINK", Some("file")));
         if sends {
             bad.push(("KAFKA_SECURITY", Some("ssl")));
         }
@@ -569,7 +570,32 @@ async fn a_bad_environment_is_named_and_ends_the_initialisation() {
             judged += 1;
         }
     }
-    assert_eq!(judged, 8 * 13 + 2 * 2 + 1);
+    assert_eq!(judged, 8 * 14 + 2 * 2 + 1);
+}
+
+/// K1: what a function of a stack on Kinesis cannot be told is named; the address of Kafka is none of its business.
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_a_bad_environment_for_kinesis_is_named_and_a_good_one_needs_no_brokers() {
+    let nowhere = format!("http://127.0.0.1:{}", streammanager_tests::free_port());
+    let parameters = [("Sink", "kinesis"), ("StackPrefix", "k")].map(|(name, value)| (name.into(), value.into()));
+    let template = streammanager_host::template::built_in(&parameters.into()).unwrap();
+    for binary in ["express", "deliver"] {
+        let function = template.functions.iter().find(|function| function.binary == binary).unwrap();
+        let with = |name: &str, value: &str| {
+            let mut environment = function.environment.clone();
+            let told =
+                [("AWS_REGION", REGION), ("AWS_ENDPOINT_URL", &nowhere), ("IOT_ENDPOINT", &nowhere), (name, value)];
+            environment.extend(told.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            environment.into_iter().collect::<Vec<_>>()
+        };
+        for (name, value) in [("TOPIC_PREFIX", "a b"), ("CONSUMER_GROUPS", "desk")] {
+            let ended = Function::start(binary, &with(name, value)).await.err().expect("it starts");
+            let (_, reported) = ended.reported.expect("POST /runtime/init/error");
+            let message = reported["errorMessage"].as_str().unwrap();
+            assert!(message.starts_with(&format!("{name}: ")), "{binary}: {message}");
+        }
+        Function::start(binary, &with("STAGE", "dev")).await.unwrap_or_else(|e| panic!("{binary}: {e:#?}"));
+    }
 }
 
 /// K1, A6: the user of the brokers comes out of Secrets Manager, and nowhere else does its password stand.

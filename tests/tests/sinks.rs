@@ -46,6 +46,7 @@ macro_rules! every_law {
 every_law!(memory on super::Memory::new);
 every_law!(file on super::Files::new);
 every_law!(kinesis_ministack on super::KinesisWorld::on_ministack);
+every_law!(kinesis_of_a_stack on super::KinesisWorld::of_a_stack);
 laws!(kinesis_localstack on super::KinesisWorld::on_localstack: a_refused_record_is_refused_alone, an_empty_send_is_nothing,
     check_reports_every_topic, acked_records_outlive_the_sink);
 every_law!(kafka on super::KafkaWorld::shared);

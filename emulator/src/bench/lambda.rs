@@ -19,7 +19,7 @@ use streammanager_host::exit::Failure;
 use streammanager_host::host;
 use streammanager_host::runtime::{Environment, Function, INIT, Output, Start};
 use streammanager_host::template::{self, REGION};
-use streammanager_host::up::{OnAws, Surroundings, described};
+use streammanager_host::up::{Destination, OnAws, Surroundings, described};
 use tokio::time::Instant;
 
 /// MB, milliseconds and MB.
@@ -54,7 +54,8 @@ pub(crate) async fn lambda(folder: &Path, starts: usize) -> Result<BTreeMap<Stri
         (QueueRef::new(&queue.url()), QueueRef::new(&format!("{url}/{}/{}", template::ACCOUNT, queue.name)))
     });
     let aws = OnAws { url: url.clone(), region: REGION.to_owned(), queues: queues.collect() };
-    let told = Surroundings { aws: &aws, brokers, confirmations: &url, host: &BTreeMap::new() };
+    let destination = Destination::Brokers(brokers.to_owned());
+    let told = Surroundings { aws: &aws, destination: &destination, confirmations: &url, host: &BTreeMap::new() };
     let mut measured = BTreeMap::new();
     for (function, process) in template.functions.iter().zip(described(&template, folder, &told)?) {
         measured.insert(function.binary.clone(), measure(&function.binary, &process, starts).await?);

@@ -53,7 +53,7 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "STREAMMANAGER_DOCKER", value_parser = FalseyValueParser::new(), conflicts_with_all = ["kafka", "kinesis", "aws"])]
     pub docker: bool,
     /// What runs the functions: their handlers in this process, or their Lambda binaries as processes of their own over the
-    /// Lambda Runtime API; that needs --aws URL and --kafka HOST:PORT.
+    /// Lambda Runtime API; that needs --aws URL, and --kafka HOST:PORT or --kinesis URL.
     #[arg(long, env = "STREAMMANAGER_RUNTIME", value_name = "RUNTIME", value_enum, default_value = "in-process")]
     pub runtime: RuntimeArg,
     /// Folder of the Lambda binaries for --runtime process, as DIR/express or DIR/express/bootstrap; without it that of this

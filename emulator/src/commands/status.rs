@@ -1,8 +1,9 @@
-//! `status`: queues, waits and the broker at a glance [O8].
+//! `status`: queues, waits and the sink at a glance [O8].
 
 use reqwest::Method;
 use serde_json::Value;
 use streammanager::record::Tier;
+use streammanager::sink::Kind;
 use streammanager::time::Timestamp;
 use streammanager_host::exit::{Exit, Failure};
 
@@ -85,15 +86,15 @@ fn action(status: &Value) -> String {
     } else if anything && !is_reported(status) {
         "do       nobody delivers what waits: look whether the system's deliver function runs".to_owned()
     } else if is_open("critical") || is_open("bulk") {
-        "do       look at Kafka: what comes is queued and goes out by itself when the broker takes records again"
-            .to_owned()
+        let sink = status["sink"].as_str().and_then(|name| name.parse().ok()).map_or("the sink", Kind::proper_name);
+        format!("do       look at {sink}: what comes is queued and goes out by itself when it takes records again")
     } else if let Some(tier) = long {
         format!(
-            "do       {tier} may wait longer than 12 minutes: give the broker more room, or stop streams that feed this tier"
+            "do       {tier} may wait longer than 12 minutes: give the sink more room, or stop streams that feed this tier"
         )
     } else if let Some(tier) = many {
         format!(
-            "do       the {tier} queue is nearly full: give the broker more room, or stop streams that feed this tier"
+            "do       the {tier} queue is nearly full: give the sink more room, or stop streams that feed this tier"
         )
     } else if let Some(broker) = items(&status["mqtt"]).iter().find(|broker| broker["connected"] == false) {
         let [id, problem] = ["id", "problem"].map(|field| cell(&broker[field]));
@@ -164,7 +165,12 @@ mod tests {
         assert!(shown.contains("snpp is not asked before 2026-09-01T19:01:00.000Z: LOW is 61 % used\n"), "{shown}");
         assert!(shown.contains("desk is 61.5 s behind, 12 records of wildfire-weather\n"), "{shown}");
         assert!(shown.contains("map has read everything of wildfire-weather\n"), "{shown}");
-        assert!(lines(&status("half_open", 40.0)).join("\n").ends_with("takes records again"));
+        let mut open = status("half_open", 40.0);
+        for sink in Kind::ALL {
+            open["sink"] = sink.name().into();
+            let wanted = format!("look at {}: what comes is queued", sink.proper_name());
+            assert!(lines(&open).join("\n").contains(&wanted), "{sink:?}");
+        }
         let mut stale = status("closed", 40.0);
         stale["at"] = "2026-09-01T19:02:00.000Z".into();
         assert!(lines(&stale).join("\n").contains("nobody delivers"));

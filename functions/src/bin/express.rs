@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use streammanager_functions::express;
 use streammanager_functions::iot::Confirmations;
-use streammanager_functions::lambda::run_with_brokers;
+use streammanager_functions::lambda::run_with_sink;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    run_with_brokers(Confirmations::connect, |app, confirmations, event, _| async move {
+    run_with_sink(Confirmations::connect, |app, confirmations, event, _| async move {
         let answer = express::handle(&app, event).await?;
         confirmations.publish(answer.confirmations).await;
         Ok(answer.response)

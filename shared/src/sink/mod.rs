@@ -9,6 +9,8 @@ pub mod kafka;
 #[cfg(any(feature = "kafka", feature = "aws"))]
 mod mending;
 
+use std::str::FromStr;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,46 @@ pub use apart::Apart;
 pub use file::FileSink;
 #[cfg(any(feature = "kafka", feature = "aws"))]
 pub(crate) use mending::Mending;
+
+/// What a system's records go to [K1].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Topics of Kafka's brokers.
+    Kafka,
+    /// Streams of Kinesis, one a topic.
+    Kinesis,
+}
+
+impl Kind {
+    /// Each of them.
+    pub const ALL: [Kind; 2] = [Kind::Kafka, Kind::Kinesis];
+
+    /// As settings and reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Kafka => "kafka",
+            Kind::Kinesis => "kinesis",
+        }
+    }
+
+    /// As people call it.
+    pub fn proper_name(self) -> &'static str {
+        match self {
+            Kind::Kafka => "Kafka",
+            Kind::Kinesis => "Kinesis",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Kind, String> {
+        let names = || Kind::ALL.map(Kind::name).join(" or ");
+        Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| format!("{text:?} is not {}", names()))
+    }
+}
 
 /// A sink keeps its lanes apart, so that bulk never stands before an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,6 +111,8 @@ pub enum TopicState {
     Ready,
     /// It was missing and has just been made.
     Created,
+    /// It is not there, and others make it.
+    Missing,
     /// Exists with another number of partitions: used as it is, never repartitioned silently [K2].
     Differs {
         /// As many as it has.

@@ -8,10 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
+use streammanager::aws::Aws;
 use streammanager_tests::bodies::{actual, alert};
+use streammanager_tests::endpoints::Endpoint;
 use streammanager_tests::system::{Start, System};
 use streammanager_tests::upstream::{FIRMS_STREAM, FakeUpstream, firms_csv};
-use streammanager_tests::{aws, kafka, skip};
+use streammanager_tests::{aws, kafka, kinesis, published, skip};
 use tempfile::{TempDir, tempdir};
 use tokio::time::Instant;
 
@@ -142,6 +144,67 @@ async fn l3_the_whole_path_by_lambdas_own_binaries() {
     assert_eq!((code, &ledger["ledger"]["queued"]), (0, &json!(0)), "{ledger}");
     assert!(ledger["ledger"].get("delivered").is_none(), "nobody counted: {ledger}");
     none_is_left(&name).await;
+}
+
+/// K1: a stack on Kinesis needs no broker: the binaries that are deployed poll, take alerts and write events to its streams.
+async fn the_whole_path_into_kinesis(at: Endpoint) {
+    let Some(url) = at.url_for("Lambda's binaries and Kinesis") else { return };
+    let (folder, name) = (tempdir().unwrap(), own_name());
+    let source = FakeUpstream::serve(|_| firms_csv(0, DETECTIONS));
+    let start = Start {
+        aws: url.clone(),
+        kinesis: Some(url.clone()),
+        template: template(folder.path(), &name, &[]),
+        upstream: Some(source.url.clone()),
+        variables: vec![("STREAMMANAGER_RUNTIME".into(), "process".into())],
+        ..Start::quiet(folder.path())
+    };
+    std::fs::write(&start.streams, FIRMS_STREAM).unwrap();
+    let system = System::up(&start);
+    assert_eq!(system.started["started"]["runtime"], "process", "{}", system.started);
+    let key = system.sender("butte").await;
+    for (id, status, topic) in [("A1", "Actual", "wildfire-critical-alerts"), ("D1", "Test", "wildfire-alert-drills")] {
+        let (code, answer) = system.alert(&key, alert(id, status, "Alert", &[])).await.unwrap();
+        assert_eq!((code, answer["accepted"][0]["topic"].as_str()), (200, Some(topic)), "{answer}");
+    }
+    let (_, status) = system.control(reqwest::Method::GET, "/status", None).await;
+    assert_eq!(status["sink"], "kinesis", "{status}");
+
+    let reader = aws_sdk_kinesis::Client::new(Aws::connect(Some(&url), "us-west-2").await.config());
+    for (topic, want) in
+        [("wildfire-critical-alerts", 1), ("wildfire-alert-drills", 1), ("wildfire-nasa-firms", DETECTIONS)]
+    {
+        let end = Instant::now() + Duration::from_secs(60);
+        let found = loop {
+            let found = kinesis::read(&reader, &format!("{name}-{topic}")).await;
+            if found.len() >= want || Instant::now() > end {
+                break found;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        let mut events = BTreeSet::new();
+        for (_, found) in &found {
+            let (value, attributes) = (serde_json::from_str(found.data()).unwrap(), found.attributes());
+            published::assert_valid(topic, &value);
+            assert_eq!(attributes["subject"], value["event_id"].as_str().unwrap(), "{attributes:?}");
+            assert!(attributes["dataschema"].ends_with(&format!("/schemas/{topic}-1.json")), "{attributes:?}");
+            events.insert(attributes["id"].clone());
+        }
+        assert_eq!((events.len(), found.len()), (want, want), "{topic}");
+    }
+    let (code, ledger) = system.stop();
+    assert_eq!((code, &ledger["ledger"]["queued"]), (0, &json!(0)), "{ledger}");
+    none_is_left(&name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_the_whole_path_by_lambdas_own_binaries_into_kinesis_of_ministack() {
+    the_whole_path_into_kinesis(Endpoint::Ministack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_the_whole_path_by_lambdas_own_binaries_into_kinesis_of_localstack() {
+    the_whole_path_into_kinesis(Endpoint::LocalStack).await;
 }
 
 /// Sends a drill over MQTT until its confirmation is heard; gives the confirmation's topic.

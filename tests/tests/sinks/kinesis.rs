@@ -24,6 +24,8 @@ pub struct KinesisWorld {
     reader: Client,
     prefix: String,
     try_time: Duration,
+    /// The streams are others', as a stack's are a function's.
+    are_given: bool,
 }
 
 impl KinesisWorld {
@@ -33,6 +35,12 @@ impl KinesisWorld {
 
     pub async fn on_localstack() -> Option<KinesisWorld> {
         KinesisWorld::fresh(Endpoint::LocalStack, "laws").await
+    }
+
+    /// As a function writes to the streams of its stack.
+    pub async fn of_a_stack() -> Option<KinesisWorld> {
+        let world = KinesisWorld::fresh(Endpoint::Ministack, "stack").await?;
+        Some(KinesisWorld { are_given: true, ..world })
     }
 
     /// One prefix a name, so that the laws share their streams; with time to spare for each record.
@@ -47,6 +55,7 @@ impl KinesisWorld {
             reader: Client::new(Aws::connect(Some(read_at), REGION).await.config()),
             prefix: format!("sinks-{}-{name}-", std::process::id()),
             try_time: Duration::from_secs(20),
+            are_given: false,
         }
     }
 
@@ -90,7 +99,7 @@ impl TestSink for KinesisWorld {
     async fn open(&self) -> Arc<dyn Sink> {
         let sink = self.connect();
         sink.check().await.unwrap();
-        Arc::new(sink)
+        Arc::new(if self.are_given { sink.on_given_streams() } else { sink })
     }
 
     async fn read(&self) -> Vec<Stored> {

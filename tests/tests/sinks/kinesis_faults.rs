@@ -312,3 +312,26 @@ async fn a_prefix_that_no_stream_can_have_is_told() {
     let sink = aws.sink("dev-").unwrap();
     assert!(!sink.answers().await);
 }
+
+/// K1: a function makes no stream of its stack: it says which is missing, and what goes there waits until it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_streams_that_are_others_to_make_are_reported_and_never_made() {
+    let Some(world) = KinesisWorld::fresh(Endpoint::Ministack, "given").await else { return };
+    let sink = world.connect().trying_for(Duration::from_secs(2)).on_given_streams();
+    world.make_for_a_day(Topic::CRITICAL_ALERTS).await;
+    assert!(sink.answers().await);
+    let states = || async { sink.check().await.unwrap().into_iter().map(|report| report.state).collect::<Vec<_>>() };
+    let mut wanted = vec![TopicState::Missing; Topic::ALL.len()];
+    wanted[0] = TopicState::Ready;
+    assert_eq!(states().await, wanted);
+    match &sink.send(Lane::Bulk, &[record("given", 0)]).await[..] {
+        [Sent::Retry(text)] => assert!(text.contains(&world.named(Topic::NASA_FIRMS)), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    // Longer than a mending takes.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(world.retention_hours().await.keys().collect::<Vec<_>>(), [&Topic::CRITICAL_ALERTS], "one was made");
+    world.make_for_a_day(Topic::NASA_FIRMS).await;
+    assert_acked(&sink.send(Lane::Bulk, &[record("given", 1)]).await);
+    assert_eq!(world.retention_hours().await[&Topic::NASA_FIRMS], 24, "it was made to keep longer what others made");
+}

@@ -589,6 +589,79 @@ const FAULTS: &[Fault] = &[
     ("", "/(1[6-9]|2[0-2])\"", "/(1[6-9]|2[0-4])\"", "sizes: VpcCidr takes 10.0.0.0/23"),
     ("LowQueue", "      SqsManagedSseEnabled: true\n", "", "encryption: LowQueue is not encrypted"),
     ("QueuesPolicy", "        - !Ref CriticalQueue\n", "", "encryption: CriticalQueue is spoken to without TLS"),
+    // Streams of Kinesis that are written to.
+    (
+        "WeatherStream",
+        "${Prefix}wildfire-weather",
+        "${Prefix}weather",
+        "streams: there is none of wildfire-weather under the name",
+    ),
+    (
+        "WeatherStream",
+        "!If [StagedTopics, !Sub \"${Stage}-\", \"\"]",
+        "\"\"",
+        "streams: there is none of wildfire-weather under the name",
+    ),
+    (
+        "IncidentsStream",
+        "Condition: NewStreams",
+        "Condition: ToKinesis",
+        "streams: IncidentsStream is made where Kafka",
+    ),
+    (
+        "DeadLettersStream",
+        "DeletionPolicy: RetainExceptOnCreate",
+        "DeletionPolicy: Delete",
+        "retained: DeadLettersStream",
+    ),
+    ("HistoricalStream", "RetentionPeriodHours: 168", "RetentionPeriodHours: 24", "retention: HistoricalStream"),
+    ("ClimateStream", "EncryptionType: KMS", "EncryptionType: NONE", "encryption: ClimateStream is not encrypted"),
+    (
+        "DeliverFunction",
+        "        - !If [ToKinesis, !Ref SinkStreamsPolicy, !Ref AWS::NoValue]\n",
+        "",
+        "streams: Deliver may not write to",
+    ),
+    (
+        "ExpressFunction",
+        "        - !If [ToKinesis, !Ref AlertsStreamPolicy, !Ref AWS::NoValue]\n",
+        "",
+        "streams: Express may not write to",
+    ),
+    ("ExpressFunction", "!Ref AlertsStreamPolicy", "!Ref SinkStreamsPolicy", "streams: Express may write to"),
+    (
+        "BatchFunction",
+        "        - !Ref TierSendPolicy\n",
+        "        - !Ref TierSendPolicy\n        - !If [ToKinesis, !Ref SinkStreamsPolicy, !Ref AWS::NoValue]\n",
+        "streams: Batch may write to",
+    ),
+    (
+        "SinkStreamsPolicy",
+        "[kinesis:PutRecords, kinesis:DescribeStreamSummary]",
+        "[kinesis:PutRecords, kinesis:DescribeStreamSummary, kinesis:DeleteStream]",
+        "streams: Deliver may do more with them",
+    ),
+    (
+        "AlertsStreamPolicy",
+        "[kinesis:PutRecords, kinesis:DescribeStreamSummary]",
+        "kinesis:PutRecords",
+        "streams: Express may do more with them than write and ask, or may not ask",
+    ),
+    ("SinkStreamsPolicy", "Condition: ToKinesis", "Condition: NewStreams", "streams: SinkStreamsPolicy is there"),
+    ("SinkStreamsPolicy", "${Prefix}wildfire-weather", "*", "streams: Deliver may not write to"),
+    (
+        "DeliverFunction",
+        "!If [ToKafka, !Ref KafkaSecurity, !Ref AWS::NoValue]",
+        "!Ref KafkaSecurity",
+        "streams: Deliver has KAFKA_SECURITY",
+    ),
+    ("", "        SINK: !Ref Sink\n", "", "streams: Control is not told what the sink is"),
+    (
+        "",
+        "  InVpc: !And [!Condition ToKafka, !Not [!Equals [!Ref Network, none]]]\n",
+        "  InVpc: !Not [!Equals [!Ref Network, none]]\n",
+        "streams: InVpc may hold",
+    ),
     // What queues gave up.
     (
         "ControlFunction",
@@ -763,6 +836,11 @@ fn d1_two_stages_are_deployed_and_a_deleted_one_is_created_again_or_taken_over()
         "what an earlier stack left is in no new one's way",
         "endpoints stand in it",
         "a role is let in to the brokers for its stack's topics alone",
+        "a stack on Kinesis has a stream a topic",
+        "its functions are told of Kinesis and of nothing of Kafka",
+        "it has neither brokers nor a VPC",
+        "its streams outlive it",
+        "the next stack writes to what is there",
         "parameters that do not go together are refused",
     ] {
         assert!(said.contains(&format!("shown: {shown}")), "{said}");

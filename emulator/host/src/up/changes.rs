@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use streammanager::record::StreamId;
+use streammanager::sink::Kind;
 use streammanager::time::{Timestamp, rfc3339};
 use tokio::time::Instant;
 
@@ -29,7 +30,7 @@ pub(crate) enum Event {
     IntakeClosed { problem: String },
     IntakeOpen { closed_s: u64 },
     DeliveryStopped { problem: String, waiting: u64 },
-    DeliveryResumed { stopped_s: u64, waiting: u64 },
+    DeliveryResumed { sink: Kind, stopped_s: u64, waiting: u64 },
     SourceFailing { stream: StreamId, problem: String },
     SourceHealthy { stream: StreamId, failed_s: u64 },
     DeadLetters { letters: u64, patterns: usize, most: Vec<DeadPattern> },
@@ -56,8 +57,9 @@ impl Event {
                     "nothing is delivered: {problem}; {waiting} messages wait in the queues, and what comes is queued"
                 )
             }
-            Event::DeliveryResumed { stopped_s, waiting } => format!(
-                "Kafka is back after {}; {waiting} messages wait and go out now, CRITICAL first",
+            Event::DeliveryResumed { sink, stopped_s, waiting } => format!(
+                "{} is back after {}; {waiting} messages wait and go out now, CRITICAL first",
+                sink.proper_name(),
                 long(*stopped_s)
             ),
             Event::SourceFailing { stream, problem } => format!("stream {stream} gets no data: {problem}"),
@@ -107,6 +109,8 @@ fn long(seconds: u64) -> String {
 
 /// What was said last, and since when that is so, by a clock that nobody sets [M4].
 pub(crate) struct Said {
+    /// What is away when nothing is delivered.
+    sink: Kind,
     standing: Standing,
     intake_since: Instant,
     delivery_since: Instant,
@@ -117,8 +121,9 @@ pub(crate) struct Said {
 
 impl Said {
     /// Nothing yet: whatever is wrong at the start is a change.
-    pub(crate) fn nothing(at: Instant, heartbeat: Duration) -> Said {
+    pub(crate) fn nothing(sink: Kind, at: Instant, heartbeat: Duration) -> Said {
         Said {
+            sink,
             standing: Standing::default(),
             intake_since: at,
             delivery_since: at,
@@ -144,7 +149,8 @@ impl Said {
         match (&self.standing.delivery, &now.delivery) {
             (None, Some(problem)) => events.push(Event::DeliveryStopped { problem: problem.clone(), waiting }),
             (Some(_), None) => {
-                events.push(Event::DeliveryResumed { stopped_s: seconds(self.delivery_since), waiting });
+                let stopped_s = seconds(self.delivery_since);
+                events.push(Event::DeliveryResumed { sink: self.sink, stopped_s, waiting });
             }
             _ => {}
         }
@@ -201,8 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn o8_a_lost_and_returned_kafka_is_said_once_each() {
-        let mut said = Said::nothing(at(0), Duration::from_secs(600));
+    fn o8_a_lost_and_returned_sink_is_said_once_each_by_its_name() {
+        for sink in Kind::ALL {
+            lost_and_returned(sink);
+        }
+    }
+
+    fn lost_and_returned(sink: Kind) {
+        let mut said = Said::nothing(sink, at(0), Duration::from_secs(600));
         let away = |waiting| Standing { delivery: Some("nobody answers".into()), waiting, ..Standing::default() };
         assert_eq!(said.changes(Standing::default(), at(1)), []);
         assert!(
@@ -210,13 +222,15 @@ mod tests {
         );
         assert_eq!(said.changes(away(900), at(60)), [], "it is said once");
         let back = said.changes(Standing { waiting: 900, ..Standing::default() }, at(82));
-        assert_eq!(words(&back), ["Kafka is back after 1 min 20 s; 900 messages wait and go out now, CRITICAL first"]);
+        let name = sink.proper_name();
+        let wanted = format!("{name} is back after 1 min 20 s; 900 messages wait and go out now, CRITICAL first");
+        assert_eq!(words(&back), [wanted]);
         assert_eq!(said.changes(Standing::default(), at(83)), []);
     }
 
     #[test]
     fn o8_a_source_is_quoted_when_it_fails_and_named_when_it_is_well_again() {
-        let mut said = Said::nothing(at(0), Duration::from_secs(600));
+        let mut said = Said::nothing(Kind::Kafka, at(0), Duration::from_secs(600));
         let stream = StreamId::new("modis").unwrap();
         let standing = |problem: Option<&str>| {
             let sources = BTreeMap::from([(stream.clone(), problem.map(str::to_owned))]);
@@ -231,7 +245,7 @@ mod tests {
 
     #[test]
     fn o8_a_quiet_system_gives_a_heartbeat_and_nothing_else() {
-        let mut said = Said::nothing(at(0), Duration::from_secs(600));
+        let mut said = Said::nothing(Kind::Kafka, at(0), Duration::from_secs(600));
         let mut lines = 0;
         for second in 0..3_600 {
             assert_eq!(said.changes(Standing::default(), at(second)), []);

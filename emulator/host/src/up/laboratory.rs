@@ -18,7 +18,7 @@ use streammanager::faults::sink::FaultySink;
 use streammanager::faults::{Faults, Faulty};
 use streammanager::queue::{Delivery, Queue, QueueRef, Settle};
 use streammanager::settings::Settings;
-use streammanager::sink::Sink;
+use streammanager::sink::{Kind, Sink};
 use streammanager::time::{Clock, Rng};
 use streammanager::upstream::http::HttpUpstream;
 use streammanager_functions::HandlerError;
@@ -108,7 +108,8 @@ impl Laboratory {
             Triggers { functions: &functions, app: &app, shared: false, kinesis: &kinesis, intake: &stop, work: &stop };
         let routes = triggers.start(&template, &tasks, &tasks).await?;
         let data = tempfile::tempdir().map_err(Failure::new)?;
-        let readiness = Readiness::new(app, folder.clone(), Brokers::of(sink), "file", kinesis.into_values().collect());
+        let readiness =
+            Readiness::new(app, folder.clone(), Brokers::of(sink), Kind::Kafka, kinesis.into_values().collect());
         let api = Api {
             routes,
             functions,

@@ -7,6 +7,7 @@ use streammanager::app::App;
 use streammanager::dead;
 use streammanager::embedded::Embedded;
 use streammanager::schedule::{mqtt, streams};
+use streammanager::sink::Kind;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,12 +24,13 @@ pub(crate) struct Lookout {
     pub(crate) folder: Embedded,
     pub(crate) readiness: Readiness,
     pub(crate) reports: Reports,
+    pub(crate) sink: Kind,
     pub(crate) json: bool,
 }
 
 impl Lookout {
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut said = Said::nothing(Instant::now(), HEARTBEAT);
+        let mut said = Said::nothing(self.sink, Instant::now(), HEARTBEAT);
         loop {
             let standing = self.standing().await;
             let (at, now) = (self.app.clock.now(), Instant::now());

@@ -162,14 +162,17 @@ impl System {
             (None, true) => demo::serve_upstream(clock.clone()).await?,
             (None, false) => Vec::new(),
         };
-        let mut parameters = BTreeMap::from([
-            ("KafkaBrokers".to_owned(), "127.0.0.1:9092".to_owned()),
-            ("KafkaSecurity".to_owned(), "plaintext".to_owned()),
-            // Handlers use this host's network.
-            ("Network".to_owned(), "none".to_owned()),
-            // This host's MQTT endpoint is its own, and of brokers that it shares it is told with --topic-prefix.
-            ("StageInTopics".to_owned(), "never".to_owned()),
-        ]);
+        let sink = match &args.destination {
+            // The sink itself makes what is missing.
+            Destination::Kinesis(_) => [("Sink", "kinesis"), ("SinkStreams", "existing")],
+            Destination::Embedded(_) | Destination::Brokers(_) => {
+                [("KafkaBrokers", "127.0.0.1:9092"), ("KafkaSecurity", "plaintext")]
+            }
+        };
+        // Handlers use this host's network. Its MQTT endpoint is its own, and of brokers that it shares it is told with --topic-prefix.
+        let host = [("Network", "none"), ("StageInTopics", "never")];
+        let parameters = sink.into_iter().chain(host).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut parameters: BTreeMap<String, String> = parameters.collect();
         parameters.extend(services);
         if let Some(prefix) = &args.topic_prefix {
             parameters.insert("TopicPrefix".to_owned(), prefix.clone());
@@ -356,8 +359,8 @@ impl System {
     /// Says what changes from now on.
     fn watch(&self, json: bool) {
         let (app, folder, readiness) = (self.app.clone(), self.backends.folder.clone(), self.readiness.clone());
-        let reports = self.reports.clone();
-        self.work_tasks.spawn(Lookout { app, folder, readiness, reports, json }.run(self.work.clone()));
+        let (reports, sink) = (self.reports.clone(), self.destination.sink());
+        self.work_tasks.spawn(Lookout { app, folder, readiness, reports, sink, json }.run(self.work.clone()));
     }
 
     /// The first screen: where everything is, and what of the template this host does not do.

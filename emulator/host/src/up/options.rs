@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use streammanager::sink::Kind;
+
 /// What the system writes to [K1].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -15,11 +17,11 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// What it is, in a word.
-    pub(crate) fn sink(&self) -> &'static str {
+    /// What it is.
+    pub(crate) fn sink(&self) -> Kind {
         match self {
-            Destination::Embedded(_) | Destination::Brokers(_) => "kafka",
-            Destination::Kinesis(_) => "kinesis",
+            Destination::Embedded(_) | Destination::Brokers(_) => Kind::Kafka,
+            Destination::Kinesis(_) => Kind::Kinesis,
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use streammanager::app::App;
 use streammanager::embedded::Embedded;
 use streammanager::record::Tier;
-use streammanager::sink::Lane;
+use streammanager::sink::{Kind, Lane};
 use streammanager::store::{Expect, Key};
 use streammanager_functions::ready::{self, Delivery, Intake, OK, Report, words};
 use streammanager_functions::watch;
@@ -27,7 +27,7 @@ pub(crate) struct Readiness {
     folder: Embedded,
     brokers: Brokers,
     /// What records go to.
-    sink: &'static str,
+    sink: Kind,
     pub(crate) kinesis: Arc<Vec<KinesisStream>>,
     /// How the last write went, and when; held while one is under way.
     written: Arc<Mutex<Option<(Instant, String)>>>,
@@ -38,7 +38,7 @@ impl Readiness {
         app: App,
         folder: Embedded,
         brokers: Brokers,
-        sink: &'static str,
+        sink: Kind,
         kinesis: Vec<KinesisStream>,
     ) -> Readiness {
         Readiness { app, folder, brokers, sink, kinesis: Arc::new(kinesis), written: Arc::default() }
@@ -58,7 +58,7 @@ impl Readiness {
     async fn delivery(&self) -> Delivery {
         let answers = match self.brokers.heard() {
             Heard::Answers(_) => OK.to_owned(),
-            Heard::NothingYet => format!("{} has not answered yet", capitalised(self.sink)),
+            Heard::NothingYet => format!("{} has not answered yet", self.sink.proper_name()),
             Heard::Away(problem) => problem,
         };
         let disk = words(self.folder.trust().check());
@@ -115,8 +115,4 @@ impl Readiness {
         };
         tokio::time::timeout(within, drained).await.is_ok()
     }
-}
-
-fn capitalised(word: &str) -> String {
-    word[..1].to_uppercase() + &word[1..]
 }

@@ -279,7 +279,7 @@ impl System {
             ends.cancel();
         });
         let delivering = self.call("deliver", |app| async move {
-            watch::while_brokers_are_asked(&app, deliver::handle(&app, json!({}), stop)).await
+            watch::while_the_sink_is_asked(&app, deliver::handle(&app, json!({}), stop)).await
         });
         let answer = delivering.await;
         timer.abort();

@@ -63,12 +63,19 @@ impl Aws {
                 .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build());
             Client::from_conf(config.build())
         };
-        let streams = Streams { client: Client::new(&self.config), prefix: topic_prefix.to_owned() };
+        let streams = Streams { client: Client::new(&self.config), prefix: topic_prefix.to_owned(), are_made: true };
         Ok(KinesisSink { critical: lane(), bulk: lane(), streams, mending: Mending::default(), try_time: TRY })
     }
 }
 
 impl KinesisSink {
+    /// Streams are others' to make, such as a stack's: one that is missing is reported, and its records wait. It takes no more rights
+    /// than to put records and to ask for a stream.
+    #[must_use]
+    pub fn on_given_streams(self) -> KinesisSink {
+        KinesisSink { streams: Streams { are_made: false, ..self.streams }, ..self }
+    }
+
     /// Gives each record up only after `try_time`, instead of R1's.
     #[must_use]
     pub fn trying_for(self, try_time: Duration) -> KinesisSink {
@@ -97,7 +104,7 @@ impl Sink for KinesisSink {
         });
         for answer in join_all(puts).await {
             answer.outcomes.into_iter().for_each(|(index, outcome)| outcomes[index] = outcome);
-            if answer.stream_is_missing {
+            if answer.stream_is_missing && self.streams.are_made {
                 let streams = self.streams.clone();
                 self.mending.begin(async move { streams.check().await });
             }

@@ -1,4 +1,4 @@
-//! One stream a topic: made where it is missing, and reported. Kinesis itself decides about the shards of an on-demand stream, and a
+//! One stream a topic: made where it is missing, unless others make them, and reported. Kinesis itself decides about the shards of an on-demand stream, and a
 //! key keeps its order through a split: how many there are is nothing to report. How long a stream keeps its records is asked at every
 //! check, whoever made it: between making it and keeping it longer a process may end.
 
@@ -26,6 +26,8 @@ const RETENTION_HOURS: i32 = 168;
 pub(super) struct Streams {
     pub(super) client: Client,
     pub(super) prefix: String,
+    /// Here; else they are others'.
+    pub(super) are_made: bool,
 }
 
 impl Streams {
@@ -38,8 +40,22 @@ impl Streams {
         self.found(&self.name(Topic::CRITICAL_ALERTS)).await.is_ok()
     }
 
-    /// Makes and reports the stream of every topic, and has all of them keep their records as long as they should.
+    /// Reports the stream of every topic.
     pub(super) async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {
+        if self.are_made {
+            return self.made().await;
+        }
+        let mut reports = Vec::with_capacity(Topic::ALL.len());
+        for topic in Topic::ALL {
+            let topic = self.name(*topic);
+            let state = self.found(&topic).await?.map_or(TopicState::Missing, |_| TopicState::Ready);
+            reports.push(TopicReport { topic, state });
+        }
+        Ok(reports)
+    }
+
+    /// Makes those that are missing, and has all of them keep their records as long as they should.
+    async fn made(&self) -> Result<Vec<TopicReport>, BackendError> {
         let until = Instant::now() + MADE_WITHIN;
         let mut reports = Vec::with_capacity(Topic::ALL.len());
         // All are begun before the first is waited for.

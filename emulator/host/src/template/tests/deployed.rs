@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use streammanager::record::Tier;
+use streammanager::record::{Tier, Topic};
 use streammanager::settings::{GivenUp, Queues};
 use streammanager::sources::services;
 use streammanager_functions::control;
@@ -70,7 +70,7 @@ fn eight_functions_with_their_binaries_and_environments() {
         assert_eq!(get("KAFKA_BROKERS"), sends.then_some("127.0.0.1:9092"));
         assert_eq!(get("KAFKA_SECURITY"), sends.then_some("tls"));
         assert_eq!(get("KAFKA_SECRET_ARN"), None, "TLS has no user");
-        assert_eq!(get("TOPIC_PREFIX"), Some(""));
+        assert_eq!((get("SINK"), get("TOPIC_PREFIX")), (Some("kafka"), Some("")));
         for service in services() {
             assert_eq!(get(service.address_setting), Some(service.address));
         }
@@ -97,7 +97,7 @@ fn eight_functions_with_their_binaries_and_environments() {
         let own = function.environment.keys().filter(|name| secrets.contains(name) || is_own(name));
         assert_eq!(
             function.environment.len() - own.count(),
-            17 + services().count(),
+            18 + services().count(),
             "{:?}",
             function.environment.keys()
         );
@@ -378,7 +378,8 @@ fn d1_what_is_retained_blocks_no_create_and_can_be_imported_by_itself() {
     assert!(ids.len() >= 18, "{ids:?}");
     for resource in retained {
         for name in ["QueueName:", "TableName:", "BucketName:", "      Name:", "LogGroupName:"] {
-            let own = resource.contains("AWS::StackId");
+            // The streams that are written to are known by their names: the next stack is told that they exist.
+            let own = resource.contains("AWS::StackId") || resource.contains("Condition: NewStreams");
             assert!(!resource.contains(name) || own, "what an earlier stack left has this name already: {resource}");
         }
         for named in resource.split("!GetAtt ").skip(1).chain(resource.split("!Ref ").skip(1)) {
@@ -468,6 +469,52 @@ fn d1_brokers_and_network_are_created_or_named_and_rules_check_which() {
     ] {
         let said = refusal(&given);
         assert!(said.contains(says) && said.is_empty() == says.is_empty(), "{given:?}: {said:?}");
+    }
+}
+
+/// K1: with Kinesis nothing of Kafka is needed, told or made; the streams are the stack's, one a topic, or were there before.
+#[test]
+fn k1_with_kinesis_the_stack_has_a_stream_a_topic_and_nothing_of_kafka() {
+    let kinesis = |more: &[(&str, &str)]| {
+        let all = [("Sink", "kinesis")].into_iter().chain(more.iter().copied());
+        load(&path(), &all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    };
+    let names = |template: &Template| {
+        let written = template.streams.iter().filter(|stream| stream.logical_id != "SensorStream");
+        written.map(|stream| stream.name.clone()).collect::<BTreeSet<_>>()
+    };
+    for (given, prefix) in [
+        (&[][..], "dev-"),
+        (&[("Stage", "prod")][..], ""),
+        (&[("TopicPrefix", "fire."), ("Network", "none")][..], "fire."),
+    ] {
+        let made = kinesis(given).unwrap();
+        assert_eq!(names(&made), Topic::ALL.iter().map(|topic| format!("{prefix}{}", topic.name())).collect());
+        for function in &made.functions {
+            let get = |name: &str| function.environment.get(name).map(String::as_str);
+            assert_eq!((get("SINK"), get("TOPIC_PREFIX")), (Some("kinesis"), Some(prefix)), "{}", function.binary);
+            assert_eq!(function.environment.keys().find(|name| name.starts_with("KAFKA_")), None);
+            assert_eq!(get("CONSUMER_GROUPS").unwrap_or_default(), "");
+        }
+        let lines: Vec<_> = made.unsupported.iter().map(ToString::to_string).collect();
+        let of_kafka = ["AWS::MSK", "AWS::EC2", "VpcConfig"];
+        assert!(!lines.iter().any(|line| of_kafka.iter().any(|kind| line.contains(kind))), "{lines:#?}");
+    }
+    assert_eq!(names(&kinesis(&[("SinkStreams", "existing")]).unwrap()), BTreeSet::new());
+    assert_eq!(names(&load(&path(), &BTreeMap::new()).unwrap()), BTreeSet::new(), "Kafka has no streams");
+    let needs = "Rules.KinesisTakesNothingOfKafka: Sink=kinesis needs neither";
+    let vpc =
+        [("Network", "existing"), ("VpcId", "vpc-0a1b"), ("SubnetIds", "subnet-0a1b"), ("RouteTableIds", "rtb-1")];
+    for (given, says) in [
+        (&[("KafkaBrokers", "b-1.example.org:9094")][..], needs),
+        (&[("KafkaSecretArn", "arn:aws:secretsmanager:us-west-2:000000000000:secret:u")], needs),
+        (&[&vpc[..], &[("ExistingVpcCidr", "10.9.0.0/16")]].concat(), needs),
+        (&[("ConsumerGroups", "desk")], "Rules.KinesisTakesNothingOfKafka: Kinesis keeps no positions"),
+        (&[("SinkStreams", "none")], "Parameters.SinkStreams: "),
+        (&[("Sink", "kinesys")], "Parameters.Sink: "),
+    ] {
+        let refused = kinesis(given).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains(says), "{given:?}: {refused}");
     }
 }
 

@@ -31,13 +31,14 @@ pub(crate) fn check(args: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     let aws = (args.aws == "embedded").then_some("--aws URL");
-    let kafka = (!matches!(args.destination, Destination::Brokers(_))).then_some("--kafka HOST:PORT");
+    let built_in = matches!(args.destination, Destination::Embedded(_));
+    let kafka = built_in.then_some("--kafka HOST:PORT or --kinesis URL");
     let missing: Vec<&str> = aws.into_iter().chain(kafka).collect();
     if missing.is_empty() {
         return Ok(());
     }
     Err(Failure::usage(format!(
-        "--runtime process needs {}: Lambda's binaries speak to an AWS endpoint and to brokers, never to the queues, state and Kafka that are built in here",
+        "--runtime process needs {}: Lambda's binaries speak to an AWS endpoint and to brokers or Kinesis, never to the queues, state and Kafka that are built in here",
         missing.join(" and ")
     )))
 }
@@ -51,14 +52,13 @@ pub(crate) async fn start(
     rng: &Rng,
     work: &CancellationToken,
 ) -> Result<BTreeMap<String, Pool>, Failure> {
-    let (Runtime::Process { functions: folder }, Destination::Brokers(brokers), Some(aws)) =
-        (&args.runtime, &args.destination, &backends.aws)
-    else {
+    let (Runtime::Process { functions: folder }, Some(aws)) = (&args.runtime, &backends.aws) else {
         return Ok(BTreeMap::new());
     };
     let confirmations = iot::serve(mqtt.clone(), rng).await?;
     let host = std::env::vars().collect();
-    let told = Surroundings { aws, brokers, confirmations: &confirmations, host: &host };
+    let destination = &args.destination;
+    let told = Surroundings { aws, destination, confirmations: &confirmations, host: &host };
     let mut pools = BTreeMap::new();
     for (function, process) in template.functions.iter().zip(described(template, folder, &told)?) {
         // Delivery runs for minutes, and nothing is lost when it ends at once: what it has in hand comes back.

@@ -8,14 +8,15 @@ use streammanager::sources;
 
 use crate::template::Function;
 use crate::up::backends::OnAws;
+use crate::up::options::Destination;
 
 /// What the template does not say of a function's environment.
 #[derive(Debug)]
 pub struct Surroundings<'t> {
     /// Where the declared resources are.
     pub aws: &'t OnAws,
-    /// HOST:PORT with commas between.
-    pub brokers: &'t str,
+    /// What the functions that send send to.
+    pub destination: &'t Destination,
     /// `IOT_ENDPOINT`.
     pub confirmations: &'t str,
     /// The variables of the process that starts it: a few are passed on.
@@ -42,9 +43,12 @@ pub(super) fn of(function: &Function, told: &Surroundings<'_>) -> BTreeMap<Strin
     let mut set = |name: &str, value: &str| variables.insert(name.to_owned(), value.to_owned());
     set("AWS_ENDPOINT_URL", &told.aws.url);
     let speaks = function.environment.contains_key("KAFKA_BROKERS");
-    if speaks {
-        set("KAFKA_BROKERS", told.brokers);
-    }
+    match told.destination {
+        Destination::Brokers(brokers) if speaks => set("KAFKA_BROKERS", brokers),
+        // As AWS's own clients name it.
+        Destination::Kinesis(url) => set("AWS_ENDPOINT_URL_KINESIS", url),
+        Destination::Brokers(_) | Destination::Embedded(_) => None,
+    };
     if function.environment.contains_key("IOT_ENDPOINT") {
         set("IOT_ENDPOINT", told.confirmations);
     }
@@ -76,7 +80,9 @@ mod tests {
         let aws = OnAws { url: "http://aws.test".into(), region: "us-west-2".into(), queues: queues.collect() };
         let host = [("KAFKA_SECURITY", "scram"), ("KAFKA_PASSWORD", "p"), ("HOME", "/root"), ("SSL_CERT_FILE", "/ca")];
         let host = host.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let told = Surroundings { aws: &aws, brokers: "broker:1", confirmations: "http://iot.test/s", host: &host };
+        let destination = Destination::Brokers("broker:1".into());
+        let told =
+            Surroundings { aws: &aws, destination: &destination, confirmations: "http://iot.test/s", host: &host };
         for function in &template.functions {
             let variables = of(function, &told);
             let left = variables.values().find(|value| value.starts_with("local:"));
@@ -92,6 +98,23 @@ mod tests {
             assert_eq!(got, wanted, "{}", function.binary);
             let confirms = variables.get("IOT_ENDPOINT").map(String::as_str);
             assert_eq!(confirms, (function.binary == "express").then_some("http://iot.test/s"));
+        }
+    }
+
+    #[test]
+    fn k1_a_process_that_writes_to_kinesis_is_told_where_it_is_and_nothing_of_brokers() {
+        let parameters = [("Sink", "kinesis"), ("SinkStreams", "existing")];
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let template = template::built_in(&BTreeMap::from(parameters)).unwrap();
+        let aws = OnAws { url: "http://aws.test".into(), region: "us-west-2".into(), queues: BTreeMap::new() };
+        let (destination, host) = (Destination::Kinesis("http://kinesis.test".into()), BTreeMap::new());
+        let told = Surroundings { aws: &aws, destination: &destination, confirmations: "", host: &host };
+        for function in &template.functions {
+            let variables = of(function, &told);
+            assert_eq!(variables["SINK"], "kinesis");
+            assert_eq!(variables["AWS_ENDPOINT_URL"], "http://aws.test");
+            assert_eq!(variables["AWS_ENDPOINT_URL_KINESIS"], "http://kinesis.test");
+            assert_eq!(variables.keys().find(|name| name.starts_with("KAFKA_")), None, "{}", function.binary);
         }
     }
 }

@@ -173,6 +173,9 @@ pub(crate) struct IngestArgs {
     /// Sink: Kafka brokers, HOST:PORT with commas between; embedded:PORT is the endpoint of `up` on this host.
     #[arg(long, value_name = "BROKERS", group = "sink", value_parser = values::brokers)]
     pub kafka: Option<String>,
+    /// Sink: Kinesis, one stream a topic: its URL, such as https://kinesis.us-west-2.amazonaws.com; the region is AWS_REGION.
+    #[arg(long, value_name = "URL", group = "sink", value_parser = values::url)]
+    pub kinesis: Option<String>,
     /// End with one JSON object on one line.
     #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use streammanager_tests::binary;
+use streammanager::aws::Aws;
+use streammanager::time::{Clock, Timestamp};
 use streammanager_tests::system::{Start, System};
+use streammanager_tests::{aws, binary, kinesis, published, skip};
 use tempfile::{TempDir, tempdir};
 
 /// Exit code, standard output, standard error.
@@ -98,6 +100,41 @@ fn r3_a_folder_is_inspected_proved_and_replayed_without_a_system() {
     assert_eq!(std::fs::read_to_string(&again).unwrap(), lines);
     assert_eq!(queued(&json(&buffer(&data, &["inspect", "--json"]).1)), 0);
     assert_eq!(buffer(&data, &["verify"]).0, 0);
+}
+
+/// K1: what waits in a folder, and what is read from files, goes to Kinesis as it goes to Kafka.
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_files_and_a_folders_queues_go_to_kinesis_without_a_system() {
+    const ROWS: usize = 700;
+    let Some(url) = aws() else { return skip("ingest and replay to Kinesis", "STREAMMANAGER_TEST_AWS is not set") };
+    let client = aws_sdk_kinesis::Client::new(Aws::connect(Some(&url), "us-west-2").await.config());
+    let began = Clock::system().now();
+    let folder = waiting(ROWS);
+    let (data, other) = (folder.path().join("data"), folder.path().join("other"));
+    let (code, said, error) = buffer(&data, &["replay", "--kinesis", &url, "--forget", "--json"]);
+    assert_eq!((code, json(&said)["stopped"].is_null()), (0, true), "{said}{error}");
+    let replayed = json(&said)["records"].as_u64().unwrap() as usize;
+    assert_eq!(queued(&json(&buffer(&data, &["inspect", "--json"]).1)), 0);
+
+    let mut ingest = Command::new(binary());
+    ingest.args(["ingest", "--source", "firms_viirs_noaa20", "--kinesis", &url, "--json", "--data"]).arg(&other);
+    let ended = ingest.arg(folder.path().join("detections.csv")).output().unwrap();
+    let report = json(&String::from_utf8_lossy(&ended.stdout));
+    assert_eq!((&report["queued"], &report["delivered"]["wildfire-nasa-firms"]), (&0.into(), &ROWS.into()), "{report}");
+
+    // Without a prefix the stream has the topic's name: other runs may have written to it.
+    let found = kinesis::read(&client, "wildfire-nasa-firms").await.into_iter().map(|(_, found)| json(found.data()));
+    let is_own = |value: &Value| value["ingested_at"].as_str().unwrap().parse::<Timestamp>().unwrap() >= began;
+    let found: Vec<Value> = found.filter(is_own).collect();
+    found.iter().for_each(|value| published::assert_valid("wildfire-nasa-firms", value));
+    let ids: std::collections::BTreeSet<&str> = found.iter().map(|value| value["event_id"].as_str().unwrap()).collect();
+    // The same file twice, in folders that know nothing of one another.
+    assert_eq!((ids.len(), found.len()), (ROWS, 2 * ROWS), "{replayed} were replayed");
+
+    let (code, _, error) = buffer(&data, &["replay", "--kinesis", "kinesis"]);
+    assert!(code == 2 && error.contains("--kinesis") && error.contains("write it as http://"), "{error}");
+    let (code, _, error) = buffer(&data, &["replay", "--kinesis", &url, "--kafka", "127.0.0.1:9"]);
+    assert!(code == 2 && error.contains("--kafka"), "{error}");
 }
 
 #[test]

@@ -157,6 +157,19 @@ fn distinct(messages: Vec<Value>) -> Vec<Value> {
     messages.into_iter().filter(|message| seen.insert(message["value"]["event_id"].to_string())).collect()
 }
 
+/// K5: behind a name of its own a system names its schemas by that, whatever it listens on.
+#[tokio::test(flavor = "multi_thread")]
+async fn k5_records_name_their_schemas_where_others_reach_the_system() {
+    let folder = tempdir().unwrap();
+    let variables = vec![("STREAMMANAGER_PUBLIC_URL".into(), "https://incidents.example:8443/fire/".into())];
+    let system = System::up(&Start { variables, ..Start::quiet(folder.path()) });
+    let key = system.sender("butte").await;
+    assert_eq!(system.alert(&key, alert("D1", "Test", "Alert", &[])).await.unwrap().0, 200);
+    let drills = system.messages("wildfire-alert-drills", 1);
+    let named = "https://incidents.example:8443/fire/schemas/wildfire-alert-drills-1.json";
+    assert_eq!(drills[0]["headers"]["ce_dataschema"], named);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_path_on_the_embedded_endpoint() {
     let folder = tempdir().unwrap();

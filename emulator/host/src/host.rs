@@ -106,7 +106,7 @@ pub(crate) async fn kinesis_sink(url: &str, topic_prefix: &str) -> Result<Arc<dy
 }
 
 /// This build has no client of Kinesis.
-#[cfg(all(feature = "up", not(feature = "aws")))]
+#[cfg(not(feature = "aws"))]
 pub(crate) async fn kinesis_sink(url: &str, _: &str) -> Result<Arc<dyn Sink>, Failure> {
     Err(Failure::new(format!("--kinesis {url}: this build has no AWS clients; build with --features aws")))
 }
@@ -138,15 +138,16 @@ pub fn http_client() -> reqwest::Client {
     http::client(reqwest::Client::builder()).expect("nothing is set that could be wrong")
 }
 
-/// The sink of `--out` or `--kafka`.
-pub fn sink(out: Option<&Path>, kafka: Option<&str>) -> Result<Arc<dyn Sink>, Failure> {
-    match (out, kafka) {
-        (Some(folder), _) => Ok(Arc::new(FileSink::open(folder)?)),
+/// The sink of `--out`, `--kafka` or `--kinesis`.
+pub async fn sink(out: Option<&Path>, kafka: Option<&str>, kinesis: Option<&str>) -> Result<Arc<dyn Sink>, Failure> {
+    match (out, kafka, kinesis) {
+        (Some(folder), ..) => Ok(Arc::new(FileSink::open(folder)?)),
         #[cfg(feature = "up")]
-        (None, Some(brokers)) => kafka_sink(brokers, ""),
+        (_, Some(brokers), _) => kafka_sink(brokers, ""),
         #[cfg(not(feature = "up"))]
-        (None, Some(_)) => Err(Failure::new("--kafka: this build has no Kafka client; build with default features")),
-        (None, None) => Err(Failure::new("name a sink: --out DIR or --kafka HOST:PORT")),
+        (_, Some(_), _) => Err(Failure::new("--kafka: this build has no Kafka client; build with default features")),
+        (_, _, Some(url)) => kinesis_sink(url, "").await,
+        (None, None, None) => Err(Failure::new("name a sink: --out, --kafka HOST:PORT or --kinesis URL")),
     }
 }
 

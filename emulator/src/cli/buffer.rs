@@ -8,7 +8,7 @@ use streammanager::record::{SourceId, Tier};
 use streammanager::time::Timestamp;
 
 use super::EndpointArgs;
-use super::values::brokers;
+use super::values::{brokers, url};
 
 // No doc comment: clap would show it as the description of the command. The folder, which nobody else may use meanwhile.
 #[derive(Debug, Args)]
@@ -63,6 +63,9 @@ pub(crate) struct ReplayArgs {
     /// Kafka brokers, HOST:PORT with commas between.
     #[arg(long, value_name = "BROKERS", group = "to", value_parser = brokers)]
     pub kafka: Option<String>,
+    /// Kinesis, one stream a topic: its URL; the region is AWS_REGION.
+    #[arg(long, value_name = "URL", group = "to", value_parser = url)]
+    pub kinesis: Option<String>,
     /// A new file, one JSON object a record and line.
     #[arg(long, value_name = "FILE", group = "to")]
     pub out: Option<PathBuf>,

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueEnum};
-use reqwest::Url;
 use streammanager::record::{ConnectorId, SourceId, StreamId, TenantId};
 use streammanager::schedule::file::Interval;
 use streammanager::time::Timestamp;
 use streammanager_host::running;
 use streammanager_host::up::{Destination, Options, Runtime};
 
-use super::values::{brokers, is_address, kafka};
+use super::values::{brokers, is_address, kafka, url};
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
@@ -35,6 +34,10 @@ pub(crate) struct UpArgs {
     /// Address of the MQTT endpoint.
     #[arg(long, env = "STREAMMANAGER_MQTT", value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = address)]
     pub mqtt: String,
+    /// Where others reach the HTTP API, such as http://incidents.example:8080, behind whatever stands before it: records name their
+    /// schemas by it. Without it the address of --http, with localhost for 0.0.0.0.
+    #[arg(long, env = "STREAMMANAGER_PUBLIC_URL", value_name = "URL", value_parser = url)]
+    pub public_url: Option<String>,
     /// Alerts and their confirmations may be read over MQTT by anybody, not by named connectors alone.
     #[arg(long, env = "STREAMMANAGER_MQTT_OPEN_ALERTS", value_parser = FalseyValueParser::new())]
     pub mqtt_open_alerts: bool,
@@ -99,6 +102,7 @@ impl From<UpArgs> for Options {
             streams,
             data,
             http,
+            public_url,
             mqtt,
             mqtt_open_alerts,
             kafka,
@@ -123,6 +127,7 @@ impl From<UpArgs> for Options {
             streams,
             data,
             http,
+            public_url,
             mqtt,
             mqtt_open_alerts,
             destination: kinesis.map_or(kafka, Destination::Kinesis),
@@ -148,14 +153,6 @@ fn address(text: &str) -> Result<String, &'static str> {
 
 fn backends(text: &str) -> Result<String, &'static str> {
     if text == "embedded" { Ok(text.to_owned()) } else { url(text).map_err(|_| "write embedded or http://HOST:PORT") }
-}
-
-/// Without the slash at its end.
-fn url(text: &str) -> Result<String, &'static str> {
-    match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(text.trim_end_matches('/').to_owned()),
-        _ => Err("write it as http://HOST:PORT"),
-    }
 }
 
 #[derive(Debug, Args)]

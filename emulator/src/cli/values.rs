@@ -39,6 +39,22 @@ pub(super) fn is_address(text: &str) -> bool {
         .is_some_and(|(host, port)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok())
 }
 
+/// Without the slash at its end.
+pub(super) fn url(text: &str) -> Result<String, &'static str> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
+    let at = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (host, port) = match at.rsplit_once(':') {
+        Some((host, port)) if !at.ends_with(']') => (host, Some(port)),
+        _ => (at, None),
+    };
+    let is_address = !host.is_empty() && port.is_none_or(|port| port.parse::<u16>().is_ok());
+    if is_address && !text.contains(char::is_whitespace) {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err("write it as http://HOST:PORT")
+    }
+}
+
 /// The formats of the table of sources, and `auto`.
 pub(super) fn formats() -> PossibleValuesParser {
     PossibleValuesParser::new(std::iter::once("auto").chain(sources::formats().into_iter().map(|format| format.name)))

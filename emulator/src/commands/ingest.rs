@@ -65,7 +65,8 @@ pub(crate) async fn run(args: IngestArgs) -> Result<Exit, Failure> {
         )));
     }
     files::all_there(&args.input.files)?;
-    let host = Host::open(&args.data, host::sink(args.out.as_deref(), args.kafka.as_deref())?).await?;
+    let sink = host::sink(args.out.as_deref(), args.kafka.as_deref(), args.kinesis.as_deref()).await?;
+    let host = Host::open(&args.data, sink).await?;
     if let Some(problem) = &host.sink_away {
         let data = args.data.display();
         eprintln!(

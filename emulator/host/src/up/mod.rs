@@ -191,7 +191,7 @@ impl System {
         }
         let keys = service_keys(args.demo);
         // This host serves the schemas that its records name.
-        let schemas_url = format!("http://{}/schemas/", http.local_addr().map_err(Failure::new)?);
+        let schemas_url = format!("{}/schemas/", args.public_url(http.local_addr().map_err(Failure::new)?));
         for function in &mut template.functions {
             function.environment.insert("SCHEMAS_URL".into(), schemas_url.clone());
             function.environment.extend(keys.iter().map(|(setting, key)| ((*setting).to_owned(), key.clone())));

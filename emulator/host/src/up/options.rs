@@ -1,5 +1,6 @@
 //! What `up` is told; the command line parses it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct Options {
     pub data: PathBuf,
     /// HOST:PORT of the HTTP API.
     pub http: String,
+    /// Where others reach the HTTP API, if elsewhere than at its own address.
+    pub public_url: Option<String>,
     /// HOST:PORT of the MQTT endpoint.
     pub mqtt: String,
     /// Alerts and their confirmations may be read over MQTT without a name.
@@ -73,4 +76,33 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Every line is a JSON object: the start, each change of state and heartbeat, the ledger at the end.
     pub json: bool,
+}
+
+impl Options {
+    /// Where others reach the HTTP API that listens `at` this address.
+    pub(crate) fn public_url(&self, at: SocketAddr) -> String {
+        self.public_url.clone().unwrap_or_else(|| reached(at))
+    }
+}
+
+/// Nobody can go to 0.0.0.0: this host is meant.
+fn reached(at: SocketAddr) -> String {
+    if at.ip().is_unspecified() { format!("http://localhost:{}", at.port()) } else { format!("http://{at}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k5_an_address_that_stands_for_all_of_a_host_is_named_as_one_that_can_be_reached() {
+        for (at, url) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("0.0.0.0:8080", "http://localhost:8080"),
+            ("[::]:80", "http://localhost:80"),
+            ("[::1]:80", "http://[::1]:80"),
+        ] {
+            assert_eq!(reached(at.parse().unwrap()), url);
+        }
+    }
 }

@@ -28,7 +28,7 @@ const AHEAD: usize = 4;
 
 /// Where records go.
 enum Target {
-    Kafka(std::sync::Arc<dyn Sink>),
+    Sink(std::sync::Arc<dyn Sink>),
     File(BufWriter<File>),
 }
 
@@ -59,17 +59,17 @@ pub(super) async fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     there(data)?;
     folder::refuse_demo(data)?;
     let lock = FolderLock::take(data)?;
-    let mut target = match (&args.out, &args.kafka) {
-        (Some(path), _) => {
+    let mut target = match &args.out {
+        Some(path) => {
             let file = folder::new_private(path);
             Target::File(BufWriter::new(
                 file.map_err(|e| Failure::new(format!("--out {}: {e}: name a new file", path.display())))?,
             ))
         }
-        (None, brokers) => {
-            let sink = host::sink(None, brokers.as_deref())?;
+        None => {
+            let sink = host::sink(None, args.kafka.as_deref(), args.kinesis.as_deref()).await?;
             sink.check().await?;
-            Target::Kafka(sink)
+            Target::Sink(sink)
         }
     };
     let mut counts = Counts::default();
@@ -90,7 +90,7 @@ pub(super) async fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     report(args, &counts)
 }
 
-/// The copies of alerts that the broker has already; and counts what no replay sends.
+/// The copies of alerts that the sink has already; and counts what no replay sends.
 fn look_through(data: &Path, counts: &mut Counts) -> Result<BTreeSet<String>, Failure> {
     let mut voids = BTreeSet::new();
     salvage::read(&database_file(data), &mut |row| match row {
@@ -186,7 +186,7 @@ async fn send(target: &mut Target, tier: Tier, records: &[Outgoing]) -> Result<(
             }
             return Ok((records.len() as u64, 0, None));
         }
-        Target::Kafka(sink) => sink,
+        Target::Sink(sink) => sink,
     };
     let mut left = records.to_vec();
     let (mut acked, mut refused, mut problem) = (0, 0, None);
@@ -232,7 +232,7 @@ fn report(args: &ReplayArgs, counts: &Counts) -> Result<Exit, Failure> {
         print([format!("{records} records of {messages} messages were acknowledged")])?;
         for (count, words) in [
             (refused, "records are refused for good; they stay in the folder"),
-            (void, "copies of alerts that the broker had already were passed over"),
+            (void, "copies of alerts that the sink had already were passed over"),
             (unreadable, "messages cannot be read: `buffer verify` names them"),
             (
                 others,

@@ -349,5 +349,8 @@ async fn q4_status_says_how_far_a_consumer_group_is_behind() {
     let metrics = system.page("/metrics").await.unwrap();
     assert!(metrics.contains("stream_consumer_lag_seconds{group=\"desk\""), "{metrics}");
     assert!(metrics.lines().any(|line| line == "stream_throttling_active 0"), "{metrics}");
+    let buffer = metrics.lines().find_map(|line| line.strip_prefix("stream_buffer_size_bytes ")?.parse::<u64>().ok());
+    let file = std::fs::metadata(folder.path().join("data/state.redb")).unwrap().len();
+    assert!(buffer.is_some_and(|bytes| (4_096..=file).contains(&bytes)), "{buffer:?} of {file}");
     system.stop();
 }

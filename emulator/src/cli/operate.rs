@@ -1,6 +1,7 @@
 //! Arguments of the commands that run or operate a whole system. How a running one is reached are the same flags and
 //! variables everywhere; a connector's grants are named by flags alone.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub(crate) struct UpArgs {
     /// schemas by it. Without it the address of --http, with localhost for 0.0.0.0.
     #[arg(long, env = "STREAMMANAGER_PUBLIC_URL", value_name = "URL", value_parser = url)]
     pub public_url: Option<String>,
+    /// Alerts a second that are taken of each sender, over HTTP and MQTT together, after a burst of six seconds' worth; without it as
+    /// many as come. Beyond it HTTP answers 429, and over MQTT a PUBACK waits.
+    #[arg(long, env = "STREAMMANAGER_SENDER_ALERTS_PER_SECOND", value_name = "N")]
+    pub sender_alerts_per_second: Option<NonZeroU32>,
     /// Alerts and their confirmations may be read over MQTT by anybody, not by named connectors alone.
     #[arg(long, env = "STREAMMANAGER_MQTT_OPEN_ALERTS", value_parser = FalseyValueParser::new())]
     pub mqtt_open_alerts: bool,
@@ -104,6 +109,7 @@ impl From<UpArgs> for Options {
             http,
             public_url,
             mqtt,
+            sender_alerts_per_second,
             mqtt_open_alerts,
             kafka,
             kinesis,
@@ -129,6 +135,7 @@ impl From<UpArgs> for Options {
             http,
             public_url,
             mqtt,
+            sender_pace: sender_alerts_per_second,
             mqtt_open_alerts,
             destination: kinesis.map_or(kafka, Destination::Kinesis),
             aws,

@@ -269,6 +269,15 @@ impl Database {
         Failed::Other(format!("{} is closed after a failed write", self.name()))
     }
 
+    /// Of its file.
+    pub(crate) fn bytes(&self) -> std::io::Result<u64> {
+        match &self.medium {
+            Medium::File(path) => Ok(std::fs::metadata(path)?.len()),
+            #[cfg(feature = "testing")]
+            Medium::Memory(disk) => redb::StorageBackend::len(disk),
+        }
+    }
+
     fn name(&self) -> String {
         match &self.medium {
             Medium::File(path) => path.display().to_string(),

@@ -219,6 +219,14 @@ impl Embedded {
         self.shared().database.trust()
     }
 
+    /// What queues, state and streams take on the disk; room that a drained queue gave back is taken again, and counts until then.
+    ///
+    /// # Errors
+    /// When the file cannot be asked.
+    pub fn bytes(&self) -> std::io::Result<u64> {
+        self.shared().database.bytes()
+    }
+
     /// The same store for what comes from outside: it is refused while the disk has too little room.
     pub fn intake(&self) -> Intake {
         Intake::new(self.clone())

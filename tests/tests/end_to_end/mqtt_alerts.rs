@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -135,4 +136,50 @@ async fn e4_what_one_client_publishes_at_once_keeps_the_order_of_each_thread() {
         assert_eq!(places, ["0", "1", "2"], "{thread}");
     }
     assert_eq!(system.stop().0, 0);
+}
+
+/// A3: a sender that floods over MQTT is held back at its pace, by the bucket of `POST /alerts`: its PUBACKs come late, in order and all of
+/// them; a sender that keeps its pace waits for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_a_flood_over_mqtt_is_held_back_and_nothing_of_it_is_lost() {
+    const BURST: usize = 12;
+    const SENT: usize = 20;
+    let folder = tempdir().unwrap();
+    let variables = vec![("STREAMMANAGER_SENDER_ALERTS_PER_SECOND".into(), "2".into())];
+    let system = System::up(&Start { variables, ..Start::quiet(folder.path()) });
+    let (flooder, other) = (system.sender("butte").await, system.sender("yuba").await);
+    let (mqtt, key) = (system.mqtt, flooder.clone());
+    let began = std::time::Instant::now();
+    let flood = tokio::task::spawn_blocking(move || {
+        let mut client = Publisher::connect_as(("127.0.0.1", mqtt), "flood", "butte", &key).unwrap();
+        let alerts = (0..SENT).map(|n| alert(&format!("F-{n:02}"), "Actual", "Alert", &[]).into_bytes());
+        client.publish_all("alerts/evacuation_alert_butte", alerts).unwrap()
+    });
+    // The bucket is one for both doors, once it is empty.
+    while system.count("wildfire-critical-alerts") < BURST {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (mut taken, mut too_fast) = (0, 0);
+    for n in 0..BURST {
+        match system.alert(&flooder, actual(&format!("H-{n}"))).await.unwrap().0 {
+            200 => taken += 1,
+            status => too_fast += usize::from(status == 429),
+        }
+        let (status, answer) = system.alert(&other, actual(&format!("Y-{n}"))).await.unwrap();
+        assert_eq!(status, 200, "another sender is refused: {answer}");
+    }
+    assert!(too_fast > 0 && taken + too_fast == BURST, "{taken} taken, {too_fast} too fast");
+    assert!(!flood.is_finished(), "the flood was not held back");
+
+    assert_eq!(flood.await.unwrap(), SENT, "PUBACKs");
+    let least = Duration::from_secs((SENT - BURST) as u64 / 2) - Duration::from_millis(500);
+    assert!(began.elapsed() >= least, "{SENT} were taken in {:?}", began.elapsed());
+    let published = system.messages("wildfire-critical-alerts", SENT + BURST + taken);
+    let mut ids: Vec<&str> = published.iter().map(|one| one["value"]["data"]["identifier"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids.iter().filter(|id| id.starts_with("F-")).count(), SENT, "{ids:?}");
+    let (_, audit) = system.control(Method::GET, "/audit", None).await;
+    let refused = audit["audit"].as_array().unwrap().iter().filter(|entry| entry["action"] == "refused");
+    assert_eq!(refused.count(), 1, "once, however many were held back: {audit}");
+    assert!(system.page("/metrics").await.unwrap().contains("stream_alerts_throttled_total{connector=\"butte\"}"));
 }

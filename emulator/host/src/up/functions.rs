@@ -129,8 +129,8 @@ impl Functions {
             let (id, timeout) = (function.logical_id.clone(), function.timeout);
             let processes = processes.remove(&id);
             if processes.is_none() {
-                // It is the pace at one environment of many; this process is all of them.
-                settings.sender_pace = None;
+                // The template's is the pace at one environment of many; this process is all of them, and has one of its own.
+                settings.sender_pace = world.settings.sender_pace;
             }
             let app = App { settings: Arc::new(settings), ..world.clone() };
             by_id.insert(id, Arc::new(Function { app, code, timeout, processes }));

@@ -177,6 +177,9 @@ impl System {
         if let Some(prefix) = &args.topic_prefix {
             parameters.insert("TopicPrefix".to_owned(), prefix.clone());
         }
+        if let Some(pace) = args.sender_pace {
+            parameters.insert("SenderAlertsPerSecond".to_owned(), pace.to_string());
+        }
         if let Some(groups) = &args.consumer_groups {
             parameters.insert("ConsumerGroups".to_owned(), groups.clone());
         }
@@ -228,7 +231,7 @@ impl System {
 
         let recent = if backends.shared { Recent::default() } else { Recent::alone() };
         let world = App::new(
-            Settings::local(),
+            Settings { sender_pace: args.sender_pace, ..Settings::local() },
             Seams {
                 queue: backends.queue.clone(),
                 store: backends.store.clone(),

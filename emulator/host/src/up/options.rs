@@ -1,6 +1,7 @@
 //! What `up` is told; the command line parses it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Options {
     pub public_url: Option<String>,
     /// HOST:PORT of the MQTT endpoint.
     pub mqtt: String,
+    /// Alerts a second that this host takes of each sender, over HTTP and MQTT together; without it as many as come.
+    pub sender_pace: Option<NonZeroU32>,
     /// Alerts and their confirmations may be read over MQTT without a name.
     pub mqtt_open_alerts: bool,
     /// What the system writes to.

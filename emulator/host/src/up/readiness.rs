@@ -88,6 +88,10 @@ impl Readiness {
         metrics::gauge!("stream_kafka_connection_status").set(f64::from(u8::from(connected)));
         let unread: u64 = self.kinesis.iter().map(KinesisStream::unread).sum();
         metrics::gauge!("stream_unread_readings").set(unread as f64);
+        match self.folder.bytes() {
+            Ok(bytes) => metrics::gauge!("stream_buffer_size_bytes").set(bytes as f64),
+            Err(problem) => tracing::warn!(%problem, "how large the buffer is cannot be told"),
+        }
     }
 
     /// Messages over MQTT that `express` has not taken: those of this host, and those that failed and are tried again, unless

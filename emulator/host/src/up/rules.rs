@@ -131,6 +131,8 @@ impl Rules {
             sender: Some(&sender),
             lineage: None,
         };
+        // It keeps its place in its lane meanwhile, and its client no PUBACK: nothing is lost by a flood, and nobody else waits.
+        admit::at_pace(&self.app, &caller).await;
         match examine(&self.app, &incoming()).await {
             Ok(examined) if examined.has_sound() => Ok(examined.is_sound()),
             // Nothing of it can be taken: express keeps the bytes and says why.

@@ -7,7 +7,7 @@
 
 mod histogram;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,9 +25,16 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Figures of one line, and values of one figure, as CloudWatch takes them.
 const MOST: usize = 100;
 
-/// Which labels of a metric are dimensions. A name that is not here has none.
-pub const DIMENSIONS: [(&str, &[&str]); 2] =
-    [("stream_latency_seconds", &["priority"]), ("stream_consumer_lag_seconds", &["group"])];
+/// Which labels of a metric are dimensions, in each of these sets a metric of its own. A name that is not here has none.
+pub const DIMENSIONS: [(&str, &[&[&str]]); 3] = [
+    ("stream_latency_seconds", &[&["priority"]]),
+    ("stream_consumer_lag_seconds", &[&["group"]]),
+    // The version's, and that of all versions.
+    ("stream_calls_failed", &[&["function", "version"], &["function"]]),
+];
+
+/// One set without any.
+const NONE: &[&[&str]] = &[&[]];
 
 /// What is looked up in the log alone: nobody draws it, and it would be many metrics.
 pub const LOGGED_ONLY: [&str; 4] = [
@@ -102,29 +109,30 @@ impl GaugeFn for Level {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Line {
     is_metric: bool,
-    dimensions: BTreeSet<String>,
+    dimensions: &'static [&'static [&'static str]],
     labels: BTreeMap<String, String>,
 }
 
 impl Line {
     fn of(key: &Key) -> Line {
-        let dimensions = DIMENSIONS.iter().find(|(name, _)| *name == key.name()).map_or(&[][..], |(_, labels)| labels);
         Line {
             is_metric: !LOGGED_ONLY.contains(&key.name()),
-            dimensions: dimensions.iter().map(|label| (*label).to_owned()).collect(),
+            dimensions: DIMENSIONS.iter().find(|(name, _)| *name == key.name()).map_or(NONE, |(_, sets)| sets),
             labels: key.labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect(),
         }
     }
 
     /// Without the labels that are no dimensions, and with all of them, for the log alone, where that is another line.
     fn merged(self) -> (Line, Option<Line>) {
-        let is_dimension = |(label, _): &(&String, &String)| !self.is_metric || self.dimensions.contains(*label);
+        let is_dimension = |(label, _): &(&String, &String)| {
+            !self.is_metric || self.dimensions.iter().any(|set| set.contains(&label.as_str()))
+        };
         let labels: BTreeMap<_, _> =
             self.labels.iter().filter(is_dimension).map(|(label, value)| (label.clone(), value.clone())).collect();
         if labels == self.labels {
             return (self, None);
         }
-        let whole = Line { is_metric: false, dimensions: BTreeSet::new(), labels: self.labels };
+        let whole = Line { is_metric: false, dimensions: NONE, labels: self.labels };
         (Line { labels, is_metric: self.is_metric, dimensions: self.dimensions }, Some(whole))
     }
 }
@@ -142,16 +150,6 @@ impl Emf {
             gauges: Kept::default(),
             histograms: Kept::default(),
         }
-    }
-
-    /// Where CloudWatch keeps them.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    /// Who tells.
-    pub fn function(&self) -> &str {
-        &self.function
     }
 
     /// Does the work, and hands each line to `tell`.
@@ -220,7 +218,7 @@ impl Emf {
         let mut document = Map::new();
         if line.is_metric {
             let metrics: Vec<Value> = figures.keys().map(|name| definition(name)).collect();
-            let directive = json!({ "Namespace": self.namespace, "Dimensions": [line.dimensions], "Metrics": metrics });
+            let directive = json!({ "Namespace": self.namespace, "Dimensions": line.dimensions, "Metrics": metrics });
             document
                 .insert("_aws".into(), json!({ "Timestamp": at.as_millisecond(), "CloudWatchMetrics": [directive] }));
         }

@@ -1,11 +1,7 @@
 //! Calls whose work failed although the invocation did not: an answer of 5xx, or items that a queue or a stream gives again. Lambda
 //! counts no error for them. So each is told by the version that ran, and the canary's alarm counts them as errors [D2].
 
-use serde_json::{Value, json};
-use streammanager::time::Timestamp;
-
-/// One for each such call. Where none is told there was none: nothing is written for what went well.
-const FIGURE: &str = "stream_calls_failed";
+use serde_json::Value;
 
 /// Whether this answer of a function tells of work that was not done.
 pub fn is_failed(answer: &Value) -> bool {
@@ -14,25 +10,16 @@ pub fn is_failed(answer: &Value) -> bool {
     status >= 500 || comes_again || answer.get("warm") == Some(&Value::Bool(false))
 }
 
-/// That a call of this version of the function failed: the figure of the version, and that of all versions.
-pub fn line(namespace: &str, function: &str, version: &str, at: Timestamp) -> Value {
-    json!({
-        "_aws": {
-            "Timestamp": at.as_millisecond(),
-            "CloudWatchMetrics": [{
-                "Namespace": namespace,
-                "Dimensions": [["function", "version"], ["function"]],
-                "Metrics": [{ "Name": FIGURE, "Unit": "Count" }],
-            }],
-        },
-        "function": function,
-        "version": version,
-        FIGURE: 1,
-    })
+/// Counts a call of this version of the function that failed. Where none is counted there was none: nothing is told of what went well.
+pub fn count(function: &str, version: &str) {
+    let labels = [("function", function.to_owned()), ("version", version.to_owned())];
+    metrics::counter!("stream_calls_failed", &labels).increment(1);
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

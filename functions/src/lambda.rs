@@ -121,22 +121,24 @@ where
     let lines = tracing_subscriber::fmt::layer().json().with_current_span(false);
     tracing_subscriber::registry().with(lines).with(filter).init();
     let environment: Environment = std::env::vars().collect();
-    let emf = metrics_of(&environment);
+    let named = |name| variable(&environment, name).unwrap_or(NAMESPACE).to_owned();
+    let function = named("AWS_LAMBDA_FUNCTION_NAME");
+    let version = variable(&environment, "AWS_LAMBDA_FUNCTION_VERSION").unwrap_or_default().to_owned();
+    let emf = metrics_of(named("METRICS_NAMESPACE"), &function);
     let served = match initialise::<S, _, _>(environment, build).await {
         Ok((app, keys, own)) => {
-            let ending = Ending { tries: app.tries.clone(), clock: app.clock.clone(), emf: emf.clone() };
-            let (keys, handler) = (&keys, &handler);
+            let ending = Ending { tries: app.tries.clone(), clock: app.clock.clone(), emf };
+            let (keys, handler, function, version) = (&keys, &handler, &function, &version);
             serve(ending, |event, stop| {
-                let (app, own, emf) = (app.clone(), own.clone(), emf.clone());
+                let (app, own) = (app.clone(), own.clone());
                 async move {
                     let app = keys.given(app).await;
-                    let clock = app.clock.clone();
                     let answer = match warm::answered(&app, &event).await {
                         Some(answer) => Ok(answer),
                         None => handler(app, own, event, stop).await,
                     };
                     if answer.as_ref().is_ok_and(failed::is_failed) {
-                        say(failed::line(emf.namespace(), emf.function(), &version(), clock.now()));
+                        failed::count(function, version);
                     }
                     answer
                 }
@@ -234,9 +236,8 @@ where
 }
 
 /// Everything that is counted in this process. There is one recorder a process: another one that is there already stays.
-fn metrics_of(environment: &Environment) -> Arc<Emf> {
-    let named = |name| variable(environment, name).unwrap_or(NAMESPACE);
-    let emf = Arc::new(Emf::new(named("METRICS_NAMESPACE"), named("AWS_LAMBDA_FUNCTION_NAME")));
+fn metrics_of(namespace: String, function: &str) -> Arc<Emf> {
+    let emf = Arc::new(Emf::new(namespace, function));
     if metrics::set_global_recorder(emf.clone()).is_err() {
         tracing::warn!("nothing is told of what is counted: another recorder is in use");
     }
@@ -246,11 +247,6 @@ fn metrics_of(environment: &Environment) -> Arc<Emf> {
 /// A line of the log. One that cannot be written is lost with the log that it belongs to.
 fn say(line: Value) {
     let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// The version that runs.
-fn version() -> String {
-    std::env::var("AWS_LAMBDA_FUNCTION_VERSION").unwrap_or_default()
 }
 
 /// `POST /runtime/init/error`: who invoked the function hears the cause, not only that it exited.

@@ -622,7 +622,7 @@ def observed(t):
     for who, namespace, metric, dimensions in own_figures(t):
         if any(t.environment(name).get("METRICS_NAMESPACE") != {"Fn::Sub": namespace} for name in FUNCTIONS):
             yield f"metrics: {who} looks for {metric} where no function tells it"
-        elif metrics.get(metric) != dimensions:
+        elif dimensions not in metrics.get(metric, []):
             yield f"metrics: {who} names {metric} by {dimensions}, which no function tells"
     if not t.of("AWS::CloudWatch::Dashboard"):
         yield "alarms: there is no dashboard"

@@ -8,17 +8,17 @@ NAMED = re.compile(r"(?:(?:counter|gauge|histogram)!|Gauge::(?:new|of))\(\s*\"(s
 
 
 def names():
-    """Each metric's name with the labels that are its dimensions."""
+    """Each metric's name with the sets of labels that are its dimensions."""
     emf = (ROOT / "functions/src/emf.rs").read_text()
-    dimensions = {name: re.findall(r'"([a-z_]+)"', labels)
-                  for name, labels in re.findall(r'\("(stream_[a-z_]+)", &\[([^\]]*)\]\)', table(emf, "DIMENSIONS"))}
+    dimensions = {name: [re.findall(r'"([a-z_]+)"', labels) for labels in re.findall(r"&\[([^\[\]]*)\]", sets)]
+                  for name, sets in re.findall(r'\("(stream_[a-z_]+)", &\[(.*?)\]\)', table(emf, "DIMENSIONS"))}
     logged_only = set(re.findall(r'"(stream_[a-z_]+)"', table(emf, "LOGGED_ONLY")))
     told = set()
     for folder in ("shared/src", "functions/src"):
         for path in sorted((ROOT / folder).rglob("*.rs")):
             if "tests" not in path.stem:
                 told.update(NAMED.findall(path.read_text().split("#[cfg(test)]")[0]))
-    return {name: dimensions.get(name, []) for name in told - logged_only}
+    return {name: dimensions.get(name, [[]]) for name in told - logged_only}
 
 
 def topics():

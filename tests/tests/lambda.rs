@@ -329,7 +329,7 @@ async fn d2_a_version_that_fails_its_work_says_so() {
     let told = of_version(&express);
     let of_stage = stack.environment("express").into_iter().find(|(name, _)| name == "METRICS_NAMESPACE").unwrap().1;
     let figures = json!([{ "Namespace": of_stage, "Dimensions": [["function", "version"], ["function"]],
-        "Metrics": [{ "Name": "stream_calls_failed", "Unit": "Count" }] }]);
+        "Metrics": [{ "Name": "stream_calls_failed" }] }]);
     assert_eq!(told.len(), 2, "{}", express.log());
     for line in told {
         assert_eq!(line["_aws"]["CloudWatchMetrics"], figures);

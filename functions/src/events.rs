@@ -69,6 +69,28 @@ pub struct KinesisRecord {
     pub event_source_arn: String,
 }
 
+impl KinesisRecord {
+    /// What was put into a shard, in base64, as a function reads it; nothing is said of when it came, nor of who reads it.
+    pub fn put(shard: &str, partition_key: String, sequence_number: String, data: String) -> KinesisRecord {
+        KinesisRecord {
+            event_id: format!("{shard}:{sequence_number}"),
+            kinesis: KinesisData {
+                kinesis_schema_version: "1.0".into(),
+                partition_key,
+                sequence_number,
+                data,
+                approximate_arrival_timestamp: 0.0,
+            },
+            event_source: "aws:kinesis".into(),
+            event_version: "1.0".into(),
+            event_name: "aws:kinesis:record".into(),
+            invoke_identity_arn: String::new(),
+            aws_region: "".into(),
+            event_source_arn: String::new(),
+        }
+    }
+}
+
 /// What was put into the stream, and where it stands there.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use streammanager::error::BackendError;
 
-use crate::events::{KinesisData, KinesisRecord, RuleError, RuleOutput};
+use crate::events::{KinesisRecord, RuleError, RuleOutput};
 
 /// What the on-failure destination of a stream is told: where the records are, not the records.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -75,27 +75,5 @@ pub fn as_put(error: RuleError, message_id: &str) -> Result<KinesisRecord, serde
         client: error.client_id,
         received_at: None,
     };
-    Ok(KinesisRecord::of_data("lost", message_id, BASE64.encode(serde_json::to_vec(&output)?)))
-}
-
-impl KinesisRecord {
-    /// A record of a shard, as a function reads it.
-    pub fn of_data(shard: &str, sequence_number: &str, base64: String) -> KinesisRecord {
-        KinesisRecord {
-            event_id: format!("{shard}:{sequence_number}"),
-            kinesis: KinesisData {
-                kinesis_schema_version: "1.0".into(),
-                partition_key: String::new(),
-                sequence_number: sequence_number.to_owned(),
-                data: base64,
-                approximate_arrival_timestamp: 0.0,
-            },
-            event_source: "aws:kinesis".into(),
-            event_version: "1.0".into(),
-            event_name: "aws:kinesis:record".into(),
-            invoke_identity_arn: String::new(),
-            aws_region: "".into(),
-            event_source_arn: String::new(),
-        }
-    }
+    Ok(KinesisRecord::put("lost", String::new(), message_id.to_owned(), BASE64.encode(serde_json::to_vec(&output)?)))
 }

@@ -573,7 +573,12 @@ struct Kept(Vec<KinesisRecord>);
 impl Shards for Kept {
     async fn read(&self, batch: &Batch) -> Result<Vec<KinesisRecord>, BackendError> {
         let of = |record: &KinesisRecord| {
-            KinesisRecord::of_data(&batch.shard_id, &record.kinesis.sequence_number, record.kinesis.data.clone())
+            KinesisRecord::put(
+                &batch.shard_id,
+                String::new(),
+                record.kinesis.sequence_number.clone(),
+                record.kinesis.data.clone(),
+            )
         };
         let within = |record: &&KinesisRecord| {
             (&batch.start_sequence_number..=&batch.end_sequence_number).contains(&&record.kinesis.sequence_number)
@@ -589,8 +594,8 @@ async fn r4_readings_that_were_lost_hold_of_are_taken_when_they_were_moved_back(
     let output = |celsius: f64| {
         json!({ "topic": "sensors/generic/dev-a/state", "payload": payload(celsius), "principal": "cert" }).to_string()
     };
-    let records =
-        (1..=4).map(|n: u32| KinesisRecord::of_data("", &n.to_string(), BASE64.encode(output(20.0 + f64::from(n)))));
+    let records = (1..=4)
+        .map(|n: u32| KinesisRecord::put("", String::new(), n.to_string(), BASE64.encode(output(20.0 + f64::from(n)))));
     let kept = Kept(records.collect());
     let rule = json!({
         "ruleName": "sensors", "topic": "sensors/generic/dev-b/state", "clientId": "dev-b",

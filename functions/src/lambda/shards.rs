@@ -54,7 +54,7 @@ impl Shards for Kinesis {
                     return Ok(records);
                 }
                 let data = BASE64.encode(record.data.as_ref());
-                records.push(KinesisRecord::of_data(&batch.shard_id, &record.sequence_number, data));
+                records.push(KinesisRecord::put(&batch.shard_id, String::new(), record.sequence_number, data));
             }
             let ended = records.last().is_some_and(|last| last.kinesis.sequence_number == batch.end_sequence_number);
             if ended || (records.is_empty() && read.millis_behind_latest == Some(0)) {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use streammanager::time::{Clock, Timestamp, rfc3339};
 use streammanager::upstream::{Request, Response, Unreachable, Upstream};
+use streammanager_functions::events::KinesisRecord;
 use tokio::time::sleep;
 
 use super::Load;
@@ -108,7 +109,7 @@ pub(super) fn streams(load: &Load) -> String {
 /// One reading on its way.
 pub(super) struct Reading {
     /// As Lambda hands it over.
-    pub(super) event: Value,
+    pub(super) record: KinesisRecord,
     /// What the sensor publishes.
     pub(super) message_bytes: usize,
     /// What the rule puts into the stream: data and key.
@@ -129,11 +130,10 @@ pub(super) fn reading(shard: u32, number: u64, device: u64, now: Timestamp) -> R
         "received_at": now.as_millisecond(),
     })
     .to_string();
-    let event = json!({
-        "eventID": format!("shardId-{shard:012}:{number}"),
-        "kinesis": { "partitionKey": client, "sequenceNumber": number.to_string(), "data": BASE64.encode(&output) },
-    });
-    Reading { event, message_bytes: payload.len(), record_bytes: output.len() + client.len() }
+    let record_bytes = output.len() + client.len();
+    let shard = format!("shardId-{shard:012}");
+    let record = KinesisRecord::put(&shard, client, number.to_string(), BASE64.encode(&output));
+    Reading { record, message_bytes: payload.len(), record_bytes }
 }
 
 /// An alert's request.

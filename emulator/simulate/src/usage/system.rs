@@ -338,7 +338,7 @@ impl System {
         let shards = u64::from(self.invoked.shards);
         let per_second = f64::from(self.load.readings_per_minute) / 60.0 / shards as f64;
         let devices = u64::from(self.load.devices).div_ceil(shards).max(1);
-        let (mut owed, mut number, mut waiting) = (0.0, 0_u64, Vec::<Value>::new());
+        let (mut owed, mut number, mut waiting) = (0.0, 0_u64, Vec::new());
         let mut asked = interval(SHARD_POLL.max(self.invoked.stream_window));
         asked.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = Instant::now();
@@ -357,10 +357,10 @@ impl System {
                 self.meter.add(Billed::KinesisRecords, chunks(reading.record_bytes, KINESIS_CHUNK));
                 let kib = chunks(reading.record_bytes, KINESIS_KIB) * KINESIS_KIB as u64;
                 self.meter.add(Billed::KinesisBytes, kib);
-                waiting.push(reading.event);
+                waiting.push(reading.record);
             }
             while !waiting.is_empty() {
-                let records: Vec<Value> = waiting.drain(..waiting.len().min(self.invoked.stream_batch)).collect();
+                let records = waiting.drain(..waiting.len().min(self.invoked.stream_batch)).collect::<Vec<_>>();
                 let event = json!({ "Records": records });
                 let answer = self.call("stream", |app| async move { stream::handle(&app, event).await }).await;
                 match answer.map(serde_json::from_value::<BatchResponse>) {

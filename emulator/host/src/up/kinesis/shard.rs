@@ -1,8 +1,6 @@
 //! One shard of a Kinesis stream on this host: its records, and what an event says of them. What the checkpoint has passed is
 //! deleted: the event source is the only reader here.
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use streammanager::error::BackendError;
@@ -51,22 +49,15 @@ impl Shard {
     pub(super) fn event(&self, records: &[Record], stream_arn: &str) -> KinesisEvent {
         let (shard, role) = (self.id(), format!("arn:aws:iam::{ACCOUNT}:role/local"));
         let record = |record: &Record| {
-            let kinesis = KinesisData {
-                kinesis_schema_version: Cow::Borrowed("1.0"),
-                partition_key: String::from_utf8_lossy(&record.key).into_owned(),
-                sequence_number: self.sequence_number(record.number),
-                data: BASE64.encode(&record.data),
-                approximate_arrival_timestamp: record.arrival.at.as_millisecond() as f64 / 1_000.0,
-            };
+            let key = String::from_utf8_lossy(&record.key).into_owned();
+            let put = KinesisRecord::put(&shard, key, self.sequence_number(record.number), BASE64.encode(&record.data));
+            let approximate_arrival_timestamp = record.arrival.at.as_millisecond() as f64 / 1_000.0;
             KinesisRecord {
-                event_source: Cow::Borrowed("aws:kinesis"),
-                event_version: Cow::Borrowed("1.0"),
-                event_id: format!("{shard}:{}", kinesis.sequence_number),
-                event_name: Cow::Borrowed("aws:kinesis:record"),
                 invoke_identity_arn: role.clone(),
-                aws_region: Cow::Borrowed(REGION),
+                aws_region: REGION.into(),
                 event_source_arn: stream_arn.to_owned(),
-                kinesis,
+                kinesis: KinesisData { approximate_arrival_timestamp, ..put.kinesis },
+                ..put
             }
         };
         KinesisEvent { records: records.iter().map(record).collect() }

@@ -84,7 +84,7 @@ impl Pool {
     /// Invokes the function as a synchronous caller does.
     pub(crate) async fn invoke(&self, event: &Value) -> Result<Value, Uninvoked> {
         let place = self.0.place().await.ok_or_else(|| Uninvoked::Throttled(self.0.logical_id.clone()))?;
-        let (environment, start) = match Shared::thawed(&self.0) {
+        let (environment, start) = match self.thawed() {
             Some(thawed) => thawed,
             None => (self.0.fresh().await?, Start::OnDemand),
         };
@@ -97,9 +97,8 @@ impl Pool {
             }
             answer = begun.answer() => answer,
         };
-        let shared = self.0.clone();
-        shared.finishing.fetch_add(1, Ordering::Relaxed);
-        self.0.tasks.spawn(async move { Shared::put_back(shared, environment, start, until, place).await });
+        self.0.finishing.fetch_add(1, Ordering::Relaxed);
+        self.0.tasks.spawn(self.clone().put_back(environment, start, until, place));
         Ok(answer?)
     }
 
@@ -110,6 +109,55 @@ impl Pool {
         self.0.tasks.wait().await;
         let idle = std::mem::take(&mut *self.0.idle.lock());
         futures::future::join_all(idle.into_iter().map(|idle| idle.environment.terminate())).await;
+    }
+
+    /// The one that worked last: the others have the more time to be given up.
+    fn thawed(&self) -> Option<(Environment, Start)> {
+        loop {
+            let Idle { environment, start, .. } = self.0.idle.lock().pop()?;
+            if !environment.has_ended() {
+                environment.thaw();
+                return Some((environment, start));
+            }
+            tracing::warn!(function = self.0.logical_id, "an idle process has ended; another one takes its place");
+            self.replace(start);
+        }
+    }
+
+    /// Of those that are kept ready, Lambda keeps the number.
+    fn replace(&self, ended: Start) {
+        if ended == Start::OnDemand || self.0.ends.is_cancelled() {
+            return;
+        }
+        let shared = self.0.clone();
+        self.0.tasks.spawn(async move {
+            let provisioned = shared.ends.clone().run_until_cancelled_owned(shared.provision()).await;
+            if let Some(Err(problem)) = provisioned {
+                tracing::warn!(%problem, function = shared.logical_id, "one process less is kept ready");
+            }
+        });
+    }
+
+    /// The caller has its answer; what the function still does before it asks for the next event has the rest of its time.
+    async fn put_back(self, environment: Environment, start: Start, until: Instant, place: OwnedSemaphorePermit) {
+        let idle = tokio::select! { biased;
+            () = self.0.ends.cancelled() => {
+                environment.terminate().await;
+                return;
+            }
+            idle = timeout_at(until, environment.idle()) => idle,
+        };
+        if idle.is_err() {
+            let function = &self.0.logical_id;
+            tracing::warn!(function, "the function answered and did not come to its end in time: it is ended");
+        }
+        if idle.is_err() || environment.has_ended() {
+            self.replace(start);
+        } else {
+            self.0.keep(environment, start);
+        }
+        drop(place);
+        self.0.finishing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -125,39 +173,12 @@ impl Shared {
         }
     }
 
-    /// The one that worked last: the others have the more time to be given up.
-    fn thawed(this: &Arc<Shared>) -> Option<(Environment, Start)> {
-        loop {
-            let Idle { environment, start, .. } = this.idle.lock().pop()?;
-            if !environment.has_ended() {
-                environment.thaw();
-                return Some((environment, start));
-            }
-            tracing::warn!(function = this.logical_id, "an idle process has ended; another one takes its place");
-            Shared::replace(this, start);
-        }
-    }
-
     /// Keeps one more ready.
     async fn provision(&self) -> Result<(), NotInitialised> {
         let output = forwarded(&self.logical_id);
         let environment = Environment::start(&self.function, Start::Provisioned, output, PROVISIONED_INIT).await?;
         self.keep(environment, Start::Provisioned);
         Ok(())
-    }
-
-    /// Of those that are kept ready, Lambda keeps the number.
-    fn replace(this: &Arc<Shared>, ended: Start) {
-        if ended == Start::OnDemand || this.ends.is_cancelled() {
-            return;
-        }
-        let shared = this.clone();
-        this.tasks.spawn(async move {
-            let provisioned = shared.ends.clone().run_until_cancelled_owned(shared.provision()).await;
-            if let Some(Err(problem)) = provisioned {
-                tracing::warn!(%problem, function = shared.logical_id, "one process less is kept ready");
-            }
-        });
     }
 
     /// An initialisation that takes too long is begun once more, within the time of the invocation.
@@ -167,34 +188,6 @@ impl Shared {
             Err(NotInitialised::TimedOut(_)) => start(self.timeout).await,
             started => started,
         }
-    }
-
-    /// The caller has its answer; what the function still does before it asks for the next event has the rest of its time.
-    async fn put_back(
-        this: Arc<Shared>,
-        environment: Environment,
-        start: Start,
-        until: Instant,
-        place: OwnedSemaphorePermit,
-    ) {
-        let idle = tokio::select! { biased;
-            () = this.ends.cancelled() => {
-                environment.terminate().await;
-                return;
-            }
-            idle = timeout_at(until, environment.idle()) => idle,
-        };
-        if idle.is_err() {
-            let function = &this.logical_id;
-            tracing::warn!(function, "the function answered and did not come to its end in time: it is ended");
-        }
-        if idle.is_err() || environment.has_ended() {
-            Shared::replace(&this, start);
-        } else {
-            this.keep(environment, start);
-        }
-        drop(place);
-        this.finishing.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn keep(&self, environment: Environment, start: Start) {

@@ -1,5 +1,5 @@
-//! Which messages of a queue a function gets together: Lambda's batches of an SQS event source as a pure state machine [L5].
-//! Messages gather until there are as many as a batch takes, or an event is full, or the window is over that began with the first.
+//! What a function gets together: Lambda's batches of an event source as a pure state machine [L5]. Messages of a queue, and records of a
+//! stream's lane, gather until there are as many as a batch takes, or an event is full, or the window is over that began with the first.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,54 +10,69 @@ use tokio::time::Instant;
 /// What an event says of a message beside its body, about.
 const EVENT_MESSAGE_BYTES: usize = 800;
 
-pub(crate) struct Gathering {
-    batch_size: usize,
+/// What makes a batch, of a queue's messages or of a stream's records.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) batch_size: usize,
     /// Of an event.
-    bytes: usize,
-    window: Duration,
-    gathered: VecDeque<Delivery>,
+    pub(crate) bytes: usize,
+    pub(crate) window: Duration,
+}
+
+/// What gathers, in its order.
+#[derive(Debug)]
+pub(crate) struct Gathering<T> {
+    bounds: Bounds,
+    /// With the bytes that an event needs for each.
+    gathered: VecDeque<(usize, T)>,
     filled: usize,
     /// When the first of them came.
     since: Option<Instant>,
 }
 
-impl Gathering {
-    pub(crate) fn new(batch_size: usize, bytes: usize, window: Duration) -> Gathering {
-        Gathering { batch_size, bytes, window, gathered: VecDeque::new(), filled: 0, since: None }
+impl<T> Gathering<T> {
+    pub(crate) fn new(bounds: Bounds) -> Gathering<T> {
+        Gathering { bounds, gathered: VecDeque::new(), filled: 0, since: None }
     }
 
-    pub(crate) fn add(&mut self, deliveries: Vec<Delivery>, now: Instant) {
-        for delivery in deliveries {
-            self.since.get_or_insert(now);
-            self.filled += event_bytes(&delivery);
-            self.gathered.push_back(delivery);
-        }
+    pub(crate) fn add(&mut self, one: T, event_bytes: usize, now: Instant) {
+        self.since.get_or_insert(now);
+        self.filled += event_bytes;
+        self.gathered.push_back((event_bytes, one));
     }
 
-    /// How many more messages the batch has room for.
+    /// How many more the batch has room for.
     pub(crate) fn room(&self) -> usize {
-        self.batch_size.saturating_sub(self.gathered.len())
+        self.bounds.batch_size.saturating_sub(self.gathered.len())
     }
 
-    /// When the window is over; none while there is no message.
+    /// The bytes that an event needs for all of it.
+    pub(crate) fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether the batch takes no more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.room() == 0 || self.filled >= self.bounds.bytes
+    }
+
+    /// When the window is over; none while there is nothing.
     pub(crate) fn ends(&self) -> Option<Instant> {
-        self.since.map(|since| since + self.window)
+        self.since.map(|since| since + self.bounds.window)
     }
 
     /// The batch, once it is one.
-    pub(crate) fn batch(&mut self, now: Instant) -> Option<Vec<Delivery>> {
-        let is_full = self.gathered.len() >= self.batch_size || self.filled >= self.bytes;
-        if !is_full && self.ends().is_none_or(|ends| ends > now) {
+    pub(crate) fn batch(&mut self, now: Instant) -> Option<Vec<T>> {
+        if !self.is_full() && self.ends().is_none_or(|ends| ends > now) {
             return None;
         }
         let (mut batch, mut filled) = (Vec::new(), 0);
-        while let Some(delivery) = self.gathered.front() {
-            let more = event_bytes(delivery);
-            if batch.len() == self.batch_size || (filled + more > self.bytes && !batch.is_empty()) {
+        while let Some((more, _)) = self.gathered.front() {
+            if batch.len() == self.bounds.batch_size || (filled + more > self.bounds.bytes && !batch.is_empty()) {
                 break;
             }
             filled += more;
-            batch.extend(self.gathered.pop_front());
+            batch.extend(self.gathered.pop_front().map(|(_, one)| one));
         }
         self.filled -= filled;
         self.since = (!self.gathered.is_empty()).then_some(now);
@@ -65,14 +80,14 @@ impl Gathering {
     }
 
     /// What is gathered and not yet a batch.
-    pub(crate) fn rest(&mut self) -> Vec<Delivery> {
+    pub(crate) fn rest(&mut self) -> Vec<T> {
         (self.filled, self.since) = (0, None);
-        self.gathered.drain(..).collect()
+        self.gathered.drain(..).map(|(_, one)| one).collect()
     }
 }
 
 /// As JSON, about.
-fn event_bytes(delivery: &Delivery) -> usize {
+pub(crate) fn event_bytes(delivery: &Delivery) -> usize {
     let body = match &delivery.body {
         Body::Text(text) => text.bytes().map(json_bytes).sum(),
         Body::Binary(bytes) => bytes.len().div_ceil(3) * 4,
@@ -106,17 +121,28 @@ mod tests {
         bodies.iter().map(message).collect()
     }
 
+    fn gathering(batch_size: usize, bytes: usize, seconds: u64) -> Gathering<Delivery> {
+        Gathering::new(Bounds { batch_size, bytes, window: Duration::from_secs(seconds) })
+    }
+
+    fn add(gathering: &mut Gathering<Delivery>, messages: Vec<Delivery>, now: Instant) {
+        for message in messages {
+            let bytes = event_bytes(&message);
+            gathering.add(message, bytes, now);
+        }
+    }
+
     fn ids(batch: Option<Vec<Delivery>>) -> Option<String> {
         batch.map(|batch| batch.into_iter().map(|delivery| delivery.id).collect())
     }
 
     #[tokio::test]
     async fn l5_messages_gather_until_the_batch_is_full_or_its_window_is_over() {
-        let (mut gathering, now) = (Gathering::new(3, 1 << 20, Duration::from_secs(5)), Instant::now());
+        let (mut gathering, now) = (gathering(3, 1 << 20, 5), Instant::now());
         assert_eq!((gathering.batch(now), gathering.ends(), gathering.room()), (None, None, 3));
-        gathering.add(messages(&["a", "b"]), now);
+        add(&mut gathering, messages(&["a", "b"]), now);
         assert_eq!((gathering.batch(now + Duration::from_secs(4)), gathering.room()), (None, 1));
-        gathering.add(messages(&["c", "d"]), now + Duration::from_secs(4));
+        add(&mut gathering, messages(&["c", "d"]), now + Duration::from_secs(4));
         assert_eq!(ids(gathering.batch(now + Duration::from_secs(4))).as_deref(), Some("abc"));
         assert_eq!(gathering.batch(now + Duration::from_secs(8)), None);
         assert_eq!(ids(gathering.batch(now + Duration::from_secs(9))).as_deref(), Some("d"));
@@ -124,12 +150,12 @@ mod tests {
 
     #[tokio::test]
     async fn l5_an_event_that_is_full_is_a_batch_and_what_has_no_room_waits_for_the_next() {
-        let (mut gathering, now) = (Gathering::new(10_000, 6 * 1024 * 1024, Duration::from_secs(300)), Instant::now());
+        let (mut gathering, now) = (gathering(10_000, 6 * 1024 * 1024, 300), Instant::now());
         // A quotation mark takes two bytes of an event.
         let large = "\"".repeat(1024 * 1024);
-        gathering.add(messages(&[&large, &large]), now);
+        add(&mut gathering, messages(&[&large, &large]), now);
         assert_eq!(gathering.batch(now), None);
-        gathering.add(messages(&[&large, "small"]), now);
+        add(&mut gathering, messages(&[&large, "small"]), now);
         assert_eq!(gathering.batch(now).map(|batch| batch.len()), Some(2));
         assert_eq!(gathering.batch(now), None);
         assert_eq!(gathering.rest().len(), 2);

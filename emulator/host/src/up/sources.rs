@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::gathering::Gathering;
+use super::gathering::{Bounds, Gathering, event_bytes};
 use super::invoke::{Invoke, Reported, reported};
 use super::limits::{EVENT_BYTES, FIRST_RECEIVES};
 use crate::template::{ACCOUNT, REGION};
@@ -75,7 +75,8 @@ impl FirstReceives {
 
 pub(crate) async fn run(source: QueueSource, tasks: TaskTracker, stop: CancellationToken) {
     let running = Arc::new(Semaphore::new(source.max_concurrency.unwrap_or(CONCURRENT) as usize));
-    let mut gathering = Gathering::new(source.batch_size, EVENT_BYTES, source.window);
+    let bounds = Bounds { batch_size: source.batch_size, bytes: EVENT_BYTES, window: source.window };
+    let mut gathering = Gathering::new(bounds);
     // It is said once, however long it lasts.
     let mut away = false;
     'batches: loop {
@@ -96,7 +97,12 @@ pub(crate) async fn run(source: QueueSource, tasks: TaskTracker, stop: Cancellat
             };
             let was_away = std::mem::replace(&mut away, received.is_err());
             match received {
-                Ok(deliveries) => gathering.add(deliveries, Instant::now()),
+                Ok(deliveries) => {
+                    for delivery in deliveries {
+                        let bytes = event_bytes(&delivery);
+                        gathering.add(delivery, bytes, Instant::now());
+                    }
+                }
                 Err(problem) => {
                     if !was_away {
                         tracing::warn!(%problem, queue = %source.queue, "an event source cannot reach its queue");

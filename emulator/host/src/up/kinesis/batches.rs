@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::block::Record;
 use super::log::event_bytes;
 use crate::up::failures::LastCall;
+use crate::up::gathering::{Bounds, Gathering};
 
 /// A piece that failed is tried again after this.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
@@ -93,12 +94,9 @@ pub(super) struct Piece {
     over: Option<Why>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lane {
-    gathered: VecDeque<Record>,
-    filled: usize,
-    /// When the first of what is gathered was read.
-    since: Option<Instant>,
+    gathering: Gathering<Record>,
     pieces: VecDeque<Piece>,
     at_work: bool,
 }
@@ -117,7 +115,9 @@ pub(super) struct Batches {
 impl Batches {
     /// `read`: the number of the last record that is done with.
     pub(super) fn new(plan: Plan, read: u64) -> Batches {
-        let lanes = (0..plan.parallel).map(|_| Lane::default()).collect();
+        let bounds = Bounds { batch_size: plan.batch_size, bytes: plan.bytes, window: plan.window };
+        let lane = |_| Lane { gathering: Gathering::new(bounds), pieces: VecDeque::new(), at_work: false };
+        let lanes = (0..plan.parallel).map(lane).collect();
         Batches { plan, lanes, open: BTreeSet::new(), taken: read }
     }
 
@@ -131,7 +131,7 @@ impl Batches {
         let (records, bytes) = (self.plan.batch_size * self.plan.parallel, self.plan.bytes * EVENTS_AHEAD);
         let bytes = if self.plan.parallel == 1 { self.plan.bytes } else { bytes };
         let filled: usize = self.lanes.iter().map(Lane::bytes).sum();
-        let hungry = self.lanes.iter().any(|lane| lane.pieces.is_empty() && !lane.is_full(&self.plan));
+        let hungry = self.lanes.iter().any(|lane| lane.pieces.is_empty() && !lane.gathering.is_full());
         (hungry && self.open.len() < records && filled < bytes)
             .then(|| (self.taken, records - self.open.len(), bytes - filled))
     }
@@ -142,7 +142,8 @@ impl Batches {
             self.taken = record.number;
             self.open.insert(record.number);
             let lane = lane_of(&record.key, self.lanes.len());
-            self.lanes[lane].gather(record, now);
+            let bytes = event_bytes(&record);
+            self.lanes[lane].gathering.add(record, bytes, now);
         }
     }
 
@@ -150,7 +151,7 @@ impl Batches {
     pub(super) fn next(&mut self, now: Instant, time: Timestamp) -> Next {
         let mut wait: Option<Instant> = None;
         for (nth, lane) in self.lanes.iter_mut().enumerate().filter(|(_, lane)| !lane.at_work) {
-            lane.form(&self.plan, now);
+            lane.form(now);
             lane.part_old(&self.plan, now, time);
             let due = match lane.pieces.front() {
                 Some(piece) if piece.not_before > now => Some(piece.not_before),
@@ -158,7 +159,7 @@ impl Batches {
                     lane.at_work = true;
                     return piece.over.map_or(Next::Call(nth), |why| Next::GiveUp(nth, why));
                 }
-                None => lane.since.map(|since| since + self.plan.window),
+                None => lane.gathering.ends(),
             };
             wait = wait.into_iter().chain(due).min();
         }
@@ -245,39 +246,18 @@ impl Piece {
 }
 
 impl Lane {
-    fn gather(&mut self, record: Record, now: Instant) {
-        self.filled += event_bytes(&record);
-        self.since.get_or_insert(now);
-        self.gathered.push_back(record);
-    }
-
     fn bytes(&self) -> usize {
         let at_work = self.pieces.iter().flat_map(|piece| &piece.records).map(event_bytes).sum::<usize>();
-        self.filled + at_work
-    }
-
-    fn is_full(&self, plan: &Plan) -> bool {
-        self.gathered.len() >= plan.batch_size || self.filled >= plan.bytes
+        self.gathering.filled() + at_work
     }
 
     /// Makes a piece of what is gathered, once it is a batch.
-    fn form(&mut self, plan: &Plan, now: Instant) {
-        let is_due = self.since.is_some_and(|since| since + plan.window <= now);
-        if !self.pieces.is_empty() || !(is_due || self.is_full(plan)) {
-            return;
+    fn form(&mut self, now: Instant) {
+        if self.pieces.is_empty()
+            && let Some(records) = self.gathering.batch(now)
+        {
+            self.pieces.push_back(Piece::new(records, now));
         }
-        let (mut records, mut filled) = (Vec::new(), 0);
-        while let Some(record) = self.gathered.front() {
-            let more = event_bytes(record);
-            if records.len() == plan.batch_size || (filled + more > plan.bytes && !records.is_empty()) {
-                break;
-            }
-            filled += more;
-            records.extend(self.gathered.pop_front());
-        }
-        self.filled -= filled;
-        self.since = (!self.gathered.is_empty()).then_some(now);
-        self.pieces.push_back(Piece::new(records, now));
     }
 
     /// Parts what is too old from the first piece: its oldest records come first.

@@ -78,8 +78,9 @@ enum Turn {
 /// When the store cannot be used at all, or is away at the end.
 pub async fn run(app: &App, stop: &CancellationToken) -> Result<Outcome, BackendError> {
     let started = app.rng.ulid(app.clock.now());
-    let mut is_away = false;
-    for turn in 1.. {
+    let (mut turn, mut is_away) = (0_u32, false);
+    loop {
+        turn += 1;
         // A lease that was lost is never taken for the one that is held.
         let name = match &app.settings.version {
             Some(version) => format!("{started}.{turn} {version}"),
@@ -89,22 +90,21 @@ pub async fn run(app: &App, stop: &CancellationToken) -> Result<Outcome, Backend
             Ok(Turn::Ended(outcome)) => return Ok(outcome),
             Ok(Turn::Lost) => {
                 tracing::warn!("the duty to deliver was lost: the state store did not answer in time");
-                None
+                Ok(Outcome::Delivered)
             }
             Err(BackendError::Retry(problem)) => {
-                if !std::mem::replace(&mut is_away, true) {
+                if !is_away {
                     tracing::warn!(problem, "the state store is away: nobody knows who delivers");
                 }
-                Some(BackendError::Retry(problem))
+                Err(BackendError::Retry(problem))
             }
             Err(problem) => return Err(problem),
         };
-        is_away = ended.is_some();
+        is_away = ended.is_err();
         if stop.run_until_cancelled(tokio::time::sleep(RENEW)).await.is_none() {
-            return ended.map_or(Ok(Outcome::Delivered), Err);
+            return ended;
         }
     }
-    Ok(Outcome::Delivered)
 }
 
 async fn turn_of(app: &App, name: &str, stop: &CancellationToken) -> Result<Turn, BackendError> {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use regex_lite::Regex;
 use serde_json::{Map, Value};
 
 use super::error::Fault;
@@ -124,6 +125,16 @@ fn parameter_value(at: &str, parameter: &Map<String, Value>, text: &str) -> Resu
         let allowed: Vec<_> = allowed.iter().filter_map(scalar).collect();
         if !allowed.iter().any(|value| value == text) {
             return Err(Fault::new(at, format!("{text:?} is not one of {}", allowed.join(", "))));
+        }
+    }
+    if let Some(pattern) = parameter.get("AllowedPattern") {
+        let pattern_at = format!("{at}.AllowedPattern");
+        let pattern = pattern.as_str().ok_or_else(|| Fault::new(&pattern_at, "must be a string"))?;
+        // The whole value has to match.
+        let whole = Regex::new(&format!("^(?:{pattern})$"));
+        let whole = whole.map_err(|e| Fault::new(pattern_at, format!("{pattern:?} cannot be read: {e}")))?;
+        if !whole.is_match(text) {
+            return Err(Fault::new(at, format!("{text:?} does not match {pattern}")));
         }
     }
     let bound = |name: &str| parameter.get(name).and_then(scalar).and_then(|text| text.parse::<f64>().ok());

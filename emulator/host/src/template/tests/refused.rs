@@ -125,7 +125,7 @@ fn what_rules_assert_of_the_parameters_is_held_to() {
 fn parameters_are_held_to_their_rules() {
     let text = with_resources("  Q: {Type: AWS::SQS::Queue}\n")
         + "Parameters:\n  Level: {Type: String, Default: low, AllowedValues: [low, high]}\n  \
-           Count: {Type: Number, Default: 2, MinValue: 2, MaxValue: 9}\n  Name: {Type: String, Default: abc, MinLength: 3}\n";
+           Count: {Type: Number, Default: 2, MinValue: 2, MaxValue: 9}\n  Name: {Type: String, Default: abc, MinLength: 3, AllowedPattern: \"[a-z]+|(x[0-9]{2})?\"}\n";
     let refusal = |name, value| read_with(&text, &[(name, value)]).unwrap_err().to_string();
     read(&text);
     assert_eq!(refusal("Level", "mid"), "t.yaml: Parameters.Level: \"mid\" is not one of low, high");
@@ -133,6 +133,13 @@ fn parameters_are_held_to_their_rules() {
     assert_eq!(refusal("Count", "10"), "t.yaml: Parameters.Count: the value must be at most 9");
     assert_eq!(refusal("Count", "x"), "t.yaml: Parameters.Count: \"x\" is not a number");
     assert_eq!(refusal("Name", "ab"), "t.yaml: Parameters.Name: the length must be at least 3");
+    assert!(read_with(&text, &[("Name", "x07")]).is_ok());
+    for part in ["abc1", "1abc", "x070", "abc\n"] {
+        let refused = refusal("Name", part);
+        assert_eq!(refused, format!("t.yaml: Parameters.Name: {part:?} does not match [a-z]+|(x[0-9]{{2}})?"));
+    }
+    let broken = read_with(&text.replace("[a-z]+|", "[a-z+|"), &[]).unwrap_err().to_string();
+    assert!(broken.contains("Parameters.Name.AllowedPattern: ") && broken.contains("cannot be read"), "{broken}");
     let unknown = refusal("Nmae", "abc");
     assert_eq!(unknown, "t.yaml: Parameters.Nmae: is given a value, but the template only has Count, Level, Name");
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::calfire::{self, list_of, years};
-use super::{Id, Records, Services, Source, WrongField};
+use super::{Id, Records, Services, Source, WrongField, WrongFields};
 use crate::connect::parts::Parts;
 use crate::connect::{Connector, Cursor, Fetched, Progress, Rest, Single, SourceError, Walk, one};
 use crate::decode::{Context, Format, Rows, items};
@@ -57,13 +57,12 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
-        years("first_year", self.first_year)?;
-        years("last_year", self.last_year)?;
-        if self.last_year < self.first_year {
-            return Err(WrongField::new("last_year", "is before first_year"));
-        }
-        Ok(())
+    pub fn check(&self) -> Result<(), WrongFields> {
+        let last = years("last_year", self.last_year).and_then(|()| match self.last_year < self.first_year {
+            true => Err(WrongField::new("last_year", "is before first_year")),
+            false => Ok(()),
+        });
+        WrongFields::all([years("first_year", self.first_year), last])
     }
 
     pub(super) fn progress(&self, cursor: &Cursor) -> Progress {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::firms::{self, told};
-use super::{Services, Source, WrongField, check_area};
+use super::{Services, Source, WrongField, WrongFields, check_area};
 use crate::connect::parts::Parts;
 use crate::connect::{Connector, Cursor, Fetched, Progress, Rest, Single, SourceError, Walk, one};
 use crate::decode::{Context, Format, Rows, encoding};
@@ -90,15 +90,15 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
-        check_area(&self.area)?;
-        if self.start < FIRST {
+    pub fn check(&self) -> Result<(), WrongFields> {
+        let days = if self.start < FIRST {
             Err(WrongField::new("start", format!("is before {FIRST}, the archive's first day")))
         } else if self.end < self.start {
             Err(WrongField::new("end", "is before start"))
         } else {
             Ok(())
-        }
+        };
+        WrongFields::all([check_area(&self.area), days])
     }
 
     pub(super) fn progress(&self, cursor: &Cursor) -> Progress {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::purpleair::{self, CALL, Columns, check_fields, day, lacking, points_of_row, request, used_up};
 use super::synoptic::Moment;
-use super::{Id, Records, Services, Source, WrongField, sensors};
+use super::{Id, Records, Services, Source, WrongField, WrongFields, sensors};
 use crate::connect::{Connector, Cursor, Fetched, Progress, Rest, Single, SourceError, Walk, keyed, one};
 use crate::decode::{Context, Format, Rows};
 use crate::error::Reject;
@@ -118,34 +118,39 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
-        let (many, one) = (self.sensors.len(), points_of_row(&self.fields));
-        if many == 0 || many > SENSORS {
-            return Err(WrongField::new("sensors", format!("{many} entries: it takes 1 to {SENSORS}")));
-        }
-        if let Some(at) = (1..many).find(|at| self.sensors[..*at].contains(&self.sensors[*at])) {
-            return Err(WrongField::new("sensors", format!("{} is given twice", self.sensors[at])));
-        }
-        if self.end <= self.start {
-            return Err(WrongField::new("end", "is not after start"));
-        }
-        if self.end.0 > self.start.0 + RANGE {
-            return Err(WrongField::new("end", format!("is more than {} days after start", RANGE.as_secs() / 86_400)));
-        }
-        if !AVERAGES.contains(&self.average) {
-            return Err(WrongField::new("average", format!("{} is none of {AVERAGES:?} minutes", self.average)));
-        }
-        check_fields(&self.fields)?;
-        if let Some(place) = self.fields.iter().find(|field| self.average > 0 && PLACE.contains(&field.as_str())) {
-            return Err(WrongField::new("fields", format!("{place} has no averages")));
-        }
+    pub fn check(&self) -> Result<(), WrongFields> {
+        let wrong = |field: &'static str, rule: String| Err(WrongField::new(field, rule));
+        let many = self.sensors.len();
+        let twice = (1..many).find(|at| self.sensors[..*at].contains(&self.sensors[*at]));
+        let sensors = match twice {
+            _ if many == 0 || many > SENSORS => wrong("sensors", format!("{many} entries: it takes 1 to {SENSORS}")),
+            Some(at) => wrong("sensors", format!("{} is given twice", self.sensors[at])),
+            None => Ok(()),
+        };
+        let end = if self.end <= self.start {
+            wrong("end", "is not after start".to_owned())
+        } else if self.end.0 > self.start.0 + RANGE {
+            wrong("end", format!("is more than {} days after start", RANGE.as_secs() / 86_400))
+        } else {
+            Ok(())
+        };
+        let average = match AVERAGES.contains(&self.average) {
+            true => Ok(()),
+            false => wrong("average", format!("{} is none of {AVERAGES:?} minutes", self.average)),
+        };
+        let fields = check_fields(&self.fields).and_then(|()| {
+            let place = self.fields.iter().find(|field| self.average > 0 && PLACE.contains(&field.as_str()));
+            place.map_or(Ok(()), |place| wrong("fields", format!("{place} has no averages")))
+        });
         // An hour at least, or the calls cost more than what they bring.
-        let least = CALL + one * (3600 / self.step()).max(1);
-        if self.points_a_day < least {
-            let rule = format!("{} is less than the {least} that one request costs", self.points_a_day);
-            return Err(WrongField::new("points_a_day", rule));
-        }
-        Ok(())
+        let least = CALL + points_of_row(&self.fields) * (3600 / self.step()).max(1);
+        let points = match self.points_a_day < least {
+            true => {
+                wrong("points_a_day", format!("{} is less than the {least} that one request costs", self.points_a_day))
+            }
+            false => Ok(()),
+        };
+        WrongFields::all([sensors, end, average, fields, points])
     }
 
     fn range(&self) -> String {

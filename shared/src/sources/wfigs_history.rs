@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::wfigs::fire;
-use super::{Id, Records, Services, Source, WrongField, wfigs};
+use super::{Id, Records, Services, Source, WrongFields, wfigs};
 use crate::connect::arcgis::{self, Layer, LayerRow, Query, Reads};
 use crate::connect::{Cursor, Progress};
 use crate::decode::{Context, Format, Row};
@@ -68,7 +68,7 @@ impl Config {
     }
 
     /// What serde cannot judge.
-    pub fn check(&self) -> Result<(), WrongField> {
+    pub fn check(&self) -> Result<(), WrongFields> {
         self.query().check()
     }
 

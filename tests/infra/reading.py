@@ -30,7 +30,6 @@ class Template:
         self.parameters = template.get("Parameters", {})
         self.conditions = template.get("Conditions", {})
         self.rules = template.get("Rules", {})
-        self.conditions = template.get("Conditions", {})
         self.outputs = template.get("Outputs", {})
 
     def of(self, kind):

@@ -491,9 +491,13 @@ def roles_at_brokers(t):
                 yield f"brokers: the role of {name} may {action} elsewhere"
             if kind == "topic" and any(f'"{decides}"' not in said for decides in ("TopicPrefix", "StagedTopics")):
                 yield f"stages: the role of {name} may {action} on another stage's topics"
-    needed = [rule for rule in t.rules.values() if '"KafkaClusterArn"' in text(rule["Assertions"]) and '"iam"' in text(rule["RuleCondition"])]
+    needed = [rule for rule in t.rules.values() if '"KafkaClusterArn"' in text(rule["Assertions"]) and '"iam"' in text(rule.get("RuleCondition"))]
     if not needed:
         yield "brokers: roles may be let in to no cluster"
+    for parameter, security in (("KafkaSecretArn", "scram"), ("KafkaClusterArn", "iam")):
+        alone = {"Fn::Or": [{"Fn::Equals": [{"Ref": parameter}, ""]}, {"Fn::Equals": [{"Ref": "KafkaSecurity"}, security]}]}
+        if not any(each.get("Assert") == alone for rule in t.rules.values() for each in rule["Assertions"]):
+            yield f"brokers: {parameter} may be given and not used"
 
 
 def written_streams(t):
@@ -540,7 +544,7 @@ def written_streams(t):
         if t.resources.get(policy, {}).get("Condition") != "ToKinesis":
             yield f"streams: {policy} is there where Kafka is the sink"
     # What belongs to brokers and their network is not there without them.
-    for condition in ("NewBrokers", "ScramBrokers", "NewNetwork", "InVpc"):
+    for condition in ("NewBrokers", "ScramBrokers", "IamBrokers", "NewNetwork", "InVpc"):
         if {"Condition": "ToKafka"} not in t.conditions.get(condition, {}).get("Fn::And", []):
             yield f"streams: {condition} may hold where the sink is Kinesis"
 

@@ -576,6 +576,18 @@ const FAULTS: &[Fault] = &[
         "      - Assert: !Not [!Equals [!Ref KafkaSecurity, \"\"]]",
         "brokers: roles may be let in to no cluster",
     ),
+    (
+        "",
+        "  IamBrokers: !And [!Condition ToKafka, !Equals [!Ref KafkaSecurity, iam]]\n",
+        "  IamBrokers: !Equals [!Ref KafkaSecurity, iam]\n",
+        "streams: IamBrokers may hold where the sink is Kinesis",
+    ),
+    (
+        "",
+        "      - Assert: !Or [!Equals [!Ref KafkaClusterArn, \"\"], !Equals [!Ref KafkaSecurity, iam]]\n        AssertDescription: KafkaClusterArn is for KafkaSecurity=iam\n",
+        "",
+        "brokers: KafkaClusterArn may be given and not used",
+    ),
     ("BrokersUser", "AmazonMSK_${StackPrefix}", "${StackPrefix}", "brokers: MSK refuses a user whose secret's name"),
     ("BrokersUser", "      KmsKeyId: !Ref BrokersKey\n", "", "brokers: MSK refuses a user whose secret has AWS's key"),
     (
@@ -858,6 +870,6 @@ fn d1_the_guide_to_a_stage_is_followed_word_by_word() {
     let (program, host) = (binary(), system.url(""));
     let arguments = ["--guide", &aws, program.to_str().unwrap(), &host, start.data.to_str().unwrap()];
     let Some(said) = lint_infra(WHAT, &arguments) else { return };
-    assert!(said.contains("followed: 9 of 9"), "{said}");
+    assert!(said.contains("followed: 9 of 9") && said.contains("nothing: all is well"), "{said}");
     system.kill();
 }

@@ -193,6 +193,32 @@ async fn k1_credentials_that_come_late_are_no_refusal() {
     assert!(sink.login_refused().now_or_never().is_none(), "nobody refused anything");
 }
 
+/// Whose key is changed at the broker's side first, and here three seconds later.
+struct Changed(MskTokens, MskTokens, Instant);
+
+#[async_trait]
+impl TokenSource for Changed {
+    async fn token(&self, now: Timestamp) -> Result<Token, String> {
+        let signer = if self.2.elapsed() < Duration::from_secs(3) { &self.0 } else { &self.1 };
+        signer.token(now).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_a_refused_token_is_shown_no_longer_than_it_takes_to_make_another_one() {
+    let Some(world) = KafkaWorld::guarded("changed", Guarded::Iam) else { return };
+    world.open().await;
+    let keys = ((LOOKOUT.0, "smoke-screen"), LOOKOUT);
+    let changed = Changed(signer(keys.0, REGION), signer(keys.1, REGION), Instant::now());
+    let settings = KafkaSettings { try_time: Duration::from_secs(1), ..showing(changed, &world) };
+    let (sink, begun) = (KafkaSink::connect(&settings).unwrap(), Instant::now());
+    for lane in Lane::ALL {
+        while !sink.send(lane, &[record("changed", 0)]).await[0].is_acked() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{lane:?} shows the refused token for ever");
+        }
+    }
+}
+
 /// Signs long before, so that there are five seconds left when a token is shown.
 struct Brief(MskTokens);
 

@@ -100,8 +100,13 @@ impl Tokens {
 
     /// A broker has not taken the last one: whoever it was made for may have other credentials by now.
     pub(super) fn forget(&self) {
+        self.held.lock().take_if(|held| self.would_differ(held.at));
+    }
+
+    /// Whether a token of now may be another than one of `then`.
+    fn would_differ(&self, then: Timestamp) -> bool {
         let now = self.clock.now();
-        self.held.lock().take_if(|held| now < held.at || held.at + AGAIN.1 <= now);
+        now < then || then + AGAIN.1 <= now
     }
 }
 
@@ -145,21 +150,46 @@ impl Refusal {
 
 /// What a client of librdkafka needs in order to log in. It asks for a token when it is made and before one expires, and hears
 /// of it when it is polled.
-pub struct LoginContext(pub(super) Option<Tokens>);
+pub struct LoginContext {
+    tokens: Option<Tokens>,
+    shown: Mutex<Option<Shown>>,
+}
+
+/// The token that a client keeps, for most of its time.
+struct Shown {
+    given: Timestamp,
+    /// Told once: librdkafka repeats no error for half a minute.
+    refused: bool,
+}
 
 impl LoginContext {
+    pub(super) fn new(tokens: Option<&Tokens>) -> LoginContext {
+        LoginContext { tokens: tokens.cloned(), shown: Mutex::default() }
+    }
+
     /// A broker has not let us in.
-    pub(super) fn forget(&self) {
-        if let Some(tokens) = &self.0 {
+    pub(super) fn note_refusal(&self) {
+        if let Some(shown) = &mut *self.shown.lock() {
+            shown.refused = true;
+        }
+    }
+
+    /// Whether the client shows a refused token and another one would show another.
+    pub(super) fn is_stale(&self) -> bool {
+        let Some(tokens) = &self.tokens else { return false };
+        let is_stale = self.shown.lock().as_ref().is_some_and(|it| it.refused && tokens.would_differ(it.given));
+        if is_stale {
             tokens.forget();
         }
+        is_stale
     }
 
     /// # Errors
     /// Why there is no token.
     pub(super) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
-        let tokens = self.0.as_ref().ok_or("these brokers are not spoken to with tokens")?;
+        let tokens = self.tokens.as_ref().ok_or("these brokers are not spoken to with tokens")?;
         let token = tokens.fresh_here()?;
+        *self.shown.lock() = Some(Shown { given: tokens.clock.now(), refused: false });
         let lifetime_ms = token.expires.as_millisecond();
         Ok(OAuthToken { token: token.text.0, principal_name: token.holder, lifetime_ms })
     }

@@ -5,8 +5,8 @@
 //! it; a call returns when all its records are reported, so that nothing of it is in flight any more. A call that is dropped
 //! leaves its records behind: they are delivered or given up within the same time, and nobody hears of it.
 //!
-//! A producer is *retired* only when it has failed for good, or when it owes reports long after their time. What a retired
-//! producer holds is purged and thereby reported; calls that have time left hand these records to its successor.
+//! A producer is *retired* only when it has failed for good, when it keeps a token that brokers refuse, or when it owes reports
+//! long after their time. What a retired producer holds is purged and thereby reported; calls that have time left hand these records to its successor.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -155,6 +155,10 @@ impl Producer {
             tracing::warn!(%code, text, "the Kafka producer failed for good: a new one takes over");
             current.retire();
         }
+        if current.producer().context().login.is_stale() {
+            tracing::info!("the Kafka producer shows a token that is refused: a new one takes over");
+            current.retire();
+        }
         if current.retired.load(Ordering::Acquire) {
             *current = Arc::new(Client::new(&self.config, &self.settings, &self.refusal)?);
         }
@@ -234,7 +238,7 @@ struct Client {
 
 impl Client {
     fn new(config: &ClientConfig, settings: &KafkaSettings, refusal: &Refusal) -> Result<Client, String> {
-        let login = LoginContext(settings.tokens().cloned());
+        let login = LoginContext::new(settings.tokens());
         let reports = Reports { problem: Mutex::default(), login, refusal: refusal.clone() };
         let producer = ThreadedProducer::from_config_and_context(config, reports).map_err(|e| match e {
             // The text of this error holds the value, which may be a secret.
@@ -444,7 +448,7 @@ impl ClientContext for Reports {
         }
         // What begins so says that we have no token to show, which no broker has refused.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) && !text.starts_with(NO_TOKEN) {
-            self.login.forget();
+            self.login.note_refusal();
             self.refusal.note();
         }
         *self.problem.lock() = Some(text.to_owned());

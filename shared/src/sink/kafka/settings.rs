@@ -172,7 +172,7 @@ impl KafkaSettings {
     pub fn consumer(&self, group: &str) -> KafkaResult<BaseConsumer<LoginContext>> {
         let mut config = self.client();
         config.set("group.id", group).set("enable.auto.commit", "false").set("allow.auto.create.topics", "false");
-        let consumer: BaseConsumer<LoginContext> = config.create_with_context(LoginContext(self.tokens().cloned()))?;
+        let consumer: BaseConsumer<LoginContext> = config.create_with_context(LoginContext::new(self.tokens()))?;
         if self.tokens().is_some() {
             // Its first token: a question to the cluster does not poll.
             while consumer.poll(Duration::ZERO).is_some() {}

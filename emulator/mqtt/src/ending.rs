@@ -12,7 +12,7 @@ use super::connection::{Connection, End};
 use super::decode::Version;
 use super::encode;
 use super::window::{Reply, Settled, offer};
-use super::{Refused, Shared, Socket, hang_up};
+use super::{Publish, Refused, Shared, Socket, hang_up};
 
 impl Connection {
     pub(super) async fn finish(
@@ -94,6 +94,8 @@ impl Connection {
             }
         }
         let (publish, message) = self.prepare(will.publish);
+        // Whatever its subscribers get it at, there is nobody to acknowledge it to.
+        let publish = Publish { qos: 0, ..publish };
         let held = AtomicUsize::new(0);
         let answer = tokio::select! {
             () = self.shared.patience(stop) => Err(Refused::Busy),

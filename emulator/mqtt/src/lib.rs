@@ -68,7 +68,7 @@ pub struct Publish {
     pub client_id: String,
     /// What `Gate::connect` said; `None` for a client without a name.
     pub identity: Option<Identity>,
-    /// 0, 1 or 2, as the publisher asked.
+    /// 0, 1 or 2, as the publisher asked; 0 for a last will, which nobody waits for.
     pub qos: u8,
     /// Kept for those who subscribe later.
     pub retain: bool,

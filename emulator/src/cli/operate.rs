@@ -40,7 +40,7 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "STREAMMANAGER_PUBLIC_URL", value_name = "URL", value_parser = url)]
     pub public_url: Option<String>,
     /// Alerts a second that are taken of each sender, over HTTP and MQTT together, after a burst of six seconds' worth; without it as
-    /// many as come. Beyond it HTTP answers 429, and over MQTT a PUBACK waits.
+    /// many as come. Beyond it HTTP answers 429, and over MQTT a PUBACK waits; QoS 0 is taken.
     #[arg(long, env = "STREAMMANAGER_SENDER_ALERTS_PER_SECOND", value_name = "N")]
     pub sender_alerts_per_second: Option<NonZeroU32>,
     /// Alerts and their confirmations may be read over MQTT by anybody, not by named connectors alone.

@@ -42,7 +42,7 @@ pub async fn keeps_pace(app: &App, caller: &Caller) -> bool {
     metrics::counter!("stream_alerts_throttled_total", "connector" => id.to_string()).increment(1);
     if is_first {
         let detail = format!(
-            "more than {pace} alerts a second at one instance of express: refused or held back until it is slower"
+            "more than {pace} alerts a second at one instance of express: refused, or over MQTT held back, until it is slower"
         );
         tracing::warn!(connector = %id, detail, "a sender is too fast");
         if let Err(problem) = refuse_connector(app, id, "", &detail).await {

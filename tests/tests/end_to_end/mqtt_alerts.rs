@@ -1,8 +1,8 @@
 //! Alerts over the emulator's MQTT endpoint [E4, E5]: refused before the PUBACK, kept, and seen by no subscriber; what one
 //! client publishes keeps its order.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -136,6 +136,33 @@ async fn e4_what_one_client_publishes_at_once_keeps_the_order_of_each_thread() {
         assert_eq!(places, ["0", "1", "2"], "{thread}");
     }
     assert_eq!(system.stop().0, 0);
+}
+
+/// A3: what has no acknowledgement to hold back is taken, for its client may leave at once; the flood is told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_a_flood_over_mqtt_without_acknowledgements_loses_nothing_when_its_client_leaves() {
+    if !super::has_mosquitto() {
+        return skip("a flood over MQTT without acknowledgements", "mosquitto_pub is not installed");
+    }
+    // Twelve at once, and within the ten seconds that the endpoint finishes in after a client has left twenty more.
+    const SENT: usize = 60;
+    let folder = tempdir().unwrap();
+    let variables = vec![("STREAMMANAGER_SENDER_ALERTS_PER_SECOND".into(), "2".into())];
+    let system = System::up(&Start { variables, ..Start::quiet(folder.path()) });
+    let key = system.sender("butte").await;
+    let mut mosquitto = Command::new("mosquitto_pub");
+    mosquitto.args(["-h", "127.0.0.1", "-p", &system.mqtt.to_string(), "-u", "butte", "-P", &key, "-q", "0"]);
+    let mut flood = mosquitto.args(["-t", SOURCE, "-l"]).stdin(Stdio::piped()).spawn().unwrap();
+    let lines: String = (0..SENT).map(|n| actual(&format!("Q-{n:02}")) + "\n").collect();
+    flood.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(flood.wait().unwrap().success());
+    let published = system.messages("wildfire-critical-alerts", SENT);
+    let ids: BTreeSet<&str> = published.iter().map(|one| one["value"]["data"]["identifier"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), SENT);
+    let (_, audit) = system.control(Method::GET, "/audit", None).await;
+    let refused = audit["audit"].as_array().unwrap().iter().filter(|entry| entry["action"] == "refused");
+    assert_eq!(refused.count(), 1, "{audit}");
+    assert!(system.page("/metrics").await.unwrap().contains("stream_alerts_throttled_total{connector=\"butte\"}"));
 }
 
 /// A3: a sender that floods over MQTT is held back at its pace, by the bucket of `POST /alerts`: its PUBACKs come late, in order and all of

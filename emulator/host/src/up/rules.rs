@@ -131,8 +131,13 @@ impl Rules {
             sender: Some(&sender),
             lineage: None,
         };
-        // It keeps its place in its lane meanwhile, and its client no PUBACK: nothing is lost by a flood, and nobody else waits.
-        admit::at_pace(&self.app, &caller).await;
+        if publish.qos > 0 {
+            // It keeps its place in its lane meanwhile, and its client no PUBACK: nothing is lost by a flood, and nobody else waits.
+            admit::at_pace(&self.app, &caller).await;
+        } else {
+            // Without an acknowledgement to hold back its client may be gone meanwhile, and it with it: told and taken.
+            admit::keeps_pace(&self.app, &caller).await;
+        }
         match examine(&self.app, &incoming()).await {
             Ok(examined) if examined.has_sound() => Ok(examined.is_sound()),
             // Nothing of it can be taken: express keeps the bytes and says why.

@@ -199,6 +199,17 @@ async fn on_stop_what_settles_within_the_grace_is_acknowledged_and_the_client_to
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_last_will_comes_to_the_gate_as_what_nobody_waits_for() {
+    let bench = Bench::new();
+    let (mut client, task) = bench.dial();
+    client.connect(&hello(V311, "c").will("w", "will")).await;
+    drop(client);
+    task.await.unwrap();
+    let stored = bench.gate.stored.lock();
+    assert_eq!(stored.iter().map(|will| (&will.payload[..], will.qos)).collect::<Vec<_>>(), [(&b"will"[..], 0)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gate_that_never_answers_does_not_hold_a_connection_for_ever() {
     for stop in [true, false] {
         let bench = Bench::new();

@@ -74,6 +74,8 @@ pub struct Publish {
     pub retain: bool,
     /// The client says that it sent this before.
     pub dup: bool,
+    /// The gate was busy when this was offered to it before.
+    pub again: bool,
 }
 
 /// Under which name a client acts, as its gate knows it.

@@ -63,6 +63,7 @@ impl Connection {
             qos: publish.qos.into(),
             retain: publish.retain,
             dup: publish.dup,
+            again: false,
         };
         (publish, message)
     }

@@ -131,6 +131,7 @@ pub(super) async fn offer(
             return answer;
         }
         let _held = Held::count(held);
+        let publish = Publish { again: true, ..publish };
         let mut pause = FIRST_PAUSE;
         while answer == Err(Refused::Busy) {
             tokio::time::sleep(pause).await;

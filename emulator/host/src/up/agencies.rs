@@ -279,7 +279,7 @@ impl Agency {
                 .await
                 .map(|()| packet_id);
         }
-        let publish = Publish {
+        let mut publish = Publish {
             topic: taken_as,
             payload,
             client_id: client_of(&self.source.id, &topic),
@@ -287,6 +287,7 @@ impl Agency {
             qos: 1,
             retain: false,
             dup,
+            again: false,
         };
         let mut pause = OFFER.0;
         loop {
@@ -311,6 +312,7 @@ impl Agency {
                     return Ok(packet_id);
                 }
             }
+            publish.again = true;
             pause = (pause * 2).min(OFFER.1);
         }
     }

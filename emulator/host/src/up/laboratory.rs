@@ -148,6 +148,7 @@ impl Laboratory {
             qos: 1,
             retain: false,
             dup: false,
+            again: false,
         };
         self.rules.publish(publish).await
     }

@@ -111,8 +111,16 @@ impl Rules {
     /// Lets an alert pass that express will take, as far as that is known before it is durable. What is refused here is
     /// audited or kept already. `false`: of several alerts in it some will be refused, so that subscribers may not see it.
     async fn examine(&self, publish: &Publish, principal: &str) -> Result<bool, Refused> {
-        self.floor.check().map_err(busy)?;
         let caller = caller::by_principal(&self.app, principal).await.map_err(busy)?;
+        match (publish.again, publish.qos) {
+            // It was paced when it came.
+            (true, _) => {}
+            // Without an acknowledgement to hold back its client may be gone meanwhile, and it with it: told and taken.
+            (false, 0) => _ = admit::keeps_pace(&self.app, &caller).await,
+            // It keeps its place in its lane meanwhile, and its client no PUBACK: nothing is lost by a flood, and nobody else waits.
+            (false, _) => admit::at_pace(&self.app, &caller).await,
+        }
+        self.floor.check().map_err(busy)?;
         let sender = Sender {
             topic: publish.topic.to_string(),
             client: Some(publish.client_id.to_string()),
@@ -131,13 +139,6 @@ impl Rules {
             sender: Some(&sender),
             lineage: None,
         };
-        if publish.qos > 0 {
-            // It keeps its place in its lane meanwhile, and its client no PUBACK: nothing is lost by a flood, and nobody else waits.
-            admit::at_pace(&self.app, &caller).await;
-        } else {
-            // Without an acknowledgement to hold back its client may be gone meanwhile, and it with it: told and taken.
-            admit::keeps_pace(&self.app, &caller).await;
-        }
         match examine(&self.app, &incoming()).await {
             Ok(examined) if examined.has_sound() => Ok(examined.is_sound()),
             // Nothing of it can be taken: express keeps the bytes and says why.

@@ -95,6 +95,8 @@ async fn a_busy_gate_stops_reading_freezes_keep_alive_and_loses_nothing() {
     assert_eq!(acknowledged, (1..=50).collect::<Vec<_>>(), "all, in order, beside the PINGRESP");
     let expected: Vec<String> = (1..=50).map(|id| id.to_string()).collect();
     assert_eq!(bench.gate.payloads(), expected, "each once, in order");
+    let again: Vec<bool> = bench.gate.stored.lock().iter().map(|publish| publish.again).collect();
+    assert!(again[0] && !again[49], "{again:?}");
 }
 
 #[tokio::test(start_paused = true)]

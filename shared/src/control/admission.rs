@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -74,6 +75,16 @@ impl Admission {
     /// Takes the turn of a sender that may send so much a second, if it has one now.
     pub fn turn(&self, sender: &ConnectorId, a_second: NonZeroU32) -> Turn {
         self.paces.turn(sender, a_second)
+    }
+
+    /// Takes its next turn, and tells how long it is until then.
+    pub(crate) fn next_turn(&self, sender: &ConnectorId, a_second: NonZeroU32) -> (Turn, Duration) {
+        self.paces.next_turn(sender, a_second)
+    }
+
+    /// Gives back a turn that was not waited for.
+    pub(crate) fn give_back(&self, sender: &ConnectorId) {
+        self.paces.give_back(sender);
     }
 
     /// The number of this audit entry within its minute, counted under the name `whose`.

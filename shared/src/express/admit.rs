@@ -1,9 +1,9 @@
 //! Who may ring the siren [A1, A2]: the caller's connector and its grant, checked at every publish; refusals are audited.
 
-use std::time::Duration;
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::{Refusal, Why};
 use crate::app::App;
@@ -36,37 +36,53 @@ pub async fn refuse_connector(
 /// Whether the sender keeps its pace. One that does not is told at every request, and audited once until it has been quiet
 /// for a while; nobody who is refused costs the store a call.
 pub async fn keeps_pace(app: &App, caller: &Caller) -> bool {
-    let Turn::TooFast { is_first } = turn(app, caller) else { return true };
-    let (Some(connector), Some(pace)) = (caller.connector(), app.settings.sender_pace) else { return true };
-    let id = &connector.registration.id;
-    metrics::counter!("stream_alerts_throttled_total", "connector" => id.to_string()).increment(1);
+    let Some((sender, pace)) = paced(app, caller) else { return true };
+    let turn = app.admission.turn(sender, pace);
+    tell_if_too_fast(app, sender, pace, turn).await;
+    turn == Turn::May
+}
+
+/// Waits until the sender keeps its pace, for one whose connection can be held back instead of being refused. It is counted and audited as
+/// by [`keeps_pace`], once. Its turn is its own while it waits, whatever else its sender asks for, and nobody's if it gives up.
+pub async fn at_pace(app: &App, caller: &Caller) {
+    let Some((sender, pace)) = paced(app, caller) else { return };
+    let (turn, wait) = app.admission.next_turn(sender, pace);
+    let until = Instant::now() + wait;
+    let reserved = Reserved { app, sender };
+    tell_if_too_fast(app, sender, pace, turn).await;
+    sleep_until(until).await;
+    std::mem::forget(reserved);
+}
+
+/// A turn that is given back unless it comes.
+struct Reserved<'a> {
+    app: &'a App,
+    sender: &'a ConnectorId,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.app.admission.give_back(self.sender);
+    }
+}
+
+async fn tell_if_too_fast(app: &App, sender: &ConnectorId, pace: NonZeroU32, turn: Turn) {
+    let Turn::TooFast { is_first } = turn else { return };
+    metrics::counter!("stream_alerts_throttled_total", "connector" => sender.to_string()).increment(1);
     if is_first {
         let detail = format!(
             "more than {pace} alerts a second at one instance of express: refused, or over MQTT held back, until it is slower"
         );
-        tracing::warn!(connector = %id, detail, "a sender is too fast");
-        if let Err(problem) = refuse_connector(app, id, "", &detail).await {
-            tracing::warn!(%problem, connector = %id, "a sender that is too fast was not audited");
-        }
-    }
-    false
-}
-
-/// Waits until the sender keeps its pace, for one whose connection can be held back instead of being refused. It is counted and audited as
-/// by [`keeps_pace`], once.
-pub async fn at_pace(app: &App, caller: &Caller) {
-    let Some(pace) = app.settings.sender_pace else { return };
-    if !keeps_pace(app, caller).await {
-        while turn(app, caller) != Turn::May {
-            sleep(Duration::from_secs(1) / pace.get()).await;
+        tracing::warn!(connector = %sender, detail, "a sender is too fast");
+        if let Err(problem) = refuse_connector(app, sender, "", &detail).await {
+            tracing::warn!(%problem, connector = %sender, "a sender that is too fast was not audited");
         }
     }
 }
 
 /// Only connectors have a pace: who is none is refused.
-fn turn(app: &App, caller: &Caller) -> Turn {
-    let paced = caller.connector().zip(app.settings.sender_pace);
-    paced.map_or(Turn::May, |(connector, pace)| app.admission.turn(&connector.registration.id, pace))
+fn paced<'a>(app: &App, caller: &'a Caller) -> Option<(&'a ConnectorId, NonZeroU32)> {
+    caller.connector().map(|connector| &connector.registration.id).zip(app.settings.sender_pace)
 }
 
 /// Refuses what a named MQTT client published below `alerts/` where no alert can come; its bytes are kept.

@@ -157,7 +157,8 @@ async fn a3_a_flood_over_mqtt_without_acknowledgements_loses_nothing_when_its_cl
     flood.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     assert!(flood.wait().unwrap().success());
     let published = system.messages("wildfire-critical-alerts", SENT);
-    let ids: BTreeSet<&str> = published.iter().map(|one| one["value"]["data"]["identifier"].as_str().unwrap()).collect();
+    let ids: BTreeSet<&str> =
+        published.iter().map(|one| one["value"]["data"]["identifier"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), SENT);
     let (_, audit) = system.control(Method::GET, "/audit", None).await;
     let refused = audit["audit"].as_array().unwrap().iter().filter(|entry| entry["action"] == "refused");

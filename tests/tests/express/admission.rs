@@ -10,6 +10,7 @@ use streammanager::control::audit::{self, Action};
 use streammanager::control::caller;
 use streammanager::control::connector::Registration;
 use streammanager::control::connectors::{self, ControlError};
+use streammanager::express::admit::{at_pace, keeps_pace};
 use streammanager::express::{Incoming, Why, express};
 use streammanager::faults::Fault;
 use streammanager::limits::SENDER_BURST;
@@ -19,6 +20,7 @@ use streammanager::sink::Lane;
 use streammanager::store::{Expect, Key};
 use streammanager_tests::bodies::actual;
 use streammanager_tests::simulated::Simulated;
+use tokio::time::{Instant, timeout};
 
 use super::refused;
 
@@ -179,4 +181,34 @@ async fn a3_a_sender_that_floods_is_told_to_wait_and_no_other_is_refused() {
         );
     }
     assert_eq!(audited().await, ["placer", "placer"], "another flood is another entry");
+}
+
+/// A3: whoever waits over MQTT has its turn although the same sender asks over HTTP all the time, and waits for none that was given up.
+#[tokio::test(start_paused = true)]
+async fn a3_who_waits_for_its_turn_has_it_before_who_asks_again_and_again() {
+    let sim = Simulated::new(22);
+    let settings = Settings { sender_pace: NonZeroU32::new(5), ..(*sim.app.settings).clone() };
+    let app = App { settings: Arc::new(settings), ..sim.app.clone() };
+    let caller = caller::by_key(&app, &sim.sender("butte").await).await.unwrap();
+    while keeps_pace(&app, &caller).await {}
+    let asks = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(7)).await;
+            keeps_pace(&app, &caller).await;
+        }
+    };
+    let begun = Instant::now();
+    let waits = async {
+        for _ in 0..10 {
+            at_pace(&app, &caller).await;
+        }
+    };
+    tokio::select! { _ = asks => {}, waited = timeout(Duration::from_secs(5), waits) => waited.expect("it starves") }
+    assert!(begun.elapsed() >= Duration::from_millis(1_990), "ten at five a second took {:?}", begun.elapsed());
+
+    while keeps_pace(&app, &caller).await {}
+    for _ in 0..50 {
+        assert!(timeout(Duration::from_millis(1), at_pace(&app, &caller)).await.is_err());
+    }
+    timeout(Duration::from_millis(300), at_pace(&app, &caller)).await.expect("turns that were given up are waited for");
 }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::settings::Password;
 use crate::time::{Clock, Timestamp};
 
-/// A thread of librdkafka's waits so long for a token, and with it the reports of what its client has sent.
+/// One that is not made by then has failed: a thread of librdkafka's waits for it, and with it the reports of what its client has sent.
 const MAKING: Duration = Duration::from_secs(10);
 /// Whoever logs in tries several times a second, and a token may cost a call of AWS or a program's start: one that could not be made
 /// is not asked for again sooner, nor one that was refused made anew, by the same credentials as it would be.
@@ -70,12 +70,14 @@ pub struct Tokens {
     source: Arc<dyn TokenSource>,
     clock: Clock,
     held: Arc<Mutex<Option<Held>>>,
+    /// Held while one is made: whoever needs it meanwhile waits for that one.
+    making: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Tokens {
     /// Those of `source`, by this clock.
     pub fn new(source: Arc<dyn TokenSource>, clock: Clock) -> Tokens {
-        Tokens { source, clock, held: Arc::default() }
+        Tokens { source, clock, held: Arc::default(), making: Arc::default() }
     }
 
     /// One that lasts for most of its time yet.
@@ -83,19 +85,29 @@ impl Tokens {
     /// # Errors
     /// Why there is none, which may pass.
     pub(super) async fn fresh(&self) -> Result<Token, String> {
-        let now = self.clock.now();
-        if let Some(held) = self.held.lock().as_ref().filter(|held| held.is_fresh(now)) {
-            return held.made.clone();
+        if let Some(known) = self.known() {
+            return known;
         }
-        let made = self.source.token(now).await.map_err(|problem| format!("there is no token to log in: {problem}"));
-        self.held.lock().insert(Held { made, at: now }).made.clone()
+        let _making = self.making.lock().await;
+        if let Some(known) = self.known() {
+            return known;
+        }
+        let made = timeout(MAKING, self.source.token(self.clock.now())).await;
+        let made = made.unwrap_or_else(|_| Err(format!("it is not made within {MAKING:?}")));
+        let made = made.map_err(|problem| format!("there is no token to log in: {problem}"));
+        self.held.lock().insert(Held { made, at: self.clock.now() }).made.clone()
+    }
+
+    /// What became of the last one, while that counts.
+    fn known(&self) -> Option<Result<Token, String>> {
+        let now = self.clock.now();
+        self.held.lock().as_ref().filter(|held| held.is_fresh(now)).map(|held| held.made.clone())
     }
 
     /// The same on a thread of librdkafka's, which has no runtime.
     fn fresh_here(&self) -> Result<Token, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-        let made = runtime.block_on(async { timeout(MAKING, self.fresh()).await });
-        made.unwrap_or_else(|_| Err(format!("there is no token to log in within {MAKING:?}")))
+        runtime.block_on(self.fresh())
     }
 
     /// A broker has not taken the last one: whoever it was made for may have other credentials by now.
@@ -262,6 +274,30 @@ mod tests {
         }
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(tokens.fresh().await.unwrap().text.0, "1");
+    }
+
+    /// Each takes this long, and is counted when it is begun.
+    struct Slow(AtomicUsize, Duration);
+
+    #[async_trait]
+    impl TokenSource for Slow {
+        async fn token(&self, now: Timestamp) -> Result<Token, String> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(self.1).await;
+            numbered(|_| false, Clock::system()).source.token(now).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k1_a_token_is_made_once_for_all_who_need_it_and_one_that_is_never_made_has_failed() {
+        for (takes, is_made) in [(9, true), (11, false)] {
+            let source = Arc::new(Slow(AtomicUsize::new(0), Duration::from_secs(takes)));
+            let tokens = Tokens::new(source.clone(), Clock::simulated(Timestamp::UNIX_EPOCH));
+            let made = futures::future::join_all((0..5).map(|_| tokens.fresh())).await;
+            assert!(made.iter().all(|made| made.is_ok() == is_made), "{made:?}");
+            assert!(made.iter().flat_map(|made| made.as_ref().err()).all(|problem| problem.contains("within 10s")));
+            assert_eq!(source.0.load(Ordering::Relaxed), 1);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::shape::Part::{self, Fixed, Numbers, Structures, Text};
 use super::shape::Shape;
 
 const CLIENT: &str = "streammanager";
-/// A connection with all its handshakes.
+/// A connection with all its handshakes; what is to be shown in them is made before.
 const SETUP: Duration = Duration::from_secs(2);
 /// A broker that has not answered by then is asked again on a new connection, which it takes for a repeat.
 const ANSWER: Duration = Duration::from_millis(1_500);
@@ -117,6 +117,7 @@ impl Connection {
     /// # Errors
     /// What stands in the way, with the address.
     pub(super) async fn open(address: &str, handshake: &Handshake) -> Result<Connection, String> {
+        handshake.prepare().await.map_err(|problem| format!("{address}: {problem}"))?;
         let opening = async {
             let stream = connect(address).await?;
             stream.set_nodelay(true).map_err(|e| e.to_string())?;

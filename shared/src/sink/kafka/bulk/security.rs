@@ -66,6 +66,17 @@ impl Handshake {
         }
     }
 
+    /// Has ready what is to be shown, which may take longer than a broker waits.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn prepare(&self) -> Result<(), String> {
+        match &self.login {
+            Some(login) => login.prepare().await,
+            None => Ok(()),
+        }
+    }
+
     /// How long the broker lets us stay; `None`: as long as we like.
     ///
     /// # Errors

@@ -34,6 +34,10 @@ impl Login {
         Err(ABSENT.into())
     }
 
+    pub(super) async fn prepare(&self) -> Result<(), String> {
+        match *self {}
+    }
+
     pub(super) async fn at(&self, _connection: &Connection) -> Result<Option<Duration>, String> {
         match *self {}
     }

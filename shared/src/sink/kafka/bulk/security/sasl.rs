@@ -50,6 +50,15 @@ impl Login {
         Ok(Login { proof: Proof::Bearer(tokens.clone()), refusal: refusal.clone() })
     }
 
+    /// # Errors
+    /// Why there is nothing to show.
+    pub(super) async fn prepare(&self) -> Result<(), String> {
+        match &self.proof {
+            Proof::Scram(_) => Ok(()),
+            Proof::Bearer(tokens) => tokens.fresh().await.map(drop),
+        }
+    }
+
     /// How long the session lasts; `None`: as long as the connection.
     ///
     /// # Errors

@@ -307,10 +307,28 @@ async fn k1_a_token_that_cannot_be_made_is_no_refusal() {
     }
 }
 
+/// A profile's program that takes longer than a broker waits.
+struct Slow;
+
+#[async_trait]
+impl TokenSource for Slow {
+    async fn token(&self, now: Timestamp) -> Result<Token, String> {
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        Tape(Mutex::new(vec![Some(BROKER.token)])).token(now).await
+    }
+}
+
+#[tokio::test]
+async fn k1_a_token_may_take_longer_than_a_connection() {
+    let tokens = Tokens::new(Arc::new(Slow), Clock::system());
+    login_by(&tokens, &Refusal::none(), &BROKER.start().await).await.unwrap();
+}
+
 #[tokio::test]
 async fn k1_a_broker_without_tokens_is_told() {
     let broker = Broker { mechanism: Some(ResponseError::UnsupportedSaslMechanism), ..BROKER };
-    let problem = login_by(&tape(&[]).0, &Refusal::none(), &broker.start().await).await.err().unwrap();
+    let problem =
+        login_by(&tape(&[Some(BROKER.token)]).0, &Refusal::none(), &broker.start().await).await.err().unwrap();
     assert!(problem.contains("does not offer OAUTHBEARER, only: PLAIN, GSSAPI"), "{problem}");
 }
 

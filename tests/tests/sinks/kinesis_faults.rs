@@ -83,6 +83,10 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, String) {
+    if headers["x-amz-target"] == "Kinesis_20131202.DescribeStreamSummary" {
+        told.seen.lock().from.push(from);
+        return (StatusCode::BAD_REQUEST, json!({ "__type": "ResourceNotFoundException" }).to_string());
+    }
     assert_eq!(headers["x-amz-target"], "Kinesis_20131202.PutRecords");
     let request: Value = serde_json::from_slice(&body).unwrap();
     let numbers: Vec<(u64, usize)> = request["Records"].as_array().unwrap().iter().map(number).collect();
@@ -242,6 +246,17 @@ async fn bulk_that_hangs_stands_before_no_alert() {
     let from = told.seen.lock().from.clone();
     let lane = |at: usize| from.iter().skip(at).step_by(2).collect::<BTreeSet<_>>();
     assert!(lane(0).is_disjoint(&lane(1)), "{from:?}");
+}
+
+/// What keeps a function warm keeps the connection that an alert takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn e2_whether_kinesis_answers_is_asked_over_the_connection_of_alerts() {
+    let (told, sink) = Told::start(|_, _| Does::Takes).await;
+    assert!(sink.answers().await);
+    assert_acked(&sink.send(Lane::Critical, &keyed(&["a"])).await);
+    assert!(sink.answers().await);
+    let from = told.seen.lock().from.clone();
+    assert_eq!(from.iter().collect::<BTreeSet<_>>().len(), 1, "{from:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

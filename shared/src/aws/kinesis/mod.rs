@@ -113,7 +113,9 @@ impl Sink for KinesisSink {
     }
 
     async fn answers(&self) -> bool {
-        timeout(ASK_FOR_RETURN, self.streams.answer()).await.unwrap_or(false)
+        // Over the connection that an alert takes: asking keeps it warm.
+        let streams = Streams { client: self.critical.clone(), ..self.streams.clone() };
+        timeout(ASK_FOR_RETURN, streams.answer()).await.unwrap_or(false)
     }
 
     async fn check(&self) -> Result<Vec<TopicReport>, BackendError> {

@@ -127,6 +127,14 @@ async fn k2_kafka_makes_missing_topics_and_never_repartitions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn k2_why_a_topic_cannot_be_made_is_told_in_the_brokers_words() {
+    let Some(mut world) = KafkaWorld::fresh("words") else { return };
+    world.settings.topic_prefix = "not a name-".into();
+    let Err(BackendError::Fatal(told)) = world.connect().check().await else { panic!("a topic is made") };
+    assert!(told.contains("contains one or more characters other than"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn k3_keys_choose_the_partition_that_a_java_producer_would_choose() {
     let Some(world) = KafkaWorld::fresh("k3") else { return };
     let sink = world.open().await;

@@ -105,14 +105,14 @@ impl Topics {
         let mut created = Vec::new();
         for (name, problem) in self.guide.create_topics(&topics, ANSWER).await.map_err(unmade)? {
             match problem {
-                None => created.push(name),
-                Some(ResponseError::TopicAlreadyExists) => {}
-                Some(error) if error.is_retriable() => return Err(unmade(format!("{name}: {error}"))),
-                Some(error) => {
+                Ok(()) => created.push(name),
+                Err((ResponseError::TopicAlreadyExists, _)) => {}
+                Err((error, told)) if error.is_retriable() => return Err(unmade(format!("{name}: {told}"))),
+                Err((_, told)) => {
                     let partitions =
                         missing.iter().find(|(n, _)| *n == name).map_or(0, |(_, topic)| topic.partitions());
                     let text = format!(
-                        "topic {name} cannot be made at {brokers}: {error}; make it there with {partitions} partitions"
+                        "topic {name} cannot be made at {brokers}: {told}; make it there with {partitions} partitions"
                     );
                     return Err(BackendError::Fatal(text));
                 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     CreateTopicsRequest, InitProducerIdRequest, MetadataRequest, MetadataResponse, ProducerId, TopicName,
@@ -86,7 +87,7 @@ impl Guide {
         }
     }
 
-    /// Makes topics; whether each was made, by its name.
+    /// Makes topics; whether each was made, by its name, else why not and in the broker's words.
     ///
     /// # Errors
     /// What stands in the way of asking.
@@ -94,16 +95,23 @@ impl Guide {
         &self,
         topics: &[NewTopic<'_>],
         within: Duration,
-    ) -> Result<Vec<(String, Option<ResponseError>)>, String> {
+    ) -> Result<Vec<(String, Result<(), (ResponseError, String)>)>, String> {
         let request = CreateTopicsRequest::default()
             .with_topics(topics.iter().map(NewTopic::asked).collect())
             .with_timeout_ms(within.as_millis().try_into().unwrap_or(i32::MAX));
         // Of its own: this lasts longer than answers to questions may.
         let connection = Connection::open(&self.controller().await?, &self.handshake).await?;
-        let answer = timeout(within, connection.ask(&request)).await;
-        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {within:?}")))?;
-        let made = |name: &TopicName, code| (name.to_string(), ResponseError::try_from_code(code));
-        Ok(answer.topics.iter().map(|topic| made(&topic.name, topic.error_code)).collect())
+        // The broker says at the end of that time what it has not made by then: its answer has yet to come here.
+        let patience = 2 * within;
+        let answer = timeout(patience, connection.ask(&request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {patience:?}")))?;
+        let made = |topic: CreatableTopicResult| {
+            let told = topic.error_message.map(|words| words.to_string()).filter(|words| !words.is_empty());
+            let problem = ResponseError::try_from_code(topic.error_code);
+            let problem = problem.map(|error| (error, told.unwrap_or_else(|| error.to_string())));
+            (topic.name.to_string(), problem.map_or(Ok(()), Err))
+        };
+        Ok(answer.topics.into_iter().map(made).collect())
     }
 
     /// Where the broker is that makes topics.

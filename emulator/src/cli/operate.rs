@@ -39,9 +39,9 @@ pub(crate) struct UpArgs {
     /// schemas by it. Without it the address of --http, with localhost for 0.0.0.0.
     #[arg(long, env = "STREAMMANAGER_PUBLIC_URL", value_name = "URL", value_parser = url)]
     pub public_url: Option<String>,
-    /// Alerts a second that are taken of each sender, over HTTP and MQTT together, after a burst of six seconds' worth; without it as
-    /// many as come. Beyond it HTTP answers 429, and over MQTT a PUBACK waits; QoS 0 is taken.
-    #[arg(long, env = "STREAMMANAGER_SENDER_ALERTS_PER_SECOND", value_name = "N")]
+    /// Alerts a second that are taken of each sender, over HTTP and MQTT together, after a burst of six seconds' worth; with --runtime
+    /// process by each process; without it as many as come. Beyond it HTTP answers 429, and over MQTT a PUBACK waits; QoS 0 is taken.
+    #[arg(long, env = "STREAMMANAGER_SENDER_ALERTS_PER_SECOND", value_name = "N", value_parser = pace)]
     pub sender_alerts_per_second: Option<NonZeroU32>,
     /// Alerts and their confirmations may be read over MQTT by anybody, not by named connectors alone.
     #[arg(long, env = "STREAMMANAGER_MQTT_OPEN_ALERTS", value_parser = FalseyValueParser::new())]
@@ -148,6 +148,12 @@ impl From<UpArgs> for Options {
             json,
         }
     }
+}
+
+/// As the template bounds it; without the flag it has no bound.
+fn pace(text: &str) -> Result<NonZeroU32, &'static str> {
+    let pace = text.parse().ok().filter(|pace: &NonZeroU32| pace.get() <= 1_000);
+    pace.ok_or("write a whole number from 1 to 1000")
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -625,6 +631,14 @@ fn named_value(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a3_a_pace_is_what_the_template_takes() {
+        for text in ["0", "-1", "1001", "2.5", "", "many"] {
+            assert!(pace(text).is_err(), "{text}");
+        }
+        assert_eq!(["1", "1000"].map(|text| pace(text).map(NonZeroU32::get)), [Ok(1), Ok(1_000)]);
+    }
 
     #[test]
     fn f10_hours_that_say_nothing_or_never_end_are_refused() {

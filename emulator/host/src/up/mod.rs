@@ -162,27 +162,8 @@ impl System {
             (None, true) => demo::serve_upstream(clock.clone()).await?,
             (None, false) => Vec::new(),
         };
-        let sink = match &args.destination {
-            // The sink itself makes what is missing.
-            Destination::Kinesis(_) => [("Sink", "kinesis"), ("SinkStreams", "existing")],
-            Destination::Embedded(_) | Destination::Brokers(_) => {
-                [("KafkaBrokers", "127.0.0.1:9092"), ("KafkaSecurity", "plaintext")]
-            }
-        };
-        // Handlers use this host's network. Its MQTT endpoint is its own, and of brokers that it shares it is told with --topic-prefix.
-        let host = [("Network", "none"), ("StageInTopics", "never")];
-        let parameters = sink.into_iter().chain(host).map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let mut parameters: BTreeMap<String, String> = parameters.collect();
+        let mut parameters = args.parameters();
         parameters.extend(services);
-        if let Some(prefix) = &args.topic_prefix {
-            parameters.insert("TopicPrefix".to_owned(), prefix.clone());
-        }
-        if let Some(pace) = args.sender_pace {
-            parameters.insert("SenderAlertsPerSecond".to_owned(), pace.to_string());
-        }
-        if let Some(groups) = &args.consumer_groups {
-            parameters.insert("ConsumerGroups".to_owned(), groups.clone());
-        }
         let mut template = match &args.template {
             Some(path) => template::load(path, &parameters),
             None => template::built_in(&parameters),

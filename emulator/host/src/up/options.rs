@@ -1,5 +1,6 @@
 //! What `up` is told; the command line parses it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -82,6 +83,31 @@ pub struct Options {
 }
 
 impl Options {
+    /// The template's parameters that these options decide.
+    pub(crate) fn parameters(&self) -> BTreeMap<String, String> {
+        let sink = match &self.destination {
+            // The sink itself makes what is missing.
+            Destination::Kinesis(_) => [("Sink", "kinesis"), ("SinkStreams", "existing")],
+            Destination::Embedded(_) | Destination::Brokers(_) => {
+                [("KafkaBrokers", "127.0.0.1:9092"), ("KafkaSecurity", "plaintext")]
+            }
+        };
+        // Handlers use this host's network. Its MQTT endpoint is its own, and of brokers that it shares it is told with --topic-prefix.
+        let host = [("Network", "none"), ("StageInTopics", "never")];
+        let parameters = sink.into_iter().chain(host).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut parameters: BTreeMap<String, String> = parameters.collect();
+        // The template's own pace is that of one environment of many.
+        let pace = self.sender_pace.map_or(0, NonZeroU32::get);
+        parameters.insert("SenderAlertsPerSecond".to_owned(), pace.to_string());
+        if let Some(prefix) = &self.topic_prefix {
+            parameters.insert("TopicPrefix".to_owned(), prefix.clone());
+        }
+        if let Some(groups) = &self.consumer_groups {
+            parameters.insert("ConsumerGroups".to_owned(), groups.clone());
+        }
+        parameters
+    }
+
     /// Where others reach the HTTP API that listens `at` this address.
     pub(crate) fn public_url(&self, at: SocketAddr) -> String {
         self.public_url.clone().unwrap_or_else(|| reached(at))
@@ -96,6 +122,35 @@ fn reached(at: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a3_without_a_pace_of_its_own_no_process_has_the_templates() {
+        let options = |sender_pace| Options {
+            demo: false,
+            template: None,
+            streams: None,
+            data: "data".into(),
+            http: String::new(),
+            public_url: None,
+            mqtt: String::new(),
+            sender_pace,
+            mqtt_open_alerts: false,
+            destination: Destination::Embedded(0),
+            aws: "embedded".into(),
+            docker: false,
+            runtime: Runtime::InProcess,
+            upstream: None,
+            topic_prefix: None,
+            consumer_groups: None,
+            duration: None,
+            json: false,
+        };
+        for (pace, told) in [(None, "0"), (NonZeroU32::new(7), "7")] {
+            let template = crate::template::built_in(&options(pace).parameters()).unwrap();
+            let express = template.functions.iter().find(|function| function.binary == "express").unwrap();
+            assert_eq!(express.environment["SENDER_ALERTS_PER_SECOND"], told);
+        }
+    }
 
     #[test]
     fn k5_an_address_that_stands_for_all_of_a_host_is_named_as_one_that_can_be_reached() {

@@ -23,8 +23,25 @@ pub struct Surroundings<'t> {
     pub host: &'t BTreeMap<String, String>,
 }
 
-/// How the brokers are spoken to: of those functions alone that speak to them.
-const BROKERS: [&str; 4] = ["KAFKA_SECURITY", "KAFKA_CA_FILE", "KAFKA_USER", "KAFKA_PASSWORD"];
+/// How the brokers are spoken to, and where AWS's clients find the credentials that a login by KAFKA_SECURITY=iam signs with: of
+/// those functions alone that speak to them.
+const BROKERS: [&str; 15] = [
+    "KAFKA_SECURITY",
+    "KAFKA_CA_FILE",
+    "KAFKA_USER",
+    "KAFKA_PASSWORD",
+    "HOME",
+    "AWS_PROFILE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+];
 /// Credentials, which AWS puts there as well, and whom encrypted connections trust.
 const OF_THE_HOST: [&str; 5] =
     ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "SSL_CERT_FILE", "SSL_CERT_DIR"];
@@ -78,7 +95,14 @@ mod tests {
             .iter()
             .map(|queue| (QueueRef::new(&queue.url()), QueueRef::new(&format!("http://aws.test/1/{}", queue.name))));
         let aws = OnAws { url: "http://aws.test".into(), region: "us-west-2".into(), queues: queues.collect() };
-        let host = [("KAFKA_SECURITY", "scram"), ("KAFKA_PASSWORD", "p"), ("HOME", "/root"), ("SSL_CERT_FILE", "/ca")];
+        let host = [
+            ("KAFKA_SECURITY", "scram"),
+            ("KAFKA_PASSWORD", "p"),
+            ("AWS_PROFILE", "desk"),
+            ("HOME", "/root"),
+            ("SSL_CERT_FILE", "/ca"),
+            ("EDITOR", "ed"),
+        ];
         let host = host.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let destination = Destination::Brokers("broker:1".into());
         let told =
@@ -88,7 +112,7 @@ mod tests {
             let left = variables.values().find(|value| value.starts_with("local:"));
             assert_eq!(left, None, "{}: a queue without its URL", function.binary);
             assert_eq!(variables["CRITICAL_QUEUE_URL"], "http://aws.test/1/streammanager-dev-critical");
-            assert!(!variables.contains_key("FIRMS_MAP_KEY_SECRET") && !variables.contains_key("HOME"));
+            assert!(!variables.contains_key("FIRMS_MAP_KEY_SECRET") && !variables.contains_key("EDITOR"));
             assert_eq!(variables["SSL_CERT_FILE"], "/ca");
             let speaks = ["express", "deliver"].contains(&function.binary.as_str());
             let wanted = speaks.then_some(("broker:1", "scram", "p"));
@@ -96,6 +120,8 @@ mod tests {
                 (brokers.as_str(), variables["KAFKA_SECURITY"].as_str(), variables["KAFKA_PASSWORD"].as_str())
             });
             assert_eq!(got, wanted, "{}", function.binary);
+            let profile = ["AWS_PROFILE", "HOME"].map(|name| variables.get(name).map(String::as_str));
+            assert_eq!(profile, [speaks.then_some("desk"), speaks.then_some("/root")], "{}", function.binary);
             let confirms = variables.get("IOT_ENDPOINT").map(String::as_str);
             assert_eq!(confirms, (function.binary == "express").then_some("http://iot.test/s"));
         }

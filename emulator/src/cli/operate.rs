@@ -76,7 +76,7 @@ pub(crate) struct UpArgs {
     pub topic_prefix: Option<String>,
     /// Consumer groups that the streams of a topic are slowed down for when they fall behind, as GROUP or GROUP:TOPIC with
     /// commas between; the template's if not set.
-    #[arg(long, env = "STREAMMANAGER_CONSUMER_GROUPS", value_name = "GROUPS")]
+    #[arg(long, env = "STREAMMANAGER_CONSUMER_GROUPS", value_name = "GROUPS", conflicts_with = "kinesis")]
     pub consumer_groups: Option<String>,
     /// Stops by itself after this time, such as 30s.
     #[arg(long = "for", env = "STREAMMANAGER_FOR", value_name = "TIME", value_parser = duration)]

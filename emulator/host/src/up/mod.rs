@@ -200,11 +200,6 @@ impl System {
                 kafka_sink(KafkaSettings::plaintext(at, &prefix).map_err(Failure::new)?, groups)?
             }
             (Destination::Brokers(at), _) => kafka_sink(host::kafka_settings(at, &prefix)?, groups)?,
-            (Destination::Kinesis(_), _) if !groups.is_empty() => {
-                return Err(Failure::new(
-                    "--consumer-groups: Kinesis keeps no positions of its consumers; leave it out",
-                ));
-            }
             (Destination::Kinesis(url), _) => host::kinesis_sink(url, &prefix).await?,
             (Destination::Embedded(_), None) => return Err(Failure::new("the Kafka endpoint did not start")),
         };

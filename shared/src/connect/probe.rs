@@ -95,7 +95,7 @@ async fn look(
             return Ok(Some(fetched));
         }
     }
-    walk.cut().map_err(|e| e.to_string())
+    Ok(walk.cut().map_err(|e| e.to_string())?.filter(|fetched| fetched.body.is_some()))
 }
 
 fn count(connector: &dyn Connector, source: &SourceId, fetched: &Fetched, clock: &Clock, found: &mut Found) {

@@ -34,7 +34,7 @@ pub enum LayerFault {
     Empty,
     /// A page with half of its rows, without a word that there are more.
     ShortPage,
-    /// The second page is empty and says that there are more.
+    /// The second page is empty and says that there are more, as often as it is asked for.
     EmptyPage,
     /// The same page whatever was asked for.
     SamePage,
@@ -144,6 +144,18 @@ impl LayerDouble {
         self.asked.lock().clone()
     }
 
+    /// Whether this is asked for what the second page since the fault was asked for.
+    fn is_second(&self, fault: Option<(LayerFault, usize)>, target: &str) -> bool {
+        let part = |target: &str, name: &str| target.split('&').find(|part| part.contains(name)).map(str::to_owned);
+        let place = |target: &str| (part(target, "where="), part(target, "resultOffset="));
+        let asked = self.asked.lock();
+        let since = asked.iter().skip(fault.map_or(0, |(_, from)| from));
+        since
+            .filter(|target| target.contains("resultOffset="))
+            .nth(1)
+            .is_some_and(|second| place(second) == place(target))
+    }
+
     /// The answer, and how long it takes; an endless one is cut off where it is long enough.
     pub fn answer(&self, target: &str) -> (Duration, Response) {
         let number = {
@@ -153,6 +165,7 @@ impl LayerDouble {
         };
         let state = self.state.lock();
         let fault = state.fault.filter(|(_, from)| number >= *from).map(|(fault, _)| fault);
+        let fault = fault.filter(|fault| *fault != LayerFault::EmptyPage || self.is_second(state.fault, target));
         let delay = if fault == Some(LayerFault::Slow) { Duration::from_secs(30) } else { Duration::ZERO };
         let (status, headers, body) = state.answer(target, fault);
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -249,7 +262,7 @@ impl LayerState {
                 page.truncate(page.len().div_ceil(2));
                 exceeded = false;
             }
-            Some(LayerFault::EmptyPage) if (size..2 * size).contains(&offset) => {
+            Some(LayerFault::EmptyPage) => {
                 page.clear();
                 exceeded = true;
             }

@@ -62,7 +62,7 @@ impl Config {
         Query { condition: self.condition.clone(), area: self.area, format: None, simplify: self.simplify }
     }
 
-    /// Requests of one poll at the most: document and page of each batch, and a count.
+    /// Requests of one poll as a rule: document and page of each batch, and a count; where it begins, and where it ends, one or two more.
     pub fn requests(&self) -> usize {
         2 * LAYER_BATCHES as usize + 1
     }

@@ -122,11 +122,17 @@ async fn s10_a_fault_in_the_middle_neither_ends_a_history_nor_leaves_a_row_out()
             double.set(|layer| layer.fault = Some((fault, from)));
             let world = world(double).await;
             let mut came = names(&world.poll().await);
-            let is_harmless = matches!(fault, LayerFault::ShortPage | LayerFault::EmptyPage | LayerFault::ChangedType)
-                || (fault, from) == (LayerFault::Empty, 7);
+            let is_harmless = match fault {
+                LayerFault::ShortPage | LayerFault::ChangedType => true,
+                LayerFault::Empty => from == 7,
+                // It strikes the second page from then on.
+                LayerFault::EmptyPage => from > 4,
+                _ => false,
+            };
             let state = world.state().await;
             assert_eq!(state.completed_at.is_some(), is_harmless, "{fault:?} from {from}: {state:?}");
-            assert_eq!(state.last_error.is_none(), is_harmless, "{fault:?} from {from}: {state:?}");
+            let is_told = state.last_error.is_some() || state.missing.is_some();
+            assert_eq!(!is_told, is_harmless, "{fault:?} from {from}: {state:?}");
             world.double.set(|layer| layer.fault = None);
             tokio::time::advance(Duration::from_secs(3_600)).await;
             for _ in 0..4 {
@@ -140,6 +146,52 @@ async fn s10_a_fault_in_the_middle_neither_ends_a_history_nor_leaves_a_row_out()
             }
         }
     }
+}
+
+/// The next poll asks for it again, and if it is still empty goes on behind it, as where rows are hidden page by page.
+#[tokio::test(start_paused = true)]
+async fn s10_a_page_that_stays_empty_does_not_stop_a_history_and_nothing_behind_it_is_lost() {
+    let world = world(of_ten(24)).await;
+    world.double.fails(Some(LayerFault::EmptyPage));
+    assert_eq!(world.poll().await.len(), 10);
+    let state = world.state().await;
+    assert!(state.missing.unwrap().contains("a page came without rows") && state.completed_at.is_none());
+    assert_eq!(names(&world.poll().await), ["FIRE 21", "FIRE 22", "FIRE 23", "FIRE 24"]);
+    let state = world.state().await;
+    assert!(state.missing.unwrap().contains("14 rows came of 24") && state.completed_at.is_none());
+    // Rows that stand there all the same come when it is read anew.
+    world.double.fails(None);
+    let came = BTreeSet::from_iter(names(&world.poll().await));
+    assert_eq!(came, all(20).difference(&all(10)).cloned().collect());
+    assert!(world.state().await.completed_at.is_some());
+    // Those that never come keep it from its end, once it was read anew.
+    let world = self::world(of_ten(24)).await;
+    world.double.fails(Some(LayerFault::EmptyPage));
+    for _ in 0..6 {
+        world.poll().await;
+    }
+    let state = world.state().await;
+    assert!(state.last_error.unwrap().contains("14 rows came of 24") && state.completed_at.is_none());
+}
+
+/// A layer that is published anew numbers its rows from the first one.
+#[tokio::test(start_paused = true)]
+async fn s6_a_history_whose_rows_are_numbered_anew_is_read_anew() {
+    let world = world(of_ten(250)).await;
+    assert_eq!(world.poll().await.len(), 200);
+    world
+        .double
+        .set(|layer| layer.rows = std::mem::take(&mut layer.rows).into_iter().map(|(id, row)| (id / 3, row)).collect());
+    assert!(world.poll().await.is_empty());
+    assert!(world.state().await.last_error.unwrap().contains("it is read anew"));
+    let mut came = names(&world.poll().await);
+    came.extend(names(&world.poll().await));
+    assert_eq!(
+        BTreeSet::from_iter(came),
+        all(250).difference(&all(200)).cloned().collect(),
+        "what was known stays known"
+    );
+    assert!(world.state().await.completed_at.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,8 +245,13 @@ async fn s11_what_a_history_takes_is_told_once_its_rows_are_counted() {
     let clock = streammanager::time::Clock::simulated("2026-09-01T19:00:00Z".parse().unwrap());
     let found = streammanager::connect::probe::probe(&*connector, &double, &spec.source_id, None, &clock).await;
     assert!(found.more && found.problems.is_empty(), "{found:?}");
-    assert_eq!((found.requests, found.records), (3, 500), "a look reads one batch");
+    assert_eq!((found.requests, found.records), (4, 500), "a look reads one batch");
     let told = spec.whole(&found.cursor).unwrap().to_string();
     assert_eq!(told, "history: 12000 rows by 50 requests, about 2 min; 500 of them were read");
     assert_eq!(file.loads()[0].a_minute, 41.0);
+    for rows in [1, 499, 500] {
+        let double = perimeters(rows);
+        let found = streammanager::connect::probe::probe(&*connector, &double, &spec.source_id, None, &clock).await;
+        assert!(found.is_good() && !found.more && found.records == rows as u64, "{rows}: {found:?}");
+    }
 }

@@ -1,6 +1,9 @@
 //! A layer of many years, read once from its first row to its last [M1, M2]: a walk asks for its document and one page behind the
 //! last object id, and, where the rows seem to be at their end, for the number of those behind it. An empty page alone does not end it,
-//! nor does a layer that says for a moment that it has no rows, whose numbers do not agree with what came. What is kept is that object id and how far it is.
+//! nor does a layer that says for a moment that it has no rows, whose numbers do not agree with what came. One that says that there are
+//! more is asked for again by the next poll, and if it is still empty, what stands behind it. Where rows are left and none of them is
+//! behind the last object id, as after a renewal that numbers them anew, it is read anew, once. What is kept is that object id and how
+//! far it is.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +18,12 @@ pub(super) struct Batches {
     /// Rows that were counted last.
     whole: Option<u64>,
     pages: u64,
+    /// The next page came empty, although there are more rows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    empty: bool,
+    /// It is read for the second time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    anew: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) ended: bool,
 }
@@ -25,10 +34,21 @@ impl Batches {
         self.whole.is_none()
     }
 
+    /// Rows that have not come, as they were counted last.
+    pub(super) fn left(&self) -> u64 {
+        self.whole.unwrap_or(0).saturating_sub(self.done)
+    }
+
+    /// Takes an empty page behind which there are more; whether it was empty before.
+    pub(super) fn is_empty_again(&mut self) -> bool {
+        std::mem::replace(&mut self.empty, true)
+    }
+
     /// Takes a page of so many rows; whether their number has to say now that they are all.
     pub(super) fn page(&mut self, came: u64) -> bool {
         self.done += came;
         self.pages += 1;
+        self.empty = false;
         came == 0 || self.whole.is_some_and(|whole| self.done >= whole)
     }
 
@@ -62,17 +82,22 @@ impl Batches {
         Ok(rows > 0 || self.ended)
     }
 
-    /// Takes the number of all rows where there is none behind the last page and fewer came than there were.
+    /// Takes the number of all rows where there is none behind the last page and fewer came than there were; what is to be told
+    /// where it has to be read anew, for they have not gone.
     ///
     /// # Errors
-    /// They have not gone: the service gave no rows for a moment, or leaves some out.
-    pub(super) fn again(&mut self, whole: u64) -> Result<(), SourceError> {
-        if whole == 0 || whole > self.done {
-            let said = format!("{} rows came of {whole}, and none is behind them", self.done);
+    /// The service gave no rows for a moment, or leaves some out again.
+    pub(super) fn again(&mut self, whole: u64) -> Result<Option<String>, SourceError> {
+        let said = format!("{} rows came of {whole}, and none is behind them", self.done);
+        if whole == 0 || (whole > self.done && self.anew) {
             return Err(SourceError::Failed(said));
         }
+        if whole > self.done {
+            *self = Batches { whole: Some(whole), anew: true, ..Batches::default() };
+            return Ok(Some(format!("{said}: its rows are numbered otherwise than before, and it is read anew")));
+        }
         self.ended = true;
-        Ok(())
+        Ok(None)
     }
 
     /// Whether the same poll asks on.

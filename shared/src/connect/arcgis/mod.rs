@@ -134,8 +134,8 @@ struct Beside {
     gone: Vec<Value>,
 }
 
-/// Requests for a layer's document, the number of its rows, and the first of them.
-const FIRST_BATCH: usize = 3;
+/// Requests for a layer's document, the number of its rows, the first of them, and the number of those behind.
+const FIRST_BATCH: usize = 4;
 
 /// The name of that in the body.
 const BESIDE: &str = "streammanager";

@@ -321,6 +321,34 @@ fn s13_a_layer_without_the_fields_or_with_too_many_rows_needs_a_person() {
     assert!(said.starts_with("101 rows are more than the 100"), "{said}");
 }
 
+/// Behind a row without a number nothing can be asked for.
+#[test]
+fn s13_a_row_without_a_number_ends_no_history_and_is_named() {
+    struct Once;
+    impl Reads for Once {
+        fn reads_once(&self) -> bool {
+            true
+        }
+        fn row(&self, _: LayerRow<'_>, _: Context<'_>) -> Row {
+            unreachable!("nothing is read")
+        }
+    }
+    let world = World::new(None);
+    world.fill(1..=3);
+    let layer = Layer { url: world.layer.url.clone(), query: Query::default(), reads: Once };
+    for id in [json!(null), json!("three"), json!(2.5)] {
+        let mut walk = layer.walk(&Cursor::default(), world.now);
+        for _ in 0..2 {
+            let (_, response) = world.double.answer(walk.next().url.reveal().strip_prefix("http://gis.test").unwrap());
+            assert_eq!(walk.absorb(response, world.now), Ok(None));
+        }
+        let page = json!({"features": [{"attributes": {"OBJECTID": id, "N": 1}}]}).to_string();
+        let response = Response { status: 200, headers: Vec::new(), body: page.into(), elapsed: Duration::ZERO };
+        let Err(SourceError::Failed(said)) = walk.absorb(response, world.now) else { panic!("it was taken: {id}") };
+        assert_eq!(said, "a row has no OBJECTID that is a number");
+    }
+}
+
 /// Another layer or other rows: what was kept says nothing of them.
 #[test]
 fn s13_what_is_kept_is_of_the_query_that_it_came_from() {

@@ -92,13 +92,14 @@ const BESIDE_ROWS: usize = 4 * 1024 * 1024;
 
 impl<'a, R: Reads> Steps<'a, R> {
     pub(super) fn new(layer: &'a Layer<R>, cursor: &Cursor, now: Timestamp) -> Steps<'a, R> {
+        let kept = Kept::of(layer, cursor);
         Steps {
             layer,
             cursor: cursor.clone(),
-            kept: Kept::of(layer, cursor),
             began: now.as_millisecond(),
             ask: Ask::Document,
-            counted: 0,
+            counted: kept.batches.as_ref().map_or(0, Batches::left),
+            kept,
             pages: 0,
             passed: 0,
             asked_by_id: VecDeque::new(),
@@ -169,12 +170,18 @@ impl<'a, R: Reads> Steps<'a, R> {
         let Some(batches) = &mut self.kept.batches else { return Ok(None) };
         if is_first {
             batches.begin(counted)?;
+            self.counted = counted;
             self.ask = Ask::Page(document);
             return Ok(None);
         }
         if self.counts_all {
-            batches.again(counted)?;
-        } else if !batches.behind(counted, came)? {
+            let problem = batches.again(counted)?;
+            if problem.is_some() {
+                (self.kept.above, self.last_id) = (None, None);
+            }
+            return Ok(Some(Fetched { problem, ..self.batch(&document)? }));
+        }
+        if !batches.behind(counted, came)? {
             self.counts_all = true;
             self.ask = Ask::Count(document);
             return Ok(None);
@@ -198,8 +205,14 @@ impl<'a, R: Reads> Steps<'a, R> {
         // Behind an empty page that says that there are more stand those of the next one.
         self.passed += if came == 0 { document.page_size() } else { came as u64 };
         for (id, row) in &page.rows {
-            if self.kept.batches.is_some() && id.is_some_and(|id| self.kept.above.is_some_and(|above| id <= above)) {
-                return Err(SourceError::Failed(REPEATED.into()));
+            if self.kept.batches.is_some() {
+                // What stands behind it could not be asked for.
+                let Some(id) = id else {
+                    return Err(SourceError::Failed(format!("a row has no {} that is a number", document.object_id)));
+                };
+                if self.kept.above.is_some_and(|above| *id <= above) {
+                    return Err(SourceError::Failed(REPEATED.into()));
+                }
             }
             self.last_id = self.last_id.max(*id);
             // A row that came already was moved to another page while pages were read.
@@ -231,6 +244,20 @@ impl<'a, R: Reads> Steps<'a, R> {
             return Err(SourceError::Failed(format!("its pages do not end: {} were read", self.pages)));
         }
         Ok(last)
+    }
+
+    /// Takes an empty page of a layer that is read once, which says that there are more. Whoever steps over rows that only this answer
+    /// lacks would leave them out: the next poll asks again first.
+    fn empty(&mut self, document: LayerDocument) -> Result<Option<Fetched>, SourceError> {
+        let before = self.pages > 1;
+        let Some(batches) = &mut self.kept.batches else { return Ok(None) };
+        if batches.is_empty_again() || before {
+            self.ask = Ask::Page(document);
+            return Ok(None);
+        }
+        let cursor = Cursor(serde_json::to_string(&self.kept).map_err(written)?);
+        let problem = Some("a page came without rows, and says that there are more: it is asked for again".to_owned());
+        Ok(Some(Fetched { problem, ..fetched(None, cursor) }))
     }
 
     /// The rows of one page of a layer that is read once, and what is kept.
@@ -363,8 +390,11 @@ impl<R: Reads> Walk for Steps<'_, R> {
             Ask::Page(document) => {
                 let page = Page::read(&head, &document.object_id)?;
                 if self.kept.batches.is_some() {
-                    self.page(&response.body, &page, &document)?;
+                    let is_last = self.page(&response.body, &page, &document)?;
                     let came = self.rows.len() as u64;
+                    if came == 0 && !is_last {
+                        return self.empty(document);
+                    }
                     if self.kept.batches.as_mut().is_some_and(|batches| batches.page(came)) {
                         self.ask = Ask::Count(document);
                         return Ok(None);

@@ -71,6 +71,13 @@ pub(crate) fn range(body: &str, headers: &BTreeMap<String, String>, is_cut: bool
         return (200, vec![header("etag", tag), header("content-length", body.len().to_string())], body.to_owned());
     };
     let (first, last): (usize, usize) = (first.parse().expect("a number"), last.parse().expect("a number"));
+    if first >= body.len() {
+        return (
+            416,
+            vec![header("etag", tag), header("content-range", format!("bytes */{}", body.len()))],
+            String::new(),
+        );
+    }
     let last = last.min(body.len() - 1);
     let part = &body[first..=last];
     let range = header("content-range", format!("bytes {first}-{last}/{}", body.len()));

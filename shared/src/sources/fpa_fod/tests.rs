@@ -5,8 +5,11 @@
 use serde_json::json;
 
 use super::*;
+use crate::connect::{Cursor, Single};
 use crate::record::Draft;
+use crate::sources::Services;
 use crate::time::{Timestamp, rfc3339};
+use crate::upstream::Response;
 
 fn decode(body: &str) -> Result<Vec<Result<Draft, Reject>>, Reject> {
     let source = SourceId::new("historical_fpa_fod").unwrap();
@@ -96,6 +99,25 @@ fn s9_a_fault_costs_its_row_alone_and_a_doubtful_time_is_null() {
     );
     assert_eq!(decode("latitude,longitude,acq_date\n1,2,3\n").err().unwrap().reason, Reason::NotData);
     assert_eq!(decode(FEW).unwrap().len(), 0);
+}
+
+/// Where nobody says how long a whole file is, a line that does not end says that it was cut.
+#[test]
+fn s6_a_whole_file_of_unknown_length_is_whole_where_its_last_line_ends() {
+    let config = serde_json::from_value(json!({"url": "https://files.test/fires.csv"})).unwrap();
+    let source = SourceId::new("historical_fpa_fod").unwrap();
+    let table = connector(config, source, &Services::default()).unwrap();
+    let body = format!("{FEW}CA,Tulare,36.5,-118.75,61.0,5.0,Debris Burning,2449773.5,945,2449774.5,1550.0\n");
+    let whole = body.len().to_string();
+    for (length, cut, is_whole) in
+        [(None, 0, true), (None, 5, false), (Some(&whole), 0, true), (Some(&whole), 1, false)]
+    {
+        let headers = length.into_iter().map(|length| ("content-length".to_owned(), length.clone())).collect();
+        let body = Bytes::from(body[..body.len() - cut].to_owned());
+        let response = Response { status: 200, headers, body, elapsed: std::time::Duration::ZERO };
+        let fetched = table.absorb(&Cursor::default(), response, Timestamp::UNIX_EPOCH);
+        assert_eq!(fetched.is_ok(), is_whole, "{length:?} without {cut}: {fetched:?}");
+    }
 }
 
 #[test]

@@ -66,7 +66,9 @@ pub async fn look(app: &App) -> Result<Vec<Gauge>, BackendError> {
             let patience = PATIENCE.max(2 * registered.spec.interval.get());
             active += 1;
             throttled += u32::from(state.is_throttled(now));
-            overdue += u32::from(state.completed_at.is_none() && is_overdue(registered.since, &state, now, patience));
+            // One that may not ask is not waited for until it may.
+            let since = registered.since.max(state.rests_until.unwrap_or(registered.since));
+            overdue += u32::from(!state.has_ended(&registered) && is_overdue(since, &state, now, patience));
         }
     }
     gauges.extend([

@@ -212,6 +212,9 @@ impl State {
             if headers.get("x-api-key").map(String::as_str) != Some(KEY) {
                 return (403, json!({"api_version": "V1", "error": "ApiKeyInvalidError", "description": "The provided api_key was not valid."}).to_string());
             }
+            if path.ends_with("/404/history") {
+                return (404, json!({"api_version": "V1", "error": "NotFoundError", "description": "Cannot find a sensor with the provided parameters."}).to_string());
+            }
             let is_history = path.ends_with("/history");
             return (
                 200,

@@ -109,9 +109,9 @@ impl<C: Check> Connector for Checked<C> {
         self.feed.host()
     }
 
-    fn failed(&self, cursor: &Cursor) -> Cursor {
+    fn failed(&self, cursor: &Cursor, now: Timestamp) -> Cursor {
         let kept = Kept::of(cursor);
-        Kept { feed: self.feed.failed(&kept.feed()).0, ..kept }.cursor()
+        Kept { feed: self.feed.failed(&kept.feed(), now).0, ..kept }.cursor()
     }
 
     fn walk<'a>(&'a self, cursor: &Cursor, _now: Timestamp) -> Box<dyn Walk + 'a> {

@@ -162,7 +162,7 @@ impl Connector for Feed {
         &self.base_url
     }
 
-    fn failed(&self, cursor: &Cursor) -> Cursor {
+    fn failed(&self, cursor: &Cursor, _: Timestamp) -> Cursor {
         self.cursor(self.onward(self.place(cursor)).0)
     }
 

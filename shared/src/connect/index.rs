@@ -303,7 +303,7 @@ impl Connector for Index {
     }
 
     /// The document that failed counts as missed, and the next poll begins with the index.
-    fn failed(&self, cursor: &Cursor) -> Cursor {
+    fn failed(&self, cursor: &Cursor, _: Timestamp) -> Cursor {
         let mut place = self.place(cursor);
         if place.ahead.is_empty() {
             return cursor.clone();

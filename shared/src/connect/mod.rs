@@ -63,9 +63,16 @@ pub enum Rest {
     Until {
         /// When it may again.
         until: Timestamp,
-        /// What it has used up, as a clause for people.
+        /// What it has used up, or what is not over yet, as a clause for people.
         because: String,
     },
+}
+
+impl Rest {
+    /// What is measured until `end` is not asked for before then: what has not happened yet would be taken for nothing.
+    pub(crate) fn until_over(end: Timestamp, what: &str, now: Timestamp) -> Option<Rest> {
+        (now < end).then(|| Rest::Until { until: end, because: format!("{what} is not over") })
+    }
 }
 
 /// How far a bounded range has been read, and what reading it to its end takes [M1].
@@ -94,7 +101,7 @@ pub trait Connector: Send + Sync {
     }
 
     /// Where the next poll begins when the request of this cursor failed.
-    fn failed(&self, cursor: &Cursor) -> Cursor {
+    fn failed(&self, cursor: &Cursor, _now: Timestamp) -> Cursor {
         cursor.clone()
     }
 

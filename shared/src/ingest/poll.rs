@@ -51,10 +51,11 @@ pub enum PollOutcome {
 
 /// Works on one tick. An `Err` means that store or queue is away: the tick comes back.
 pub async fn poll(app: &App, tick: &Tick) -> Result<PollOutcome, BackendError> {
+    // Before the stream is read: who changes it from now on knows that this poll was of the old one.
+    let now = app.clock.now();
     let Some(registered) = streams::get(&*app.store, &tick.stream).await? else {
         return Ok(PollOutcome::Dropped("removed"));
     };
-    let now = app.clock.now();
     metrics::histogram!("stream_poll_drift_seconds").record(app.clock.since(tick.due_at).as_secs_f64());
     if !registered.started {
         return Ok(PollOutcome::Dropped("stopped"));
@@ -157,6 +158,8 @@ async fn fetch(
     let mut seen = Seen::of_tenant(&spec.tenant);
     let host = Host { address: connector.host(), apart: spec.polled.service().manners.apart };
     let completed_at = state.completed_at.take();
+    state.rests_until = None;
+    let counted = (state.records_processed, state.records_failed);
     let ended = loop {
         let cursor = Cursor(state.cursor.clone());
         if let Some(rest) = connector.rests(&cursor, app.clock.now()) {
@@ -165,6 +168,7 @@ async fn fetch(
         match step(app, &stream, host, &*connector, &cursor, &mut seen, &mut round).await {
             Ok(fetched) => {
                 state.cursor = fetched.cursor.0;
+                count(state, counted, &round.ledger, app.clock.now());
                 if !fetched.more {
                     break Ok(());
                 }
@@ -179,18 +183,15 @@ async fn fetch(
             }
             Err(end) => {
                 if matches!(end, End::Failed(_) | End::Refused(_) | End::Busy { .. }) {
-                    state.cursor = connector.failed(&cursor).0;
+                    state.cursor = connector.failed(&cursor, app.clock.now()).0;
                 }
                 break Err(end);
             }
         }
     };
     let now = app.clock.now();
-    state.records_processed += round.ledger.accepted;
-    state.records_failed += round.ledger.rejected_first;
-    if round.ledger.accepted > 0 {
-        state.last_new = Some(now);
-    }
+    // A part of an answer may have been taken.
+    count(state, counted, &round.ledger, now);
     let ended = match ended {
         Err(End::Rests(Rest::Ended)) => {
             state.completed_at = completed_at.or(Some(now));
@@ -240,9 +241,13 @@ async fn fetch(
         }
         Err(End::Rests(Rest::Ended)) => Ok(PollOutcome::Dropped("completed")),
         Err(End::Rests(Rest::Until { until, because })) => {
+            if round.answers > round.refused {
+                succeeded(state, now);
+            }
             // No `not_before`: whoever changes the stream's config is heard at its next tick.
+            state.rests_until = Some(until);
             state.last_error = Some(format!("{because}: it is asked again at {}", rfc3339(until)));
-            Ok(PollOutcome::Dropped("it has used up what it may"))
+            Ok(PollOutcome::Dropped("it may not ask yet"))
         }
         Err(End::Wait(until)) => {
             let until = until.unwrap_or(now);
@@ -363,6 +368,16 @@ fn throttle(state: &mut PollState, until: Timestamp, because: &str) {
     state.not_before = Some(until);
     state.throttled_until = Some(until);
     state.last_error = Some(format!("{because}: the source is asked again at {}", rfc3339(until)));
+}
+
+/// What a poll has taken until now, beside what was counted before it: whatever a cursor is behind is counted with it [O2].
+fn count(state: &mut PollState, (processed, failed): (u64, u64), ledger: &Ledger, now: Timestamp) {
+    let processed = processed + ledger.accepted;
+    if processed > state.records_processed {
+        state.last_new = Some(now);
+    }
+    state.records_processed = processed;
+    state.records_failed = failed + ledger.rejected_first;
 }
 
 fn succeeded(state: &mut PollState, now: Timestamp) {

@@ -28,7 +28,7 @@ pub struct Registered {
     pub spec: StreamSpec,
     /// Whether it is polled.
     pub started: bool,
-    /// Since when that has been so: from then on its polls are waited for [O3].
+    /// When it was started or changed last: from then on its polls are waited for [O3], also where it had ended before [M1].
     #[serde(default)]
     pub since: Timestamp,
 }
@@ -59,6 +59,9 @@ pub struct PollState {
     /// When a stream of a bounded range had read it to its end [M1].
     #[serde(default)]
     pub completed_at: Option<Timestamp>,
+    /// Until when there is nothing that it may ask for.
+    #[serde(default)]
+    pub rests_until: Option<Timestamp>,
     /// Records accepted since the stream was registered.
     pub records_processed: u64,
     /// Rows rejected since then; one that comes at every poll counts once.
@@ -69,6 +72,11 @@ impl PollState {
     /// No poll before this time: a wait, or the open breaker.
     pub fn waits_until(&self) -> Option<Timestamp> {
         self.not_before.max(self.breaker.waits_until())
+    }
+
+    /// Whether it has read a bounded range to its end, and nobody has started or changed it since.
+    pub fn has_ended(&self, registered: &Registered) -> bool {
+        self.completed_at.is_some() && self.last_poll.is_some_and(|last| last >= registered.since)
     }
 
     /// While its breaker is open: the seconds since the last good answer, which is all that there is [S10].
@@ -100,6 +108,7 @@ impl PollState {
             last_poll: self.last_poll.map(back),
             last_success: self.last_success.map(back),
             last_new: self.last_new.map(back),
+            rests_until: None,
             ..self
         }
     }
@@ -178,7 +187,8 @@ pub async fn apply(app: &App, file: &StreamsFile, prune: bool) -> Result<Diff, B
         match existing.iter().find(|registered| registered.spec.id == spec.id) {
             Some(registered) if registered.spec == *spec => diff.unchanged.push(spec.id.clone()),
             Some(registered) => {
-                put(&*app.store, &Registered { spec: spec.clone(), ..registered.clone() }).await?;
+                put(&*app.store, &Registered { spec: spec.clone(), since: app.clock.now(), ..registered.clone() })
+                    .await?;
                 diff.changed.push(spec.id.clone());
             }
             None => {
@@ -227,7 +237,8 @@ pub(crate) async fn is_registered(store: &dyn Store, id: &StreamId) -> Result<bo
 /// `false`: there is no such stream.
 pub async fn set_started(app: &App, id: &StreamId, started: bool, by: &str) -> Result<bool, BackendError> {
     let Some(registered) = get(&*app.store, id).await? else { return Ok(false) };
-    let since = if registered.started == started { registered.since } else { app.clock.now() };
+    // Who starts it again wants to know whether there is more.
+    let since = if started || registered.started { app.clock.now() } else { registered.since };
     put(&*app.store, &Registered { started, since, ..registered }).await?;
     let action = if started { Action::StreamStarted } else { Action::StreamStopped };
     audit::write(app, action, by, id.as_str(), "").await?;
@@ -252,7 +263,7 @@ pub async fn status(store: &dyn Store, clock: &Clock, registered: &Registered) -
         mode_reason: mode.reason(spec),
         current_priority: tier.to_owned(),
         interval: spec.interval,
-        next_poll: (registered.started && poll.completed_at.is_none())
+        next_poll: (registered.started && !poll.has_ended(registered))
             .then(|| next_poll(interval, poll.waits_until(), clock.now())),
         throttling_active: poll.is_throttled(clock.now()),
         stale_s: poll.stale_s(clock.now()),

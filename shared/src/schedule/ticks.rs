@@ -30,7 +30,7 @@ pub struct Tick {
     pub due_at: Timestamp,
 }
 
-/// Plans every started stream's ticks of (watermark, now + 120 s]; gives how many were sent. One stream that cannot be
+/// Plans the ticks of (watermark, now + 120 s] of every started stream that has not ended; gives how many were sent. One stream that cannot be
 /// planned, because its mode's queue is full, leaves the others theirs [S10]; its error comes at the end.
 pub async fn plan(app: &App) -> Result<usize, BackendError> {
     let (mut sent, mut failure) = (0, Ok(()));
@@ -54,6 +54,13 @@ pub(crate) fn queue_of<'q>(queues: &'q Queues, spec: &StreamSpec) -> &'q QueueRe
 
 async fn plan_one(app: &App, registered: &Registered) -> Result<usize, BackendError> {
     let now = app.clock.now();
+    if registered.spec.polled.is_bounded() {
+        let state = streams::poll_state(&*app.store, &registered.spec.id).await?;
+        // By a clock that was set back since nobody knows what was later.
+        if state.has_ended(registered) && state.ahead_of(now).is_zero() {
+            return Ok(0);
+        }
+    }
     let key = Key::new(PLANS, registered.spec.id.as_str());
     let item = app.store.get(&key).await?;
     let watermark = item.as_ref().and_then(|item| String::from_utf8_lossy(&item.value).parse::<Timestamp>().ok());

@@ -16,7 +16,8 @@ pub struct Whole {
     pub stream: StreamId,
     /// How far it is, and what all of it takes.
     pub progress: Progress,
-    /// From its first poll to its last one, if none fails; `None` until its source has said how much there is.
+    /// From its first poll to its last one, if none fails and nothing of it is still to happen; `None` until its source has said how
+    /// much there is.
     pub takes: Option<Duration>,
 }
 

@@ -196,7 +196,7 @@ impl Connector for AirnowFiles {
     }
 
     /// Behind the hour that failed.
-    fn failed(&self, cursor: &Cursor) -> Cursor {
+    fn failed(&self, cursor: &Cursor, _: Timestamp) -> Cursor {
         let place = AirnowFiles::place(cursor);
         let next = place.next.map(|hour| hour + airnow::HOUR);
         let first_failed = next.is_none() && !place.first_failed;

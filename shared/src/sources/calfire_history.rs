@@ -1,6 +1,8 @@
 //! CAL FIRE's incidents of past years, polled year by year from the state's public site [S6, M1].
 
 use bytes::Bytes;
+use jiff::civil::{Date, Time};
+use jiff::tz::{Offset, TimeZone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +72,8 @@ impl Config {
     }
 }
 
+/// California's time in winter.
+const PACIFIC_STANDARD: Offset = Offset::constant(-8);
 /// Years of one poll, of the six requests that the site is asked for in a minute.
 const A_POLL: u64 = 5;
 
@@ -91,6 +95,12 @@ impl Years {
     fn year(&self, parts: &Parts) -> i16 {
         self.config.first_year.saturating_add(i16::try_from(parts.done).unwrap_or(i16::MAX)).min(self.config.last_year)
     }
+}
+
+/// When a year is over in California.
+fn end_of(year: i16) -> Option<Timestamp> {
+    let first = Date::new(year.checked_add(1)?, 1, 1).ok()?.to_datetime(Time::midnight());
+    TimeZone::fixed(PACIFIC_STANDARD).to_timestamp(first).ok()
 }
 
 /// # Errors
@@ -115,8 +125,13 @@ impl Connector for Years {
         &self.base_url
     }
 
-    fn rests(&self, cursor: &Cursor, _: Timestamp) -> Option<Rest> {
-        (self.parts(cursor).done >= self.config.years()).then_some(Rest::Ended)
+    fn rests(&self, cursor: &Cursor, now: Timestamp) -> Option<Rest> {
+        let parts = self.parts(cursor);
+        if parts.done >= self.config.years() {
+            return Some(Rest::Ended);
+        }
+        let year = self.year(&parts);
+        Rest::until_over(end_of(year)?, &format!("the year {year}"), now)
     }
 
     fn look(&self) -> usize {

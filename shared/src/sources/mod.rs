@@ -231,10 +231,25 @@ table! {
     planned,
 }
 
+impl ConnectorKind {
+    /// Whether what it asks for has an end; `None`: its config says.
+    pub(crate) fn has_end(self) -> Option<bool> {
+        match self {
+            ConnectorKind::Synoptic => None,
+            ConnectorKind::PurpleairHistory
+            | ConnectorKind::FirmsArchive
+            | ConnectorKind::CalfireHistory
+            | ConnectorKind::WfigsHistory
+            | ConnectorKind::FpaFod => Some(true),
+            _ => Some(false),
+        }
+    }
+}
+
 impl Polled {
     /// Whether it ends by itself: what it asks for has a beginning and an end [M1].
     pub fn is_bounded(&self) -> bool {
-        self.progress(&Cursor::default()).is_some()
+        self.kind().has_end().unwrap_or_else(|| self.progress(&Cursor::default()).is_some())
     }
 
     /// How far it has been read by its cursor; `None` for what has no end.

@@ -145,7 +145,14 @@ struct Place {
     /// The last answer's `data_time_stamp`: sensors that have measured since are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<i64>,
-    /// The day of the points, in UTC; `None` until an answer came.
+    #[serde(flatten)]
+    paid: Paid,
+}
+
+/// What was paid in a day, as it stands in a cursor.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Paid {
+    /// The day of the points, in UTC; `None` until something was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     day: Option<Date>,
     /// Points of that day.
@@ -153,13 +160,29 @@ struct Place {
     points: u64,
 }
 
+impl Paid {
+    /// The points of the day on which this is.
+    pub(super) fn at(&self, now: Timestamp) -> u64 {
+        if self.day == Some(day(now)) { self.points } else { 0 }
+    }
+
+    /// With so many more; those of another day are over.
+    pub(super) fn and(&self, points: u64, now: Timestamp) -> Paid {
+        Paid { day: Some(day(now)), points: self.at(now).saturating_add(points) }
+    }
+
+    /// Whether what comes next costs more than what is left of the day's points.
+    pub(super) fn rests(&self, next: u64, may: u64, now: Timestamp) -> Option<Rest> {
+        let used = self.at(now);
+        let tomorrow = TimeZone::UTC.to_timestamp(day(now).tomorrow().ok()?.to_datetime(Time::midnight())).ok()?;
+        let because = format!("its points of the day are used up ({used} of {may})");
+        (used + next > may).then_some(Rest::Until { until: tomorrow, because })
+    }
+}
+
 impl Place {
     fn of(cursor: &Cursor) -> Place {
         serde_json::from_str(&cursor.0).unwrap_or_default()
-    }
-
-    fn points_on(&self, day: Date) -> u64 {
-        if self.day.is_none_or(|of| of == day) { self.points } else { 0 }
     }
 
     fn cursor(&self) -> Cursor {
@@ -167,15 +190,8 @@ impl Place {
     }
 }
 
-pub(super) fn day(at: Timestamp) -> Date {
+fn day(at: Timestamp) -> Date {
     TimeZone::UTC.to_datetime(at).date()
-}
-
-/// Whether what comes next costs more than what is left of the day's points.
-pub(super) fn used_up(used: u64, next: u64, may: u64, now: Timestamp) -> Option<Rest> {
-    let tomorrow = TimeZone::UTC.to_timestamp(day(now).tomorrow().ok()?.to_datetime(Time::midnight())).ok()?;
-    let because = format!("its points of the day are used up ({used} of {may})");
-    (used + next > may).then_some(Rest::Until { until: tomorrow, because })
 }
 
 pub(super) fn connector(config: Config, _: SourceId, services: &Services) -> Result<Purpleair, String> {
@@ -189,13 +205,13 @@ impl Connector for Purpleair {
     }
 
     fn rests(&self, cursor: &Cursor, now: Timestamp) -> Option<Rest> {
-        used_up(Place::of(cursor).points_on(day(now)), CALL, self.config.points_a_day, now)
+        Place::of(cursor).paid.rests(CALL, self.config.points_a_day, now)
     }
 
     /// A call that failed is paid for too.
-    fn failed(&self, cursor: &Cursor) -> Cursor {
+    fn failed(&self, cursor: &Cursor, now: Timestamp) -> Cursor {
         let place = Place::of(cursor);
-        Place { points: place.points.saturating_add(CALL), ..place }.cursor()
+        Place { paid: place.paid.and(CALL, now), ..place }.cursor()
     }
 
     fn walk<'a>(&'a self, cursor: &Cursor, _now: Timestamp) -> Box<dyn Walk + 'a> {
@@ -227,11 +243,11 @@ impl Single for Purpleair {
         let Columns { members, fields: given, rows } = Columns::of(&response, &self.key, now)?;
         let problem = lacking(&self.config.fields, &given);
         let stamp: Option<i64> = members.get("data_time_stamp").and_then(|raw| serde_json::from_str(raw.get()).ok());
-        let (place, today) = (Place::of(cursor), day(now));
-        let points = place.points_on(today) + self.config.points(rows);
+        let place = Place::of(cursor);
+        let paid = place.paid.and(self.config.points(rows), now);
         // A stamp that lies ahead would leave out what is measured until then.
         let since = stamp.filter(|stamp| *stamp <= now.as_second()).or(place.since);
-        let place = Place { since, day: Some(today), points };
+        let place = Place { since, paid };
         Ok(Fetched { cursor: place.cursor(), more: false, problem, body: Some(response.body) })
     }
 }
@@ -257,6 +273,13 @@ pub(super) struct Columns<'a> {
     /// The names of the values.
     pub(super) fields: BTreeSet<String>,
     pub(super) rows: u64,
+}
+
+/// Whether it does not know what was asked for by its number, by its own word.
+pub(super) fn is_unknown(response: &Response) -> bool {
+    let members = items::members(&response.body).unwrap_or_default();
+    let name = members.get("error").and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+    response.status == 404 && name.as_deref() == Some("NotFoundError")
 }
 
 impl<'a> Columns<'a> {
@@ -379,10 +402,10 @@ mod tests {
     #[test]
     fn s11_points_are_counted_and_when_they_are_used_up_it_waits_until_the_day_ends() {
         let connector = stream(40);
-        let paid = |cursor: &Cursor| Place::of(cursor).points;
+        let paid = |cursor: &Cursor| Place::of(cursor).paid.points;
         let once = answer(&connector, &Cursor::default(), 200, &sensors(3, 1_785_000_000)).unwrap().cursor;
         assert_eq!(paid(&once), 20, "5 and 3 rows of 1 + 1 + 1 + 2");
-        let failed = connector.failed(&once);
+        let failed = connector.failed(&once, noon());
         assert_eq!(paid(&failed), 25, "a failed call is paid for");
         assert_eq!(connector.rests(&failed, noon()), None);
         let twice = answer(&connector, &failed, 200, &sensors(3, 1_785_000_000)).unwrap().cursor;
@@ -390,7 +413,7 @@ mod tests {
         assert_eq!(until, "2026-08-02T00:00:00Z".parse().unwrap());
         assert_eq!(because, "its points of the day are used up (45 of 40)");
         assert_eq!(connector.rests(&twice, until), None, "another day");
-        let first = connector.failed(&Cursor::default());
+        let first = connector.failed(&Cursor::default(), noon());
         assert_eq!(paid(&answer(&connector, &first, 200, &sensors(0, 1)).unwrap().cursor), 10, "of the day it is");
         assert_eq!(connector.config.least_points_a_day(Duration::from_secs(60)), 7200);
     }

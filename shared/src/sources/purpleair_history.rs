@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::purpleair::{self, CALL, Columns, check_fields, day, lacking, points_of_row, request, used_up};
+use super::purpleair::{self, CALL, Columns, Paid, check_fields, is_unknown, lacking, points_of_row, request};
 use super::synoptic::Moment;
 use super::{Id, Records, Services, Source, WrongField, WrongFields, sensors};
 use crate::connect::{Connector, Cursor, Fetched, Progress, Rest, Single, SourceError, Walk, keyed, one};
@@ -43,6 +42,8 @@ const RANGE: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 const RAW: u64 = 120;
 /// Minutes that the service makes averages of.
 const AVERAGES: [u32; 6] = [0, 10, 30, 60, 360, 1440];
+/// Points of a day that windows leave for calls that fail.
+const RESERVE: u64 = 5 * CALL;
 /// Windows of one poll: half of the service's requests a minute, so that the sensors of today get theirs.
 const A_POLL: u64 = 5;
 
@@ -57,14 +58,15 @@ pub struct Config {
     pub start: Moment,
     /// All readings before then.
     pub end: Moment,
-    /// Minutes of which averages are asked for: 10, 30, 60, 360 or 1440; without it, or with 0, what was measured.
+    /// Minutes of which averages are asked for: 10, 30, 60, 360 or 1440; without it, or with 0, what was measured. The stream's
+    /// `source_id` ends with them, such as `historical_purpleair_60`.
     #[serde(default)]
     pub average: u32,
     /// In PurpleAir's names; `latitude` and `longitude` only of what was measured.
     #[serde(default = "fields")]
     pub fields: Vec<String>,
     /// Points that it may use in a day, in UTC: 5 a call, and for each row in its answer one a field, two for a field of PM2.5. When
-    /// they are used up it waits until the day ends.
+    /// they are used up it waits until the day ends. 25 of them are kept for calls that fail.
     pub points_a_day: u64,
 }
 
@@ -84,7 +86,7 @@ impl Config {
 
     /// Seconds of one request.
     fn window(&self) -> u64 {
-        let rows = self.points_a_day.saturating_sub(CALL) / points_of_row(&self.fields).max(1);
+        let rows = self.points_a_day.saturating_sub(RESERVE + CALL) / points_of_row(&self.fields).max(1);
         WINDOW.as_secs().min(rows.saturating_mul(self.step())).max(self.step())
     }
 
@@ -143,11 +145,12 @@ impl Config {
             place.map_or(Ok(()), |place| wrong("fields", format!("{place} has no averages")))
         });
         // An hour at least, or the calls cost more than what they bring.
-        let least = CALL + points_of_row(&self.fields) * (3600 / self.step()).max(1);
+        let least = RESERVE + CALL + points_of_row(&self.fields) * (3600 / self.step()).max(1);
         let points = match self.points_a_day < least {
-            true => {
-                wrong("points_a_day", format!("{} is less than the {least} that one request costs", self.points_a_day))
-            }
+            true => wrong(
+                "points_a_day",
+                format!("{} is less than {least}: one request, and {RESERVE} for calls that fail", self.points_a_day),
+            ),
             false => Ok(()),
         };
         WrongFields::all([sensors, end, average, fields, points])
@@ -178,12 +181,8 @@ struct Place {
     of: String,
     /// Windows that were read.
     done: u64,
-    /// The day of the points, in UTC; `None` until an answer came.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    day: Option<Date>,
-    /// Points of that day.
-    #[serde(default)]
-    points: u64,
+    #[serde(flatten)]
+    paid: Paid,
 }
 
 impl Place {
@@ -191,10 +190,6 @@ impl Place {
     fn of(cursor: &Cursor, range: String) -> Place {
         let place: Place = serde_json::from_str(&cursor.0).unwrap_or_default();
         if place.of == range { place } else { Place { of: range, done: 0, ..place } }
-    }
-
-    fn points_on(&self, day: Date) -> u64 {
-        if self.day.is_none_or(|of| of == day) { self.points } else { 0 }
     }
 
     fn cursor(&self) -> Cursor {
@@ -211,9 +206,16 @@ pub(super) struct History {
 }
 
 pub(super) fn connector(config: Config, source: SourceId, services: &Services) -> Result<History, String> {
-    // A reading has one event through both doors; an average is no reading.
-    if config.average > 0 && source.as_str().starts_with("iot_") {
-        return Err(format!("{source} is of readings: averages are published under historical_purpleair"));
+    // A reading has one event through both doors; an average is no reading, and those of other minutes are other averages.
+    let id = source.as_str();
+    let is_of = |average: u32| average > 0 && !id.starts_with("iot_") && id.ends_with(&format!("_{average}"));
+    let of = AVERAGES.into_iter().find(|average| is_of(*average)).unwrap_or(0);
+    match (of, config.average) {
+        (0, average @ 1..) => {
+            return Err(format!("{id} is of readings: averages are published under historical_purpleair_{average}"));
+        }
+        (of, average) if of != average => return Err(format!("{id} is of averages of {of} minutes")),
+        _ => {}
     }
     let key = keyed::plain(services.key(&SERVICE)?, "PURPLEAIR_API_KEY")?.to_owned();
     Ok(History { config, base_url: services.address(&SERVICE).to_owned(), key })
@@ -222,6 +224,12 @@ pub(super) fn connector(config: Config, source: SourceId, services: &Services) -
 impl History {
     fn place(&self, cursor: &Cursor) -> Place {
         Place::of(cursor, self.config.range())
+    }
+
+    /// What an answer gave to one who had so many windows before.
+    fn fetched(&self, before: u64, place: Place, body: Option<Bytes>, problem: Option<String>) -> Fetched {
+        let more = place.done >= self.config.parts() || place.done / A_POLL == before / A_POLL;
+        Fetched { body, cursor: place.cursor(), more, problem }
     }
 }
 
@@ -235,15 +243,17 @@ impl Connector for History {
         if place.done >= self.config.parts() {
             return Some(Rest::Ended);
         }
-        let used = place.points_on(day(now));
-        // A day's points are enough for any window, so that none is waited for in vain.
-        used_up(used, self.config.points(place.done), self.config.points_a_day, now).filter(|_| used > 0)
+        let (.., end) = self.config.part(place.done);
+        let over = Timestamp::from_second(end).ok().and_then(|end| Rest::until_over(end, "its next window", now));
+        // The first call of a day is never waited for: a window fits into a day's points.
+        let paid = || place.paid.rests(self.config.points(place.done), self.config.points_a_day, now);
+        over.or_else(|| paid().filter(|_| place.paid.at(now) > 0))
     }
 
     /// A call that failed is paid for too.
-    fn failed(&self, cursor: &Cursor) -> Cursor {
+    fn failed(&self, cursor: &Cursor, now: Timestamp) -> Cursor {
         let place = self.place(cursor);
-        Place { points: place.points.saturating_add(CALL), ..place }.cursor()
+        Place { paid: place.paid.and(CALL, now), ..place }.cursor()
     }
 
     /// A look is paid for.
@@ -273,6 +283,17 @@ impl Single for History {
     fn absorb(&self, cursor: &Cursor, response: Response, now: Timestamp) -> Result<Fetched, SourceError> {
         let place = self.place(cursor);
         let (sensor, ..) = self.config.part(place.done);
+        if is_unknown(&response) {
+            let said = keyed::said(&response, &self.key);
+            let problem = Some(format!("sensor {sensor} is left out: {said}"));
+            let done = (place.done / self.config.windows() + 1) * self.config.windows();
+            return Ok(self.fetched(
+                place.done,
+                Place { done, paid: place.paid.and(CALL, now), ..place },
+                None,
+                problem,
+            ));
+        }
         let Columns { members, fields, rows } = Columns::of(&response, &self.key, now)?;
         let number = |name: &str| members.get(name).and_then(|raw| raw.get().parse::<u64>().ok());
         if number("sensor_index") != Some(sensor) {
@@ -282,12 +303,9 @@ impl Single for History {
             return Err(SourceError::Failed(format!("sensor {sensor}: its answer lacks the times of its rows")));
         }
         let problem = lacking(&self.config.fields, &fields).map(|said| format!("sensor {sensor}: {said}"));
-        let today = day(now);
-        let points = place.points_on(today) + CALL + rows * points_of_row(&self.config.fields);
-        let place = Place { done: place.done + 1, day: Some(today), points, ..place };
-        let more = place.done >= self.config.parts() || !place.done.is_multiple_of(A_POLL);
+        let paid = place.paid.and(CALL + rows * points_of_row(&self.config.fields), now);
         // A sensor that was away has no rows.
         let body = (rows > 0).then_some(response.body);
-        Ok(Fetched { body, cursor: place.cursor(), more, problem })
+        Ok(self.fetched(place.done, Place { done: place.done + 1, paid, ..place }, body, problem))
     }
 }

@@ -274,9 +274,13 @@ impl Connector for Synoptic {
         &self.base_url
     }
 
-    fn rests(&self, cursor: &Cursor, _: Timestamp) -> Option<Rest> {
+    fn rests(&self, cursor: &Cursor, now: Timestamp) -> Option<Rest> {
         let What::Range { start, end } = self.config.what() else { return None };
-        (Synoptic::read_to(cursor, start, end) >= end).then_some(Rest::Ended)
+        let from = Synoptic::read_to(cursor, start, end);
+        if from >= end {
+            return Some(Rest::Ended);
+        }
+        Rest::until_over((from + STEP).min(end), "its next day", now)
     }
 
     fn walk<'a>(&'a self, cursor: &Cursor, _now: Timestamp) -> Box<dyn Walk + 'a> {
@@ -449,7 +453,8 @@ mod tests {
         let progress =
             |cursor: &Cursor| connector.config.progress(cursor).map(|progress| (progress.done, progress.whole));
         assert_eq!((progress(&cursor), connector.config.requests()), (Some((0, Some(2))), 2));
-        while connector.rests(&cursor, Timestamp::UNIX_EPOCH).is_none() {
+        let now = "2026-08-03T00:00:00Z".parse().unwrap();
+        while connector.rests(&cursor, now).is_none() {
             let address = connector.next(&cursor).url.reveal().to_owned();
             asked.push(address.split_once("&start=").unwrap().1.to_owned());
             cursor = answer(&connector, &cursor, 200, &summary(2, "none")).unwrap().cursor;
@@ -457,6 +462,6 @@ mod tests {
         assert_eq!(asked, ["202608010000&end=202608020000", "202608020000&end=202608020630"]);
         assert_eq!(progress(&cursor), Some((2, Some(2))));
         let longer = stream(&text.replace("06:30", "07:00"));
-        assert_eq!(longer.rests(&cursor, Timestamp::UNIX_EPOCH), None, "another range begins anew");
+        assert_eq!(longer.rests(&cursor, now), None, "another range begins anew");
     }
 }

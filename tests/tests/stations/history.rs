@@ -3,6 +3,7 @@
 
 use super::*;
 use streammanager::connect::Cursor;
+use streammanager::schedule::{streams, ticks};
 use streammanager_tests::archives::{FIRMS_LAST, table};
 
 /// An archive, and what is in it.
@@ -42,7 +43,7 @@ const ARCHIVES: [Archive; 4] = [
         takes: "it has an end; how many bytes there are its source says at the first poll",
     },
     Archive {
-        source: "historical_purpleair",
+        source: "historical_purpleair_60",
         connector: "purpleair_history",
         config: "{sensors: [7, 9, 8], start: '2026-03-01T00:00:00Z', end: '2026-05-15T00:00:00Z', average: 60, fields: [temperature, pm2.5_atm], points_a_day: 100000}",
         records: 226,
@@ -132,6 +133,12 @@ async fn m4_an_archive_that_was_killed_in_the_middle_goes_on_where_it_was() {
                 "{} {during}",
                 archive.source
             );
+            let counted = world.state().await.records_processed;
+            assert_eq!(
+                counted, archive.records as u64,
+                "{} {during}: what was taken before is counted",
+                archive.source
+            );
             let asked = world.services.asked().len();
             assert_eq!(asked, archive.requests - during, "{} {during}: nothing is asked for again", archive.source);
         }
@@ -196,9 +203,111 @@ async fn s6_an_archive_that_cannot_be_whole_is_not_taken_for_read() {
     world.services.stands_at("fires.csv", &table(221));
     let mut records = world.poll().await;
     assert!(world.state().await.last_error.unwrap().contains("the file has changed"));
+    let asked = world.services.asked();
+    let whole = asked.iter().filter(|asked| asked.status == 200 || asked.headers.contains_key("if-range")).count();
+    assert_eq!(whole, 0, "nobody is asked for a changed file as a whole, which may be larger than an answer");
     records.extend(to_the_end(&world).await);
     assert!(records.iter().any(|record| record.data("fire_name") == "TEST 221"));
     assert_eq!(records.len(), distinct(&records));
+    // One that has become shorter than what was read of it.
+    let world = ARCHIVES[2].world().await;
+    world.services.fails_behind(1, Fault::Broken);
+    assert!(!world.poll().await.is_empty());
+    world.services.fails(Fault::None);
+    world.services.stands_at("fires.csv", &table(3));
+    world.poll().await;
+    assert!(world.state().await.last_error.unwrap().contains("the file has changed"));
+    assert_eq!(to_the_end(&world).await.len(), 0, "its three fires were known");
+}
+
+/// A quote that nobody closes costs the row in which it stands.
+#[tokio::test(start_paused = true)]
+async fn s9_one_quote_too_many_in_a_table_does_not_stop_it() {
+    let mut text =
+        "FOD_ID,FIRE_NAME,DISCOVERY_DATE,FIRE_SIZE,LATITUDE,LONGITUDE,STATE,COUNTY,COMPLEX_NAME\n".to_owned();
+    let long = "a line ".repeat(10_000);
+    for n in 1..=90 {
+        let name = if n == 40 { "\"TEST 40".to_owned() } else { format!("TEST {n}") };
+        text += &format!("{n},{name},{}.5,12.5,39.5,-121.5,CA,Butte,{long}\n", 2_451_334 + n);
+    }
+    let world = ARCHIVES[2].world().await;
+    world.services.stands_at("fires.csv", &text);
+    let records = to_the_end(&world).await;
+    let state = world.state().await;
+    assert_eq!((records.len(), distinct(&records), state.records_failed), (89, 89, 1), "{:?}", state.last_error);
+}
+
+/// What has not happened yet is waited for, and not taken for nothing.
+#[tokio::test(start_paused = true)]
+async fn m1_a_range_that_reaches_into_the_future_is_read_when_its_time_is_over() {
+    let at = |time: &str| time.parse::<streammanager::time::Timestamp>().unwrap();
+    let purpleair = "{sensors: [7], start: '2026-07-01T00:00:00Z', end: '2026-08-02T00:00:00Z', average: 60, fields: [temperature], points_a_day: 5000}";
+    let synoptic = "{stations: ['7'], start: '2026-07-31T00:00:00Z', end: '2026-08-02T00:00:00Z'}";
+    let calfire = "{first_year: 2025, last_year: 2026}";
+    for (source, connector, config, over, before, after) in [
+        ("historical_purpleair_60", "purpleair_history", purpleair, "2026-08-02T00:00:00Z", 1, 1),
+        ("synoptic_observations", "synoptic", synoptic, "2026-08-02T00:00:00Z", 1, 1),
+        // A year ends in California.
+        ("historical_calfire", "calfire_history", calfire, "2027-01-01T08:00:00Z", 3, 3),
+    ] {
+        let world = World::new(&file(source, connector, "60s", config)).await;
+        let mut measured =
+            vec![Measured::new("7", "2026-07-30T20:00:00Z", 1.0), Measured::new("7", "2026-07-31T12:00:00Z", 1.0)];
+        measured.remove(usize::from(connector == "purpleair_history"));
+        world.services.measured(&measured);
+        assert_eq!(world.poll().await.len(), before, "{connector}");
+        let state = world.state().await;
+        assert!(state.completed_at.is_none(), "{connector}: {state:?}");
+        let said = state.last_error.unwrap();
+        assert!(said.contains("is not over") && said.ends_with(&at(over).to_string().replace('Z', ".000Z")), "{said}");
+        assert!(state.last_success.is_some(), "{connector}: what came came");
+        world.services.asked();
+        assert!(world.poll().await.is_empty() && world.services.asked().is_empty(), "{connector}");
+        world.services.measured(&[Measured::new("7", "2026-08-01T20:00:00Z", 2.0)]);
+        let ahead = Duration::try_from(at(over).duration_since(world.now())).unwrap();
+        tokio::time::advance(ahead).await;
+        assert_eq!(to_the_end(&world).await.len(), after, "{connector}");
+    }
+}
+
+/// A sensor that the service does not know costs itself alone.
+#[tokio::test(start_paused = true)]
+async fn s10_a_sensor_that_is_gone_does_not_stop_those_behind_it() {
+    let config = ARCHIVES[3].config.replace("[7, 9, 8]", "[404, 7, 8]");
+    let world = ARCHIVES[3].world().await;
+    world.apply(&file("historical_purpleair_60", "purpleair_history", "60s", &config)).await;
+    let records = world.poll().await;
+    let missing = world.state().await.missing.unwrap();
+    assert!(missing.contains("sensor 404") && missing.contains("NotFoundError"), "{missing}");
+    assert_eq!(records.len() + to_the_end(&world).await.len(), 226);
+    let asked = world.services.asked();
+    assert_eq!(asked.iter().filter(|asked| asked.status == 404).count(), 1, "it is asked for once");
+    assert_eq!(asked.len(), 7);
+}
+
+/// Nobody polls an archive that has ended, until somebody wants more of it.
+#[tokio::test(start_paused = true)]
+async fn m4_an_archive_that_has_ended_has_no_more_ticks() {
+    let archive = &ARCHIVES[1];
+    let world = archive.world().await;
+    assert!(ticks::plan(&world.app).await.unwrap() > 0);
+    to_the_end(&world).await;
+    let rests = async |why: &str| {
+        tokio::time::advance(Duration::from_secs(300)).await;
+        assert_eq!(ticks::plan(&world.app).await.unwrap(), 0, "{why}");
+    };
+    rests("it has ended").await;
+    world.apply(&archive.file()).await;
+    rests("the same file").await;
+    let stream = streams::list(&*world.app.store).await.unwrap().remove(0).spec.id;
+    streams::set_started(&world.app, &stream, true, "a person").await.unwrap();
+    assert!(ticks::plan(&world.app).await.unwrap() > 0, "started");
+    assert!(world.poll().await.is_empty());
+    rests("there was nothing more").await;
+    world.apply(&archive.file().replace("2019", "2020")).await;
+    assert!(ticks::plan(&world.app).await.unwrap() > 0, "another range");
+    assert_eq!(to_the_end(&world).await.len(), 3);
+    rests("that has ended too").await;
 }
 
 #[test]
@@ -273,11 +382,45 @@ fn s6_an_archives_config_is_checked_before_anything_is_asked() {
     // What has no end must say how often it is polled.
     let without = file("calfire_incidents", "calfire", "60s", "{}").replace("interval: 60s, ", "");
     assert!(StreamsFile::parse(&without).unwrap_err().to_string().contains("missing field `interval`"));
+    let wrong = ARCHIVES[1].file().replace("interval: 60s, ", "").replace("2013", "2012");
+    let said = StreamsFile::parse(&wrong).unwrap_err().to_string();
+    assert!(said.contains("first_year: 2012") && !said.contains("interval"), "{said}");
     let without = ARCHIVES[1].file().replace("interval: 60s, ", "");
     assert_eq!(StreamsFile::parse(&without).unwrap().streams[0].interval.get(), Duration::from_secs(60));
 }
 
-/// S11: sixty days of one sensor, and points for a tenth of them a day.
+/// A call that fails is paid for on its day, and on no other.
+#[tokio::test(start_paused = true)]
+async fn s11_calls_that_fail_before_the_first_answer_cost_their_day_alone() {
+    let history = "{sensors: [7], start: '2026-03-01T00:00:00Z', end: '2026-03-03T00:00:00Z', fields: [pm2.5_atm], points_a_day: 1000}";
+    let live = "{area: [-124.5, 32.5, -114.1, 42.1], points_a_day: 30}";
+    for (source, connector, config, failures) in [
+        ("historical_purpleair", "purpleair_history", history, 5),
+        ("historical_purpleair", "purpleair_history", history, 6),
+        ("iot_purpleair", "purpleair", live, 6),
+    ] {
+        let world = World::new(&file(source, connector, "12h", config)).await;
+        world.services.measured(&[Measured::new("7", "2026-03-01T11:58:00Z", 1.0)]);
+        world.services.fails(Fault::Broken);
+        for _ in 0..failures {
+            world.poll().await;
+            tokio::time::advance(Duration::from_secs(900)).await;
+        }
+        assert_eq!(world.services.asked().len(), failures);
+        world.services.fails(Fault::None);
+        let came = world.poll().await.len();
+        if failures < 6 {
+            assert_eq!(came, 1, "{connector}: some calls may fail in a day");
+            continue;
+        }
+        let said = world.state().await.last_error.unwrap();
+        assert!(came == 0 && said.contains("its points of the day are used up (30 of "), "{connector}: {said}");
+        tokio::time::advance(Duration::from_secs(86_400)).await;
+        assert_eq!(world.poll().await.len(), 1, "{connector}: another day");
+    }
+}
+
+/// S11: two days of one sensor, and points for a third of them a day.
 #[tokio::test(start_paused = true)]
 async fn s11_a_history_is_paid_for_day_by_day_within_its_points() {
     let config = "{sensors: [7], start: '2026-03-01T00:00:00Z', end: '2026-03-03T00:00:00Z', fields: [pm2.5_atm], points_a_day: 1000}";
@@ -293,11 +436,15 @@ async fn s11_a_history_is_paid_for_day_by_day_within_its_points() {
         .collect();
     world.services.measured(&measured);
     let mut records = world.poll().await;
-    assert_eq!((records.len(), world.services.asked().len()), (497, 1), "995 points and 5 for the call");
+    assert_eq!(
+        (records.len(), world.services.asked().len()),
+        (485, 1),
+        "970 points and 5 for the call; 25 are kept for calls that fail"
+    );
     let said = world.state().await.last_error;
     world.poll().await;
     let waiting = world.state().await.last_error.unwrap();
-    assert!(waiting.contains("its points of the day are used up (999 of 1000)"), "{said:?} {waiting}");
+    assert!(waiting.contains("its points of the day are used up (975 of 1000)"), "{said:?} {waiting}");
     assert!(world.services.asked().is_empty(), "nothing is asked for that cannot be paid");
     for _ in 0..3 {
         tokio::time::advance(Duration::from_secs(86_400)).await;
@@ -342,5 +489,19 @@ async fn s12_a_reading_of_the_history_is_the_event_that_it_was_live() {
     assert_eq!(ids[0], ids[1]);
     let averages = World::new(&history("average: 60")).await;
     assert!(averages.poll().await.is_empty() && averages.services.asked().is_empty());
-    assert!(averages.state().await.last_error.unwrap().contains("averages are published under historical_purpleair"));
+    assert!(
+        averages.state().await.last_error.unwrap().contains("averages are published under historical_purpleair_60")
+    );
+    // An hour's average is no reading of its first minute, nor the day's average.
+    for (source, average, says) in [
+        ("historical_purpleair", 60, "historical_purpleair is of readings"),
+        ("historical_purpleair_60", 0, "historical_purpleair_60 is of averages of 60 minutes"),
+        ("historical_purpleair_60", 1440, "historical_purpleair_60 is of averages of 60 minutes"),
+    ] {
+        let text = history(&format!("average: {average}, fields: [temperature]"))
+            .replace("source_id: iot_purpleair", &format!("source_id: {source}"));
+        let world = World::new(&text).await;
+        assert!(world.poll().await.is_empty() && world.services.asked().is_empty(), "{source} {average}");
+        assert!(world.state().await.last_error.unwrap().starts_with(says), "{source} {average}");
+    }
 }

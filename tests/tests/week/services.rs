@@ -420,9 +420,23 @@ pub(crate) fn purpleair_history(path: &str, _: i64) -> String {
     json!({"api_version": "V1", "sensor_index": sensor.parse::<u64>().unwrap(), "fields": ["time_stamp", "temperature"], "data": [[from, 86]]}).to_string()
 }
 
-/// What an archive tells is told once.
-fn once(_: &Value) -> Option<Told> {
-    Some(Told { number: 0, version: 0 })
+/// Days from this one's noon on.
+fn noons(first: &str, days: i64) -> BTreeSet<Told> {
+    let first = first.parse::<Timestamp>().unwrap().as_second();
+    (0..days).map(|day| Told { number: first + day * 86_400, version: 0 }).collect()
+}
+
+/// The beginning of each window of both sensors.
+fn windows(_: i64) -> BTreeSet<Told> {
+    let first = "2026-03-01T00:00:00Z".parse::<Timestamp>().unwrap().as_second();
+    [7, 8]
+        .into_iter()
+        .flat_map(|number| (0..3).map(move |window| Told { number, version: first + window * 30 * 86_400 }))
+        .collect()
+}
+
+fn seconds(value: &Value) -> Option<i64> {
+    Some(value.as_str()?.parse::<Timestamp>().ok()?.as_second())
 }
 
 pub(crate) fn sources() -> Vec<Source> {
@@ -436,8 +450,8 @@ pub(crate) fn sources() -> Vec<Source> {
             config: "{product: VIIRS_SNPP_SP, area: [-124.5, 32.5, -114.1, 42.1], start: 2026-04-01, end: 2026-04-12}",
             address: "VIIRS_SNPP_SP",
             answer: Answering::Body(firms_days),
-            wanted: |_| BTreeSet::new(),
-            told: once,
+            wanted: |_| noons("2026-04-01T12:00:00Z", 12),
+            told: |value| Some(Told { number: seconds(&value["observed_at"])?, version: 0 }),
         },
         Source {
             connector: ConnectorKind::CalfireHistory,
@@ -446,8 +460,11 @@ pub(crate) fn sources() -> Vec<Source> {
             config: "{first_year: 2013, last_year: 2020}",
             address: "inactive=true",
             answer: Answering::Body(calfire_year),
-            wanted: |_| BTreeSet::new(),
-            told: once,
+            wanted: |_| (2013..=2020).flat_map(|number| [1, 2].map(|version| Told { number, version })).collect(),
+            told: |value| {
+                let (year, number) = value["data"]["incident_id"].as_str()?.split_once('-')?;
+                Some(Told { number: year.parse().ok()?, version: number.parse().ok()? })
+            },
         },
         Source {
             connector: ConnectorKind::FpaFod,
@@ -456,18 +473,21 @@ pub(crate) fn sources() -> Vec<Source> {
             config: "{url: 'https://files.test/fires.csv'}",
             address: "files.test",
             answer: Answering::Body(table),
-            wanted: |_| BTreeSet::new(),
-            told: once,
+            wanted: |_| [Told { number: 1, version: 0 }].into(),
+            told: |value| Some(Told { number: value["data"]["fire_id"].as_str()?.parse().ok()?, version: 0 }),
         },
         Source {
             connector: ConnectorKind::PurpleairHistory,
-            id: "historical_purpleair",
+            id: "historical_purpleair_60",
             interval: 300,
             config: "{sensors: [7, 8], start: '2026-03-01T00:00:00Z', end: '2026-05-15T00:00:00Z', average: 60, fields: [temperature], points_a_day: 5000}",
             address: "/history?",
             answer: Answering::Body(purpleair_history),
-            wanted: |_| BTreeSet::new(),
-            told: once,
+            wanted: windows,
+            told: |value| {
+                let number = value["data"]["sensor_id"].as_str()?.parse().ok()?;
+                Some(Told { number, version: seconds(&value["data"]["measured_at"])? })
+            },
         },
         Source {
             connector: ConnectorKind::Firms,

@@ -168,9 +168,9 @@ fn s10_one_address_that_is_gone_costs_itself_alone_and_one_that_fails_is_not_the
     assert!(gone.problem.unwrap().starts_with("S0: status 404"));
     let asked = |cursor: &Cursor| feed.next(cursor).url.reveal().strip_prefix(BASE).unwrap().to_owned();
     assert_eq!(asked(&gone.cursor), "/stations/S1/latest");
-    let behind = feed.failed(&gone.cursor);
+    let behind = feed.failed(&gone.cursor, now());
     assert_eq!(asked(&behind), "/stations/S2/latest");
-    assert_eq!(asked(&feed.failed(&behind)), "/stations/S0/latest");
+    assert_eq!(asked(&feed.failed(&behind, now())), "/stations/S0/latest");
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn s11_a_feed_keeps_its_rules_on_a_host_with_every_fault() {
                     Err(_) => true,
                 };
                 assert!(at_fault && met == Met::Fault, "seed {seed}: {met:?}");
-                cursor = feed.failed(&cursor);
+                cursor = feed.failed(&cursor, now());
                 break;
             }
             if poll == 39 {

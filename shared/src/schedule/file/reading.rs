@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Interval, Mistakes, StreamSpec, StreamsFile, lines};
 use crate::record::{SourceId, StreamId, TenantId};
-use crate::sources::{self, ConnectorKind, Step, WrongField, WrongFields};
+use crate::sources::{self, ConnectorKind, Polled, Step, WrongField, WrongFields};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "version, streams, sensors and mqtt")]
@@ -97,7 +97,11 @@ impl StreamSpec {
         let UnreadSpec { id, source_id, connector, tenant, interval, config } = unread;
         let (has_connector, has_config) = (connector.is_some(), config.is_some());
         let polled = connector.zip(config).map(|(connector, config)| connector.read(config)).transpose();
-        let has_end = matches!(&polled, Ok(Some(polled)) if polled.is_bounded());
+        let has_end = match &polled {
+            Ok(polled) => polled.as_ref().is_some_and(Polled::is_bounded),
+            // Where only the config could say it, nothing is told of an interval that may not be needed.
+            Err(_) => connector.is_some_and(|connector| connector.has_end().unwrap_or(true)),
+        };
         let interval = interval.or_else(|| has_end.then(Interval::minute));
         must_be_there(
             &mut wrong,

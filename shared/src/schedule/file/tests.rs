@@ -147,7 +147,6 @@ fn a_wrong_field_is_told_with_its_own_line_and_column() {
     }
 }
 
-/// Whoever mends a file is told all of it at once, in the order of the text.
 #[test]
 fn every_broken_rule_of_a_config_is_told_where_it_stands() {
     let file = "version: 1
@@ -205,6 +204,7 @@ streams:
     );
 }
 
+/// Whoever mends a file is told all of it at once, in the order of the text.
 #[test]
 fn every_mistake_of_a_file_is_told_at_once() {
     const MANY: &str = "version: 1

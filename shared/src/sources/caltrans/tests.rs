@@ -317,7 +317,7 @@ fn s10_each_district_costs_itself_and_is_known_by_its_address() {
     assert!(down.more && down.problem.unwrap().starts_with("D03: status 500"));
     let failed = both.absorb(&down.cursor, answer(500, String::new()), now()).unwrap_err();
     assert!(matches!(failed, SourceError::Failed(said) if said.starts_with("D11")));
-    assert!(both.next(&both.failed(&Cursor::default())).url.reveal().ends_with("D11.json"));
+    assert!(both.next(&both.failed(&Cursor::default(), Timestamp::UNIX_EPOCH)).url.reveal().ends_with("D11.json"));
 }
 
 #[test]

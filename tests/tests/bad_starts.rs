@@ -398,7 +398,7 @@ fn l3_a_start_by_processes_names_what_it_lacks() {
     names(&up(&embedded, &[], 2), &["--runtime process needs --aws URL and --kafka HOST:PORT or --kinesis URL"]);
     let groups = ["up", "--kinesis", "http://kinesis.test", "--consumer-groups", "desk"];
     let says = ends(Command::new(binary()).args(groups), 2);
-    names(&says, &["'--consumer-groups <GROUPS>' cannot be used with '--kinesis <URL>'"]);
+    names(&says, &["'--kinesis <URL>' cannot be used with '--consumer-groups <GROUPS>'"]);
     let brokers = Start { kafka: "127.0.0.1:9".into(), ..embedded };
     let says = up(&brokers, &[], 2);
     names(&says, &["needs --aws URL: "]);

@@ -237,8 +237,9 @@ pub(crate) async fn is_registered(store: &dyn Store, id: &StreamId) -> Result<bo
 /// `false`: there is no such stream.
 pub async fn set_started(app: &App, id: &StreamId, started: bool, by: &str) -> Result<bool, BackendError> {
     let Some(registered) = get(&*app.store, id).await? else { return Ok(false) };
-    // Who starts it again wants to know whether there is more.
-    let since = if started || registered.started { app.clock.now() } else { registered.since };
+    // Who starts one that had ended wants to know whether there is more.
+    let ended = poll_state(&*app.store, id).await?.has_ended(&registered);
+    let since = if registered.started == started && !ended { registered.since } else { app.clock.now() };
     put(&*app.store, &Registered { started, since, ..registered }).await?;
     let action = if started { Action::StreamStarted } else { Action::StreamStopped };
     audit::write(app, action, by, id.as_str(), "").await?;

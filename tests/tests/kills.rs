@@ -41,6 +41,8 @@ fn q1_kills_with_the_broker_inside_lose_nothing() {
 #[test]
 fn q1_kills_with_records_in_flight_lose_nothing_and_count_what_comes_twice() {
     let report = short(Which::Beside, 6);
-    assert!(report.hits * 2 >= report.kills, "only {} of {} kills found records queued", report.hits, report.kills);
+    let in_flight = report.faults[&Fault::KillInFlight] as u64;
+    // The other kills find records queued or not, as quick as the machine is.
+    assert!(report.hits >= in_flight, "{} of {in_flight} such kills found records queued", report.hits);
     assert!(report.redelivered > 0, "records were in flight at {} kills and none counts as redelivered", report.hits);
 }

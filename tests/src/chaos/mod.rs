@@ -177,6 +177,8 @@ impl World {
             Fault::Kill => self.kill(|_| {}),
             Fault::KillInFlight => {
                 self.broker.signal("-STOP");
+                // What it confirmed before arrives, and what comes now is handed over.
+                sleep(Duration::from_millis(100));
                 self.until_queued();
                 self.kill(|broker| broker.signal("-CONT"));
             }

@@ -10,6 +10,7 @@ pub(crate) mod naive;
 pub(crate) mod plain;
 pub(crate) mod poll;
 pub(crate) mod readings;
+pub(crate) mod start;
 mod system;
 pub(crate) mod trace;
 

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::error::BackendError;
-use crate::record::{Envelope, EventId, Outgoing, StreamId, TenantId, Tier, Topic};
+#[cfg(feature = "embedded")]
+use crate::record::Topic;
+use crate::record::{Envelope, EventId, Outgoing, StreamId, TenantId, Tier};
 use crate::sink::{Sent, Written};
 use crate::time::{self, Timestamp};
 

@@ -643,6 +643,8 @@ def observed(t):
             yield f"logs: {name} logs elsewhere"
         if "${Stage}" not in text(t.function(name).get("FunctionName")):
             yield f"stages: the function {name} has one name in all stages"
+        if t.function(name).get("Architectures") != [ref("Architecture")]:
+            yield f"architecture: {name} may be built for other processors than it runs on"
         topics = t.environment(name).get("TOPIC_PREFIX"), t.environment(name).get("MQTT_PREFIX")
         if any("StagedTopics" not in text(prefix) for prefix in topics):
             yield f"stages: {name} publishes into another stage's topics"

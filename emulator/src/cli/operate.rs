@@ -499,6 +499,16 @@ pub(crate) enum BenchCommand {
         #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
         json: bool,
     },
+    /// The time that `up` takes from its start on an empty data folder until it takes in what comes.
+    #[command(after_help = "Example:\n  streammanager bench start")]
+    Start {
+        /// Starts; the median is shown.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        starts: usize,
+        /// One JSON line.
+        #[arg(long, env = "STREAMMANAGER_JSON", value_parser = FalseyValueParser::new())]
+        json: bool,
+    },
     /// FIRMS rows from bytes to typed values with their times, on one thread, against a bare pass of the csv crate and against pandas.
     #[command(after_help = "Example:\n  streammanager bench decode --python venv/bin/python")]
     Decode {

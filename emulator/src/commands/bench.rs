@@ -39,6 +39,7 @@ pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
         BenchCommand::Joins { seed, rows, json } => joins(seed, rows, json).await,
         BenchCommand::Decide { records, json } => decide(records, json),
         BenchCommand::Lambda { functions, starts, json } => lambda(&functions, starts.max(1), json).await,
+        BenchCommand::Start { starts, json } => start(starts.max(1), json).await,
         BenchCommand::Decode { rows, runs, python, json } => decode(rows, runs.max(1), &python, json),
         BenchCommand::All { kafka, json } => {
             decide(10_000_000, json)?;
@@ -49,6 +50,7 @@ pub(crate) async fn run(command: BenchCommand) -> Result<Exit, Failure> {
             }
             self::readings(&kafka, 20, 300_000, json).await?;
             trace(10_000_000, json).await?;
+            start(20, json).await?;
             orchestrated(&kafka, 10_000, 9, json).await
         }
     }
@@ -298,6 +300,24 @@ async fn lambda(functions: &Path, starts: usize, as_json: bool) -> Result<Exit, 
         println!("the medians of {starts} starts, each to the first request for an event; memory after one invocation");
     }
     Ok(if met { Exit::Done } else { Exit::Failed })
+}
+
+/// [L5]
+async fn start(starts: usize, as_json: bool) -> Result<Exit, Failure> {
+    let (mut took, goal) = (bench::start::start(starts).await?, bench::start::GOAL);
+    took.sort_by(f64::total_cmp);
+    let (median, longest) = (took[took.len() / 2], took[took.len() - 1]);
+    if as_json {
+        println!(
+            "{}",
+            json!({ "start_ms": { "median": median, "longest": longest }, "goal_ms": goal, "starts": starts })
+        );
+    } else {
+        println!(
+            "`up` on an empty folder, ready to take in: {median:.0} ms, the median of {starts} starts, {longest:.0} at most (we want {goal:.0})"
+        );
+    }
+    Ok(if median <= goal { Exit::Done } else { Exit::Failed })
 }
 
 /// [F11]: route, breaker and the scheduler's choice for every record, one by one.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use streammanager_host::template::Template;
+use streammanager_host::template::{Architecture, Template};
 use streammanager_simulate::usage::{Billed, Load, Usage};
 
 use super::Prices;
@@ -57,6 +57,9 @@ pub(crate) fn bill(load: Load, shards: u32, usage: &Usage, cpu_s: f64, template:
     let million = 1e-6;
 
     let calls: f64 = usage.calls.values().map(|calls| calls.calls as f64 * scale).sum();
+    // They are all of one kind.
+    let architecture = template.functions.first().map_or(Architecture::X86, |function| function.architecture);
+    let processors = prices.lambda.of(architecture);
     let (mut gb_s, mut express_gb_s, mut provisioned_gb) = (cpu_s * scale * CPU_GB, 0.0, 0.0);
     for function in &template.functions {
         let gb = f64::from(function.memory) / 1_024.0;
@@ -70,9 +73,9 @@ pub(crate) fn bill(load: Load, shards: u32, usage: &Usage, cpu_s: f64, template:
         }
     }
     line("Lambda", "requests", calls, prices.lambda.requests_per_million * million);
-    line("Lambda", "GB s", gb_s, prices.lambda.gb_second);
-    line("Lambda", "GB s, kept ready", provisioned_gb * YEAR_S, prices.lambda.provisioned_gb_second);
-    line("Lambda", "GB s, of those at work", express_gb_s, prices.lambda.provisioned_running_gb_second);
+    line("Lambda", "GB s", gb_s, processors.gb_second);
+    line("Lambda", "GB s, kept ready", provisioned_gb * YEAR_S, processors.ready_gb_second);
+    line("Lambda", "GB s, of those at work", express_gb_s, processors.ready_running_gb_second);
 
     line("SQS", "requests", count(Billed::SqsRequests), prices.sqs.requests_per_million * million);
 
@@ -197,6 +200,10 @@ mod tests {
     use super::*;
 
     fn of(counts: &[(Billed, u64)], calls: &[(&'static str, Calls)]) -> Bill {
+        with(&[], counts, calls)
+    }
+
+    fn with(parameters: &[(&str, &str)], counts: &[(Billed, u64)], calls: &[(&'static str, Calls)]) -> Bill {
         let usage = Usage {
             seconds: 3_600.0,
             counts: counts.iter().copied().collect(),
@@ -204,7 +211,8 @@ mod tests {
             stored_bytes: 0,
             metrics: 3,
         };
-        let template = template::built_in(&BTreeMap::new()).unwrap();
+        let parameters = parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let template = template::built_in(&parameters.collect()).unwrap();
         bill(Load { devices: 0, ..Load::REFERENCE }, 4, &usage, 0.0, &template, &Prices::built_in().unwrap())
     }
 
@@ -224,6 +232,16 @@ mod tests {
         // One environment of 512 MiB at work all the year.
         about(dollars(&bill, "Lambda", "GB s"), YEAR_S / 2.0 * 0.0000166667);
         about(bill.dollars, bill.lines.iter().map(|line| line.dollars).sum());
+    }
+
+    #[test]
+    fn f10_arm64_is_a_fifth_cheaper() {
+        let calls = ["deliver", "express"].map(|name| (name, Calls { calls: 1, billed_ms: 3_600_000 }));
+        let [x86, arm] = ["x86_64", "arm64"].map(|architecture| with(&[("Architecture", architecture)], &[], &calls));
+        for of in ["GB s", "GB s, kept ready", "GB s, of those at work"] {
+            let (x86, arm) = (dollars(&x86, "Lambda", of), dollars(&arm, "Lambda", of));
+            assert!(arm > 0.0 && (arm / x86 - 0.8).abs() < 0.001, "{of}: {arm} against {x86}");
+        }
     }
 
     /// Bytes are paid for by what is told, not by what a record might have.

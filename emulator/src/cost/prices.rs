@@ -1,6 +1,7 @@
 //! AWS's list prices in US dollars, from `infra/prices.json`, without free tiers and savings plans.
 
 use serde::Deserialize;
+use streammanager_host::template::Architecture;
 
 const PRICES: &str = include_str!("../../../infra/prices.json");
 
@@ -30,9 +31,28 @@ pub(crate) struct Prices {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Lambda {
     pub requests_per_million: f64,
+    pub x86_64: Processors,
+    pub arm64: Processors,
+}
+
+/// A second of a GB of a function's memory.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Processors {
     pub gb_second: f64,
-    pub provisioned_gb_second: f64,
-    pub provisioned_running_gb_second: f64,
+    /// Kept ready.
+    pub ready_gb_second: f64,
+    /// Of one that was kept ready, while it runs.
+    pub ready_running_gb_second: f64,
+}
+
+impl Lambda {
+    pub(crate) fn of(&self, architecture: Architecture) -> &Processors {
+        match architecture {
+            Architecture::X86 => &self.x86_64,
+            Architecture::Arm => &self.arm64,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -19,9 +19,10 @@ use crate::schedule::lease::{self, Lease};
 
 const DUTY: &str = "deliver/duty";
 const STANDBY: &str = "deliver/standby";
-const RENEW: Duration = Duration::from_secs(1);
-/// Whoever stands by looks each second and renews less often: a renewal is a write that is paid for [F10].
-const RENEW_STANDBY: Duration = Duration::from_secs(2);
+/// Between two looks at who is on duty, or two tries at a store that is away.
+const LOOK: Duration = Duration::from_secs(1);
+/// Less often than anybody looks: a renewal is a write that is paid for [F10]. A lease lasts for two of them and a try more.
+const RENEW: Duration = Duration::from_secs(2);
 
 /// How an invocation spent its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -101,7 +102,7 @@ pub async fn run(app: &App, stop: &CancellationToken) -> Result<Outcome, Backend
             Err(problem) => return Err(problem),
         };
         is_away = ended.is_err();
-        if stop.run_until_cancelled(tokio::time::sleep(RENEW)).await.is_none() {
+        if stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
             return ended;
         }
     }
@@ -126,9 +127,9 @@ async fn turn_of(app: &App, name: &str, stop: &CancellationToken) -> Result<Turn
         }
         tokio::select! { biased;
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(RENEW) => {}
+            () = tokio::time::sleep(LOOK) => {}
         }
-        if renewed.elapsed() >= RENEW_STANDBY {
+        if renewed.elapsed() >= RENEW {
             if !standby.renew(&*app.store, &app.clock).await? {
                 return Ok(Turn::Ended(Outcome::Surplus));
             }
@@ -150,13 +151,13 @@ async fn hold(
     let ending = stop.child_token();
     let mut ended_for = Turn::Lost;
     let renewing = async {
-        let mut renewed = Instant::now();
+        let (mut renewed, mut pause) = (Instant::now(), RENEW);
         loop {
-            tokio::time::sleep(RENEW).await;
+            tokio::time::sleep(pause).await;
             // A store that hangs must not hold the end up beyond the lease.
-            match timeout_at(renewed + LEASE - RENEW, duty.renew(&*app.store, &app.clock)).await {
+            match timeout_at(renewed + LEASE - LOOK, duty.renew(&*app.store, &app.clock)).await {
                 Ok(Ok(true)) => {
-                    renewed = Instant::now();
+                    (renewed, pause) = (Instant::now(), RENEW);
                     if !ending.is_cancelled() && superseded(app, this).await {
                         ended_for = Turn::Ended(Outcome::HandedOver);
                         ending.cancel();
@@ -165,6 +166,7 @@ async fn hold(
                 Ok(Ok(false)) | Err(_) => break,
                 Ok(Err(problem)) => {
                     tracing::warn!(%problem, "the lease of the duty to deliver could not be renewed");
+                    pause = LOOK;
                 }
             }
         }
@@ -186,7 +188,7 @@ async fn superseded(app: &App, this: Invocation<'_>) -> bool {
         return false;
     }
     // Whoever stands by is there a second later, too, and the next renewal must not wait for this.
-    match timeout(RENEW, lease::owner(&*app.store, &app.clock, STANDBY)).await {
+    match timeout(LOOK, lease::owner(&*app.store, &app.clock, STANDBY)).await {
         Ok(Ok(other)) => other.is_some_and(|other| Invocation::named(&other).supersedes(this)),
         Ok(Err(problem)) => {
             tracing::warn!(%problem, "it is not known who stands by to deliver");

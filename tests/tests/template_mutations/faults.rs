@@ -15,6 +15,12 @@ pub(super) type Fault = (&'static str, &'static str, &'static str, &'static str)
 
 /// What may go wrong in the template.
 const FAULTS: &[Fault] = &[
+    (
+        "",
+        "    Architectures: [!Ref Architecture]\n",
+        "    Architectures: [x86_64]\n",
+        "architecture: Deliver may be built for other processors than it runs on",
+    ),
     // Who is let in.
     (
         "ControlFunction",

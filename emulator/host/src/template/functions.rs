@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::Fault;
-use super::model::{Action, Auth, Function, StartAt, TopicRule, Trigger, queue_name};
+use super::model::{Action, Architecture, Auth, Function, StartAt, TopicRule, Trigger, queue_name};
 use super::properties::Properties;
 use super::resources::queue_named;
 use super::rules::query;
@@ -54,6 +54,7 @@ pub(super) fn function(
         binary: binary.into(),
         environment: environment(scope, id, properties, gathered)?,
         timeout: properties.seconds("Timeout", 1..=900)?.unwrap_or(TIMEOUT),
+        architecture: architecture(properties)?,
         memory: properties.count("MemorySize", 128..=10_240)?.unwrap_or(MEMORY),
         reserved: properties.count("ReservedConcurrentExecutions", 0..=1_000_000)?,
         provisioned: provisioned.unwrap_or_default(),
@@ -95,6 +96,15 @@ fn failure_queue(scope: &Scope<'_>, config: &Properties<'_>) -> Result<Option<St
 
 /// A variable that names a queue by its URL ends so.
 const QUEUE_URL: &str = "_QUEUE_URL";
+
+/// One a function, and by Lambda's default the older.
+fn architecture(properties: &Properties<'_>) -> Result<Architecture, Fault> {
+    match properties.list("Architectures")?.iter().map(Value::as_str).collect::<Vec<_>>()[..] {
+        [] | [Some("x86_64")] => Ok(Architecture::X86),
+        [Some("arm64")] => Ok(Architecture::Arm),
+        _ => Err(properties.fault("Architectures", "must be x86_64 or arm64, one of them")),
+    }
+}
 
 /// At the level of information, which is Lambda's own choice.
 fn calls_logged(properties: &Properties<'_>) -> Result<bool, Fault> {

@@ -27,8 +27,8 @@ use serde_json::{Map, Value};
 
 pub use self::error::TemplateError;
 pub use self::model::{
-    Action, Auth, Bucket, DeadLetter, Function, Queue, Standing, StartAt, Stream, Table, Template, TopicRule, Trigger,
-    Unsupported, queue_name,
+    Action, Architecture, Auth, Bucket, DeadLetter, Function, Queue, Standing, StartAt, Stream, Table, Template,
+    TopicRule, Trigger, Unsupported, queue_name,
 };
 pub use self::scope::{ACCOUNT, REGION, STACK};
 

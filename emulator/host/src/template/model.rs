@@ -81,6 +81,8 @@ pub struct Function {
     pub environment: BTreeMap<String, String>,
     /// A call that takes longer is ended.
     pub timeout: Duration,
+    /// What it is built for.
+    pub architecture: Architecture,
     /// MiB that a process of it may use.
     pub memory: u32,
     /// Calls at a time that it has for itself, and at most.
@@ -99,6 +101,15 @@ pub struct Function {
     pub retries: u8,
     /// An asynchronous event older than this is not tried again.
     pub max_event_age: Duration,
+}
+
+/// The processors that run a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// `x86_64`
+    X86,
+    /// `arm64`
+    Arm,
 }
 
 /// What starts a function.

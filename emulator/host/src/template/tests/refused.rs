@@ -43,6 +43,20 @@ fn deep_nesting_is_an_error_not_a_crash() {
 }
 
 #[test]
+fn f10_a_function_is_built_for_processors_that_lambda_has() {
+    let built_for = |architectures: &str| {
+        with_resources(&format!(
+            "  F: {{Type: AWS::Serverless::Function, Metadata: {{BuildProperties: {{Binary: batch}}}}, \
+             Properties: {{Architectures: {architectures}}}}}\n"
+        ))
+    };
+    for architectures in ["[riscv]", "[x86_64, arm64]", "[1]"] {
+        let rule = "Resources.F.Properties.Architectures: must be x86_64 or arm64, one of them";
+        refused(&built_for(architectures), rule);
+    }
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = load(std::path::Path::new("/nowhere/t.yaml"), &Default::default()).unwrap_err();
     assert!(matches!(error, TemplateError::Unreadable { .. }));

@@ -283,7 +283,7 @@ async fn app<S: Sends>(aws: &Aws, environment: &Environment) -> Result<(App, Ser
         Seams {
             queue: Arc::new(aws.queue().bounded(QUEUE_CAPACITY)),
             store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
-            blobs: Arc::new(aws.blobs(bucket)),
+            blobs: Arc::new(aws.blobs(bucket, clock.clone())?),
             sink,
             upstream: Arc::new(HttpUpstream::new()?),
         },

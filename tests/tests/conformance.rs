@@ -18,7 +18,7 @@ use streammanager::error::BackendError;
 use streammanager::faults::{Fault, Faults, Faulty, Shares};
 use streammanager::queue::{Body, Message, Queue, SendError, Settle};
 use streammanager::store::{Expect, Key, Store};
-use streammanager::time::Rng;
+use streammanager::time::{Clock, Rng};
 use streammanager_tests::endpoints::{self, Endpoint};
 use worlds::{Buckets, Queues, Tables, connect, name, shape};
 
@@ -160,7 +160,7 @@ async fn making_again_changes_nothing() {
     let shape = TableShape { name: &table, partition_key: "pk", sort_key: Some("sk"), expires: Some("expires") };
     for _ in 0..2 {
         aws.make_table(&shape).await.unwrap();
-        aws.make_bucket(&table).await.unwrap();
+        aws.make_bucket(&table, Clock::system()).await.unwrap();
     }
     match aws.make_table(&TableShape { sort_key: None, ..shape }).await {
         Err(BackendError::Fatal(text)) => assert!(text.contains(&table) && text.contains("other keys"), "{text}"),

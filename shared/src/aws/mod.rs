@@ -46,8 +46,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Aws {
     config: SdkConfig,
-    /// Somebody's stand-in rather than AWS itself.
-    endpoint: bool,
 }
 
 impl Aws {
@@ -70,7 +68,7 @@ impl Aws {
                 loader = loader.credentials_provider(Credentials::new("local", "local", None, None, "local"));
             }
         }
-        Aws { config: loader.load().await, endpoint: endpoint.is_some() }
+        Aws { config: loader.load().await }
     }
 
     /// The SDK's configuration, for clients of other services.
@@ -89,8 +87,11 @@ impl Aws {
     }
 
     /// Blobs in one S3 bucket.
-    pub fn blobs(&self, bucket: &str) -> S3Blobs {
-        S3Blobs::new(s3::client(&self.config, self.endpoint), bucket)
+    ///
+    /// # Errors
+    /// `Fatal`: no HTTP client can be made.
+    pub fn blobs(&self, bucket: &str, clock: Clock) -> Result<S3Blobs, BackendError> {
+        S3Blobs::new(&self.config, bucket, clock)
     }
 }
 

@@ -8,7 +8,6 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription, TableStatus,
     TimeToLiveSpecification, TimeToLiveStatus,
 };
-use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use aws_sdk_sqs::error::SdkError;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use serde_json::{Value, json};
@@ -16,12 +15,11 @@ use serde_json::{Value, json};
 use super::{Aws, failed};
 use crate::error::BackendError;
 use crate::queue::QueueRef;
+use crate::time::Clock;
 
 /// A table is made within seconds; one that takes longer than this does not come.
 const TABLE_POLLS: u32 = 120;
 const TABLE_POLL: Duration = Duration::from_millis(500);
-/// The one region that no bucket names.
-const NO_CONSTRAINT: &str = "us-east-1";
 
 /// A queue as it is to be made.
 #[derive(Debug, Clone)]
@@ -117,22 +115,8 @@ impl Aws {
     }
 
     /// Makes a private bucket; one that is there already is used.
-    pub async fn make_bucket(&self, name: &str) -> Result<(), BackendError> {
-        let s3 = super::s3::client(&self.config, self.endpoint);
-        match s3.head_bucket().bucket(name).send().await {
-            Ok(_) => return Ok(()),
-            Err(SdkError::ServiceError(e)) if e.err().is_not_found() => {}
-            Err(e) => return Err(failed("S3 bucket", name, e)),
-        }
-        let region = self.config.region().map(|region| region.as_ref()).filter(|region| *region != NO_CONSTRAINT);
-        let place = region.map(|region| {
-            CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::from(region)).build()
-        });
-        match s3.create_bucket().bucket(name).set_create_bucket_configuration(place).send().await {
-            Ok(_) => Ok(()),
-            Err(SdkError::ServiceError(e)) if e.err().is_bucket_already_owned_by_you() => Ok(()),
-            Err(e) => Err(failed("S3 bucket", name, e)),
-        }
+    pub async fn make_bucket(&self, name: &str, clock: Clock) -> Result<(), BackendError> {
+        self.blobs(name, clock)?.make().await
     }
 }
 

@@ -46,18 +46,38 @@ impl Signer {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Vec<(&'static str, String)>, String> {
-        let identity = self.credentials.clone().into();
+        let request = SignableRequest::new(method, url, std::iter::empty(), SignableBody::Bytes(body));
+        let scope = Scope { region: &self.region, service: SERVICE, settings: SigningSettings::default() };
+        scope.headers(&self.credentials, request.map_err(|e| chain(&e))?, now)
+    }
+}
+
+/// What a signature is good for.
+pub(super) struct Scope<'a> {
+    pub(super) region: &'a str,
+    pub(super) service: &'a str,
+    pub(super) settings: SigningSettings,
+}
+
+impl Scope<'_> {
+    /// The headers that make `request` one of whom the credentials are of.
+    pub(super) fn headers(
+        self,
+        credentials: &Credentials,
+        request: SignableRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<(&'static str, String)>, String> {
+        let identity = credentials.clone().into();
         let params = SigningParams::builder()
             .identity(&identity)
-            .region(&self.region)
-            .name(SERVICE)
+            .region(self.region)
+            .name(self.service)
             .time(at(now))
-            .settings(SigningSettings::default())
+            .settings(self.settings)
             .build()
             .map_err(|e| chain(&e))?;
-        let request = SignableRequest::new(method, url, std::iter::empty(), SignableBody::Bytes(body));
-        let signed = request.and_then(|request| sign(request, &params.into())).map_err(|e| chain(&e))?;
-        let (headers, _) = signed.into_parts().0.into_parts();
+        let (signed, _) = sign(request, &params.into()).map_err(|e| chain(&e))?.into_parts();
+        let (headers, _) = signed.into_parts();
         Ok(headers.iter().map(|header| (header.name(), header.value().to_owned())).collect())
     }
 }

@@ -172,8 +172,8 @@ impl Outside {
 
     pub async fn blobs(&self) -> Result<Arc<dyn Blobs>, Unmet> {
         let bucket = name();
-        self.aws.make_bucket(&bucket).await?;
-        Ok(Arc::new(self.aws.blobs(&bucket)))
+        self.aws.make_bucket(&bucket, Clock::system()).await?;
+        Ok(Arc::new(self.aws.blobs(&bucket, Clock::system())?))
     }
 }
 

@@ -25,7 +25,7 @@ fn message(text: &str) -> Message {
 /// One call of every kind on every seam, with what it was.
 async fn calls(aws: &Aws, queue: &QueueRef, table: &str, bucket: &str) -> Vec<(&'static str, BackendError)> {
     let store = aws.store(table, Clock::system(), Rng::from_os().unwrap());
-    let (blobs, sqs) = (aws.blobs(bucket), aws.queue());
+    let (blobs, sqs) = (aws.blobs(bucket, Clock::system()).unwrap(), aws.queue());
     let key = Key::new("p", "k");
     let backend = |e| match e {
         PutError::Backend(e) => e,

@@ -137,8 +137,8 @@ impl Buckets {
     pub async fn new(at: Endpoint, law: &str) -> Option<Buckets> {
         let aws = connect(at, &format!("{law} on S3")).await?;
         let bucket = name(law);
-        aws.make_bucket(&bucket).await.unwrap();
-        Some(Buckets { blobs: aws.blobs(&bucket), salt: bucket })
+        aws.make_bucket(&bucket, Clock::system()).await.unwrap();
+        Some(Buckets { blobs: aws.blobs(&bucket, Clock::system()).unwrap(), salt: bucket })
     }
 
     pub async fn keep(&self, law: for<'a> fn(&'a dyn blobs::Blobs, &'a str) -> blobs::conformance::Run<'a>) {

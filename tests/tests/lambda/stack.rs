@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::Value;
 use streammanager::aws::Aws;
+use streammanager::time::Clock;
 use streammanager_host::template::{self, Template};
 use streammanager_tests::kafka_clients::rd;
 use streammanager_tests::kafka_clients::target::{Embedded, Target};
@@ -245,12 +246,8 @@ async fn create_table(aws: &Aws, prefix: &str) -> String {
 }
 
 async fn create_bucket(aws: &Aws, prefix: &str) -> String {
-    let config = aws_sdk_s3::config::Builder::from(aws.config()).force_path_style(true).build();
     let name = format!("{prefix}-blobs");
-    let place = aws_sdk_s3::types::CreateBucketConfiguration::builder();
-    let place = place.location_constraint(aws_sdk_s3::types::BucketLocationConstraint::UsWest2).build();
-    let create = aws_sdk_s3::Client::from_conf(config).create_bucket().bucket(&name);
-    create.create_bucket_configuration(place).send().await.unwrap();
+    aws.make_bucket(&name, Clock::system()).await.unwrap();
     name
 }
 

@@ -1,7 +1,7 @@
 //! The seen-set of a tenant's sources, by the hour of observation. Whoever judges a source holds its turn from the reading of an
 //! hour until the end of its body, or for a while where that is far.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -33,7 +33,7 @@ struct Source {
     turn: Option<Turn>,
     /// Of our last turn's end.
     last: Option<Version>,
-    hours: HashMap<i64, Hour>,
+    hours: BTreeMap<i64, Hour>,
     /// Accepted and not yet stored.
     pending: BTreeMap<i64, Vec<Mark>>,
 }
@@ -45,7 +45,7 @@ struct Hour {
     pages: usize,
     next_page: i64,
     /// Keys of what lasts that only the part before this one knows: each is marked again when it is seen.
-    fading: HashSet<u64>,
+    fading: BTreeSet<u64>,
 }
 
 impl Hours {

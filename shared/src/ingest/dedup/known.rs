@@ -94,9 +94,12 @@ impl Known {
     }
 }
 
+/// By key. Keys are hashes already, but a sender can choose them: they are hashed again by a seed, quickly.
+pub(super) type ByKey<V> = HashMap<u64, V, foldhash::fast::RandomState>;
+
 /// Keys with what is known of each.
 #[derive(Debug, Default)]
-pub(super) struct Marks(HashMap<u64, Known>);
+pub(super) struct Marks(ByKey<Known>);
 
 impl Marks {
     pub(super) fn len(&self) -> usize {

@@ -1,13 +1,13 @@
 //! The seen-set of what one shard pushes: a window over the last minutes' acceptances. A process reads each page of it once, so
 //! that a reading costs the same however many came before it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::known::{Judged, Mark, Marks};
+use super::known::{ByKey, Judged, Mark, Marks};
 use super::pages::{Chain, Page, Pages, Place};
 use crate::error::BackendError;
 use crate::limits::{SHARD_KNOWN, SHARD_KNOWN_MARKS, SHARDS_KNOWN};
@@ -41,7 +41,7 @@ pub(super) struct Window {
     shard: String,
     marks: Marks,
     /// How many pages hold a key.
-    held: HashMap<u64, u32>,
+    held: ByKey<u32>,
     /// The pages read, the oldest first: when each was written by the monotonic clock, and its keys.
     pages: VecDeque<(Instant, Vec<u64>)>,
     /// The last page read or written.
@@ -59,7 +59,7 @@ impl Window {
         Window {
             shard: shard.to_owned(),
             marks: Marks::default(),
-            held: HashMap::new(),
+            held: ByKey::default(),
             pages: VecDeque::new(),
             last: None,
             judged: Vec::new(),

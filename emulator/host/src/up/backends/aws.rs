@@ -28,7 +28,7 @@ pub(super) async fn open(
     let away = |e| Failure::new(format!("--aws {url} cannot be used, with AWS_REGION {region}: {e}"));
     let aws = Aws::connect(Some(url), &region).await;
     let (urls, differs) = make_queues(&aws, template).await.map_err(away)?;
-    make_tables_and_buckets(&aws, template).await.map_err(away)?;
+    make_tables_and_buckets(&aws, template, clock).await.map_err(away)?;
     let (table, bucket) = (named(template, "STATE_TABLE")?, named(template, "BLOBS_BUCKET")?);
     Ok(Backends {
         place: format!("{url} in {region}: {} queues, table {table}, bucket {bucket}", urls.len()),
@@ -38,7 +38,7 @@ pub(super) async fn open(
             folder: folder.clone(),
         }),
         store: Arc::new(aws.store(table, clock.clone(), rng.clone())),
-        blobs: Arc::new(aws.blobs(bucket)),
+        blobs: Arc::new(aws.blobs(bucket, clock.clone())?),
         folder,
         differs,
         shared: true,
@@ -146,7 +146,7 @@ async fn make_queues(
     Ok((urls, differs))
 }
 
-async fn make_tables_and_buckets(aws: &Aws, template: &Template) -> Result<(), BackendError> {
+async fn make_tables_and_buckets(aws: &Aws, template: &Template, clock: &Clock) -> Result<(), BackendError> {
     for table in &template.tables {
         let shape = TableShape {
             name: &table.name,
@@ -157,7 +157,7 @@ async fn make_tables_and_buckets(aws: &Aws, template: &Template) -> Result<(), B
         aws.make_table(&shape).await?;
     }
     for bucket in &template.buckets {
-        aws.make_bucket(&bucket.name).await?;
+        aws.make_bucket(&bucket.name, clock.clone()).await?;
     }
     Ok(())
 }

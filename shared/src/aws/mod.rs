@@ -37,7 +37,7 @@ pub use sqs::SqsQueue;
 const CONNECT: Duration = Duration::from_secs(2);
 /// One try of a call that does not wait; a MiB to SQS or S3 takes well under a second.
 pub(crate) const TRY: Duration = Duration::from_secs(5);
-/// The SDK's own tries of one call, jittered; who calls has a plan for longer outages.
+/// Tries of one call, by the SDK jittered; who calls has a plan for longer outages.
 const TRIES: u32 = 3;
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);

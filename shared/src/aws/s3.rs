@@ -1,19 +1,27 @@
 //! Blobs as objects of a bucket, named by their content. Four of S3's calls are all that is used of it, signed by AWS's own signer: its
 //! SDK, with a checksum in six forms for each processor, was a megabyte of every function and a minute of every build [F7].
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use reqwest::header::CONTENT_LENGTH;
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method};
+use tokio::time::timeout;
 
 use super::signing::{self, Scope};
 use super::{BACKOFF, CONNECT, TRIES, TRY, chain, passes};
 use crate::blobs::{BlobRef, Blobs};
 use crate::error::BackendError;
+use crate::limits::RESPONSE_BYTES;
 use crate::time::Clock;
 use crate::upstream::http;
 
@@ -21,6 +29,8 @@ use crate::upstream::http;
 const SERVICE: &str = "s3";
 /// The region whose buckets are made without saying so.
 const NO_CONSTRAINT: &str = "us-east-1";
+/// Credentials are used no more so long before they expire.
+const EARLY: Duration = Duration::from_secs(60);
 /// Whatever is there already stays.
 const ONLY_NEW: &[(&str, &str)] = &[("if-none-match", "*")];
 
@@ -29,6 +39,8 @@ const ONLY_NEW: &[(&str, &str)] = &[("if-none-match", "*")];
 pub struct S3Blobs {
     http: Client,
     config: SdkConfig,
+    /// As they were provided last.
+    credentials: Arc<Mutex<Option<Credentials>>>,
     region: String,
     bucket: String,
     url: String,
@@ -49,12 +61,23 @@ impl S3Blobs {
         let url = match config.endpoint_url() {
             Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
             None => {
+                let fips = if config.use_fips() == Some(true) { "-fips" } else { "" };
+                let dual = if config.use_dual_stack() == Some(true) { ".dualstack" } else { "" };
                 let china = if region.starts_with("cn-") { ".cn" } else { "" };
-                format!("https://{bucket}.s3.{region}.amazonaws.com{china}")
+                let host = format!("s3{fips}{dual}.{region}.amazonaws.com{china}");
+                // The host's certificate is good for one name before it.
+                if bucket.contains('.') {
+                    format!("https://{host}/{bucket}")
+                } else {
+                    format!("https://{bucket}.{host}")
+                }
             }
         };
-        let http = http::client(Client::builder().connect_timeout(CONNECT).timeout(TRY))?;
-        Ok(S3Blobs { http, config: config.clone(), region, bucket: bucket.into(), url, clock })
+        // A redirect could carry the session's token to another host.
+        let http = Client::builder().connect_timeout(CONNECT).read_timeout(TRY).redirect(Policy::none());
+        let http = http::client(http)?;
+        let (config, bucket) = (config.clone(), bucket.to_owned());
+        Ok(S3Blobs { http, config, credentials: Arc::default(), region, bucket, url, clock })
     }
 
     /// Makes the bucket, private; one that is there already is used.
@@ -106,7 +129,7 @@ impl S3Blobs {
     ) -> Result<Result<Bytes, Refused>, BackendError> {
         let again = |problem: String| BackendError::Retry(format!("S3 bucket {}{path}: {problem}", self.bucket));
         let url = format!("{}{path}", self.url);
-        let credentials = signing::found(&self.config).await.map_err(again)?;
+        let credentials = self.credentials().await.map_err(again)?;
         let signable = SignableRequest::new(method.as_str(), &url, headers.iter().copied(), SignableBody::Bytes(&body));
         let scope = Scope { region: &self.region, service: SERVICE, settings: settings() };
         let signed = signable.map_err(|e| chain(&e)).and_then(|it| scope.headers(&credentials, it, self.clock.now()));
@@ -117,11 +140,18 @@ impl S3Blobs {
             request = request.header(name, value);
         }
         let failed = |e: reqwest::Error| again(chain(&e));
-        let answer = request.body(body).send().await.map_err(failed)?;
-        let status = answer.status();
-        let answer = answer.bytes().await.map_err(failed)?;
+        let answered = timeout(TRY, request.body(body).send()).await;
+        let mut response = answered.map_err(|_| again(format!("no answer within {TRY:?}")))?.map_err(failed)?;
+        let (status, mut answer) = (response.status(), BytesMut::new());
+        while let Some(more) = response.chunk().await.map_err(failed)? {
+            answer.extend_from_slice(&more);
+            if answer.len() > RESPONSE_BYTES {
+                let problem = format!("S3 bucket {}{path}: more than {RESPONSE_BYTES} bytes", self.bucket);
+                return Err(BackendError::Fatal(problem));
+            }
+        }
         if status.is_success() {
-            return Ok(Ok(answer));
+            return Ok(Ok(answer.freeze()));
         }
         let text = String::from_utf8_lossy(&answer);
         let refused = Refused { status: status.as_u16(), code: tag(&text, "Code"), message: tag(&text, "Message") };
@@ -129,6 +159,19 @@ impl S3Blobs {
             return Err(again(refused.to_string()));
         }
         Ok(Err(refused))
+    }
+
+    /// Those of before, until shortly before they expire: where a role is taken on, each new ones are a call of their own.
+    async fn credentials(&self) -> Result<Credentials, String> {
+        let kept = self.credentials.lock().clone();
+        let lasts = |kept: &Credentials| kept.expiry().is_none_or(|end| end > signing::at(self.clock.now()) + EARLY);
+        if let Some(kept) = kept.filter(lasts) {
+            return Ok(kept);
+        }
+        let found = timeout(TRY, signing::found(&self.config)).await;
+        let found = found.unwrap_or_else(|_| Err(format!("no AWS credentials within {TRY:?}")))?;
+        *self.credentials.lock() = Some(found.clone());
+        Ok(found)
     }
 
     fn wrong(&self, refused: &Refused) -> BackendError {
@@ -193,8 +236,6 @@ fn path(blob: &BlobRef) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use aws_sdk_sqs::config::Credentials;
-
     use super::*;
 
     /// "Example: GET Object" of S3's "Signature Calculations for the Authorization Header".

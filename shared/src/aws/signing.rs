@@ -1,4 +1,4 @@
-//! Requests to an API of one's own on AWS, signed with Signature Version 4.
+//! Requests to S3 and to an API of one's own on AWS, signed with Signature Version 4.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

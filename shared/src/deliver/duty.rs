@@ -21,8 +21,10 @@ const DUTY: &str = "deliver/duty";
 const STANDBY: &str = "deliver/standby";
 /// Between two looks at who is on duty, or two tries at a store that is away.
 const LOOK: Duration = Duration::from_secs(1);
-/// Less often than anybody looks: a renewal is a write that is paid for [F10]. A lease lasts for two of them and a try more.
+/// Less often than anybody looks: a renewal is a write that is paid for [F10].
 const RENEW: Duration = Duration::from_secs(2);
+/// After a renewal that failed: there is time for three more.
+const RENEW_AGAIN: Duration = Duration::from_millis(500);
 
 /// How an invocation spent its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -151,13 +153,13 @@ async fn hold(
     let ending = stop.child_token();
     let mut ended_for = Turn::Lost;
     let renewing = async {
-        let (mut renewed, mut pause) = (Instant::now(), RENEW);
+        let mut next = duty.since() + RENEW;
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep_until(next).await;
             // A store that hangs must not hold the end up beyond the lease.
-            match timeout_at(renewed + LEASE - LOOK, duty.renew(&*app.store, &app.clock)).await {
+            match timeout_at(duty.since() + LEASE - LOOK, duty.renew(&*app.store, &app.clock)).await {
                 Ok(Ok(true)) => {
-                    (renewed, pause) = (Instant::now(), RENEW);
+                    next = duty.since() + RENEW;
                     if !ending.is_cancelled() && superseded(app, this).await {
                         ended_for = Turn::Ended(Outcome::HandedOver);
                         ending.cancel();
@@ -166,7 +168,7 @@ async fn hold(
                 Ok(Ok(false)) | Err(_) => break,
                 Ok(Err(problem)) => {
                     tracing::warn!(%problem, "the lease of the duty to deliver could not be renewed");
-                    pause = LOOK;
+                    next = Instant::now() + RENEW_AGAIN;
                 }
             }
         }

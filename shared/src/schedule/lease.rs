@@ -22,6 +22,7 @@ pub struct Lease {
     epoch: Version,
     owner: String,
     ttl: Duration,
+    since: Instant,
 }
 
 /// Leases of others as this process last saw them, and since when they are unchanged. One entry a name.
@@ -62,10 +63,11 @@ impl Leases {
             }
             _ => Expect::Absent,
         };
+        let since = Instant::now();
         match put(store, clock, &key, owner, ttl, free).await {
             Ok(epoch) => {
                 self.forget(&key);
-                Ok(Some(Lease { key, epoch, owner: owner.to_owned(), ttl }))
+                Ok(Some(Lease { key, epoch, owner: owner.to_owned(), ttl, since }))
             }
             Err(PutError::Conflict) => Ok(None),
             Err(e) => Err(e.unexpected("lease")),
@@ -92,14 +94,20 @@ impl Leases {
 impl Lease {
     /// `false`: the lease was lost; what it guards must stop.
     pub async fn renew(&mut self, store: &dyn Store, clock: &Clock) -> Result<bool, BackendError> {
+        let since = Instant::now();
         match put(store, clock, &self.key, &self.owner, self.ttl, Expect::Version(self.epoch)).await {
             Ok(epoch) => {
-                self.epoch = epoch;
+                (self.epoch, self.since) = (epoch, since);
                 Ok(true)
             }
             Err(PutError::Conflict) => Ok(false),
             Err(e) => Err(e.unexpected("lease")),
         }
+    }
+
+    /// When the last time that it runs from was asked for: it ends that much earlier than an answer that took long suggests.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// Lets the next one in at once. One that was lost stays with its new holder.

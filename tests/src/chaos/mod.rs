@@ -92,6 +92,7 @@ pub fn run(folder: &Path, setup: &Setup) -> Report {
 struct Told {
     disturbances: Vec<Disturbance>,
     hits: u64,
+    hits_in_flight: u64,
     redelivered: u64,
     /// By this life.
     redelivered_now: u64,
@@ -174,13 +175,13 @@ impl World {
 
     fn inflict(&mut self, fault: Fault, hold: Duration) {
         match fault {
-            Fault::Kill => self.kill(|_| {}),
+            Fault::Kill => drop(self.kill(|_| {})),
             Fault::KillInFlight => {
                 self.broker.signal("-STOP");
                 // What it confirmed before arrives, and what comes now is handed over.
                 sleep(Duration::from_millis(100));
                 self.until_queued();
-                self.kill(|broker| broker.signal("-CONT"));
+                self.told.hits_in_flight += u64::from(self.kill(|broker| broker.signal("-CONT")));
             }
             Fault::KillBoth => {
                 self.broker.kill();
@@ -230,8 +231,8 @@ impl World {
         self.system.as_ref().expect("it runs between two faults")
     }
 
-    /// Kills `up` and starts it again; between the two comes `then`.
-    fn kill(&mut self, then: impl FnOnce(&Broker)) {
+    /// Kills `up` and starts it again; between the two comes `then`. Whether it found records queued.
+    fn kill(&mut self, then: impl FnOnce(&Broker)) -> bool {
         self.told.redelivered += std::mem::take(&mut self.told.redelivered_now);
         let system = self.system.take().expect("it runs between two faults");
         let (http, mqtt, killed) = (system.http, system.mqtt, Instant::now());
@@ -239,8 +240,10 @@ impl World {
         then(&self.broker);
         let system = System::up_on(&self.start, http, mqtt);
         self.watch.arrivals.lock().await_flow(killed);
-        self.told.hits += u64::from(system.started["started"]["queued_at_start"].as_u64().unwrap_or_default() > 0);
+        let found_some = system.started["started"]["queued_at_start"].as_u64().unwrap_or_default() > 0;
+        self.told.hits += u64::from(found_some);
         self.system = Some(system);
+        found_some
     }
 
     /// Until something waits in the queues, for a moment.
@@ -336,9 +339,10 @@ impl World {
         if (code, &ledger["ledger"]["balanced"]) != (0, &Value::Bool(true)) {
             self.told.violations.push(format!("the last life ends with {code} and {ledger}"));
         }
-        let Told { disturbances, hits, redelivered, longest_settling, violations, .. } = self.told;
+        let Told { disturbances, hits, hits_in_flight, redelivered, longest_settling, violations, .. } = self.told;
         let (seed, settling) = (setup.seed, longest_settling);
-        let run = Run { seed, began, disturbances, hits, looks, redelivered, settling, letters, violations };
+        let run =
+            Run { seed, began, disturbances, hits, hits_in_flight, looks, redelivered, settling, letters, violations };
         Report::of(run, &doors.accepted.lock(), arrivals)
     }
 }

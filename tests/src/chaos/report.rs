@@ -61,6 +61,8 @@ pub struct Report {
     pub kills: u64,
     /// Kills that found records queued.
     pub hits: u64,
+    /// Of them, those that waited for some.
+    pub hits_in_flight: u64,
     pub longest_gap: BTreeMap<Tier, Duration>,
     pub flowing_again: Vec<Duration>,
     pub tries: [u64; 4],
@@ -82,6 +84,7 @@ pub struct Run {
     pub began: Instant,
     pub disturbances: Vec<Disturbance>,
     pub hits: u64,
+    pub hits_in_flight: u64,
     pub looks: (u64, u64),
     pub redelivered: u64,
     pub settling: Duration,
@@ -158,6 +161,7 @@ impl Report {
             faults,
             kills: kills as u64,
             hits: run.hits,
+            hits_in_flight: run.hits_in_flight,
             longest_gap: arrivals.longest_gap,
             flowing_again,
             tries: accepted.tries,
@@ -258,6 +262,7 @@ mod tests {
             began: now,
             disturbances: faults.iter().map(disturbance).collect(),
             hits: 0,
+            hits_in_flight: 0,
             looks: (0, 0),
             redelivered: 1,
             settling: Duration::ZERO,

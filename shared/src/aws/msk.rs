@@ -11,13 +11,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
-use aws_sigv4::sign::v4::SigningParams;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use form_urlencoded::Serializer;
 use jiff::SignedDuration;
 
+use super::signing::Scope;
 use super::{Aws, chain, signing};
 use crate::sink::kafka::{Password, Token, TokenSource};
 use crate::time::Timestamp;
@@ -77,19 +77,10 @@ fn signed(credentials: &Credentials, region: &str, now: Timestamp) -> Result<Tok
     let mut settings = SigningSettings::default();
     settings.signature_location = SignatureLocation::QueryParams;
     settings.expires_in = Some(LIFETIME);
-    let identity = credentials.clone().into();
-    let params = SigningParams::builder()
-        .identity(&identity)
-        .region(region)
-        .name(SERVICE)
-        .time(at)
-        .settings(settings)
-        .build()
-        .map_err(|e| chain(&e))?;
     let asked = url(&[ACTION]);
     let request = SignableRequest::new("GET", asked, std::iter::empty(), SignableBody::Bytes(b""));
-    let signed = request.and_then(|request| sign(request, &params.into())).map_err(|e| chain(&e))?;
-    let (_, proof) = signed.into_parts().0.into_parts();
+    let scope = Scope { region, service: SERVICE, settings };
+    let (_, proof) = scope.sign(credentials, request.map_err(|e| chain(&e))?, now)?.into_parts();
     let mut parameters = vec![ACTION];
     parameters.extend(proof.iter().map(|(name, value)| (*name, value.as_ref())));
     parameters.push(AGENT);

@@ -10,7 +10,7 @@ use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::redirect::Policy;
@@ -45,6 +45,20 @@ pub struct S3Blobs {
     bucket: String,
     url: String,
     clock: Clock,
+}
+
+/// One of S3's calls on the bucket, or on an object below `path`.
+struct Call<'a> {
+    method: Method,
+    path: &'a str,
+    headers: &'a [(&'a str, &'a str)],
+    body: Bytes,
+}
+
+impl<'a> Call<'a> {
+    fn new(method: Method, path: &'a str) -> Call<'a> {
+        Call { method, path, headers: &[], body: Bytes::new() }
+    }
 }
 
 /// A call that will not succeed as it is.
@@ -82,7 +96,7 @@ impl S3Blobs {
 
     /// Makes the bucket, private; one that is there already is used.
     pub(super) async fn make(&self) -> Result<(), BackendError> {
-        match self.call(&Method::HEAD, "", &[], Bytes::new()).await? {
+        match self.call(Call::new(Method::HEAD, "")).await? {
             Ok(_) => return Ok(()),
             Err(refused) if refused.status == 404 => {}
             Err(refused) => return Err(self.wrong(&refused)),
@@ -94,7 +108,7 @@ impl S3Blobs {
                  <LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
             ),
         };
-        match self.call(&Method::PUT, "", &[], place.into()).await? {
+        match self.call(Call { body: place.into(), ..Call::new(Method::PUT, "") }).await? {
             Ok(_) => Ok(()),
             Err(refused) if refused.code == "BucketAlreadyOwnedByYou" => Ok(()),
             Err(refused) => Err(self.wrong(&refused)),
@@ -102,35 +116,24 @@ impl S3Blobs {
     }
 
     /// What may pass by itself is tried as often as by the SDK's clients.
-    async fn call(
-        &self,
-        method: &Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Bytes,
-    ) -> Result<Result<Bytes, Refused>, BackendError> {
+    async fn call(&self, call: Call<'_>) -> Result<Result<Bytes, Refused>, BackendError> {
         let mut pause = BACKOFF;
         for _ in 1..TRIES {
-            match self.call_once(method, path, headers, body.clone()).await {
+            match self.call_once(&call).await {
                 Err(BackendError::Retry(_)) => tokio::time::sleep(pause).await,
                 ended => return ended,
             }
             pause *= 2;
         }
-        self.call_once(method, path, headers, body).await
+        self.call_once(&call).await
     }
 
-    async fn call_once(
-        &self,
-        method: &Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Bytes,
-    ) -> Result<Result<Bytes, Refused>, BackendError> {
+    async fn call_once(&self, call: &Call<'_>) -> Result<Result<Bytes, Refused>, BackendError> {
+        let Call { method, path, headers, body } = call;
         let again = |problem: String| BackendError::Retry(format!("S3 bucket {}{path}: {problem}", self.bucket));
         let url = format!("{}{path}", self.url);
         let credentials = self.credentials().await.map_err(again)?;
-        let signable = SignableRequest::new(method.as_str(), &url, headers.iter().copied(), SignableBody::Bytes(&body));
+        let signable = SignableRequest::new(method.as_str(), &url, headers.iter().copied(), SignableBody::Bytes(body));
         let scope = Scope { region: &self.region, service: SERVICE, settings: settings() };
         let signed = signable.map_err(|e| chain(&e)).and_then(|it| scope.headers(&credentials, it, self.clock.now()));
         let signed = signed.map_err(|e| BackendError::Fatal(format!("S3 bucket {}: {e}", self.bucket)))?;
@@ -140,18 +143,15 @@ impl S3Blobs {
             request = request.header(name, value);
         }
         let failed = |e: reqwest::Error| again(chain(&e));
-        let answered = timeout(TRY, request.body(body).send()).await;
+        let answered = timeout(TRY, request.body(body.clone()).send()).await;
         let mut response = answered.map_err(|_| again(format!("no answer within {TRY:?}")))?.map_err(failed)?;
-        let (status, mut answer) = (response.status(), BytesMut::new());
-        while let Some(more) = response.chunk().await.map_err(failed)? {
-            answer.extend_from_slice(&more);
-            if answer.len() > RESPONSE_BYTES {
-                let problem = format!("S3 bucket {}{path}: more than {RESPONSE_BYTES} bytes", self.bucket);
-                return Err(BackendError::Fatal(problem));
-            }
-        }
+        let status = response.status();
+        let Some(answer) = http::body(&mut response, RESPONSE_BYTES).await.map_err(failed)? else {
+            let problem = format!("S3 bucket {}{path}: more than {RESPONSE_BYTES} bytes", self.bucket);
+            return Err(BackendError::Fatal(problem));
+        };
         if status.is_success() {
-            return Ok(Ok(answer.freeze()));
+            return Ok(Ok(answer));
         }
         let text = String::from_utf8_lossy(&answer);
         let refused = Refused { status: status.as_u16(), code: tag(&text, "Code"), message: tag(&text, "Message") };
@@ -205,7 +205,7 @@ impl std::fmt::Display for Refused {
 impl Blobs for S3Blobs {
     async fn put(&self, bytes: Bytes) -> Result<BlobRef, BackendError> {
         let blob = BlobRef::of(&bytes);
-        match self.call(&Method::PUT, &path(&blob), ONLY_NEW, bytes).await? {
+        match self.call(Call { headers: ONLY_NEW, body: bytes, ..Call::new(Method::PUT, &path(&blob)) }).await? {
             Ok(_) => Ok(blob),
             Err(refused) if refused.code == "PreconditionFailed" => Ok(blob),
             Err(refused) => Err(self.wrong(&refused)),
@@ -213,7 +213,7 @@ impl Blobs for S3Blobs {
     }
 
     async fn get(&self, blob: &BlobRef) -> Result<Option<Bytes>, BackendError> {
-        match self.call(&Method::GET, &path(blob), &[], Bytes::new()).await? {
+        match self.call(Call::new(Method::GET, &path(blob))).await? {
             Ok(bytes) if BlobRef::of(&bytes) == *blob => Ok(Some(bytes)),
             Ok(_) => {
                 let place = format!("S3 bucket {}{}", self.bucket, path(blob));
@@ -225,7 +225,7 @@ impl Blobs for S3Blobs {
     }
 
     async fn delete(&self, blob: &BlobRef) -> Result<(), BackendError> {
-        self.call(&Method::DELETE, &path(blob), &[], Bytes::new()).await?.map(drop).map_err(|e| self.wrong(&e))
+        self.call(Call::new(Method::DELETE, &path(blob))).await?.map(drop).map_err(|e| self.wrong(&e))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_sqs::config::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningInstructions, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
 
 use super::{Aws, chain};
@@ -67,6 +67,17 @@ impl Scope<'_> {
         request: SignableRequest<'_>,
         now: Timestamp,
     ) -> Result<Vec<(&'static str, String)>, String> {
+        let (headers, _) = self.sign(credentials, request, now)?.into_parts();
+        Ok(headers.iter().map(|header| (header.name(), header.value().to_owned())).collect())
+    }
+
+    /// What makes it so, where the settings say that it stands.
+    pub(super) fn sign(
+        self,
+        credentials: &Credentials,
+        request: SignableRequest<'_>,
+        now: Timestamp,
+    ) -> Result<SigningInstructions, String> {
         let identity = credentials.clone().into();
         let params = SigningParams::builder()
             .identity(&identity)
@@ -76,9 +87,7 @@ impl Scope<'_> {
             .settings(self.settings)
             .build()
             .map_err(|e| chain(&e))?;
-        let (signed, _) = sign(request, &params.into()).map_err(|e| chain(&e))?.into_parts();
-        let (headers, _) = signed.into_parts();
-        Ok(headers.iter().map(|header| (header.name(), header.value().to_owned())).collect())
+        Ok(sign(request, &params.into()).map_err(|e| chain(&e))?.into_parts().0)
     }
 }
 

@@ -121,7 +121,6 @@ async fn turn_of(app: &App, name: &str, stop: &CancellationToken) -> Result<Turn
     let makes_way = |other: &str| is_own(other) || this.supersedes(Invocation::named(other));
     let standing_by = app.leases.acquire_from(&*app.store, &app.clock, STANDBY, name, LEASE, makes_way);
     let Some(mut standby) = standing_by.await? else { return Ok(Turn::Ended(Outcome::Surplus)) };
-    let mut renewed = Instant::now();
     while !stop.is_cancelled() {
         if let Some(duty) = acquire().await? {
             standby.release(&*app.store).await?;
@@ -131,11 +130,8 @@ async fn turn_of(app: &App, name: &str, stop: &CancellationToken) -> Result<Turn
             () = stop.cancelled() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
-        if renewed.elapsed() >= RENEW {
-            if !standby.renew(&*app.store, &app.clock).await? {
-                return Ok(Turn::Ended(Outcome::Surplus));
-            }
-            renewed = Instant::now();
+        if standby.since().elapsed() >= RENEW && !standby.renew(&*app.store, &app.clock).await? {
+            return Ok(Turn::Ended(Outcome::Surplus));
         }
     }
     standby.release(&*app.store).await?;

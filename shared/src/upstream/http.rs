@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder};
 use tokio::time::Instant;
@@ -26,6 +26,18 @@ pub fn client(settings: ClientBuilder) -> Result<Client, BackendError> {
     let trusted = authorities().iter().map(|authority| Certificate::from_der(authority));
     let trusted = trusted.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     settings.tls_certs_only(trusted).build().map_err(failed)
+}
+
+/// The whole body; `None` when it has more than `largest` bytes, unpacked.
+pub(crate) async fn body(response: &mut reqwest::Response, largest: usize) -> reqwest::Result<Option<Bytes>> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > largest {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.freeze()))
 }
 
 /// Sources over HTTPS.
@@ -59,14 +71,9 @@ impl HttpUpstream {
         let status = response.status().as_u16();
         let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > self.largest {
-                return Err(Unreachable::TooLarge(self.largest));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Response { status, headers, body: body.freeze(), elapsed: began.elapsed() })
+        let body = body(&mut response, self.largest).await.map_err(failed)?;
+        let body = body.ok_or(Unreachable::TooLarge(self.largest))?;
+        Ok(Response { status, headers, body, elapsed: began.elapsed() })
     }
 }
 

@@ -276,7 +276,7 @@ pub const SEEN_TURN: Duration = Duration::from_secs(10);
 pub const SEEN_TURN_SHARE: Duration = Duration::from_secs(1);
 /// Marks of the seen-set in memory; beyond that hours are read again when they are needed.
 pub const SEEN_HELD_MARKS: usize = 2_000_000;
-/// Pages of one hour that are merged into one.
+/// Pages of one hour that are not full and are merged into full ones.
 pub const SEEN_MERGED_PAGES: usize = 32;
 /// What a shard pushed is known so long [S12].
 pub const SHARD_KNOWN: Duration = Duration::from_secs(5 * 60);

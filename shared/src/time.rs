@@ -1,6 +1,7 @@
 //! Time and randomness as arguments. The only ambient reads are in `Clock::system` and `Rng::from_os`; everything else
 //! is banned by clippy, so that a paused clock and a seed decide a run.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,13 +143,27 @@ pub struct TimeText {
     length: usize,
 }
 
+/// Times whose texts a thread knows, by their second.
+const KNOWN: usize = 8;
+
+thread_local! {
+    static LAST: RefCell<[(Timestamp, TimeText); KNOWN]> =
+        const { RefCell::new([(Timestamp::UNIX_EPOCH, TimeText { bytes: [0; 32], length: 0 }); KNOWN]) };
+}
+
 impl TimeText {
-    /// The text of a time.
+    /// The text of a time. Neighbours share theirs, and each is asked for several times: the last ones are known.
     pub fn of(at: Timestamp) -> TimeText {
-        let mut text = TimeText::default();
-        // It has room for every time that there is.
-        let _ = MILLISECONDS.print_timestamp(&at, &mut text);
-        text
+        let place = (at.as_millisecond() / 1_000) as usize % KNOWN;
+        LAST.with_borrow_mut(|last| {
+            let (of, text) = &mut last[place];
+            if *of != at || text.length == 0 {
+                (*of, *text) = (at, TimeText::default());
+                // It has room for every time that there is.
+                let _ = MILLISECONDS.print_timestamp(&at, &mut *text);
+            }
+            *text
+        })
     }
 
     /// The text.

@@ -11,10 +11,10 @@ use streammanager::decode::Context;
 use streammanager::deliver::retry;
 use streammanager::deliver::scheduler::{Front, Scheduler};
 use streammanager::ingest::dedup::Seen;
-use streammanager::ingest::pack::Packer;
+use streammanager::ingest::pack::pack;
 use streammanager::ingest::{enrich, validate};
 use streammanager::queue::{Body, Message, Settle};
-use streammanager::record::{Draft, Envelope, Tier, Traceparent};
+use streammanager::record::{Draft, Envelope, Tier};
 use streammanager::sink::Lane;
 use streammanager::sources::{self, firms};
 use streammanager::upstream::http::HttpUpstream;
@@ -88,13 +88,12 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
 
     let mut seen = Seen::of_tenant(&stream.tenant);
     seen.load(&*app.store, &app.clock, &drafts).await?;
-    let mut packer =
-        Packer::new(&app.settings, &app.rng, &stream, Traceparent::new(app.rng.bytes(), app.rng.bytes()), now);
+    let mut records = Vec::with_capacity(drafts.len());
     for draft in drafts {
         seen.judge(&draft);
-        packer.add(&enrich(draft, 0, &stream, now).map_err(Failure::new)?).map_err(Failure::new)?;
+        records.push(enrich(draft, 0, &stream, now).map_err(Failure::new)?);
     }
-    let (envelopes, _) = packer.finish();
+    let (envelopes, _) = pack(&app.settings, &app.rng, &stream, now, records);
     steps.enrich = watch.lap();
 
     let queue = app.settings.queues.tier(Tier::High);

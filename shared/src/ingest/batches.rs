@@ -1,9 +1,14 @@
-//! A body's rows, batch by batch, over three stages: judged and packed, sent to the queues, stored in the seen-set. While a batch
-//! is sent, the marks of the one before are stored and the next one is judged, so that nobody waits for the disk alone.
+//! A body's rows, batch by batch, over four stages: judged, packed, sent to the queues, stored in the seen-set. Every stage works on a
+//! batch of its own at the same time, so that nobody waits for the disk alone, nor for a thread that packs.
 //!
-//! A batch is sent only when the queues have acknowledged all of the one before. If they do not, the next one has been judged in
-//! vain and is forgotten. A crash repeats what was acknowledged and not yet stored, with the same `event_id` and `revision` [K6]:
+//! A batch is sent only when the queues have acknowledged all of the one before. If they do not, the next ones have been judged in
+//! vain and are forgotten. A crash repeats what was acknowledged and not yet stored, with the same `event_id` and `revision` [K6]:
 //! one batch on a host, whose writer keeps the order in which it is asked; on AWS two.
+
+use std::panic::resume_unwind;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::{spawn_blocking, yield_now};
 
 use super::dedup::{Pages, Seen};
 use super::{IngestError, Ledger, SentEnvelopes, count, enrich, note_queued, pack, send, validate};
@@ -12,7 +17,7 @@ use crate::dead::{self, Rejected};
 use crate::decode::{Row, sensor};
 use crate::error::BackendError;
 use crate::limits::BATCH_RECORDS;
-use crate::record::{Draft, Stream, Traceparent};
+use crate::record::{Draft, Record, Stream};
 use crate::time::Timestamp;
 
 /// Rows that are read and valid, and the others.
@@ -23,7 +28,14 @@ struct Read {
     ledger: Ledger,
 }
 
-/// Judged and packed.
+/// Judged: what the seen-set lets through, enriched.
+struct Judged {
+    at: Timestamp,
+    records: Vec<Record>,
+    rejects: Vec<Rejected>,
+    ledger: Ledger,
+}
+
 struct Packed {
     envelopes: Vec<pack::Packed>,
     rejects: Vec<Rejected>,
@@ -37,23 +49,15 @@ struct Accepted {
     ledger: Ledger,
 }
 
-/// What follows the batch that is being sent.
-enum Next {
-    End,
-    Packed(Packed),
-    /// It can be judged only when everything before it is stored.
-    Read(Read),
-}
-
 /// See [`ingest`](super::ingest).
 pub(super) async fn take(
     app: &App,
     stream: &Stream,
     seen: &mut Seen,
     ledger: &mut Ledger,
-    mut rows: impl Iterator<Item = Row>,
+    rows: impl Iterator<Item = Row>,
 ) -> Result<(), IngestError> {
-    let taken = take_in_turn(app, stream, seen, ledger, &mut rows).await;
+    let taken = take_in_turn(app, stream, seen, ledger, &mut rows.fuse()).await;
     if taken.is_err() {
         // What was judged and not taken is judged anew when the caller comes back with it.
         seen.forget_unaccepted();
@@ -68,65 +72,86 @@ async fn take_in_turn(
     ledger: &mut Ledger,
     rows: &mut impl Iterator<Item = Row>,
 ) -> Result<(), IngestError> {
-    let Some(first) = read(app, stream, rows) else { return Ok(()) };
-    seen.load(&*app.store, &app.clock, &first.valid).await?;
-    let mut batch = judge(app, stream, seen, first).await?;
-    let mut before: Option<Accepted> = None;
+    // It can be judged only when everything before it is stored.
+    let mut unjudged = read(app, stream, rows).await;
+    let (mut judged, mut packed, mut accepted) = (None, None, None);
     loop {
-        let ahead = async {
-            match read(app, stream, rows) {
-                None => Ok::<_, BackendError>(Next::End),
-                Some(read) if seen.judges_ahead(&read.valid) => {
-                    seen.load_ahead(&*app.store, &read.valid).await?;
-                    Ok(Next::Packed(judge(app, stream, seen, read).await?))
-                }
-                Some(read) => Ok(Next::Read(read)),
+        if judged.is_none() && packed.is_none() && accepted.is_none() {
+            let Some(read) = unjudged.take() else { return Ok(()) };
+            seen.load(&*app.store, &app.clock, &read.valid).await?;
+            judged = Some(judge(app, stream, seen, read).await?);
+        }
+        let storing = store(app, stream, accepted.take(), ledger);
+        let sending = async {
+            let batch: Packed = packed.take()?;
+            let sent = send(app, stream, &batch.envelopes).await;
+            Some((batch, sent))
+        };
+        let packing = async {
+            match judged.take() {
+                Some(batch) => pack_apart(app, stream, batch).await.map(Some),
+                None => Ok(None),
             }
         };
-        let storing = store(app, stream, before.take(), ledger);
-        // In this order: the marks never reach the disk after the batch that follows theirs [K6], and both are under way while the
-        // next one is judged.
-        let (stored, sent, next) = futures::join!(storing, send(app, stream, &batch.envelopes), ahead);
+        let judging = async {
+            if unjudged.is_none() {
+                unjudged = read(app, stream, rows).await;
+                if let Some(read) = unjudged.take_if(|read| seen.judges_ahead(&read.valid)) {
+                    seen.load_ahead(&*app.store, &read.valid).await?;
+                    return judge(app, stream, seen, read).await.map(Some);
+                }
+            }
+            Ok(None)
+        };
+        // In this order: the marks never reach the disk after the batch that follows theirs [K6], and nobody begins after what takes
+        // a thread's time.
+        let (stored, sent, next_packed, next_judged) = futures::join!(storing, sending, packing, judging);
         let stored = match stored {
             Ok(Some(pages)) => seen.stored(pages, &*app.store).await,
             Ok(None) => Ok(()),
             Err(e) => Err(e),
         };
-        let (accepted, failure) = accept(app, seen, batch, sent);
-        match (stored, failure, next) {
-            (Ok(()), Ok(()), Ok(Next::Packed(packed))) => {
-                before = Some(accepted);
-                batch = packed;
+        let (now_accepted, failure) = match sent {
+            Some((batch, sent)) => {
+                let (accepted, failure) = accept(app, seen, batch, sent);
+                (Some(accepted), failure)
             }
-            (stored, failure, next) => {
-                if let Err(problem) = stored {
-                    // Not stored either: both come again, in their order and so with the same revisions [K6].
-                    ledger.add(&only_accepted(accepted.ledger));
-                    return Err(problem.into());
-                }
-                // Whatever else stands in the way, what the queues have is stored before anything is done.
-                if let Some(pages) = store(app, stream, Some(accepted), ledger).await? {
+            None => (None, Ok(())),
+        };
+        if let Err(problem) = stored {
+            // Not stored either: both come again, in their order and so with the same revisions [K6].
+            if let Some(accepted) = now_accepted {
+                ledger.add(&only_accepted(accepted.ledger));
+            }
+            return Err(problem.into());
+        }
+        match failure.and_then(|()| Ok((next_packed?, next_judged?))) {
+            Ok(next) => {
+                accepted = now_accepted;
+                (packed, judged) = next;
+            }
+            Err(problem) => {
+                // Whatever stands in the way, what the queues have is stored before anything is done.
+                if let Some(pages) = store(app, stream, now_accepted, ledger).await? {
                     seen.stored(pages, &*app.store).await?;
                 }
-                failure?;
-                match next? {
-                    Next::End => return Ok(()),
-                    Next::Packed(packed) => batch = packed,
-                    Next::Read(read) => {
-                        seen.load(&*app.store, &app.clock, &read.valid).await?;
-                        batch = judge(app, stream, seen, read).await?;
-                    }
-                }
+                return Err(problem);
             }
         }
     }
 }
 
+/// Rows that are read or judged before other tasks get their turn: less than a millisecond's.
+const TURN: usize = 256;
+
 /// The next batch; `None` at the end.
-fn read(app: &App, stream: &Stream, rows: &mut impl Iterator<Item = Row>) -> Option<Read> {
+async fn read(app: &App, stream: &Stream, rows: &mut impl Iterator<Item = Row>) -> Option<Read> {
     let at = app.clock.now();
     let mut read = Read { at, valid: Vec::new(), rejects: Vec::new(), ledger: Ledger::default() };
-    for row in rows.take(BATCH_RECORDS) {
+    for (n, row) in rows.take(BATCH_RECORDS).enumerate() {
+        if n % TURN == TURN - 1 {
+            yield_now().await;
+        }
         read.ledger.decoded += 1;
         match row.and_then(|draft| validate::check(draft, at)) {
             Ok(draft) => read.valid.push(draft),
@@ -137,33 +162,56 @@ fn read(app: &App, stream: &Stream, rows: &mut impl Iterator<Item = Row>) -> Opt
 }
 
 /// `seen` was told of these rows.
-async fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Result<Packed, BackendError> {
+async fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Result<Judged, BackendError> {
     let Read { at, valid, mut rejects, mut ledger } = read;
     let revisions: Vec<Option<u32>> = valid.iter().map(|draft| seen.judge(draft).revision()).collect();
     let accepted = valid.iter().zip(&revisions).filter(|(_, revision)| revision.is_some()).map(|(draft, _)| draft);
     let fires = app.fires.join(&*app.store, &app.clock, stream, accepted).await?;
-    let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
-    let mut packer = pack::Packer::new(&app.settings, &app.rng, stream, trace, at);
     ledger.duplicates += revisions.iter().filter(|revision| revision.is_none()).count() as u64;
     let accepted = valid.into_iter().zip(revisions).filter_map(|(draft, revision)| Some((draft, revision?)));
+    let mut records = Vec::with_capacity(accepted.size_hint().1.unwrap_or_default());
     for (number, (draft, revision)) in accepted.enumerate() {
+        if number % TURN == TURN - 1 {
+            yield_now().await;
+        }
         if sensor::is_without_measure(&draft) {
             metrics::counter!("stream_readings_without_measure_total").increment(1);
         }
         let source = draft.source.clone();
-        let added = enrich(draft, revision, stream, at).and_then(|mut record| {
-            record.incident = fires.incident(number, &record);
-            packer.add(&record).map_err(|reject| record.draft.refused(reject))
-        });
-        if let Err(reject) = added {
-            rejects.push(Rejected::of_row(source, reject));
+        match enrich(draft, revision, stream, at) {
+            Ok(mut record) => {
+                record.incident = fires.incident(number, &record);
+                records.push(record);
+            }
+            Err(reject) => rejects.push(Rejected::of_row(source, reject)),
         }
     }
-    let (mut envelopes, oversized) = packer.finish();
+    Ok(Judged { at, records, rejects, ledger })
+}
+
+/// Records that are worth a thread of their own: it costs to be woken what packing a few dozen does.
+const APART: usize = 64;
+
+/// Packs a batch, where there are several threads on another one: it takes as long as judging the next batch.
+async fn pack_apart(app: &App, stream: &Stream, batch: Judged) -> Result<Packed, BackendError> {
+    let Judged { at, records, mut rejects, ledger } = batch;
+    let has_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    let (mut envelopes, refused) = if has_threads && records.len() >= APART {
+        let (settings, rng, stream) = (app.settings.clone(), app.rng.clone(), stream.clone());
+        match spawn_blocking(move || pack::pack(&settings, &rng, &stream, at, records)).await {
+            Ok(packed) => packed,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(_) => return Err(BackendError::Retry("the process ends".to_owned())),
+            },
+        }
+    } else {
+        pack::pack(&app.settings, &app.rng, stream, at, records)
+    };
     for packed in &mut envelopes {
         app.fresh.keep(&packed.envelope, std::mem::take(&mut packed.records));
     }
-    rejects.extend(oversized);
+    rejects.extend(refused);
     Ok(Packed { envelopes, rejects, ledger })
 }
 

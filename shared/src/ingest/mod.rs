@@ -25,7 +25,7 @@ use crate::error::{BackendError, Reason, Reject};
 use crate::limits::{LONGEST_EXPECTED_WAIT, QUEUE_BATCH};
 use crate::provenance::Note;
 use crate::queue::{Body, Message, SendError};
-use crate::record::{Draft, Envelope, Record, SourceId, Stream, Tier, Traceparent, WhenFull};
+use crate::record::{Draft, Envelope, Record, SourceId, Stream, Tier, WhenFull};
 use crate::sources::{self, DRILL};
 use crate::time::Timestamp;
 use dedup::Seen;
@@ -124,13 +124,8 @@ pub async fn ingest(
 
 /// Queues one record whose identity its caller has judged, such as a drill [E4]. `Err` inside: no envelope can hold it.
 pub(crate) async fn queue_one(app: &App, stream: &Stream, record: &Record) -> Result<Result<(), Reject>, IngestError> {
-    let trace = Traceparent::new(app.rng.bytes(), app.rng.bytes());
-    let mut packer = pack::Packer::new(&app.settings, &app.rng, stream, trace, record.ingested_at);
-    if let Err(reject) = packer.add(record) {
-        return Ok(Err(record.draft.refused(reject)));
-    }
-    let (envelopes, oversized) = packer.finish();
-    if let Some(rejected) = oversized.into_iter().next() {
+    let (envelopes, refused) = pack::pack(&app.settings, &app.rng, stream, record.ingested_at, vec![record.clone()]);
+    if let Some(rejected) = refused.into_iter().next() {
         return Ok(Err(rejected.into_reject()));
     }
     send(app, stream, &envelopes).await.failure?;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use ulid::Ulid;
-
 use crate::dead::Rejected;
 use crate::error::{Reason, Reject};
 use crate::ingest::dedup::Mark;
@@ -23,83 +21,68 @@ pub struct Packed {
     pub records: Vec<Outgoing>,
 }
 
-/// Fills envelopes, one a tier at a time.
-pub struct Packer<'a> {
-    settings: &'a Settings,
-    rng: &'a Rng,
-    stream: &'a Stream,
-    trace: Traceparent,
+/// Serialises each record once, and packs them: from here on they travel as bytes. The envelopes have one trace, the most urgent tier
+/// comes first. Beside them the records that no envelope can hold.
+pub fn pack(
+    settings: &Settings,
+    rng: &Rng,
+    stream: &Stream,
     accepted_at: Timestamp,
-    room: value::Room,
-    /// Of the last record's topic.
-    schema: Option<(Topic, Arc<str>)>,
-    /// A tier's records and their marks, in the same order.
-    tiers: [(Vec<Outgoing>, Vec<Mark>); 4],
-}
-
-impl<'a> Packer<'a> {
-    /// An empty packer.
-    pub fn new(
-        settings: &'a Settings,
-        rng: &'a Rng,
-        stream: &'a Stream,
-        trace: Traceparent,
-        accepted_at: Timestamp,
-    ) -> Packer<'a> {
-        Packer {
-            settings,
-            rng,
-            stream,
-            trace,
-            accepted_at,
-            room: value::Room::default(),
-            schema: None,
-            tiers: Default::default(),
-        }
-    }
-
-    /// Serialises the record once; from here on it travels as bytes.
-    pub fn add(&mut self, record: &Record) -> Result<(), Reject> {
-        let topic = record.topic;
-        let schema = match &self.schema {
-            Some((of, schema)) if *of == topic => schema.clone(),
-            _ => topic.schema_uri(&self.settings.schemas_url).into(),
+    records: Vec<Record>,
+) -> (Vec<Packed>, Vec<Rejected>) {
+    let trace = Traceparent::new(rng.bytes(), rng.bytes());
+    let mut packer = Packer { rng, stream, trace: &trace, accepted_at, envelopes: Vec::new(), rejected: Vec::new() };
+    // By tier, what is sent together: records and their marks, in the same order.
+    let mut tiers: [Vec<(Vec<Outgoing>, Vec<Mark>)>; 4] = Default::default();
+    let mut left = records.len();
+    let mut room = value::Room::default();
+    // Of the last record's topic.
+    let mut schema: Option<(Topic, Arc<str>)> = None;
+    for record in records {
+        let dataschema = match &schema {
+            Some((topic, schema)) if *topic == record.topic => schema.clone(),
+            _ => schema.insert((record.topic, record.topic.schema_uri(&settings.schemas_url).into())).1.clone(),
         };
-        self.schema = Some((topic, schema.clone()));
-        let outgoing = described(record, self.settings, self.trace.clone(), schema, &mut self.room)?;
-        let (records, marks) = &mut self.tiers[record.tier as usize];
-        records.push(outgoing);
-        marks.push(Mark::of(&record.draft, record.revision));
-        Ok(())
-    }
-
-    /// The envelopes, most urgent tier first, and the records that no envelope can hold.
-    pub fn finish(mut self) -> (Vec<Packed>, Vec<Rejected>) {
-        let (mut packed, mut oversized) = (Vec::new(), Vec::new());
-        for tier in Tier::ALL {
-            let (mut records, mut marks) = std::mem::take(&mut self.tiers[tier as usize]);
-            while !records.is_empty() {
-                let size = tier.largest_send().min(records.len());
-                let (more, more_marks) = (records.split_off(size), marks.split_off(size));
-                self.pack(tier, records, marks, &mut packed, &mut oversized);
-                (records, marks) = (more, more_marks);
+        match described(&record, settings, trace.clone(), dataschema, &mut room) {
+            Ok(outgoing) => {
+                let sends = &mut tiers[record.tier as usize];
+                let most = record.tier.largest_send();
+                if sends.last().is_none_or(|(records, _)| records.len() == most) {
+                    let room = most.min(left);
+                    sends.push((Vec::with_capacity(room), Vec::with_capacity(room)));
+                }
+                if let Some((records, marks)) = sends.last_mut() {
+                    records.push(outgoing);
+                    marks.push(Mark::of(&record.draft, record.revision));
+                }
+            }
+            Err(reject) => {
+                let reject = record.draft.refused(reject);
+                packer.rejected.push(Rejected::of_row(record.draft.source.clone(), reject));
             }
         }
-        (packed, oversized)
+        left -= 1;
     }
+    for (tier, sends) in Tier::ALL.into_iter().zip(tiers) {
+        sends.into_iter().for_each(|(records, marks)| packer.pack(tier, records, marks));
+    }
+    (packer.envelopes, packer.rejected)
+}
 
+struct Packer<'a> {
+    rng: &'a Rng,
+    stream: &'a Stream,
+    trace: &'a Traceparent,
+    accepted_at: Timestamp,
+    envelopes: Vec<Packed>,
+    rejected: Vec<Rejected>,
+}
+
+impl Packer<'_> {
     /// Halves a chunk until it fits; compressing twice is rare, guessing sizes would be wrong often.
-    fn pack(
-        &self,
-        tier: Tier,
-        mut records: Vec<Outgoing>,
-        mut marks: Vec<Mark>,
-        packed: &mut Vec<Packed>,
-        oversized: &mut Vec<Rejected>,
-    ) {
-        let id: Ulid = self.rng.ulid(self.accepted_at);
+    fn pack(&mut self, tier: Tier, mut records: Vec<Outgoing>, mut marks: Vec<Mark>) {
         let envelope = Envelope::pack(
-            id,
+            self.rng.ulid(self.accepted_at),
             self.stream.id.clone(),
             self.stream.tenant.clone(),
             tier,
@@ -109,23 +92,21 @@ impl<'a> Packer<'a> {
             ENVELOPE_ZSTD_LEVEL,
         )
         .map(|envelope| envelope.in_order(sources::keeps_order(&self.stream.source)));
+        let most = if records.len() == 1 { ENVELOPE_MAX_BYTES } else { ENVELOPE_TARGET_BYTES };
         match (envelope, &records[..]) {
-            (Ok(envelope), [_]) if envelope.packed_bytes() <= ENVELOPE_MAX_BYTES => {
-                packed.push(Packed { envelope, ids: marks, records });
+            (Ok(envelope), _) if envelope.packed_bytes() <= most => {
+                self.envelopes.push(Packed { envelope, ids: marks, records });
             }
             (_, [outgoing]) => {
                 let detail = format!("the record packs to more than {ENVELOPE_MAX_BYTES} bytes");
                 let reject = Reject::new(Reason::TooLarge, detail);
-                oversized.push(Rejected::new(outgoing.source.clone(), reject, &outgoing.value));
-            }
-            (Ok(envelope), _) if envelope.packed_bytes() <= ENVELOPE_TARGET_BYTES => {
-                packed.push(Packed { envelope, ids: marks, records });
+                self.rejected.push(Rejected::new(outgoing.source.clone(), reject, &outgoing.value));
             }
             _ => {
                 let half = records.len() / 2;
                 let (second, second_marks) = (records.split_off(half), marks.split_off(half));
-                self.pack(tier, records, marks, packed, oversized);
-                self.pack(tier, second, second_marks, packed, oversized);
+                self.pack(tier, records, marks);
+                self.pack(tier, second, second_marks);
             }
         }
     }

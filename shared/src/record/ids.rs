@@ -187,24 +187,24 @@ impl schemars::JsonSchema for EventId {
     }
 }
 
-/// An event id in the making: the natural key's texts one after the other.
-pub(crate) struct EventHash(Sha256);
+/// An event id in the making: the natural key's texts one after the other, hashed at once, since a hash takes many small texts slowly.
+pub(crate) struct EventHash(Vec<u8>);
 
 impl EventHash {
     pub(crate) fn of(source: &SourceId) -> EventHash {
-        let mut hash = Sha256::new();
-        hash.update(source.as_str());
-        EventHash(hash)
+        let mut texts = Vec::with_capacity(192);
+        texts.extend_from_slice(source.as_str().as_bytes());
+        EventHash(texts)
     }
 
     pub(crate) fn field(&mut self, text: &[u8]) {
-        self.0.update([0x1f]);
-        self.0.update(text);
+        self.0.push(0x1f);
+        self.0.extend_from_slice(text);
     }
 
     pub(crate) fn id(self) -> EventId {
         let mut id = [0; 16];
-        id.copy_from_slice(&self.0.finalize()[..16]);
+        id.copy_from_slice(&Sha256::digest(&self.0)[..16]);
         EventId(id)
     }
 }

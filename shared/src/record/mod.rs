@@ -11,18 +11,18 @@ mod stream;
 mod topic;
 pub mod value;
 
+use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 pub use envelope::{Envelope, Outgoing};
 pub use ids::{ConnectorId, EventId, SourceId, StreamId, TenantId, hex};
 pub(crate) use ids::{EventHash, content_hash};
 pub use lineage::Lineage;
 pub use origin::Origin;
-pub use position::{California, Cell, Geometry, Place, Position};
+pub use position::{California, Geometry, Place, Position};
 pub use stream::{Stream, WhenFull};
 pub use topic::{SCHEMAS, Topic};
 
@@ -94,37 +94,39 @@ impl Quality {
 }
 
 /// The source's own fields as JSON object text, made from a typed struct so that its schema is known [K5].
-#[derive(Debug, Clone)]
-pub struct Data(Box<RawValue>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data(Box<str>);
+
+thread_local! {
+    /// Where data is written before it is kept in as many bytes as it has.
+    static TEXT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A larger text gives its room back.
+const TEXT_KEPT: usize = 64 * 1024;
 
 impl Data {
     /// Fails only for a type that is no JSON object, which is a programming error of the connector.
     pub fn of<T: Serialize>(fields: &T) -> Result<Data, Reject> {
-        match serde_json::value::to_raw_value(fields) {
-            Ok(text) if text.get().starts_with('{') => Ok(Data(text)),
-            Ok(_) => Err(Reject::new(Reason::BadJson, "data is not an object")),
-            Err(e) => Err(Reject::new(Reason::BadJson, format!("data does not serialise: {e}"))),
+        let mut text = TEXT.take();
+        text.clear();
+        let written = serde_json::to_writer(&mut text, fields);
+        let data = match (written, std::str::from_utf8(&text)) {
+            (Ok(()), Ok(json)) if json.starts_with('{') => Ok(Data(json.into())),
+            (Ok(()), _) => Err(Reject::new(Reason::BadJson, "data is not an object")),
+            (Err(e), _) => Err(Reject::new(Reason::BadJson, format!("data does not serialise: {e}"))),
+        };
+        if text.capacity() <= TEXT_KEPT {
+            TEXT.set(text);
         }
+        data
     }
 
     /// The JSON text of one object.
     pub fn json(&self) -> &str {
-        self.0.get()
-    }
-
-    /// The same, known to be JSON.
-    pub(crate) fn raw(&self) -> &RawValue {
         &self.0
     }
 }
-
-impl PartialEq for Data {
-    fn eq(&self, other: &Data) -> bool {
-        self.json() == other.json()
-    }
-}
-
-impl Eq for Data {}
 
 /// What became of the shapes that an alert told [E5].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -43,7 +43,7 @@ fn event(read: &Observation, point: Option<&[Number; 2]>) -> Result<(EventId, bo
             ("latitude", Some([latitude, _])) => hash.field(latitude.text()),
             ("longitude", Some([_, longitude])) => hash.field(longitude.text()),
             ("observed_at", _) => hash.field(TimeText::of(read.observed_at).as_str().as_bytes()),
-            _ => hash.field(value.map_or(NULL.into(), text).as_bytes()),
+            _ => hash.field(value.map_or(Cow::Borrowed(NULL), text).as_bytes()),
         }
     }
     Ok((hash.id(), records.lasting))
@@ -85,16 +85,16 @@ impl Number {
 }
 
 /// A string by its characters, anything else by its JSON text.
-fn text(json: &str) -> Cow<'_, str> {
-    match json.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-        Some(plain) if !plain.contains('\\') => plain.into(),
-        Some(_) => serde_json::from_str::<String>(json).map_or(json.into(), Cow::from),
-        None => json.into(),
+fn text(json: Token<'_>) -> Cow<'_, str> {
+    match json.text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        Some(plain) if !json.has_escapes => plain.into(),
+        Some(_) => serde_json::from_str::<String>(json.text).map_or(json.text.into(), Cow::from),
+        None => json.text.into(),
     }
 }
 
 /// The JSON texts of the key's `data.…` paths, in the key's order; `None` where the path is another one, or the field is missing.
-fn values<'a>(data: &'a str, key: &[&str]) -> Vec<Option<&'a str>> {
+fn values<'a>(data: &'a str, key: &[&str]) -> Vec<Option<Token<'a>>> {
     let mut found = vec![None; key.len()];
     for (name, value) in Members::of(data) {
         let name = text(name);
@@ -106,6 +106,13 @@ fn values<'a>(data: &'a str, key: &[&str]) -> Vec<Option<&'a str>> {
     found
 }
 
+/// A name or a value as it is written.
+#[derive(Clone, Copy)]
+struct Token<'a> {
+    text: &'a str,
+    has_escapes: bool,
+}
+
 /// The members of an object, names and values as they are written. The text is known to be an object's: nothing is checked again.
 struct Members<'a>(&'a str);
 
@@ -115,40 +122,57 @@ impl<'a> Members<'a> {
     }
 
     /// Takes what stands before a comma, a colon or the end of the object.
-    fn take(&mut self) -> &'a str {
-        let (bytes, mut at, mut depth) = (self.0.as_bytes(), 0, 0u32);
+    fn take(&mut self) -> Token<'a> {
+        let (bytes, mut at, mut depth, mut has_escapes) = (self.0.as_bytes(), 0, 0u32, false);
         while let Some(byte) = bytes.get(at) {
-            match byte {
-                b'"' => at = end_of_string(bytes, at),
-                b'{' | b'[' => depth += 1,
-                b',' | b':' | b'}' if depth == 0 => break,
-                b'}' | b']' => depth -= 1,
-                _ => {}
+            if MEANS[usize::from(*byte)] {
+                match byte {
+                    b'"' => {
+                        let (end, escapes) = end_of_string(bytes, at);
+                        (at, has_escapes) = (end, has_escapes | escapes);
+                    }
+                    b'{' | b'[' => depth += 1,
+                    b',' | b':' | b'}' if depth == 0 => break,
+                    b'}' | b']' => depth -= 1,
+                    _ => {}
+                }
             }
             at += 1;
         }
         let taken = self.0.get(..at).unwrap_or(self.0);
         self.0 = self.0.get(at + 1..).unwrap_or_default();
-        taken.trim_ascii()
+        Token { text: taken.trim_ascii(), has_escapes }
     }
 }
 
 impl<'a> Iterator for Members<'a> {
-    type Item = (&'a str, &'a str);
+    type Item = (Token<'a>, Token<'a>);
 
-    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+    fn next(&mut self) -> Option<(Token<'a>, Token<'a>)> {
         let name = self.take();
-        (!name.is_empty()).then(|| (name, self.take()))
+        (!name.text.is_empty()).then(|| (name, self.take()))
     }
 }
 
-/// Where the string that begins at `at` has its closing quote.
-fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+/// Bytes that mean something outside of strings: most are a number's digits.
+const MEANS: [bool; 256] = {
+    let (mut means, mut n) = ([false; 256], 0);
+    while n < BYTES.len() {
+        means[BYTES[n] as usize] = true;
+        n += 1;
+    }
+    means
+};
+const BYTES: &[u8] = b"\"{}[],:";
+
+/// Where the string that begins at `at` has its closing quote, and whether anything in it is escaped.
+fn end_of_string(bytes: &[u8], mut at: usize) -> (usize, bool) {
+    let mut has_escapes = false;
     loop {
         at += 1;
         match bytes.get(at) {
-            Some(b'\\') => at += 1,
-            Some(b'"') | None => return at,
+            Some(b'\\') => (at, has_escapes) = (at + 1, true),
+            Some(b'"') | None => return (at, has_escapes),
             Some(_) => {}
         }
     }
@@ -169,7 +193,7 @@ mod tests {
             let read: serde_json::Map<String, serde_json::Value> = serde_json::from_str(object).unwrap();
             let mut found = serde_json::Map::new();
             for (name, value) in Members::of(object) {
-                found.insert(text(name).into_owned(), serde_json::from_str(value).unwrap());
+                found.insert(text(name).into_owned(), serde_json::from_str(value.text).unwrap());
             }
             assert_eq!(found, read, "{object}");
         }

@@ -180,3 +180,16 @@ async fn s12_a_turn_is_given_away_only_when_what_was_judged_in_it_is_stored() {
     let queued = world.queued();
     assert_eq!((queued.len(), distinct(&queued)), (4_000, 4_000), "each once");
 }
+
+/// Where there are threads, others pack: batches are still queued one after the other, and each is told of in the ledger.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q1_batches_that_are_packed_by_other_threads_are_queued_in_their_order() {
+    let world = World::new();
+    let mut seen = Seen::of_tenant(&TenantId::new("test").unwrap());
+    let (ledger, taken) = world.offer(&mut seen, 5_300).await;
+    taken.unwrap();
+    assert_eq!((ledger.decoded, ledger.accepted, ledger.new), (5_300, 5_300, 5_300));
+    let offered: Vec<EventId> = world.rows(5_300).map(|row| row.unwrap().event).collect();
+    assert!(world.queued() == offered, "each once, in the order of the rows");
+    assert_eq!(world.offer(&mut seen, 5_300).await.0.duplicates, 5_300);
+}

@@ -41,11 +41,26 @@ struct Source {
 #[derive(Debug, Default)]
 struct Hour {
     marks: Marks,
-    /// As many as are stored.
-    pages: usize,
+    /// Stored pages that are not full, by their numbers: as many as may be are merged.
+    small: Vec<(i64, Bytes)>,
     next_page: i64,
     /// Keys of what lasts that only the part before this one knows: each is marked again when it is seen.
     fading: BTreeSet<u64>,
+}
+
+/// Bytes of a page that holds as many marks as it may.
+const FULL: usize = SEEN_PAGE_BYTES / MARK_BYTES * MARK_BYTES;
+
+impl Hour {
+    /// These are stored.
+    fn hold(&mut self, pages: &[Page]) {
+        for page in pages {
+            self.next_page = self.next_page.max(page.number + 1);
+            if page.value.len() < FULL {
+                self.small.push((page.number, page.value.clone()));
+            }
+        }
+    }
 }
 
 impl Hours {
@@ -135,7 +150,7 @@ impl Hours {
         Pages(chains)
     }
 
-    /// These are stored; an hour that has many pages now gets one instead.
+    /// These are stored; an hour that has many small pages now gets full ones instead.
     pub(super) async fn stored(&mut self, pages: Pages, store: &dyn Store) -> Result<(), BackendError> {
         for Chain { place, partition, expires, pages } in pages.0 {
             let (name, hour) = match &place {
@@ -144,9 +159,8 @@ impl Hours {
                 Place::Shard => continue,
             };
             let held = self.sources.entry(name.clone()).or_default().hours.entry(hour).or_default();
-            held.pages += pages.len();
-            held.next_page = pages.iter().map(|page| page.number + 1).fold(held.next_page, i64::max);
-            if held.pages >= SEEN_MERGED_PAGES {
+            held.hold(&pages);
+            if held.small.len() >= SEEN_MERGED_PAGES {
                 merge(store, partition, place, held, expires).await?;
             }
         }
@@ -215,34 +229,30 @@ fn expires(clock: &Clock, hour: i64) -> Timestamp {
 /// What is known of an hour; of what lasts, by this part of time and the one before it.
 async fn known_of(store: &dyn Store, partition: &str, hour: i64, part: i64) -> Result<Hour, BackendError> {
     if hour != LASTING {
-        return Ok(stored(store, partition, Hour::default(), &of_hour(hour)).await?.0);
+        return stored(store, partition, Hour::default(), &of_hour(hour)).await;
     }
-    let (before, _) = stored(store, partition, Hour::default(), &of_part(part - 1)).await?;
+    let before = stored(store, partition, Hour::default(), &of_part(part - 1)).await?;
     let fading = before.marks.keys().collect();
-    Ok(stored(store, partition, Hour { marks: before.marks, fading, ..Hour::default() }, &of_part(part)).await?.0)
+    stored(store, partition, Hour { marks: before.marks, fading, ..Hour::default() }, &of_part(part)).await
 }
 
-/// `read` with what is stored under names that begin like this, and these names.
-async fn stored(
-    store: &dyn Store,
-    partition: &str,
-    mut read: Hour,
-    prefix: &str,
-) -> Result<(Hour, Vec<Key>), BackendError> {
-    let mut keys = Vec::new();
+/// `read` with what is stored under names that begin like this.
+async fn stored(store: &dyn Store, partition: &str, mut read: Hour, prefix: &str) -> Result<Hour, BackendError> {
     for item in store::list_all(store, partition, prefix, usize::MAX).await? {
         for key in read.marks.read(&item.value) {
             read.fading.remove(&key);
         }
-        read.next_page = item.key.sort.rsplit('/').next().and_then(|n| n.parse().ok()).map_or(0, |n: i64| n + 1);
-        read.pages += 1;
-        keys.push(item.key);
+        // Nobody but us names pages; one with another name is read all the same, and stays as it is.
+        if let Some(number) = item.key.sort.rsplit('/').next().and_then(|number| number.parse().ok()) {
+            read.hold(&[Page { number, value: item.value, keys: Vec::new() }]);
+        }
     }
-    Ok((read, keys))
+    Ok(read)
 }
 
-/// Writes the whole hour as new pages first and deletes the old ones then: a crash between leaves marks twice, which
-/// changes nothing. Merged is what is stored: memory also knows rows that were judged and not accepted.
+/// Writes the hour's small pages as full ones first and deletes the small ones then: a crash between leaves marks twice, which
+/// changes nothing. The full ones stay: an hour of millions costs its next page what it cost the first. Merged is what is stored:
+/// memory also knows rows that were judged and not accepted.
 async fn merge(
     store: &dyn Store,
     partition: String,
@@ -250,16 +260,17 @@ async fn merge(
     held: &mut Hour,
     expires: Timestamp,
 ) -> Result<(), BackendError> {
-    let (stored, old) = stored(store, &partition, Hour::default(), &place.prefix()).await?;
-    let bytes = Bytes::from(stored.marks.page());
-    let chunk = SEEN_PAGE_BYTES / MARK_BYTES * MARK_BYTES;
-    let chunks = (0..bytes.len()).step_by(chunk).map(|at| bytes.slice(at..bytes.len().min(at + chunk)));
-    let pages: Vec<Page> =
-        (stored.next_page..).zip(chunks).map(|(number, value)| Page { number, value, keys: Vec::new() }).collect();
-    let merged = Pages(vec![Chain { place, partition, expires, pages }]).store(store).await?;
-    let pages = || merged.0.iter().flat_map(|chain| &chain.pages);
-    held.pages = pages().count();
-    held.next_page = pages().map(|page| page.number + 1).fold(held.next_page, i64::max);
-    try_join_all(old.iter().map(|key| store::remove(store, key))).await?;
+    let mut marks = Marks::default();
+    held.small.iter().for_each(|(_, page)| drop(marks.read(page)));
+    let bytes = Bytes::from(marks.page());
+    let chunks = (0..bytes.len()).step_by(FULL).map(|at| bytes.slice(at..bytes.len().min(at + FULL)));
+    let pages =
+        (held.next_page..).zip(chunks).map(|(number, value)| Page { number, value, keys: Vec::new() }).collect();
+    let merged = Pages(vec![Chain { place: place.clone(), partition: partition.clone(), expires, pages }]);
+    let merged = merged.store(store).await?;
+    let old = std::mem::take(&mut held.small);
+    merged.0.iter().for_each(|chain| held.hold(&chain.pages));
+    let keys: Vec<Key> = old.iter().map(|(number, _)| Key::new(partition.as_str(), place.sort_key(*number))).collect();
+    try_join_all(keys.iter().map(|key| store::remove(store, key))).await?;
     Ok(())
 }

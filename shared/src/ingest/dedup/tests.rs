@@ -238,6 +238,50 @@ async fn s12_a_holder_that_died_in_its_turn_is_waited_for_and_followed() {
     assert_eq!(world.one("x", 0).await, NEW);
 }
 
+/// An hour's pages are merged when there are many; merged ones stay as they are.
+#[tokio::test(start_paused = true)]
+async fn s12_an_hour_costs_its_last_batch_what_it_cost_the_first_and_is_known_to_whoever_reads_it() {
+    const BATCH: usize = 1_000;
+    let world = CountedApp::new();
+    let mut seen = Seen::of_tenant(&TenantId::new("test").unwrap());
+    let drafts = |numbers: std::ops::Range<usize>, content| -> Vec<Draft> {
+        numbers.map(|n| world.draft("firms_viirs_snpp", n, content, 0)).collect()
+    };
+    let mut costs = Vec::new();
+    for batch in 0..192 {
+        let batch = drafts(batch * BATCH..(batch + 1) * BATCH, "x");
+        seen.load(&*world.app.store, &world.app.clock, &batch).await.unwrap();
+        let before = world.store.so_far().1;
+        let marks: Vec<Mark> =
+            batch.iter().map(|draft| Mark::of(draft, seen.judge(draft).revision().unwrap())).collect();
+        seen.accept(&marks);
+        seen.commit(&*world.app.store, &world.app.clock).await.unwrap();
+        costs.push(world.store.so_far().1 - before);
+    }
+    seen.leave(&*world.app.store, &world.app.clock).await;
+    let (early, late) = (costs[..64].iter().sum::<u64>(), costs[128..].iter().sum::<u64>());
+    assert!(late * 10 <= early * 11, "the first third took {early} bytes of the store, the last one {late}");
+
+    let stream = world.stream("a", "firms_viirs_snpp");
+    let known = world.body(&stream, drafts(0..192 * BATCH, "x")).await;
+    assert_eq!(known.duplicates, 192 * BATCH as u64);
+    let pages = world.app.store.list("seen/test/firms_viirs_snpp", "", None, 1_000).await.unwrap();
+    let full = 192 * BATCH * 16 / crate::limits::SEEN_PAGE_BYTES;
+    assert!(pages.len() <= full + crate::limits::SEEN_MERGED_PAGES, "{} pages, {full} full ones", pages.len());
+
+    // Contents in merged pages stay in their order: revisions count on, and the last four are known.
+    for (content, revision) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
+        for batch in 0..12 {
+            let again = world.body(&stream, drafts(batch * 100..(batch + 1) * 100, content)).await;
+            assert_eq!(again.revisions, 100, "{content}, {revision}");
+        }
+    }
+    let last = world.body(&stream, drafts(0..100, "a")).await;
+    assert_eq!((last.duplicates, last.revisions), (100, 0));
+    let fifth = world.body(&stream, drafts(0..100, "x")).await;
+    assert_eq!((fifth.duplicates, fifth.revisions), (0, 100), "four contents came after it");
+}
+
 /// A batch of pushed readings, in a process that keeps its windows.
 async fn push(world: &CountedApp, numbers: std::ops::Range<usize>) -> Ledger {
     let stream = world.stream("iot_x", "iot_x");

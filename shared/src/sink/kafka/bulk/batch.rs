@@ -3,11 +3,14 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use zstd::bulk::Compressor;
+use zstd::zstd_safe::CParameter;
 
 use crate::record::Outgoing;
+use crate::time::TimeText;
 
 /// Records of one batch, before compression. Below the smallest sensible `max.message.bytes` of a topic, so that a batch is hardly
 /// ever too large where its records alone are not.
@@ -26,6 +29,16 @@ thread_local! {
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
 
+/// Records repeat each other for long stretches: looking for these alone, in tables that stay in a core's cache, is an eighth
+/// faster, and packs no worse.
+fn compressor() -> io::Result<Compressor<'static>> {
+    let mut compressor = Compressor::new(ZSTD_LEVEL)?;
+    for parameter in [CParameter::MinMatch(7), CParameter::HashLog(14), CParameter::ChainLog(13)] {
+        compressor.set_parameter(parameter)?;
+    }
+    Ok(compressor)
+}
+
 /// Who sends a batch and where it stands in what they send to a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sequence {
@@ -40,6 +53,59 @@ pub(super) struct Bodies {
     bytes: Vec<u8>,
     /// Where each one ends, and its time.
     records: Vec<(usize, i64)>,
+    last: Option<Last>,
+}
+
+/// A record whose headers the next one takes over, with its own event and time in them: eleven headers one by one cost three times as
+/// much.
+#[derive(Debug, Clone)]
+struct Last {
+    record: Outgoing,
+    time: TimeText,
+    /// All of its headers.
+    headers: Range<usize>,
+    /// Where the values that are the record's own begin, counted from the first header.
+    id_at: usize,
+    time_at: usize,
+    subject_at: usize,
+}
+
+impl Last {
+    fn fits(&self, record: &Outgoing, time: &TimeText) -> bool {
+        self.record.has_headers_like(record) && self.time.as_str().len() == time.as_str().len()
+    }
+
+    fn write(to: &mut Vec<u8>, record: &Outgoing, time: TimeText) -> Last {
+        let (from, [mut id_at, mut time_at, mut subject_at]) = (to.len(), [0; 3]);
+        record.each_header(|name, value| {
+            put_text(to, name.as_bytes());
+            put_text(to, value.as_bytes());
+            let at = to.len() - value.len() - from;
+            match name {
+                "ce_id" => id_at = at,
+                "ce_time" => time_at = at,
+                "ce_subject" => subject_at = at,
+                _ => {}
+            }
+        });
+        // Its value is not needed, and would be kept as long as the batch.
+        let record = Outgoing { value: Bytes::new(), ..record.clone() };
+        Last { record, time, headers: from..to.len(), id_at, time_at, subject_at }
+    }
+
+    fn write_again(&mut self, to: &mut Vec<u8>, record: &Outgoing, time: TimeText) {
+        let from = to.len();
+        to.extend_from_within(self.headers.clone());
+        self.headers = from..to.len();
+        let headers = &mut to[from..];
+        let event = record.event.digits();
+        for (at, text) in
+            [(self.id_at, &event[..]), (self.time_at, time.as_str().as_bytes()), (self.subject_at, &event[..])]
+        {
+            headers[at..at + text.len()].copy_from_slice(text);
+        }
+        (self.record.observed_at, self.time) = (record.observed_at, time);
+    }
 }
 
 /// Room for what is beside a record's value: its key and its headers.
@@ -56,10 +122,14 @@ impl Bodies {
         put_text(&mut self.bytes, record.key.as_bytes());
         put_text(&mut self.bytes, &record.value);
         put_varint(&mut self.bytes, record.header_count() as i64);
-        record.each_header(|name, value| {
-            put_text(&mut self.bytes, name.as_bytes());
-            put_text(&mut self.bytes, value.as_bytes());
-        });
+        let time = match &self.last {
+            Some(last) if last.record.observed_at == record.observed_at => last.time,
+            _ => TimeText::of(record.observed_at),
+        };
+        match self.last.as_mut().filter(|last| last.fits(record, &time)) {
+            Some(last) => last.write_again(&mut self.bytes, record, time),
+            None => self.last = Some(Last::write(&mut self.bytes, record, time)),
+        }
         self.records.push((self.bytes.len(), record.ingested_at.as_millisecond()));
     }
 
@@ -107,7 +177,7 @@ pub(super) fn encode<'a>(parts: impl Iterator<Item = &'a Bodies>, sequence: Sequ
         plain.extend_from_slice(body);
     }
     let packed = COMPRESSOR.with_borrow_mut(|kept| {
-        let mut compressor = kept.take().map_or_else(|| Compressor::new(ZSTD_LEVEL), Ok)?;
+        let mut compressor = kept.take().map_or_else(compressor, Ok)?;
         let packed = compressor.compress(&plain)?;
         *kept = Some(compressor);
         io::Result::Ok(packed)

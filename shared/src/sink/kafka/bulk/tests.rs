@@ -29,7 +29,7 @@ use super::connection::Ask;
 use super::partition::{Batch, Call, Fate, Part, Partition, Then};
 use crate::error::Reason;
 use crate::limits::TRY;
-use crate::record::Outgoing;
+use crate::record::{Outgoing, Tier, Topic, Traceparent};
 use crate::sink::conformance::record;
 
 const START: Sequence = Sequence { producer: 7, epoch: 3, first: 40 };
@@ -42,6 +42,17 @@ fn k5_a_batch_is_read_as_it_was_written() {
             record.value = format!("{{\"n\":{n},\"text\":\"{}\"}}", "é".repeat(n)).into();
             // Not in the order of their times.
             record.ingested_at += Duration::from_millis(1_000 * (n as u64 % 7));
+            // Long stretches whose headers differ by event and time alone, and whatever else there is in between.
+            record.observed_at += Duration::from_millis(n as u64 / 3);
+            match n {
+                40 => record.observed_at = "-000044-03-15T12:00:00Z".parse().unwrap(),
+                80..85 => record.revision = 10,
+                120..125 => record.extra = vec![("status".to_owned(), "Actual".to_owned())],
+                160 => record.tier = Tier::Normal,
+                200 => record.traceparent = Traceparent::new([8; 16], [9; 8]),
+                240 => record.topic = Topic::CRITICAL_ALERTS,
+                _ => {}
+            }
             record
         })
         .collect();

@@ -2,6 +2,7 @@
 //! mean for the caller. The seams that they fill are here too: `sqs`, `dynamo`, `s3`, `kinesis`.
 
 mod dynamo;
+mod http;
 mod kinesis;
 #[cfg(feature = "kafka-tls")]
 mod msk;
@@ -13,18 +14,17 @@ mod sqs;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::Credentials;
 use aws_sdk_sqs::config::http::HttpResponse;
-use aws_sdk_sqs::config::{Credentials, SharedHttpClient};
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 
-use crate::authorities;
 use crate::error::BackendError;
 use crate::time::{Clock, Rng};
 pub use dynamo::DynamoStore;
+use http::http_client;
 pub use kinesis::KinesisSink;
 #[cfg(feature = "kafka-tls")]
 pub use msk::MskTokens;
@@ -61,7 +61,9 @@ impl Aws {
             .http_client(http_client())
             .region(Region::new(region.to_owned()))
             .retry_config(retries)
-            .timeout_config(timeouts);
+            .timeout_config(timeouts)
+            // It watches bodies that stream; ours are sent at once, and each call has its limit of time.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if let Some(endpoint) = endpoint {
             loader = loader.endpoint_url(endpoint);
             if endpoint.starts_with("http://") {
@@ -93,16 +95,6 @@ impl Aws {
     pub fn blobs(&self, bucket: &str, clock: Clock) -> Result<S3Blobs, BackendError> {
         S3Blobs::new(&self.config, bucket, clock)
     }
-}
-
-/// With connections of its own.
-fn http_client() -> SharedHttpClient {
-    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(trusting()).build_https()
-}
-
-fn trusting() -> TlsContext {
-    let store = TrustStore::empty().with_pem_certificate(authorities::pem());
-    TlsContext::builder().with_trust_store(store).build().expect("authorities that were read before")
 }
 
 /// What a failed call of `service` on `resource` means: what may pass by itself is to be tried again, the rest is wrong

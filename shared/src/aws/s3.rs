@@ -13,12 +13,12 @@ use aws_sigv4::http_request::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use reqwest::header::CONTENT_LENGTH;
-use reqwest::redirect::Policy;
 use reqwest::{Client, Method};
 use tokio::time::timeout;
 
+use super::http::settings as http_settings;
 use super::signing::{self, Scope};
-use super::{BACKOFF, CONNECT, TRIES, TRY, chain, passes};
+use super::{BACKOFF, TRIES, TRY, chain, passes};
 use crate::blobs::{BlobRef, Blobs};
 use crate::error::BackendError;
 use crate::limits::RESPONSE_BYTES;
@@ -87,9 +87,7 @@ impl S3Blobs {
                 }
             }
         };
-        // A redirect could carry the session's token to another host.
-        let http = Client::builder().connect_timeout(CONNECT).read_timeout(TRY).redirect(Policy::none());
-        let http = http::client(http)?;
+        let http = http::client(http_settings().read_timeout(TRY))?;
         let (config, bucket) = (config.clone(), bucket.to_owned());
         Ok(S3Blobs { http, config, credentials: Arc::default(), region, bucket, url, clock })
     }

@@ -193,6 +193,7 @@ async fn judge(app: &App, stream: &Stream, seen: &mut Seen, read: Read) -> Resul
 const APART: usize = 64;
 
 /// Packs a batch, where there are several threads on another one: it takes as long as judging the next batch.
+#[allow(clippy::disallowed_methods)] // a simulated run has one thread, and packs on it
 async fn pack_apart(app: &App, stream: &Stream, batch: Judged) -> Result<Packed, BackendError> {
     let Judged { at, records, mut rejects, ledger } = batch;
     let has_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;

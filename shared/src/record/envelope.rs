@@ -93,19 +93,6 @@ impl Outgoing {
         headers
     }
 
-    /// Whether the other one's headers are these, but for `ce_id` and `ce_subject`, which are as long, and `ce_time`: so it is within an
-    /// envelope, nearly always.
-    pub(crate) fn has_headers_like(&self, other: &Outgoing) -> bool {
-        self.topic == other.topic
-            && self.tier == other.tier
-            && self.revision == other.revision
-            && self.source == other.source
-            && self.tenant == other.tenant
-            && self.dataschema == other.dataschema
-            && self.traceparent == other.traceparent
-            && self.extra == other.extra
-    }
-
     /// How many there are.
     pub fn header_count(&self) -> usize {
         11 + self.extra.len()

@@ -93,7 +93,10 @@ pub(crate) async fn poll(app: &App, number: u64, rows: usize) -> Result<Steps, F
         seen.judge(&draft);
         records.push(enrich(draft, 0, &stream, now).map_err(Failure::new)?);
     }
-    let (envelopes, _) = pack(&app.settings, &app.rng, &stream, now, records);
+    let (envelopes, refused) = pack(&app.settings, &app.rng, &stream, now, records);
+    if !refused.is_empty() {
+        return Err(Failure::new(format!("{} records were refused", refused.len())));
+    }
     steps.enrich = watch.lap();
 
     let queue = app.settings.queues.tier(Tier::High);

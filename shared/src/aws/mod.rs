@@ -19,6 +19,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
 use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::config::retry::ReconnectMode;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 
 use crate::error::BackendError;
@@ -42,6 +43,9 @@ const TRIES: u32 = 3;
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// Our client closes no connection for an answer that came over it, and the SDK is not to ask it for that.
+const REUSE: ReconnectMode = ReconnectMode::ReuseAllConnections;
+
 /// One configuration, from which the clients of all seams are made.
 #[derive(Clone)]
 pub struct Aws {
@@ -55,7 +59,8 @@ impl Aws {
         let retries = RetryConfig::standard()
             .with_max_attempts(TRIES)
             .with_initial_backoff(BACKOFF)
-            .with_max_backoff(BACKOFF_MAX);
+            .with_max_backoff(BACKOFF_MAX)
+            .with_reconnect_mode(REUSE);
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(TRY).build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http_client())

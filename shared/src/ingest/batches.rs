@@ -81,6 +81,14 @@ async fn take_in_turn(
             seen.load(&*app.store, &app.clock, &read.valid).await?;
             judged = Some(judge(app, stream, seen, read).await?);
         }
+        if packed.is_some()
+            && let Err(problem) = seen.keep_turns(&*app.store, &app.clock).await
+        {
+            if let Some(pages) = store(app, stream, accepted.take(), ledger).await? {
+                seen.stored(pages, &*app.store).await?;
+            }
+            return Err(problem.into());
+        }
         let storing = store(app, stream, accepted.take(), ledger);
         let sending = async {
             let batch: Packed = packed.take()?;
@@ -198,12 +206,17 @@ async fn pack_apart(app: &App, stream: &Stream, batch: Judged) -> Result<Packed,
     let Judged { at, records, mut rejects, ledger } = batch;
     let has_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
     let (mut envelopes, refused) = if has_threads && records.len() >= APART {
-        let (settings, rng, stream) = (app.settings.clone(), app.rng.clone(), stream.clone());
-        match spawn_blocking(move || pack::pack(&settings, &rng, &stream, at, records)).await {
+        let (settings, rng, of) = (app.settings.clone(), app.rng.clone(), stream.clone());
+        match spawn_blocking(move || pack::pack(&settings, &rng, &of, at, records)).await {
             Ok(packed) => packed,
             Err(ended) => match ended.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
-                Err(_) => return Err(BackendError::Retry("the process ends".to_owned())),
+                Err(_) => {
+                    return Err(BackendError::Retry(format!(
+                        "{}: the process ends before a batch was packed; it comes again",
+                        stream.id
+                    )));
+                }
             },
         }
     } else {

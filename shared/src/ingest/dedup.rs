@@ -81,6 +81,14 @@ impl Seen {
         }
     }
 
+    /// Before what was judged a while ago is sent: whoever took too long judges it anew.
+    pub(crate) async fn keep_turns(&mut self, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
+        match &mut self.0 {
+            Kind::Hours(hours) => hours.keep_turns(store, clock).await,
+            Kind::Shard(_) => Ok(()),
+        }
+    }
+
     /// Takes what was accepted, as pages to be stored; `stored` is told of them then.
     pub(crate) fn stage(&mut self, clock: &Clock) -> Pages {
         match &mut self.0 {

@@ -17,7 +17,7 @@ use futures::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
-use super::{Aws, CONNECT, http_client};
+use super::{Aws, CONNECT, REUSE, http_client};
 use crate::error::{BackendError, Reason};
 use crate::limits::{ASK_FOR_RETURN, TRY};
 use crate::record::{Outgoing, Topic, hex};
@@ -59,7 +59,7 @@ impl Aws {
         let lane = || {
             let config = Builder::from(&self.config)
                 .http_client(http_client())
-                .retry_config(RetryConfig::disabled())
+                .retry_config(RetryConfig::disabled().with_reconnect_mode(REUSE))
                 .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build());
             Client::from_conf(config.build())
         };

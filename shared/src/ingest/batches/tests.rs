@@ -13,7 +13,7 @@ use crate::faults::sink::FaultySink;
 use crate::faults::upstream::Scripted;
 use crate::faults::{Fault, Faults, Faulty};
 use crate::ingest::ingest;
-use crate::limits::SEEN_TURN_SHARE;
+use crate::limits::{SEEN_TURN, SEEN_TURN_SHARE};
 use crate::record::{Data, Envelope, EventId, Observation, Origin, SourceId, StreamId, TenantId, WhenFull};
 use crate::settings::Settings;
 use crate::sources::identify;
@@ -179,6 +179,41 @@ async fn s12_a_turn_is_given_away_only_when_what_was_judged_in_it_is_stored() {
     assert_eq!((a.new + b.new, a.duplicates + b.duplicates), (4_000, 4_000));
     let queued = world.queued();
     assert_eq!((queued.len(), distinct(&queued)), (4_000, 4_000), "each once");
+}
+
+/// The first send lasts longer than a turn: the other stream has judged everything by then.
+#[tokio::test(start_paused = true)]
+async fn s12_what_was_judged_in_a_turn_that_was_lost_is_judged_anew() {
+    let world = World::new();
+    world.queue.script([Fault::Late(SEEN_TURN + Duration::from_secs(1))]);
+    let (mut seen, mut ledger) = (Seen::of_tenant(&TenantId::new("test").unwrap()), Ledger::default());
+    let (stream, other) = (world.stream("a"), world.stream("b"));
+    let slow = ingest(&world.app, &stream, &mut seen, &mut ledger, world.rows(4_000));
+    let quick = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (mut seen, mut ledger) = (Seen::of_tenant(&TenantId::new("test").unwrap()), Ledger::default());
+        ingest(&world.app, &other, &mut seen, &mut ledger, world.rows(4_000)).await.unwrap();
+        ledger
+    };
+    let (lost, quick) = tokio::join!(slow, quick);
+    assert!(lost.is_err(), "its turn had gone");
+    assert_eq!((quick.new, ledger.accepted), (4_000, BATCH_RECORDS as u64));
+    let (again, taken) = world.offer(&mut seen, 4_000).await;
+    taken.unwrap();
+    assert_eq!(again.duplicates, 4_000);
+    let queued = world.queued();
+    assert_eq!((queued.len(), distinct(&queued)), (4_000 + BATCH_RECORDS, 4_000), "what was under way came twice");
+}
+
+/// Nobody else wants the turn, however long a send lasts.
+#[tokio::test(start_paused = true)]
+async fn s12_a_turn_that_nobody_else_wants_is_kept() {
+    let world = World::new();
+    world.queue.script((0..4).map(|_| Fault::Late(SEEN_TURN + Duration::from_secs(1))));
+    let mut seen = Seen::of_tenant(&TenantId::new("test").unwrap());
+    let (ledger, taken) = world.offer(&mut seen, 4_000).await;
+    taken.unwrap();
+    assert_eq!((ledger.new, world.queued().len()), (4_000, 4_000));
 }
 
 /// Where there are threads, others pack: batches are still queued one after the other, and each is told of in the ledger.

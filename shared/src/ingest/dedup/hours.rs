@@ -12,7 +12,8 @@ use super::pages::{Chain, Page, Pages, Place, of_hour, of_part};
 use super::turns::{self, Turn};
 use crate::error::BackendError;
 use crate::limits::{
-    SEEN_HELD_MARKS, SEEN_KEPT, SEEN_KEPT_LASTING, SEEN_MERGED_PAGES, SEEN_PAGE_BYTES, SEEN_TURN_SHARE,
+    CONTENTS_KNOWN, SEEN_HELD_MARKS, SEEN_KEPT, SEEN_KEPT_LASTING, SEEN_MERGED_PAGES, SEEN_PAGE_BYTES, SEEN_TURN,
+    SEEN_TURN_SHARE,
 };
 use crate::record::{Draft, SourceId, TenantId};
 use crate::store::{self, Key, Store, Version};
@@ -26,6 +27,8 @@ pub(super) struct Hours {
     part: i64,
     /// When the turns were taken.
     since: Option<Instant>,
+    /// When they were taken or renewed last.
+    kept: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +46,8 @@ struct Hour {
     marks: Marks,
     /// Stored pages that are not full, by their numbers: as many as may be are merged.
     small: Vec<(i64, Bytes)>,
+    /// Numbers of those that are.
+    full: Vec<i64>,
     next_page: i64,
     /// Keys of what lasts that only the part before this one knows: each is marked again when it is seen.
     fading: BTreeSet<u64>,
@@ -56,8 +61,9 @@ impl Hour {
     fn hold(&mut self, pages: &[Page]) {
         for page in pages {
             self.next_page = self.next_page.max(page.number + 1);
-            if page.value.len() < FULL {
-                self.small.push((page.number, page.value.clone()));
+            match page.value.len() < FULL {
+                true => self.small.push((page.number, page.value.clone())),
+                false => self.full.push(page.number),
             }
         }
     }
@@ -65,7 +71,7 @@ impl Hour {
 
 impl Hours {
     pub(super) fn new(tenant: &TenantId) -> Hours {
-        Hours { tenant: tenant.clone(), sources: BTreeMap::new(), part: 0, since: None }
+        Hours { tenant: tenant.clone(), sources: BTreeMap::new(), part: 0, since: None, kept: None }
     }
 
     pub(super) async fn load(
@@ -86,6 +92,7 @@ impl Hours {
             // All are let go before any is taken, and taken in one order: nobody waits for somebody who waits for them.
             self.leave(store, clock).await?;
             self.since = Some(Instant::now());
+            self.kept = self.since;
             for name in wanted.keys() {
                 let source = self.sources.entry(name.clone()).or_default();
                 let (turn, alone) =
@@ -178,7 +185,26 @@ impl Hours {
     }
 
     fn held(&self) -> usize {
-        self.sources.values().flat_map(|source| source.hours.values()).map(|hour| hour.marks.len()).sum()
+        let marks =
+            |hour: &Hour| hour.marks.len() + hour.small.iter().map(|(_, page)| page.len() / MARK_BYTES).sum::<usize>();
+        self.sources.values().flat_map(|source| source.hours.values()).map(marks).sum()
+    }
+
+    /// Before what was judged a while ago is sent: the turns are still ours, or it has to be judged anew.
+    pub(super) async fn keep_turns(&mut self, store: &dyn Store, clock: &Clock) -> Result<(), BackendError> {
+        if self.kept.is_none_or(|kept| kept.elapsed() < SEEN_TURN / 2) {
+            return Ok(());
+        }
+        for (name, source) in &mut self.sources {
+            if let Some(turn) = &mut source.turn
+                && !turn.renew(store, clock).await?
+            {
+                let problem = format!("another stream had the turn of {name} meanwhile; the rest is judged anew");
+                return Err(BackendError::Retry(problem));
+            }
+        }
+        self.kept = Some(Instant::now());
+        Ok(())
     }
 
     pub(super) fn forget(&mut self) {
@@ -250,9 +276,10 @@ async fn stored(store: &dyn Store, partition: &str, mut read: Hour, prefix: &str
     Ok(read)
 }
 
-/// Writes the hour's small pages as full ones first and deletes the small ones then: a crash between leaves marks twice, which
-/// changes nothing. The full ones stay: an hour of millions costs its next page what it cost the first. Merged is what is stored:
-/// memory also knows rows that were judged and not accepted.
+/// Writes the hour's small pages as full ones first and deletes the small ones then: a crash between leaves marks twice, which can
+/// change the order of a key's contents, and no more. The full ones stay, so that an hour of millions costs its next page what it cost the first, until
+/// revisions have made them several times as many as the last contents of all keys need: then they are written anew as well.
+/// Merged is what is stored: memory also knows rows that were judged and not accepted.
 async fn merge(
     store: &dyn Store,
     partition: String,
@@ -260,17 +287,27 @@ async fn merge(
     held: &mut Hour,
     expires: Timestamp,
 ) -> Result<(), BackendError> {
-    let mut marks = Marks::default();
-    held.small.iter().for_each(|(_, page)| drop(marks.read(page)));
+    let needed = 1 + held.marks.len() * CONTENTS_KNOWN * MARK_BYTES / FULL;
+    let (mut marks, mut old) = (Marks::default(), Vec::new());
+    if held.full.len() > 2 * needed {
+        marks = stored(store, &partition, Hour::default(), &place.prefix()).await?.marks;
+        old.append(&mut held.full);
+    } else {
+        held.small.iter().for_each(|(_, page)| drop(marks.read(page)));
+    }
     let bytes = Bytes::from(marks.page());
-    let chunks = (0..bytes.len()).step_by(FULL).map(|at| bytes.slice(at..bytes.len().min(at + FULL)));
-    let pages =
-        (held.next_page..).zip(chunks).map(|(number, value)| Page { number, value, keys: Vec::new() }).collect();
+    // A page that is not full is held: by its own bytes, not by those of all.
+    let page = |from: usize| match bytes.get(from..from + FULL) {
+        Some(_) => bytes.slice(from..from + FULL),
+        None => Bytes::copy_from_slice(&bytes[from..]),
+    };
+    let pages = (0..bytes.len()).step_by(FULL).map(page);
+    let pages = (held.next_page..).zip(pages).map(|(number, value)| Page { number, value, keys: Vec::new() }).collect();
     let merged = Pages(vec![Chain { place: place.clone(), partition: partition.clone(), expires, pages }]);
     let merged = merged.store(store).await?;
-    let old = std::mem::take(&mut held.small);
+    old.extend(std::mem::take(&mut held.small).into_iter().map(|(number, _)| number));
     merged.0.iter().for_each(|chain| held.hold(&chain.pages));
-    let keys: Vec<Key> = old.iter().map(|(number, _)| Key::new(partition.as_str(), place.sort_key(*number))).collect();
+    let keys: Vec<Key> = old.iter().map(|number| Key::new(partition.as_str(), place.sort_key(*number))).collect();
     try_join_all(keys.iter().map(|key| store::remove(store, key))).await?;
     Ok(())
 }

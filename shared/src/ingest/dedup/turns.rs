@@ -69,6 +69,23 @@ pub(super) async fn wait_for(
 }
 
 impl Turn {
+    /// Keeps it for as long again. `false`: it took too long, and somebody else has had it meanwhile.
+    pub(super) async fn renew(&mut self, store: &dyn Store, clock: &Clock) -> Result<bool, BackendError> {
+        let expires = clock.now() + SEEN_TURN;
+        // Expired, and nobody came: whoever has had one leaves it behind as free.
+        for expect in [Expect::Version(self.version), Expect::Absent] {
+            match store.put_if(&self.key, Bytes::from_static(HELD), expect, Some(expires)).await {
+                Ok(version) => {
+                    self.version = version;
+                    return Ok(true);
+                }
+                Err(PutError::Conflict) => {}
+                Err(e) => return Err(e.unexpected("turn of the seen-set")),
+            }
+        }
+        Ok(false)
+    }
+
     /// The next one may come. `None`: it took too long, and somebody else has had a turn already.
     pub(super) async fn free(self, store: &dyn Store, clock: &Clock) -> Result<Option<Version>, BackendError> {
         let kept = clock.now() + SEEN_KEPT;

@@ -74,5 +74,5 @@ fn k5_a_record_is_written_as_the_type_of_its_schema_serializes() {
             }
         }
     }
-    assert!(kinds.iter().all(|records| *records > 0), "points, shapes, alerts without one, quality, times: {kinds:?}");
+    assert!(kinds.iter().all(|records| *records > 0), "points, shapes, quality, times: {kinds:?}");
 }

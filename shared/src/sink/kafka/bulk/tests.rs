@@ -27,10 +27,15 @@ use tokio::time::Instant;
 use super::batch::{self, BATCH_BYTES, Bodies, Sequence};
 use super::connection::Ask;
 use super::partition::{Batch, Call, Fate, Part, Partition, Then};
+use crate::decode::{Context, Format};
 use crate::error::Reason;
+use crate::ingest::enrich;
+use crate::ingest::pack::outgoing;
 use crate::limits::TRY;
-use crate::record::{Outgoing, Tier, Topic, Traceparent};
+use crate::record::{Outgoing, SourceId, Stream, StreamId, TenantId, Tier, Topic, Traceparent, WhenFull};
+use crate::settings::Settings;
 use crate::sink::conformance::record;
+use crate::sources::firms;
 
 const START: Sequence = Sequence { producer: 7, epoch: 3, first: 40 };
 
@@ -76,6 +81,69 @@ fn k5_a_batch_is_read_as_it_was_written() {
             .map(|(name, value)| (name.as_str(), String::from_utf8(value.clone().unwrap().to_vec()).unwrap()))
             .collect();
         assert_eq!(headers, written.headers());
+    }
+}
+
+/// Records as sources make them, packed for the wire and by plain zstd at the level that K4 names.
+fn packed(format: Format, source: &str, body: String) -> (usize, usize, usize) {
+    let source = SourceId::new(source).unwrap();
+    let at = "2026-07-24T10:00:30.123Z".parse().unwrap();
+    let stream = Stream {
+        id: StreamId::new("s").unwrap(),
+        source: source.clone(),
+        tenant: TenantId::new("butte").unwrap(),
+        granted: false,
+        when_full: WhenFull::Wait,
+    };
+    let context = Context { source: &source, received_at: at, topic: None, message: None };
+    let (mut bodies, trace) = (Bodies::default(), Traceparent::new([1; 16], [2; 8]));
+    for row in format.rows(&body.into(), context).unwrap() {
+        let record = enrich(row.unwrap(), 0, &stream, at).unwrap();
+        bodies.add(&outgoing(&record, &Settings::local(), trace.clone()).unwrap());
+    }
+    let batch = batch::encode(std::iter::once(&bodies), START).unwrap();
+    let plain = zstd::stream::decode_all(&batch[61..]).unwrap();
+    (plain.len(), batch.len() - 61, zstd::bulk::compress(&plain, 3).unwrap().len())
+}
+
+#[test]
+fn k4_batches_are_a_third_of_their_records_at_most_and_no_larger_than_plain_level_3_makes_them() {
+    let mut random = StdRng::seed_from_u64(4);
+    let mut digits = |from: f64, to: f64| format!("{:.2}", random.random_range(from..to));
+    let mut rows =
+        "latitude,longitude,bright_ti4,scan,track,acq_date,acq_time,satellite,instrument,confidence,version,\
+                    bright_ti5,frp,daynight\n"
+            .to_owned();
+    let mut readings = Vec::new();
+    for n in 0..300 {
+        rows += &format!(
+            "{},{},{},0.4{},0.39,2026-07-24,09{:02},N20,VIIRS,n,2.0NRT,{},{},N\n",
+            digits(33.0, 41.0),
+            digits(-123.0, -117.0),
+            digits(300.0, 367.0),
+            n % 10,
+            n % 6,
+            digits(280.0, 300.0),
+            digits(0.2, 40.0),
+        );
+        readings.push(format!(
+            r#"{{"sensor_id": "s-{n}", "timestamp": "2026-07-24T10:00:{:02}Z", "latitude": {}, "longitude": {}, "temperature_c": {}, "humidity_pct": {}}}"#,
+            n % 30,
+            digits(33.0, 41.0),
+            digits(-123.0, -117.0),
+            digits(10.0, 45.0),
+            digits(5.0, 90.0),
+        ));
+    }
+    let few = format!("[{}]", readings[..40].join(","));
+    for (kind, format, source, body) in [
+        ("detections", firms::FORMAT, "firms_viirs_noaa20", rows),
+        ("readings", Format::SENSOR, "iot_x", format!("[{}]", readings.join(","))),
+        ("a few readings", Format::SENSOR, "iot_x", few),
+    ] {
+        let (plain, ours, level_3) = packed(format, source, body);
+        assert!(ours * 10 <= plain * 3, "{kind}: {ours} of {plain} bytes");
+        assert!(ours * 100 <= level_3 * 104, "{kind}: {ours} bytes, plain level 3 makes {level_3}");
     }
 }
 

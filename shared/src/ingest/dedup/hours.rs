@@ -287,9 +287,9 @@ async fn merge(
     held: &mut Hour,
     expires: Timestamp,
 ) -> Result<(), BackendError> {
-    let needed = 1 + held.marks.len() * CONTENTS_KNOWN * MARK_BYTES / FULL;
+    let needed = held.marks.len() * CONTENTS_KNOWN * MARK_BYTES / FULL;
     let (mut marks, mut old) = (Marks::default(), Vec::new());
-    if held.full.len() > 2 * needed {
+    if held.full.len() > 1 + 2 * needed {
         marks = stored(store, &partition, Hour::default(), &place.prefix()).await?.marks;
         old.append(&mut held.full);
     } else {

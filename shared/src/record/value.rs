@@ -11,8 +11,9 @@ use crate::limits::RECORD_VALUE_BYTES;
 use crate::record::{California, EventId, Geometry, Position, Quality, Record, SourceId, TenantId, Tier, schema};
 use crate::time::{self, TimeText, Timestamp};
 
-/// One record as a topic carries it, for its schema. Field order is the published order. It is written by [`write_text`], at a third
-/// of what its serializer costs; tests hold one against the other.
+/// One record as a topic carries it. Field order is the published order.
+// For its schema, of which this is the description. `write_text` writes it, at a third of what a serializer costs; tests hold one
+// against the other.
 #[derive(Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[allow(dead_code)] // made by tests alone

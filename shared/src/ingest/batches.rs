@@ -84,9 +84,7 @@ async fn take_in_turn(
         if packed.is_some()
             && let Err(problem) = seen.keep_turns(&*app.store, &app.clock).await
         {
-            if let Some(pages) = store(app, stream, accepted.take(), ledger).await? {
-                seen.stored(pages, &*app.store).await?;
-            }
+            store_last(app, stream, seen, accepted, ledger).await?;
             return Err(problem.into());
         }
         let storing = store(app, stream, accepted.take(), ledger);
@@ -140,9 +138,7 @@ async fn take_in_turn(
             }
             Err(problem) => {
                 // Whatever stands in the way, what the queues have is stored before anything is done.
-                if let Some(pages) = store(app, stream, now_accepted, ledger).await? {
-                    seen.stored(pages, &*app.store).await?;
-                }
+                store_last(app, stream, seen, now_accepted, ledger).await?;
                 return Err(problem);
             }
         }
@@ -280,6 +276,20 @@ async fn store(
             ledger.add(&only_accepted(this));
             Err(problem)
         }
+    }
+}
+
+/// Stores what the queues have before a body is given up.
+async fn store_last(
+    app: &App,
+    stream: &Stream,
+    seen: &mut Seen,
+    batch: Option<Accepted>,
+    ledger: &mut Ledger,
+) -> Result<(), BackendError> {
+    match store(app, stream, batch, ledger).await? {
+        Some(pages) => seen.stored(pages, &*app.store).await,
+        None => Ok(()),
     }
 }
 

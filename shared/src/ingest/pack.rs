@@ -34,11 +34,11 @@ pub fn pack(
     let mut packer = Packer { rng, stream, trace: &trace, accepted_at, envelopes: Vec::new(), rejected: Vec::new() };
     // By tier, what is sent together: records and their marks, in the same order.
     let mut tiers: [Vec<(Vec<Outgoing>, Vec<Mark>)>; 4] = Default::default();
-    let mut left = records.len();
     let mut room = value::Room::default();
     // Of the last record's topic.
     let mut schema: Option<(Topic, Arc<str>)> = None;
-    for record in records {
+    let mut records = records.into_iter();
+    while let Some(record) = records.next() {
         let dataschema = match &schema {
             Some((topic, schema)) if *topic == record.topic => schema.clone(),
             _ => schema.insert((record.topic, record.topic.schema_uri(&settings.schemas_url).into())).1.clone(),
@@ -48,7 +48,7 @@ pub fn pack(
                 let sends = &mut tiers[record.tier as usize];
                 let most = record.tier.largest_send();
                 if sends.last().is_none_or(|(records, _)| records.len() == most) {
-                    let room = most.min(left);
+                    let room = most.min(1 + records.len());
                     sends.push((Vec::with_capacity(room), Vec::with_capacity(room)));
                 }
                 if let Some((records, marks)) = sends.last_mut() {
@@ -61,7 +61,6 @@ pub fn pack(
                 packer.rejected.push(Rejected::of_row(record.draft.source.clone(), reject));
             }
         }
-        left -= 1;
     }
     for (tier, sends) in Tier::ALL.into_iter().zip(tiers) {
         sends.into_iter().for_each(|(records, marks)| packer.pack(tier, records, marks));

@@ -8,12 +8,11 @@ use futures::future::try_join_all;
 use tokio::time::Instant;
 
 use super::known::{Judged, LASTING, MARK_BYTES, Mark, Marks, hour_of};
-use super::pages::{Chain, Page, Pages, Place, of_hour, of_part};
+use super::pages::{Chain, FULL, Page, Pages, Place, of_hour, of_part};
 use super::turns::{self, Turn};
 use crate::error::BackendError;
 use crate::limits::{
-    CONTENTS_KNOWN, SEEN_HELD_MARKS, SEEN_KEPT, SEEN_KEPT_LASTING, SEEN_MERGED_PAGES, SEEN_PAGE_BYTES, SEEN_TURN,
-    SEEN_TURN_SHARE,
+    CONTENTS_KNOWN, SEEN_HELD_MARKS, SEEN_KEPT, SEEN_KEPT_LASTING, SEEN_MERGED_PAGES, SEEN_TURN, SEEN_TURN_SHARE,
 };
 use crate::record::{Draft, SourceId, TenantId};
 use crate::store::{self, Key, Store, Version};
@@ -53,18 +52,14 @@ struct Hour {
     fading: BTreeSet<u64>,
 }
 
-/// Bytes of a page that holds as many marks as it may.
-const FULL: usize = SEEN_PAGE_BYTES / MARK_BYTES * MARK_BYTES;
-
 impl Hour {
-    /// These are stored.
-    fn hold(&mut self, pages: &[Page]) {
-        for page in pages {
-            self.next_page = self.next_page.max(page.number + 1);
-            match page.value.len() < FULL {
-                true => self.small.push((page.number, page.value.clone())),
-                false => self.full.push(page.number),
-            }
+    /// This page is stored.
+    fn hold(&mut self, number: i64, page: Bytes) {
+        self.next_page = self.next_page.max(number + 1);
+        if page.len() < FULL {
+            self.small.push((number, page));
+        } else {
+            self.full.push(number);
         }
     }
 }
@@ -166,7 +161,7 @@ impl Hours {
                 Place::Shard => continue,
             };
             let held = self.sources.entry(name.clone()).or_default().hours.entry(hour).or_default();
-            held.hold(&pages);
+            pages.into_iter().for_each(|page| held.hold(page.number, page.value));
             if held.small.len() >= SEEN_MERGED_PAGES {
                 merge(store, partition, place, held, expires).await?;
             }
@@ -270,15 +265,16 @@ async fn stored(store: &dyn Store, partition: &str, mut read: Hour, prefix: &str
         }
         // Nobody but us names pages; one with another name is read all the same, and stays as it is.
         if let Some(number) = item.key.sort.rsplit('/').next().and_then(|number| number.parse().ok()) {
-            read.hold(&[Page { number, value: item.value, keys: Vec::new() }]);
+            read.hold(number, item.value);
         }
     }
     Ok(read)
 }
 
 /// Writes the hour's small pages as full ones first and deletes the small ones then: a crash between leaves marks twice, which can
-/// change the order of a key's contents, and no more. The full ones stay, so that an hour of millions costs its next page what it cost the first, until
-/// revisions have made them several times as many as the last contents of all keys need: then they are written anew as well.
+/// change the order of a key's contents, and no more. The full ones stay, so that an hour of millions costs its next page what it
+/// cost the first, until revisions have made them several times as many as the last contents of all keys need: then they are
+/// written anew as well.
 /// Merged is what is stored: memory also knows rows that were judged and not accepted.
 async fn merge(
     store: &dyn Store,
@@ -306,7 +302,8 @@ async fn merge(
     let merged = Pages(vec![Chain { place: place.clone(), partition: partition.clone(), expires, pages }]);
     let merged = merged.store(store).await?;
     old.extend(std::mem::take(&mut held.small).into_iter().map(|(number, _)| number));
-    merged.0.iter().for_each(|chain| held.hold(&chain.pages));
+    let merged = merged.0.into_iter().flat_map(|chain| chain.pages);
+    merged.for_each(|page| held.hold(page.number, page.value));
     let keys: Vec<Key> = old.iter().map(|number| Key::new(partition.as_str(), place.sort_key(*number))).collect();
     try_join_all(keys.iter().map(|key| store::remove(store, key))).await?;
     Ok(())

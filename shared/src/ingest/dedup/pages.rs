@@ -10,6 +10,9 @@ use crate::record::SourceId;
 use crate::store::{Expect, Key, PutError, Store};
 use crate::time::Timestamp;
 
+/// Bytes of a page that holds as many marks as it may.
+pub(super) const FULL: usize = SEEN_PAGE_BYTES / MARK_BYTES * MARK_BYTES;
+
 /// Pages that are stored at once, which for a store on this host is one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Pages(pub(super) Vec<Chain>);
@@ -70,7 +73,7 @@ pub(super) struct Page {
 impl Page {
     /// Pages of `marks`, numbered from `first` on.
     pub(super) fn of(marks: &[Mark], first: i64) -> Vec<Page> {
-        let chunks = marks.chunks(SEEN_PAGE_BYTES / MARK_BYTES);
+        let chunks = marks.chunks(FULL / MARK_BYTES);
         let page = |(number, marks): (i64, &[Mark])| Page {
             number,
             value: page(marks.iter()).into(),

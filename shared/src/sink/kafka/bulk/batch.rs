@@ -20,7 +20,7 @@ const ZSTD_LEVEL: i32 = 3;
 /// What zstd is called in a batch's attributes.
 const ZSTD: i16 = 4;
 /// Bytes before the first record.
-const HEAD: usize = 61;
+pub(super) const HEAD: usize = 61;
 const SUM_AT: usize = 17;
 const SUMMED_FROM: usize = 21;
 
@@ -115,7 +115,7 @@ impl Last {
         {
             headers[at..at + text.len()].copy_from_slice(text);
         }
-        (self.record.observed_at, self.time) = (record.observed_at, time);
+        self.time = time;
     }
 }
 
@@ -133,10 +133,7 @@ impl Bodies {
         put_text(&mut self.bytes, record.key.as_bytes());
         put_text(&mut self.bytes, &record.value);
         put_varint(&mut self.bytes, record.header_count() as i64);
-        let time = match &self.last {
-            Some(last) if last.record.observed_at == record.observed_at => last.time,
-            _ => TimeText::of(record.observed_at),
-        };
+        let time = TimeText::of(record.observed_at);
         match self.last.as_mut().filter(|last| last.fits(record, &time)) {
             Some(last) => last.write_again(&mut self.bytes, record, time),
             None => self.last = Some(Last::write(&mut self.bytes, record, time)),

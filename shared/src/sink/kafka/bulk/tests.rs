@@ -24,7 +24,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::Instant;
 
-use super::batch::{self, BATCH_BYTES, Bodies, Sequence};
+use super::batch::{self, BATCH_BYTES, Bodies, HEAD, Sequence};
 use super::connection::Ask;
 use super::partition::{Batch, Call, Fate, Part, Partition, Then};
 use crate::decode::{Context, Format};
@@ -102,8 +102,8 @@ fn packed(format: Format, source: &str, body: String) -> (usize, usize, usize) {
         bodies.add(&outgoing(&record, &Settings::local(), trace.clone()).unwrap());
     }
     let batch = batch::encode(std::iter::once(&bodies), START).unwrap();
-    let plain = zstd::stream::decode_all(&batch[61..]).unwrap();
-    (plain.len(), batch.len() - 61, zstd::bulk::compress(&plain, 3).unwrap().len())
+    let plain = zstd::stream::decode_all(&batch[HEAD..]).unwrap();
+    (plain.len(), batch.len() - HEAD, zstd::bulk::compress(&plain, 3).unwrap().len())
 }
 
 #[test]
